@@ -21,8 +21,8 @@ test: $(READY) ## all tests but the slow ones
 test-slow: $(READY) ## the slow tests alone
 	$(BIN)/python -m pytest -m slow
 
-lab: $(READY) ## JupyterLab on the notebooks
-	$(BIN)/jupyter-lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/nbs
+lab: $(READY) ## JupyterLab on the notebooks; more flags for it in FLAGS=...
+	$(BIN)/jupyter-lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/nbs $(FLAGS)
 
 setup: $(READY) ## install or bring up to date what the other targets need
 

@@ -1,0 +1,224 @@
+"""The rules of the house. Each function takes the root of a checkout and returns what breaks its rule, one line each."""
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+LIBRARY = "userllm"
+GENERATED = {"__init__.py", "_modidx.py"}
+LEFT_OUT = {".git", ".venv", "runs", "_proc", "_docs", "build", "dist", "__pycache__", ".pytest_cache", ".ipynb_checkpoints"}
+OUTPUT_LIMIT = 200_000  # bytes of stored outputs a notebook
+UNSAFE = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib"}  # formats that can run code, or hide what they hold
+# Put together from halves, so that this file does not break the rules that it keeps.
+HOSTS = ["pypi" + ".org", "python" + "hosted.org", "download." + "pytorch.org", "anaconda" + ".org", "pypi." + "nvidia.com"]
+PRIVATE = re.compile(r"(?<![\w.}>])(?:/(?:home|Users)/[\w.-]+|/ro" r"ot/|[A-Za-z]:\\+Users\\+\w)|\.\./" r"shared\b|"
+                     + "|".join(re.escape(host) for host in HOSTS))
+
+
+def tracked(root: Path) -> list[Path]:
+    "Files that git holds or would hold, relative to `root`; without git, all but environments and products."
+    if (root / ".git").exists():
+        command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        listing = subprocess.run(command, cwd=root, check=True, capture_output=True).stdout.decode()
+        found = {Path(name) for name in listing.split("\0") if name}
+    else:
+        found = {path.relative_to(root) for path in root.rglob("*")}
+        found = {path for path in found if not LEFT_OUT & set(path.parts) and ".egg-info" not in str(path)}
+    return sorted(path for path in found if (root / path).is_file())
+
+
+def copy_of(root: Path, target: Path) -> Path:
+    "The tracked files of `root` under `target`, away from the checkout."
+    for path in tracked(root):
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(root / path, target / path)
+    return target
+
+
+def notebooks(root: Path) -> list[Path]:
+    "All notebooks that nbdev would see, those of the library first."
+    found = (path for path in (root / "nbs").rglob("*.ipynb")
+             if not any(part.startswith(("_", ".")) for part in path.relative_to(root / "nbs").parts))
+    return sorted(found, key=lambda path: (path.parent != root / "nbs", path))
+
+
+def sources(notebook: Path, kind: str = "code") -> list[str]:
+    "The sources of a notebook's cells of one kind."
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == kind]
+
+
+def rooms(root: Path) -> list[tuple[int, str | None, Path]]:
+    "Number, module (or None) and path of each numbered notebook."
+    found = []
+    for path in notebooks(root):
+        number = re.match(r"(\d+)_", path.name)
+        if path.parent != root / "nbs" or not number:
+            continue
+        exported = re.search(r"^#\s*\|\s*default_exp\s+(\S+)", "\n".join(sources(path)), flags=re.M)
+        found.append((int(number[1]), exported[1] if exported else None, path))
+    return found
+
+
+def imported_modules(source: str) -> set[str]:
+    "Modules of the library that a cell imports anywhere, also inside functions and by `import_module`."
+    code = "\n".join(line for line in source.splitlines() if not line.lstrip().startswith(("%", "!")))
+    found = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(filter(None, [LIBRARY if node.level else "", node.module]))
+            names = [f"{base}.{alias.name}" for alias in node.names] if base == LIBRARY else [base]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            names = [part.value for part in node.args[:1] if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+        else:
+            continue
+        found |= {name.removeprefix(LIBRARY + ".") for name in names if name.startswith(LIBRARY + ".")}
+    return found
+
+
+def climbing_imports(root: Path) -> list[str]:
+    "A notebook imports only from notebooks with a lower number."
+    numbers = {module: number for number, module, _ in rooms(root) if module}
+    problems = []
+    for number, _, path in rooms(root):
+        for cell, source in enumerate(sources(path)):
+            try:
+                names = imported_modules(source)
+            except SyntaxError as error:
+                problems.append(f"{path.name}, code cell {cell}: not Python ({error.msg}, line {error.lineno})")
+                continue
+            for name in sorted(names - {"__version__"}):
+                if name not in numbers:
+                    problems.append(f"{path.name}, code cell {cell}: imports {LIBRARY}.{name}, which no notebook makes")
+                elif numbers[name] >= number:
+                    problems.append(f"{path.name}, code cell {cell}: imports {LIBRARY}.{name} of number {numbers[name]:02d}")
+    return problems
+
+
+def misplaced_modules(root: Path) -> list[str]:
+    "One number and one module a notebook, one notebook a module; index, experiments and workbench export nothing."
+    owners, numbers, problems = {}, {}, []
+    for number, module, path in rooms(root):
+        if module is None:
+            problems.append(f"{path.name} has a number and no default_exp")
+        elif module in owners:
+            problems.append(f"{path.name} and {owners[module]} both export {module}")
+        if number in numbers:
+            problems.append(f"{path.name} and {numbers[number]} have the same number")
+        owners.setdefault(module, path.name)
+        numbers.setdefault(number, path.name)
+    for path in sorted((root / LIBRARY).rglob("*.py")):
+        name = ".".join(path.relative_to(root / LIBRARY).with_suffix("").parts)
+        if path.name not in GENERATED and name not in owners:
+            problems.append(f"{path.relative_to(root)} comes from no notebook")
+    numbered = {path for _, _, path in rooms(root)}
+    for path in notebooks(root):
+        if path not in numbered and re.search(r"^#\s*\|\s*(default_exp|exports?)\b", "\n".join(sources(path)), flags=re.M):
+            problems.append(f"{path.relative_to(root)} exports, and has no number at the top of nbs/")
+    return problems
+
+
+def unclean_notebooks(root: Path) -> list[str]:
+    "Small outputs, no widget state, no execution counts, and nothing left for nbdev_clean."
+    from nbdev.clean import clean_nb, process_write
+    problems = []
+    for path in notebooks(root):
+        name, notebook = path.relative_to(root), json.loads(path.read_text(encoding="utf-8"))
+        code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+        size = sum(len(json.dumps(cell.get("outputs", []))) for cell in code if cell.get("outputs"))
+        if size > OUTPUT_LIMIT:
+            problems.append(f"{name} stores {size:,} bytes of outputs, over {OUTPUT_LIMIT:,}")
+        if "widgets" in notebook["metadata"] or any("widget-view" in json.dumps(cell.get("outputs", [])) for cell in code):
+            problems.append(f"{name} stores the state of widgets")
+        counts = [cell.get("execution_count") for cell in code]
+        counts += [output.get("execution_count") for cell in code for output in cell.get("outputs", [])]
+        if any(count is not None for count in counts):
+            problems.append(f"{name} stores execution counts")
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(shutil.copy(path, folder))
+            process_write(f"{name} can't be cleaned", clean_nb, copy)
+            if copy.read_bytes() != path.read_bytes():
+                problems.append(f"{name} is not as nbdev_clean leaves it: make export")
+    return problems
+
+
+def drifted_export(root: Path) -> list[str]:
+    "`userllm/*.py` is what nbdev_export makes of the notebooks."
+    with tempfile.TemporaryDirectory() as folder:
+        copy = copy_of(root, Path(folder).resolve())
+        for path in (copy / LIBRARY).rglob("*.py"):
+            if path.name != "__init__.py":
+                path.unlink()
+        environment = {name: value for name, value in os.environ.items() if name != "IN_TEST"}  # nbdev exports nothing under it
+        command = [sys.executable, "-c", "from nbdev.doclinks import nbdev_export; nbdev_export.__wrapped__()"]
+        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            return [f"nbdev_export fails: {(done.stderr or done.stdout).strip().splitlines()[-1]}"]
+        fresh = {path.relative_to(copy): path.read_bytes() for path in (copy / LIBRARY).rglob("*.py")}
+    held = {path.relative_to(root): path.read_bytes() for path in (root / LIBRARY).rglob("*.py")}
+    return [f"{path} is not what the notebooks export: make export"
+            for path in sorted(fresh.keys() | held.keys()) if fresh.get(path) != held.get(path)]
+
+
+def stale_readme(root: Path) -> list[str]:
+    "README.md is what its notebook says, and its relative links lead somewhere."
+    builder = Path(__file__).resolve().parents[1] / "tools" / "build_readme.py"
+    done = subprocess.run([sys.executable, str(builder), "--check", "--root", str(root)], capture_output=True, text=True)
+    problems = [f"README.md is not what nbs/index.ipynb makes: make readme\n{done.stdout}{done.stderr}"] if done.returncode else []
+    text = (root / "README.md").read_text(encoding="utf-8")
+    for link in re.findall(r"\]\((?![a-z]+:|#)([^)\s#]+)", text):
+        if not (root / link).exists():
+            problems.append(f"README.md links {link}, which is not there")
+    return problems
+
+
+def unmapped_rooms(root: Path) -> list[str]:
+    "README's map of the rooms has one row for each numbered notebook, and links lead to notebooks that exist."
+    rows = re.findall(r"^\|\s*\[?`?(\d+_\w+)`?", (root / "README.md").read_text(encoding="utf-8"), flags=re.M)
+    problems = [f"README.md maps {name} {rows.count(name)} times" for name in sorted(set(rows)) if rows.count(name) > 1]
+    return problems + [f"README.md has no row for {path.stem}: add it to nbs/index.ipynb"
+                       for _, _, path in rooms(root) if path.stem not in rows]
+
+
+def private_text(root: Path) -> list[str]:
+    "No path of somebody's machine, no folder outside the project, no registry's host."
+    own = [str(place) for place in (root.resolve(), Path.home()) if len(str(place)) > 4]
+    problems = []
+    for path in tracked(root):
+        try:
+            text = (root / path).read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+        for number, line in enumerate(text.splitlines(), 1):
+            found = PRIVATE.search(line)
+            held = [found[0]] if found else [place for place in own if place in line]
+            problems += [f"{path}:{number}: {place}" for place in held[:1]]
+    return problems
+
+
+def unsafe_files(root: Path) -> list[str]:
+    "Results and models are kept in safe formats: safetensors, Parquet, JSON."
+    return [f"{path}: keep it as safetensors, Parquet or JSON" for path in tracked(root) if path.suffix.lower() in UNSAFE]
+
+
+def unpinned_requirements(root: Path) -> list[str]:
+    "Every requirement of settings.ini has its version in constraints.txt, and the two agree."
+    settings = (root / "settings.ini").read_text(encoding="utf-8")
+    pins = dict(re.findall(r"^([\w.-]+)==(\S+)", (root / "constraints.txt").read_text(encoding="utf-8"), flags=re.M))
+    pins = {name.lower().replace("_", "-"): version for name, version in pins.items()}
+    problems = []
+    for wanted in " ".join(re.findall(r"^(?:dev_)?requirements\s*=(.*)$", settings, flags=re.M)).split():
+        name, _, version = wanted.partition("==")
+        pinned = pins.get(re.split(r"[<>=!~\[]", name)[0].lower().replace("_", "-"))
+        if pinned is None:
+            problems.append(f"{wanted} is not in constraints.txt: make constraints")
+        elif version and version != pinned:
+            problems.append(f"{wanted} in settings.ini, {pinned} in constraints.txt")
+    return problems

@@ -1,0 +1,186 @@
+"""The house keeps its rules, and each rule is seen to fail on a planted violation."""
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import house
+
+ROOT = Path(__file__).resolve().parents[1]
+RULES = [house.climbing_imports, house.misplaced_modules, house.unclean_notebooks, house.drifted_export, house.stale_readme,
+         house.unmapped_rooms, house.private_text, house.unsafe_files, house.unpinned_requirements]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_the_house_keeps(rule):
+    problems = rule(ROOT)
+    assert not problems, f"{rule.__doc__}\n" + "\n".join(problems)
+
+
+def write_notebook(path: Path, *cells: str, prose: str = "Prose.", **metadata):
+    "A clean notebook of a title, a markdown cell and the given code cells."
+    text = [{"cell_type": "markdown", "id": f"m{index}", "metadata": {}, "source": source.splitlines(True)}
+            for index, source in enumerate(["# room\n\n> for a test", prose])]
+    code = [{"cell_type": "code", "execution_count": None, "id": f"c{index}", "metadata": {}, "outputs": [],
+             "source": source.splitlines(True)} for index, source in enumerate(cells)]
+    kernel = {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}
+    save(path, {"cells": text + code, "metadata": {**kernel, **metadata}, "nbformat": 4, "nbformat_minor": 5})
+
+
+def save(path: Path, notebook: dict):
+    path.write_text(json.dumps(notebook, sort_keys=True, indent=1, ensure_ascii=False) + "\n")
+
+
+@pytest.fixture(scope="session")
+def model_house(tmp_path_factory) -> Path:
+    "A house of two rooms and an index, in which every rule holds."
+    root = tmp_path_factory.mktemp("model") / "house"
+    (root / "nbs").mkdir(parents=True)
+    (root / "userllm").mkdir()
+    shutil.copy(ROOT / "settings.ini", root)
+    shutil.copy(ROOT / "constraints.txt", root)
+    shutil.copy(ROOT / "userllm" / "__init__.py", root / "userllm")
+    write_notebook(root / "nbs" / "00_ground.ipynb", "#| default_exp ground", "#| export\ndef one(): return 1", "assert one() == 1")
+    write_notebook(root / "nbs" / "10_first.ipynb", "#| default_exp first", "#| export\nfrom userllm.ground import one",
+                   "#| export\ndef two(): return one() + 1")
+    table = "| notebook | owns |\n|---|---|\n| `00_ground` | one |\n| `10_first` | two |\n"
+    write_notebook(root / "nbs" / "index.ipynb", prose=table)
+    export(root)
+    return root
+
+
+@pytest.fixture
+def small_house(model_house, tmp_path) -> Path:
+    "A copy of the model house, to be spoilt."
+    return Path(shutil.copytree(model_house, tmp_path / "house"))
+
+
+def export(root: Path):
+    "What `make export` and `make readme` do."
+    subprocess.run([sys.executable, "-c", "from nbdev.doclinks import nbdev_export; nbdev_export.__wrapped__()"],
+                   cwd=root, check=True, capture_output=True)
+    subprocess.run([sys.executable, str(ROOT / "tools" / "build_readme.py"), "--root", str(root)], check=True)
+
+
+def edit(path: Path, change):
+    "Apply `change` to a notebook in place."
+    notebook = json.loads(path.read_text())
+    change(notebook)
+    save(path, notebook)
+
+
+def append(path: Path, text: str):
+    path.write_text(path.read_text() + text)
+
+
+def test_a_small_house_keeps_every_rule(small_house):
+    assert {rule.__name__: rule(small_house) for rule in RULES} == {rule.__name__: [] for rule in RULES}
+
+
+@pytest.mark.parametrize("line", ["from userllm.first import two", "import userllm.first as first", "from userllm import first",
+                                  "from .first import two", "def late():\n    from userllm.first import two",
+                                  "from userllm.ground import one", "from importlib import import_module\nimport_module('userllm.first')",
+                                  "%time 1\nimport userllm.first", "from userllm.nowhere import thing", "def broken("])
+def test_a_climbing_import_is_found(small_house, line):
+    write_notebook(small_house / "nbs" / "00_ground.ipynb", "#| default_exp ground", line)
+    assert len(house.climbing_imports(small_house)) == 1
+
+
+def test_misplaced_modules_are_found(small_house):
+    nbs = small_house / "nbs"
+    (nbs / "workbench").mkdir()
+    write_notebook(nbs / "20_twice.ipynb", "#| default_exp ground")
+    write_notebook(nbs / "10_none.ipynb", "1 + 1")
+    write_notebook(nbs / "workbench" / "loud.ipynb", "#| export\nx = 1")
+    (small_house / "userllm" / "old.py").write_text("")
+    problems = "\n".join(house.misplaced_modules(small_house))
+    for part in ["20_twice.ipynb and 00_ground.ipynb both export", "10_none.ipynb has a number and no", "have the same number",
+                 "userllm/old.py comes from no notebook", "nbs/workbench/loud.ipynb exports"]:
+        assert part in problems
+    assert len(problems.splitlines()) == 5
+
+
+def test_unclean_notebooks_are_found(small_house):
+    path = small_house / "nbs" / "00_ground.ipynb"
+
+    def output(text, **more):
+        return [{"name": "stdout", "output_type": "stream", "text": [text], **more}]
+
+    def found(change):
+        before = path.read_text()
+        edit(path, change)
+        problems = "\n".join(house.unclean_notebooks(small_house))
+        path.write_text(before)
+        return problems
+
+    assert found(lambda notebook: None) == ""
+    assert found(lambda notebook: notebook["cells"][2].update(outputs=output("small"))) == ""
+    assert "bytes of outputs" in found(lambda notebook: notebook["cells"][2].update(outputs=output("x" * 200_001)))
+    assert "state of widgets" in found(lambda notebook: notebook["metadata"].update(widgets={"state": {}}))
+    assert "execution counts" in found(lambda notebook: notebook["cells"][2].update(execution_count=3))
+    assert "nbdev_clean" in found(lambda notebook: notebook["cells"][2]["metadata"].update(trusted=True))
+    assert "nbdev_clean" in found(lambda notebook: notebook["metadata"].update(language_info={"name": "python"}))
+
+
+def test_a_drifted_export_is_found(small_house):
+    module = small_house / "userllm" / "ground.py"
+    append(module, "extra = 1\n")
+    (small_house / "userllm" / "old.py").write_text("x = 1\n")
+    (small_house / "userllm" / "first.py").unlink()
+    assert [problem.split()[0] for problem in house.drifted_export(small_house)] == \
+        ["userllm/first.py", "userllm/ground.py", "userllm/old.py"]
+
+
+def test_a_stale_readme_is_found(small_house):
+    append(small_house / "README.md", "\nsee [gone](nbs/gone.ipynb)\n")
+    stale, dead = house.stale_readme(small_house)
+    assert "-see [gone]" in stale and "nbs/gone.ipynb" in dead
+
+
+def test_a_room_without_a_row_is_found(small_house):
+    write_notebook(small_house / "nbs" / "20_new.ipynb", "#| default_exp new")
+    assert house.unmapped_rooms(small_house) == ["README.md has no row for 20_new: add it to nbs/index.ipynb"]
+
+
+@pytest.mark.parametrize("text", ["/ho" "me/someone/data", "/Use" "rs/someone", "/ro" "ot/.cache", "C:" r"\Users\someone", "../sha" "red/data",
+                                  f"https://{house.HOSTS[0]}/simple", f"--index-url https://{house.HOSTS[2]}/whl"])
+def test_private_text_is_found(small_house, text):
+    (small_house / "note.txt").write_text(f"fine\nkept at {text}\n")
+    problems = house.private_text(small_house)
+    assert len(problems) == 1 and problems[0].startswith("note.txt:2: ")
+
+
+def test_the_own_folder_is_found_and_plain_text_is_not(small_house):
+    (small_house / "note.txt").write_text(f"made in {small_house}\n")
+    assert len(house.private_text(small_house)) == 1
+    (small_house / "note.txt").write_text("root/stage/meta.json, {root}/stage, shared/x, ~/.cache, https://doi.org/10.1/2\n")
+    assert house.private_text(small_house) == []
+
+
+@pytest.mark.parametrize("name", ["model.pt", "rows.pkl", "weights.bin", "deep/er/thing.PICKLE"])
+def test_unsafe_files_are_found(small_house, name):
+    (small_house / name).parent.mkdir(parents=True, exist_ok=True)
+    (small_house / name).write_bytes(b"\x80")
+    assert len(house.unsafe_files(small_house)) == 1
+
+
+def test_only_what_git_would_hold_is_read(small_house):
+    subprocess.run(["git", "init", "-q", str(small_house)], check=True)
+    (small_house / ".gitignore").write_text("runs/\n")
+    (small_house / "runs").mkdir()
+    (small_house / "runs" / "model.pt").write_bytes(b"\x80")
+    assert house.unsafe_files(small_house) == []
+    (small_house / "model.pt").write_bytes(b"\x80")
+    assert len(house.unsafe_files(small_house)) == 1
+
+
+def test_unpinned_requirements_are_found(small_house):
+    settings = small_house / "settings.ini"
+    settings.write_text(settings.read_text().replace("requirements = torch ", "requirements = torch novelty "))
+    constraints = small_house / "constraints.txt"
+    constraints.write_text(constraints.read_text().replace("nbdev==2.4.14", "nbdev==2.4.13"))
+    assert house.unpinned_requirements(small_house) == ["novelty is not in constraints.txt: make constraints",
+                                                        "nbdev==2.4.14 in settings.ini, 2.4.13 in constraints.txt"]

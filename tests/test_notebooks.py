@@ -1,0 +1,81 @@
+"""Every notebook runs from its first cell to its last: what nbdev_test does, one test a notebook, each with a time limit."""
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import house
+from processes import run_within
+
+ROOT = Path(__file__).resolve().parents[1]
+SECONDS = 120  # a notebook is meant to take under 60 on 2 cores
+NBDEV_TEST = "import sys; from nbdev.test import nbdev_test; nbdev_test.__wrapped__(path=sys.argv[1], n_workers=0, do_print=True)"
+
+
+def run_notebook(path: Path, root: Path, seconds: float = SECONDS):
+    "Run one notebook; fail with what it printed where a cell raises or time runs out."
+    status, output = run_within([sys.executable, "-c", NBDEV_TEST, str(path)], seconds, root)
+    if status is None:
+        pytest.fail(f"{path.name} was still running after {seconds} s\n{output}", pytrace=False)
+    if status:
+        pytest.fail(f"{path.name} failed\n{output}", pytrace=False)
+    assert "Success." in output, output
+
+
+@pytest.mark.parametrize("path", house.notebooks(ROOT), ids=lambda path: str(path.relative_to(ROOT / "nbs").with_suffix("")))
+def test_notebook(path):
+    run_notebook(path, ROOT)
+
+
+@pytest.fixture
+def project(tmp_path) -> Path:
+    "A project with nothing but settings and a folder for notebooks."
+    (tmp_path / "settings.ini").write_bytes((ROOT / "settings.ini").read_bytes())
+    (tmp_path / "nbs").mkdir()
+    return tmp_path
+
+
+def notebook_of(project: Path, source: str) -> Path:
+    "A notebook of one code cell."
+    import nbformat
+    path = project / "nbs" / "one.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)]), path)
+    return path
+
+
+def test_a_notebook_that_raises_fails_and_shows_why(project):
+    path = notebook_of(project, "kept = 41\nassert kept == 42, f'it was {kept}'")
+    with pytest.raises(pytest.fail.Exception, match="it was 41"):
+        run_notebook(path, project)
+    run_notebook(notebook_of(project, "kept = 42\nassert kept == 42"), project)
+
+
+def test_a_notebook_that_hangs_is_stopped(project):
+    path = notebook_of(project, "import time\ntime.sleep(600)")
+    with pytest.raises(pytest.fail.Exception, match="still running after 4 s"):
+        run_notebook(path, project, seconds=4)
+
+
+def alive(process: int) -> bool:
+    "Whether a process runs; one that has ended and waits for its parent does not count."
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{process}/stat")
+    return not (state.exists() and state.read_text().rsplit(")", 1)[1].split()[0] == "Z")
+
+
+@pytest.mark.parametrize("last, expected", [("time.sleep(600)", None), ("sys.exit(3)", 3)])
+def test_nothing_of_a_group_outlives_it(tmp_path, last, expected):
+    code = ("import subprocess, sys, time; child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); "
+            f"print(child.pid, flush=True); {last}")
+    status, output = run_within([sys.executable, "-c", code], 3, tmp_path)
+    assert status == expected
+    for _ in range(50):
+        if not alive(int(output)):
+            return
+        time.sleep(0.1)
+    pytest.fail(f"process {output.strip()} is still alive")
