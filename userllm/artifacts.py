@@ -336,10 +336,31 @@ def peak_memory_bytes() -> int: # 0 where the system does not tell
 class _MadeMeanwhile(Exception): "The artifact that is being made has appeared."
 
 
+def _sweep(folder:Path, seconds:float=86_400):
+    "Remove what killed processes left, once it is a day old: a younger one may belong to a process that is at work."
+    for path in folder.glob(".tmp-*"):
+        try: age = time.time() - path.stat().st_mtime
+        except OSError: continue  # gone meanwhile
+        if age > seconds: _remove(path)
+
+
+def _make_artifact(target:Path, make:Callable[[Path],None], meta:dict):
+    "Fill a temporary folder, write `meta.json` last, rename."
+    _sweep(require_writable(target.parent))
+    start = time.monotonic()
+    with suppress(_MadeMeanwhile), atomic_path(target) as temporary:
+        temporary.mkdir()
+        make(temporary)
+        if (target / "meta.json").is_file(): raise _MadeMeanwhile  # another process was quicker, and its folder may be in use
+        created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        write_json(temporary / "meta.json", meta | {"versions": versions(), "created": created, "seconds": round(time.monotonic() - start, 3)})
+    _remove(target.with_name(target.name + ".partial"))
+
+# %% ../nbs/00_artifacts.ipynb #c046
 class StageCache:
-    "Finished artifacts of stages at `root/stage/<fingerprint>`, each with a `meta.json`. The default root is `$USERLLM_CACHE` or `~/.cache/userllm`."
+    "Finished artifacts of stages at `root/stage/<fingerprint>`, each with a `meta.json`."
     def __init__(self,
-        root:str|Path|None=None, # where artifacts live; made when the first one is
+        root:str|Path|None=None, # where artifacts live; by default `$USERLLM_CACHE`, else `~/.cache/userllm`
     ):
         self.root = Path(root or os.environ.get("USERLLM_CACHE") or Path.home() / ".cache" / "userllm")
 
@@ -364,29 +385,11 @@ class StageCache:
         make:Callable[[Path],None], # writes the artifact's files into the folder that it is given
     ) -> Path: # the finished folder
         "Find the artifact, or make it. An error in `make` leaves no artifact."
-        if found := self.find(stage, settings, inputs): return found
-        target = self._target(stage, settings, inputs)
-        _sweep(require_writable(target.parent))
-        start = time.monotonic()
-        with suppress(_MadeMeanwhile), atomic_path(target) as temporary:
-            temporary.mkdir()
-            make(temporary)
-            if self.find(stage, settings, inputs): raise _MadeMeanwhile  # another process was quicker, and its folder may be in use
-            created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-            write_json(temporary / "meta.json", {"stage": stage, "settings": settings, "inputs": inputs, "versions": versions(),
-                                                 "created": created, "seconds": round(time.monotonic() - start, 3)})
-        _remove(target.with_name(target.name + ".partial"))
-        return target
+        if self.find(stage, settings, inputs) is None:
+            _make_artifact(self._target(stage, settings, inputs), make, {"stage": stage, "settings": settings, "inputs": inputs})
+        return self._target(stage, settings, inputs)
 
-# %% ../nbs/00_artifacts.ipynb #c047
-def _sweep(folder:Path, seconds:float=86_400):
-    "Remove temporary files and folders that are older than `seconds`."
-    for path in folder.glob(".tmp-*"):
-        try: age = time.time() - path.stat().st_mtime
-        except OSError: continue  # gone meanwhile
-        if age > seconds: _remove(path)
-
-# %% ../nbs/00_artifacts.ipynb #c052
+# %% ../nbs/00_artifacts.ipynb #c051
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
     "The named parts of one run. Nothing is made or read here."
