@@ -149,6 +149,16 @@ def unclean_notebooks(root: Path) -> list[str]:
     return problems
 
 
+def swallowed_prose(root: Path) -> list[str]:
+    "The cell of a title holds `# title` and `> one line` alone: nbdev turns it into metadata, and drops the rest from the docs."
+    problems = []
+    for path in notebooks(root):
+        lines = [line for line in "".join(sources(path, "markdown")[:1]).splitlines() if line.strip()]
+        if len(lines) != 2 or not lines[0].startswith("# ") or not lines[1].startswith("> "):
+            problems.append(f"{path.relative_to(root)}: the first text cell must be `# title` and `> one line`, and no more")
+    return problems
+
+
 def drifted_export(root: Path) -> list[str]:
     "`userllm/*.py` is what nbdev_export makes of the notebooks."
     with tempfile.TemporaryDirectory() as folder:

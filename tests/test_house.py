@@ -10,8 +10,8 @@ import pytest
 import house
 
 ROOT = Path(__file__).resolve().parents[1]
-RULES = [house.climbing_imports, house.misplaced_modules, house.unclean_notebooks, house.drifted_export, house.stale_readme,
-         house.unmapped_rooms, house.private_text, house.unsafe_files, house.unpinned_requirements]
+RULES = [house.climbing_imports, house.misplaced_modules, house.unclean_notebooks, house.swallowed_prose, house.drifted_export,
+         house.stale_readme, house.unmapped_rooms, house.private_text, house.unsafe_files, house.unpinned_requirements]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -123,6 +123,12 @@ def test_unclean_notebooks_are_found(small_house):
     assert "execution counts" in found(lambda notebook: notebook["cells"][2].update(execution_count=3))
     assert "nbdev_clean" in found(lambda notebook: notebook["cells"][2]["metadata"].update(trusted=True))
     assert "nbdev_clean" in found(lambda notebook: notebook["metadata"].update(language_info={"name": "python"}))
+
+
+@pytest.mark.parametrize("source", ["# room\n\n> for a test\n\nProse.", "# room", "room\n> for a test"])
+def test_swallowed_prose_is_found(small_house, source):
+    edit(small_house / "nbs" / "00_ground.ipynb", lambda notebook: notebook["cells"][0].update(source=source.splitlines(True)))
+    assert len(house.swallowed_prose(small_house)) == 1
 
 
 def test_a_drifted_export_is_found(small_house):
