@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 LIBRARY = "userllm"
@@ -218,15 +219,39 @@ def unsafe_files(root: Path) -> list[str]:
     return [f"{path}: keep it as safetensors, Parquet or JSON" for path in tracked(root) if path.suffix.lower() in UNSAFE]
 
 
+def plain_name(requirement: str) -> str:
+    "`Some_Name>=1` -> `some-name`"
+    return re.split(r"[<>=!~\[;]", requirement)[0].lower().replace("_", "-")
+
+
+def undeclared_imports(root: Path) -> list[str]:
+    "What the library imports stands in `requirements` of settings.ini; what its notebooks import, there or in `dev_requirements`."
+    settings = (root / "settings.ini").read_text(encoding="utf-8")
+    wanted = {kind: {plain_name(name) for name in names.split()}
+              for kind, names in re.findall(r"^(requirements|dev_requirements)\s*=(.*)$", settings, flags=re.M)}
+    places = [(path, path.read_text(encoding="utf-8"), wanted["requirements"]) for path in sorted((root / LIBRARY).rglob("*.py"))]
+    places += [(path, "\n".join(sources(path)), set().union(*wanted.values())) for path in notebooks(root)]
+    owners, problems = packages_distributions(), []
+    for path, code, allowed in places:
+        lines = (line for line in code.splitlines() if not line.lstrip().startswith(("%", "!")))
+        nodes = list(ast.walk(ast.parse("\n".join(lines))))
+        names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+        names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
+        for name in sorted({name.split(".")[0] for name in names} - sys.stdlib_module_names - {LIBRARY}):
+            if not {plain_name(owner) for owner in owners.get(name, [name])} & allowed:
+                problems.append(f"{path.relative_to(root)} imports {name}, which settings.ini does not require")
+    return problems
+
+
 def unpinned_requirements(root: Path) -> list[str]:
     "Every requirement of settings.ini has its version in constraints.txt, and the two agree."
     settings = (root / "settings.ini").read_text(encoding="utf-8")
     pins = dict(re.findall(r"^([\w.-]+)==(\S+)", (root / "constraints.txt").read_text(encoding="utf-8"), flags=re.M))
-    pins = {name.lower().replace("_", "-"): version for name, version in pins.items()}
+    pins = {plain_name(name): version for name, version in pins.items()}
     problems = []
     for wanted in " ".join(re.findall(r"^(?:dev_)?requirements\s*=(.*)$", settings, flags=re.M)).split():
         name, _, version = wanted.partition("==")
-        pinned = pins.get(re.split(r"[<>=!~\[]", name)[0].lower().replace("_", "-"))
+        pinned = pins.get(plain_name(name))
         if pinned is None:
             problems.append(f"{wanted} is not in constraints.txt: make constraints")
         elif version and version != pinned:

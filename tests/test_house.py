@@ -11,7 +11,8 @@ import house
 
 ROOT = Path(__file__).resolve().parents[1]
 RULES = [house.climbing_imports, house.misplaced_modules, house.unclean_notebooks, house.swallowed_prose, house.drifted_export,
-         house.stale_readme, house.unmapped_rooms, house.private_text, house.unsafe_files, house.unpinned_requirements]
+         house.stale_readme, house.unmapped_rooms, house.private_text, house.unsafe_files,
+         house.undeclared_imports, house.unpinned_requirements]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -181,6 +182,14 @@ def test_only_what_git_would_hold_is_read(small_house):
     assert house.unsafe_files(small_house) == []
     (small_house / "model.pt").write_bytes(b"\x80")
     assert len(house.unsafe_files(small_house)) == 1
+
+
+def test_undeclared_imports_are_found(small_house):
+    write_notebook(small_house / "nbs" / "00_ground.ipynb", "#| default_exp ground", "import os, torch.nn, pytest, sklearn.svm, PIL",
+                   "def late():\n    from novelty.deep import thing")
+    (small_house / "userllm" / "ground.py").write_text("from pytest import fail\nimport numpy as np\n")
+    assert house.undeclared_imports(small_house) == ["userllm/ground.py imports pytest, which settings.ini does not require",
+                                                     "nbs/00_ground.ipynb imports novelty, which settings.ini does not require"]
 
 
 def test_unpinned_requirements_are_found(small_house):
