@@ -7,7 +7,7 @@ __all__ = ['InputError', 'fingerprint', 'file_sha256', 'atomic_path', 'write_jso
            'write_parquet', 'read_parquet', 'write_tensors', 'read_tensors', 'read_tensors_metadata',
            'require_writable', 'versions', 'peak_memory_bytes', 'StageCache', 'RunFolder']
 
-# %% ../nbs/00_artifacts.ipynb #c002
+# %% ../nbs/00_artifacts.ipynb #c003
 import dataclasses, datetime, errno, hashlib, importlib.metadata, json, math, os, platform, re, shutil, sys, time, uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,11 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors import SafetensorError, safe_open
 
-# %% ../nbs/00_artifacts.ipynb #c005
+# %% ../nbs/00_artifacts.ipynb #c006
 class InputError(ValueError):
     "Something that a person can put right: a file, a setting, a folder. The message is one line: what, where, what to do."
 
-# %% ../nbs/00_artifacts.ipynb #c007
+# %% ../nbs/00_artifacts.ipynb #c008
 def _feed_piece(hasher, kind:str, content:bytes):
     "One atom: its kind, its length, its bytes."
     hasher.update(f"{kind}:{len(content)}:".encode())
@@ -35,7 +35,7 @@ def _feed_array(hasher, kind:str, dtype:str, shape:tuple, content):
     _feed_piece(hasher, kind, f"{dtype}{tuple(shape)}".encode())
     hasher.update(content)
 
-# %% ../nbs/00_artifacts.ipynb #c009
+# %% ../nbs/00_artifacts.ipynb #c010
 def _feed_column(hasher, column:pd.Series):
     _feed_piece(hasher, "column", f"{column.name!r} {column.dtype}".encode())
     if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biufcmM":
@@ -53,7 +53,7 @@ def _feed_path(hasher, path:Path):
         return _feed(hasher, [[p.relative_to(path).as_posix(), p] for p in inside])
     _feed_piece(hasher, "file", file_sha256(path).encode())
 
-# %% ../nbs/00_artifacts.ipynb #c010
+# %% ../nbs/00_artifacts.ipynb #c011
 def _feed(hasher, value:Any):
     "Feed one value of any known kind; a kind that is not known is refused, never guessed at."
     torch = sys.modules.get("torch")  # a tensor can only come from a torch that is already loaded
@@ -86,11 +86,11 @@ def _feed(hasher, value:Any):
         _feed_array(hasher, "tensor", str(value.dtype), value.shape, content)
     else: raise TypeError(f"no fingerprint for {type(value).__name__}: use plain values, dataclasses, paths, arrays or tables")
 
-# %% ../nbs/00_artifacts.ipynb #c011
+# %% ../nbs/00_artifacts.ipynb #c012
 def fingerprint(
     *parts, # dataclasses, dicts, lists, plain values, Paths (by content), arrays, tables or tensors
 ) -> str: # 16 hexadecimal characters
-    "The same for equal values in any process; another for another value, type, shape or order (of anything but a dict's keys). Unknown types raise TypeError, missing files InputError."
+    "Equal for equal values in any process; value, type, shape and order count (not of a dict's keys). InputError: a missing file."
     hasher = hashlib.sha256(b"userllm fingerprint 1")
     _feed(hasher, parts)
     return hasher.hexdigest()[:16]
@@ -104,7 +104,7 @@ def file_sha256(
         with open(path, "rb") as file: return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error: raise InputError(f"cannot read {path}: {error.strerror}; check the path") from error
 
-# %% ../nbs/00_artifacts.ipynb #c018
+# %% ../nbs/00_artifacts.ipynb #c019
 _PERSONS_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -126,12 +126,12 @@ def _remove(path:Path):
 def _cannot_write(path:Path, error:OSError) -> InputError:
     return InputError(f"cannot write {path}: {error.strerror or error}; free space or choose another folder")
 
-# %% ../nbs/00_artifacts.ipynb #c020
+# %% ../nbs/00_artifacts.ipynb #c021
 @contextmanager
 def atomic_path(
     path:str|Path, # the file or folder to be; its parent is made where it is missing
 ) -> Iterator[Path]: # a hidden sibling to write to: a file, or a folder that the caller makes
-    "Write to a sibling that takes the name `path` only when the block ends well; removed on any error. A full disk or a read-only folder raises InputError."
+    "Write to a sibling that becomes `path` when the block ends well, and goes on an error. InputError: full disk, read-only folder."
     path = Path(path)
     temporary = path.with_name(f".tmp-{uuid.uuid4().hex[:8]}-{path.name}")
     try: path.parent.mkdir(parents=True, exist_ok=True)
@@ -151,7 +151,7 @@ def atomic_path(
         if isinstance(error, OSError) and error.errno in _PERSONS_ERRNOS: raise _cannot_write(path, error) from error
         raise
 
-# %% ../nbs/00_artifacts.ipynb #c025
+# %% ../nbs/00_artifacts.ipynb #c026
 def _plain(value:Any) -> Any:
     "The value as JSON knows it."
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -173,7 +173,7 @@ def write_json(
     text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_path(path) as temporary: temporary.write_text(text + "\n", encoding="utf-8")
 
-# %% ../nbs/00_artifacts.ipynb #c026
+# %% ../nbs/00_artifacts.ipynb #c027
 def _require_file(path:str|Path) -> Path:
     path = Path(path)
     if not path.is_file(): raise InputError(f"no such file: {path}; check the path, or make the file first")
@@ -188,7 +188,7 @@ def read_json(
     except InputError: raise
     except (OSError, ValueError) as error: raise InputError(f"cannot read {path} as JSON: {error}; restore or remove the file") from error
 
-# %% ../nbs/00_artifacts.ipynb #c029
+# %% ../nbs/00_artifacts.ipynb #c030
 def append_jsonl(
     path:str|Path, # the file, made where it is missing
     record:Any, # one record, as for `write_json`
@@ -220,7 +220,7 @@ def read_jsonl(
         except ValueError as error: raise InputError(f"cannot read {path}, line {number}: {error}; repair or remove the line") from error
     return records
 
-# %% ../nbs/00_artifacts.ipynb #c032
+# %% ../nbs/00_artifacts.ipynb #c033
 def write_parquet(
     path:str|Path, # the file
     frame:pd.DataFrame, # any table; an index that is not the plain row number is kept
@@ -244,7 +244,7 @@ def read_parquet(
         reason = str(error).splitlines()[0]
         raise InputError(f"cannot read {path} as Parquet: {reason}; restore or remove the file") from error
 
-# %% ../nbs/00_artifacts.ipynb #c035
+# %% ../nbs/00_artifacts.ipynb #c036
 def write_tensors(
     path:str|Path, # the file
     tensors:dict, # name to tensor, on any device
@@ -265,7 +265,7 @@ def write_tensors(
             if "os error" not in str(error): raise
             raise InputError(f"cannot write {path}: {error}; free space or choose another folder") from error
 
-# %% ../nbs/00_artifacts.ipynb #c036
+# %% ../nbs/00_artifacts.ipynb #c037
 def _open_tensors(path:str|Path, framework:str, read:Callable) -> Any:
     "Open a safetensors file and apply `read` to the handle; whatever is wrong with the file is an InputError that names it."
     try:
@@ -287,7 +287,7 @@ def read_tensors_metadata(
     "Read the text kept with the tensors, without reading the tensors."
     return _open_tensors(path, "np", lambda file: dict(file.metadata() or {}))
 
-# %% ../nbs/00_artifacts.ipynb #c039
+# %% ../nbs/00_artifacts.ipynb #c040
 def _size(bytes:float) -> str:
     "A number of bytes for people."
     for unit in ["bytes", "kB", "MB", "GB"]:
@@ -300,22 +300,24 @@ def require_writable(
     folder:str|Path, # made where it is missing
     bytes_needed:int=0, # what is going to be written
 ) -> Path: # the folder
-    "Make sure that a folder can be written to and has room. InputError for a read-only folder, a file of that name, or too little space; then nothing was made."
+    "Make sure of a folder with room. InputError, and nothing made: read-only folder, a file of that name, too little space."
     folder = Path(folder)
     existing = next(path for path in [folder, *folder.absolute().parents] if path.exists())
     if not existing.is_dir(): raise InputError(f"{existing} is not a folder, so nothing can be written to {folder}; choose another folder")
     free = shutil.disk_usage(existing).free
     if free < bytes_needed:
-        raise InputError(f"too little disk space at {folder}: {_size(bytes_needed)} needed, {_size(free)} there; free space or choose another folder")
+        raise InputError(f"too little disk space at {folder}: {_size(bytes_needed)} needed, {_size(free)} there; "
+                         f"free space or choose another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".tmp-{uuid.uuid4().hex[:8]}-probe"
         probe.write_bytes(b"?")
         probe.unlink()
-    except OSError as error: raise InputError(f"cannot write to {folder}: {error.strerror}; choose another folder or change its permissions") from error
+    except OSError as error:
+        raise InputError(f"cannot write to {folder}: {error.strerror}; choose another folder or change its permissions") from error
     return folder
 
-# %% ../nbs/00_artifacts.ipynb #c042
+# %% ../nbs/00_artifacts.ipynb #c043
 def versions() -> dict[str,str]: # package name to version
     "Versions of Python and of the packages that results depend on; those that are not installed are left out."
     found = {"python": platform.python_version()}
@@ -332,7 +334,7 @@ def peak_memory_bytes() -> int: # 0 where the system does not tell
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in kibibytes
 
-# %% ../nbs/00_artifacts.ipynb #c045
+# %% ../nbs/00_artifacts.ipynb #c046
 class _MadeMeanwhile(Exception): "The artifact that is being made has appeared."
 
 
@@ -353,10 +355,11 @@ def _make_artifact(target:Path, make:Callable[[Path],None], meta:dict):
         make(temporary)
         if (target / "meta.json").is_file(): raise _MadeMeanwhile  # another process was quicker, and its folder may be in use
         created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-        write_json(temporary / "meta.json", meta | {"versions": versions(), "created": created, "seconds": round(time.monotonic() - start, 3)})
+        meta = meta | {"versions": versions(), "created": created, "seconds": round(time.monotonic() - start, 3)}
+        write_json(temporary / "meta.json", meta)
     _remove(target.with_name(target.name + ".partial"))
 
-# %% ../nbs/00_artifacts.ipynb #c046
+# %% ../nbs/00_artifacts.ipynb #c047
 class StageCache:
     "Finished artifacts of stages at `root/stage/<fingerprint>`, each with a `meta.json`."
     def __init__(self,
@@ -389,7 +392,7 @@ class StageCache:
             _make_artifact(self._target(stage, settings, inputs), make, {"stage": stage, "settings": settings, "inputs": inputs})
         return self._target(stage, settings, inputs)
 
-# %% ../nbs/00_artifacts.ipynb #c051
+# %% ../nbs/00_artifacts.ipynb #c052
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
     "The named parts of one run. Nothing is made or read here."
@@ -417,5 +420,6 @@ class RunFolder:
         if not self.path.is_dir(): raise InputError(f"no run folder at {self.path}; check the path, or train first")
         for part in parts:
             if not getattr(self, part).exists():
-                raise InputError(f"the run folder {self.path} lacks {getattr(self, part).name}; the run has not got that far, or the file was moved")
+                raise InputError(f"the run folder {self.path} lacks {getattr(self, part).name}; "
+                                 "the run has not got that far, or the file was moved")
         return self

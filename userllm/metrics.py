@@ -6,7 +6,7 @@
 __all__ = ['auc', 'UserAUC', 'user_auc', 'log_loss', 'calibration_curve', 'expected_calibration_error', 'Interval', 'evaluate',
            'paired_difference']
 
-# %% ../nbs/05_metrics.ipynb #c002
+# %% ../nbs/05_metrics.ipynb #c003
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 
 from .artifacts import InputError
 
-# %% ../nbs/05_metrics.ipynb #c005
+# %% ../nbs/05_metrics.ipynb #c006
 def _checked(labels, scores, what:str="scores") -> tuple[np.ndarray, np.ndarray]:
     "Labels as bool and scores as float64, both (rows,), or an InputError that says what is wrong with them."
     labels, scores = np.asarray(labels), np.asarray(scores, dtype=np.float64)
@@ -24,12 +24,14 @@ def _checked(labels, scores, what:str="scores") -> tuple[np.ndarray, np.ndarray]
         raise InputError(f"labels {labels.shape} and {what} {scores.shape} do not pair up; give one of each per row")
     if len(labels) == 0: raise InputError("no rows to measure; check the split")
     strange = ~np.isin(labels, [0, 1])
-    if strange.any(): raise InputError(f"{strange.sum()} labels are neither 0 nor 1, the first in row {strange.argmax()}; turn ratings into labels first")
+    if strange.any():
+        raise InputError(f"{strange.sum()} labels are neither 0 nor 1, the first in row {strange.argmax()}; turn ratings into labels first")
     broken = ~np.isfinite(scores)
-    if broken.any(): raise InputError(f"{broken.sum()} {what} are not finite, the first in row {broken.argmax()}; find out why the model gave none")
+    if broken.any():
+        raise InputError(f"{broken.sum()} {what} are not finite, the first in row {broken.argmax()}; find out why the model gave none")
     return labels.astype(bool), scores
 
-# %% ../nbs/05_metrics.ipynb #c007
+# %% ../nbs/05_metrics.ipynb #c008
 def auc(
     labels, # (rows,) of 0 and 1
     scores, # (rows,) higher is more liked
@@ -40,7 +42,7 @@ def auc(
         raise InputError(f"all {len(labels)} labels are {int(labels[0])}, and AUC needs both classes; take more rows or another split")
     return float(roc_auc_score(labels, scores))
 
-# %% ../nbs/05_metrics.ipynb #c012
+# %% ../nbs/05_metrics.ipynb #c013
 def _user_areas(labels:np.ndarray, scores:np.ndarray, users:np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "AUC of each user (NaN for one class only) and rows of each user; `users` are the codes 0, 1, ... without gaps."
     order = np.lexsort((scores, users))
@@ -61,7 +63,7 @@ def _tie_bounds(starts:np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     tie = np.cumsum(starts) - 1
     return edges[tie], edges[tie + 1]
 
-# %% ../nbs/05_metrics.ipynb #c013
+# %% ../nbs/05_metrics.ipynb #c014
 @dataclass(frozen=True)
 class UserAUC:
     "AUC within users, averaged over the users who have both classes."
@@ -74,7 +76,7 @@ class UserAUC:
 def _mean_user_auc(areas:np.ndarray, rows:np.ndarray) -> UserAUC:
     counted = np.isfinite(areas)
     if not counted.any():
-        raise InputError(f"none of the {len(areas)} users has both a liked and a disliked row, so UAUC is not defined; take more rows per user")
+        raise InputError(f"none of the {len(areas)} users has both a liked and a disliked row, so UAUC has no value; take more rows")
     return UserAUC(float(areas[counted].mean()), float(np.average(areas[counted], weights=rows[counted])), int(counted.sum()), len(areas))
 
 
@@ -94,7 +96,7 @@ def _user_codes(users, rows:int) -> np.ndarray:
     if (codes < 0).any(): raise InputError(f"row {(codes < 0).argmax()} has no user; give one user per row")
     return codes
 
-# %% ../nbs/05_metrics.ipynb #c016
+# %% ../nbs/05_metrics.ipynb #c017
 def _row_losses(labels:np.ndarray, logits:np.ndarray) -> np.ndarray:
     return np.logaddexp(0, logits) - labels * logits
 
@@ -106,7 +108,7 @@ def log_loss(
     "Mean binary cross-entropy, exact for logits of any size. NaN or infinite logits raise InputError."
     return float(_row_losses(*_checked(labels, logits, "logits")).mean())
 
-# %% ../nbs/05_metrics.ipynb #c019
+# %% ../nbs/05_metrics.ipynb #c020
 def calibration_curve(
     labels, # (rows,) of 0 and 1
     probabilities, # (rows,) between 0 and 1
@@ -115,7 +117,8 @@ def calibration_curve(
     "Mean probability and share of likes, bin by bin. Probabilities outside 0 to 1 raise InputError."
     labels, probabilities = _checked(labels, probabilities, "probabilities")
     if probabilities.min() < 0 or probabilities.max() > 1:
-        raise InputError(f"probabilities run from {probabilities.min():.3g} to {probabilities.max():.3g}; turn logits into probabilities first")
+        raise InputError(f"probabilities run from {probabilities.min():.3g} to {probabilities.max():.3g}; "
+                         "turn logits into probabilities first")
     bin = np.minimum((probabilities * bins).astype(int), bins - 1)
     rows = np.bincount(bin, minlength=bins)
     used = rows > 0
@@ -132,7 +135,7 @@ def expected_calibration_error(
     curve = calibration_curve(labels, probabilities, bins)
     return float(np.average((curve.predicted - curve.observed).abs(), weights=curve.rows))
 
-# %% ../nbs/05_metrics.ipynb #c022
+# %% ../nbs/05_metrics.ipynb #c023
 @dataclass(frozen=True)
 class Interval:
     "A value and its 95% interval."
@@ -143,7 +146,7 @@ class Interval:
     def excludes(self, number:float=0.) -> bool: return not self.low <= number <= self.high
     def __str__(self): return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
 
-# %% ../nbs/05_metrics.ipynb #c025
+# %% ../nbs/05_metrics.ipynb #c026
 def _draws(users:int, rows:int, resamples:int, seed:int) -> Iterator[np.ndarray]:
     "Counts of drawn users, (some, users) at a time, so that memory stays near 100 MB."
     random, step = np.random.default_rng(seed), max(1, 5_000_000 // max(rows, users))
@@ -152,7 +155,7 @@ def _draws(users:int, rows:int, resamples:int, seed:int) -> Iterator[np.ndarray]
         drawn = random.integers(users, size=(some, users)) + np.arange(some)[:, None] * users
         yield np.bincount(drawn.ravel(), minlength=some * users).reshape(some, users).astype(np.float64)
 
-# %% ../nbs/05_metrics.ipynb #c026
+# %% ../nbs/05_metrics.ipynb #c027
 class _RankSum:
     "AUC of weighted rows by one sort: the weights change, the order does not."
     def __init__(self, labels:np.ndarray, scores:np.ndarray, users:np.ndarray):
@@ -171,7 +174,7 @@ class _RankSum:
         beaten = (disliked[:, self.first] + disliked[:, self.last]) / 2
         with np.errstate(invalid="ignore"): return (liked * beaten).sum(1) / (liked.sum(1) * disliked[:, -1])
 
-# %% ../nbs/05_metrics.ipynb #c029
+# %% ../nbs/05_metrics.ipynb #c030
 _METRICS = ("auc", "uauc", "uauc_weighted", "log_loss")
 
 
@@ -186,7 +189,8 @@ def _weighted_metrics(counts:np.ndarray, rank_sum:_RankSum, areas:np.ndarray, ro
     counted = np.isfinite(areas)
     chosen, areas, sizes = counts[:, counted], areas[counted], rows[counted]
     with np.errstate(invalid="ignore"):
-        return np.stack([rank_sum(counts), chosen @ areas / chosen.sum(1), chosen @ (areas * sizes) / (chosen @ sizes), counts @ losses / (counts @ rows)])
+        return np.stack([rank_sum(counts), chosen @ areas / chosen.sum(1), chosen @ (areas * sizes) / (chosen @ sizes),
+                         counts @ losses / (counts @ rows)])
 
 
 def _bootstrap(
@@ -209,13 +213,16 @@ def _interval(value:float, resampled:np.ndarray) -> dict:
     low, high = np.percentile(resampled, [2.5, 97.5]) if len(resampled) else (np.nan, np.nan)
     return {name: float(number) if np.isfinite(number) else None for name, number in asdict(Interval(value, low, high)).items()}
 
-# %% ../nbs/05_metrics.ipynb #c031
+# %% ../nbs/05_metrics.ipynb #c032
 def _checked_predictions(predictions:pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Labels, logits and user codes of a predictions table, or an InputError."
     missing = [name for name in ["row_id", "user_id", "label", "logit"] if name not in predictions]
-    if missing: raise InputError(f"the predictions have no column {', '.join(missing)}; they have {', '.join(map(str, predictions.columns))}")
+    if missing:
+        raise InputError(f"the predictions have no column {', '.join(missing)}; they have {', '.join(map(str, predictions.columns))}")
     twice = predictions.row_id.duplicated()
-    if twice.any(): raise InputError(f"{twice.sum()} rows are predicted twice, such as row_id {predictions.row_id[twice].iloc[0]}; keep one prediction per row")
+    if twice.any():
+        example = predictions.row_id[twice].iloc[0]
+        raise InputError(f"{twice.sum()} rows are predicted twice, such as row_id {example}; keep one prediction per row")
     if "split" in predictions and predictions.split.nunique() > 1:
         raise InputError(f"the predictions mix the splits {', '.join(sorted(predictions.split.unique()))}; choose one")
     labels, logits = _checked(predictions.label, predictions.logit, "logits")
@@ -227,7 +234,7 @@ def evaluate(
     resamples:int=1000, # bootstrap resamples over users; 0 for no intervals
     seed:int=0, # of the resampling
 ) -> dict: # rows, auc, uauc, uauc_weighted, log_loss (each value, low, high), calibration_error, users_counted, users_total
-    "All metrics with 95% intervals. InputError for one class only, missing columns or scores, repeated rows; UAUC is None where no user has both classes."
+    "All metrics with 95% intervals; UAUC is None where no user has both classes. InputError: one class, gaps, repeated rows."
     labels, logits, users = _checked_predictions(predictions)
     auc(labels, logits)  # refuses one class
     (whole,), (resampled,) = _bootstrap(labels, [logits], users, resamples, seed)
@@ -237,7 +244,7 @@ def evaluate(
             "calibration_error": expected_calibration_error(labels, probabilities),
             "users_counted": int(np.isfinite(areas).sum()), "users_total": len(areas)}
 
-# %% ../nbs/05_metrics.ipynb #c040
+# %% ../nbs/05_metrics.ipynb #c041
 def paired_difference(
     first:pd.DataFrame, # predictions of one system
     second:pd.DataFrame, # predictions of the other, on the same rows
@@ -251,7 +258,8 @@ def paired_difference(
     other = second.set_index("row_id")
     only_first, only_second = (~first.row_id.isin(other.index)).sum(), (~second.row_id.isin(first.row_id)).sum()
     if only_first or only_second:
-        raise InputError(f"the systems predict different rows: {only_first} are only in the first, {only_second} only in the second; predict the same split")
+        raise InputError(f"the systems predict different rows: {only_first} are only in the first, {only_second} only in the second; "
+                         "predict the same split")
     other = other.loc[first.row_id]
     for column in ["label", "user_id"]:
         differ = (other[column].to_numpy() != first[column].to_numpy()).sum()

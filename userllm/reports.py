@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['results_table', 'format_table', 'to_markdown', 'difference_table', 'slices', 'plot_results', 'plot_calibration']
 
-# %% ../nbs/60_reports.ipynb #c002
+# %% ../nbs/60_reports.ipynb #c003
 import unicodedata
 from collections.abc import Hashable
 
@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from .artifacts import InputError
 from .metrics import calibration_curve, evaluate, expected_calibration_error, log_loss, paired_difference
 
-# %% ../nbs/60_reports.ipynb #c007
+# %% ../nbs/60_reports.ipynb #c008
 _PLAIN = ("users_counted", "users_total", "rows")  # counts, taken as they are
 
 
@@ -28,8 +28,10 @@ def _result(name:Hashable, evaluation:dict, key:str="method") -> dict:
     if missing: raise InputError(f"the evaluation of {name} lacks {', '.join(missing)}; evaluate the run again")
     line = {key: name}
     for metric in ["auc", "uauc"]:
-        line |= {metric: evaluation[metric]["value"], f"{metric}_low": evaluation[metric]["low"], f"{metric}_high": evaluation[metric]["high"]}
-    return line | {metric: evaluation[metric]["value"] for metric in ["uauc_weighted", "log_loss"]} | {part: evaluation[part] for part in _PLAIN}
+        interval = evaluation[metric]
+        line |= {metric: interval["value"], f"{metric}_low": interval["low"], f"{metric}_high": interval["high"]}
+    line |= {metric: evaluation[metric]["value"] for metric in ["uauc_weighted", "log_loss"]}
+    return line | {part: evaluation[part] for part in _PLAIN}
 
 
 def _table(lines:list[dict]) -> pd.DataFrame:
@@ -46,7 +48,7 @@ def results_table(
     if not runs: raise InputError("no runs to put into a table; train or evaluate one first")
     return _table([_result(name, evaluation) for name, evaluation in runs.items()])
 
-# %% ../nbs/60_reports.ipynb #c010
+# %% ../nbs/60_reports.ipynb #c011
 _HEADINGS = {"auc": "AUC", "uauc": "UAUC", "uauc_weighted": "UAUC weighted", "users_total": "users"}
 
 
@@ -81,7 +83,7 @@ def _width(text:str) -> int:
     "Columns that a terminal uses."
     return sum(0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
 
-# %% ../nbs/60_reports.ipynb #c011
+# %% ../nbs/60_reports.ipynb #c012
 def format_table(
     frame:pd.DataFrame, # any table; x, x_low, x_high become one column, as does x_differs
     digits:int=4, # after the decimal point
@@ -107,13 +109,13 @@ def to_markdown(
     lines = [columns, rules, *zip(*columns.values())]
     return "\n".join("| " + " | ".join(cell.strip().replace("|", "\\|") for cell in line) + " |" for line in lines)
 
-# %% ../nbs/60_reports.ipynb #c014
+# %% ../nbs/60_reports.ipynb #c015
 def difference_table(
     predictions:dict[str,pd.DataFrame], # method to predictions, all of the same rows
     against:str, # the method that is subtracted from each of the others
     resamples:int=1000, # bootstrap resamples over users
     seed:int=0, # of the resampling
-) -> pd.DataFrame: # method, against, then of auc, uauc and log_loss: the difference, _low, _high and _differs (bool: the interval leaves out zero)
+) -> pd.DataFrame: # method, against; of auc, uauc, log_loss the difference, _low, _high, _differs (the interval leaves out zero)
     "Paired differences with 95% intervals. An unknown method or methods on different rows raise InputError."
     if against not in predictions: raise InputError(f"no predictions of {against} to compare with; there are {', '.join(predictions)}")
     lines = []
@@ -129,11 +131,12 @@ def difference_table(
     if not lines: raise InputError(f"nothing to compare {against} with; give the predictions of two methods or more")
     return _table(lines)
 
-# %% ../nbs/60_reports.ipynb #c017
+# %% ../nbs/60_reports.ipynb #c018
 def _one_class(predictions:pd.DataFrame) -> dict:
     "What can be said of rows that are all liked or all disliked."
     nothing = {"value": None, "low": None, "high": None}
-    return {"auc": nothing, "uauc": nothing, "uauc_weighted": nothing, "log_loss": {"value": log_loss(predictions.label, predictions.logit)},
+    loss = {"value": log_loss(predictions.label, predictions.logit)}
+    return {"auc": nothing, "uauc": nothing, "uauc_weighted": nothing, "log_loss": loss,
             "users_counted": 0, "users_total": predictions.user_id.nunique(), "rows": len(predictions)}
 
 
@@ -143,21 +146,23 @@ def slices(
     resamples:int=1000, # bootstrap resamples over users, in each slice
     seed:int=0, # of the resampling
 ) -> pd.DataFrame: # the slice under the name of `by`, liked (share of label 1), then as `results_table`
-    "An evaluation of each part, in sorted order; rows without a value are a part of their own. A column that is not there, or a Series of other rows, raises InputError."
+    "An evaluation of each part, in sorted order; rows without a value are one more. InputError: no such column, other rows."
     if isinstance(by, str):
-        if by not in predictions: raise InputError(f"the predictions have no column {by} to cut by; they have {', '.join(predictions.columns)}")
+        if by not in predictions:
+            raise InputError(f"the predictions have no column {by} to cut by; they have {', '.join(predictions.columns)}")
         by = predictions[by]
     elif not by.index.equals(predictions.index):
-        raise InputError(f"the Series to cut by has {len(by)} values with another index than the {len(predictions)} predictions; align it first")
+        raise InputError(f"the Series to cut by has {len(by)} values with another index than the {len(predictions)} "
+                         "predictions; align it first")
     key = by.name or "slice"
     lines = []
-    for value, part in predictions.groupby(by.to_numpy() if isinstance(by.dtype, np.dtype) else by.array, sort=True, dropna=False, observed=True):
+    for value, part in predictions.groupby(by.array, sort=True, dropna=False, observed=True):
         evaluation = evaluate(part, resamples, seed) if part.label.nunique() == 2 else _one_class(part)
         line = _result(value, evaluation, key)
         lines.append({key: line.pop(key), "liked": float(part.label.mean())} | line)
     return _table(lines)
 
-# %% ../nbs/60_reports.ipynb #c020
+# %% ../nbs/60_reports.ipynb #c021
 _AXES = {"auc": "AUC", "uauc": "UAUC", "log_loss": "log loss (nats)"}
 
 
@@ -167,10 +172,13 @@ def plot_results(
 ) -> Figure:
     "Each line's value as a point with its 95% interval. A metric without an interval in the table raises InputError."
     missing = [metric for metric in metrics if f"{metric}_low" not in table]
-    if missing: raise InputError(f"the table has no interval of {', '.join(missing)} to plot; choose among {', '.join(name[:-4] for name in table if str(name).endswith('_low'))}")
+    if missing:
+        known = ", ".join(name[:-4] for name in table if str(name).endswith("_low"))
+        raise InputError(f"the table has no interval of {', '.join(missing)} to plot; choose among {known}")
     names, places = table.iloc[:, 0].astype(str), np.arange(len(table))
     with sns.axes_style("whitegrid"):
-        figure, axes = plt.subplots(1, len(metrics), figsize=(1.5 + 4 * len(metrics), 1.2 + 0.4 * len(table)), sharey=True, squeeze=False, layout="constrained")
+        size = (1.5 + 4 * len(metrics), 1.2 + 0.4 * len(table))
+        figure, axes = plt.subplots(1, len(metrics), figsize=size, sharey=True, squeeze=False, layout="constrained")
     for axis, metric, colour in zip(axes[0], metrics, sns.color_palette("colorblind")):
         value, low, high = (table[name].to_numpy(np.float64) for name in [metric, f"{metric}_low", f"{metric}_high"])
         axis.hlines(places, low, high, color=colour, linewidth=2)  # a percentile interval need not hold the value
@@ -184,7 +192,7 @@ def plot_results(
     plt.close(figure)
     return figure
 
-# %% ../nbs/60_reports.ipynb #c024
+# %% ../nbs/60_reports.ipynb #c025
 def plot_calibration(
     predictions:dict[str,pd.DataFrame]|pd.DataFrame, # method to predictions, or the predictions of one
     bins:int=10, # bins of equal width between 0 and 1
