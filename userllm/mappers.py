@@ -6,7 +6,7 @@
 __all__ = ['FeatureTable', 'plain_table', 'lookup', 'save_table', 'load_table', 'standardise', 'MapperSettings', 'Mapper',
            'SoftToken']
 
-# %% ../nbs/30_mappers.ipynb #c002
+# %% ../nbs/30_mappers.ipynb #c003
 from dataclasses import dataclass
 from pathlib import Path
 import json, math
@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from .artifacts import InputError, fingerprint, read_tensors, read_tensors_metadata, write_tensors
 
-# %% ../nbs/30_mappers.ipynb #c005
+# %% ../nbs/30_mappers.ipynb #c006
 @dataclass
 class FeatureTable:
     "Features of items or users: one row each, perhaps in several variants, with a mask of what is missing."
@@ -40,7 +40,7 @@ class FeatureTable:
         "16 hex characters that change with any value, flag, name or key."
         return fingerprint(self.name, self.key, self.values, self.missing, list(self.columns))
 
-# %% ../nbs/30_mappers.ipynb #c007
+# %% ../nbs/30_mappers.ipynb #c008
 def plain_table(name:str, # what the features are
                 key:str, # `item` or `user`
                 values, # (rows, d) array or tensor
@@ -52,7 +52,7 @@ def plain_table(name:str, # what the features are
     if values.ndim == 2 and len(missing) == len(values): values[missing] = 0
     return FeatureTable(name, key, values[:, None] if values.ndim == 2 else values, missing, tuple(columns))
 
-# %% ../nbs/30_mappers.ipynb #c010
+# %% ../nbs/30_mappers.ipynb #c011
 def lookup(table:FeatureTable, # the table
            rows, # (b,) dense numbers of items or users; -1 for unknown
            variants=None): # (b,) variant of each row; the last where left out
@@ -68,7 +68,7 @@ def lookup(table:FeatureTable, # the table
     missing = table.missing[rows.clamp(min=0)] | unknown
     return values.masked_fill(missing[:, None], 0.0), missing
 
-# %% ../nbs/30_mappers.ipynb #c013
+# %% ../nbs/30_mappers.ipynb #c014
 def save_table(table:FeatureTable, path) -> None:
     "Write a table as one safetensors file."
     write_tensors(path, {"values": table.values.contiguous(), "missing": table.missing.contiguous()},
@@ -81,7 +81,7 @@ def load_table(path) -> FeatureTable:
         raise InputError(f"{path} is no feature table: it holds {sorted(tensors)}")
     return FeatureTable(header["name"], header["key"], tensors["values"].float(), tensors["missing"], tuple(json.loads(header["columns"])))
 
-# %% ../nbs/30_mappers.ipynb #c016
+# %% ../nbs/30_mappers.ipynb #c017
 def standardise(table:FeatureTable) -> FeatureTable:
     "The table with each column at mean 0 and spread 1, measured over the last variant of the rows that are not missing."
     present = table.values[~table.missing, -1]
@@ -90,7 +90,7 @@ def standardise(table:FeatureTable) -> FeatureTable:
     values = ((table.values - mean) / spread).masked_fill(table.missing[:, None, None], 0.0)
     return FeatureTable(table.name, table.key, values, table.missing, table.columns)
 
-# %% ../nbs/30_mappers.ipynb #c019
+# %% ../nbs/30_mappers.ipynb #c020
 @dataclass(frozen=True)
 class MapperSettings:
     "The shape of a mapper."
@@ -98,7 +98,7 @@ class MapperSettings:
     smallest_hidden: int = 128 # the hidden width is at least this
     dropout: float = 0.0 # share of hidden units dropped in training
 
-# %% ../nbs/30_mappers.ipynb #c020
+# %% ../nbs/30_mappers.ipynb #c021
 class Mapper(nn.Module):
     "Carries features of width d into the LLM's space of width d3 (equations 3 and 9)."
     def __init__(self, width:int, # d
@@ -118,7 +118,7 @@ class Mapper(nn.Module):
         "Soft tokens (b, d3)."
         return self.layers(features)
 
-# %% ../nbs/30_mappers.ipynb #c023
+# %% ../nbs/30_mappers.ipynb #c024
 class SoftToken(nn.Module):
     "A mapper with its own vector for what is missing."
     def __init__(self, mapper:Mapper, llm_width:int, token_norm:float=1.0, drop:float=0.0):

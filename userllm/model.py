@@ -6,7 +6,7 @@
 __all__ = ['LoRASettings', 'ModelSettings', 'Rows', 'ModelBatch', 'BatchMaker', 'KeyValues', 'LanguageModel', 'UserLLM',
            'train_only']
 
-# %% ../nbs/44_model.ipynb #c002
+# %% ../nbs/44_model.ipynb #c003
 from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from .prompts import (Piece, PromptBatch, PromptText, RowText, Slot, Text, TextB
                              layout_prompts, static_length)
 from .uhem import UHEM, HistoryBatch, UHEMSettings, embed_histories, layout_histories
 
-# %% ../nbs/44_model.ipynb #c005
+# %% ../nbs/44_model.ipynb #c006
 @dataclass(frozen=True)
 class LoRASettings:
     "The low-rank adaptation, as in the paper (section 4.1)."
@@ -52,7 +52,7 @@ class ModelSettings:
         "The parts of its prompt in step 1: text only."
         return ("description",) * self.description
 
-# %% ../nbs/44_model.ipynb #c007
+# %% ../nbs/44_model.ipynb #c008
 @dataclass
 class Rows:
     "Rows to be scored."
@@ -83,7 +83,7 @@ class ModelBatch:
         return ModelBatch(self.prompt.to(device), {slot: move(pair) for slot, pair in self.features.items()},
                           self.history and self.history.to(device), move(self.history_features))
 
-# %% ../nbs/44_model.ipynb #c009
+# %% ../nbs/44_model.ipynb #c010
 class BatchMaker:
     "Lays rows out for the model."
     def __init__(self, items:pd.DataFrame, # the dataset's items: title and description
@@ -127,7 +127,7 @@ class BatchMaker:
         history = np.array([len(ids) + 1 for ids in self.text.descriptions] + [0])[rows.histories].sum(1)
         return history + np.array([len(a) + len(b) for a, b in zip(self.text.titles, self.text.descriptions)])[rows.items]
 
-# %% ../nbs/44_model.ipynb #c012
+# %% ../nbs/44_model.ipynb #c013
 @dataclass
 class KeyValues:
     "Keys and values of static prefixes, one row a prompt, padded on the right."
@@ -204,7 +204,7 @@ class LanguageModel(nn.Module):
                      past_key_values=cache, use_cache=True)
         return KeyValues([(layer.keys, layer.values) for layer in cache.layers], batch.lengths)
 
-# %% ../nbs/44_model.ipynb #c018
+# %% ../nbs/44_model.ipynb #c019
 class UserLLM(nn.Module):
     "LLM, LoRA, mappers and UHEM (section 3.2): one logit a row."
     def __init__(self, language:LanguageModel, # may be shared between models
@@ -244,7 +244,7 @@ class UserLLM(nn.Module):
         embedded = embed_prompts(batch.prompt, self.language.embedding, self.soft_tokens(batch))
         return self.language(embedded, batch.prompt.mask, prefix)
 
-# %% ../nbs/44_model.ipynb #c025
+# %% ../nbs/44_model.ipynb #c026
 def train_only(model:nn.Module, names) -> list[nn.Parameter]: # names of the parameters to be trained
     "Ask for gradients of these parameters and of no others; returns them in a fixed order."
     names = set(names)

@@ -7,7 +7,7 @@ __all__ = ['templates', 'Text', 'RowText', 'Slot', 'Template', 'paper_template',
            'find_template', 'TextBudget', 'Piece', 'PromptText', 'PromptBatch', 'layout_prompts', 'embed_prompts',
            'static_length']
 
-# %% ../nbs/40_prompts.ipynb #c002
+# %% ../nbs/40_prompts.ipynb #c003
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from .artifacts import InputError, fingerprint
 from .llms import text_tokens
 
-# %% ../nbs/40_prompts.ipynb #c005
+# %% ../nbs/40_prompts.ipynb #c006
 @dataclass(frozen=True)
 class Text:
     "The same text in every prompt."
@@ -63,7 +63,7 @@ class Template:
         "16 hex characters that change with any word, slot or order."
         return fingerprint(self.name, [(type(s).__name__, str(s)) for s in self.segments])
 
-# %% ../nbs/40_prompts.ipynb #c008
+# %% ../nbs/40_prompts.ipynb #c009
 _ask = '. Will the user enjoy the movie? Answer "Yes" or "No".\n#Answer:'
 _movie = (Text('The movie titled "'), RowText("title"), Text('"'), Text(" is described as: ", needs="description"),
           RowText("description", needs="description"))
@@ -96,7 +96,7 @@ def find_template(name:str) -> Template:
     if name not in templates: raise InputError(f"prompt order {name!r} does not exist: use {', '.join(templates)}")
     return templates[name]()
 
-# %% ../nbs/40_prompts.ipynb #c011
+# %% ../nbs/40_prompts.ipynb #c012
 @dataclass(frozen=True)
 class TextBudget:
     "The most tokens of each kind of text."
@@ -151,7 +151,7 @@ class PromptText:
         kept = (self.titles if segment.field == "title" else self.descriptions)[item]
         return Piece(segment, tuple(kept), len(self.full[segment.field][item]) - len(kept))
 
-# %% ../nbs/40_prompts.ipynb #c014
+# %% ../nbs/40_prompts.ipynb #c015
 @dataclass
 class PromptBatch:
     "Prompts of several rows, padded on the right."
@@ -197,7 +197,7 @@ def embed_prompts(batch:PromptBatch, # from `layout_prompts`
     bank = torch.cat(pieces + [bank.new_zeros(1, bank.shape[1])])
     return bank[batch.layout]
 
-# %% ../nbs/40_prompts.ipynb #c018
+# %% ../nbs/40_prompts.ipynb #c019
 def static_length(segments:Sequence) -> int: # the active segments of a template
     "How many leading segments depend on nothing but the candidate's text."
     for number, segment in enumerate(segments):

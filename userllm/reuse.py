@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['PrefixStore', 'score_rows']
 
-# %% ../nbs/46_reuse.ipynb #c002
+# %% ../nbs/46_reuse.ipynb #c003
 from collections import OrderedDict
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 from .model import BatchMaker, KeyValues, LanguageModel, Rows, UserLLM
 
-# %% ../nbs/46_reuse.ipynb #c005
+# %% ../nbs/46_reuse.ipynb #c006
 class PrefixStore:
     "Keys and values of candidates' static prefixes, within a budget of bytes. Valid for one language model as it stands."
     def __init__(self, language:LanguageModel, # frozen: make a new store when its LoRA changes
@@ -59,7 +59,7 @@ class PrefixStore:
         "The share of the prefixes asked for that were in memory."
         return self.hits / max(1, self.hits + self.misses)
 
-# %% ../nbs/46_reuse.ipynb #c011
+# %% ../nbs/46_reuse.ipynb #c012
 @torch.no_grad()
 def score_rows(model:UserLLM, maker:BatchMaker,
                rows:Rows, # any number of rows

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['StepSettings', 'plan_batches', 'learning_rate', 'TuningStep', 'TextModel', 'step1', 'step2', 'Progress', 'tune']
 
-# %% ../nbs/50_training.ipynb #c002
+# %% ../nbs/50_training.ipynb #c003
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from .model import BatchMaker, LanguageModel, ModelBatch, Rows, UserLLM, train_o
 from .prompts import embed_prompts
 from .reuse import PrefixStore, score_rows
 
-# %% ../nbs/50_training.ipynb #c005
+# %% ../nbs/50_training.ipynb #c006
 @dataclass(frozen=True)
 class StepSettings:
     "How one step is trained."
@@ -38,7 +38,7 @@ class StepSettings:
     checkpoint_every: int = 500 # training rows between two checkpoints
     gradient_checkpointing: bool = False # recompute activations to save memory; for step 1 of a large LLM
 
-# %% ../nbs/50_training.ipynb #c007
+# %% ../nbs/50_training.ipynb #c008
 def plan_batches(lengths:np.ndarray, # (n,) tokens of each training row
                  settings:StepSettings,
                  seed:int, # the run seed
@@ -55,7 +55,7 @@ def plan_batches(lengths:np.ndarray, # (n,) tokens of each training row
         batches += [chunks[n] for n in generator.permutation(len(chunks))]
     return batches
 
-# %% ../nbs/50_training.ipynb #c009
+# %% ../nbs/50_training.ipynb #c010
 def learning_rate(update:int, # counted from 0
                   updates:int, # in all
                   settings:StepSettings) -> float:
@@ -65,7 +65,7 @@ def learning_rate(update:int, # counted from 0
     share = (update - rise) / max(1, updates - rise)
     return settings.final_learning_rate + (settings.learning_rate - settings.final_learning_rate) * (1 + math.cos(math.pi * share)) / 2
 
-# %% ../nbs/50_training.ipynb #c012
+# %% ../nbs/50_training.ipynb #c013
 @dataclass
 class TuningStep:
     "One step of the tuning, for the loop."
@@ -106,7 +106,7 @@ def step2(model:UserLLM, maker:BatchMaker, store:PrefixStore|None=None) -> Tunin
     def batch(rows): return maker.batch(rows, whole=not maker.static).to(model.language.device), store(rows.items)
     return TuningStep("step2", model, list(model.alignment_parameters()), batch, lambda rows: score_rows(model, maker, rows, store), maker.lengths)
 
-# %% ../nbs/50_training.ipynb #c014
+# %% ../nbs/50_training.ipynb #c015
 @dataclass
 class Progress:
     "How far a step has come."
@@ -137,7 +137,7 @@ def _load_checkpoint(path:Path, key:str, weights:dict, optimiser) -> tuple[Progr
             if state: optimiser.state[value] = {part: tensor if part == "step" else tensor.to(value.device) for part, tensor in state.items()}
     return Progress(**json.loads(header["progress"])), {name.removeprefix("best/"): t for name, t in tensors.items() if name.startswith("best/")}
 
-# %% ../nbs/50_training.ipynb #c016
+# %% ../nbs/50_training.ipynb #c017
 def _loss(step:TuningStep, module:nn.Module, rows:Rows, scale:float) -> torch.Tensor:
     "The binary cross-entropy of some rows (equation 12), as their share of the whole batch."
     logits = module(*step.batch(rows))
@@ -156,7 +156,7 @@ def _validation_rows(rows:Rows, limit:int) -> Rows:
     "The same random rows at every look, whatever the run seed."
     return rows.take(np.random.default_rng(0).permutation(len(rows))[:limit])
 
-# %% ../nbs/50_training.ipynb #c017
+# %% ../nbs/50_training.ipynb #c018
 def tune(step:TuningStep, # what is trained
          train:Rows, valid:Rows, # with labels
          settings:StepSettings,
@@ -185,7 +185,7 @@ def tune(step:TuningStep, # what is trained
     if settings.gradient_checkpointing: step.module.language.peft.get_base_model().gradient_checkpointing_disable()
     return progress
 
-# %% ../nbs/50_training.ipynb #c019
+# %% ../nbs/50_training.ipynb #c020
 def _train_loop(step, module, optimiser, weights, best, progress, plan, train, valid, settings, seed, key, path, log, accelerator) -> None:
     "The updates of `tune`, from `progress.update` on."
     look, save = (max(1, round(rows / settings.batch_size)) for rows in (settings.evaluate_every, settings.checkpoint_every))

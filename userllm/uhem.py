@@ -6,7 +6,7 @@
 __all__ = ['encoders', 'HistoryInput', 'HistoryBatch', 'layout_histories', 'embed_histories', 'GRUEncoder', 'UHEMSettings',
            'UHEM']
 
-# %% ../nbs/42_uhem.ipynb #c002
+# %% ../nbs/42_uhem.ipynb #c003
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 import math
@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from .artifacts import InputError
 
-# %% ../nbs/42_uhem.ipynb #c005
+# %% ../nbs/42_uhem.ipynb #c006
 @dataclass
 class HistoryInput:
     "Histories of several rows, oldest item first, padded on the right."
@@ -35,7 +35,7 @@ class HistoryBatch:
         "The same on another device."
         return replace(self, **{name: getattr(self, name).to(device) for name in ("token_ids", "items", "layout", "item_position")})
 
-# %% ../nbs/42_uhem.ipynb #c007
+# %% ../nbs/42_uhem.ipynb #c008
 def layout_histories(histories:np.ndarray, # (b, n) dense items, oldest first, -1 for none
                      descriptions:Sequence, # token ids of each item's description
                      visual:bool=True) -> HistoryBatch: # whether a visual token follows each description
@@ -63,7 +63,7 @@ def embed_histories(batch:HistoryBatch, # from `layout_histories`
     bank = torch.cat([bank, visual.reshape(-1, bank.shape[1]), bank.new_zeros(1, bank.shape[1])])
     return HistoryInput(bank[batch.layout], batch.layout >= 0, batch.item_position)
 
-# %% ../nbs/42_uhem.ipynb #c010
+# %% ../nbs/42_uhem.ipynb #c011
 class GRUEncoder(nn.Module):
     "The paper's encoder: a GRU over all tokens of the history; its last output (equation 7)."
     def __init__(self, width:int, # d3
@@ -80,7 +80,7 @@ class GRUEncoder(nn.Module):
         last = outputs[torch.arange(len(outputs)), history.mask.sum(1).clamp(min=1) - 1]
         return torch.stack([last] + [layer(last) for layer in self.more], dim=1)
 
-# %% ../nbs/42_uhem.ipynb #c014
+# %% ../nbs/42_uhem.ipynb #c015
 encoders = {"gru": GRUEncoder}
 
 @dataclass(frozen=True)
