@@ -8,6 +8,7 @@ __all__ = ['LoRASettings', 'ModelSettings', 'Rows', 'ModelBatch', 'BatchMaker', 
 
 # %% ../nbs/44_model.ipynb #c003
 from dataclasses import dataclass, field, replace
+import math
 import numpy as np
 import pandas as pd
 import torch
@@ -162,6 +163,14 @@ class LanguageModel(nn.Module):
     def lora_parameters(self) -> dict:
         "The LoRA matrices by name; fp32 whatever the LLM's precision."
         return {name: value for name, value in self.peft.named_parameters() if "lora_" in name}
+
+    def fresh_lora(self, seed:int) -> None:
+        "Start LoRA anew: A random by the seed, B zero, so that the LLM answers as it did without."
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for name, value in sorted(self.lora_parameters().items()):
+                bound = 1 / math.sqrt(value.shape[1]) if "lora_A" in name else 0.0
+                value.copy_((torch.rand(value.shape, generator=generator) * 2 - 1) * bound)
 
     def load_lora(self, tensors:dict) -> None:
         "Set the LoRA matrices. `InputError` where the names or shapes are not exactly those of this LLM."

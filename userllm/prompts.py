@@ -64,10 +64,10 @@ class Template:
         return fingerprint(self.name, [(type(s).__name__, str(s)) for s in self.segments])
 
 # %% ../nbs/40_prompts.ipynb #c009
-_ask = '. Will the user enjoy the movie? Answer "Yes" or "No".\n#Answer:'
+_ask = ". Will the user like it? Yes or No?\n#Answer:"
 _movie = (Text('The movie titled "'), RowText("title"), Text('"'), Text(" is described as: ", needs="description"),
           RowText("description", needs="description"))
-_movie_slots = (Text(" Poster:", needs="image"), Slot("image"), Text(" Feature:", needs="item"), Slot("item"))
+_movie_slots = (Text(" Image:", needs="image"), Slot("image"), Text(" Feature:", needs="item"), Slot("item"))
 _user = (Text(" A user likes:"), Text(" ", unless="history"), RowText("history_titles", unless="history"), Slot("history"),
          Text(" Feature:", needs="user"), Slot("user"))
 
@@ -83,7 +83,7 @@ def paper_template() -> Template:
 
 def item_first_template() -> Template:
     "All that does not depend on the user first, text before soft slots."
-    return Template("item_first", (Text("#Question: "), *_movie, *_movie_slots, Text(" ."), *_user, Text(_ask)))
+    return Template("item_first", (Text("#Question: "), *_movie, *_movie_slots, *_user, Text(_ask)))
 
 def user_first_template() -> Template:
     "All that does not depend on the candidate first."
