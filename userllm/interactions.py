@@ -105,8 +105,33 @@ def _write_dataset(dataset:"Dataset", folder:Path):
         write_json(temporary / "dataset.json", {"protocol": dataset.protocol, "fingerprint": dataset.fingerprint})
 
 # %% ../nbs/10_interactions.ipynb #c016
+def _with_columns(items:pd.DataFrame, columns:dict) -> pd.DataFrame:
+    if unknown := sorted(set(columns) - set(_COLUMNS["items"])):
+        raise InputError(f"items have no column {unknown[0]!r}; they have {', '.join(_COLUMNS['items'])}")
+    return items.assign(**columns)
+
+class _KnownById:
+    "Numbers of users and items by the ids of their source; for a class with the tables `users` and `items`."
+    @cached_property
+    def _numbers(self) -> dict[str,dict]:
+        return {kind: {name: number for number, name in enumerate(table[f"{kind}_id"])}
+                for kind, table in [("user", self.users), ("item", self.items)]}
+
+    def user_of(self, user_id:str|int) -> int:
+        "A user's number by the source's id. InputError with the nearest ids for one that is unknown."
+        return self._number("user", str(user_id))
+
+    def item_of(self, item_id:str|int) -> int:
+        "An item's number by the source's id. InputError with the nearest ids and titles for one that is unknown."
+        return self._number("item", str(item_id))
+
+    def _number(self, kind:str, wanted:str) -> int:
+        if wanted in (known := self._numbers[kind]): return known[wanted]
+        raise _unknown(kind, wanted, known, self.items["title"] if kind == "item" else ())
+
+# %% ../nbs/10_interactions.ipynb #c017
 @dataclass(frozen=True, eq=False)
-class Dataset:
+class Dataset(_KnownById):
     "Rows to be predicted, all that is known to have happened, and who and what is meant. InputError for tables that do not fit."
     interactions: pd.DataFrame # row_id int64, user and item int32, label int8, timestamp int64 (seconds), split (train, valid, test)
     events: pd.DataFrame # user, item, label, timestamp, split (also `history`: known, but no row), by user, timestamp, item
@@ -129,26 +154,9 @@ class Dataset:
         "Covers rows, events, users, item ids, titles and protocol; not years, genres, descriptions and posters."
         return fingerprint(self.interactions, self.events, self.users, self.items[["item", "item_id", "title"]], self.protocol)
 
-    @cached_property
-    def _numbers(self) -> tuple[dict, dict]:
-        return tuple({name: number for number, name in enumerate(ids)} for ids in [self.users["user_id"], self.items["item_id"]])
-
-    def user_of(self, user_id:str|int) -> int:
-        "A user's number by the source's id. InputError with the nearest ids for one that is unknown."
-        if (number := self._numbers[0].get(str(user_id))) is None: raise _unknown("user", str(user_id), self._numbers[0])
-        return number
-
-    def item_of(self, item_id:str|int) -> int:
-        "An item's number by the source's id. InputError with the nearest ids and titles for one that is unknown."
-        if (number := self._numbers[1].get(str(item_id))) is None:
-            raise _unknown("item", str(item_id), self._numbers[1], self.items["title"])
-        return number
-
     def with_items(self, **columns) -> "Dataset": # such as description=[...], one value an item
         "A copy with columns of the items table replaced. InputError for a column that the table does not have."
-        if unknown := sorted(set(columns) - set(_COLUMNS["items"])):
-            raise InputError(f"items have no column {unknown[0]!r}; they have {', '.join(_COLUMNS['items'])}")
-        return replace(self, items=self.items.assign(**columns))
+        return replace(self, items=_with_columns(self.items, columns))
 
     def save(self, folder:str|Path):
         "Write to a folder that appears when it is whole. InputError: no space, read-only."
@@ -159,7 +167,7 @@ class Dataset:
         "Read what `save` wrote. InputError: a part missing, unreadable or altered."
         return _read_dataset(Path(folder))
 
-# %% ../nbs/10_interactions.ipynb #c018
+# %% ../nbs/10_interactions.ipynb #c019
 def made_up_dataset(
     users:int=12, # number of users
     items:int=20, # number of items
@@ -186,7 +194,7 @@ def made_up_dataset(
     protocol = {"name": "made up", "split": split, "history_length": 5, "data_seed": seed}
     return Dataset(interactions=rows, events=frame, items=catalogue, users=people, protocol=protocol)
 
-# %% ../nbs/10_interactions.ipynb #c025
+# %% ../nbs/10_interactions.ipynb #c026
 def _first_not_before(times:np.ndarray, start:np.ndarray, stop:np.ndarray, limits:np.ndarray) -> np.ndarray:
     "For each range [start, stop) of sorted `times`, the first place whose time is not below the limit (or `stop`)."
     low, high = start.copy(), stop.copy()
@@ -196,36 +204,46 @@ def _first_not_before(times:np.ndarray, start:np.ndarray, stop:np.ndarray, limit
         low, high = np.where(before, middle + 1, low), np.where(searching & ~before, middle, high)
     return low
 
-# %% ../nbs/10_interactions.ipynb #c028
-def _pick_latest(items:np.ndarray, start:np.ndarray, stop:np.ndarray, candidates:np.ndarray, length:int) -> tuple[np.ndarray, np.ndarray]:
+# %% ../nbs/10_interactions.ipynb #c029
+def _pick_latest(items:np.ndarray, start:np.ndarray, stop:np.ndarray, candidates:np.ndarray, length:int|None) -> tuple:
     "The last `length` items of each range without the candidate, left-aligned and padded with -1; and how many they are."
-    longest, width = int((stop - start).max(initial=0)), length + 1
+    longest = int((stop - start).max(initial=0))
+    wanted = longest if length is None else length
+    width = wanted + 1
     while True:
         width = min(width, longest)
         places = stop[:, None] - np.arange(width, 0, -1)
         inside = places >= start[:, None]
         found = np.where(inside, items[np.where(inside, places, 0)] if len(items) else -1, -1).astype(np.int32)
         keep = inside & (found != candidates[:, None])
-        lengths = keep.sum(1)
-        if width == longest or not ((lengths < length) & (stop - start > width)).any(): break
+        if width == longest or not ((keep.sum(1) < wanted) & (stop - start > width)).any(): break
         width *= 2
-    keep &= np.cumsum(keep[:, ::-1], axis=1)[:, ::-1] <= length
+    keep &= np.cumsum(keep[:, ::-1], axis=1)[:, ::-1] <= wanted
     lengths = keep.sum(1)
-    picked = np.full((len(start), length), -1, np.int32)
+    picked = np.full((len(start), lengths.max(initial=0) if length is None else length), -1, np.int32)
     row, _ = np.nonzero(keep)
     picked[row, np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)] = found[keep]
     return picked, lengths
 
-# %% ../nbs/10_interactions.ipynb #c031
+# %% ../nbs/10_interactions.ipynb #c032
 def history_splits(split_kind:str) -> tuple[str, ...]: # of "random", "temporal" or "temporal_user"
     "The splits whose events may stand in a history."
     if split_kind not in SPLIT_KINDS: raise InputError(f"no kind of split {split_kind!r}; the kinds are {', '.join(SPLIT_KINDS)}")
     return ("history", "train") if split_kind == "random" else ("history", *SPLITS)
 
+# %% ../nbs/10_interactions.ipynb #c035
 def _integers(values, count:int) -> np.ndarray:
     "An int64 array of that length; a single number stands for all."
     return np.broadcast_to(np.asarray(values, np.int64), (count,))
 
+def _whole_ranges(offsets:np.ndarray, users:np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "All events of each user; an empty range for -1, who is unknown. InputError for users out of range."
+    known = len(offsets) - 1
+    if len(users) and not (-1 <= users.min() and users.max() < known):
+        raise InputError(f"users reach from {users.min()} to {users.max()}; {known} are known, and -1 stands for unknown")
+    return tuple(np.where(users < 0, 0, offsets[np.maximum(users, 0) + shift]) for shift in [0, 1])
+
+# %% ../nbs/10_interactions.ipynb #c036
 class Histories:
     "What users did before: ranges `[start, stop)` into `items`, `labels` and `timestamps`, which hold events by user and time."
     def __init__(self,
@@ -251,12 +269,9 @@ class Histories:
         timestamps=None, # (n,) seconds; events at or after are excluded; None, or -1 in places: no limit
     ) -> tuple[np.ndarray, np.ndarray]: # start, stop, int64 (n,)
         "For each row the range of the user's events that are strictly earlier. InputError for users out of range."
-        users = np.asarray(users, np.int64)
-        if len(users) and not (-1 <= users.min() and users.max() < len(self.offsets) - 1):
-            raise InputError(f"users reach from {users.min()} to {users.max()}; {len(self.offsets) - 1} are known, and -1 stands for unknown")
-        start, stop = (np.where(users < 0, 0, self.offsets[np.maximum(users, 0) + shift]) for shift in [0, 1])
+        start, stop = _whole_ranges(self.offsets, np.asarray(users, np.int64))
         if timestamps is None: return start, stop
-        timestamps = _integers(timestamps, len(users))
+        timestamps = _integers(timestamps, len(start))
         return start, np.where(timestamps < 0, stop, _first_not_before(self.timestamps, start, stop, timestamps))
 
     def pick(self,
@@ -267,12 +282,9 @@ class Histories:
     ) -> tuple[np.ndarray, np.ndarray]: # items int32 (n, length), oldest first, -1 to the right; lengths int64 (n,)
         "The items of the latest earlier events, never the candidate."
         start, stop = self.ranges(users, timestamps)
-        candidates, everything = _integers(candidates, len(start)), length is None
-        if everything: length = int((stop - start).max(initial=0))
-        picked, lengths = _pick_latest(self.items, start, stop, candidates, length)
-        return picked[:, :lengths.max(initial=0)] if everything else picked, lengths
+        return _pick_latest(self.items, start, stop, _integers(candidates, len(start)), length)
 
-# %% ../nbs/10_interactions.ipynb #c039
+# %% ../nbs/10_interactions.ipynb #c044
 LEAKS = {
     "pair twice": "the same user and item more than once, among rows or among events",
     "event unlike its row": "an event that names another label, time or split than its row, or a row without its event",
@@ -300,7 +312,7 @@ class Audit:
         return pd.DataFrame([(leak, count, LEAKS[leak.split(":")[0]]) for leak, count in self.counts.items()],
                             columns=["leak", "count", "meaning"]).set_index("leak")
 
-# %% ../nbs/10_interactions.ipynb #c040
+# %% ../nbs/10_interactions.ipynb #c045
 def _pair_keys(frame:pd.DataFrame, items:int) -> np.ndarray:
     return frame["user"].to_numpy(np.int64) * items + frame["item"].to_numpy(np.int64)
 
@@ -315,7 +327,7 @@ def _table_leaks(dataset:Dataset) -> dict[str,int]:
     known = np.isin(_pair_keys(events[events["split"] == "history"], items), _pair_keys(rows, items))
     return {"pair twice": twice, "event unlike its row": unlike + int(known.sum())}
 
-# %% ../nbs/10_interactions.ipynb #c042
+# %% ../nbs/10_interactions.ipynb #c047
 def _history_leaks(dataset:Dataset, histories:Histories, length:int, block:int=500_000) -> dict[str,int]:
     "Leaks in the histories of all rows, each history event looked up among all events of the dataset."
     items, allowed = len(dataset.items), history_splits(dataset.protocol["split"])
@@ -337,7 +349,7 @@ def _history_leaks(dataset:Dataset, histories:Histories, length:int, block:int=5
             counts["history held out"] += int((~splits[place])[heard].sum())
     return counts
 
-# %% ../nbs/10_interactions.ipynb #c044
+# %% ../nbs/10_interactions.ipynb #c049
 def _boundary_leaks(rows:pd.DataFrame, kind:str) -> int:
     "The number of rows at or before the latest row of an earlier split, in all or by user. 0 by definition for a random split."
     if kind == "random": return 0
@@ -355,11 +367,12 @@ def _held_out(rows:pd.DataFrame, users_of_rows:dict|None, what:str) -> dict[str,
     counts, split = {}, pd.Series(rows["split"].to_numpy(), index=rows["row_id"].to_numpy())
     for name, ids in (users_of_rows or {}).items():
         ids = np.unique(np.asarray(ids, np.int64))
-        if not np.isin(ids, split.index).all(): raise InputError(f"{name}: row ids that the dataset does not have; audit the dataset it was made from")
+        if not np.isin(ids, split.index).all():
+            raise InputError(f"{name}: row ids that the dataset does not have; audit the dataset that it was made from")
         counts[f"held out in {what}: {name}"] = int((split.loc[ids] != "train").sum())
     return counts or {f"held out in {what}": 0}
 
-# %% ../nbs/10_interactions.ipynb #c045
+# %% ../nbs/10_interactions.ipynb #c050
 def audit(
     dataset:Dataset,
     trained_rows:dict[str,Iterable[int]]|None=None, # model to the ids of the rows that it was trained on
@@ -368,7 +381,8 @@ def audit(
 ) -> Audit:
     "Count every leak that is known, by the rules of the dataset's kind of split. Histories are of the protocol's length."
     kind = dataset.protocol["split"]
-    counts = _table_leaks(dataset) | _history_leaks(dataset, histories or Histories.for_dataset(dataset), dataset.protocol["history_length"])
+    histories = histories or Histories.for_dataset(dataset)
+    counts = _table_leaks(dataset) | _history_leaks(dataset, histories, dataset.protocol["history_length"])
     counts |= {"split not in time": _boundary_leaks(dataset.interactions, kind)}
     counts |= _held_out(dataset.interactions, trained_rows, "training") | _held_out(dataset.interactions, statistics_rows, "statistics")
     return Audit(counts, kind, len(dataset.interactions))
