@@ -37,8 +37,8 @@ def display_title(
     return f"{article}{'' if article.endswith(chr(39)) else ' '}{name}{rest}"
 
 # %% ../nbs/14_sources.ipynb #c011
-MOVIELENS_LICENCE = ("MovieLens, GroupLens Research, University of Minnesota: for research, with acknowledgement (Harper and Konstan, 2015, "
-                     "doi 10.1145/2827872); redistribution under the same terms; no commercial use without permission.")
+MOVIELENS_LICENCE = ("MovieLens, GroupLens Research, University of Minnesota: for research, with acknowledgement "
+                     "(Harper and Konstan, 2015, doi 10.1145/2827872); redistribution under the same terms; no commercial use without permission.")
 
 def _movielens_tables(table:pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     "Ratings and items from the package's single table, which repeats a movie's title, year and genres in each rating."
