@@ -89,7 +89,7 @@ class MFSettings:
     "How matrix factorisation is shaped and trained; `bias` makes the difference between `mf` and `mf_bias`."
     dimensions: int = 256 # d2 of the paper
     bias: bool = False # user, item and global bias; the paper's MF has none
-    initial_spread: float = 0.01 # standard deviation of the embeddings at the start
+    initial_spread: float = 0.003 # standard deviation of the embeddings at the start
     learning_rate: float = 1e-3 # of Adam
     weight_decay: float = 1e-4 # Adam's L2 penalty on embeddings and biases, the global bias excepted
     batch_size: int = 1024 # rows a step
@@ -113,7 +113,7 @@ class MatrixFactorization(nn.Module):
                  items:int, # how many items
                  dimensions:int=256, # d2
                  bias:bool=False, # user, item and global bias
-                 initial_spread:float=0.01, # standard deviation of the embeddings at the start
+                 initial_spread:float=0.003, # standard deviation of the embeddings at the start
                  seed:int=0): # of the embeddings
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
