@@ -225,10 +225,13 @@ def plain_name(requirement: str) -> str:
 
 
 def undeclared_imports(root: Path) -> list[str]:
-    "What the library imports stands in `requirements` of settings.ini; what its notebooks import, there or in `dev_requirements`."
+    "What is imported stands in `requirements` of settings.ini or in requirements-offline.txt; in notebooks `dev_requirements` count too."
     settings = (root / "settings.ini").read_text(encoding="utf-8")
     wanted = {kind: {plain_name(name) for name in names.split()}
               for kind, names in re.findall(r"^(requirements|dev_requirements)\s*=(.*)$", settings, flags=re.M)}
+    wheels = root / "requirements-offline.txt"
+    offline = re.findall(r"^([\w.-]+)==", wheels.read_text(encoding="utf-8"), flags=re.M) if wheels.exists() else []
+    wanted["requirements"] |= {plain_name(name) for name in offline}
     places = [(path, path.read_text(encoding="utf-8"), wanted["requirements"]) for path in sorted((root / LIBRARY).rglob("*.py"))]
     places += [(path, "\n".join(sources(path)), set().union(*wanted.values())) for path in notebooks(root)]
     owners, problems = packages_distributions(), []

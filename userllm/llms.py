@@ -149,7 +149,8 @@ def load_llm(name:str="smollm2", # `smollm2`, a Hub name, a folder, or a GGUF fi
     model = kind.from_pretrained(folder, dtype=dtype).to(device).eval().requires_grad_(False)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     if tokenizer.pad_token is None: tokenizer.pad_token = tokenizer.eos_token
-    return LLM(model, tokenizer, reference, _checksum(folder))
+    checksum = file_sha256(reference.location) if reference.kind == "gguf" else _checksum(folder)
+    return LLM(model, tokenizer, reference, checksum)
 
 # %% ../nbs/20_llms.ipynb #c020
 def tiny_llm(folder, # where to save it

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['offline_vit', 'VisualSettings', 'paper_visual_settings', 'load_vit', 'prepare_picture', 'vit_features',
-           'poster_features', 'shipped_features', 'image_table']
+           'poster_features', 'save_features', 'load_features', 'shipped_features', 'image_table']
 
 # %% ../nbs/32_visual_alignment.ipynb #c003
 from dataclasses import dataclass
@@ -142,7 +142,7 @@ def poster_features(posters:pd.DataFrame, # from `find_posters`: path and poster
     "Features (d1,) by picture hash, and the messages about pictures that could not be read. Resumes where it stopped."
     cache = cache or StageCache()
     file = cache.root/"posters"/f"{settings.key}.safetensors"
-    known = _load_features(file) if file.exists() else {}
+    known = load_features(file) if file.exists() else {}
     todo = posters[(posters["poster"] != "") & ~posters["poster"].isin(known)].drop_duplicates("poster")
     faults, since = [], 0
     if len(todo): vit, mean, spread = load_vit(settings, device, cache)
@@ -155,24 +155,24 @@ def poster_features(posters:pd.DataFrame, # from `find_posters`: path and poster
                 except InputError as error: faults.append(str(error))
             if pixels: known.update(zip(hashes, vit_features(vit, torch.stack(pixels).to(next(vit.parameters()).device), settings).cpu().half()))
             bar.update(len(some)); since += len(some)
-            if since >= 500 or start + batch_size >= len(todo): _save_features(file, known, settings); since = 0
+            if since >= 500 or start + batch_size >= len(todo): save_features(file, known, settings); since = 0
     return {poster: known[poster] for poster in posters["poster"] if poster in known}, faults
 
-def _save_features(path, features:dict, settings:VisualSettings) -> None:
+def save_features(path, features:dict, settings:VisualSettings) -> None:
     "Features by hash as one fp16 matrix with the hashes as bytes beside it."
     path.parent.mkdir(parents=True, exist_ok=True)
     hashes = torch.tensor([list(bytes.fromhex(poster)) for poster in features], dtype=torch.uint8)
     write_tensors(path, {"hashes": hashes, "features": torch.stack(list(features.values())).half()}, {"settings": fingerprint(settings)})
 
-def _load_features(path) -> dict:
-    "What `_save_features` wrote."
+def load_features(path) -> dict:
+    "What `save_features` wrote."
     tensors = read_tensors(path)
     return {bytes(row.tolist()).hex(): feature for row, feature in zip(tensors["hashes"], tensors["features"])}
 
 # %% ../nbs/32_visual_alignment.ipynb #c022
 def shipped_features() -> dict:
     "Features (384,) by picture hash, of the default settings, that come with the library."
-    return _load_features(Path(str(files("userllm")/"data"/"posters-vit_s14_focus.safetensors")))
+    return load_features(Path(str(files("userllm")/"data"/"posters-vit_s14_focus.safetensors")))
 
 def image_table(items:pd.DataFrame, # an items table: poster, the picture hash
                 features:dict|None=None) -> FeatureTable: # features by hash; the shipped ones where left out

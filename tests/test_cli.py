@@ -1,0 +1,141 @@
+"""The command line on a small trained run: what it gives, and what it says to bad input."""
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from userllm.artifacts import StageCache
+from userllm.cli import main
+from userllm.llms import tiny_llm
+from userllm.pipeline import quickstart, smoke
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    "The floor and one method, trained on a tiny LLM and the real ratings."
+    place = tmp_path_factory.mktemp("cli")
+    tiny_llm(place / "llm", width=16, layers=1)
+    preset = smoke()
+    preset = replace(preset, step2=replace(preset.step2, rows=16, evaluate_every=16))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    quickstart(place / "runs", preset, str(place / "llm"), "cpu", "fp32", names=("userllm_plus",), cache=StageCache(place / "cache"))
+    yield place / "runs"
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def say(capsys):
+    "Run a command line; give its exit code, output and errors."
+    def run(*arguments):
+        code = main([str(argument) for argument in arguments])
+        return (code, *capsys.readouterr())
+    return run
+
+
+def refused(answer, *words):
+    "Exit code 2 and one line that holds all the words."
+    code, out, error = answer
+    assert code == 2 and not out, answer
+    assert error.startswith("userllm: ") and error.count("\n") == 1, error
+    assert all(word in error for word in words), error
+
+
+def write_pairs(path, **columns):
+    pd.DataFrame(columns).to_csv(path, index=False)
+    return path
+
+
+def test_evaluate_prints_results_and_differences(runs, say):
+    code, out, _ = say("evaluate", runs / "floor", runs / "userllm_plus")
+    assert code == 0 and "userllm_plus" in out and "Difference to floor" in out
+
+
+def test_rank_prints_titles(runs, say):
+    user = pd.read_parquet(runs / "floor" / "predictions.parquet")["user_id"].iloc[0]
+    code, out, _ = say("rank", runs / "userllm_plus", "--user", user, "--top", 3, "--device", "cpu")
+    assert code == 0 and out.count("\n") == 4
+
+
+def test_score_writes_a_probability_for_each_pair(runs, say, tmp_path):
+    test = pd.read_parquet(runs / "userllm_plus" / "predictions.parquet").head(5)
+    pairs = write_pairs(tmp_path / "pairs.csv", user_id=test["user_id"], item_id=test["item_id"], timestamp=test["timestamp"])
+    assert say("score", runs / "userllm_plus", "--pairs", pairs, "--out", tmp_path / "scores.csv", "--device", "cpu")[0] == 0
+    scores = pd.read_csv(tmp_path / "scores.csv")
+    assert scores["logit"].tolist() == pytest.approx(test["logit"].tolist(), abs=1e-4)
+    assert scores["probability"].between(0, 1).all()
+
+
+@pytest.mark.parametrize("columns, words", [
+    ({"user_id": [], "item_id": []}, ["empty"]),
+    ({"user_id": ["1"], "film": ["1"]}, ["item_id"]),
+    ({"user_id": ["no such user"], "item_id": ["1"]}, ["no such user"]),
+    ({"user_id": ["KNOWN"], "item_id": ["no such item"]}, ["no such item"]),
+    ({"user_id": ["KNOWN", "KNOWN"], "item_id": ["ITEM", "ITEM"]}, ["ITEM"]),
+    ({"user_id": ["KNOWN"], "item_id": ["ITEM"], "timestamp": ["yesterday"]}, ["timestamp"]),
+])
+def test_bad_pairs_are_refused(runs, say, tmp_path, columns, words):
+    known = pd.read_parquet(runs / "floor" / "predictions.parquet").iloc[0]
+    real = {"KNOWN": known["user_id"], "ITEM": known["item_id"]}
+    columns = {name: [real.get(value, value) for value in values] for name, values in columns.items()}
+    answer = say("score", runs / "userllm_plus", "--pairs", write_pairs(tmp_path / "pairs.csv", **columns), "--out", tmp_path / "scores.csv")
+    refused(answer, *(str(real.get(word, word)) for word in words))
+    assert not (tmp_path / "scores.csv").exists()
+
+
+def test_unknown_user_of_rank_is_refused(runs, say):
+    refused(say("rank", runs / "userllm_plus", "--user", "nobody"), "nobody")
+
+
+def test_floor_has_no_recommender(runs, say):
+    refused(say("rank", runs / "floor", "--user", "1"), "no recommender")
+
+
+@pytest.mark.parametrize("part", ["alignment.safetensors", "lora/adapter_model.safetensors", "features/item.safetensors", "items.parquet"])
+@pytest.mark.parametrize("how", ["missing", "altered"])
+def test_broken_recommenders_are_refused_by_part(runs, say, tmp_path, part, how):
+    shutil.copytree(runs / "userllm_plus", tmp_path / "run")
+    path = tmp_path / "run" / "recommender" / part
+    if how == "missing":
+        path.unlink()
+    else:
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+    refused(say("rank", tmp_path / "run", "--user", "1", "--device", "cpu"), part)
+
+
+@pytest.mark.parametrize("part", ["metrics.json", "predictions.parquet"])
+def test_incomplete_runs_are_refused_by_part(runs, say, tmp_path, part):
+    shutil.copytree(runs / "floor", tmp_path / "run")
+    (tmp_path / "run" / part).unlink()
+    refused(say("evaluate", tmp_path / "run"), part)
+
+
+def test_output_folder_that_cannot_be_written_is_refused(runs, say, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    refused(say("train", "floor", "--out", tmp_path / "file" / "run"), str(tmp_path / "file"))
+
+
+def test_full_disk_is_refused_before_work(say, tmp_path, monkeypatch):
+    full = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
+    refused(say("train", "floor", "--out", tmp_path / "run"), "space")
+
+
+def test_other_run_in_the_folder_is_refused(runs, say):
+    before = json.loads((runs / "floor" / "metrics.json").read_text())
+    refused(say("train", "mf", "--out", runs / "floor", "--preset", "smoke"), "other settings")
+    assert json.loads((runs / "floor" / "metrics.json").read_text()) == before
+
+
+def test_a_split_without_both_classes_is_refused(say, tmp_path, monkeypatch):
+    from userllm import pipeline
+    always_liked = replace(smoke(), protocol=replace(smoke().protocol, like_threshold=0.0))
+    monkeypatch.setitem(pipeline.presets, "smoke", lambda: always_liked)
+    refused(say("train", "floor", "--preset", "smoke", "--natural", "--out", tmp_path / "run"), "class")
+    assert not Path(tmp_path / "run" / "metrics.json").exists()

