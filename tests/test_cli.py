@@ -58,7 +58,7 @@ def test_evaluate_prints_results_and_differences(runs, say):
 def test_rank_prints_titles(runs, say):
     user = pd.read_parquet(runs / "floor" / "predictions.parquet")["user_id"].iloc[0]
     code, out, _ = say("rank", runs / "userllm_plus", "--user", user, "--top", 3, "--device", "cpu")
-    assert code == 0 and out.count("\n") == 4
+    assert code == 0 and len(out.splitlines()) == 2 + 3
 
 
 def test_score_writes_a_probability_for_each_pair(runs, say, tmp_path):

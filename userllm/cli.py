@@ -92,13 +92,13 @@ def _recommender(options) -> Recommender:
 def _score(options) -> None:
     pairs, out = _read_pairs(options.pairs), Path(options.out)
     require_writable(out.parent, 10_000_000)
-    scored = _recommender(options).score(pairs)
+    scored = _recommender(options).score(pairs, "pairs")
     scored.to_csv(out, index=False)
     print(f"{len(scored):,} pairs scored, in {out}")
 
 def _rank(options) -> None:
-    ranked = _recommender(options).rank(options.user, options.top, options.include_seen)
-    print(format_table(ranked))
+    ranked = _recommender(options).rank(options.user, options.top, options.include_seen, "candidates")
+    print(format_table(ranked.assign(year=ranked["year"].astype("string").fillna(""))))
 
 def _read_pairs(path) -> pd.DataFrame:
     "The pairs file as text columns; `InputError` where it cannot be read."

@@ -57,7 +57,7 @@ def lookup(table:FeatureTable, # the table
            rows, # (b,) dense numbers of items or users; -1 for unknown
            variants=None): # (b,) variant of each row; the last where left out
     "The features (b, d) and missing flags (b,) of some rows."
-    rows = torch.as_tensor(np.array(rows), dtype=torch.long)
+    rows = torch.as_tensor(rows if isinstance(rows, torch.Tensor) else np.array(rows), dtype=torch.long)
     if len(rows) and int(rows.max()) >= len(table.missing):
         raise InputError(f"feature table {table.name!r} has {len(table.missing)} rows, but row {int(rows.max())} was asked for: "
                          "it was made for another dataset; make it again")

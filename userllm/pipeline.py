@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['presets', 'floors', 'Preset', 'quick', 'paper', 'smoke', 'find_preset', 'Prepared', 'prepare', 'collaborative_stage',
            'step1_stage', 'method_tables', 'open_run', 'predictions_frame', 'finish_run', 'run_floor', 'Shared',
-           'share_llm', 'run_settings', 'run_method', 'quickstart']
+           'share_llm', 'run_settings', 'Trained', 'train_method', 'measure', 'run_method', 'quickstart']
 
 # %% ../nbs/64_pipeline.ipynb #c003
 from collections.abc import Callable
@@ -29,7 +29,7 @@ from .model import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM
 from .posters import find_posters, posters_for
 from .protocols import ProtocolSettings, build_dataset, movie
 from .recommender import Recommender
-from .reuse import PrefixStore, score_rows
+from .reuse import PrefixStore, score_together
 from .sources import movielens_small
 from .training import Progress, StepSettings, step1, step2, tune
 from .visual_alignment import image_table, poster_features, shipped_features
@@ -45,13 +45,13 @@ class Preset:
     protocol: ProtocolSettings = field(default_factory=movie)
     mf: MFSettings = MFSettings()
     statistics: StatisticsSettings = StatisticsSettings()
-    prefix_budget: int = 2_000_000_000 # bytes of keys and values that are kept
+    prefix_budget: int = 2_500_000_000 # bytes of keys and values that are kept
 
 def quick() -> Preset:
     "Few training rows, the full test split: minutes on two cores."
     return Preset("quick", "few training rows, the full test split",
-                  StepSettings(rows=256, batch_size=16, evaluate_every=256, validation_rows=128),
-                  StepSettings(rows=1_280, batch_size=8, evaluate_every=640, validation_rows=256, checkpoint_every=320))
+                  StepSettings(rows=256, batch_size=16, evaluate_every=256, validation_rows=96),
+                  StepSettings(rows=960, batch_size=8, evaluate_every=480, validation_rows=256, checkpoint_every=240))
 
 def paper() -> Preset:
     "All training rows, several times over: hours on a CPU, a coffee on a GPU."
@@ -156,7 +156,8 @@ def open_run(folder, # the run's folder
     run = RunFolder(require_writable(folder, 200_000_000))
     settings = _jsonable(settings)
     if run.settings.exists():
-        differing = sorted(key for key in settings.keys() | (old := read_json(run.settings)).keys() if settings.get(key) != old.get(key))
+        old = read_json(run.settings)
+        differing = sorted(key for key in settings.keys() | old.keys() if settings.get(key) != old.get(key))
         if differing: raise InputError(f"{folder} holds a run with other settings ({', '.join(differing)}): name another folder with --out, or remove it")
     else: write_json(run.settings, settings)
     return run
@@ -233,39 +234,66 @@ def run_settings(method:Method, prepared:Prepared, preset:Preset, llm:LLM, run_s
             "llm": {"name": llm.reference.name, "kind": llm.reference.kind, "checksum": llm.checksum, "dtype": str(llm.dtype)},
             "items": fingerprint(prepared.dataset.items, prepared.image.fingerprint)}
 
-# %% ../nbs/64_pipeline.ipynb #c019
-def run_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared, folder, run_seed:int=0,
-               cache:StageCache|None=None, say:Callable=print) -> dict:
-    "Train a method in two steps, measure it on test once, and save its recommender; gives its metrics. Resumes where it stopped."
+# %% ../nbs/64_pipeline.ipynb #c020
+@dataclass
+class Trained:
+    "A method that has been trained and not yet measured."
+    method: Method
+    run: RunFolder
+    model: UserLLM
+    maker: BatchMaker
+    test: Rows
+    store: PrefixStore
+    trained_rows: dict # what was trained -> row_ids, for the audit
+    seconds: dict
+    about: dict # what training has to say in metrics.json
+
+def train_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared, folder, run_seed:int=0,
+                 cache:StageCache|None=None, say:Callable=print) -> Trained|None:
+    "Train a method in two steps, resuming where it stopped; None where its run is finished."
     cache = cache or StageCache()
-    run = open_run(folder, run_settings(method, prepared, preset, shared.llm, run_seed))
-    if run.metrics.exists(): say(f"{method.name}: finished before, in {folder}"); return read_json(run.metrics)
+    settings = run_settings(method, prepared, preset, shared.llm, run_seed)
+    run = open_run(folder, settings)
+    if run.metrics.exists(): say(f"{method.name}: finished before, in {folder}"); return None
     seconds, started = {}, time.monotonic()
     tables, variant, read = method_tables(method, prepared, preset, run_seed, cache)
     seconds["tables"] = time.monotonic() - started
     maker = BatchMaker(prepared.dataset.items, tables, shared.llm.tokenizer, method.model)
     say(f"{method.name}: step 1, LoRA on text")
     text = step1_stage(prepared, maker, shared.language, shared.llm, preset.step1, run_seed, cache)
-    seconds["step1"] = text["seconds"]
     rows = {split: prepared.rows(prepared.dataset.rows(split), variant) for split in ("train", "valid", "test")}
     torch.manual_seed(run_seed)
     model = UserLLM(shared.language, {slot: table.width for slot, table in tables.items()}, method.model)
     say(f"{method.name}: step 2, UHEM and mappers")
     store = shared.store_for(maker, preset.prefix_budget)
-    progress = tune(step2(model, maker, store), rows["train"], rows["valid"], preset.step2, run.checkpoints, run_seed,
-                    key=fingerprint(run_settings(method, prepared, preset, shared.llm, run_seed)))
-    seconds["step2"], started = progress.seconds, time.monotonic()
-    logits = score_rows(model, maker, rows["test"], store, progress=f"{method.name}: test")
-    seconds["test"] = time.monotonic() - started
-    predictions = predictions_frame(prepared.dataset, prepared.dataset.rows("test"), logits)
-    recommender = Recommender.build(shared.llm, prepared.dataset, tables, model, maker, method.name, {"run_seed": run_seed, "preset": preset.name})
-    if not run.recommender.exists(): recommender.save(run.recommender)
+    progress = tune(step2(model, maker, store), rows["train"], rows["valid"], preset.step2, run.checkpoints, run_seed, key=fingerprint(settings))
     read |= {"step 1 and 2": prepared.dataset.rows("train")["row_id"].to_numpy()}
-    return finish_run(run, prepared, method.name, run_seed, predictions, read, seconds,
-                      {"validation_auc": progress.best, "step1_validation_auc": text["best"], "history": progress.history,
-                       "prefix_hit_rate": round(store.hit_rate, 4)})
+    return Trained(method, run, model, maker, rows["test"], store, read, seconds | {"step1": text["seconds"], "step2": progress.seconds},
+                   {"validation_auc": progress.best, "step1_validation_auc": text["best"], "history": progress.history})
 
 # %% ../nbs/64_pipeline.ipynb #c021
+def measure(trained:list[Trained], prepared:Prepared, preset:Preset, shared:Shared, run_seed:int=0) -> list[dict]:
+    "Score the test rows once, save recommenders, finish the runs; gives the metrics of each. All must share step 1."
+    started = time.monotonic()
+    scores = score_together([(one.model, one.maker, one.test) for one in trained], trained[0].store, progress="test")
+    seconds, metrics = time.monotonic() - started, []
+    for one, logits in zip(trained, scores):
+        name, store = one.method.name, one.store
+        recommender = Recommender.build(shared.llm, prepared.dataset, one.maker.tables, one.model, one.maker, name,
+                                        {"run_seed": run_seed, "preset": preset.name})
+        recommender.save(one.run.recommender)
+        predictions = predictions_frame(prepared.dataset, prepared.dataset.rows("test"), logits)
+        metrics.append(finish_run(one.run, prepared, name, run_seed, predictions, one.trained_rows,
+                                  one.seconds | {"test": seconds / len(trained)}, one.about | {"prefix_hit_rate": round(store.hit_rate, 4)}))
+    return metrics
+
+def run_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared, folder, run_seed:int=0,
+               cache:StageCache|None=None, say:Callable=print) -> dict:
+    "Train a method, measure it on test once, save its recommender; gives its metrics."
+    trained = train_method(method, prepared, preset, shared, folder, run_seed, cache, say)
+    return read_json(RunFolder(folder).metrics) if trained is None else measure([trained], prepared, preset, shared, run_seed)[0]
+
+# %% ../nbs/64_pipeline.ipynb #c023
 def quickstart(folder="runs/quickstart", # a run folder for each system goes here
                preset:Preset|None=None, # `quick` where left out
                llm:str="smollm2", device:str="auto", precision:str="auto",
@@ -282,6 +310,6 @@ def quickstart(folder="runs/quickstart", # a run folder for each system goes her
         results[name] = run_floor(name, prepared, preset, folder/name, run_seed, cache)
     say("loading the LLM")
     shared = share_llm(llm, device, precision, find_method(names[0]).model, cache)
-    for name in names:
-        results[name] = run_method(find_method(name), prepared, preset, shared, folder/name, run_seed, cache, say)
-    return results
+    trained = [train_method(find_method(name), prepared, preset, shared, folder/name, run_seed, cache, say) for name in names]
+    if any(trained): measure([one for one in trained if one], prepared, preset, shared, run_seed)
+    return results | {name: read_json(RunFolder(folder/name).metrics) for name in names}

@@ -172,9 +172,9 @@ class Scorer:
         "The pairs, in their order, with logit and probability of Yes. `InputError`, before any work, for whatever is wrong with them."
         return _score_pairs(self, pairs, progress)
 
-    def rank(self, user_id, top:int=20, include_seen:bool=False) -> pd.DataFrame: # the user as the source names it
+    def rank(self, user_id, top:int=20, include_seen:bool=False, progress:str="") -> pd.DataFrame: # the user as the source names it
         "The best items for a user now: rank, item_id, title, year, probability. `InputError` for an unknown user or top < 1."
-        return _rank_items(self, user_id, top, include_seen)
+        return _rank_items(self, user_id, top, include_seen, progress)
 
 # %% ../nbs/48_recommender.ipynb #c019
 def _score_pairs(scorer:Scorer, pairs:pd.DataFrame, progress:str) -> pd.DataFrame:
@@ -185,7 +185,7 @@ def _score_pairs(scorer:Scorer, pairs:pd.DataFrame, progress:str) -> pd.DataFram
     logits = scorer.logits(scorer.rows_for(checked["user"], checked["item"], checked["time"]), progress)
     return result.assign(logit=logits, probability=_probability(logits))
 
-def _rank_items(scorer:Scorer, user_id, top:int, include_seen:bool) -> pd.DataFrame:
+def _rank_items(scorer:Scorer, user_id, top:int, include_seen:bool, progress:str) -> pd.DataFrame:
     "Score all items, or all that the user has no event with; equal scores stand in the items' order."
     if isinstance(top, bool) or not isinstance(top, (int, np.integer)) or top < 1:
         raise InputError(f"top is {top!r}: give a whole number of 1 or more")
@@ -193,7 +193,8 @@ def _rank_items(scorer:Scorer, user_id, top:int, include_seen:bool) -> pd.DataFr
     user = scorer.dataset.user_of(str(user_id))
     seen = events.loc[events["user"] == user, "item"]
     candidates = np.arange(len(items)) if include_seen else np.setdiff1d(np.arange(len(items)), seen)
-    logits = scorer.logits(scorer.rows_for(np.full(len(candidates), user), candidates)) if len(candidates) else np.empty(0, np.float32)
+    rows = scorer.rows_for(np.full(len(candidates), user), candidates)
+    logits = scorer.logits(rows, progress) if len(candidates) else np.empty(0, np.float32)
     best = np.argsort(-logits, kind="stable")[:top]
     found = items.iloc[candidates[best]][["item_id", "title", "year"]].reset_index(drop=True)
     found.insert(0, "rank", np.arange(1, len(best) + 1))
