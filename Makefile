@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 RECENT := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow lab setup export readme constraints clean
+.PHONY: help quickstart test test-slow lab setup export readme publish constraints clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -45,6 +45,12 @@ export: $(READY) ## notebooks -> userllm/, and clean the notebooks
 	$(BIN)/nbdev_clean
 
 readme: $(READY) ## nbs/index.ipynb -> README.md
+	$(BIN)/python tools/build_readme.py
+
+publish: $(READY) ## what quickstart left in runs/ -> results/quick, and the notebooks and README that show it
+	$(BIN)/python tools/publish_quick.py
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace nbs/experiments/quick.ipynb nbs/index.ipynb
+	$(BIN)/nbdev_clean
 	$(BIN)/python tools/build_readme.py
 
 # Freezes what .venv holds now. To move to newer versions: .venv/bin/pip install --upgrade NAME, make test, make constraints.
