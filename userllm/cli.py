@@ -49,10 +49,10 @@ def _prepare(options) -> None:
     _require_device(options)
     llm = load_llm(options.describe_with, options.device, options.precision) if options.describe_with else None
     prepared = prepare(_protocol(options, find_preset("paper")), options.posters, llm, options.device)
-    print(format_table(table2(prepared.dataset).reset_index(drop=False)))
+    print(format_table(table2(prepared.dataset).rename_axis("statistic").reset_index()))
     print("\n" + ", ".join(f"{name.replace('_', ' ')}: {count:,}" for name, count in prepared.missing.items()))
     for fault in prepared.faults: print(fault)
-    print(f"\nLeaks counted: {prepared.audit.total}\n{prepared.audit.table()}")
+    print(f"\nLeaks counted: {prepared.audit.total}\n{format_table(prepared.audit.table().reset_index())}")
     print("\nNext: userllm quickstart")
 
 def _train(options) -> None:

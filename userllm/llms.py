@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-import contextlib, hashlib, io
+import contextlib, hashlib, io, os
 import torch
 from .artifacts import InputError, StageCache, file_sha256
 
@@ -19,7 +19,8 @@ from .artifacts import InputError, StageCache, file_sha256
 def choose_device(name:str="auto") -> torch.device: # `auto`, `cpu`, `cuda`, `cuda:1`, `mps`
     "The device to compute on: the first GPU where there is one, else the CPU. `InputError` for a device that is not there."
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        gpu = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" # under `accelerate launch` each process has its own
+        name = gpu if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try: device = torch.device(name)
     except RuntimeError: raise InputError(f"device {name!r} does not exist: use auto, cpu, cuda, cuda:N or mps") from None
     there = {"cpu": True, "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
