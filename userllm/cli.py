@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 import argparse, sys
 import pandas as pd
-from .artifacts import InputError, RunFolder, StageCache, read_json, read_parquet, require_writable
+from .artifacts import InputError, RunFolder, read_json, read_parquet, require_writable
 from .doctor import examine, report
 from .llms import choose_device, choose_precision, load_llm
 from .methods import find_method, methods

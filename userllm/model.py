@@ -16,8 +16,8 @@ from torch import nn
 from .artifacts import InputError
 from .llms import LLM, answer_tokens
 from .mappers import FeatureTable, Mapper, MapperSettings, SoftToken, lookup
-from .prompts import (Piece, PromptBatch, PromptText, RowText, Slot, Text, TextBudget, embed_prompts, find_template,
-                             layout_prompts, static_length)
+from .prompts import (Piece, PromptBatch, PromptText, Slot, TextBudget, embed_prompts, find_template, layout_prompts,
+                             static_length)
 from .uhem import UHEM, HistoryBatch, UHEMSettings, embed_histories, layout_histories
 
 # %% ../nbs/44_model.ipynb #c006

@@ -11,7 +11,7 @@ __all__ = ['presets', 'floors', 'Preset', 'quick', 'paper', 'smoke', 'find_prese
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-import contextlib, shutil, time
+import json, os, shutil, time
 import numpy as np
 import pandas as pd
 import torch
@@ -31,7 +31,7 @@ from .protocols import ProtocolSettings, build_dataset, movie
 from .recommender import Recommender
 from .reuse import PrefixStore, score_together
 from .sources import movielens_small
-from .training import Progress, StepSettings, step1, step2, tune
+from .training import StepSettings, step1, step2, tune
 from .visual_alignment import image_table, poster_features, shipped_features
 
 # %% ../nbs/64_pipeline.ipynb #c006
@@ -45,13 +45,13 @@ class Preset:
     protocol: ProtocolSettings = field(default_factory=movie)
     mf: MFSettings = MFSettings()
     statistics: StatisticsSettings = StatisticsSettings()
-    prefix_budget: int = 2_500_000_000 # bytes of keys and values that are kept
+    prefix_budget: int = 2_200_000_000 # bytes of keys and values that are kept
 
 def quick() -> Preset:
     "Few training rows, the full test split: minutes on two cores."
     return Preset("quick", "few training rows, the full test split",
-                  StepSettings(rows=256, batch_size=16, evaluate_every=256, validation_rows=96),
-                  StepSettings(rows=960, batch_size=8, evaluate_every=480, validation_rows=256, checkpoint_every=240))
+                  StepSettings(rows=128, batch_size=8, evaluate_every=128, validation_rows=64),
+                  StepSettings(rows=960, batch_size=16, evaluate_every=480, validation_rows=192, checkpoint_every=240))
 
 def paper() -> Preset:
     "All training rows, several times over: hours on a CPU, a coffee on a GPU."
@@ -164,7 +164,6 @@ def open_run(folder, # the run's folder
 
 def _jsonable(value):
     "Settings as JSON gives them back."
-    import json
     return json.loads(json.dumps(value, default=lambda part: asdict(part) if hasattr(part, "__dataclass_fields__") else str(part)))
 
 def predictions_frame(dataset:Dataset, frame:pd.DataFrame, logits) -> pd.DataFrame:
@@ -274,6 +273,7 @@ def train_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared,
 # %% ../nbs/64_pipeline.ipynb #c021
 def measure(trained:list[Trained], prepared:Prepared, preset:Preset, shared:Shared, run_seed:int=0) -> list[dict]:
     "Score the test rows once, save recommenders, finish the runs; gives the metrics of each. All must share step 1."
+    if int(os.environ.get("RANK", 0)): raise SystemExit(0) # of several processes that trained, the first one measures
     started = time.monotonic()
     scores = score_together([(one.model, one.maker, one.test) for one in trained], trained[0].store, progress="test")
     seconds, metrics = time.monotonic() - started, []

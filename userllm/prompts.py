@@ -10,7 +10,6 @@ __all__ = ['templates', 'Text', 'RowText', 'Slot', 'Template', 'paper_template',
 # %% ../nbs/40_prompts.ipynb #c003
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-import numpy as np
 import pandas as pd
 import torch
 from .artifacts import InputError, fingerprint

@@ -19,7 +19,7 @@ class PrefixStore:
     def __init__(self, language:LanguageModel, # frozen: make a new store when its LoRA changes
                  maker:BatchMaker, # whose prefixes these are
                  budget:int=1_500_000_000, # bytes
-                 batch_size:int=16): # prefixes computed at once
+                 batch_size:int=32): # prefixes computed at once
         self.language, self.maker, self.budget, self.batch_size = language, maker, budget, batch_size
         self.kept, self.bytes, self.hits, self.misses = OrderedDict(), 0, 0, 0
 
@@ -64,7 +64,7 @@ class PrefixStore:
 @torch.no_grad()
 def score_together(models:list, # (model, maker, rows) each; the same language model, prefixes' texts and candidates
                    store:PrefixStore, # a store to use and fill
-                   batch_size:int=32,
+                   batch_size:int=64,
                    progress:str="") -> list[np.ndarray]: # a name shows a progress bar
     "For each model its logits (n,) as float32, in the order of its rows. `InputError` for rows of other candidates."
     items = models[0][2].items
@@ -88,7 +88,7 @@ def score_together(models:list, # (model, maker, rows) each; the same language m
 def score_rows(model:UserLLM, maker:BatchMaker,
                rows:Rows, # any number of rows
                store:PrefixStore|None=None, # a store to use and fill; a fresh one where left out
-               batch_size:int=32,
+               batch_size:int=64,
                progress:str="") -> np.ndarray: # a name shows a progress bar
     "Logits (n,) as float32, in the order of the rows."
     return score_together([(model, maker, rows)], store or PrefixStore(model.language, maker), batch_size, progress)[0]
