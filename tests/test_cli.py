@@ -2,7 +2,6 @@
 import json
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -75,7 +74,7 @@ def test_score_writes_a_probability_for_each_pair(runs, say, tmp_path):
     ({"user_id": ["1"], "film": ["1"]}, ["item_id"]),
     ({"user_id": ["no such user"], "item_id": ["1"]}, ["no such user"]),
     ({"user_id": ["KNOWN"], "item_id": ["no such item"]}, ["no such item"]),
-    ({"user_id": ["KNOWN", "KNOWN"], "item_id": ["ITEM", "ITEM"]}, ["ITEM"]),
+    ({"user_id": ["KNOWN", "KNOWN"], "item_id": ["ITEM", "ITEM"]}, ["repeat an earlier pair"]),
     ({"user_id": ["KNOWN"], "item_id": ["ITEM"], "timestamp": ["yesterday"]}, ["timestamp"]),
 ])
 def test_bad_pairs_are_refused(runs, say, tmp_path, columns, words):
@@ -137,5 +136,5 @@ def test_a_split_without_both_classes_is_refused(say, tmp_path, monkeypatch):
     from userllm import pipeline
     always_liked = replace(smoke(), protocol=replace(smoke().protocol, like_threshold=0.0))
     monkeypatch.setitem(pipeline.presets, "smoke", lambda: always_liked)
-    refused(say("train", "floor", "--preset", "smoke", "--natural", "--out", tmp_path / "run"), "class")
-    assert not Path(tmp_path / "run" / "metrics.json").exists()
+    refused(say("train", "floor", "--preset", "smoke", "--natural", "--out", tmp_path / "run"), "dislikes")
+    assert not (tmp_path / "run").exists()

@@ -30,6 +30,10 @@ def readme(root: Path) -> str:
     processor.process()
     head = processor.nb.frontmatter_
     notebook = nbformat.reads(nb2str(processor.nb), as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and cell.source.startswith("#| echo: false"):  # its answer is wanted, not its code
+            answers = [output["data"]["text/markdown"] for output in cell.outputs if "text/markdown" in output.get("data", {})]
+            cell.cell_type, cell.source = "markdown", "\n\n".join(map("".join, answers))
     notebook.cells = [cell for cell in notebook.cells if cell.cell_type != "raw" and cell.source.strip()]
     body, resources = MarkdownExporter().from_notebook_node(notebook)
     if resources.get("outputs"):

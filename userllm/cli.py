@@ -8,11 +8,11 @@ __all__ = ['main']
 # %% ../nbs/80_cli.ipynb #c003
 from dataclasses import replace
 from pathlib import Path
-import argparse, sys
+import argparse, shutil, sys
 import pandas as pd
-from .artifacts import InputError, RunFolder, read_json, read_parquet, require_writable
+from .artifacts import InputError, RunFolder, atomic_path, read_json, read_parquet, require_writable
 from .doctor import examine, report
-from .llms import choose_device, choose_precision, load_llm
+from .llms import choose_device, choose_precision, find_llm, load_llm
 from .methods import find_method, methods
 from .metrics import evaluate
 from .pipeline import find_preset, floors, prepare, presets, quickstart, run_floor, run_method, share_llm
@@ -28,10 +28,19 @@ def _data_options(parser) -> None:
     parser.add_argument("--data-seed", type=int, default=0, help="seed of sampling and split; default 0")
     parser.add_argument("--posters", metavar="DIR", help="folder of posters named by item id; default: the shipped features")
 
+    parser.add_argument("--describe-with", metavar="LLM", help="describe titles with this LLM; default: the shipped descriptions")
+
 def _device_options(parser) -> None:
     "Where to compute."
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default auto")
     parser.add_argument("--precision", default="auto", help="auto, fp32 or bf16 for the frozen LLM; default auto")
+
+def _use_options(parser) -> None:
+    "Which recommender to load, and how."
+    parser.add_argument("run", metavar="RUN", help="run folder or recommender folder")
+    parser.add_argument("--llm", help="where the LLM of the training is now; default: where it was")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default auto")
+    parser.add_argument("--precision", default="recorded", help="recorded (that of the training), auto, fp32 or bf16; default recorded")
 
 def _protocol(options, preset):
     "The preset's protocol with the options of the command line."
@@ -40,39 +49,47 @@ def _protocol(options, preset):
 
 def _require_device(options) -> None:
     "Refuse a device or precision that is not there before any work."
-    choose_precision(choose_device(options.device), options.precision)
+    choose_precision(choose_device(options.device), "auto" if options.precision == "recorded" else options.precision)
+
+def _prepare_data(options, preset):
+    "The dataset that the options name."
+    if options.describe_with: find_llm(options.describe_with)
+    protocol = _protocol(options, preset)
+    llm = load_llm(options.describe_with, options.device, options.precision) if options.describe_with else None
+    return prepare(protocol, options.posters, llm, options.device)
 
 # %% ../nbs/80_cli.ipynb #c008
 def _doctor(options) -> None: print(report(examine()))
 
 def _prepare(options) -> None:
     _require_device(options)
-    llm = load_llm(options.describe_with, options.device, options.precision) if options.describe_with else None
-    prepared = prepare(_protocol(options, find_preset("paper")), options.posters, llm, options.device)
+    prepared = _prepare_data(options, find_preset("paper"))
     print(format_table(table2(prepared.dataset).rename_axis("statistic").reset_index()))
     print("\n" + ", ".join(f"{name.replace('_', ' ')}: {count:,}" for name, count in prepared.missing.items()))
     for fault in prepared.faults: print(fault)
     print(f"\nLeaks counted: {prepared.audit.total}\n{format_table(prepared.audit.table().reset_index())}")
-    print("\nNext: userllm quickstart")
+    print(f"\nNext: {_program()} quickstart")
 
 def _train(options) -> None:
     _require_device(options)
     preset = find_preset(options.preset)
     method = None if options.method in floors else find_method(options.method)
     folder = Path(options.out or f"runs/{preset.name}-{options.split}-{options.method}-seed{options.seed}")
+    find_llm(options.llm)
+    prepared = _prepare_data(options, preset)
     require_writable(folder, 500_000_000)
-    prepared = prepare(_protocol(options, preset), options.posters, device=options.device)
     if method is None: metrics = run_floor(options.method, prepared, preset, folder, options.seed)
     else: metrics = run_method(method, prepared, preset, share_llm(options.llm, options.device, options.precision, method.model), folder, options.seed)
+    if not metrics: return # one of several processes; another measures
     print(format_table(results_table({options.method: metrics})))
-    print(f"\nThe run is in {folder}" + (f". Next: userllm rank {folder} --user {prepared.dataset.users['user_id'].iloc[0]} --top 10" if method else ""))
+    print(f"\nThe run is in {folder}" + (f". Next: {_program()} rank {folder} --user {prepared.dataset.users['user_id'].iloc[0]} --top 10" if method else ""))
 
 # %% ../nbs/80_cli.ipynb #c009
 def _evaluate(options) -> None:
     runs = {}
     for folder in options.runs:
         run = RunFolder(folder).require("predictions", "metrics")
-        name = read_json(run.metrics)["method"]
+        name = read_json(run.metrics).get("method") or str(folder)
         runs[name if name not in runs else folder] = read_parquet(run.predictions)
     print(format_table(results_table({name: evaluate(predictions) for name, predictions in runs.items()})))
     if len(runs) > 1:
@@ -87,13 +104,14 @@ def _recommender(options) -> Recommender:
     inner = RunFolder(folder).recommender
     if not inner.exists() and not (folder/"recommender.json").exists():
         raise InputError(f"{folder} holds no recommender: give a run folder of {' or '.join(methods)}, made by userllm train or quickstart")
-    return Recommender.load(inner if inner.exists() else folder, device=options.device, precision=options.precision)
+    return Recommender.load(inner if inner.exists() else folder, options.llm, options.device, options.precision)
 
 def _score(options) -> None:
     pairs, out = _read_pairs(options.pairs), Path(options.out)
+    if out.is_dir(): raise InputError(f"--out {out} is a folder: name a file, for example {out}/scores.csv")
     require_writable(out.parent, 10_000_000)
     scored = _recommender(options).score(pairs, "pairs")
-    scored.to_csv(out, index=False)
+    with atomic_path(out) as path: scored.to_csv(path, index=False)
     print(f"{len(scored):,} pairs scored, in {out}")
 
 def _rank(options) -> None:
@@ -110,6 +128,7 @@ def _read_pairs(path) -> pd.DataFrame:
 def _quickstart(options) -> None:
     _require_device(options)
     preset, folder = find_preset(options.preset), Path(options.out)
+    find_llm(options.llm)
     results = quickstart(folder, preset, options.llm, options.device, options.precision, options.seed)
     print("\n" + format_table(results_table(results)))
     first = results["userllm"]
@@ -120,7 +139,11 @@ def _quickstart(options) -> None:
     print(format_table(difference_table(predictions, "floor")))
     user = predictions["userllm"]["user_id"].iloc[0]
     print(f"\nSaved: {folder}/userllm/recommender and {folder}/userllm_plus/recommender"
-          f"\nNext:  userllm rank {folder}/userllm_plus --user {user} --top 10")
+          f"\nNext:  {_program()} rank {folder}/userllm_plus --user {user} --top 10")
+
+def _program() -> str:
+    "The command as it was called, so that what is printed can be typed."
+    return sys.argv[0] if Path(sys.argv[0]).name == "userllm" and not shutil.which("userllm") else "userllm"
 
 # %% ../nbs/80_cli.ipynb #c012
 def _parser() -> argparse.ArgumentParser:
@@ -134,8 +157,7 @@ def _parser() -> argparse.ArgumentParser:
         for group in groups: group(made)
         return made
     verb("doctor", _doctor, "say what is installed, found and missing")
-    made = verb("prepare", _prepare, "build the dataset and print its statistics beside the paper's", _data_options, _device_options)
-    made.add_argument("--describe-with", metavar="LLM", help="describe titles with this LLM; default: the shipped descriptions")
+    verb("prepare", _prepare, "build the dataset and print its statistics beside the paper's", _data_options, _device_options)
     made = verb("train", _train, "train one method, measure it on test, save its recommender", _data_options, _device_options)
     made.add_argument("method", help=f"{', '.join(methods)}; or a floor: {', '.join(floors)}")
     made.add_argument("--preset", default="paper", help=f"{'; '.join(f'{name}: {make().about}' for name, make in presets.items())}; default paper")
@@ -145,12 +167,10 @@ def _parser() -> argparse.ArgumentParser:
     made = verb("evaluate", _evaluate, "print results of runs side by side, with paired differences")
     made.add_argument("runs", nargs="+", metavar="RUN", help="run folders")
     made.add_argument("--against", metavar="METHOD", help="which to subtract; default the first")
-    made = verb("score", _score, "score pairs of users and items with a trained recommender", _device_options)
-    made.add_argument("run", metavar="RUN", help="run folder or recommender folder")
+    made = verb("score", _score, "score pairs of users and items with a trained recommender", _use_options)
     made.add_argument("--pairs", required=True, metavar="CSV", help="user_id,item_id in the source's own ids, and perhaps timestamp (histories end before it)")
     made.add_argument("--out", required=True, metavar="CSV", help="where scores go")
-    made = verb("rank", _rank, "rank items for a user with a trained recommender", _device_options)
-    made.add_argument("run", metavar="RUN", help="run folder or recommender folder")
+    made = verb("rank", _rank, "rank items for a user with a trained recommender", _use_options)
     made.add_argument("--user", required=True, metavar="ID", help="user id of the source")
     made.add_argument("--top", type=int, default=20, help="how many; default 20")
     made.add_argument("--include-seen", action="store_true", help="also items that the user has rated")

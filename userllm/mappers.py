@@ -8,7 +8,6 @@ __all__ = ['FeatureTable', 'plain_table', 'lookup', 'save_table', 'load_table', 
 
 # %% ../nbs/30_mappers.ipynb #c003
 from dataclasses import dataclass
-from pathlib import Path
 import json, math
 import numpy as np
 import torch

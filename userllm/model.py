@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from .artifacts import InputError
 from .llms import LLM, answer_tokens
-from .mappers import FeatureTable, Mapper, MapperSettings, SoftToken, lookup
+from .mappers import Mapper, MapperSettings, SoftToken, lookup
 from .prompts import (Piece, PromptBatch, PromptText, Slot, TextBudget, embed_prompts, find_template, layout_prompts,
                              static_length)
 from .uhem import UHEM, HistoryBatch, UHEMSettings, embed_histories, layout_histories
@@ -62,13 +62,14 @@ class Rows:
     histories: np.ndarray # (n, h) dense items, oldest first, -1 as padding
     variants: np.ndarray|None = None # (n,) variant of the feature tables; the last where left out
     labels: np.ndarray|None = None # (n,) 1 for liked
+    row_ids: np.ndarray|None = None # (n,) ids in the dataset, for the audit of what was trained on
 
     def __len__(self) -> int: return len(self.items)
 
     def take(self, index) -> "Rows":
         "Some of the rows, by position."
         return Rows(*(value if value is None else value[index] for value in
-                      (self.users, self.items, self.histories, self.variants, self.labels)))
+                      (self.users, self.items, self.histories, self.variants, self.labels, self.row_ids)))
 
 @dataclass
 class ModelBatch:

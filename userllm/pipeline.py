@@ -11,11 +11,11 @@ __all__ = ['presets', 'floors', 'Preset', 'quick', 'paper', 'smoke', 'find_prese
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-import json, os, shutil, time
+import json, shutil, time
 import numpy as np
 import pandas as pd
 import torch
-from .artifacts import (InputError, RunFolder, StageCache, fingerprint, peak_memory_bytes, read_json, read_parquet, read_tensors,
+from .artifacts import (InputError, RunFolder, StageCache, atomic_path, fingerprint, peak_memory_bytes, read_json, read_tensors,
                                require_writable, versions, write_json, write_parquet, write_tensors)
 from .collaborative_alignment import (CollaborativeModel, MFSettings, MeanFloor, StatisticsSettings, load_collaborative,
                                              rating_statistics, save_collaborative, train_mf)
@@ -51,11 +51,11 @@ def quick() -> Preset:
     "Few training rows, the full test split: minutes on two cores."
     return Preset("quick", "few training rows, the full test split",
                   StepSettings(rows=128, batch_size=8, evaluate_every=128, validation_rows=64),
-                  StepSettings(rows=960, batch_size=16, evaluate_every=480, validation_rows=192, checkpoint_every=240))
+                  StepSettings(rows=720, batch_size=16, evaluate_every=720, validation_rows=192, checkpoint_every=240))
 
 def paper() -> Preset:
-    "All training rows, several times over: hours on a CPU, a coffee on a GPU."
-    return Preset("paper", "all training rows", StepSettings(rows=16_598, evaluate_every=4_000, patience=3),
+    "Every training row of the paper's counts once in step 1 and four times in step 2: days on a CPU, hours on a GPU."
+    return Preset("paper", "16,598 rows in step 1 and 66,392 in step 2", StepSettings(rows=16_598, evaluate_every=4_000, patience=3),
                   StepSettings(rows=66_392, evaluate_every=4_000, patience=5, checkpoint_every=1_000))
 
 def smoke() -> Preset:
@@ -87,7 +87,7 @@ class Prepared:
         histories, _ = self.histories.pick(frame["user"].to_numpy(), frame["timestamp"].to_numpy(), frame["item"].to_numpy(), length)
         place = pd.Index(self.dataset.interactions["row_id"]).get_indexer(frame["row_id"])
         return Rows(frame["user"].to_numpy(), frame["item"].to_numpy(), histories,
-                    None if variant is None else np.asarray(variant)[place], frame["label"].to_numpy())
+                    None if variant is None else np.asarray(variant)[place], frame["label"].to_numpy(), frame["row_id"].to_numpy())
 
     @property
     def missing(self) -> dict:
@@ -105,8 +105,11 @@ def prepare(protocol:ProtocolSettings,
     "The built-in ratings as a dataset: selection, split, histories, audit, descriptions, poster features. A leak raises `InputError`."
     raw = movielens_small(cache)
     dataset = build_dataset(raw.ratings, raw.items, protocol)
-    features, faults = (shipped_features(), []) if posters is None else poster_features(find_posters(posters, dataset.items["item_id"]), device=device, cache=cache)
-    dataset = dataset.with_items(description=descriptions_for(dataset.items, describe_with, cache=cache), poster=posters_for(dataset.items, posters))
+    if posters is None: hashes, features, faults = posters_for(dataset.items), shipped_features(), []
+    else:
+        found = find_posters(posters, dataset.items["item_id"])
+        hashes, (features, faults) = found["poster"].tolist(), poster_features(found, device=device, cache=cache)
+    dataset = dataset.with_items(description=descriptions_for(dataset.items, describe_with, cache=cache), poster=hashes)
     found = audit(dataset)
     if found.total: raise InputError(f"the dataset leaks in {found.total} places:\n{found.table()}")
     return Prepared(dataset, Histories.for_dataset(dataset), found, standardise(image_table(dataset.items, features)), faults)
@@ -119,7 +122,7 @@ def collaborative_stage(prepared:Prepared, settings:MFSettings, run_seed:int, ca
     return load_collaborative(folder)
 
 def step1_stage(prepared:Prepared, maker:BatchMaker, language:LanguageModel, llm:LLM, settings:StepSettings, run_seed:int,
-                cache:StageCache, variant=None) -> dict:
+                cache:StageCache) -> dict:
     "Set the language model's LoRA to what step 1 learns, from the cache where it is there (equation 13). Gives what its training showed."
     text = {"segments": [str(segment) for segment in maker.text_segments], "budget": maker.settings.budget, "lora": maker.settings.lora}
     key = {"settings": settings, "run_seed": run_seed, "text": text, "score": language.score_kind, "dtype": str(llm.dtype)}
@@ -129,24 +132,25 @@ def step1_stage(prepared:Prepared, maker:BatchMaker, language:LanguageModel, llm
         rows = {split: prepared.rows(prepared.dataset.rows(split)) for split in ("train", "valid")}
         progress = tune(step1(language, maker), rows["train"], rows["valid"], settings, cache.partial("step1", key, inputs), run_seed)
         write_tensors(place/"lora.safetensors", {name: value.detach().cpu() for name, value in language.lora_parameters().items()})
-        write_json(place/"progress.json", vars(progress))
+        write_json(place/"progress.json", vars(progress) | {"row_ids": rows["train"].row_ids.tolist()})
     folder = cache.folder("step1", key, inputs, make)
     language.load_lora(read_tensors(folder/"lora.safetensors"))
     return read_json(folder/"progress.json")
 
 # %% ../nbs/64_pipeline.ipynb #c012
 def method_tables(method:Method, prepared:Prepared, preset:Preset, run_seed:int, cache:StageCache) -> tuple[dict, np.ndarray|None, dict]:
-    "Slot -> feature table; each row's variant where a table has several; and source -> the row_ids that it was made from, for the audit."
-    tables, variant, read = {}, None, {}
+    "Slot -> feature table; each row's variant where a table has several; and the row_ids that models and statistics were made from, for the audit."
+    tables, variant, read = {}, None, {"trained": {}, "statistics": {}}
     for slot, source in method.tables:
         if source == "image": tables[slot] = prepared.image
         elif source == "statistics":
             statistics = rating_statistics(prepared.dataset, preset.statistics, seed=prepared.dataset.protocol["data_seed"])
             tables[slot], variant = statistics.item_table if slot == "item" else statistics.user_table, statistics.variant
-            read[source] = statistics.trained_rows
+            read["statistics"][source] = statistics.trained_rows
         else:
             model = collaborative_stage(prepared, replace(preset.mf, bias=source == "mf_bias"), run_seed, cache)
-            tables[slot], read[source] = standardise(model.item_table if slot == "item" else model.user_table), model.trained_rows
+            tables[slot] = standardise(model.item_table if slot == "item" else model.user_table)
+            read["trained"][source] = model.trained_rows
     return tables, variant, read
 
 # %% ../nbs/64_pipeline.ipynb #c014
@@ -173,10 +177,10 @@ def predictions_frame(dataset:Dataset, frame:pd.DataFrame, logits) -> pd.DataFra
                          "split": frame["split"], "logit": np.asarray(logits, dtype=np.float32)}).reset_index(drop=True)
 
 def finish_run(run:RunFolder, prepared:Prepared, method:str, run_seed:int, predictions:pd.DataFrame,
-               trained_rows:dict, # what was trained -> the row_ids that it was trained on
+               read:dict, # row_ids that were read: {"trained": {model: row_ids}, "statistics": {statistic: row_ids}}
                seconds:dict, more:dict) -> dict:
     "Audit the rows that were trained on, then write predictions and metrics, the metrics last. `InputError` for a leak."
-    found = audit(prepared.dataset, trained_rows, histories=prepared.histories)
+    found = audit(prepared.dataset, read["trained"], read["statistics"], prepared.histories)
     if found.total: raise InputError(f"{method} was trained on held-out rows; its figures are void:\n{found.table()}")
     write_parquet(run.predictions, predictions)
     protocol = prepared.dataset.protocol
@@ -201,7 +205,9 @@ def run_floor(name:str, # `floor`, `mf` or `mf_bias`
     if name == "floor": model = MeanFloor.fit(dataset.interactions, len(dataset.users), len(dataset.items))
     else: model = collaborative_stage(prepared, replace(preset.mf, bias=name == "mf_bias"), run_seed, cache or StageCache())
     predictions = predictions_frame(dataset, test, model.logits(test["user"].to_numpy(), test["item"].to_numpy()))
-    return finish_run(run, prepared, name, run_seed, predictions, {name: model.trained_rows}, {"train": time.monotonic() - started},
+    read = {"trained": {}, "statistics": {}}
+    read["statistics" if name == "floor" else "trained"][name] = model.trained_rows
+    return finish_run(run, prepared, name, run_seed, predictions, read, {"train": time.monotonic() - started},
                       {"validation_auc": getattr(model, "validation_auc", None)})
 
 # %% ../nbs/64_pipeline.ipynb #c018
@@ -211,13 +217,13 @@ class Shared:
     llm: LLM
     language: LanguageModel
     store: PrefixStore|None = None
-    lora: dict|None = None # what the store was computed with
+    store_key: str = "" # fingerprint of the LoRA and the texts that the store was computed with
 
     def store_for(self, maker:BatchMaker, budget:int) -> PrefixStore:
         "A store for this maker: the same as before where LoRA and the prefix's text are the same."
-        lora = fingerprint({name: value.detach().float().cpu() for name, value in self.language.lora_parameters().items()})
-        prefix = fingerprint([str(s) for s in maker.segments[:maker.static]], maker.text.titles, maker.text.descriptions, lora)
-        if self.store is None or self.lora != prefix: self.store, self.lora = PrefixStore(self.language, maker, budget), prefix
+        lora = {name: value.detach().float().cpu() for name, value in self.language.lora_parameters().items()}
+        key = fingerprint([str(s) for s in maker.segments[:maker.static]], maker.text.titles, maker.text.descriptions, lora)
+        if self.store_key != key: self.store, self.store_key = PrefixStore(self.language, maker, budget), key
         return self.store
 
 def share_llm(name:str="smollm2", device:str="auto", precision:str="auto", settings:ModelSettings=ModelSettings(),
@@ -243,7 +249,7 @@ class Trained:
     maker: BatchMaker
     test: Rows
     store: PrefixStore
-    trained_rows: dict # what was trained -> row_ids, for the audit
+    read: dict # row_ids that were read, for the audit
     seconds: dict
     about: dict # what training has to say in metrics.json
 
@@ -265,15 +271,20 @@ def train_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared,
     model = UserLLM(shared.language, {slot: table.width for slot, table in tables.items()}, method.model)
     say(f"{method.name}: step 2, UHEM and mappers")
     store = shared.store_for(maker, preset.prefix_budget)
-    progress = tune(step2(model, maker, store), rows["train"], rows["valid"], preset.step2, run.checkpoints, run_seed, key=fingerprint(settings))
-    read |= {"step 1 and 2": prepared.dataset.rows("train")["row_id"].to_numpy()}
+    progress = tune(step2(model, maker, store), rows["train"], rows["valid"], preset.step2, run.checkpoints, run_seed,
+                    key=fingerprint(settings), report=lambda history: _write_log(run, text["history"] + history))
+    read["trained"] |= {"step 1": text["row_ids"], "step 2": rows["train"].row_ids}
     return Trained(method, run, model, maker, rows["test"], store, read, seconds | {"step1": text["seconds"], "step2": progress.seconds},
                    {"validation_auc": progress.best, "step1_validation_auc": text["best"], "history": progress.history})
+
+def _write_log(run:RunFolder, history:list) -> None:
+    "What each look at validation showed, one JSON line each."
+    with atomic_path(run.log) as path: path.write_text("".join(json.dumps(record) + "\n" for record in history))
 
 # %% ../nbs/64_pipeline.ipynb #c021
 def measure(trained:list[Trained], prepared:Prepared, preset:Preset, shared:Shared, run_seed:int=0) -> list[dict]:
     "Score the test rows once, save recommenders, finish the runs; gives the metrics of each. All must share step 1."
-    if int(os.environ.get("RANK", 0)): raise SystemExit(0) # of several processes that trained, the first one measures
+    if any(one.store is not trained[0].store for one in trained): raise InputError("only methods that share step 1 are measured together")
     started = time.monotonic()
     scores = score_together([(one.model, one.maker, one.test) for one in trained], trained[0].store, progress="test")
     seconds, metrics = time.monotonic() - started, []
@@ -283,14 +294,16 @@ def measure(trained:list[Trained], prepared:Prepared, preset:Preset, shared:Shar
                                         {"run_seed": run_seed, "preset": preset.name})
         recommender.save(one.run.recommender)
         predictions = predictions_frame(prepared.dataset, prepared.dataset.rows("test"), logits)
-        metrics.append(finish_run(one.run, prepared, name, run_seed, predictions, one.trained_rows,
+        metrics.append(finish_run(one.run, prepared, name, run_seed, predictions, one.read,
                                   one.seconds | {"test": seconds / len(trained)}, one.about | {"prefix_hit_rate": round(store.hit_rate, 4)}))
     return metrics
 
 def run_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared, folder, run_seed:int=0,
                cache:StageCache|None=None, say:Callable=print) -> dict:
     "Train a method, measure it on test once, save its recommender; gives its metrics."
+    from accelerate import PartialState
     trained = train_method(method, prepared, preset, shared, folder, run_seed, cache, say)
+    if trained is not None and not PartialState().is_main_process: return {} # of several processes that trained, one measures
     return read_json(RunFolder(folder).metrics) if trained is None else measure([trained], prepared, preset, shared, run_seed)[0]
 
 # %% ../nbs/64_pipeline.ipynb #c023

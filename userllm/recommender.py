@@ -19,7 +19,7 @@ from .artifacts import (InputError, atomic_path, file_sha256, fingerprint, read_
                                write_json, write_parquet, write_tensors)
 from .interactions import Dataset, Histories
 from .llms import LLM, AnswerTokens, StageCache, answer_tokens, choose_device, choose_precision, load_llm, offline_llm
-from .mappers import FeatureTable, load_table, save_table
+from .mappers import load_table, save_table
 from .model import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM
 from .prompts import PromptText, find_template
 from .reuse import PrefixStore, score_rows
@@ -122,7 +122,7 @@ def _check_pairs(pairs:pd.DataFrame, dataset:Dataset) -> pd.DataFrame:
     if not isinstance(pairs, pd.DataFrame): raise InputError(f"pairs is a {type(pairs).__name__}: give a table with user_id and item_id")
     if absent := [name for name in ("user_id", "item_id") if name not in pairs]:
         raise InputError(f"pairs has no column {', '.join(absent)}; it has {', '.join(map(str, pairs.columns))}: user_id and item_id are needed")
-    if not len(pairs): raise InputError("pairs has no rows: give at least one pair of user_id and item_id")
+    if not len(pairs): raise InputError("pairs is empty: give at least one pair of user_id and item_id")
     pairs = pairs.reset_index(drop=True)
     checked = pd.DataFrame({"user_id": _id_column(pairs, "user_id"), "item_id": _id_column(pairs, "item_id"), "time": _timestamp_column(pairs)})
     for name in ("user", "item"): checked[name] = _dense_numbers(checked[f"{name}_id"], dataset, name)
@@ -155,6 +155,10 @@ class Scorer:
     @cached_property
     def histories(self) -> Histories: return Histories.for_dataset(self.dataset, likes_only=self.history.likes_only)
     @cached_property
+    def training_histories(self) -> Histories:
+        "The state that training knew: without the events of validation and test, whatever the kind of split."
+        return Histories(self.dataset.events, len(self.dataset.users), ("history", "train"), self.history.likes_only)
+    @cached_property
     def store(self) -> PrefixStore: return PrefixStore(self.model.language, self.maker)
 
     def rows_for(self, users, # (n,) dense users
@@ -162,7 +166,9 @@ class Scorer:
                  timestamps=None) -> Rows: # (n,) seconds; -1, or no array, for the latest state
         "Rows with their histories (n, h), oldest first."
         users, items = np.asarray(users, dtype=np.int64), np.asarray(items, dtype=np.int64)
-        return Rows(users, items, self.histories.pick(users, timestamps, items, self.history.length)[0])
+        times = np.full(len(users), -1) if timestamps is None else np.asarray(timestamps, dtype=np.int64)
+        found, latest = (kind.pick(users, times, items, self.history.length)[0] for kind in (self.histories, self.training_histories))
+        return Rows(users, items, np.where((times < 0)[:, None], latest, found))
 
     def logits(self, rows:Rows, progress:str="") -> np.ndarray: # a name shows a progress bar
         "Logits (n,) of rows, float32."

@@ -18,9 +18,8 @@ class PrefixStore:
     "Keys and values of candidates' static prefixes, within a budget of bytes. Valid for one language model as it stands."
     def __init__(self, language:LanguageModel, # frozen: make a new store when its LoRA changes
                  maker:BatchMaker, # whose prefixes these are
-                 budget:int=1_500_000_000, # bytes
-                 batch_size:int=32): # prefixes computed at once
-        self.language, self.maker, self.budget, self.batch_size = language, maker, budget, batch_size
+                 budget:int=1_500_000_000): # bytes
+        self.language, self.maker, self.budget = language, maker, budget
         self.kept, self.bytes, self.hits, self.misses = OrderedDict(), 0, 0, 0
 
     def __call__(self, items:np.ndarray) -> KeyValues|None: # (b,) candidates; None where the order leaves nothing static
@@ -29,18 +28,15 @@ class PrefixStore:
         items = np.asarray(items).tolist()
         here = {item: self.kept[item] for item in items if item in self.kept}
         for item in here: self.kept.move_to_end(item)
-        missing = sorted(set(items) - here.keys(), key=lambda item: len(self.maker.text.titles[item]) + len(self.maker.text.descriptions[item]))
+        missing = sorted(set(items) - here.keys())
         self.hits += sum(item in here for item in items); self.misses += len(missing)
-        for start in range(0, len(missing), self.batch_size):
-            some = missing[start:start + self.batch_size]
-            for item, tensor in zip(some, self._compute(np.array(some))): here[item] = tensor; self._keep(item, tensor)
+        for item in missing: here[item] = self._compute(item); self._keep(item, here[item])
         return self._gather([here[item] for item in items])
 
-    def _compute(self, items:np.ndarray) -> list:
-        "For each item a tensor (2 x layers, heads, length, width of a head)."
-        made = self.language.keys_values(self.maker.prefixes(items))
-        flat = torch.stack([tensor for layer in made.layers for tensor in layer], 1)
-        return [flat[row, :, :, :length].clone() for row, length in enumerate(made.lengths.tolist())]
+    def _compute(self, item:int) -> torch.Tensor:
+        "One candidate's keys and values, (2 x layers, heads, length, width of a head)."
+        made = self.language.keys_values(self.maker.prefixes(np.array([item])))
+        return torch.cat([tensor for layer in made.layers for tensor in layer])
 
     def _keep(self, item:int, tensor:torch.Tensor) -> None:
         "Remember, and forget the oldest while over budget."
@@ -60,7 +56,7 @@ class PrefixStore:
         "The share of the prefixes asked for that were in memory."
         return self.hits / max(1, self.hits + self.misses)
 
-# %% ../nbs/46_reuse.ipynb #c012
+# %% ../nbs/46_reuse.ipynb #c014
 @torch.no_grad()
 def score_together(models:list, # (model, maker, rows) each; the same language model, prefixes' texts and candidates
                    store:PrefixStore, # a store to use and fill

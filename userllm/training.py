@@ -7,7 +7,7 @@ __all__ = ['StepSettings', 'plan_batches', 'learning_rate', 'TuningStep', 'TextM
 
 # %% ../nbs/50_training.ipynb #c003
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 import json, math, time
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
-from .artifacts import InputError, append_jsonl, fingerprint, read_tensors, read_tensors_metadata, write_tensors
+from .artifacts import InputError, fingerprint, read_tensors, read_tensors_metadata, write_tensors
 from .metrics import auc
 from .model import BatchMaker, LanguageModel, ModelBatch, Rows, UserLLM, train_only
 from .prompts import embed_prompts
@@ -47,7 +47,7 @@ def plan_batches(lengths:np.ndarray, # (n,) tokens of each training row
     generator = np.random.default_rng(seed)
     epochs = math.ceil(settings.rows / len(lengths))
     stream = np.concatenate([generator.permutation(len(lengths)) for _ in range(epochs)])[:settings.rows]
-    batches = []
+    stream, batches = stream[:len(stream) // settings.batch_size * settings.batch_size or len(stream)], [] # whole batches only
     for start in range(0, len(stream), window * settings.batch_size):
         some = stream[start:start + window * settings.batch_size]
         some = some[np.argsort(lengths[some], kind="stable")]
@@ -115,6 +115,7 @@ class Progress:
     best_update: int = 0
     waited: int = 0 # looks at validation since then
     seconds: float = 0.0 # spent so far, over all attempts
+    losses: list = field(default_factory=list) # of the updates since the last look
     history: list = field(default_factory=list) # one record a look: update, rows, loss, auc
 
 def _save_checkpoint(path:Path, key:str, progress:Progress, weights:dict, best:dict, optimiser) -> None:
@@ -138,8 +139,11 @@ def _load_checkpoint(path:Path, key:str, weights:dict, optimiser) -> tuple[Progr
     return Progress(**json.loads(header["progress"])), {name.removeprefix("best/"): t for name, t in tensors.items() if name.startswith("best/")}
 
 # %% ../nbs/50_training.ipynb #c017
-def _loss(step:TuningStep, module:nn.Module, rows:Rows, scale:float) -> torch.Tensor:
-    "The binary cross-entropy of some rows (equation 12), as their share of the whole batch."
+def _loss(step:TuningStep, module:nn.Module, rows:Rows, accelerator) -> torch.Tensor:
+    "The binary cross-entropy of a batch (equation 12), or this process's share of it; the shares' mean is the batch's mean."
+    mine = rows.take(np.arange(len(rows))[accelerator.process_index::accelerator.num_processes])
+    scale, rows = accelerator.num_processes / len(rows), mine
+    if not len(mine): raise InputError("a batch has fewer rows than there are processes; make batch_size larger or use fewer processes")
     logits = module(*step.batch(rows))
     labels = torch.as_tensor(rows.labels, dtype=torch.float32, device=logits.device)
     return F.binary_cross_entropy_with_logits(logits, labels, reduction="sum") * scale
@@ -152,25 +156,28 @@ def _validate(step:TuningStep, rows:Rows, accelerator) -> float:
     logits = dict(pairs)
     return auc(rows.labels, np.array([logits[n] for n in range(len(rows))]))
 
-def _validation_rows(rows:Rows, limit:int) -> Rows:
-    "The same random rows at every look, whatever the run seed."
-    return rows.take(np.random.default_rng(0).permutation(len(rows))[:limit])
+def _validation_rows(step:TuningStep, rows:Rows, limit:int) -> Rows:
+    "The same random rows at every look, whatever the run seed. `InputError` where they are of one class."
+    chosen = rows.take(np.random.default_rng(0).permutation(len(rows))[:limit])
+    if len(np.unique(chosen.labels)) < 2:
+        raise InputError(f"{step.name}: the {len(chosen)} validation rows have one class only; take more of them or another split")
+    return chosen
 
 # %% ../nbs/50_training.ipynb #c018
 def tune(step:TuningStep, # what is trained
          train:Rows, valid:Rows, # with labels
          settings:StepSettings,
-         folder, # where checkpoints and log go
+         folder, # where checkpoints go
          seed:int=0, # the run seed
          key:str="", # fingerprint of whatever else the result depends on
+         report:Callable|None=None, # called at each look with the history so far
          accelerator=None) -> Progress: # Accelerate's; made for the module's device where left out
     "Train one step, resuming from its checkpoint where there is one; ends with the weights that were best on validation."
     from accelerate import Accelerator
-    if len(np.unique(valid.labels)) < 2: raise InputError(f"{step.name}: the validation rows have one class only; take a larger or another split")
-    path, log = Path(folder)/f"{step.name}.safetensors", Path(folder)/"log.jsonl"
+    valid, path = _validation_rows(step, valid, settings.validation_rows), Path(folder)/f"{step.name}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     parameters = train_only(step.module, step.trainable)
-    accelerator = accelerator or Accelerator(cpu=parameters[0].device.type == "cpu")
+    accelerator = accelerator or Accelerator(cpu=parameters[0].device.type == "cpu", device_placement=False) # the LLM is where it should be
     if settings.gradient_checkpointing: step.module.language.peft.get_base_model().gradient_checkpointing_enable({"use_reentrant": False})
     names = sorted(step.trainable)
     optimiser = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
@@ -179,32 +186,31 @@ def tune(step:TuningStep, # what is trained
     key = fingerprint(key, step.name, settings, seed, [batch.tolist() for batch in plan], {name: list(value.shape) for name, value in weights.items()})
     progress, best = _load_checkpoint(path, key, weights, optimiser) if path.exists() else (Progress(), {})
     module, optimiser = accelerator.prepare(step.module, optimiser)
-    _train_loop(step, module, optimiser, weights, best, progress, plan, train, _validation_rows(valid, settings.validation_rows),
-                settings, seed, key, path, log, accelerator)
+    _train_loop(step, module, optimiser, weights, best, progress, plan, train, valid, settings, seed, key, path, report, accelerator)
     step.module.eval()
     if settings.gradient_checkpointing: step.module.language.peft.get_base_model().gradient_checkpointing_disable()
     return progress
 
 # %% ../nbs/50_training.ipynb #c020
-def _train_loop(step, module, optimiser, weights, best, progress, plan, train, valid, settings, seed, key, path, log, accelerator) -> None:
+def _train_loop(step, module, optimiser, weights, best, progress, plan, train, valid, settings, seed, key, path, report, accelerator) -> None:
     "The updates of `tune`, from `progress.update` on."
     look, save = (max(1, round(rows / settings.batch_size)) for rows in (settings.evaluate_every, settings.checkpoint_every))
-    bare = getattr(optimiser, "optimizer", optimiser)
-    losses, started, before = [], time.monotonic(), progress.seconds
+    bare, pending = getattr(optimiser, "optimizer", optimiser), []
+    started, before = time.monotonic(), progress.seconds
     bar = tqdm(total=len(plan), initial=progress.update, desc=step.name, unit="update", disable=not accelerator.is_main_process)
     with bar:
         while progress.update < len(plan) and progress.waited < settings.patience:
-            rows = train.take(plan[progress.update])
-            mine = rows.take(np.arange(len(rows))[accelerator.process_index::accelerator.num_processes])
             torch.manual_seed(int(fingerprint(seed, step.name, progress.update, accelerator.process_index), 16) % 2**63)
             step.module.train()
             for group in optimiser.param_groups: group["lr"] = learning_rate(progress.update, len(plan), settings)
-            loss = _loss(step, module, mine, accelerator.num_processes / len(rows))
+            loss = _loss(step, module, train.take(plan[progress.update]), accelerator)
             accelerator.backward(loss)
             accelerator.clip_grad_norm_(weights.values(), settings.clip)
             optimiser.step(); optimiser.zero_grad()
-            losses.append(loss.detach()); progress.update += 1; bar.update(1)
+            pending.append(loss.detach()); progress.update += 1; bar.update(1)
             last = progress.update == len(plan)
+            saving = progress.update % save == 0 or progress.update % look == 0 or last
+            if saving: progress.losses += torch.stack(pending).tolist(); pending = []
             if progress.update % look == 0 or last:
                 value = _validate(step, valid, accelerator)
                 progress.waited += 1
@@ -212,12 +218,12 @@ def _train_loop(step, module, optimiser, weights, best, progress, plan, train, v
                     progress.best, progress.best_update, progress.waited = value, progress.update, 0
                     best.update({name: tensor.detach().cpu().clone() for name, tensor in weights.items()})
                 record = {"step": step.name, "update": progress.update, "rows": sum(map(len, plan[:progress.update])),
-                          "loss": torch.stack(losses).mean().item(), "validation_auc": value}
-                progress.history.append(record); losses = []
+                          "loss": float(np.mean(progress.losses)), "validation_auc": value}
+                progress.history.append(record); progress.losses = []
                 bar.set_postfix(loss=f"{record['loss']:.3f}", valid_auc=f"{value:.4f}", best=f"{progress.best:.4f}")
-                if accelerator.is_main_process: append_jsonl(log, record)
+                if report and accelerator.is_main_process: report(progress.history)
             progress.seconds = before + time.monotonic() - started
-            if accelerator.is_main_process and (progress.update % save == 0 or progress.update % look == 0 or last):
+            if saving and accelerator.is_main_process:
                 _save_checkpoint(path, key, progress, weights, best, bare)
     with torch.no_grad():
         for name, value in weights.items(): value.copy_(best[name])
