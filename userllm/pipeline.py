@@ -51,7 +51,7 @@ def quick() -> Preset:
     "Few training rows, the full test split: minutes on two cores."
     return Preset("quick", "few training rows, the full test split",
                   StepSettings(rows=128, batch_size=8, evaluate_every=128, validation_rows=64),
-                  StepSettings(rows=720, batch_size=16, evaluate_every=720, validation_rows=192, checkpoint_every=240))
+                  StepSettings(rows=960, batch_size=16, evaluate_every=480, validation_rows=192, checkpoint_every=240))
 
 def paper() -> Preset:
     "Every training row of the paper's counts once in step 1 and four times in step 2: days on a CPU, hours on a GPU."

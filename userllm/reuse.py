@@ -18,9 +18,23 @@ class PrefixStore:
     "Keys and values of candidates' static prefixes, within a budget of bytes. Valid for one language model as it stands."
     def __init__(self, language:LanguageModel, # frozen: make a new store when its LoRA changes
                  maker:BatchMaker, # whose prefixes these are
-                 budget:int=1_500_000_000): # bytes
-        self.language, self.maker, self.budget = language, maker, budget
-        self.kept, self.bytes, self.hits, self.misses = OrderedDict(), 0, 0, 0
+                 budget:int=1_500_000_000, # bytes
+                 group_size:int=32): # candidates computed at once
+        self.language, self.maker, self.budget, self.group_size = language, maker, budget, group_size
+        self.group_of = {} # candidate -> the candidates that are computed with it
+        self.kept, self.bytes = OrderedDict(), 0
+        self.asked, self.hits, self.computed = 0, 0, 0
+
+    def plan(self, items, # candidates in the order in which they will be asked for
+             again:bool=False) -> None: # whether they will be asked for again after the others
+        "Put candidates that have no group yet into groups, by their order; alone where they come again and will not fit the budget."
+        if not self.maker.static: return
+        new = [item for item in dict.fromkeys(np.asarray(items).tolist()) if item not in self.group_of]
+        if not new: return
+        size = self.group_size if not again or self._compute((new[0],))[0].nbytes * len(new) < 0.8 * self.budget else 1
+        for start in range(0, len(new), size):
+            group = tuple(new[start:start + size])
+            self.group_of |= dict.fromkeys(group, group)
 
     def __call__(self, items:np.ndarray) -> KeyValues|None: # (b,) candidates; None where the order leaves nothing static
         "The prefixes of a batch of rows."
@@ -29,14 +43,21 @@ class PrefixStore:
         here = {item: self.kept[item] for item in items if item in self.kept}
         for item in here: self.kept.move_to_end(item)
         missing = sorted(set(items) - here.keys())
-        self.hits += sum(item in here for item in items); self.misses += len(missing)
-        for item in missing: here[item] = self._compute(item); self._keep(item, here[item])
+        self.asked += len(items); self.hits += sum(item in here for item in items)
+        for item in missing:
+            if item in here: continue # came with its group
+            group = self.group_of.get(item, (item,))
+            self.computed += len(group)
+            for member, tensor in zip(group, self._compute(group)):
+                if member in missing: here[member] = tensor
+                if member not in self.kept: self._keep(member, tensor)
         return self._gather([here[item] for item in items])
 
-    def _compute(self, item:int) -> torch.Tensor:
-        "One candidate's keys and values, (2 x layers, heads, length, width of a head)."
-        made = self.language.keys_values(self.maker.prefixes(np.array([item])))
-        return torch.cat([tensor for layer in made.layers for tensor in layer])
+    def _compute(self, group:tuple) -> list[torch.Tensor]:
+        "For each candidate its keys and values, (2 x layers, heads, length, width of a head)."
+        made = self.language.keys_values(self.maker.prefixes(np.array(group)))
+        flat = torch.stack([tensor for layer in made.layers for tensor in layer], 1)
+        return [flat[row, :, :, :length].clone() for row, length in enumerate(made.lengths.tolist())]
 
     def _keep(self, item:int, tensor:torch.Tensor) -> None:
         "Remember, and forget the oldest while over budget."
@@ -53,8 +74,8 @@ class PrefixStore:
 
     @property
     def hit_rate(self) -> float:
-        "The share of the prefixes asked for that were in memory."
-        return self.hits / max(1, self.hits + self.misses)
+        "The share of the rows whose prefix was in memory when it was asked for."
+        return self.hits / max(1, self.asked)
 
 # %% ../nbs/46_reuse.ipynb #c014
 @torch.no_grad()
@@ -68,6 +89,7 @@ def score_together(models:list, # (model, maker, rows) each; the same language m
     order, scores = np.argsort(items, kind="stable"), [np.empty(len(items), dtype=np.float32) for _ in models]
     training = [model.training for model, _, _ in models]
     for model, _, _ in models: model.eval()
+    store.plan(items[order])
     try:
         with tqdm(total=len(items), desc=progress, unit="row", disable=not progress) as bar:
             for start in range(0, len(items), batch_size):

@@ -75,6 +75,7 @@ class TuningStep:
     batch: Callable # rows -> the arguments of the module
     score: Callable # rows -> logits, without gradient
     lengths: Callable # rows -> about how many tokens each has
+    plan: Callable = lambda rows: None # told all training rows in their order, before the first update
 
 class TextModel(nn.Module):
     "The language model on prompts of text alone."
@@ -104,7 +105,8 @@ def step2(model:UserLLM, maker:BatchMaker, store:PrefixStore|None=None) -> Tunin
     "Step 2: UHEM, mappers and the vectors for what is missing; the language model is frozen (equation 14)."
     store = store or PrefixStore(model.language, maker)
     def batch(rows): return maker.batch(rows, whole=not maker.static).to(model.language.device), store(rows.items)
-    return TuningStep("step2", model, list(model.alignment_parameters()), batch, lambda rows: score_rows(model, maker, rows, store), maker.lengths)
+    return TuningStep("step2", model, list(model.alignment_parameters()), batch, lambda rows: score_rows(model, maker, rows, store), maker.lengths,
+                      lambda rows: store.plan(rows.items, again=True))
 
 # %% ../nbs/50_training.ipynb #c015
 @dataclass
@@ -184,6 +186,7 @@ def tune(step:TuningStep, # what is trained
     weights = dict(zip(names, parameters))
     plan = plan_batches(step.lengths(train), settings, seed)
     key = fingerprint(key, step.name, settings, seed, [batch.tolist() for batch in plan], {name: list(value.shape) for name, value in weights.items()})
+    step.plan(train.take(np.concatenate(plan)))
     progress, best = _load_checkpoint(path, key, weights, optimiser) if path.exists() else (Progress(), {})
     module, optimiser = accelerator.prepare(step.module, optimiser)
     _train_loop(step, module, optimiser, weights, best, progress, plan, train, valid, settings, seed, key, path, report, accelerator)
