@@ -21,8 +21,10 @@ DATA = Path(__file__).resolve().parents[1] / "userllm" / "data"
 
 
 def descriptions(portion: int = 512) -> None:
-    "Describe every title of MovieLens small that is not described yet; what is done is written after each portion."
-    items = movielens_small().items
+    "Describe every title of MovieLens small that is not described yet, the most rated first; what is done is written after each portion."
+    raw = movielens_small()
+    counts = raw.items["item_id"].map(raw.ratings["item_id"].value_counts()).fillna(0)
+    items = raw.items.loc[counts.sort_values(ascending=False, kind="stable").index]
     items = items[~items["title"].str.startswith("Unknown film")]
     titles = [prompt_title(title, year) for title, year in zip(items["title"], items["year"])]
     llm, settings = load_llm("smollm2", precision="fp32"), KnowledgeSettings()

@@ -16,8 +16,8 @@ from torch import nn
 from .artifacts import InputError
 from .llms import LLM, answer_tokens
 from .mappers import Mapper, MapperSettings, SoftToken, lookup
-from .prompts import (Piece, PromptBatch, PromptText, Slot, TextBudget, embed_prompts, find_template, layout_prompts,
-                             static_length)
+from .prompts import (Piece, PromptBatch, PromptText, ReusePlan, Slot, TextBudget, embed_prompts, find_template, layout_prompts,
+                             plan_reuse)
 from .uhem import UHEM, HistoryBatch, UHEMSettings, embed_histories, layout_histories
 
 # %% ../nbs/44_model.ipynb #c006
@@ -63,27 +63,30 @@ class Rows:
     variants: np.ndarray|None = None # (n,) variant of the feature tables; the last where left out
     labels: np.ndarray|None = None # (n,) 1 for liked
     row_ids: np.ndarray|None = None # (n,) ids in the dataset, for the audit of what was trained on
+    history_tokens: torch.Tensor|None = None # (n, K, d3) what the histories were compressed to, where that is known already
 
     def __len__(self) -> int: return len(self.items)
 
     def take(self, index) -> "Rows":
         "Some of the rows, by position."
         return Rows(*(value if value is None else value[index] for value in
-                      (self.users, self.items, self.histories, self.variants, self.labels, self.row_ids)))
+                      (self.users, self.items, self.histories, self.variants, self.labels, self.row_ids, self.history_tokens)))
 
 @dataclass
 class ModelBatch:
     "What the model reads for some rows."
-    prompt: PromptBatch # the prompts, or what comes after the static prefix
+    prompt: PromptBatch # the prompts, or some of their segments
     features: dict = field(default_factory=dict) # slot -> (values (b, d), missing (b,))
-    history: HistoryBatch|None = None
+    history: HistoryBatch|None = None # None where the history's tokens are not asked for, or are there already
     history_features: tuple|None = None # visual features of the history's distinct items: values (u, d), missing (u,)
+    history_tokens: torch.Tensor|None = None # (b, K, d3) where they are known already
 
     def to(self, device) -> "ModelBatch":
         "The same on another device."
         move = lambda pair: pair and tuple(tensor.to(device) for tensor in pair)
         return ModelBatch(self.prompt.to(device), {slot: move(pair) for slot, pair in self.features.items()},
-                          self.history and self.history.to(device), move(self.history_features))
+                          self.history and self.history.to(device), move(self.history_features),
+                          None if self.history_tokens is None else self.history_tokens.to(device))
 
 # %% ../nbs/44_model.ipynb #c010
 class BatchMaker:
@@ -98,7 +101,11 @@ class BatchMaker:
         widen = lambda s: replace(s, tokens=settings.uhem.tokens) if isinstance(s, Slot) and s.name == "history" else s
         self.segments = tuple(widen(segment) for segment in template.active(settings.parts))
         self.text_segments = template.active(settings.text_parts)
-        self.static = static_length(self.segments)
+
+    def reuse_plan(self, training:bool) -> ReusePlan: # whether the slots are being trained
+        "How prompts are cut into what is kept and what is new, in step 2 or in scoring."
+        keys = {slot: table.key for slot, table in self.tables.items()} | {"history": "user"}
+        return plan_reuse(self.segments, keys, tuple(keys) if training else ())
 
     def pieces(self, rows:Rows, segments) -> list[list[Piece]]:
         "The pieces of each row, for the given segments."
@@ -108,31 +115,35 @@ class BatchMaker:
         "Whole prompts without soft slots, as step 1 has them."
         return ModelBatch(layout_prompts(self.pieces(rows, self.text_segments), self.text.start))
 
-    def batch(self, rows:Rows, whole:bool=True) -> ModelBatch: # `whole=False`: without the static prefix
+    def batch(self, rows:Rows,
+              segments=None) -> ModelBatch: # consecutive segments; the whole prompt where left out
         "Prompts with soft slots, as step 2 and scoring have them."
-        segments, start = (self.segments, self.text.start) if whole else (self.segments[self.static:], ())
-        slots = {slot: lookup(table, rows.users if table.key == "user" else rows.items, rows.variants) for slot, table in self.tables.items()}
+        segments = self.segments if segments is None else segments
+        asked = {segment.name for segment in segments if isinstance(segment, Slot)}
+        slots = {slot: lookup(table, rows.users if table.key == "user" else rows.items, rows.variants)
+                 for slot, table in self.tables.items() if slot in asked}
+        start = self.text.start if segments[:1] == self.segments[:1] else ()
         batch = ModelBatch(layout_prompts(self.pieces(rows, segments), start), slots)
-        if self.settings.history:
-            texts = self.text.descriptions if self.settings.description else self.text.titles
-            batch.history = layout_histories(rows.histories, texts, visual="image" in self.tables)
-            if "image" in self.tables: batch.history_features = lookup(self.tables["image"], batch.history.items)
+        if "history" in asked:
+            batch.history_tokens = rows.history_tokens
+            if rows.history_tokens is None: batch.history, batch.history_features = self.histories(rows.histories)
         return batch
 
-    def prefixes(self, items:np.ndarray) -> PromptBatch: # (u,) candidates
-        "The static prefixes of some candidates."
-        rows = Rows(items, items, np.full((len(items), 1), -1))
-        return layout_prompts(self.pieces(rows, self.segments[:self.static]), self.text.start)
+    def histories(self, histories:np.ndarray) -> tuple[HistoryBatch, tuple|None]: # (b, n) dense items
+        "Histories laid out, and the visual features of their distinct items."
+        texts = self.text.descriptions if self.settings.description else self.text.titles
+        laid_out = layout_histories(histories, texts, visual="image" in self.tables)
+        return laid_out, lookup(self.tables["image"], laid_out.items) if "image" in self.tables else None
 
-    def lengths(self, rows:Rows) -> np.ndarray:
+    def lengths(self, rows:Rows, history:bool=True) -> np.ndarray: # whether the histories count, or the candidates' texts alone
         "About how many tokens each row's texts have: for batches of like length."
-        history = np.array([len(ids) + 1 for ids in self.text.descriptions] + [0])[rows.histories].sum(1)
-        return history + np.array([len(a) + len(b) for a, b in zip(self.text.titles, self.text.descriptions)])[rows.items]
+        sizes = np.array([len(ids) + 1 for ids in self.text.descriptions] + [0])[rows.histories].sum(1) if history else 0
+        return sizes + np.array([len(a) + len(b) for a, b in zip(self.text.titles, self.text.descriptions)])[rows.items]
 
 # %% ../nbs/44_model.ipynb #c013
 @dataclass
 class KeyValues:
-    "Keys and values of static prefixes, one row a prompt, padded on the right."
+    "Keys and values of what stands ahead of a prompt's rest, one row a prompt, padded on the right."
     layers: list # for each layer (keys, values), each (b, heads, length, width of a head)
     lengths: torch.Tensor # (b,)
 
@@ -190,9 +201,10 @@ class LanguageModel(nn.Module):
         if prefix is None:
             return self.decoder(inputs_embeds=embeddings, attention_mask=mask.long(), position_ids=steps.expand(len(mask), -1), use_cache=False)
         from transformers import DynamicCache
-        ahead = torch.arange(prefix.layers[0][0].shape[2], device=mask.device) < prefix.lengths[:, None]
+        room = prefix.layers[0][0].shape[2] if prefix.layers else 0
+        ahead = torch.arange(room, device=mask.device) < prefix.lengths[:, None]
         return self.decoder(inputs_embeds=embeddings, attention_mask=torch.cat([ahead, mask], 1).long(),
-                            position_ids=prefix.lengths[:, None] + steps, past_key_values=DynamicCache(prefix.layers), use_cache=True)
+                            position_ids=prefix.lengths[:, None] + steps, past_key_values=DynamicCache(prefix.layers or None), use_cache=True)
 
     def forward(self, embeddings:torch.Tensor, mask:torch.Tensor, prefix:KeyValues|None=None) -> torch.Tensor:
         "Logits (b,) at each row's last token (equation 11)."
@@ -204,15 +216,11 @@ class LanguageModel(nn.Module):
         return last @ direction
 
     @torch.no_grad()
-    def keys_values(self, batch:PromptBatch) -> KeyValues:
-        "Keys and values of prompts without soft slots."
-        from transformers import DynamicCache
-        batch = batch.to(self.device)
-        cache = DynamicCache()
-        self.decoder(inputs_embeds=embed_prompts(batch, self.embedding, {}), attention_mask=batch.mask.long(),
-                     position_ids=torch.arange(batch.layout.shape[1], device=self.device).expand(len(batch.lengths), -1),
-                     past_key_values=cache, use_cache=True)
-        return KeyValues([(layer.keys, layer.values) for layer in cache.layers], batch.lengths)
+    def keys_values(self, embeddings:torch.Tensor, mask:torch.Tensor, prefix:KeyValues|None=None) -> KeyValues:
+        "Keys and values of these positions (b, length, d3) alone; what stands ahead of them is read, not repeated."
+        cache, ahead = self.decode(embeddings, mask, prefix or KeyValues([], torch.zeros(len(mask), dtype=torch.long, device=mask.device))).past_key_values, 0
+        if prefix is not None: ahead = prefix.layers[0][0].shape[2]
+        return KeyValues([(layer.keys[:, :, ahead:], layer.values[:, :, ahead:]) for layer in cache.layers], mask.sum(1))
 
 # %% ../nbs/44_model.ipynb #c019
 class UserLLM(nn.Module):
@@ -241,18 +249,25 @@ class UserLLM(nn.Module):
         "What step 2 trains, by name: mappers, UHEM, and the vectors for what is missing (the paper's phi, omega, beta)."
         return {name: value for name, value in self.named_parameters() if not name.startswith("language.")}
 
+    def visual_tokens(self, features:tuple|None) -> torch.Tensor: # values (u, d) and missing (u,)
+        "The visual tokens (u, d3) of items; none where the model sees no posters."
+        return torch.zeros(0, self.language.width, device=self.language.device) if features is None else self.slots["image"](*features)
+
     def soft_tokens(self, batch:ModelBatch) -> dict:
         "For each soft slot its tokens (b, K, d3)."
         soft = {slot: self.slots[slot](*batch.features[slot])[:, None] for slot in batch.features}
-        if batch.history is not None:
-            visual = self.slots["image"](*batch.history_features) if batch.history_features else torch.zeros(0, self.language.width, device=self.language.device)
-            soft["history"] = self.uhem(embed_histories(batch.history, self.language.embedding, visual))
+        if batch.history_tokens is not None: soft["history"] = batch.history_tokens
+        elif batch.history is not None:
+            soft["history"] = self.uhem(embed_histories(batch.history, self.language.embedding, self.visual_tokens(batch.history_features)))
         return soft
+
+    def embed(self, batch:ModelBatch) -> torch.Tensor:
+        "What the LLM reads (b, length, d3)."
+        return embed_prompts(batch.prompt, self.language.embedding, self.soft_tokens(batch))
 
     def forward(self, batch:ModelBatch, prefix:KeyValues|None=None) -> torch.Tensor: # the prefix, where the batch is laid out without it
         "Logits (b,)."
-        embedded = embed_prompts(batch.prompt, self.language.embedding, self.soft_tokens(batch))
-        return self.language(embedded, batch.prompt.mask, prefix)
+        return self.language(self.embed(batch), batch.prompt.mask, prefix)
 
 # %% ../nbs/44_model.ipynb #c026
 def train_only(model:nn.Module, names) -> list[nn.Parameter]: # names of the parameters to be trained

@@ -29,7 +29,7 @@ from .model import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM
 from .posters import find_posters, posters_for
 from .protocols import ProtocolSettings, build_dataset, movie
 from .recommender import Recommender
-from .reuse import PrefixStore, score_together
+from .reuse import Memory, PrefixStore, RowScorer, score_together, store_prefixes
 from .sources import movielens_small
 from .training import StepSettings, step1, step2, tune
 from .visual_alignment import image_table, poster_features, shipped_features
@@ -219,11 +219,12 @@ class Shared:
     store: PrefixStore|None = None
     store_key: str = "" # fingerprint of the LoRA and the texts that the store was computed with
 
-    def store_for(self, maker:BatchMaker, budget:int) -> PrefixStore:
-        "A store for this maker: the same as before where LoRA and the prefix's text are the same."
+    def store_for(self, maker:BatchMaker, budget:int) -> PrefixStore|None:
+        "A store of text prefixes for this maker: the same as before where LoRA and the texts are the same."
+        levels = maker.reuse_plan(training=True).levels
         lora = {name: value.detach().float().cpu() for name, value in self.language.lora_parameters().items()}
-        key = fingerprint([str(s) for s in maker.segments[:maker.static]], maker.text.titles, maker.text.descriptions, lora)
-        if self.store_key != key: self.store, self.store_key = PrefixStore(self.language, maker, budget), key
+        key = fingerprint([str(level) for level in levels], maker.text.titles, maker.text.descriptions, lora)
+        if self.store_key != key: self.store, self.store_key = store_prefixes(self.language, maker, levels, memory=Memory(budget)), key
         return self.store
 
 def share_llm(name:str="smollm2", device:str="auto", precision:str="auto", settings:ModelSettings=ModelSettings(),
@@ -248,7 +249,7 @@ class Trained:
     model: UserLLM
     maker: BatchMaker
     test: Rows
-    store: PrefixStore
+    store: PrefixStore|None
     read: dict # row_ids that were read, for the audit
     seconds: dict
     about: dict # what training has to say in metrics.json
@@ -286,16 +287,17 @@ def measure(trained:list[Trained], prepared:Prepared, preset:Preset, shared:Shar
     "Score the test rows once, save recommenders, finish the runs; gives the metrics of each. All must share step 1."
     if any(one.store is not trained[0].store for one in trained): raise InputError("only methods that share step 1 are measured together")
     started = time.monotonic()
-    scores = score_together([(one.model, one.maker, one.test) for one in trained], trained[0].store, progress="test")
+    scorers = [RowScorer(one.model, one.maker, one.store) for one in trained]
+    scores = score_together(scorers, [one.test for one in trained], progress="test")
     seconds, metrics = time.monotonic() - started, []
     for one, logits in zip(trained, scores):
-        name, store = one.method.name, one.store
+        name = one.method.name
         recommender = Recommender.build(shared.llm, prepared.dataset, one.maker.tables, one.model, one.maker, name,
                                         {"run_seed": run_seed, "preset": preset.name})
         recommender.save(one.run.recommender)
         predictions = predictions_frame(prepared.dataset, prepared.dataset.rows("test"), logits)
         metrics.append(finish_run(one.run, prepared, name, run_seed, predictions, one.read,
-                                  one.seconds | {"test": seconds / len(trained)}, one.about | {"prefix_hit_rate": round(store.hit_rate, 4)}))
+                                  one.seconds | {"test": seconds / len(trained)}, one.about | {"prefix_hit_rate": one.store and round(one.store.hit_rate, 4)}))
     return metrics
 
 def run_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared, folder, run_seed:int=0,

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['templates', 'Text', 'RowText', 'Slot', 'Template', 'paper_template', 'item_first_template', 'user_first_template',
            'find_template', 'TextBudget', 'Piece', 'PromptText', 'PromptBatch', 'layout_prompts', 'embed_prompts',
-           'static_length']
+           'Level', 'ReusePlan', 'plan_reuse']
 
 # %% ../nbs/40_prompts.ipynb #c003
 from collections.abc import Sequence
@@ -63,12 +63,10 @@ class Template:
         return fingerprint(self.name, [(type(s).__name__, str(s)) for s in self.segments])
 
 # %% ../nbs/40_prompts.ipynb #c009
-_ask = ". Will the user like it? Yes or No?\n#Answer:"
-_movie = (Text('The movie titled "'), RowText("title"), Text('"'), Text(" is described as: ", needs="description"),
-          RowText("description", needs="description"))
-_movie_slots = (Text(" Image:", needs="image"), Slot("image"), Text(" Feature:", needs="item"), Slot("item"))
-_user = (Text(" A user likes:"), Text(" ", unless="history"), RowText("history_titles", unless="history"), Slot("history"),
-         Text(" Feature:", needs="user"), Slot("user"))
+_ask, _answer = "#Question: Will the user enjoy the movie? Answer Yes or No.", Text("\n#Answer:")
+_movie = (Text(' Movie: "'), RowText("title"), Text('"'), Text(", ", needs="description"), RowText("description", needs="description"))
+_movie_slots = (Slot("image"), Slot("item"))
+_user = (Text(" The user likes: ", unless="history"), RowText("history_titles", unless="history"), Slot("history"), Slot("user"))
 
 def paper_template() -> Template:
     "The order of the paper's Figures 4 and 5, with description and poster of the candidate; reconstructed."
@@ -81,12 +79,12 @@ def paper_template() -> Template:
         Text('? Answer with "Yes" or "No". \n#Answer:')))
 
 def item_first_template() -> Template:
-    "All that does not depend on the user first, text before soft slots."
-    return Template("item_first", (Text("#Question: "), *_movie, *_movie_slots, *_user, Text(_ask)))
+    "What is the same for all rows first, then the candidate, then the user; text before soft slots."
+    return Template("item_first", (Text(_ask), *_movie, *_movie_slots, *_user, _answer))
 
 def user_first_template() -> Template:
-    "All that does not depend on the candidate first."
-    return Template("user_first", (Text("#Question:"), *_user, Text(". "), *_movie, *_movie_slots, Text(_ask)))
+    "What is the same for all rows first, then the user, then the candidate."
+    return Template("user_first", (Text(_ask), *_user, *_movie, *_movie_slots, _answer))
 
 templates = {make().name: make for make in (paper_template, item_first_template, user_first_template)}
 
@@ -197,8 +195,36 @@ def embed_prompts(batch:PromptBatch, # from `layout_prompts`
     return bank[batch.layout]
 
 # %% ../nbs/40_prompts.ipynb #c019
-def static_length(segments:Sequence) -> int: # the active segments of a template
-    "How many leading segments depend on nothing but the candidate's text."
-    for number, segment in enumerate(segments):
-        if isinstance(segment, Slot) or (isinstance(segment, RowText) and segment.field == "history_titles"): return number
-    return len(segments)
+@dataclass(frozen=True)
+class Level:
+    "Consecutive segments whose keys and values are the same for all rows of one owner."
+    owner: str # `all`, `item` or `user`
+    segments: tuple
+
+    @property
+    def soft(self) -> bool:
+        "Whether it holds soft slots, so that it belongs to one model with its mappers as they stand."
+        return any(isinstance(segment, Slot) for segment in self.segments)
+
+@dataclass(frozen=True)
+class ReusePlan:
+    "How a prompt is cut into what is kept and what is new."
+    levels: tuple # of Levels, from the front
+    new: tuple # the segments that each row has for itself
+
+def plan_reuse(segments:Sequence, # the active segments of a template
+               keys:dict, # slot -> `item` or `user`: what it is about
+               trainable:Sequence[str]=()) -> ReusePlan: # the slots that are being trained
+    "Cut a prompt into what all rows share, what the rows of one item or one user share, and what is new."
+    owners, levels = {"title": "item", "description": "item", "history_titles": "user"} | dict(keys), []
+    for number, segment in enumerate(segments[:-1]):
+        slot = isinstance(segment, Slot)
+        owner = "all" if isinstance(segment, Text) else owners[segment.name if slot else segment.field]
+        owning = next((level[0] for level in reversed(levels) if level[0] != "all"), owner)
+        if (slot and segment.name in trainable) or owner not in ("all", owning): break
+        if not levels or (owner != "all" and levels[-1][0] == "all") or (slot and not any(isinstance(s, Slot) for s in levels[-1][1])):
+            levels.append((owner, []))
+        levels[-1][1].append(segment)
+    else: number = len(segments) - 1 # the last token's hidden state is the answer: it is computed in every row
+    levels = [Level(owner, tuple(some)) for owner, some in levels]
+    return ReusePlan(tuple(levels), tuple(segments[number:]))

@@ -22,7 +22,7 @@ from .llms import LLM, AnswerTokens, StageCache, answer_tokens, choose_device, c
 from .mappers import load_table, save_table
 from .model import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM
 from .prompts import PromptText, find_template
-from .reuse import PrefixStore, score_rows
+from .reuse import RowScorer
 
 # %% ../nbs/48_recommender.ipynb #c006
 def _tuples(value):
@@ -159,7 +159,9 @@ class Scorer:
         "The state that training knew: without the events of validation and test, whatever the kind of split."
         return Histories(self.dataset.events, len(self.dataset.users), ("history", "train"), self.history.likes_only)
     @cached_property
-    def store(self) -> PrefixStore: return PrefixStore(self.model.language, self.maker)
+    def rows(self) -> RowScorer:
+        "What scores rows, and keeps what it computed for the next ones."
+        return RowScorer(self.model, self.maker)
 
     def rows_for(self, users, # (n,) dense users
                  items, # (n,) dense candidates
@@ -172,7 +174,7 @@ class Scorer:
 
     def logits(self, rows:Rows, progress:str="") -> np.ndarray: # a name shows a progress bar
         "Logits (n,) of rows, float32."
-        return score_rows(self.model, self.maker, rows, self.store, progress=progress)
+        return self.rows(rows, progress=progress)
 
     def score(self, pairs:pd.DataFrame, progress:str="") -> pd.DataFrame: # user_id, item_id, perhaps timestamp (an empty cell for none)
         "The pairs, in their order, with logit and probability of Yes. `InputError`, before any work, for whatever is wrong with them."

@@ -19,7 +19,7 @@ from .artifacts import InputError, fingerprint, read_tensors, read_tensors_metad
 from .metrics import auc
 from .model import BatchMaker, LanguageModel, ModelBatch, Rows, UserLLM, train_only
 from .prompts import embed_prompts
-from .reuse import PrefixStore, score_rows
+from .reuse import PrefixStore, RowScorer, store_prefixes
 
 # %% ../nbs/50_training.ipynb #c006
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class TuningStep:
     batch: Callable # rows -> the arguments of the module
     score: Callable # rows -> logits, without gradient
     lengths: Callable # rows -> about how many tokens each has
-    plan: Callable = lambda rows: None # told all training rows in their order, before the first update
+    plan: Callable = lambda rows: None # told all rows that will be asked for, as often as they will be, before the first update
 
 class TextModel(nn.Module):
     "The language model on prompts of text alone."
@@ -101,12 +101,13 @@ def step1(language:LanguageModel, maker:BatchMaker) -> TuningStep:
     return TuningStep("step1", module, [f"language.peft.{name}" for name in language.lora_parameters()],
                       lambda rows: (maker.text_batch(rows).to(language.device),), score, maker.lengths)
 
-def step2(model:UserLLM, maker:BatchMaker, store:PrefixStore|None=None) -> TuningStep:
+def step2(model:UserLLM, maker:BatchMaker, text:PrefixStore|None=None) -> TuningStep: # a store of text prefixes, to use and fill
     "Step 2: UHEM, mappers and the vectors for what is missing; the language model is frozen (equation 14)."
-    store = store or PrefixStore(model.language, maker)
-    def batch(rows): return maker.batch(rows, whole=not maker.static).to(model.language.device), store(rows.items)
-    return TuningStep("step2", model, list(model.alignment_parameters()), batch, lambda rows: score_rows(model, maker, rows, store), maker.lengths,
-                      lambda rows: store.plan(rows.items, again=True))
+    plan = maker.reuse_plan(training=True)
+    text = text or store_prefixes(model.language, maker, plan.levels)
+    def batch(rows): return maker.batch(rows, plan.new).to(model.language.device), text and text(rows)
+    def score(rows): return RowScorer(model, maker, text, soft=False)(rows)
+    return TuningStep("step2", model, list(model.alignment_parameters()), batch, score, maker.lengths, text.plan if text else lambda rows: None)
 
 # %% ../nbs/50_training.ipynb #c015
 @dataclass
@@ -165,6 +166,13 @@ def _validation_rows(step:TuningStep, rows:Rows, limit:int) -> Rows:
         raise InputError(f"{step.name}: the {len(chosen)} validation rows have one class only; take more of them or another split")
     return chosen
 
+
+def _coming(plan:list, train:Rows, valid:Rows, settings:StepSettings) -> Rows:
+    "All candidates that will be asked for, as often as they will be: in training, and at each look at validation."
+    looks = math.ceil(sum(map(len, plan)) / settings.evaluate_every)
+    items = np.concatenate([train.items[np.concatenate(plan)], np.tile(valid.items, looks)])
+    return Rows(np.full(len(items), -1), items, np.full((len(items), 1), -1))
+
 # %% ../nbs/50_training.ipynb #c018
 def tune(step:TuningStep, # what is trained
          train:Rows, valid:Rows, # with labels
@@ -186,7 +194,7 @@ def tune(step:TuningStep, # what is trained
     weights = dict(zip(names, parameters))
     plan = plan_batches(step.lengths(train), settings, seed)
     key = fingerprint(key, step.name, settings, seed, [batch.tolist() for batch in plan], {name: list(value.shape) for name, value in weights.items()})
-    step.plan(train.take(np.concatenate(plan)))
+    step.plan(_coming(plan, train, valid, settings))
     progress, best = _load_checkpoint(path, key, weights, optimiser) if path.exists() else (Progress(), {})
     module, optimiser = accelerator.prepare(step.module, optimiser)
     _train_loop(step, module, optimiser, weights, best, progress, plan, train, valid, settings, seed, key, path, report, accelerator)

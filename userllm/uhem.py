@@ -19,14 +19,23 @@ from .artifacts import InputError
 @dataclass
 class HistoryInput:
     "Histories of several rows, oldest item first, padded on the right."
-    embeddings: torch.Tensor # (b, t, d3)
-    mask: torch.Tensor # (b, t) True where there is something
+    bank: torch.Tensor # (v, d3) the distinct vectors
+    layout: torch.Tensor # (b, t) index into the bank; -1 is padding
     item_position: torch.Tensor # (b, t) which item of the history, counted from the oldest; -1 for padding
+
+    @property
+    def mask(self) -> torch.Tensor:
+        "(b, t) True where there is something."
+        return self.layout >= 0
+
+    def spread(self, bank:torch.Tensor) -> torch.Tensor: # (v, w) what was made of each distinct vector
+        "The vectors in their places (b, t, w), zeros as padding."
+        return torch.cat([bank, bank.new_zeros(1, bank.shape[1])])[self.layout]
 
 @dataclass
 class HistoryBatch:
     "Which vectors stand where in the histories of a batch; made on the CPU, ahead of the model."
-    token_ids: torch.Tensor # (t,) description tokens of the distinct items of the batch, one after the other
+    token_ids: torch.Tensor # (t,) the distinct description tokens of the batch
     items: torch.Tensor # (u,) the distinct items, whose visual tokens follow the description tokens in the bank
     layout: torch.Tensor # (b, length) index into that bank; -1 is padding
     item_position: torch.Tensor # (b, length) which item of the history; -1 is padding
@@ -35,33 +44,68 @@ class HistoryBatch:
         "The same on another device."
         return replace(self, **{name: getattr(self, name).to(device) for name in ("token_ids", "items", "layout", "item_position")})
 
-# %% ../nbs/42_uhem.ipynb #c008
+# %% ../nbs/42_uhem.ipynb #0c68fba6
 def layout_histories(histories:np.ndarray, # (b, n) dense items, oldest first, -1 for none
                      descriptions:Sequence, # token ids of each item's description
                      visual:bool=True) -> HistoryBatch: # whether a visual token follows each description
     "Lay histories out as a batch (equations 5 and 6)."
     distinct = np.unique(histories[histories >= 0])
-    starts = dict(zip(distinct.tolist(), np.cumsum([0] + [len(descriptions[item]) for item in distinct])))
-    total = sum(len(descriptions[item]) for item in distinct)
-    blocks = {item: list(range(starts[item], starts[item] + len(descriptions[item]))) + [total + number] * visual
+    ids = np.unique(np.concatenate([np.asarray(descriptions[item], dtype=np.int64) for item in distinct] + [np.empty(0, np.int64)]))
+    blocks = {item: np.searchsorted(ids, descriptions[item]).tolist() + [len(ids) + number] * visual
               for number, item in enumerate(distinct.tolist())}
-    rows = [[item for item in row.tolist() if item >= 0] for row in histories]
+    rows = [[item for item in row if item >= 0] for row in histories.tolist()]
     length = max(1, max((sum(len(blocks[item]) for item in row) for row in rows), default=1))
-    layout, position = torch.full((len(rows), length), -1), torch.full((len(rows), length), -1)
+    layout, position = np.full((len(rows), length), -1), np.full((len(rows), length), -1)
     for number, row in enumerate(rows):
         places = [place for item in row for place in blocks[item]]
-        layout[number, :len(places)] = torch.tensor(places, dtype=torch.long)
-        position[number, :len(places)] = torch.tensor([k for k, item in enumerate(row) for _ in blocks[item]], dtype=torch.long)
-    ids = [token for item in distinct for token in descriptions[item]]
-    return HistoryBatch(torch.tensor(ids, dtype=torch.long), torch.from_numpy(distinct.astype(np.int64)), layout, position)
+        layout[number, :len(places)] = places
+        position[number, :len(places)] = [k for k, item in enumerate(row) for _ in blocks[item]]
+    return HistoryBatch(*map(torch.from_numpy, (ids, distinct.astype(np.int64), layout, position)))
 
 def embed_histories(batch:HistoryBatch, # from `layout_histories`
                     embedding:nn.Module, # the LLM's input embeddings (equation 4)
                     visual:torch.Tensor) -> HistoryInput: # (u, d3) the visual tokens of the distinct items
     "The vectors that the encoder reads."
     bank = embedding(batch.token_ids).float()
-    bank = torch.cat([bank, visual.reshape(-1, bank.shape[1]), bank.new_zeros(1, bank.shape[1])])
-    return HistoryInput(bank[batch.layout], batch.layout >= 0, batch.item_position)
+    return HistoryInput(torch.cat([bank, visual.reshape(-1, bank.shape[1])]), batch.layout, batch.item_position)
+
+# %% ../nbs/42_uhem.ipynb #c008
+class _Recurrence(torch.autograd.Function):
+    "The states (t, b, d) of a GRU, from its projected inputs (t, b, 3 d), the first state (b, d), and the recurrent weights."
+    @staticmethod
+    def forward(ctx, inputs, state, weight, bias):
+        steps, rows, width = len(inputs), len(state), weight.shape[1]
+        states, gates, turned = inputs.new_empty(steps + 1, rows, width), torch.empty_like(inputs), weight.t().contiguous()
+        products = inputs.new_empty(steps, rows, width) # W_n h + b_n, which the gradient of r needs
+        states[0] = state
+        for t in range(steps):
+            own = torch.addmm(bias, states[t], turned)
+            gate, new = gates[t, :, :2 * width], gates[t, :, 2 * width:]
+            torch.add(inputs[t, :, :2 * width], own[:, :2 * width], out=gate).sigmoid_()
+            products[t] = own[:, 2 * width:]
+            torch.addcmul(inputs[t, :, 2 * width:], gate[:, :width], products[t], out=new).tanh_()
+            torch.lerp(new, states[t], gate[:, width:], out=states[t + 1])
+        ctx.save_for_backward(states, gates, products, weight)
+        return states[1:].clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        states, gates, products, weight = ctx.saved_tensors
+        width, flow = weight.shape[1], torch.zeros_like(states[0])
+        reset, update, new = gates.split(width, 2)
+        to_new = (1 - update) * (1 - new * new) # what of a state's gradient reaches each gate, for all steps at once
+        to_reset, to_update = products * reset * (1 - reset), (states[:-1] - new) * update * (1 - update)
+        inputs, own = torch.empty_like(gates), torch.empty_like(gates)
+        for t in reversed(range(len(gates))):
+            flow = flow + gradient[t]
+            back = torch.mul(flow, to_new[t], out=inputs[t, :, 2 * width:])
+            torch.mul(back, to_reset[t], out=own[t, :, :width])
+            torch.mul(flow, to_update[t], out=own[t, :, width:2 * width])
+            torch.mul(back, reset[t], out=own[t, :, 2 * width:])
+            flow = torch.addmm(flow * update[t], own[t], weight)
+        inputs[..., :2 * width] = own[..., :2 * width]
+        flat = own.reshape(-1, 3 * width)
+        return inputs, flow, flat.t() @ states[:-1].reshape(-1, width), flat.sum(0)
 
 # %% ../nbs/42_uhem.ipynb #c011
 class GRUEncoder(nn.Module):
@@ -74,11 +118,26 @@ class GRUEncoder(nn.Module):
         self.gru = nn.GRU(width, width, batch_first=True)
         self.more = nn.ModuleList(nn.Linear(width, width) for _ in range(tokens - 1))
 
+    def project(self, bank:torch.Tensor) -> torch.Tensor: # (v, d3) distinct vectors
+        "The input projections (v, 3 d3) of vectors: what each gate makes of them."
+        return torch.addmm(self.gru.bias_ih_l0, bank / self.input_spread, self.gru.weight_ih_l0.t())
+
+    def states(self, projected:torch.Tensor, # (v, 3 d3) from `project`
+               layout:torch.Tensor, # (b, t) index into it; -1 is padding
+               start:torch.Tensor|None=None) -> torch.Tensor: # (b, d3) the states to go on from; zeros where left out
+        "The state after every position (t, b, d3)."
+        start = projected.new_zeros(len(layout), self.gru.hidden_size) if start is None else start
+        return _Recurrence.apply(nn.functional.pad(projected, (0, 0, 0, 1))[layout.t()], start, self.gru.weight_hh_l0, self.gru.bias_hh_l0)
+
+    def tokens(self, states:torch.Tensor) -> torch.Tensor: # (b, d3)
+        "Soft tokens (b, K, d3) of last states."
+        return torch.stack([states] + [layer(states) for layer in self.more], dim=1)
+
     def forward(self, history:HistoryInput) -> torch.Tensor: # rows without any history give a token that is not to be used
         "Soft tokens (b, K, d3)."
-        outputs, _ = self.gru(history.embeddings / self.input_spread)
-        last = outputs[torch.arange(len(outputs)), history.mask.sum(1).clamp(min=1) - 1]
-        return torch.stack([last] + [layer(last) for layer in self.more], dim=1)
+        rows, last = torch.arange(len(history.layout), device=history.layout.device), history.mask.sum(1).clamp(min=1) - 1
+        if history.bank.is_cuda: return self.tokens(self.gru(history.spread(history.bank) / self.input_spread)[0][rows, last])
+        return self.tokens(self.states(self.project(history.bank), history.layout)[last, rows])
 
 # %% ../nbs/42_uhem.ipynb #c015
 encoders = {"gru": GRUEncoder}
