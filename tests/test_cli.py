@@ -115,6 +115,15 @@ def test_incomplete_runs_are_refused_by_part(runs, say, tmp_path, part):
     refused(say("evaluate", tmp_path / "run"), part)
 
 
+def test_what_is_asked_is_checked_before_a_model_is_loaded(runs, say, tmp_path, monkeypatch):
+    from userllm import recommender
+    monkeypatch.setattr(recommender, "load_llm", lambda *_: pytest.fail("the LLM was loaded"))
+    pairs = write_pairs(tmp_path / "pairs.csv", user_id=["nobody"], item_id=["1"])
+    refused(say("score", runs / "userllm_plus", "--pairs", pairs, "--out", tmp_path / "out.csv"), "nobody")
+    refused(say("rank", runs / "userllm_plus", "--user", "nobody"), "nobody")
+    refused(say("train", "floor", "--vit", "vit_small_patch16_224.dino", "--out", tmp_path / "run"), "--posters")
+
+
 def test_output_folder_that_cannot_be_written_is_refused(runs, say, tmp_path):
     (tmp_path / "file").write_text("in the way")
     refused(say("train", "floor", "--out", tmp_path / "file" / "run"), str(tmp_path / "file"))

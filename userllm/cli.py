@@ -17,8 +17,9 @@ from .methods import find_method, methods
 from .metrics import evaluate
 from .pipeline import find_preset, floors, prepare, presets, quickstart, run_floor, run_method, share_llm
 from .protocols import natural, table2
-from .recommender import Recommender
+from .recommender import Recommender, check_pairs, recommender_dataset
 from .reports import difference_table, format_table, results_table
+from .visual_alignment import VisualSettings, visual_settings
 
 # %% ../nbs/80_cli.ipynb #c006
 def _data_options(parser) -> None:
@@ -27,7 +28,7 @@ def _data_options(parser) -> None:
     parser.add_argument("--natural", action="store_true", help="keep all rows instead of sampling to the paper's counts")
     parser.add_argument("--data-seed", type=int, default=0, help="seed of sampling and split; default 0")
     parser.add_argument("--posters", metavar="DIR", help="folder of posters named by item id; default: the shipped features")
-
+    parser.add_argument("--vit", metavar="MODEL", help="read --posters with this timm model, such as the paper's vit_small_patch16_224.dino")
     parser.add_argument("--describe-with", metavar="LLM", help="describe titles with this LLM; default: the shipped descriptions")
 
 def _device_options(parser) -> None:
@@ -54,9 +55,10 @@ def _require_device(options) -> None:
 def _prepare_data(options, preset):
     "The dataset that the options name."
     if options.describe_with: find_llm(options.describe_with)
+    if options.vit and not options.posters: raise InputError("--vit says how pictures are read: name their folder with --posters as well")
     protocol = _protocol(options, preset)
     llm = load_llm(options.describe_with, options.device, options.precision) if options.describe_with else None
-    return prepare(protocol, options.posters, llm, options.device)
+    return prepare(protocol, options.posters, llm, visual_settings(options.vit) if options.vit else VisualSettings(), options.device)
 
 # %% ../nbs/80_cli.ipynb #c008
 def _doctor(options) -> None: print(report(examine()))
@@ -97,25 +99,27 @@ def _evaluate(options) -> None:
         print(f"\nDifference to {against} on the same rows, with 95% interval (* leaves out zero)")
         print(format_table(difference_table(runs, against)))
 
-def _recommender(options) -> Recommender:
+def _recommender(options, check) -> Recommender: # what is asked of the dataset before a model is loaded
     "The recommender of a run folder, or of a recommender's own folder."
     _require_device(options)
     folder = Path(options.run)
     inner = RunFolder(folder).recommender
     if not inner.exists() and not (folder/"recommender.json").exists():
         raise InputError(f"{folder} holds no recommender: give a run folder of {' or '.join(methods)}, made by userllm train or quickstart")
-    return Recommender.load(inner if inner.exists() else folder, options.llm, options.device, options.precision)
+    folder = inner if inner.exists() else folder
+    check(recommender_dataset(folder))
+    return Recommender.load(folder, options.llm, options.device, options.precision)
 
 def _score(options) -> None:
     pairs, out = _read_pairs(options.pairs), Path(options.out)
     if out.is_dir(): raise InputError(f"--out {out} is a folder: name a file, for example {out}/scores.csv")
     require_writable(out.parent, 10_000_000)
-    scored = _recommender(options).score(pairs, "pairs")
+    scored = _recommender(options, lambda dataset: check_pairs(pairs, dataset)).score(pairs, "pairs")
     with atomic_path(out) as path: scored.to_csv(path, index=False)
     print(f"{len(scored):,} pairs scored, in {out}")
 
 def _rank(options) -> None:
-    ranked = _recommender(options).rank(options.user, options.top, options.include_seen, "candidates")
+    ranked = _recommender(options, lambda dataset: dataset.user_of(options.user)).rank(options.user, options.top, options.include_seen, "candidates")
     print(format_table(ranked.assign(year=ranked["year"].astype("string").fillna(""))))
 
 def _read_pairs(path) -> pd.DataFrame:

@@ -108,10 +108,8 @@ class Mapper(nn.Module):
         hidden = max(settings.expansion * width, settings.smallest_hidden)
         self.layers = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(settings.dropout), nn.Linear(hidden, llm_width))
         with torch.no_grad():
-            # Unit-spread features give hidden units of mean square 1/6 + 1/(6 d); the last layer is scaled to reach `token_norm`.
-            features = torch.randn(256, width, generator=torch.Generator().manual_seed(0))
-            scale = token_norm / self.layers(features).norm(dim=1).mean().clamp(min=1e-6)
-            self.layers[-1].weight.mul_(scale); self.layers[-1].bias.mul_(scale)
+            self.layers[-1].weight.zero_()
+            self.layers[-1].bias.copy_(torch.randn(llm_width) * token_norm / math.sqrt(llm_width))
 
     def forward(self, features): # (b, d)
         "Soft tokens (b, d3)."

@@ -32,7 +32,7 @@ from .recommender import Recommender
 from .reuse import Memory, PrefixStore, RowScorer, score_together, store_prefixes
 from .sources import movielens_small
 from .training import StepSettings, step1, step2, tune
-from .visual_alignment import image_table, poster_features, shipped_features
+from .visual_alignment import VisualSettings, image_table, poster_features, shipped_features
 
 # %% ../nbs/64_pipeline.ipynb #c006
 @dataclass(frozen=True)
@@ -100,6 +100,7 @@ class Prepared:
 def prepare(protocol:ProtocolSettings,
             posters=None, # a folder of pictures named by item id; the shipped features where left out
             describe_with:LLM|None=None, # who describes titles; the shipped descriptions where left out
+            vit:VisualSettings=VisualSettings(), # what is read from the pictures of `posters`
             device:str="auto", # for posters
             cache:StageCache|None=None) -> Prepared:
     "The built-in ratings as a dataset: selection, split, histories, audit, descriptions, poster features. A leak raises `InputError`."
@@ -108,7 +109,7 @@ def prepare(protocol:ProtocolSettings,
     if posters is None: hashes, features, faults = posters_for(dataset.items), shipped_features(), []
     else:
         found = find_posters(posters, dataset.items["item_id"])
-        hashes, (features, faults) = found["poster"].tolist(), poster_features(found, device=device, cache=cache)
+        hashes, (features, faults) = found["poster"].tolist(), poster_features(found, vit, device, cache=cache)
     dataset = dataset.with_items(description=descriptions_for(dataset.items, describe_with, cache=cache), poster=hashes)
     found = audit(dataset)
     if found.total: raise InputError(f"the dataset leaks in {found.total} places:\n{found.table()}")
@@ -272,6 +273,7 @@ def train_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared,
     model = UserLLM(shared.language, {slot: table.width for slot, table in tables.items()}, method.model)
     say(f"{method.name}: step 2, UHEM and mappers")
     store = shared.store_for(maker, preset.prefix_budget)
+    for level in store.levels if store else (): level.asked = level.hits = 0 # another method may have used it before
     progress = tune(step2(model, maker, store), rows["train"], rows["valid"], preset.step2, run.checkpoints, run_seed,
                     key=fingerprint(settings), report=lambda history: _write_log(run, text["history"] + history))
     read["trained"] |= {"step 1": text["row_ids"], "step 2": rows["train"].row_ids}

@@ -63,7 +63,7 @@ class Template:
         return fingerprint(self.name, [(type(s).__name__, str(s)) for s in self.segments])
 
 # %% ../nbs/40_prompts.ipynb #c009
-_ask, _answer = "#Question: Will the user enjoy the movie? Answer Yes or No.", Text("\n#Answer:")
+_ask, _answer = "#Question: Will the user enjoy the movie? Answer Yes or No.", Text(" Answer:")
 _movie = (Text(' Movie: "'), RowText("title"), Text('"'), Text(", ", needs="description"), RowText("description", needs="description"))
 _movie_slots = (Slot("image"), Slot("item"))
 _user = (Text(" The user likes: ", unless="history"), RowText("history_titles", unless="history"), Slot("history"), Slot("user"))

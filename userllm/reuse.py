@@ -110,7 +110,7 @@ class PrefixStore:
         first = {owner: place for place, owner in reversed(list(enumerate(owners)))}
         absent = [owner for owner in first if owner not in self.kept and owner not in self.latest]
         planned, alone = [owner for owner in absent if owner in self.group_of], [owner for owner in absent if owner not in self.group_of]
-        for owner in planned: # owners of a group come together
+        for owner in tqdm(planned, desc="prefixes", leave=False, disable=len(planned) < self.group_size): # owners of a group come together
             if owner not in self.kept: self.kept |= self._compute(self.group_of[owner])
         made = {}
         for start in range(0, len(alone), 2 * self.group_size):
@@ -167,6 +167,7 @@ class HistoryStore:
             states = torch.stack([self.kept[history] if history else missing.new_zeros(missing.shape[1]) for history in wanted])
             tokens = self.encoder.tokens(states)
         else: tokens = torch.stack([self.kept[history] if history else missing for history in wanted])
+        tokens = self.model.uhem.place(tokens)
         empty = torch.tensor([not history for history in wanted], device=tokens.device)
         self._forget()
         return torch.where(empty[:, None, None], missing, tokens)

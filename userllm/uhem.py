@@ -158,10 +158,16 @@ class UHEM(nn.Module):
         if settings.encoder not in encoders: raise InputError(f"history encoder {settings.encoder!r} does not exist: use {', '.join(encoders)}")
         self.drop = drop
         self.encoder = encoders[settings.encoder](width, settings.tokens, token_norm / math.sqrt(width))
-        self.missing = nn.Parameter(torch.randn(settings.tokens, width) * token_norm / math.sqrt(width))
+        vector = lambda: nn.Parameter(torch.randn(settings.tokens, width) * token_norm / math.sqrt(width))
+        self.missing, self.start = vector(), vector()
+        self.gain = nn.Parameter(torch.zeros(settings.tokens, width))
+
+    def place(self, tokens:torch.Tensor) -> torch.Tensor: # (b, K, d3) from the encoder
+        "Soft tokens (b, K, d3) where the LLM expects tokens to be."
+        return self.start + self.gain * tokens
 
     def forward(self, history:HistoryInput) -> torch.Tensor:
         "Soft tokens (b, K, d3)."
         empty = ~history.mask.any(1)
         if self.training and self.drop: empty = empty | (torch.rand(len(empty), device=empty.device) < self.drop)
-        return torch.where(empty[:, None, None], self.missing, self.encoder(history))
+        return torch.where(empty[:, None, None], self.missing, self.place(self.encoder(history)))
