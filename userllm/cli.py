@@ -8,10 +8,11 @@ __all__ = ['main']
 # %% ../nbs/80_cli.ipynb #c003
 from dataclasses import replace
 from pathlib import Path
-import argparse, shutil, sys
+import argparse, shutil, sys, tempfile
 import pandas as pd
 from .artifacts import InputError, RunFolder, atomic_path, read_json, read_parquet, require_writable
 from .doctor import examine, report
+from .efficiency import BenchSettings, bench_preparation, gains, run_bench
 from .llms import choose_device, choose_precision, find_llm, load_llm
 from .methods import find_method, methods
 from .metrics import evaluate
@@ -145,6 +146,22 @@ def _quickstart(options) -> None:
     print(f"\nSaved: {folder}/userllm/recommender and {folder}/userllm_plus/recommender"
           f"\nNext:  {_program()} rank {folder}/userllm_plus --user {user} --top 10")
 
+def _bench(options) -> None:
+    _require_device(options); find_llm(options.llm)
+    if options.preparation:
+        for count in options.preparation:
+            with tempfile.TemporaryDirectory(dir=Path(options.out).parent) as place: found = bench_preparation(count, place)
+            print(f"{found['ratings']:,} ratings: {found['seconds']:.0f} s ({found['read_seconds']:.0f} reading, {found['shape_seconds']:.0f} shaping), "
+                  f"peak memory {found['peak_memory_bytes'] / 1e9:.1f} GB")
+        return
+    settings = BenchSettings(histories=tuple(options.histories), repeats=options.repeats, rows=options.rows)
+    found = run_bench(options.out, settings, options.llm, options.device, options.precision, options.order)
+    print("\nTimes as many rows a second by reuse as by the other ways")
+    print(format_table(gains(pd.DataFrame(found["records"])).reset_index()))
+    print("\nUser states: milliseconds to read a history, to move its state on by one like, to score a pair")
+    print(format_table(pd.DataFrame(found["states"])))
+    print(f"\nWritten: {options.out} and {Path(options.out).with_suffix('.png')}")
+
 def _program() -> str:
     "The command as it was called, so that what is printed can be typed."
     return sys.argv[0] if Path(sys.argv[0]).name == "userllm" and not shutil.which("userllm") else "userllm"
@@ -183,6 +200,14 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--llm", default="smollm2", help="smollm2, a Hub name, a folder or a .gguf file; default smollm2")
     made.add_argument("--seed", type=int, default=0, help="run seed; default 0")
     made.add_argument("--out", default="runs/quickstart", metavar="DIR", help="where the runs go; default runs/quickstart")
+    made = verb("bench", _bench, "time the same work with and without compression and reuse", _device_options)
+    made.add_argument("--llm", default="smollm2", help="smollm2, a Hub name, a folder or a .gguf file; default smollm2")
+    made.add_argument("--histories", type=int, nargs="+", default=[5, 10, 50, 200], metavar="N", help="items in a history; default 5 10 50 200, which takes hours on a CPU")
+    made.add_argument("--rows", type=int, default=32, help="rows on which the slow ways are timed; default 32")
+    made.add_argument("--repeats", type=int, default=3, help="of which the median counts; default 3")
+    made.add_argument("--order", default="item_first", help="the prompt's order: item_first, user_first or paper; default item_first")
+    made.add_argument("--preparation", type=int, nargs="+", metavar="RATINGS", help="time reading and shaping of so many made-up ratings instead")
+    made.add_argument("--out", default="bench.json", metavar="JSON", help="where the figures go; default bench.json")
     return parser
 
 def main(arguments:list[str]|None=None) -> int: # the command line; sys.argv where left out
