@@ -25,7 +25,7 @@ from .reuse import PrefixStore, RowScorer, store_prefixes
 @dataclass(frozen=True)
 class StepSettings:
     "How one step is trained."
-    rows: int = 50_000 # training rows seen in all, over as many epochs as that takes
+    rows: int|None = None # training rows seen in all, over as many epochs as that takes; None: each row once
     batch_size: int = 16
     learning_rate: float = 1e-3 # its peak, after the warm-up
     final_learning_rate: float = 8e-5 # where the cosine ends
@@ -44,9 +44,9 @@ def plan_batches(lengths:np.ndarray, # (n,) tokens of each training row
                  seed:int, # the run seed
                  window:int=32) -> list[np.ndarray]: # batches sorted together
     "The row positions of each update."
-    generator = np.random.default_rng(seed)
-    epochs = math.ceil(settings.rows / len(lengths))
-    stream = np.concatenate([generator.permutation(len(lengths)) for _ in range(epochs)])[:settings.rows]
+    generator, rows = np.random.default_rng(seed), settings.rows or len(lengths)
+    epochs = math.ceil(rows / len(lengths))
+    stream = np.concatenate([generator.permutation(len(lengths)) for _ in range(epochs)])[:rows]
     stream, batches = stream[:len(stream) // settings.batch_size * settings.batch_size or len(stream)], [] # whole batches only
     for start in range(0, len(stream), window * settings.batch_size):
         some = stream[start:start + window * settings.batch_size]
