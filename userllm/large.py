@@ -103,6 +103,7 @@ def _first_pass(ratings:pl.LazyFrame, settings:ProtocolSettings, portion:int, pl
     known = np.concatenate(kept)
     return pl.DataFrame({"user": np.arange(len(known), dtype=np.int32), "user_id": known}), items.select("item", "item_id"), counts
 
+# %% ../nbs/16_large.ipynb #032696cd
 def _second_pass(place:Path, folder:Path, settings:ProtocolSettings, borders) -> dict:
     "Splits and histories, portion by portion; gives the number of rows and likes of each split."
     names, allowed = np.array([*SPLITS, "history"]), np.array([name in history_splits(settings.split) for name in (*SPLITS, "history")])
@@ -126,6 +127,7 @@ def _second_pass(place:Path, folder:Path, settings:ProtocolSettings, borders) ->
     for writer in writers.values(): writer.close()
     return found
 
+# %% ../nbs/16_large.ipynb #9f90a910
 def shape_ratings(ratings, # a Parquet file: user_id and item_id (whole numbers), rating, timestamp (whole seconds)
                   out, # the folder to write
                   settings:ProtocolSettings, # without sampling: `users`, `positives` and `negatives` None

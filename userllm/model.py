@@ -147,8 +147,9 @@ class KeyValues:
     layers: list # for each layer (keys, values), each (b, heads, length, width of a head)
     lengths: torch.Tensor # (b,)
 
-class LanguageModel(nn.Module):
-    "An LLM with LoRA (equations 10 and 11) that answers with one logit a row."
+# %% ../nbs/44_model.ipynb #fb5dc361
+class _Adapted(nn.Module):
+    "An LLM with LoRA around it."
     def __init__(self, llm:LLM, settings:ModelSettings=ModelSettings()):
         super().__init__()
         from peft import LoraConfig, get_peft_model
@@ -192,6 +193,9 @@ class LanguageModel(nn.Module):
         with torch.no_grad():
             for name, value in own.items(): value.copy_(tensors[name])
 
+# %% ../nbs/44_model.ipynb #d6e63871
+class LanguageModel(_Adapted):
+    "An LLM with LoRA (equations 10 and 11) that answers with one logit a row."
     def decode(self, embeddings:torch.Tensor, # (b, length, d3)
                mask:torch.Tensor, # (b, length) True where there is a token
                prefix:KeyValues|None=None): # what stands ahead of each row

@@ -45,7 +45,7 @@ class Preset:
     protocol: ProtocolSettings = field(default_factory=movie)
     mf: MFSettings = MFSettings()
     statistics: StatisticsSettings = StatisticsSettings()
-    prefix_budget: int = 1_500_000_000 # bytes of keys and values that are kept
+    prefix_budget: int = 2_400_000_000 # bytes of keys and values that are kept
 
 _gentle = {"learning_rate": 3e-4, "final_learning_rate": 3e-5} # of step 2
 
@@ -281,7 +281,8 @@ def train_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared,
                     key=fingerprint(settings), report=lambda history: _write_log(run, text["history"] + history))
     read["trained"] |= {"step 1": text["row_ids"], "step 2": rows["train"].row_ids}
     return Trained(method, run, model, maker, rows["test"], store, read, seconds | {"step1": text["seconds"], "step2": progress.seconds},
-                   {"validation_auc": progress.best, "step1_validation_auc": text["best"], "history": progress.history})
+                   {"validation_auc": progress.best, "step1_validation_auc": text["best"], "history": progress.history,
+                    "prefix_hit_rate": store and round(store.hit_rate, 4)})
 
 def _write_log(run:RunFolder, history:list) -> None:
     "What each look at validation showed, one JSON line each."
@@ -301,8 +302,7 @@ def measure(trained:list[Trained], prepared:Prepared, preset:Preset, shared:Shar
                                         {"run_seed": run_seed, "preset": preset.name})
         recommender.save(one.run.recommender)
         predictions = predictions_frame(prepared.dataset, prepared.dataset.rows("test"), logits)
-        metrics.append(finish_run(one.run, prepared, name, run_seed, predictions, one.read,
-                                  one.seconds | {"test": seconds / len(trained)}, one.about | {"prefix_hit_rate": one.store and round(one.store.hit_rate, 4)}))
+        metrics.append(finish_run(one.run, prepared, name, run_seed, predictions, one.read, one.seconds | {"test": seconds / len(trained)}, one.about))
     return metrics
 
 def run_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared, folder, run_seed:int=0,

@@ -109,6 +109,7 @@ class Piece:
     ids: tuple = () # token ids of a text
     shortened: int = 0 # how many tokens the budget cut off
 
+# %% ../nbs/40_prompts.ipynb #e39f8bd0
 class PromptText:
     "The text of a dataset's prompts as token ids: fixed texts, titles, descriptions."
     def __init__(self, items:pd.DataFrame, # title and description, one row an item

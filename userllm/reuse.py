@@ -29,8 +29,9 @@ class Memory:
         self.used += count
         return True
 
-class PrefixStore:
-    "Keys and values of one level of a prompt, behind those of the level ahead. Valid for a model as it stands."
+# %% ../nbs/46_reuse.ipynb #70a45253
+class _PlannedLevel:
+    "One level of a prompt, its owners, and the plan for them."
     def __init__(self, model:LanguageModel|UserLLM, # the language model alone for a level of text; with its mappers for one with soft slots
                  maker:BatchMaker, # lays the level out
                  level:Level,
@@ -83,6 +84,9 @@ class PrefixStore:
         pieces = self.maker.pieces(rows.take(np.array([place])), self.level.segments)[0]
         return sum(getattr(piece.segment, "tokens", 0) or len(piece.ids) for piece in pieces)
 
+# %% ../nbs/46_reuse.ipynb #de1787c4
+class PrefixStore(_PlannedLevel):
+    "Keys and values of one level of a prompt, behind those of the level ahead. Valid for a model as it stands."
     def __call__(self, rows:Rows) -> KeyValues:
         "What stands ahead of the new part of each row, all levels together."
         for store in self.levels:
@@ -135,6 +139,7 @@ class PrefixStore:
         "The share of the rows whose keys and values were in memory when they were asked for."
         return self.hits / max(1, self.asked)
 
+# %% ../nbs/46_reuse.ipynb #67f06e7b
 def store_prefixes(model:LanguageModel|UserLLM, maker:BatchMaker, levels, # of a `ReusePlan`
                    ahead:PrefixStore|None=None, memory:Memory|None=None) -> PrefixStore|None:
     "The store of the last of these levels, behind those of the others and behind `ahead`; None where there are none."
@@ -142,6 +147,42 @@ def store_prefixes(model:LanguageModel|UserLLM, maker:BatchMaker, levels, # of a
     return ahead
 
 # %% ../nbs/46_reuse.ipynb #c014
+class _Projections:
+    "The GRU's input projections of description tokens and of items' visual tokens, each made once."
+    def __init__(self, model:UserLLM, maker:BatchMaker):
+        self.model, self.maker, self.bank = model, maker, None # the bank (v, 3 d3)
+        self.token_row, self.rows_of = {}, {} # description token -> its row in the bank; item -> the rows of its tokens, the visual one last
+
+    def add(self, items:list) -> None:
+        "Add to the bank what these items have and it lacks."
+        items = sorted(item for item in items if item not in self.rows_of)
+        if not items: return
+        texts = self.maker.text.descriptions if self.maker.settings.description else self.maker.text.titles
+        ids = [token for token in dict.fromkeys(token for item in items for token in texts[item]) if token not in self.token_row]
+        device, start = self.model.language.device, 0 if self.bank is None else len(self.bank)
+        _, features = self.maker.histories(np.array(items)[:, None])
+        visual = self.model.visual_tokens(features and tuple(tensor.to(device) for tensor in features))
+        vectors = torch.cat([self.model.language.embedding(torch.tensor(ids, dtype=torch.long, device=device)).float(), visual])
+        self.token_row |= {token: start + number for number, token in enumerate(ids)}
+        for number, item in enumerate(items):
+            rows = [self.token_row[token] for token in texts[item]] + [start + len(ids) + number] * bool(len(visual))
+            self.rows_of[item] = np.array(rows, dtype=np.int64)
+        projected = self.model.uhem.encoder.project(vectors)
+        self.bank = projected if self.bank is None else torch.cat([self.bank, projected])
+
+    def line(self, items) -> np.ndarray:
+        "The rows of these items' tokens, one after the other."
+        return np.concatenate([self.rows_of[item] for item in items])
+
+# %% ../nbs/46_reuse.ipynb #951492d7
+def _longest(histories:list[tuple]) -> list[tuple[tuple, list]]: # sorted, so that a history stands ahead of all that go on from it
+    "The histories that no other goes on from, each with those that it passes, itself included."
+    found = []
+    for history in reversed(histories):
+        if not found or found[-1][0][:len(history)] != history: found.append((history, []))
+        found[-1][1].append(history)
+    return found
+
 class HistoryStore:
     "The soft tokens of histories, each distinct one read once. Valid for a model as it stands."
     def __init__(self, model:UserLLM, maker:BatchMaker,
@@ -152,95 +193,59 @@ class HistoryStore:
         self.model, self.maker, self.encoder = model, maker, model.uhem.encoder
         self.keep, self.batch_size, self.block, self.look_back = keep, batch_size, block, look_back
         self.kept = {} # history -> state (d3,) of a GRU; of other encoders the tokens (K, d3)
-        self.rows_of = {} # item -> rows of its tokens in the bank of projections, the visual one last
-        self.token_row, self.projected = {}, None # description token -> its row; the bank (v, 3 d3)
+        self.projections = _Projections(model, maker)
         self.positions = 0 # how many were read, to see what reuse saves
 
     @torch.no_grad()
     def __call__(self, histories:np.ndarray) -> torch.Tensor: # (n, h) dense items, oldest first, -1 as padding
         "Soft tokens (n, K, d3)."
-        wanted = [tuple(item for item in row if item >= 0) for row in histories.tolist()]
+        wanted, stateful, missing = [tuple(item for item in row if item >= 0) for row in histories.tolist()], isinstance(self.encoder, GRUEncoder), self.model.uhem.missing
         new = sorted({history for history in wanted if history and history not in self.kept})
-        if new: (self._read_states if isinstance(self.encoder, GRUEncoder) else self._read_whole)(new)
-        missing = self.model.uhem.missing
-        if isinstance(self.encoder, GRUEncoder):
-            states = torch.stack([self.kept[history] if history else missing.new_zeros(missing.shape[1]) for history in wanted])
-            tokens = self.encoder.tokens(states)
-        else: tokens = torch.stack([self.kept[history] if history else missing for history in wanted])
-        tokens = self.model.uhem.place(tokens)
-        empty = torch.tensor([not history for history in wanted], device=tokens.device)
-        self._forget()
-        return torch.where(empty[:, None, None], missing, tokens)
-
-    def _forget(self) -> None:
-        "Let the oldest go."
-        for history in list(self.kept)[:max(0, len(self.kept) - self.keep)]: del self.kept[history]
+        if new: (self._read_states if stateful else self._read_whole)(new)
+        nothing = missing[0] if stateful else missing # stands in for what is not looked at
+        found = torch.stack([self.kept[history] if history else nothing for history in wanted])
+        tokens = self.model.uhem.place(self.encoder.tokens(found) if stateful else found)
+        for history in list(self.kept)[:max(0, len(self.kept) - self.keep)]: del self.kept[history] # the oldest go
+        return torch.where(torch.tensor([not history for history in wanted], device=tokens.device)[:, None, None], missing, tokens)
 
     def _read_whole(self, histories:list) -> None:
         "Read histories with any encoder."
-        histories = sorted(histories, key=len)
+        histories, device = sorted(histories, key=len), self.model.language.device
         for start in range(0, len(histories), self.batch_size):
             some = histories[start:start + self.batch_size]
-            padded = np.array([history + (-1,) * (len(some[-1]) - len(history)) for history in some])
-            batch, features = self.maker.histories(padded)
-            batch, features = batch.to(self.model.language.device), features and tuple(tensor.to(self.model.language.device) for tensor in features)
-            tokens = self.model.uhem.encoder(embed_histories(batch, self.model.language.embedding, self.model.visual_tokens(features)))
+            batch, features = self.maker.histories(np.array([history + (-1,) * (len(some[-1]) - len(history)) for history in some]))
+            visual = self.model.visual_tokens(features and tuple(tensor.to(device) for tensor in features))
             self.positions += int((batch.layout >= 0).sum())
-            self.kept |= dict(zip(some, tokens))
+            self.kept |= dict(zip(some, self.encoder(embed_histories(batch.to(device), self.model.language.embedding, visual))))
 
-    def _read_states(self, histories:list) -> None: # sorted, so that a history stands ahead of all that go on from it
-        "Read histories with the GRU: the longest ones, and on the way what they begin with."
-        self._project(sorted({item for history in histories for item in history}))
-        ends, longest = [], histories[-1] # for each longest history those that it passes
-        for history in reversed(histories):
-            if longest[:len(history)] != history or not ends: longest = history; ends.append((history, []))
-            ends[-1][1].append(history)
-        ends = [(self._start(history, min(map(len, passed))), history, passed) for history, passed in ends]
-        ends.sort(key=lambda end: sum(len(self.rows_of[item]) for item in end[1][len(end[0]):]))
+    def _read_states(self, histories:list) -> None:
+        "Read histories with the GRU: the longest ones, from the nearest kept state on."
+        self.projections.add({item for history in histories for item in history})
+        ends = [(self._start(history, min(map(len, passed))), history, passed) for history, passed in _longest(histories)]
+        ends.sort(key=lambda end: len(self.projections.line(end[1][len(end[0]):])))
         for start in range(0, len(ends), self.batch_size): self._read_batch(ends[start:start + self.batch_size])
 
     def _start(self, history:tuple, shortest:int) -> tuple:
         "The longest kept beginning of a history that leaves all that is wanted still to come."
-        for length in range(shortest - 1, max(0, shortest - 1 - self.look_back), -1):
-            if history[:length] in self.kept: return history[:length]
-        return ()
+        lengths = range(shortest - 1, max(0, shortest - 1 - self.look_back), -1)
+        return next((history[:length] for length in lengths if history[:length] in self.kept), ())
 
     def _read_batch(self, ends:list) -> None: # (where to start, history, the beginnings that are wanted)
         "One pass over a batch of histories, in blocks of positions."
-        lines, stops = [], {}
-        for row, (begin, history, passed) in enumerate(ends):
-            sizes = np.cumsum([len(self.rows_of[item]) for item in history[len(begin):]])
-            lines.append(np.concatenate([self.rows_of[item] for item in history[len(begin):]]))
-            for one in passed: stops.setdefault(int(sizes[len(one) - len(begin) - 1]) - 1, []).append((row, one))
+        lines, stops, bank = [self.projections.line(history[len(begin):]) for begin, history, _ in ends], {}, self.projections.bank
         layout = np.full((len(lines), max(map(len, lines))), -1)
-        for row, line in enumerate(lines): layout[row, :len(line)] = line
-        self.positions += int((layout >= 0).sum())
-        state = self.projected.new_zeros(len(ends), self.projected.shape[1] // 3)
-        for row, (begin, _, _) in enumerate(ends):
+        state = bank.new_zeros(len(ends), bank.shape[1] // 3)
+        for row, (line, (begin, history, passed)) in enumerate(zip(lines, ends)):
+            layout[row, :len(line)] = line
             if begin: state[row] = self.kept[begin]
+            behind = np.cumsum([len(self.projections.rows_of[item]) for item in history[len(begin):]])
+            for one in passed: stops.setdefault(int(behind[len(one) - len(begin) - 1]) - 1, []).append((row, one))
+        self.positions += int((layout >= 0).sum())
         for start in range(0, layout.shape[1], self.block):
-            states = self.encoder.states(self.projected, torch.from_numpy(layout[:, start:start + self.block]).to(state.device), state)
+            states = self.encoder.states(bank, torch.from_numpy(layout[:, start:start + self.block]).to(bank.device), state)
             for position in range(start, min(start + self.block, layout.shape[1])):
                 for row, history in stops.get(position, ()): self.kept[history] = states[position - start, row].clone()
             state = states[-1]
-
-    def _project(self, items:list) -> None:
-        "Add to the bank what these items have and it lacks."
-        items = [item for item in items if item not in self.rows_of]
-        if not items: return
-        texts = self.maker.text.descriptions if self.maker.settings.description else self.maker.text.titles
-        ids = [token for token in dict.fromkeys(token for item in items for token in texts[item]) if token not in self.token_row]
-        device, start = self.model.language.device, 0 if self.projected is None else len(self.projected)
-        batch, features = self.maker.histories(np.array(items)[:, None])
-        visual = self.model.visual_tokens(features and tuple(tensor.to(device) for tensor in features)) # of the items, in ascending order
-        bank = torch.cat([self.model.language.embedding(torch.tensor(ids, dtype=torch.long, device=device)).float(), visual])
-        self.token_row |= {token: start + number for number, token in enumerate(ids)}
-        visible = "image" in self.maker.tables
-        for number, item in enumerate(items):
-            rows = [self.token_row[token] for token in texts[item]] + [start + len(ids) + number] * visible
-            self.rows_of[item] = np.array(rows, dtype=np.int64)
-        projected = self.encoder.project(bank)
-        self.projected = projected if self.projected is None else torch.cat([self.projected, projected])
 
 # %% ../nbs/46_reuse.ipynb #3a152d41
 class RowScorer:
@@ -277,6 +282,7 @@ class RowScorer:
         "Logits (n,) as float32, in the order of the rows."
         return score_together([self], [rows], batch_size, progress)[0]
 
+# %% ../nbs/46_reuse.ipynb #5eb7a9ee
 def score_together(scorers:list[RowScorer], # of models that share the language model and its store
                    rows:list[Rows], # for each scorer its rows, all of the same candidates
                    batch_size:int=64,
