@@ -115,6 +115,12 @@ def test_incomplete_runs_are_refused_by_part(runs, say, tmp_path, part):
     refused(say("evaluate", tmp_path / "run"), part)
 
 
+def test_bench_times_preparation(say, tmp_path):
+    code, out, _ = say("bench", "--preparation", 200_000, "--out", tmp_path / "bench.json")
+    assert code == 0 and "ratings:" in out and "peak memory" in out
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_is_asked_is_checked_before_a_model_is_loaded(runs, say, tmp_path, monkeypatch):
     from userllm import recommender
     monkeypatch.setattr(recommender, "load_llm", lambda *_: pytest.fail("the LLM was loaded"))

@@ -588,6 +588,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                   'userllm.training.tune': ('training.html#tune', 'userllm/training.py')},
             'userllm.uhem': { 'userllm.uhem.GRUEncoder': ('uhem.html#gruencoder', 'userllm/uhem.py'),
                               'userllm.uhem.GRUEncoder.__init__': ('uhem.html#gruencoder.__init__', 'userllm/uhem.py'),
+                              'userllm.uhem.GRUEncoder._read_far': ('uhem.html#gruencoder._read_far', 'userllm/uhem.py'),
                               'userllm.uhem.GRUEncoder.forward': ('uhem.html#gruencoder.forward', 'userllm/uhem.py'),
                               'userllm.uhem.GRUEncoder.project': ('uhem.html#gruencoder.project', 'userllm/uhem.py'),
                               'userllm.uhem.GRUEncoder.states': ('uhem.html#gruencoder.states', 'userllm/uhem.py'),

@@ -112,9 +112,10 @@ class GRUEncoder(nn.Module):
     "The paper's encoder: a GRU over all tokens of the history; its last output (equation 7)."
     def __init__(self, width:int, # d3
                  tokens:int=1, # K
-                 input_spread:float=1.0): # spread of the LLM's token embeddings
+                 input_spread:float=1.0, # spread of the LLM's token embeddings
+                 reach:int=1024): # positions that the gradient goes back, from the end of a history
         super().__init__()
-        self.input_spread = input_spread
+        self.input_spread, self.reach = input_spread, reach
         self.gru = nn.GRU(width, width, batch_first=True)
         self.more = nn.ModuleList(nn.Linear(width, width) for _ in range(tokens - 1))
 
@@ -135,9 +136,27 @@ class GRUEncoder(nn.Module):
 
     def forward(self, history:HistoryInput) -> torch.Tensor: # rows without any history give a token that is not to be used
         "Soft tokens (b, K, d3)."
-        rows, last = torch.arange(len(history.layout), device=history.layout.device), history.mask.sum(1).clamp(min=1) - 1
-        if history.bank.is_cuda: return self.tokens(self.gru(history.spread(history.bank) / self.input_spread)[0][rows, last])
-        return self.tokens(self.states(self.project(history.bank), history.layout)[last, rows])
+        lengths, layout, start = history.mask.sum(1), history.layout, None
+        if layout.shape[1] > self.reach: layout, lengths, start = self._read_far(history, lengths)
+        rows, last = torch.arange(len(layout), device=layout.device), lengths.clamp(min=1) - 1
+        if history.bank.is_cuda:
+            near = replace(history, layout=layout).spread(history.bank)
+            return self.tokens(self.gru(near / self.input_spread, start if start is None else start[None])[0][rows, last])
+        return self.tokens(self.states(self.project(history.bank), layout, start)[last, rows])
+
+    @torch.no_grad()
+    def _read_far(self, history:HistoryInput, lengths:torch.Tensor) -> tuple:
+        "Layout (b, reach) and lengths of each row's last positions, and the states (b, d3) that all positions before them lead to."
+        projected, far = self.project(history.bank), (lengths - self.reach).clamp(min=0)
+        state = projected.new_zeros(len(far), self.gru.hidden_size)
+        for begin in range(0, int(far.max()), self.reach):
+            block = self.states(projected, history.layout[:, begin:begin + self.reach], state)
+            inside = (far - begin).clamp(min=0, max=len(block)) # how many of the block's positions are far, in each row
+            reached = block[inside.clamp(min=1) - 1, torch.arange(len(far), device=far.device)]
+            state = torch.where((inside > 0)[:, None], reached, state)
+        places = far[:, None] + torch.arange(self.reach, device=far.device)
+        padded = nn.functional.pad(history.layout, (0, self.reach), value=-1)
+        return padded.gather(1, places), lengths - far, state
 
 # %% ../nbs/42_uhem.ipynb #c015
 encoders = {"gru": GRUEncoder}
