@@ -99,7 +99,7 @@ def knowledge_key(checksum:str, # of the LLM
 _shipped = "descriptions-smollm2"
 
 def shipped_descriptions() -> dict[str, str]:
-    "The descriptions that come with the library, by title: SmolLM2-135M-Instruct on the more often rated films of MovieLens small first."
+    "The descriptions that come with the library, by title: SmolLM2-135M-Instruct on every titled film of MovieLens small."
     frame = read_parquet(Path(str(files("userllm")/"data"/f"{_shipped}.parquet")))
     return dict(zip(frame["title"], frame["description"]))
 
