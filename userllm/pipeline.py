@@ -56,7 +56,7 @@ def quick() -> Preset:
                   StepSettings(rows=2_240, evaluate_every=1_120, validation_rows=192, checkpoint_every=240, **_gentle))
 
 def paper() -> Preset:
-    "Every training row: hours on a CPU."
+    "Every training row, for whoever has more than minutes."
     return Preset("paper", "every training row once in each step; step 1 ends early where validation stops improving",
                   StepSettings(evaluate_every=1_024, validation_rows=512, patience=2),
                   StepSettings(evaluate_every=4_160, validation_rows=2_074, checkpoint_every=1_000, **_gentle))

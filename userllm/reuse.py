@@ -59,6 +59,7 @@ class _PlannedLevel:
 
     def plan(self, rows:Rows) -> None: # in any order, as often as they will be asked for
         "Give the room to the owners that will be asked for most, and put those into groups of like length."
+        if self.level.owner == "all": return # one owner, and at hand from the first batch on
         if self.ahead: self.ahead.plan(rows)
         owners = self.owners(rows)
         first = {owner: place for place, owner in reversed(list(enumerate(owners))) if owner not in self.group_of and owner not in self.unplaced}
