@@ -115,6 +115,22 @@ def test_incomplete_runs_are_refused_by_part(runs, say, tmp_path, part):
     refused(say("evaluate", tmp_path / "run"), part)
 
 
+@pytest.mark.slow
+def test_histories_may_be_whole(runs, say, tmp_path):
+    code, out, _ = say("train", "userllm_plus", "--history", "all", "--preset", "smoke", "--llm", runs.parent / "llm", "--device", "cpu",
+                       "--precision", "fp32", "--out", tmp_path / "run")
+    assert code == 0 and "userllm_plus" in out
+    assert json.loads((tmp_path / "run" / "settings.json").read_text())["protocol"]["history_length"] is None
+    recommender = json.loads((tmp_path / "run" / "recommender" / "recommender.json").read_text())
+    assert recommender["history"]["length"] is None
+
+
+def test_history_length_is_checked(say):
+    code, out, _ = say("prepare", "--history", "all")
+    assert code == 0 and "Leaks counted: 0" in out
+    refused(say("prepare", "--history", 0), "history_length is 0")
+
+
 def test_bench_times_preparation(say, tmp_path):
     code, out, _ = say("bench", "--preparation", 200_000, "--out", tmp_path / "bench.json")
     assert code == 0 and "ratings:" in out and "peak memory" in out

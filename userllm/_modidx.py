@@ -57,6 +57,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                              'userllm.cli._device_options': ('cli.html#_device_options', 'userllm/cli.py'),
                              'userllm.cli._doctor': ('cli.html#_doctor', 'userllm/cli.py'),
                              'userllm.cli._evaluate': ('cli.html#_evaluate', 'userllm/cli.py'),
+                             'userllm.cli._number_or_all': ('cli.html#_number_or_all', 'userllm/cli.py'),
                              'userllm.cli._parser': ('cli.html#_parser', 'userllm/cli.py'),
                              'userllm.cli._prepare': ('cli.html#_prepare', 'userllm/cli.py'),
                              'userllm.cli._prepare_data': ('cli.html#_prepare_data', 'userllm/cli.py'),

@@ -23,11 +23,15 @@ from .reports import difference_table, format_table, results_table
 from .visual_alignment import VisualSettings, visual_settings
 
 # %% ../nbs/80_cli.ipynb #c006
+def _number_or_all(text:str) -> int|str:
+    "A whole number, or the word `all`."
+    return text if text == "all" else int(text)
+
 def _data_options(parser) -> None:
     "Which data, split how."
     parser.add_argument("--split", default="random", help="random, temporal (one cut in time) or temporal_user (each user's latest rows); default random")
     parser.add_argument("--natural", action="store_true", help="keep all rows instead of sampling to the paper's counts")
-    parser.add_argument("--history", type=int, metavar="N", help="likes that a model is shown of a row's user, the latest; default 5")
+    parser.add_argument("--history", type=_number_or_all, metavar="N|all", help="likes that a model is shown of a row's user, the latest or all; default 5")
     parser.add_argument("--data-seed", type=int, default=0, help="seed of sampling and split; default 0")
     parser.add_argument("--posters", metavar="DIR", help="folder of posters named by item id; default: the shipped features")
     parser.add_argument("--vit", metavar="MODEL", help="read --posters with this timm model, such as the paper's vit_small_patch16_224.dino")
@@ -47,8 +51,8 @@ def _use_options(parser) -> None:
 
 def _protocol(options, preset):
     "The preset's protocol with the options of the command line."
-    protocol = replace(preset.protocol, split=options.split, data_seed=options.data_seed,
-                       history_length=preset.protocol.history_length if options.history is None else options.history)
+    protocol = replace(preset.protocol, split=options.split, data_seed=options.data_seed)
+    if options.history is not None: protocol = replace(protocol, history_length=None if options.history == "all" else options.history)
     return natural(protocol) if options.natural else protocol
 
 def _require_device(options) -> None:

@@ -71,7 +71,8 @@ def _check_tables(dataset:"Dataset"):
     if dataset.protocol.get("split") not in SPLIT_KINDS:
         raise InputError(f"protocol: no kind of split {dataset.protocol.get('split')!r}; the kinds are {', '.join(SPLIT_KINDS)}")
     length = dataset.protocol.get("history_length")
-    if not isinstance(length, int) or length < 0: raise InputError(f"protocol: history_length is {length!r}; it must be a whole number")
+    if length is not None and (not isinstance(length, int) or length < 0):
+        raise InputError(f"protocol: history_length is {length!r}; it must be a whole number, or None for all")
 
 # %% ../nbs/10_interactions.ipynb #c011
 def _unknown(kind:str, wanted:str, ids:Iterable[str], titles:Iterable[str]=()) -> InputError:

@@ -107,13 +107,14 @@ class Mapper(nn.Module):
         super().__init__()
         hidden = max(settings.expansion * width, settings.smallest_hidden)
         self.layers = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(settings.dropout), nn.Linear(hidden, llm_width))
+        self.scale = settings.smallest_hidden / hidden
         with torch.no_grad():
             self.layers[-1].weight.zero_()
             self.layers[-1].bias.copy_(torch.randn(llm_width) * token_norm / math.sqrt(llm_width))
 
     def forward(self, features): # (b, d)
         "Soft tokens (b, d3)."
-        return self.layers(features)
+        return nn.functional.linear(self.scale * self.layers[:-1](features), self.layers[-1].weight, self.layers[-1].bias)
 
 # %% ../nbs/30_mappers.ipynb #c024
 class SoftToken(nn.Module):

@@ -24,7 +24,7 @@ class ProtocolSettings:
     "How ratings become rows. InputError for values that make no sense."
     name: str = "movie" # what the protocol is called in results
     like_threshold: float = 2.5 # ratings from here on are likes (section 4.1)
-    history_length: int = 5 # likes that a model is shown of a row's user, the latest (section 4.4)
+    history_length: int|None = 5 # likes that a model is shown of a row's user, the latest (section 4.4); None: all
     minimum_likes: int = 5 # strictly earlier likes that a row's user must have (section 4.1)
     minimum_item_ratings: int = 9 # ratings that an item must have to be selected (ours: gives about 2,400 items)
     users: int|None = 605 # number of users, those with the most possible rows (table 2); None: all
@@ -42,7 +42,7 @@ class ProtocolSettings:
         for name, least in [("history_length", 1), ("minimum_likes", 0), ("minimum_item_ratings", 1), ("data_seed", 0),
                             ("users", 1), ("positives", 1), ("negatives", 1)]:
             value = getattr(self, name)
-            if value is None and name in ("users", "positives", "negatives"): continue
+            if value is None and name in ("history_length", "users", "positives", "negatives"): continue
             if not isinstance(value, int) or value < least: raise InputError(f"{name} is {value!r}; it must be a whole number from {least}")
 
 # %% ../nbs/12_protocols.ipynb #c007
@@ -295,7 +295,7 @@ def statistics(dataset:Dataset) -> dict[str,Any]: # plain numbers
              "positives": int(rows["label"].sum()), "negatives": int((rows["label"] == 0).sum()),
              "natural": dataset.protocol.get("natural"), "posters": int((dataset.items["poster"] != "").sum()),
              "descriptions": int((dataset.items["description"] != "").sum()),
-             "full_histories": int((available >= length).sum()), "empty_histories": int((available == 0).sum())}
+             "full_histories": int((available >= (length or 1)).sum()), "empty_histories": int((available == 0).sum())}
     for split in SPLITS:
         part = dataset.rows(split)
         found[split] = {"rows": len(part), "positives": int(part["label"].sum()), "users": part["user"].nunique(),
@@ -318,7 +318,7 @@ def plot_splits(
         above.set(title=title, xlabel="date of the rating", ylabel="rows (number)")
         above.tick_params(axis="x", rotation=30)
         sns.ecdfplot(x="likes", ax=below, **shared)
-        below.axvline(dataset.protocol["history_length"], color="grey", linestyle=":")
+        if length := dataset.protocol["history_length"]: below.axvline(length, color="grey", linestyle=":")
         below.set(xscale="symlog", xlim=(0, None), xlabel="earlier likes (number; dotted: history length)", ylabel="share of rows")
     plt.close(figure)
     return figure
