@@ -18,7 +18,8 @@ from .llms import LLM, answer_tokens
 from .mappers import Mapper, MapperSettings, SoftToken, lookup
 from .prompts import (Piece, PromptBatch, PromptText, ReusePlan, Slot, TextBudget, embed_prompts, find_template, layout_prompts,
                              plan_reuse)
-from .uhem import UHEM, HistoryBatch, UHEMSettings, embed_histories, layout_histories
+from .histories import HistoryBatch, embed_histories, layout_histories
+from .uhem import UHEM, UHEMSettings
 
 # %% ../nbs/44_model.ipynb #c006
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from tqdm.auto import tqdm
 from .artifacts import InputError
 from .model import BatchMaker, KeyValues, LanguageModel, Rows, UserLLM
 from .prompts import Level, embed_prompts
-from .uhem import GRUEncoder, embed_histories
+from .histories import embed_histories
+from .history_encoders import GRUEncoder
 
 # %% ../nbs/46_reuse.ipynb #c006
 @dataclass
