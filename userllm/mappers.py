@@ -19,13 +19,13 @@ from .artifacts import InputError, fingerprint, read_tensors, read_tensors_metad
 class FeatureTable:
     "Features of items or users: one row each, perhaps in several variants, with a mask of what is missing."
     name: str # what the features are, for example `image`
-    key: str # what a row belongs to: `item` or `user`
+    key: str # what a row belongs to: `item`, `user`, or `event` (one event of the histories)
     values: torch.Tensor # float32 (rows, variants, d)
     missing: torch.Tensor # bool (rows,): True where there is no feature
     columns: tuple = () # names of the d columns, where they have any
 
     def __post_init__(self):
-        if self.key not in ("item", "user"): raise InputError(f"feature table {self.name!r}: key is {self.key!r}; use 'item' or 'user'")
+        if self.key not in ("item", "user", "event"): raise InputError(f"feature table {self.name!r}: key is {self.key!r}; use 'item', 'user' or 'event'")
         if self.values.ndim != 3: raise InputError(f"feature table {self.name!r}: values have shape {tuple(self.values.shape)}; give (rows, variants, d)")
         if len(self.missing) != len(self.values): raise InputError(f"feature table {self.name!r}: {len(self.values)} rows but {len(self.missing)} missing flags")
         present = self.values[~self.missing]
