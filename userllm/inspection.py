@@ -54,7 +54,10 @@ def _line(scorer:Scorer, piece, batch, soft:dict) -> dict:
         return {"kind": "text" if isinstance(segment, Text) else "row text", "name": getattr(segment, "field", ""),
                 "text": scorer.maker.text.tokenizer.decode(list(piece.ids)), "tokens": len(piece.ids), "shortened": piece.shortened,
                 "norm": np.nan, "missing": False, "nearest": ""}
-    vectors = soft[segment.name][0]
-    missing = not bool((batch.history.layout[0] >= 0).any()) if segment.name == "history" else bool(batch.features[segment.name][1][0])
+    if piece.item >= 0: # of a history that is written out
+        vectors, missing = soft["visual"][batch.prompt.items.tolist().index(piece.item)], bool(scorer.tables["image"].missing[piece.item])
+    else:
+        vectors = soft[segment.name][0]
+        missing = not bool((batch.history.layout[0] >= 0).any()) if segment.name == "history" else bool(batch.features[segment.name][1][0])
     return {"kind": "slot", "name": segment.name, "text": "", "tokens": len(vectors), "shortened": 0, "norm": vectors.norm(dim=1).mean().item(),
             "missing": missing, "nearest": ", ".join(nearest_words(scorer, vectors[0]))}

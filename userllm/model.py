@@ -16,7 +16,7 @@ from torch import nn
 from .artifacts import InputError
 from .llms import LLM, answer_tokens
 from .mappers import Mapper, MapperSettings, SoftToken, lookup
-from .prompts import (Piece, PromptBatch, PromptText, ReusePlan, Slot, TextBudget, embed_prompts, find_template, layout_prompts,
+from .prompts import (HistoryItems, Piece, PromptBatch, PromptText, ReusePlan, RowText, Slot, TextBudget, embed_prompts, find_template, layout_prompts,
                              plan_reuse)
 from .histories import HistoryBatch, embed_histories, layout_histories
 from .uhem import UHEM, UHEMSettings
@@ -36,7 +36,7 @@ class ModelSettings:
     order: str = "item_first" # the prompt's order, see `userllm.prompts`
     mappers: tuple = (("image", "image"), ("item", "collaborative"), ("user", "collaborative")) # slot and the mapper it uses
     description: bool = True # knowledge enhancement: the candidate's and the history's texts are descriptions, not titles
-    history: bool = True # a compressed history; without it the history is named by titles
+    history: str = "compressed" # by UHEM; `titles`: named by their titles; `items`: written out, as text and visual token each
     lora: LoRASettings = LoRASettings()
     uhem: UHEMSettings = UHEMSettings()
     mapper: MapperSettings = MapperSettings()
@@ -44,10 +44,14 @@ class ModelSettings:
     slot_drop: float = 0.05 # share of slots dropped at random in training, which trains the vectors for what is missing
     score: str = "difference" # logit(Yes) - logit(No); `yes`: logit(Yes) alone, as CoLLM has it
 
+    def __post_init__(self):
+        if self.history not in ("compressed", "titles", "items"):
+            raise InputError(f"history {self.history!r} does not exist: use compressed, titles or items")
+
     @property
     def parts(self) -> tuple:
         "The parts of its prompt in step 2."
-        return tuple(slot for slot, _ in self.mappers) + ("history",) * self.history + ("description",) * self.description
+        return tuple(slot for slot, _ in self.mappers) + ("history",) * (self.history == "compressed") + ("description",) * self.description
 
     @property
     def text_parts(self) -> tuple:
@@ -65,13 +69,15 @@ class Rows:
     labels: np.ndarray|None = None # (n,) 1 for liked
     row_ids: np.ndarray|None = None # (n,) ids in the dataset, for the audit of what was trained on
     history_tokens: torch.Tensor|None = None # (n, K, d3) what the histories were compressed to, where that is known already
+    events: np.ndarray|None = None # (n,) the last event before each row, by its place in the histories; -1 for none
 
     def __len__(self) -> int: return len(self.items)
 
     def take(self, index) -> "Rows":
         "Some of the rows, by position."
         return Rows(*(value if value is None else value[index] for value in
-                      (self.users, self.items, self.histories, self.variants, self.labels, self.row_ids, self.history_tokens)))
+                      (self.users, self.items, self.histories, self.variants, self.labels, self.row_ids, self.history_tokens,
+                       self.events)))
 
 @dataclass
 class ModelBatch:
@@ -99,18 +105,23 @@ class BatchMaker:
         self.settings, self.tables = settings, {slot: tables[slot] for slot, _ in settings.mappers}
         self.text = PromptText(items, tokenizer, settings.budget)
         template = find_template(settings.order)
-        widen = lambda s: replace(s, tokens=settings.uhem.tokens) if isinstance(s, Slot) and s.name == "history" else s
-        self.segments = tuple(widen(segment) for segment in template.active(settings.parts))
+        shape = lambda s: (replace(s, tokens=settings.uhem.tokens) if isinstance(s, Slot) and s.name == "history" else
+                           HistoryItems() if settings.history == "items" and isinstance(s, RowText) and s.field == "history_titles" else s)
+        self.segments = tuple(shape(segment) for segment in template.active(settings.parts))
         self.text_segments = template.active(settings.text_parts)
 
     def reuse_plan(self, training:bool) -> ReusePlan: # whether the slots are being trained
         "How prompts are cut into what is kept and what is new, in step 2 or in scoring."
-        keys = {slot: table.key for slot, table in self.tables.items()} | {"history": "user"}
+        keys = {slot: "item" if table.key == "item" else "user" for slot, table in self.tables.items()} | {"history": "user"}
         return plan_reuse(self.segments, keys, tuple(keys) if training else ())
 
     def pieces(self, rows:Rows, segments) -> list[list[Piece]]:
         "The pieces of each row, for the given segments."
-        return [[self.text.piece(segment, item, history) for segment in segments] for item, history in zip(rows.items.tolist(), rows.histories)]
+        texts = self.text.descriptions if self.settings.description else self.text.titles
+        def expand(segment, item, history):
+            if isinstance(segment, HistoryItems): return self.text.written_out(history, texts, "image" in self.tables)
+            return [self.text.piece(segment, item, history)]
+        return [[piece for segment in segments for piece in expand(segment, item, history)] for item, history in zip(rows.items.tolist(), rows.histories.tolist())]
 
     def text_batch(self, rows:Rows) -> ModelBatch:
         "Whole prompts without soft slots, as step 1 has them."
@@ -121,14 +132,20 @@ class BatchMaker:
         "Prompts with soft slots, as step 2 and scoring have them."
         segments = self.segments if segments is None else segments
         asked = {segment.name for segment in segments if isinstance(segment, Slot)}
-        slots = {slot: lookup(table, rows.users if table.key == "user" else rows.items, rows.variants)
-                 for slot, table in self.tables.items() if slot in asked}
+        slots = {slot: lookup(table, self.places(rows, table.key), rows.variants) for slot, table in self.tables.items() if slot in asked}
         start = self.text.start if segments[:1] == self.segments[:1] else ()
         batch = ModelBatch(layout_prompts(self.pieces(rows, segments), start), slots)
-        if "history" in asked:
+        if len(batch.prompt.items): batch.history_features = lookup(self.tables["image"], batch.prompt.items)
+        if "history" in asked and self.settings.history == "compressed":
             batch.history_tokens = rows.history_tokens
             if rows.history_tokens is None: batch.history, batch.history_features = self.histories(rows.histories)
         return batch
+
+    @staticmethod
+    def places(rows:Rows, key:str) -> np.ndarray: # of a feature table
+        "Where rows look up a table of users, items or events (n,); -1 for nothing."
+        if key == "event": return np.full(len(rows), -1) if rows.events is None else rows.events
+        return rows.users if key == "user" else rows.items
 
     def histories(self, histories:np.ndarray) -> tuple[HistoryBatch, tuple|None]: # (b, n) dense items
         "Histories laid out, and the visual features of their distinct items."
@@ -242,7 +259,7 @@ class UserLLM(nn.Module):
             raise InputError(f"mapper {mixed[0]!r} is shared by feature tables of different widths {sorted(by_mapper[mixed[0]])}: give each its own")
         mappers = {name: Mapper(values.pop(), width, settings.mapper, norm) for name, values in by_mapper.items()}
         self.slots = nn.ModuleDict({slot: SoftToken(mappers[mapper], width, norm, settings.slot_drop) for slot, mapper in settings.mappers})
-        self.uhem = UHEM(width, settings.uhem, norm, settings.slot_drop) if settings.history else None
+        self.uhem = UHEM(width, settings.uhem, norm, settings.slot_drop) if settings.history == "compressed" else None
         self.to(language.device)
 
     def train(self, mode:bool=True) -> "UserLLM":
@@ -262,6 +279,7 @@ class UserLLM(nn.Module):
         "For each soft slot its tokens (b, K, d3)."
         soft = {slot: self.slots[slot](*batch.features[slot])[:, None] for slot in batch.features}
         if batch.history_tokens is not None: soft["history"] = batch.history_tokens
+        elif batch.history is None and batch.history_features is not None: soft["visual"] = self.visual_tokens(batch.history_features)[:, None]
         elif batch.history is not None:
             soft["history"] = self.uhem(embed_histories(batch.history, self.language.embedding, self.visual_tokens(batch.history_features)))
         return soft

@@ -94,8 +94,10 @@ class Prepared:
         length = self.dataset.protocol["history_length"]
         histories, _ = self.histories.pick(frame["user"].to_numpy(), frame["timestamp"].to_numpy(), frame["item"].to_numpy(), length)
         place = pd.Index(self.dataset.interactions["row_id"]).get_indexer(frame["row_id"])
+        start, stop = self.histories.ranges(frame["user"].to_numpy(), frame["timestamp"].to_numpy())
         return Rows(frame["user"].to_numpy(), frame["item"].to_numpy(), histories,
-                    None if variant is None else np.asarray(variant)[place], frame["label"].to_numpy(), frame["row_id"].to_numpy())
+                    None if variant is None else np.asarray(variant)[place], frame["label"].to_numpy(), frame["row_id"].to_numpy(),
+                    events=np.where(stop > start, stop - 1, -1))
 
     @property
     def missing(self) -> dict:

@@ -171,7 +171,14 @@ class Scorer:
         users, items = np.asarray(users, dtype=np.int64), np.asarray(items, dtype=np.int64)
         times = np.full(len(users), -1) if timestamps is None else np.asarray(timestamps, dtype=np.int64)
         found, latest = (kind.pick(users, times, items, self.history.length)[0] for kind in (self.histories, self.training_histories))
-        return Rows(users, items, np.where((times < 0)[:, None], latest, found))
+        return Rows(users, items, np.where((times < 0)[:, None], latest, found), events=self._events(users, times))
+
+    def _events(self, users, times) -> np.ndarray: # (n,) as in `rows_for`
+        "The last event before each row, by its place in the histories; -1 for none."
+        first, end = self.training_histories.ranges(users)
+        known = np.append(self.training_histories.timestamps, 0)[np.maximum(end - 1, 0)] + 1 # right after the latest one that training knew
+        start, stop = self.histories.ranges(users, np.where(times < 0, np.where(end > first, known, 0), times))
+        return np.where(stop > start, stop - 1, -1)
 
     def logits(self, rows:Rows, progress:str="") -> np.ndarray: # a name shows a progress bar
         "Logits (n,) of rows, float32."
@@ -390,7 +397,8 @@ def _fitting_tables(tables:Mapping, settings:ModelSettings, dataset:Dataset) -> 
     "The tables of the model's slots, each checked against the dataset."
     for slot, _ in settings.mappers:
         if slot not in tables: raise InputError(f"the prompt's slot {slot!r} has no feature table: give one, or take the slot out of the settings")
-        table, rows = tables[slot], len(dataset.users if tables[slot].key == "user" else dataset.items)
+        table = tables[slot]
+        rows = len({"user": dataset.users, "item": dataset.items}[table.key]) if table.key != "event" else len(Histories.for_dataset(dataset).items)
         if len(table.missing) != rows:
             raise InputError(f"the feature table of slot {slot!r} has {len(table.missing)} rows for {rows} {table.key}s: "
                              "make it from the same dataset")
