@@ -42,7 +42,7 @@ def like_graph(users, items, # (likes,) dense numbers
     nodes = user_count + item_count
     edges = torch.stack([torch.cat([users, items]), torch.cat([items, users])])
     degree = torch.bincount(edges[0], minlength=nodes).clamp(min=1).float()
-    return torch.sparse_coo_tensor(edges, (degree[edges[0]] * degree[edges[1]]).rsqrt(), (nodes, nodes)).coalesce().to_sparse_csr()
+    return torch.sparse_coo_tensor(edges, (degree[edges[0]] * degree[edges[1]]).rsqrt(), (nodes, nodes)).coalesce()
 
 # %% ../nbs/36_lightgcn.ipynb #aa4410d8
 class LightGCN(nn.Module):
@@ -58,7 +58,7 @@ class LightGCN(nn.Module):
         "What users (u, d) and items (i, d) are represented by."
         total = layer = self.embeddings
         for _ in range(self.layers):
-            layer = self.graph @ layer
+            layer = torch.sparse.mm(self.graph, layer)
             total = total + layer
         mean = total / (self.layers + 1)
         return mean[:self.users], mean[self.users:]

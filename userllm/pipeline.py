@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['presets', 'floors', 'Preset', 'quick', 'long', 'paper', 'smoke', 'find_preset', 'Prepared', 'prepare',
-           'collaborative_stage', 'step1_stage', 'method_tables', 'open_run', 'predictions_frame', 'finish_run',
-           'run_floor', 'Shared', 'share_llm', 'run_settings', 'Trained', 'train_method', 'measure', 'run_method',
-           'quickstart']
+           'collaborative_settings', 'collaborative_stage', 'step1_stage', 'method_tables', 'open_run',
+           'predictions_frame', 'finish_run', 'run_floor', 'Shared', 'share_llm', 'run_settings', 'Trained',
+           'train_method', 'measure', 'run_method', 'quickstart']
 
 # %% ../nbs/64_pipeline.ipynb #c003
 from collections.abc import Callable
@@ -22,17 +22,20 @@ from .collaborative_alignment import (CollaborativeModel, MFSettings, MeanFloor,
                                              rating_statistics, save_collaborative, train_mf)
 from .interactions import Audit, Dataset, Histories, audit
 from .knowledge import descriptions_for
+from .lightgcn import LightGCNSettings, train_lightgcn
 from .llms import LLM, load_llm
 from .mappers import FeatureTable, standardise
-from .methods import Method, find_method, methods
+from .methods import Method, find_method
 from .metrics import evaluate
 from .model import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM
 from .posters import find_posters, posters_for
 from .protocols import ProtocolSettings, build_dataset, movie
 from .recommender import Recommender
 from .reuse import Memory, PrefixStore, RowScorer, score_together, store_prefixes
+from .sasrec import SASRecModel, SASRecSettings, load_sasrec, save_sasrec, train_sasrec
 from .sources import movielens_small
-from .training import StepSettings, step1, step2, tune
+from .training import StepSettings, one_step, step1, step2, tune
+from .trees import TreesSettings, train_trees
 from .visual_alignment import VisualSettings, image_table, poster_features, shipped_features
 
 # %% ../nbs/64_pipeline.ipynb #c006
@@ -45,6 +48,9 @@ class Preset:
     step2: StepSettings
     protocol: ProtocolSettings = field(default_factory=movie)
     mf: MFSettings = MFSettings()
+    lightgcn: LightGCNSettings = LightGCNSettings()
+    sasrec: SASRecSettings = SASRecSettings()
+    trees: TreesSettings = TreesSettings()
     statistics: StatisticsSettings = StatisticsSettings()
     prefix_budget: int = 2_400_000_000 # bytes of keys and values that are kept
 
@@ -70,7 +76,9 @@ def smoke() -> Preset:
     "A handful of rows: shows that everything works, and nothing else."
     return Preset("smoke", "a handful of rows", StepSettings(rows=16, batch_size=8, evaluate_every=16, validation_rows=24),
                   StepSettings(rows=32, batch_size=8, evaluate_every=16, validation_rows=24, checkpoint_every=8),
-                  mf=MFSettings(dimensions=8, epochs=3))
+                  mf=MFSettings(dimensions=8, epochs=3), lightgcn=LightGCNSettings(dimensions=8, epochs=2),
+                  sasrec=SASRecSettings(dimensions=8, length=5, epochs=2),
+                  trees=TreesSettings(StatisticsSettings(folds=2), MFSettings(dimensions=8, bias=True, epochs=2), trees=20))
 
 presets = {make().name: make for make in (quick, long, paper, smoke)}
 
@@ -126,11 +134,19 @@ def prepare(protocol:ProtocolSettings,
     return Prepared(dataset, Histories.for_dataset(dataset), found, standardise(image_table(dataset.items, features)), faults)
 
 # %% ../nbs/64_pipeline.ipynb #c010
-def collaborative_stage(prepared:Prepared, settings:MFSettings, run_seed:int, cache:StageCache) -> CollaborativeModel:
-    "Matrix factorisation, from the cache where it is there (equation 8)."
-    folder = cache.folder("collaborative", {"settings": settings, "run_seed": run_seed}, {"dataset": prepared.dataset.fingerprint},
-                          lambda place: save_collaborative(train_mf(prepared.dataset, settings, run_seed), place))
-    return load_collaborative(folder)
+def collaborative_settings(name:str, preset:Preset): # `mf`, `mf_bias`, `lightgcn` or `sasrec`
+    "The preset's settings of a collaborative model."
+    return replace(preset.mf, bias=name == "mf_bias") if name in ("mf", "mf_bias") else getattr(preset, name)
+
+def collaborative_stage(prepared:Prepared, settings:MFSettings|LightGCNSettings|SASRecSettings, run_seed:int,
+                        cache:StageCache) -> CollaborativeModel|SASRecModel:
+    "A collaborative model (equation 8), from the cache where it is there."
+    kind = type(settings)
+    train, save = {MFSettings: (train_mf, save_collaborative), LightGCNSettings: (train_lightgcn, save_collaborative),
+                   SASRecSettings: (train_sasrec, save_sasrec)}[kind]
+    folder = cache.folder("collaborative", {"model": settings.name, "settings": settings, "run_seed": run_seed}, {"dataset": prepared.dataset.fingerprint},
+                          lambda place: save(train(prepared.dataset, settings, run_seed), place))
+    return load_sasrec(folder) if kind is SASRecSettings else load_collaborative(folder, kind)
 
 def step1_stage(prepared:Prepared, maker:BatchMaker, language:LanguageModel, llm:LLM, settings:StepSettings, run_seed:int,
                 cache:StageCache) -> dict:
@@ -159,9 +175,10 @@ def method_tables(method:Method, prepared:Prepared, preset:Preset, run_seed:int,
             tables[slot], variant = statistics.item_table if slot == "item" else statistics.user_table, statistics.variant
             read["statistics"][source] = statistics.trained_rows
         else:
-            model = collaborative_stage(prepared, replace(preset.mf, bias=source == "mf_bias"), run_seed, cache)
-            tables[slot] = standardise(model.item_table if slot == "item" else model.user_table)
-            read["trained"][source] = model.trained_rows
+            model = collaborative_stage(prepared, collaborative_settings(source, preset), run_seed, cache)
+            if slot == "item": table = model.item_table
+            else: table = model.event_table(prepared.histories) if source == "sasrec" else model.user_table
+            tables[slot], read["trained"][source] = standardise(table), model.trained_rows
     return tables, variant, read
 
 # %% ../nbs/64_pipeline.ipynb #c014
@@ -205,17 +222,28 @@ def finish_run(run:RunFolder, prepared:Prepared, method:str, run_seed:int, predi
 
 # %% ../nbs/64_pipeline.ipynb #c016
 floors = {"floor": "user mean + item mean, smoothed", "mf": "matrix factorisation without biases, as in the paper",
-          "mf_bias": "matrix factorisation with biases"}
+          "mf_bias": "matrix factorisation with biases", "lightgcn": "embeddings averaged over the graph of likes",
+          "sasrec": "self-attention over the likes", "trees": "gradient-boosted trees on rates, genres, year and matrix factorisation"}
 
-def run_floor(name:str, # `floor`, `mf` or `mf_bias`
+def _floor_logits(name:str, prepared:Prepared, preset:Preset, run_seed:int, cache:StageCache, test:pd.DataFrame) -> tuple:
+    "A fitted floor, and its logits of the test rows."
+    dataset, users, items = prepared.dataset, test["user"].to_numpy(), test["item"].to_numpy()
+    if name == "trees":
+        model = train_trees(dataset, preset.trees, run_seed)
+        return model, model.logits[pd.Index(dataset.interactions["row_id"]).get_indexer(test["row_id"])]
+    if name == "floor": model = MeanFloor.fit(dataset.interactions, len(dataset.users), len(dataset.items))
+    else: model = collaborative_stage(prepared, collaborative_settings(name, preset), run_seed, cache)
+    return model, model.logits(prepared.rows(test).histories if name == "sasrec" else users, items)
+
+def run_floor(name:str, # one of `floors`
               prepared:Prepared, preset:Preset, folder, run_seed:int=0, cache:StageCache|None=None) -> dict:
     "Fit a floor on the training rows and measure it on test; gives its metrics."
-    run = open_run(folder, {"method": name, "protocol": prepared.dataset.protocol, "mf": preset.mf, "run_seed": run_seed})
+    how = {} if name == "floor" else {name: preset.trees if name == "trees" else collaborative_settings(name, preset)}
+    run = open_run(folder, {"method": name, "protocol": prepared.dataset.protocol, "run_seed": run_seed} | how)
     if run.metrics.exists(): return read_json(run.metrics)
-    started, dataset, test = time.monotonic(), prepared.dataset, prepared.dataset.rows("test")
-    if name == "floor": model = MeanFloor.fit(dataset.interactions, len(dataset.users), len(dataset.items))
-    else: model = collaborative_stage(prepared, replace(preset.mf, bias=name == "mf_bias"), run_seed, cache or StageCache())
-    predictions = predictions_frame(dataset, test, model.logits(test["user"].to_numpy(), test["item"].to_numpy()))
+    started, test = time.monotonic(), prepared.dataset.rows("test")
+    model, logits = _floor_logits(name, prepared, preset, run_seed, cache or StageCache(), test)
+    predictions = predictions_frame(prepared.dataset, test, logits)
     read = {"trained": {}, "statistics": {}}
     read["statistics" if name == "floor" else "trained"][name] = model.trained_rows
     return finish_run(run, prepared, name, run_seed, predictions, read, {"train": time.monotonic() - started},
@@ -246,8 +274,10 @@ def share_llm(name:str="smollm2", device:str="auto", precision:str="auto", setti
 
 def run_settings(method:Method, prepared:Prepared, preset:Preset, llm:LLM, run_seed:int) -> dict:
     "All that a run's result depends on, as it stands in its settings.json."
+    more = {"tuning": method.tuning} if method.tuning != "two_steps" else {}
+    more |= {source: getattr(preset, source) for _, source in method.tables if source in ("lightgcn", "sasrec")}
     return {"method": method.name, "tables": method.tables, "model": method.model, "preset": preset.name, "protocol": prepared.dataset.protocol,
-            "step1": preset.step1, "step2": preset.step2, "mf": preset.mf, "statistics": preset.statistics, "run_seed": run_seed,
+            **_all_rows(method, preset), **more, "mf": preset.mf, "statistics": preset.statistics, "run_seed": run_seed,
             "llm": {"name": llm.reference.name, "kind": llm.reference.kind, "checksum": llm.checksum, "dtype": str(llm.dtype)},
             "items": fingerprint(prepared.dataset.items, prepared.image.fingerprint)}
 
@@ -276,20 +306,33 @@ def train_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared,
     tables, variant, read = method_tables(method, prepared, preset, run_seed, cache)
     seconds["tables"] = time.monotonic() - started
     maker = BatchMaker(prepared.dataset.items, tables, shared.llm.tokenizer, method.model)
-    say(f"{method.name}: step 1, LoRA on text")
-    text = step1_stage(prepared, maker, shared.language, shared.llm, preset.step1, run_seed, cache)
     rows = {split: prepared.rows(prepared.dataset.rows(split), variant) for split in ("train", "valid", "test")}
+    steps, store, text = _all_rows(method, preset), None, {"history": [], "row_ids": []}
+    if method.tuning != "one_step":
+        say(f"{method.name}: step 1, LoRA on text")
+        text = step1_stage(prepared, maker, shared.language, shared.llm, steps["step1"], run_seed, cache)
+        read["trained"]["step 1"], seconds["step1"] = text["row_ids"], text["seconds"]
     torch.manual_seed(run_seed)
     model = UserLLM(shared.language, {slot: table.width for slot, table in tables.items()}, method.model)
-    say(f"{method.name}: step 2, UHEM and mappers")
-    store = shared.store_for(maker, preset.prefix_budget)
-    for level in store.levels if store else (): level.asked = level.hits = 0 # another method may have used it before
-    progress = tune(step2(model, maker, store), rows["train"], rows["valid"], preset.step2, run.checkpoints, run_seed,
-                    key=fingerprint(settings), report=lambda history: _write_log(run, text["history"] + history))
-    read["trained"] |= {"step 1": text["row_ids"], "step 2": rows["train"].row_ids}
-    return Trained(method, run, model, maker, rows["test"], store, read, seconds | {"step1": text["seconds"], "step2": progress.seconds},
-                   {"validation_auc": progress.best, "step1_validation_auc": text["best"], "history": progress.history,
-                    "prefix_hit_rate": store and round(store.hit_rate, 4)})
+    about = {"validation_auc": text.get("best"), "step1_validation_auc": text.get("best"), "history": text["history"]}
+    if method.tuning != "text":
+        if method.tuning == "one_step": shared.language.fresh_lora(run_seed); step = one_step(model, maker)
+        else: store = shared.store_for(maker, preset.prefix_budget); step = step2(model, maker, store)
+        for level in store.levels if store else (): level.asked = level.hits = 0 # another method may have used it before
+        say(f"{method.name}: {'one step, LoRA,' if method.tuning == 'one_step' else 'step 2,'} UHEM and mappers")
+        progress = tune(step, rows["train"], rows["valid"], steps["step2"], run.checkpoints, run_seed,
+                        key=fingerprint(settings), report=lambda history: _write_log(run, text["history"] + history))
+        read["trained"][step.name], seconds[step.name] = rows["train"].row_ids, progress.seconds
+        about |= {"validation_auc": progress.best, "history": progress.history, "prefix_hit_rate": store and round(store.hit_rate, 4)}
+    else: _write_log(run, text["history"])
+    return Trained(method, run, model, maker, rows["test"], store, read, seconds, about)
+
+def _all_rows(method:Method, preset:Preset) -> dict:
+    "The settings of both steps. A method of one step sees in it as many rows as the others see in two."
+    steps = {"step1": preset.step1, "step2": preset.step2}
+    if method.tuning == "two_steps" or None in (preset.step1.rows, preset.step2.rows): return steps
+    rows = preset.step1.rows + preset.step2.rows
+    return {name: replace(step, rows=rows) for name, step in steps.items()}
 
 def _write_log(run:RunFolder, history:list) -> None:
     "What each look at validation showed, one JSON line each."
@@ -324,7 +367,8 @@ def run_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared, f
 def quickstart(folder="runs/quickstart", # a run folder for each system goes here
                preset:Preset|None=None, # `quick` where left out
                llm:str="smollm2", device:str="auto", precision:str="auto",
-               run_seed:int=0, names=tuple(methods), # the methods to train
+               run_seed:int=0, names=("userllm", "userllm_plus"), # the methods to train
+               beside=("floor", "mf", "mf_bias"), # the floors to fit
                cache:StageCache|None=None, say:Callable=print) -> dict[str, dict]:
     "Prepare, fit the floors, train the methods; gives the metrics of each system."
     cache, preset, folder = cache or StageCache(), preset or quick(), Path(folder)
@@ -332,7 +376,7 @@ def quickstart(folder="runs/quickstart", # a run folder for each system goes her
     say("preparing the ratings, descriptions and poster features")
     prepared = prepare(preset.protocol, device=device, cache=cache)
     results = {}
-    for name in floors:
+    for name in beside:
         say(f"{name}: {floors[name]}")
         results[name] = run_floor(name, prepared, preset, folder/name, run_seed, cache)
     say("loading the LLM")

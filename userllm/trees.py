@@ -49,7 +49,7 @@ def _taste(users, items, labels, size:int, genres:np.ndarray, smoothing:float) -
 def tree_features(dataset:Dataset, settings:TreesSettings=TreesSettings(), run_seed:int=0, progress:bool=True) -> pd.DataFrame:
     "Features of all rows of `dataset.interactions`, in their order; of labels only those of training rows are read, never a row's own fold's."
     rows, statistics = dataset.interactions, rating_statistics(dataset, settings.statistics, dataset.protocol["data_seed"])
-    user, item, label, variant = (np.asarray(part) for part in (rows["user"], rows["item"], rows["label"], statistics.variant))
+    user, item, label, variant = (np.array(part) for part in (rows["user"], rows["item"], rows["label"], statistics.variant))
     training, genres = (rows["split"] == "train").to_numpy(), genre_matrix(dataset.items)
     found = {}
     for key, table, places in (("user", statistics.user_table, user), ("item", statistics.item_table, item)):
