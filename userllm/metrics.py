@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['auc', 'UserAUC', 'user_auc', 'log_loss', 'calibration_curve', 'expected_calibration_error', 'Interval', 'evaluate',
-           'paired_difference']
+           'paired_difference', 'seeded_difference', 'holm']
 
 # %% ../nbs/05_metrics.ipynb #c003
 from collections.abc import Iterator
@@ -245,6 +245,26 @@ def evaluate(
             "users_counted": int(np.isfinite(areas).sum()), "users_total": len(areas)}
 
 # %% ../nbs/05_metrics.ipynb #c041
+def _on_the_same_rows(systems:list[pd.DataFrame]) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+    "Labels, the logits of each system, and user codes, all in the order of the first. Other rows, labels or users raise InputError."
+    first, found = systems[0], []
+    labels, logits, users = _checked_predictions(first)
+    auc(labels, logits)  # refuses one class
+    for second in systems:
+        _checked_predictions(second)
+        other = second.set_index("row_id")
+        only_first, only_second = (~first.row_id.isin(other.index)).sum(), (~second.row_id.isin(first.row_id)).sum()
+        if only_first or only_second:
+            raise InputError(f"the systems predict different rows: {only_first} are only in the first, {only_second} only in the second; "
+                             "predict the same split")
+        other = other.loc[first.row_id]
+        for column in ["label", "user_id"]:
+            differ = (other[column].to_numpy() != first[column].to_numpy()).sum()
+            if differ: raise InputError(f"{differ} rows have another {column} in the second predictions; both must come from the same data")
+        found.append(other.logit.to_numpy(np.float64))
+    return labels, found, users
+
+
 def paired_difference(
     first:pd.DataFrame, # predictions of one system
     second:pd.DataFrame, # predictions of the other, on the same rows
@@ -252,17 +272,42 @@ def paired_difference(
     seed:int=0, # of the resampling
 ) -> dict: # auc, uauc, uauc_weighted, log_loss: value, low, high of first - second
     "95% intervals of the difference, joined on `row_id`. Other rows, labels or users raise InputError."
-    labels, first_logits, users = _checked_predictions(first)
-    _checked_predictions(second)
-    auc(labels, first_logits)  # refuses one class
-    other = second.set_index("row_id")
-    only_first, only_second = (~first.row_id.isin(other.index)).sum(), (~second.row_id.isin(first.row_id)).sum()
-    if only_first or only_second:
-        raise InputError(f"the systems predict different rows: {only_first} are only in the first, {only_second} only in the second; "
-                         "predict the same split")
-    other = other.loc[first.row_id]
-    for column in ["label", "user_id"]:
-        differ = (other[column].to_numpy() != first[column].to_numpy()).sum()
-        if differ: raise InputError(f"{differ} rows have another {column} in the second predictions; both must come from the same data")
-    whole, resampled = _bootstrap(labels, [first_logits, other.logit.to_numpy(np.float64)], users, resamples, seed)
+    labels, logits, users = _on_the_same_rows([first, second])
+    whole, resampled = _bootstrap(labels, logits, users, resamples, seed)
     return {name: _interval(whole[0, i] - whole[1, i], resampled[0, i] - resampled[1, i]) for i, name in enumerate(_METRICS)}
+
+# %% ../nbs/05_metrics.ipynb #26322dff
+def seeded_difference(
+    first:list[pd.DataFrame], # predictions of each run of one system
+    second:list[pd.DataFrame], # of each run of the other, all on the same rows
+    resamples:int=1000, # bootstrap resamples over users, and of runs within each
+    seed:int=0, # of the resampling
+) -> dict: # auc, uauc, uauc_weighted, log_loss: value, low, high of mean(first) - mean(second), and p
+    "95% intervals of the difference of means over runs. No runs, other rows, labels or users raise InputError."
+    if not first or not second: raise InputError("a system without a run cannot be compared; train it first")
+    labels, logits, users = _on_the_same_rows([*first, *second])
+    whole, resampled = _bootstrap(labels, logits, users, resamples, seed)
+    random, count = np.random.default_rng([seed, 1]), resampled.shape[-1]
+    def mean(start, runs): # of the drawn runs: (4, resamples)
+        drawn = start + random.integers(runs, size=(count, runs))
+        return resampled[drawn, :, np.arange(count)[:, None]].mean(1).T
+    value = whole[:len(first)].mean(0) - whole[len(first):].mean(0)
+    drawn = mean(0, len(first)) - mean(len(first), len(second))
+    return {name: _interval(value[i], drawn[i]) | {"p": _two_sided(drawn[i])} for i, name in enumerate(_METRICS)}
+
+
+def _two_sided(drawn:np.ndarray) -> float|None:
+    "Twice the share of resamples on the rarer side of zero, counting one more, so that it is never zero."
+    drawn = drawn[np.isfinite(drawn)]
+    if not len(drawn): return None
+    return float(min(1.0, 2 * (min((drawn <= 0).sum(), (drawn >= 0).sum()) + 1) / (len(drawn) + 1)))
+
+
+def holm(
+    p_values:dict[str,float], # of the comparisons of one table
+) -> dict[str,float]: # each adjusted, in the same order
+    "Holm's correction: the chance of one false claim among all of them stays below the level."
+    adjusted, highest = {}, 0.
+    for place, name in enumerate(sorted(p_values, key=p_values.get)):
+        highest = adjusted[name] = max(highest, min(1., (len(p_values) - place) * p_values[name]))
+    return {name: adjusted[name] for name in p_values}
