@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['protocols', 'tables', 'kept', 'netflix_rules', 'Table', 'find_table', 'PlannedRun', 'plan_runs', 'reckon_tokens',
-           'state_of', 'reproduce', 'runs_of', 'compare', 'in_words']
+           'state_of', 'reproduce', 'score_lengths', 'compare_lengths', 'runs_of', 'compare', 'in_words']
 
 # %% ../nbs/66_experiments.ipynb #9a37859d
 from collections.abc import Callable
@@ -13,11 +13,12 @@ from pathlib import Path
 import shutil
 import numpy as np
 import pandas as pd
-from .artifacts import InputError, RunFolder, StageCache, read_json, read_parquet, require_writable
+from .artifacts import InputError, RunFolder, StageCache, read_json, read_parquet, require_writable, write_parquet
 from .methods import find_method
-from .metrics import holm, seeded_difference
+from .metrics import evaluate, holm, paired_difference, seeded_difference
 from .pipeline import Preset, floors, prepare, quick, run_floor, run_method, share_llm
 from .protocols import ProtocolSettings, movie
+from .recommender import Recommender
 
 # %% ../nbs/66_experiments.ipynb #32498161
 def netflix_rules() -> ProtocolSettings:
@@ -52,6 +53,8 @@ tables = {table.name: table for table in (
                                     "userllm_plus", "floor", "mf_bias", "trees"), paper=_paper),
     Table("table4", "parts taken away", ("userllm", "without_uhem", "without_knowledge", "without_poster", "without_collaborative", "one_step",
                                          "collm_va", "floor"), paper=_paper),
+    Table("table5", "long histories", ("userllm", "collm_va"), paper={("movie", "userllm"): (.8118, None), ("movie", "collm_va"): (.8067, None),
+                                                                     ("netflix_rules", "userllm"): (.6751, None), ("netflix_rules", "collm_va"): (.6668, None)}),
     Table("temporal", "all systems, split by time", ("mf", "sasrec", "lightgcn", "tallrec", "collm", "userllm", "userllm_plus", "floor",
                                                      "mf_bias", "trees"), ("movie",), "temporal"))}
 
@@ -130,7 +133,46 @@ def reproduce(name:str, # a table
             run_method(find_method(run.system), prepared[run.protocol], preset, shared, Path(work)/run.path, run.seed, cache, say)
         (Path(results)/run.path).mkdir(parents=True, exist_ok=True)
         for file in kept: shutil.copyfile(Path(work)/run.path/file, Path(results)/run.path/file)
+    if table.name == "table5":
+        for run in plan_runs(table, seeds, only): score_lengths(run, work, results, llm, device, cache=cache)
+        return compare_lengths(table, results, seeds)
     return compare(table, results, seeds)
+
+# %% ../nbs/66_experiments.ipynb #3877bfc6
+def score_lengths(run:PlannedRun, work, results, llm:str="smollm2", device:str="auto", precision:str="recorded",
+                  cache:StageCache|None=None) -> pd.DataFrame:
+    "Logits of the test rows that have twice the protocol's history, by length (row_id, length, logit; 0 for all). `InputError` without a recommender."
+    target = Path(results)/run.path/"lengths.parquet"
+    if target.exists(): return read_parquet(target)
+    usual = protocols[run.protocol]().history_length
+    recommender = Recommender.load(RunFolder(Path(work)/run.path).recommender, llm, device, precision, cache)
+    test = read_parquet(Path(results)/run.path/"predictions.parquet")
+    users, items = (np.array([find(str(name)) for name in test[column]]) for find, column in
+                    ((recommender.dataset.user_of, "user_id"), (recommender.dataset.item_of, "item_id")))
+    start, stop = recommender.histories.ranges(users, test["timestamp"].to_numpy())
+    long, parts = stop - start >= 2 * usual, []
+    for length in (usual, 2 * usual, None):
+        recommender.history = replace(recommender.history, length=length)
+        rows = recommender.rows_for(users[long], items[long], test["timestamp"].to_numpy()[long])
+        parts.append(pd.DataFrame({"row_id": test["row_id"][long], "length": length or 0, "logit": recommender.logits(rows, f"histories of {length or 'all'}")}))
+    write_parquet(target, pd.concat(parts, ignore_index=True))
+    return read_parquet(target)
+
+def compare_lengths(table:Table, results="results/experiments", seeds:int=5, resamples:int=1000) -> pd.DataFrame:
+    "AUC of the long rows by protocol, system, seed and length of history, with intervals, and the paired difference to the usual length."
+    lines = []
+    for run in plan_runs(table, seeds):
+        file = Path(results)/run.path/"lengths.parquet"
+        if not file.exists(): continue
+        scored, test = read_parquet(file), read_parquet(Path(results)/run.path/"predictions.parquet").drop(columns="logit")
+        by_length = {length: part.drop(columns="length").merge(test, on="row_id") for length, part in scored.groupby("length")}
+        usual = protocols[run.protocol]().history_length
+        for length in (usual, 2 * usual, 0):
+            found, moved = evaluate(by_length[length], resamples)["auc"], paired_difference(by_length[length], by_length[usual], resamples)["auc"]
+            lines.append({"protocol": run.protocol, "system": run.system, "seed": run.seed, "likes": length or "all", "rows": len(by_length[length]),
+                          "auc": found["value"], "auc_low": found["low"], "auc_high": found["high"],
+                          "difference": moved["value"], "difference_low": moved["low"], "difference_high": moved["high"]})
+    return pd.DataFrame(lines)
 
 # %% ../nbs/66_experiments.ipynb #2e8658ae
 def runs_of(table:Table, protocol:str, results, seeds:int=5) -> dict[str, list[pd.DataFrame]]:
