@@ -48,7 +48,7 @@ readme: $(READY) ## nbs/index.ipynb -> README.md
 	$(BIN)/python tools/build_readme.py
 
 publish: $(READY) ## what quickstart left in runs/ -> results/quick, and the notebooks and README that show it
-	$(BIN)/python tools/publish_quick.py
+	$(BIN)/python tools/publish.py quick
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace nbs/experiments/quick.ipynb nbs/index.ipynb
 	$(BIN)/nbdev_clean
 	$(BIN)/python tools/build_readme.py
