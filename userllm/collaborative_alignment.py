@@ -206,6 +206,7 @@ def _train_epoch(network, optimizer, inputs, labels, batch_size:int, generator) 
         total += loss.item() * len(rows)
     return total / len(labels)
 
+# %% ../nbs/34_collaborative_alignment.ipynb #1040a56a
 def fit_epochs(name:str, # on the bar
                network:nn.Module, # gives logits; ends with the parameters of the epoch that is kept
                optimizer:torch.optim.Optimizer,

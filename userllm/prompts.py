@@ -46,6 +46,7 @@ class HistoryItems(Slot):
     name: str = "history"
     tokens: int = 0
 
+# %% ../nbs/40_prompts.ipynb #e610c042
 @dataclass(frozen=True)
 class Template:
     "An ordered list of segments under a name."
@@ -183,6 +184,7 @@ class PromptBatch:
         "The same on another device."
         return replace(self, **{name: getattr(self, name).to(device) for name in ("token_ids", "layout", "lengths", "items")})
 
+# %% ../nbs/40_prompts.ipynb #a8bb8d5a
 def layout_prompts(pieces:list[list[Piece]], # the pieces of each row, all rows with the same slots
                    start:Sequence[int]=()) -> PromptBatch: # tokens ahead of each row, such as BOS
     "Lay pieces out as a batch: what stands where."

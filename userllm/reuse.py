@@ -185,6 +185,7 @@ def _longest(histories:list[tuple]) -> list[tuple[tuple, list]]: # sorted, so th
         found[-1][1].append(history)
     return found
 
+# %% ../nbs/46_reuse.ipynb #cef0cfb8
 class HistoryStore:
     "The soft tokens of histories, each distinct one read once. Valid for a model as it stands."
     def __init__(self, model:UserLLM, maker:BatchMaker,

@@ -102,6 +102,7 @@ def step1(language:LanguageModel, maker:BatchMaker) -> TuningStep:
     return TuningStep("step1", module, [f"language.peft.{name}" for name in language.lora_parameters()],
                       lambda rows: (maker.text_batch(rows).to(language.device),), score, maker.lengths)
 
+# %% ../nbs/50_training.ipynb #a32a9c0b
 def step2(model:UserLLM, maker:BatchMaker, text:PrefixStore|None=None) -> TuningStep: # a store of text prefixes, to use and fill
     "Step 2: UHEM, mappers and the vectors for what is missing; the language model is frozen (equation 14)."
     plan = maker.reuse_plan(training=True)
@@ -110,6 +111,7 @@ def step2(model:UserLLM, maker:BatchMaker, text:PrefixStore|None=None) -> Tuning
     def score(rows): return RowScorer(model, maker, text, soft=False)(rows)
     return TuningStep("step2", model, list(model.alignment_parameters()), batch, score, maker.lengths, text.plan if text else lambda rows: None)
 
+# %% ../nbs/50_training.ipynb #7720b6ec
 class JointModel(nn.Module):
     "A model whose LoRA is trained with all the rest, and has its dropout meanwhile."
     def __init__(self, model:UserLLM):
