@@ -532,6 +532,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                  'userllm.prompts.Slot.needs': ('prompts.html#slot.needs', 'userllm/prompts.py'),
                                  'userllm.prompts.Template': ('prompts.html#template', 'userllm/prompts.py'),
                                  'userllm.prompts.Template.active': ('prompts.html#template.active', 'userllm/prompts.py'),
+                                 'userllm.prompts.Template.extended': ('prompts.html#template.extended', 'userllm/prompts.py'),
                                  'userllm.prompts.Template.fingerprint': ('prompts.html#template.fingerprint', 'userllm/prompts.py'),
                                  'userllm.prompts.Template.parts': ('prompts.html#template.parts', 'userllm/prompts.py'),
                                  'userllm.prompts.Text': ('prompts.html#text', 'userllm/prompts.py'),

@@ -9,6 +9,7 @@ __all__ = ['sources', 'tunings', 'methods', 'Method', 'userllm', 'tallrec', 'col
 # %% ../nbs/62_methods.ipynb #c003
 from dataclasses import dataclass
 from .artifacts import InputError
+from .mappers import FeatureTable
 from .model import ModelSettings
 
 # %% ../nbs/62_methods.ipynb #c006
@@ -20,14 +21,14 @@ class Method:
     "A system that the pipeline can train."
     name: str
     about: str # one line for a person
-    tables: tuple # slot and source of its feature table
+    tables: tuple # slot and source of its feature table, or a `FeatureTable` itself
     model: ModelSettings
     tuning: str = "two_steps" # or `text` or `one_step`
 
     def __post_init__(self):
         slots = {slot for slot, _ in self.tables}
         if slots != {slot for slot, _ in self.model.mappers}: raise InputError(f"method {self.name!r}: tables and mappers name different slots")
-        if unknown := [source for _, source in self.tables if source not in sources]:
+        if unknown := [source for _, source in self.tables if not isinstance(source, FeatureTable) and source not in sources]:
             raise InputError(f"method {self.name!r}: no source {unknown[0]!r}; the sources are {', '.join(sources)}")
         if self.tuning not in tunings: raise InputError(f"method {self.name!r}: tuning {self.tuning!r} does not exist; use {', '.join(tunings)}")
         if self.tuning == "text" and (slots or self.model.history == "compressed"):

@@ -105,6 +105,7 @@ class BatchMaker:
         self.settings, self.tables = settings, {slot: tables[slot] for slot, _ in settings.mappers}
         self.text = PromptText(items, tokenizer, settings.budget)
         template = find_template(settings.order)
+        template = template.extended({slot: table.key for slot, table in self.tables.items() if slot not in template.parts})
         shape = lambda s: (replace(s, tokens=settings.uhem.tokens) if isinstance(s, Slot) and s.name == "history" else
                            HistoryItems() if settings.history == "items" and isinstance(s, RowText) and s.field == "history_titles" else s)
         self.segments = tuple(shape(segment) for segment in template.active(settings.parts))

@@ -169,7 +169,8 @@ def method_tables(method:Method, prepared:Prepared, preset:Preset, run_seed:int,
     "Slot -> feature table; each row's variant where a table has several; and the row_ids that models and statistics were made from, for the audit."
     tables, variant, read = {}, None, {"trained": {}, "statistics": {}}
     for slot, source in method.tables:
-        if source == "image": tables[slot] = prepared.image
+        if isinstance(source, FeatureTable): tables[slot] = source
+        elif source == "image": tables[slot] = prepared.image
         elif source == "statistics":
             statistics = rating_statistics(prepared.dataset, preset.statistics, seed=prepared.dataset.protocol["data_seed"])
             tables[slot], variant = statistics.item_table if slot == "item" else statistics.user_table, statistics.variant
@@ -274,9 +275,10 @@ def share_llm(name:str="smollm2", device:str="auto", precision:str="auto", setti
 
 def run_settings(method:Method, prepared:Prepared, preset:Preset, llm:LLM, run_seed:int) -> dict:
     "All that a run's result depends on, as it stands in its settings.json."
+    tables = [(slot, source.fingerprint if isinstance(source, FeatureTable) else source) for slot, source in method.tables]
     more = {"tuning": method.tuning} if method.tuning != "two_steps" else {}
-    more |= {source: getattr(preset, source) for _, source in method.tables if source in ("lightgcn", "sasrec")}
-    return {"method": method.name, "tables": method.tables, "model": method.model, "preset": preset.name, "protocol": prepared.dataset.protocol,
+    more |= {source: getattr(preset, source) for _, source in tables if source in ("lightgcn", "sasrec")}
+    return {"method": method.name, "tables": tables, "model": method.model, "preset": preset.name, "protocol": prepared.dataset.protocol,
             **_all_rows(method, preset), **more, "mf": preset.mf, "statistics": preset.statistics, "run_seed": run_seed,
             "llm": {"name": llm.reference.name, "kind": llm.reference.kind, "checksum": llm.checksum, "dtype": str(llm.dtype)},
             "items": fingerprint(prepared.dataset.items, prepared.image.fingerprint)}

@@ -64,6 +64,11 @@ class Template:
         if unknown: raise InputError(f"the prompt {self.name!r} has no part {sorted(unknown)}; its parts are {', '.join(self.parts)}")
         return tuple(s for s in self.segments if (not s.needs or s.needs in parts) and not (s.unless and s.unless in parts))
 
+    def extended(self, slots:dict) -> "Template": # name of a further feature table -> what it is about: `item`, `user` or `event`
+        "The same with further slots, each beside the collaborative one of its item or its user."
+        beside = {"item": [Slot(name) for name, key in slots.items() if key == "item"], "user": [Slot(name) for name, key in slots.items() if key != "item"]}
+        return replace(self, segments=tuple(one for s in self.segments for one in (s, *(beside.get(s.name, ()) if isinstance(s, Slot) else ()))))
+
     @property
     def fingerprint(self) -> str:
         "16 hex characters that change with any word, slot or order."
