@@ -22,7 +22,7 @@ import pandas as pd
 from PIL import Image
 from tqdm.auto import tqdm
 from .artifacts import InputError, atomic_path, require_writable, write_parquet
-from .posters import picture_endings, poster_name, read_manifest
+from .posters import named_posters, poster_name, read_manifest
 
 # %% ../nbs/26_poster_fetching.ipynb #519d8114
 @dataclass(frozen=True)
@@ -214,18 +214,22 @@ async def download(client:httpx.AsyncClient, # from `guarded_client`
 # %% ../nbs/26_poster_fetching.ipynb #b77004f6
 class Turns:
     "Hands out the moments at which requests may start."
-    def __init__(self, rate:float): # requests a second
-        self.gap, self.next, self.pauses = 1 / rate, 0.0, {}
+    def __init__(self, rate:float, # requests a second
+                 longest_wait:float=FetchSettings.longest_wait): # a host that wants a longer pause is left alone
+        self.gap, self.longest_wait, self.next, self.pauses = 1 / rate, longest_wait, 0.0, {}
 
     def pause(self, host:str, seconds:float) -> None:
-        "Leave a host alone for a while."
+        "Ask nothing of a host for a while."
         self.pauses[host] = max(self.pauses.get(host, 0.0), anyio.current_time() + seconds)
 
     async def wait(self, host:str) -> None:
-        "Return when it is this request's turn."
-        while (left := self.pauses.get(host, 0.0) - anyio.current_time()) > 0: await anyio.sleep(left)
-        self.next, moment = max(self.next, anyio.current_time()) + self.gap, max(self.next, anyio.current_time())
-        await anyio.sleep(moment - anyio.current_time())
+        "Return when it is this request's turn. `Refusal` where the host wants a longer pause than `longest_wait`."
+        while (left := self.pauses.get(host, 0.0) - anyio.current_time()) > 0:
+            if left > self.longest_wait: raise Refusal("server asks for a pause", f"{host}: {left:,.0f} seconds; try again then")
+            await anyio.sleep(left)
+        moment = max(self.next, anyio.current_time())
+        self.next = moment + self.gap
+        await anyio.sleep_until(moment)
 
 def backoff(attempt:int, # 0 for the first
             settings:FetchSettings) -> float:
@@ -245,7 +249,7 @@ class _Fetcher:
     "What the tasks of one call share."
     def __init__(self, folder:Path, settings:FetchSettings, client:httpx.AsyncClient):
         self.folder, self.settings, self.client = folder, settings, client
-        self.turns, self.checking = Turns(settings.rate), anyio.CapacityLimiter(2)
+        self.turns, self.checking = Turns(settings.rate, settings.longest_wait), anyio.CapacityLimiter(2)
 
     async def attempt(self, item_id:str, url:str) -> None:
         "One attempt at one poster."
@@ -256,17 +260,15 @@ class _Fetcher:
         "As many attempts as it takes and may: why the poster is missing, None where it is not, and how many were made."
         if not url: return Refusal("no address", "the manifest has none"), 0
         if not url.lower().startswith(("http://", "https://")): return Refusal("not http", url[:200]), 0
-        host = url.split("/")[2].lower()
-        for attempt in range(self.settings.retries + 1):
-            await self.turns.wait(host)
-            try: return await self.attempt(item_id, url), attempt + 1
+        host, asked = url.split("/")[2].lower(), 0
+        while True:
+            try:
+                await self.turns.wait(host); asked += 1
+                return await self.attempt(item_id, url), asked
             except Refusal as refusal: last = refusal
-            if last.wait > self.settings.longest_wait:
-                return Refusal(last.reason, f"asks for a pause of {last.wait:,.0f} seconds; try again later"), attempt + 1
-            if not last.passing: break
             if last.wait: self.turns.pause(host, last.wait)
-            if attempt < self.settings.retries: await anyio.sleep(max(last.wait, backoff(attempt, self.settings)))
-        return last, attempt + 1
+            if not last.passing or asked > self.settings.retries: return last, asked
+            await anyio.sleep(backoff(asked - 1, self.settings))
 
 # %% ../nbs/26_poster_fetching.ipynb #5d955642
 @contextmanager
@@ -322,13 +324,16 @@ async def _fetch_all(rows:list[tuple[str, str]], fetcher:_Fetcher, bar) -> list[
     try:
         async with anyio.create_task_group() as group:
             for _ in range(fetcher.settings.concurrency): group.start_soon(work)
-    except* InputError as errors: raise errors.exceptions[0] from None # a full disk stops all
+    except BaseExceptionGroup as group: # a full disk stops all
+        for error in group.exceptions:
+            if isinstance(error, InputError): raise error from None
+        raise
     finally: await fetcher.client.aclose()
     return missing
 
 def _check_names(manifest:pd.DataFrame) -> None:
     "Refuse ids whose files would be one and the same where case does not count."
-    names = manifest["item_id"].map(poster_name).str.lower()
+    names = pd.Series([poster_name(item_id).lower() for item_id in manifest["item_id"]], manifest.index, dtype="object")
     if (again := names.duplicated(keep=False)).any():
         pair = manifest.loc[names == names[again].iloc[0], "item_id"].tolist()[:2]
         raise InputError(f"the item ids {pair[0]!r} and {pair[1]!r} are the same or differ only in case, which some file systems do not keep "
@@ -346,8 +351,7 @@ def fetch_posters(manifest:pd.DataFrame, # item_id, url; from `read_poster_manif
     folder = require_writable(folder, settings.most_bytes)
     with _only_one(folder):
         (folder/"missing.parquet").unlink(missing_ok=True)
-        there = {path.stem for path in folder.iterdir() if path.suffix in picture_endings}
-        absent = manifest[~manifest["item_id"].map(poster_name).isin(there)]
+        absent = manifest[[found is None for found in named_posters(folder, manifest["item_id"])]]
         rows = list(zip(absent["item_id"], absent["url"]))
         async def run():
             return await _fetch_all(rows, _Fetcher(folder, settings, guarded_client(settings, GuardedBackend(allowed, resolver))), bar)
