@@ -351,8 +351,8 @@ def fetch_posters(manifest:pd.DataFrame, # item_id, url; from `read_poster_manif
     folder = require_writable(folder, settings.most_bytes)
     with _only_one(folder):
         (folder/"missing.parquet").unlink(missing_ok=True)
-        absent = manifest[[found is None for found in named_posters(folder, manifest["item_id"])]]
-        rows = list(zip(absent["item_id"], absent["url"]))
+        found = named_posters(folder, manifest["item_id"])
+        rows = [(item_id, url) for item_id, url, path in zip(manifest["item_id"], manifest["url"], found) if path is None]
         async def run():
             return await _fetch_all(rows, _Fetcher(folder, settings, guarded_client(settings, GuardedBackend(allowed, resolver))), bar)
         with tqdm(total=len(manifest), initial=len(manifest) - len(rows), desc="posters", unit="poster", disable=not rows) as bar:
