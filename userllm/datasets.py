@@ -31,8 +31,8 @@ def source_protocol(
 ) -> ProtocolSettings:
     "The settings for a source. InputError for fields that do not exist."
     whole = {"users": None, "positives": None, "negatives": None}
-    usual = {"movies": {}, "netflix": whole | {"like_threshold": 4, "history_length": 10, "minimum_likes": 10}}
-    return movie(**({"name": source} | whole | {"minimum_item_ratings": 1} if source not in usual else {"name": source.replace("movies", "movie")} | usual[source]) | changes)
+    usual = {"movies": {"name": "movie"}, "netflix": whole | {"like_threshold": 4, "history_length": 10, "minimum_likes": 10}}
+    return movie(**{"name": source} | usual.get(source, whole | {"minimum_item_ratings": 1}) | changes)
 
 def dataset_of(
     raw:RawData, # from any source
@@ -75,7 +75,8 @@ def _users_or_all(text:str) -> int|None:
 
 def source_options(parser) -> None: # an argparse parser
     "Options of `userllm prepare` that name a source and say what to take of it."
-    parser.add_argument("source", nargs="?", choices=[*sources], help="; ".join(f"{name}: {about}" for name, about in sources.items()) + "; default: the built-in ratings")
+    about = "; ".join(f"{name}: {about}" for name, about in sources.items())
+    parser.add_argument("source", nargs="?", choices=[*sources], help=f"{about}; default: the built-in ratings")
     parser.add_argument("--interactions", metavar="FILE", help="table: CSV or Parquet with user_id,item_id,timestamp and label or rating, perhaps split")
     parser.add_argument("--items", metavar="FILE", help="table: CSV or Parquet with item_id,title, perhaps year,genres,description,poster")
     parser.add_argument("--folder", metavar="DIR", help="movies, netflix, recbole: the folder as it comes")
@@ -130,8 +131,10 @@ def bench_table(rows:int, # how many
     items = max(min(rows // 50, 20_000), 200)
     pairs = np.unique(random.integers(0, users * items, int(rows * 1.1)))
     pairs = random.permutation(pairs)[:rows]
-    pl.DataFrame({"user_id": pairs // items, "item_id": pairs % items, "timestamp": random.integers(10**9, 15 * 10**8, len(pairs)), "rating": random.integers(1, 6, len(pairs)),
-                  }).with_columns(pl.format("u{}", "user_id").alias("user_id"), pl.format("i{}", "item_id").alias("item_id")).write_csv(folder/"interactions.csv")
+    made = pl.DataFrame({"user_id": pairs // items, "item_id": pairs % items, "timestamp": random.integers(10**9, 15 * 10**8, len(pairs)),
+                         "rating": random.integers(1, 6, len(pairs))})
+    made = made.with_columns(user_id=pl.format("u{}", "user_id"), item_id=pl.format("i{}", "item_id"))
+    made.write_csv(folder/"interactions.csv")
     pl.DataFrame({"item_id": [f"i{item}" for item in range(items)], "title": [f"Film {item}" for item in range(items)]}).write_csv(folder/"items.csv")
     started = time.perf_counter()
     raw = read_table(folder/"interactions.csv", folder/"items.csv")

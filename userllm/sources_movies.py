@@ -58,9 +58,11 @@ def _read_links(path:Path) -> tuple[pl.DataFrame, list[Fault]]:
     "item_id and tmdb (null where there is none), and what is wrong with them."
     frame, _, faults = read_columns(path, ("movieId", "tmdbId"))
     if lacking := [name for name in ("movieId", "tmdbId") if name not in frame.columns]:
-        return pl.DataFrame(schema={"item_id": pl.String, "tmdb": pl.Int64}), faults + [Fault(path.name, "the column is missing", "give the file as it comes", name) for name in lacking]
+        empty = pl.DataFrame(schema={"item_id": pl.String, "tmdb": pl.Int64})
+        return empty, faults + [Fault(path.name, "the column is missing", "give the file as it comes", name) for name in lacking]
     tmdb = pl.col("tmdbId").str.extract(r"^(\d+)(?:\.0)?$", 1).cast(pl.Int64, strict=False)
-    faults += find_faults(frame, pl.col("movieId").is_null() | ~pl.col("movieId").str.contains(r"^\d+$"), path.name, "movieId", "no number", "give the file as it comes")
+    unnumbered = pl.col("movieId").is_null() | ~pl.col("movieId").str.contains(r"^\d+$")
+    faults += find_faults(frame, unnumbered, path.name, "movieId", "no number", "give the file as it comes")
     faults += find_faults(frame, tmdb.is_null() & pl.col("tmdbId").is_not_null(), path.name, "tmdbId", "no number", "give a number or leave it empty")
     faults += find_faults(frame, ~pl.col("movieId").is_first_distinct(), path.name, "movieId", "a movie that came before", "keep one row of each")
     return frame.select(item_id="movieId", tmdb=tmdb), faults

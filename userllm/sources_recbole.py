@@ -48,7 +48,8 @@ def _atomic_files(folder:Path) -> tuple[str, dict[str|None,Path], Path]:
     splits = {split: folder/f"{name}.{split}.inter" for split in SPLITS}
     there = [split for split in SPLITS if splits[split].is_file()]
     if len(there) == len(SPLITS): return name, splits, items[0]
-    if there: raise InputError(f"{folder} holds {name}.{there[0]}.inter but not {' and '.join(splits[split].name for split in SPLITS if split not in there)}; add them")
+    lacking = " and ".join(splits[split].name for split in SPLITS if split not in there)
+    if there: raise InputError(f"{folder} holds {name}.{there[0]}.inter but not {lacking}; add them")
     if not (folder/f"{name}.inter").is_file(): raise InputError(f"{folder} holds {items[0].name} but no {name}.inter; add it")
     return name, {None: folder/f"{name}.inter"}, items[0]
 
@@ -59,8 +60,9 @@ def _twice_between(parts:list[pl.DataFrame], paths:list[Path]) -> list[Fault]:
     for place, part in enumerate(parts):
         for earlier, path in zip(parts[:place], paths):
             both = part.join(earlier.select(columns), on=columns, how="semi")
-            faults += [Fault(paths[place].name, f"the pair stands in {path.name} too", "keep one of the two", "user_id, item_id", *both.select("row", pl.concat_str(columns, separator=" ")).row(0),
-                             len(both))] if len(both) else []
+            if not len(both): continue
+            row, pair = both.select("row", pl.concat_str(columns, separator=" ")).row(0)
+            faults.append(Fault(paths[place].name, f"the pair stands in {path.name} too", "keep one of the two", "user_id, item_id", row, pair, len(both)))
     return faults
 
 # %% ../nbs/19_sources_recbole.ipynb #355ff6ba

@@ -227,7 +227,7 @@ def check_interactions(
                               f"the splits are {known}, and history for what is known and not predicted")
     if {"user_id", "item_id"} <= set(frame.columns):
         pair = pl.struct("user_id", "item_id")
-        faults += find_faults(frame.drop_nulls(["user_id", "item_id"]), ~pair.is_first_distinct(), file, "user_id",
+        faults += find_faults(frame.drop_nulls(["user_id", "item_id"]), ~pair.is_first_distinct(), file, names.get("user_id", "user_id"),
                               "a pair of user and item that came before", "keep one row of each",
                               pl.concat_str(pl.col("user_id"), pl.lit(" with item "), pl.col("item_id")))
     return frame, faults
