@@ -11,9 +11,11 @@ from pathlib import Path
 import argparse, shutil, sys, tempfile
 import pandas as pd
 from .artifacts import InputError, RunFolder, atomic_path, read_json, read_parquet, require_writable
+from .datasets import bench_table, cold_rows, save_dataset, source_dataset, source_options
 from .doctor import examine, report
 from .efficiency import BenchSettings, bench_preparation, gains, run_bench
 from .experiments import find_table, in_words, plan_runs, protocols, reproduce, state_of, tables
+from .interactions import Dataset
 from .llms import choose_device, choose_precision, find_llm, load_llm
 from .methods import find_method, methods
 from .metrics import evaluate
@@ -31,6 +33,7 @@ def _number_or_all(text:str) -> int|str:
 
 def _data_options(parser) -> None:
     "Which data, split how."
+    parser.add_argument("--data", metavar="DIR", help="a dataset that userllm prepare kept with --out; default: the built-in ratings")
     parser.add_argument("--split", default="random", help="random, temporal (one cut in time) or temporal_user (each user's latest rows); default random")
     parser.add_argument("--natural", action="store_true", help="keep all rows instead of sampling to the paper's counts")
     parser.add_argument("--history", type=_number_or_all, metavar="N|all", help="likes that a model is shown of a row's user, the latest or all; default 5")
@@ -57,35 +60,53 @@ def _protocol(options, preset):
     if options.history is not None: protocol = replace(protocol, history_length=None if options.history == "all" else options.history)
     return natural(protocol) if options.natural else protocol
 
+def _own_dataset(options):
+    "The dataset of --data or of a source, and what the source gave; None for the built-in ratings."
+    source = getattr(options, "source", None)
+    named = [name for name, usual in (("split", "random"), ("natural", False), ("history", None), ("data_seed", 0)) if getattr(options, name) != usual]
+    if options.data and (source or named):
+        raise InputError(f"--data has its own protocol: leave out {'the source' if source else '--' + named[0].replace('_', '-')}, or prepare it anew")
+    if options.data: return Dataset.load(options.data), None
+    if not source: return None, None
+    changes = {"split": options.split, "data_seed": options.data_seed}
+    if options.history is not None: changes["history_length"] = None if options.history == "all" else options.history
+    return source_dataset(options, changes)
+
 def _require_device(options) -> None:
     "Refuse a device or precision that is not there before any work."
     choose_precision(choose_device(options.device), "auto" if options.precision == "recorded" else options.precision)
 
-def _prepare_data(options, preset):
-    "The dataset that the options name."
+def _prepare_data(options, preset, dataset=None):
+    "The dataset that the options name, with all that is known about its items."
     if options.describe_with: find_llm(options.describe_with)
     if options.vit and not options.posters: raise InputError("--vit says how pictures are read: name their folder with --posters as well")
     protocol = _protocol(options, preset)
+    dataset = _own_dataset(options)[0] if dataset is None else dataset
     llm = load_llm(options.describe_with, options.device, options.precision) if options.describe_with else None
-    return prepare(protocol, options.posters, llm, visual_settings(options.vit) if options.vit else VisualSettings(), options.device)
+    return prepare(protocol, options.posters, llm, visual_settings(options.vit) if options.vit else VisualSettings(), options.device,
+                   dataset=dataset)
 
 # %% ../nbs/80_cli.ipynb #c008
 def _doctor(options) -> None: print(report(examine()))
 
 def _prepare(options) -> None:
     _require_device(options)
-    prepared = _prepare_data(options, find_preset("paper"))
+    dataset, raw = _own_dataset(options)
+    prepared = _prepare_data(options, find_preset("paper"), dataset)
+    for note in raw.notes if raw else (): print(note)
     print(format_table(table2(prepared.dataset).rename_axis("statistic").reset_index()))
     print("\n" + ", ".join(f"{name.replace('_', ' ')}: {count:,}" for name, count in prepared.missing.items()))
     for fault in prepared.faults: print(fault)
+    print(f"\nCold rows, of users or items that training has not seen\n{format_table(cold_rows(prepared.dataset).reset_index())}")
     print(f"\nLeaks counted: {prepared.audit.total}\n{format_table(prepared.audit.table().reset_index())}")
-    print(f"\nNext: {_program()} quickstart")
+    if options.out: print(f"\nKept in {save_dataset(prepared.dataset, options.out, raw)}. Next: {_program()} train userllm_plus --data {options.out}")
+    else: print(f"\nNext: {_program()} quickstart")
 
 def _train(options) -> None:
     _require_device(options)
     preset = find_preset(options.preset)
     method = None if options.method in floors else find_method(options.method)
-    folder = Path(options.out or f"runs/{preset.name}-{options.split}-{options.method}-seed{options.seed}")
+    folder = Path(options.out or f"runs/{preset.name}-{Path(options.data).name if options.data else options.split}-{options.method}-seed{options.seed}")
     find_llm(options.llm)
     prepared = _prepare_data(options, preset)
     require_writable(folder, 500_000_000)
@@ -167,6 +188,11 @@ def _quickstart(options) -> None:
 
 def _bench(options) -> None:
     _require_device(options); find_llm(options.llm)
+    if options.table:
+        with tempfile.TemporaryDirectory(dir=Path(options.out).parent) as place: found = bench_table(options.table, place)
+        print(f"{found['ratings']:,} rows of a table: {found['seconds']:.0f} s ({found['read_seconds']:.0f} reading, {found['shape_seconds']:.0f} shaping), "
+              f"peak memory {found['peak_memory_bytes'] / 1e9:.1f} GB")
+        return
     if options.preparation:
         for count in options.preparation:
             with tempfile.TemporaryDirectory(dir=Path(options.out).parent) as place: found = bench_preparation(count, place)
@@ -211,7 +237,7 @@ def _parser() -> argparse.ArgumentParser:
         for group in groups: group(made)
         return made
     verb("doctor", _doctor, "say what is installed, found and missing")
-    verb("prepare", _prepare, "build the dataset and print its statistics beside the paper's", _data_options, _device_options)
+    verb("prepare", _prepare, "build the dataset, of built-in ratings or your own, and print its statistics and the leaks it has", source_options, _data_options, _device_options)
     made = verb("posters", _posters, "fetch posters by URL or TMDB path into a folder; what is there is not fetched again")
     made.add_argument("--manifest", required=True, metavar="CSV", help="item_id with url or poster_path")
     made.add_argument("--out", required=True, metavar="DIR", help="folder of the pictures, named by item id")
@@ -256,6 +282,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--repeats", type=int, default=3, help="of which the median counts; default 3")
     made.add_argument("--order", default="item_first", help="the prompt's order: item_first, user_first or paper; default item_first")
     made.add_argument("--preparation", type=int, nargs="+", metavar="RATINGS", help="time reading and shaping of so many made-up ratings instead")
+    made.add_argument("--table", type=int, metavar="ROWS", help="time reading and shaping of a made-up table of so many rows instead")
     made.add_argument("--out", default="bench.json", metavar="JSON", help="where the figures go; default bench.json")
     return parser
 

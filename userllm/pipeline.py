@@ -20,6 +20,7 @@ from .artifacts import (InputError, RunFolder, StageCache, atomic_path, fingerpr
                                require_writable, versions, write_json, write_parquet, write_tensors)
 from .collaborative_alignment import (CollaborativeModel, MFSettings, MeanFloor, StatisticsSettings, load_collaborative,
                                              rating_statistics, save_collaborative, train_mf)
+from .datasets import fill_descriptions
 from .interactions import Audit, Dataset, Histories, audit
 from .knowledge import descriptions_for
 from .lightgcn import LightGCNSettings, train_lightgcn
@@ -120,15 +121,18 @@ def prepare(protocol:ProtocolSettings,
             describe_with:LLM|None=None, # who describes titles; the shipped descriptions where left out
             vit:VisualSettings=VisualSettings(), # what is read from the pictures of `posters`
             device:str="auto", # for posters
-            cache:StageCache|None=None) -> Prepared:
-    "The built-in ratings as a dataset: selection, split, histories, audit, descriptions, poster features. A leak raises `InputError`."
-    raw = movielens_small(cache)
-    dataset = build_dataset(raw.ratings, raw.items, protocol)
-    if posters is None: hashes, features, faults = posters_for(dataset.items), shipped_features(), []
+            cache:StageCache|None=None,
+            dataset:Dataset|None=None) -> Prepared: # your own, with its own protocol; the built-in ratings where left out
+    "Ratings as a dataset: selection, split, histories, audit, descriptions, poster features. A leak raises `InputError`."
+    if dataset is None:
+        raw = movielens_small(cache)
+        dataset = build_dataset(raw.ratings, raw.items, protocol)
+        dataset = dataset.with_items(poster=posters_for(dataset.items))
+    if posters is None: hashes, features, faults = dataset.items["poster"].tolist(), shipped_features(), []
     else:
         found = find_posters(posters, dataset.items["item_id"])
         hashes, (features, faults) = found["poster"].tolist(), poster_features(found, vit, device, cache=cache)
-    dataset = dataset.with_items(description=descriptions_for(dataset.items, describe_with, cache=cache), poster=hashes)
+    dataset = dataset.with_items(description=fill_descriptions(dataset.items, lambda items: descriptions_for(items, describe_with, cache=cache)), poster=hashes)
     found = audit(dataset)
     if found.total: raise InputError(f"the dataset leaks in {found.total} places:\n{found.table()}")
     return Prepared(dataset, Histories.for_dataset(dataset), found, standardise(image_table(dataset.items, features)), faults)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RATING_COLUMNS', 'PAPER_TABLE2', 'ProtocolSettings', 'movie', 'natural', 'check_ratings', 'cut_times',
-           'build_dataset', 'table2', 'statistics', 'plot_splits']
+           'build_dataset', 'split_kind', 'dataset_with_split', 'table2', 'statistics', 'plot_splits']
 
 # %% ../nbs/12_protocols.ipynb #c003
 from dataclasses import asdict, dataclass, fields, replace
@@ -104,12 +104,13 @@ def _in_order(ids:pd.Series) -> pd.Index:
     return pd.Index(sorted(distinct, key=(lambda name: (int(name), name)) if number else None))
 
 def _events(ratings:pd.DataFrame, settings:ProtocolSettings) -> tuple[pd.DataFrame, pd.Index, pd.Index]:
-    "Step 1: user, item, label, timestamp, by user, time and item; and the ids that the numbers stand for."
+    "Step 1: user, item, label, timestamp (and split, where given), by user, time and item; and the ids that the numbers stand for."
     user_ids, item_ids = _as_text(ratings["user_id"]), _as_text(ratings["item_id"])
     users, items = _in_order(user_ids), _in_order(item_ids)
     events = pd.DataFrame({"user": users.get_indexer(user_ids), "item": items.get_indexer(item_ids),
                            "label": (ratings["rating"].to_numpy() >= settings.like_threshold).astype("int8"),
                            "timestamp": ratings["timestamp"].to_numpy().astype("int64")})
+    if "split" in ratings: events["split"] = ratings["split"].to_numpy()
     return events.sort_values(["user", "timestamp", "item"], ignore_index=True), users, items
 
 # %% ../nbs/12_protocols.ipynb #c017
@@ -256,6 +257,39 @@ def build_dataset(
         interactions=rows.assign(row_id=np.arange(len(rows))), events=events, protocol=protocol,
         items=items.iloc[items_kept].assign(item=np.arange(len(items_kept))),
         users=pd.DataFrame({"user": np.arange(len(users_kept)), "user_id": user_ids[users_kept]}))
+
+# %% ../nbs/12_protocols.ipynb #c078ff57
+def split_kind(
+    rows:pd.DataFrame, # user, timestamp, split
+) -> str: # of SPLIT_KINDS
+    "`temporal` where each split lies strictly after the ones before, `temporal_user` where it does within each user, else `random`."
+    order, times = rows["split"].map({name: place for place, name in enumerate(SPLITS)}).to_numpy(), rows["timestamp"].to_numpy()
+    for kind, group in [("temporal", np.zeros(len(rows), np.int64)), ("temporal_user", rows["user"].to_numpy())]:
+        place = np.lexsort([-order, times, group]) # within one second the later split first, so that a tie goes back
+        back = (np.diff(order[place]) < 0) & (np.diff(group[place]) == 0)
+        if not back.any(): return kind
+    return "random"
+
+# %% ../nbs/12_protocols.ipynb #e5ec1348
+def dataset_with_split(
+    ratings:pd.DataFrame, # user_id, item_id, rating, timestamp (whole seconds), split (train, valid, test, or history for what is no row)
+    items:pd.DataFrame, # item_id, title, year, genres, and if known description, poster
+    settings:ProtocolSettings=ProtocolSettings(), # its name, like_threshold, history_length and data_seed count
+) -> Dataset:
+    "Every row as it is, in its own split. InputError for bad tables, unknown splits, and splits without both classes."
+    check_ratings(ratings)
+    if "split" not in ratings: raise InputError("ratings lack the column 'split'; add it, or use build_dataset, which makes one")
+    known = ratings["split"].isin([*SPLITS, "history"])
+    _refuse(ratings, ~known.to_numpy(), f"no split {ratings['split'][~known].iloc[:1].tolist()}", f"the splits are {', '.join(SPLITS)} and history")
+    events, user_ids, item_ids = _events(ratings, settings)
+    items = _known_items(items, item_ids)
+    rows = events[events["split"] != "history"]
+    _require_classes(rows)
+    protocol = {"name": settings.name, "like_threshold": settings.like_threshold, "history_length": settings.history_length,
+                "split": split_kind(rows), "given_split": True, "data_seed": settings.data_seed}
+    return Dataset(
+        interactions=rows.assign(row_id=np.arange(len(rows))), events=events, protocol=protocol,
+        items=items.assign(item=np.arange(len(items))), users=pd.DataFrame({"user": np.arange(len(user_ids)), "user_id": user_ids}))
 
 # %% ../nbs/12_protocols.ipynb #c037
 PAPER_TABLE2 = {

@@ -19,10 +19,12 @@ from .protocols import check_ratings
 @dataclass(frozen=True, eq=False)
 class RawData:
     "What a source gives. The ratings have been checked."
-    ratings: pd.DataFrame # user_id str, item_id str, rating float64, timestamp int64 (seconds since 1970)
-    items: pd.DataFrame # item_id str, title, year Int64 (may be missing), genres joined by | ('' where none)
+    ratings: pd.DataFrame # user_id str, item_id str, rating float64, timestamp int64 (seconds since 1970); split where the source has one
+    items: pd.DataFrame # item_id str, title, year Int64 (may be missing), genres joined by | ('' where none); perhaps description, poster
     name: str # of the source, such as "movielens_small"
     licence: str # what may be done with it, in a sentence or two
+    likes_from: float|None = None # the lowest rating that is a like, where the source says so itself
+    notes: tuple[str, ...] = () # what a person should know: columns that were ignored, rows that were left out
 
 # %% ../nbs/14_sources.ipynb #c008
 _ARTICLE_LAST = re.compile(r"^(.*), (The|A|An|La|Le|Les|Il|El|Das|Der|Die|L'|Los|Las|Un|Une)(?=$| \()(.*)$")

@@ -1,0 +1,239 @@
+"""Readers and histories against a slow and obvious reference, on tables that hypothesis makes up."""
+import csv
+import math
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from userllm.artifacts import InputError
+from userllm.cli import main
+from userllm.interactions import SPLIT_KINDS, SPLITS, Dataset, Histories, audit, made_up_dataset
+from userllm.protocols import dataset_with_split, split_kind
+from userllm.sources_netflix import netflix_titles, read_netflix
+from userllm.tables import check_interactions, read_columns, read_table
+
+NOW = 1_000
+quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+# Text as people write it into cells; surrogates cannot be written as UTF-8, and a NUL ends a line for some readers.
+words = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=6)
+splits = st.sampled_from([*SPLITS, "history"])
+
+
+def write_csv(path, header, rows):
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, quoting=csv.QUOTE_ALL)
+        writer.writerow(header)
+        writer.writerows(rows)
+    return path
+
+
+@quick
+@given(pairs=st.lists(st.tuples(words, words), min_size=1, max_size=8, unique=True), data=st.data())
+def test_what_is_written_is_read(tmp_path, pairs, data):
+    rows = [(*pair, data.draw(st.integers(0, NOW)), data.draw(st.integers(-4, 10)) / 2, data.draw(splits)) for pair in pairs]
+    items = list(dict.fromkeys(item for _, item in pairs))
+    header = ["user_id", "item_id", "timestamp", "rating", "split"]
+    order = data.draw(st.permutations(range(5)))
+    write_csv(tmp_path / "rows.csv", [header[place] for place in order], [[row[place] for place in order] for row in rows])
+    titles = [data.draw(words.filter(str.strip)) for _ in items]
+    write_csv(tmp_path / "items.csv", ["title", "item_id"], list(zip(titles, items)))
+    raw = read_table(tmp_path / "rows.csv", tmp_path / "items.csv", now=NOW)
+    assert [tuple(row) for row in raw.ratings[["user_id", "item_id", "timestamp", "rating", "split"]].itertuples(index=False)] == rows
+    assert raw.items[["item_id", "title"]].values.tolist() == [list(row) for row in zip(items, titles)]
+    pl.DataFrame(rows, header, orient="row").write_parquet(tmp_path / "rows.parquet")
+    again = read_table(tmp_path / "rows.parquet", tmp_path / "items.csv", now=NOW)
+    pd.testing.assert_frame_equal(again.ratings, raw.ratings)
+
+
+cells = {"user_id": st.sampled_from(["1", "2", ""]), "item_id": st.sampled_from(["a", "b", ""]),
+         "timestamp": st.sampled_from(["0", "5", "7.0", "7.5", "-1", "90000000", "soon", "nan", "inf", ""]),
+         "label": st.sampled_from(["0", "1", "1.0", "2", "nan", "yes", ""]), "split": st.sampled_from([*SPLITS, "history", "dev", "Train", ""])}
+
+
+def number(text):
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def slow_faults(rows) -> set:
+    "Row and column of every fault, looked at cell by cell."
+    found, seen = set(), set()
+    for place, row in enumerate(rows, 1):
+        when, label = number(row["timestamp"]), number(row["label"])
+        found |= {(place, column) for column in ("user_id", "item_id") if row[column] == ""}
+        if when is None or not math.isfinite(when) or when < 0 or when != int(when) or when > NOW + 86_400:
+            found.add((place, "timestamp"))
+        if label not in (0, 1):
+            found.add((place, "label"))
+        if row["split"] not in (*SPLITS, "history"):
+            found.add((place, "split"))
+        pair = (row["user_id"], row["item_id"])
+        if pair in seen and "" not in pair:
+            found.add((place, "user_id"))
+        seen.add(pair)
+    return found
+
+
+@quick
+@given(rows=st.lists(st.fixed_dictionaries(cells), min_size=1, max_size=4))
+def test_every_fault_is_found_and_nothing_else(tmp_path, rows):
+    # The further column keeps a row of empty cells from being an empty line.
+    path = write_csv(tmp_path / "rows.csv", [*cells, "more"], [[*row.values(), "x"] for row in rows])
+    table = pl.read_csv(path, infer_schema=False).drop("more").with_row_index("row", offset=1)
+    table = table.with_columns(pl.when(pl.col(name) != "").then(pl.col(name)) for name in cells)
+    _, faults = check_interactions(table, "rows.csv", now=NOW)
+    shown = {(fault.row, fault.column) for fault in faults if fault.row is not None}
+    wanted = slow_faults(rows)
+    assert shown <= wanted
+    assert {column for _, column in shown} == {column for _, column in wanted}
+    if len(rows) <= 3:  # of one kind, three rows are shown
+        assert shown == wanted
+
+
+@quick
+@given(content=st.binary(max_size=60))
+def test_any_bytes_give_columns_or_one_error(tmp_path, content):
+    (tmp_path / "x.csv").write_bytes(b"user_id,item_id,timestamp,label\n" + content)
+    (tmp_path / "y.csv").write_text("item_id,title\n1,Ran\n")
+    try:
+        read_table(tmp_path / "x.csv", tmp_path / "y.csv")
+    except InputError as error:
+        assert "x.csv" in str(error)
+
+
+@quick
+@given(content=st.binary(max_size=60))
+def test_any_header_gives_columns_or_one_error(tmp_path, content):
+    (tmp_path / "x.csv").write_bytes(content)
+    try:
+        read_columns(tmp_path / "x.csv", ("user_id",))
+    except InputError as error:
+        assert "x.csv" in str(error)
+
+
+@quick
+@given(titles=st.lists(st.tuples(st.one_of(st.none(), st.integers(1890, 2005)),
+                                 st.text(st.characters(codec="latin-1", exclude_categories=["Cc", "Zs"]), min_size=1, max_size=8)), min_size=1, max_size=6))
+def test_netflix_titles(tmp_path, titles):
+    lines = [f"{place},{year or 'NULL'},{title}\n" for place, (year, title) in enumerate(titles, 1)]
+    content = "".join(lines).encode("latin-1")
+    try:
+        content.decode("utf-8")
+        told = None if not content.isascii() else titles
+    except UnicodeDecodeError:
+        told = titles
+    (tmp_path / "movie_titles.csv").write_bytes(content)
+    if told:  # Latin-1 that happens to be UTF-8 is read as that
+        assert netflix_titles(tmp_path / "movie_titles.csv").rows() == [(place, title, year) for place, (year, title) in enumerate(told, 1)]
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(movies=st.lists(st.lists(st.tuples(st.integers(1, 99), st.integers(1, 5), st.integers(1, 28)), max_size=4), min_size=1, max_size=4),
+       block=st.integers(3, 60))
+def test_netflix_ratings(tmp_path, movies, block):
+    lines, wanted = [], []
+    for movie, ratings in enumerate(movies, 1):
+        lines.append(f"{movie}:\n")
+        for user, rating, day in ratings:
+            lines.append(f"{user},{rating},1970-01-{day:02}\n")
+            wanted.append((user, movie, rating, (day - 1) * 86_400))
+    (tmp_path / "combined_data_1.txt").write_text("".join(lines))
+    assert pl.read_parquet(read_netflix([tmp_path / "combined_data_1.txt"], tmp_path / "out.parquet", block)).rows() == wanted
+
+
+def slow_history(events, user, timestamp, candidate, allowed, likes_only, length):
+    "Walk through all events; the candidate and what is not strictly earlier are left out."
+    found = [item for item, _ in sorted(((event.item, event.timestamp) for event in events.itertuples()
+             if event.user == user and event.split in allowed and event.item != candidate
+             and event.timestamp < timestamp and (event.label == 1 or not likes_only)), key=lambda pair: (pair[1], pair[0]))]
+    return found if length is None else found[max(len(found) - length, 0):]
+
+
+@quick
+@given(seed=st.integers(0, 10**6), kind=st.sampled_from(SPLIT_KINDS), events=st.integers(1, 40), likes_only=st.booleans(),
+       length=st.sampled_from([0, 1, 3, None]))
+def test_histories(seed, kind, events, likes_only, length):
+    data = made_up_dataset(users=4, items=12, events=events, seconds=9, split=kind, seed=seed)
+    rows = data.interactions
+    allowed = ("history", "train") if kind == "random" else ("history", *SPLITS)
+    picked, lengths = Histories.for_dataset(data, likes_only).pick(rows["user"], rows["timestamp"], rows["item"], length)
+    for row, found, count in zip(rows.itertuples(), picked, lengths):
+        assert found[:count].tolist() == slow_history(data.events, row.user, row.timestamp, row.item, allowed, likes_only, length)
+
+
+def slow_kind(rows):
+    "Compare each pair of rows."
+    order = {name: place for place, name in enumerate(SPLITS)}
+    pairs = [(a, b) for a in rows for b in rows if order[a[2]] < order[b[2]]]
+    if all(a[1] < b[1] for a, b in pairs):
+        return "temporal"
+    return "temporal_user" if all(a[1] < b[1] for a, b in pairs if a[0] == b[0]) else "random"
+
+
+@quick
+@given(rows=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 5), st.sampled_from(SPLITS)), max_size=7))
+def test_kinds_of_split(rows):
+    assert split_kind(pd.DataFrame(rows, columns=["user", "timestamp", "split"])) == slow_kind(rows)
+
+
+@quick
+@given(seed=st.integers(0, 10**6))
+def test_a_given_split_keeps_every_row_and_leaks_nothing(seed):
+    random = np.random.default_rng(seed)
+    pairs = random.permutation(60)[:40]
+    ratings = pd.DataFrame({"user_id": pairs // 10, "item_id": pairs % 10, "rating": random.integers(1, 6, 40).astype(float),
+                            "timestamp": random.integers(0, 12, 40), "split": random.choice([*SPLITS, "history"], 40)})
+    items = pd.DataFrame({"item_id": range(10), "title": "Film", "year": None, "genres": ""})
+    if any(ratings.loc[ratings["split"] == split, "rating"].ge(2.5).nunique() < 2 for split in SPLITS):
+        with pytest.raises(InputError, match="the split"):
+            dataset_with_split(ratings, items)
+        return
+    data = dataset_with_split(ratings, items)
+    told = data.events.merge(data.users).merge(data.items)
+    told = set(zip(told["user_id"].astype(int), told["item_id"].astype(int), told["timestamp"], told["split"], told["label"]))
+    assert told == set(zip(ratings["user_id"], ratings["item_id"], ratings["timestamp"], ratings["split"], (ratings["rating"] >= 2.5).astype(int)))
+    assert len(data.interactions) == (ratings["split"] != "history").sum() and audit(data).total == 0
+
+
+@pytest.fixture
+def tables(tmp_path):
+    "A table with a split of its own, whose test rows have an unseen user, and an unseen item."
+    random = np.random.default_rng(0)
+    pairs = random.permutation(40 * 30)[:600]
+    rows = pd.DataFrame({"user_id": pairs // 30, "item_id": pairs % 30, "timestamp": random.integers(0, 10**6, 600),
+                         "label": random.integers(0, 2, 600), "mood": "good"})
+    rows["split"] = np.select([rows["timestamp"] < 7 * 10**5, rows["timestamp"] < 8 * 10**5], SPLITS[:2], SPLITS[2])
+    cold = pd.DataFrame({"user_id": [99, 3], "item_id": [3, 99], "timestamp": 10**6, "label": [1, 0], "mood": "bad", "split": "test"})
+    pd.concat([rows, cold]).to_csv(tmp_path / "rows.csv", index=False)
+    pd.DataFrame({"item_id": [*range(30), 99], "title": [f"Film {item}" for item in range(31)], "description": "A film."}).to_parquet(tmp_path / "items.parquet")
+    return tmp_path
+
+
+def test_a_table_is_prepared_kept_and_trained_on(tables, capsys):
+    arguments = ["prepare", "table", "--interactions", f"{tables}/rows.csv", "--items", f"{tables}/items.parquet", "--out", f"{tables}/data"]
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "ignored mood" in out and "Leaks counted: 0" in out and "Cold rows" in out and f"--data {tables}/data" in out
+    data = Dataset.load(tables / "data")
+    assert len(data.interactions) == 602 and data.protocol["split"] == "temporal" and (data.items["description"] == "A film.").all()
+    assert main(["train", "floor", "--data", f"{tables}/data", "--out", f"{tables}/run"]) == 0
+    predictions = pd.read_parquet(tables / "run" / "predictions.parquet")
+    assert len(predictions) == len(data.rows("test")) and "99" in set(predictions["user_id"]) & set(predictions["item_id"])
+    assert main(["prepare", "--data", f"{tables}/data"]) == 0
+
+
+def test_a_faulty_table_is_refused_with_all_its_faults(tables, capsys):
+    rows = pd.read_csv(tables / "rows.csv", dtype=str)
+    rows.loc[3, "label"], rows.loc[5, "timestamp"], rows.loc[7, "split"] = "nan", "never", "dev"
+    rows.to_csv(tables / "rows.csv", index=False)
+    assert main(["prepare", "table", "--interactions", f"{tables}/rows.csv", "--items", f"{tables}/items.parquet", "--out", f"{tables}/data"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("userllm: 3 faults in rows.csv") and error.count("\n") == 4
+    assert all(words in error for words in ["row 4, column label, value 'nan'", "row 6, column timestamp, value 'never'", "row 8, column split, value 'dev'"])
+    assert not (tables / "data").exists()
