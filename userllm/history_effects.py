@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['history_rows', 'score_histories', 'leave_one_out', 'order_effects', 'length_effects', 'WhatIf']
 
-# %% ../nbs/71_history_effects.ipynb #9d077d86
+# %% ../nbs/71_history_effects.ipynb #e452d832
 from dataclasses import replace
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from .model import KeyValues, Rows
 from .prompts import RowText, layout_prompts
 from .recommender import Scorer
 
-# %% ../nbs/71_history_effects.ipynb #7a0907b2
+# %% ../nbs/71_history_effects.ipynb #140c044c
 def history_rows(rows:Rows, # one row
                  histories) -> Rows: # lists of dense items, oldest first
     "The same user and candidate with each of these histories."
@@ -38,7 +38,7 @@ def score_histories(scorer:Scorer, rows:Rows, # one row, whose history is what t
         cosine = torch.nn.functional.cosine_similarity(tokens[:1], tokens[1:], dim=1).cpu().numpy()
     return pd.DataFrame({"cosine": cosine, "probability": chances[1:], "change": chances[1:] - chances[0]})
 
-# %% ../nbs/71_history_effects.ipynb #e1d84e44
+# %% ../nbs/71_history_effects.ipynb #a6526b9c
 def leave_one_out(scorer:Scorer, rows:Rows) -> pd.DataFrame: # of one row
     "The effect of each history item's absence: position from 0 for the oldest, item_id, title, year, genres, cosine, probability, change."
     own = [int(item) for item in rows.histories[0] if item >= 0]
@@ -59,7 +59,13 @@ def length_effects(scorer:Scorer, rows:Rows) -> pd.DataFrame:
     lengths = np.arange(len(own) + 1)
     return pd.concat([pd.DataFrame({"length": lengths}), score_histories(scorer, rows, [own[len(own) - n:] for n in lengths])], axis=1)
 
-# %% ../nbs/71_history_effects.ipynb #a01c1aa4
+# %% ../nbs/71_history_effects.ipynb #1dbd1773
+def _joined(first:KeyValues, second:KeyValues) -> KeyValues:
+    "The keys and values of one row, one after the other, without padding."
+    return KeyValues([tuple(torch.cat([a[:, :, :int(first.lengths[0])], b], 2) for a, b in zip(*pair)) for pair in zip(first.layers, second.layers)],
+                     first.lengths + second.lengths)
+
+# %% ../nbs/71_history_effects.ipynb #e353e75e
 class _Counterfactual:
     "Logits of one row with another poster and another description."
     def __init__(self, scorer:Scorer):
@@ -106,12 +112,7 @@ class _Counterfactual:
         if poster is not None: batch.features["image"] = lookup(self.scorer.tables["image"], [poster])
         return float(self.model(batch.to(self.model.language.device), self._prefix(rows, description)))
 
-def _joined(first:KeyValues, second:KeyValues) -> KeyValues:
-    "The keys and values of one row, one after the other, without padding."
-    return KeyValues([tuple(torch.cat([a[:, :, :int(first.lengths[0])], b], 2) for a, b in zip(*pair)) for pair in zip(first.layers, second.layers)],
-                     first.lengths + second.lengths)
-
-# %% ../nbs/71_history_effects.ipynb #02d97763
+# %% ../nbs/71_history_effects.ipynb #543fb12a
 class _Pair:
     "One pair, and what is set instead of what is."
     def __init__(self, scorer:Scorer, user_id, item_id, timestamp:int=-1, # histories end before it; -1 for the latest state
@@ -145,7 +146,7 @@ class _Pair:
             raise InputError(f"the history has no item {position}: it has {len(self.history)}, counted from 0 for the oldest")
         return position
 
-# %% ../nbs/71_history_effects.ipynb #0a6cd46e
+# %% ../nbs/71_history_effects.ipynb #b224b512
 class WhatIf(_Pair):
     "One pair, changed step by step; each change gives P(Yes). Items are named by the source's ids."
     def remove(self, position:int) -> float: # 0 is the oldest

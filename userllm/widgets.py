@@ -6,7 +6,7 @@
 __all__ = ['chance_bar', 'table_html', 'title_card', 'poster_html', 'strip_html', 'prompt_html', 'png', 'View', 'Stopped',
            'LongWork']
 
-# %% ../nbs/75_widgets.ipynb #0fe79249
+# %% ../nbs/75_widgets.ipynb #45804a29
 import base64, io, re, threading
 from collections.abc import Callable, Mapping
 from html import escape
@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from .artifacts import InputError
 from .posters import open_poster, picture_endings
 
-# %% ../nbs/75_widgets.ipynb #bdd19cbc
+# %% ../nbs/75_widgets.ipynb #bf41ddb6
 def chance_bar(probability:float, name:str="P(Yes)") -> str:
     "A probability as a bar with its figure."
     percent = 100 * min(1, max(0, float(probability)))
@@ -40,7 +40,7 @@ def table_html(frame:pd.DataFrame, digits:int=3, most:int=200) -> str: # more ro
     more = f"<div>and {len(frame) - most:,} more rows</div>" * (len(frame) > most)
     return f'<table style="border-collapse:collapse"><thead><tr>{head}</tr></thead><tbody>{"".join(f"<tr>{line}</tr>" for line in lines)}</tbody></table>{more}'
 
-# %% ../nbs/75_widgets.ipynb #94022df9
+# %% ../nbs/75_widgets.ipynb #630278a8
 _colours = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#D55E00", "#CC79A7", "#999999", "#0072B2") # Okabe and Ito's
 
 def _wrapped(text:str, width:int, lines:int) -> list[str]:
@@ -80,7 +80,7 @@ def strip_html(cards:pd.DataFrame, folder=None, notes=()) -> str: # item_id, tit
              for number, (card, note) in enumerate(zip(cards.to_dict("records"), notes))]
     return f'<div style="display:flex;flex-wrap:wrap">{"".join(boxes) or "<i>no history</i>"}</div>'
 
-# %% ../nbs/75_widgets.ipynb #252866c6
+# %% ../nbs/75_widgets.ipynb #9a285d32
 _slot_colours = {"image": "#F5C66B", "item": "#A8D8F5", "history": "#8FD3BC", "user": "#E7BFD4", "visual": "#F5C66B"}
 
 def prompt_html(segments:pd.DataFrame) -> str: # of a `PromptExplanation`
@@ -99,12 +99,13 @@ def prompt_html(segments:pd.DataFrame) -> str: # of a `PromptExplanation`
             parts.append(f'<span title="{about}" style="background:#EFEFEF;color:#000;text-decoration:underline">{text}</span>{cut}')
     return f'<div style="white-space:pre-wrap;line-height:1.8;border:1px solid #999;padding:6px">{"".join(parts)}</div>'
 
-# %% ../nbs/75_widgets.ipynb #edf8dac0
+# %% ../nbs/75_widgets.ipynb #c05bb3cb
 def png(figure:Figure, dpi:int=90) -> bytes:
     "A figure as PNG."
     content = io.BytesIO(); figure.savefig(content, format="png", dpi=dpi, metadata={"Software": None})
     return content.getvalue()
 
+# %% ../nbs/75_widgets.ipynb #7d2a83ae
 class View:
     "Controls by name, places to show something by name, and a line for messages. Holds no model."
     def __init__(self, title:str,
@@ -148,7 +149,7 @@ class View:
 
     def _repr_mimebundle_(self, **options): return self.box._repr_mimebundle_(**options)
 
-# %% ../nbs/75_widgets.ipynb #7cc15f3a
+# %% ../nbs/75_widgets.ipynb #0a5a6a57
 class Stopped(Exception): "Somebody pressed stop."
 
 class LongWork:
