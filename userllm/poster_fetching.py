@@ -80,8 +80,10 @@ def picture_ending(content:bytes, # what a server sent
         start = content[:200].lstrip().lower()
         what = "an HTML page" if start.startswith((b"<!doctype", b"<html", b"<?xml")) else f"{len(content):,} bytes of something else"
         raise Refusal("not a picture", what) from error
-    except Image.DecompressionBombError as error: raise Refusal("too many pixels", str(error)) from error
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError) as error: raise Refusal("broken picture", str(error), passing=True) from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error: raise Refusal("too many pixels", str(error)) from error
+    except Refusal: raise
+    except Exception as error: # whatever a decoder throws at bytes that were made to upset it
+        raise Refusal("broken picture", f"{type(error).__name__}: {error}", passing=True) from error
     if not _has_its_end(content, format): raise Refusal("broken picture", f"a {format} without its end", passing=True)
     return _formats[format]
 
