@@ -139,7 +139,7 @@ def plot_slice_errors(table:pd.DataFrame, # of `slice_errors`
     for axis, metric in zip(axes[0], metrics):
         for number, (run, colour, marker) in enumerate(zip(runs, sns.color_palette("colorblind", len(runs)), "osD^vPX" * len(runs))):
             part = table[table["run"] == run]
-            heights = part[by].map(values.index).astype(float) + (number - (len(runs) - 1) / 2) * 0.7 / len(runs)
+            heights = np.array([values.index(value) for value in part[by]], dtype=float) + (number - (len(runs) - 1) / 2) * 0.7 / len(runs)
             if f"{metric}_low" in part: axis.hlines(heights, part[f"{metric}_low"], part[f"{metric}_high"], color=colour, linewidth=1.5)
             axis.plot(part[metric], heights, marker, color=colour, markersize=5, label=run)
         axis.set_xlabel({"auc": "AUC, 95% interval", "uauc": "UAUC, 95% interval", "calibration_error": "calibration error"}.get(metric, metric))
