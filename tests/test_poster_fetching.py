@@ -280,12 +280,13 @@ def start(place) -> subprocess.Popen:
 def kill_at(place, count: int) -> list[str]:
     "Start a child and kill it when `count` posters are there; the names that are."
     child = start(place)
-    while child.poll() is None and (not (place / "posters").exists() or len(names_in(place / "posters")) < count):
+    def whole(): return [name for name in names_in(place / "posters") if not name.startswith(".tmp-")] if (place / "posters").exists() else []
+    while child.poll() is None and len(whole()) < count:
         time.sleep(0.05)
     assert child.poll() is None, f"it ended before it was killed\n{(place / 'log.txt').read_text()[-2000:]}"
     child.send_signal(signal.SIGKILL)
     child.wait()
-    return names_in(place / "posters")
+    return whole()
 
 
 @pytest.mark.slow
