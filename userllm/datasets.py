@@ -129,7 +129,7 @@ def bench_table(rows:int, # how many
     "Seconds and peak memory of reading a table and of shaping it. Peak memory is that of the process, so call it in a fresh one."
     folder, random, users = Path(folder), np.random.default_rng(0), max(rows // 100, 1)
     items = max(min(rows // 50, 20_000), 200)
-    pairs = np.unique(random.integers(0, users * items, int(rows * 1.1)))
+    pairs = np.unique(random.integers(0, users * items, int(rows * 1.3)))
     pairs = random.permutation(pairs)[:rows]
     made = pl.DataFrame({"user_id": pairs // items, "item_id": pairs % items, "timestamp": random.integers(10**9, 15 * 10**8, len(pairs)),
                          "rating": random.integers(1, 6, len(pairs))})
