@@ -133,7 +133,7 @@ def test_netflix_titles(tmp_path, titles):
         assert netflix_titles(tmp_path / "movie_titles.csv").rows() == [(place, title, year) for place, (year, title) in enumerate(told, 1)]
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(movies=st.lists(st.lists(st.tuples(st.integers(1, 99), st.integers(1, 5), st.integers(1, 28)), max_size=4), min_size=1, max_size=4),
        block=st.integers(3, 60))
 def test_netflix_ratings(tmp_path, movies, block):

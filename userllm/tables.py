@@ -73,7 +73,7 @@ def _encoding_faults(path:Path, separator:str, shown:int=3) -> list[Fault]:
     faults, header = [], []
     with open(path, "rb") as file:
         for number, line in enumerate(file):
-            if number == 0: header = _decoded(line).lstrip("\ufeff").split(separator)
+            if number == 0: header = _decoded(line).lstrip("\ufeff").replace('"', "").split(separator)
             try: line.decode("utf-8-sig" if number == 0 else "utf-8")
             except UnicodeDecodeError as error:
                 place = line[:error.start].count(separator.encode())
@@ -115,7 +115,9 @@ def _column_names(path:Path, separator:str, quote:str|None) -> list[str]:
         except (OSError, pa.ArrowException) as error:
             raise InputError(f"{path.name} cannot be read as Parquet: {str(error).splitlines()[0]}; write it anew") from error
     try: return pl.read_csv(path, n_rows=0, separator=separator, quote_char=quote, infer_schema=False, encoding="utf8-lossy").columns
-    except pl.exceptions.PolarsError as error: raise InputError(f"{path.name} is empty; it needs a header and rows") from error
+    except pl.exceptions.NoDataError as error: raise InputError(f"{path.name} is empty; it needs a header and rows") from error
+    except pl.exceptions.PolarsError as error:
+        raise InputError(f"{path.name} cannot be read as CSV: {str(error).splitlines()[0]}; check its header") from error
 
 # %% ../nbs/17_tables.ipynb #58bb29a8
 def read_columns(
@@ -141,7 +143,8 @@ def read_columns(
     elif wanted: frame, faults = _read_csv(path, wanted, separator, quote)
     else: frame, faults = pl.DataFrame(), _encoding_faults(path, separator)
     frame = frame.with_row_index("row", offset=1)
-    return (frame.filter(~pl.all_horizontal(pl.col(wanted).is_null())) if wanted else frame), others, faults
+    if wanted and path.suffix.lower() != ".parquet": frame = frame.filter(~pl.all_horizontal(pl.col(wanted).is_null()))
+    return frame, others, faults
 
 # %% ../nbs/17_tables.ipynb #60863b72
 def _as_ids(frame:pl.DataFrame, column:str) -> pl.Expr:
