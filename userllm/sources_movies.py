@@ -76,8 +76,8 @@ def the_movies_dataset(
     names = {"user_id": "userId", "item_id": "movieId"}
     path, links_path = _first_file(folder, ("ratings_small.csv", "ratings.csv")), _first_file(folder, ("links.csv", "links_small.csv"))
     films, notes = movies_metadata(_first_file(folder, ("movies_metadata.csv",)))
-    rows, _, faults = read_columns(path, ("userId", "movieId", "rating", "timestamp"))
-    rows, wrong = check_interactions(rows.rename({file: name for name, file in names.items()}, strict=False), path.name, names)
+    rows, others, faults = read_columns(path, ("userId", "movieId", "rating", "timestamp"))
+    rows, wrong = check_interactions(rows.rename({file: name for name, file in names.items()}, strict=False), path.name, names, others=others)
     links, found = _read_links(links_path)
     raise_faults(faults + wrong + found)
     rated = rows.select(pl.col("item_id").unique()).sort(pl.col("item_id").cast(pl.Int64, strict=False), "item_id")

@@ -75,11 +75,11 @@ def read_recbole(
     _, kinds, _ = _header(items_path)
     wanted = {"item_id": "item_id"} | {ours: next((theirs for theirs in known if theirs in kinds), known[0]) for ours, known in _NAMES.items()}
     films, names, others, faults = _read_atomic(items_path, wanted)
-    films, found = check_items(films, items_path.name, {"title": "title or movie_title"} | names)
+    films, found = check_items(films, items_path.name, {"title": "title or movie_title"} | names, tuple(others))
     faults, ignored, parts = faults + found, {items_path.name: others}, []
     for split, path in files.items():
         rows, names, ignored[path.name], wrong = _read_atomic(path, {column: column for column in INTERACTION_COLUMNS if column != "split"})
-        rows, found = check_interactions(rows, path.name, names, now)
+        rows, found = check_interactions(rows, path.name, names, now, tuple(ignored[path.name]))
         faults += wrong + found + known_items(rows, films, path.name, items_path.name, names)
         parts.append(rows if split is None else rows.with_columns(split=pl.lit(split)))
     raise_faults(faults + _twice_between(parts, list(files.values())))

@@ -174,11 +174,13 @@ def _nested(frame:pl.DataFrame, file:str, names:dict) -> list[Fault]:
 # %% ../nbs/17_tables.ipynb #ba46c53c
 INTERACTION_COLUMNS = ("user_id", "item_id", "timestamp", "label", "rating", "split")
 
-def _missing_columns(frame:pl.DataFrame, file:str, needed:list[tuple[str, ...]], names:dict) -> list[Fault]:
-    "A fault for each group of columns of which none is there."
-    there = ", ".join(names.get(column, column) for column in frame.columns if column != "row") or "none that is known"
-    return [Fault(file, f"the column is missing; there is {there}", "add or rename it; cells are separated by commas",
-                  " or ".join(names.get(column, column) for column in group)) for group in needed if not set(group) & set(frame.columns)]
+def _missing_columns(frame:pl.DataFrame, file:str, needed:list[tuple[str, ...]], names:dict, others:tuple[str, ...]) -> list[Fault]:
+    "A fault for each group of columns of which none is there, and one for a table without rows."
+    known = [column for column in frame.columns if column != "row"]
+    there = ", ".join([*(names.get(column, column) for column in known), *others]) or "none"
+    empty = [Fault(file, "holds no row", "give rows below the header")] if known and not len(frame) else []
+    return empty + [Fault(file, "the column is missing", f"add it, or rename one of those there are, which are {there}",
+                          " or ".join(names.get(column, column) for column in group)) for group in needed if not set(group) & set(frame.columns)]
 
 def _id_faults(frame:pl.DataFrame, file:str, columns:tuple[str, ...], names:dict) -> list[Fault]:
     "Empty ids."
@@ -213,10 +215,11 @@ def check_interactions(
     file:str, # as faults name it
     names:dict[str,str]={}, # how columns are called in the file, where otherwise
     now:float|None=None, # seconds since 1970; times later than a day after it are refused
+    others:tuple[str, ...]=(), # further columns of the file
 ) -> tuple[pl.DataFrame, list[Fault]]: # the columns with their types: ids text, numbers float64
     "Types, and every fault in them. Of `label` and `rating`, `label` counts where both are there."
-    faults = _missing_columns(frame, file, [("user_id",), ("item_id",), ("timestamp",), ("label", "rating")], names)
-    if not len(frame): return frame, faults + [Fault(file, "holds no row", "give rows below the header")]
+    faults = _missing_columns(frame, file, [("user_id",), ("item_id",), ("timestamp",), ("label", "rating")], names, others)
+    if not len(frame): return frame, faults
     if nested := _nested(frame, file, names): return frame, faults + nested
     if "label" in frame.columns: frame = frame.drop("rating", strict=False)
     frame = frame.with_columns(_as_ids(frame, column) for column in ("user_id", "item_id", "split") if column in frame.columns)
@@ -242,10 +245,11 @@ def check_items(
     frame:pl.DataFrame, # `row` and some of ITEM_COLUMNS, as text or typed
     file:str, # as faults name it
     names:dict[str,str]={}, # how columns are called in the file, where otherwise
+    others:tuple[str, ...]=(), # further columns of the file
 ) -> tuple[pl.DataFrame, list[Fault]]: # year int64 (may be missing), all else text
     "Types, and every fault: missing columns, empty or repeated ids, empty titles, years that are no whole numbers."
-    faults = _missing_columns(frame, file, [("item_id",), ("title",)], names)
-    if not len(frame): return frame, faults + [Fault(file, "holds no row", "give rows below the header")]
+    faults = _missing_columns(frame, file, [("item_id",), ("title",)], names, others)
+    if not len(frame): return frame, faults
     if nested := _nested(frame, file, names): return frame, faults + nested
     frame = frame.with_columns(_as_ids(frame, column) for column in ITEM_COLUMNS if column in frame.columns and column != "year")
     faults += _id_faults(frame, file, ("item_id",), names)
@@ -300,8 +304,8 @@ def read_table(
     rows, others, faults = read_columns(interactions, INTERACTION_COLUMNS)
     films, more, found = read_columns(items, ITEM_COLUMNS)
     if "label" in rows.columns and "rating" in rows.columns: others = (*others, "rating")
-    rows, wrong = check_interactions(rows, interactions.name, now=now)
-    films, wrong_films = check_items(films, items.name)
+    rows, wrong = check_interactions(rows, interactions.name, now=now, others=others)
+    films, wrong_films = check_items(films, items.name, others=more)
     raise_faults(faults + wrong + found + wrong_films + known_items(rows, films, interactions.name, items.name))
     notes = tuple(f"{path.name}: ignored {', '.join(names)}" for path, names in [(interactions, others), (items, more)] if names)
     return raw_data(rows, films, interactions.stem, notes)
