@@ -1,7 +1,10 @@
-"""Run a command in a process group of its own, so that nothing of it outlives its time."""
+"""Run a command or a notebook in a process group of its own, so that nothing of it outlives its time."""
+import json
 import os
+import select
 import signal
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -24,3 +27,30 @@ def run_within(command: list[str], seconds: float, folder: Path) -> tuple[int | 
             process.wait()
         output.seek(0)
         return status, output.read().decode(errors="replace")
+
+
+class WarmInterpreter:
+    "Runs notebooks in copies of a process that has imported the heavy libraries already (see `warm.py`)."
+
+    def __init__(self):
+        self.process = subprocess.Popen([sys.executable, str(Path(__file__).with_name("warm.py"))], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        text=True, bufsize=1)
+        assert self.process.stdout.readline() == "ready\n", "the process that runs notebooks did not start"
+
+    def run(self, path: Path, seconds: float, folder: Path) -> tuple[int | None, str]:
+        "As `run_within`, for a notebook."
+        with tempfile.NamedTemporaryFile("r") as output:
+            print(json.dumps({"path": str(path), "folder": str(folder), "output": output.name}), file=self.process.stdin)
+            child = int(self.process.stdout.readline())
+            in_time, _, _ = select.select([self.process.stdout], [], [], seconds)
+            try:
+                os.killpg(child, signal.SIGKILL)  # itself where time ran out, and whatever it has left behind
+            except (ProcessLookupError, PermissionError):
+                pass
+            status = int(self.process.stdout.readline())
+            return status if in_time else None, Path(output.name).read_text(errors="replace")
+
+    def close(self) -> None:
+        "End it."
+        self.process.stdin.close()
+        self.process.wait(10)

@@ -7,16 +7,23 @@ from pathlib import Path
 import pytest
 
 import house
-from processes import run_within
+from processes import WarmInterpreter, run_within
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 120  # a notebook is meant to take under 60 on 2 cores
-NBDEV_TEST = "import sys; from nbdev.test import nbdev_test; nbdev_test.__wrapped__(path=sys.argv[1], n_workers=0, do_print=True)"
 
 
-def run_notebook(path: Path, root: Path, seconds: float = SECONDS):
+@pytest.fixture(scope="module")
+def interpreter():
+    "Importing the libraries takes longer than most notebooks: it is done once."
+    made = WarmInterpreter()
+    yield made
+    made.close()
+
+
+def run_notebook(interpreter: WarmInterpreter, path: Path, root: Path, seconds: float = SECONDS):
     "Run one notebook; fail with what it printed where a cell raises or time runs out."
-    status, output = run_within([sys.executable, "-c", NBDEV_TEST, str(path)], seconds, root)
+    status, output = interpreter.run(path, seconds, root)
     if status is None:
         pytest.fail(f"{path.name} was still running after {seconds} s\n{output}", pytrace=False)
     if status:
@@ -25,8 +32,8 @@ def run_notebook(path: Path, root: Path, seconds: float = SECONDS):
 
 
 @pytest.mark.parametrize("path", house.notebooks(ROOT), ids=lambda path: str(path.relative_to(ROOT / "nbs").with_suffix("")))
-def test_notebook(path):
-    run_notebook(path, ROOT)
+def test_notebook(interpreter, path):
+    run_notebook(interpreter, path, ROOT)
 
 
 @pytest.fixture
@@ -45,17 +52,18 @@ def notebook_of(project: Path, source: str) -> Path:
     return path
 
 
-def test_a_notebook_that_raises_fails_and_shows_why(project):
+def test_a_notebook_that_raises_fails_and_shows_why(interpreter, project):
     path = notebook_of(project, "kept = 41\nassert kept == 42, f'it was {kept}'")
     with pytest.raises(pytest.fail.Exception, match="it was 41"):
-        run_notebook(path, project)
-    run_notebook(notebook_of(project, "kept = 42\nassert kept == 42"), project)
+        run_notebook(interpreter, path, project)
+    run_notebook(interpreter, notebook_of(project, "kept = 42\nassert kept == 42"), project)
 
 
-def test_a_notebook_that_hangs_is_stopped(project):
+def test_a_notebook_that_hangs_is_stopped(interpreter, project):
     path = notebook_of(project, "import time\ntime.sleep(600)")
     with pytest.raises(pytest.fail.Exception, match="still running after 4 s"):
-        run_notebook(path, project, seconds=4)
+        run_notebook(interpreter, path, project, seconds=4)
+    run_notebook(interpreter, notebook_of(project, "assert True"), project)
 
 
 def alive(process: int) -> bool:

@@ -54,6 +54,7 @@ def _use_options(parser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default auto")
     parser.add_argument("--precision", default="recorded", help="recorded (that of the training), auto, fp32 or bf16; default recorded")
 
+# %% ../nbs/80_cli.ipynb #69f94aa5
 def _protocol(options, preset):
     "The preset's protocol with the options of the command line."
     protocol = replace(preset.protocol, split=options.split, data_seed=options.data_seed)
@@ -207,6 +208,7 @@ def _bench(options) -> None:
     print(format_table(pd.DataFrame(found["states"])))
     print(f"\nWritten: {options.out} and {Path(options.out).with_suffix('.png')}")
 
+# %% ../nbs/80_cli.ipynb #2b2d9aa2
 def _reproduce(options) -> None:
     if options.table == "table2": print(format_table(pd.concat([table2(prepare(make(), cache=None).dataset).rename_axis("statistic").reset_index().assign(protocol=name)
                                                                for name, make in protocols.items()]))); return
@@ -226,16 +228,8 @@ def _program() -> str:
     return sys.argv[0] if Path(sys.argv[0]).name == "userllm" and not shutil.which("userllm") else "userllm"
 
 # %% ../nbs/80_cli.ipynb #c012
-def _parser() -> argparse.ArgumentParser:
-    "All verbs with their options."
-    parser = argparse.ArgumentParser(prog="userllm", description="Train, measure and use USER-LLM recommenders.",
-                                     epilog="Start with: userllm doctor, then userllm quickstart. Killed runs go on where they stopped.")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    def verb(name, function, help, *groups):
-        made = verbs.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
-        made.set_defaults(function=function)
-        for group in groups: group(made)
-        return made
+def _data_verbs(verb) -> None:
+    "What is there, data, posters."
     verb("doctor", _doctor, "say what is installed, found and missing")
     verb("prepare", _prepare, "build the dataset, of built-in ratings or your own, and print its statistics and the leaks it has", source_options, _data_options, _device_options)
     made = verb("posters", _posters, "fetch posters by URL or TMDB path into a folder; what is there is not fetched again")
@@ -245,6 +239,10 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--rate", type=float, default=FetchSettings.rate, help=f"requests a second at most; default {FetchSettings.rate:g}")
     made.add_argument("--retries", type=int, default=FetchSettings.retries, help=f"further attempts where a fault may pass; default {FetchSettings.retries}")
     made.add_argument("--base", default=tmdb_pictures, metavar="URL", help=f"what goes before a poster_path; default {tmdb_pictures}")
+
+# %% ../nbs/80_cli.ipynb #ad4b3043
+def _training_verbs(verb) -> None:
+    "Training one method, and using what was trained."
     made = verb("train", _train, "train one method, measure it on test, save its recommender", _data_options, _device_options)
     made.add_argument("method", help=f"{', '.join(methods)}; or a floor: {', '.join(floors)}")
     made.add_argument("--preset", default="paper", help=f"{'; '.join(f'{name}: {make().about}' for name, make in presets.items())}; default paper")
@@ -261,6 +259,10 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--user", required=True, metavar="ID", help="user id of the source")
     made.add_argument("--top", type=int, default=20, help="how many; default 20")
     made.add_argument("--include-seen", action="store_true", help="also items that the user has rated")
+
+# %% ../nbs/80_cli.ipynb #b284e8fa
+def _study_verbs(verb) -> None:
+    "Many runs, and measurements of speed."
     made = verb("quickstart", _quickstart, "floors and both methods from start to end, and the table of results", _device_options)
     made.add_argument("--preset", default="quick", help=f"{', '.join(presets)}; default quick")
     made.add_argument("--llm", default="smollm2", help="smollm2, a Hub name, a folder or a .gguf file; default smollm2")
@@ -284,8 +286,22 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--preparation", type=int, nargs="+", metavar="RATINGS", help="time reading and shaping of so many made-up ratings instead")
     made.add_argument("--table", type=int, metavar="ROWS", help="time reading and shaping of a made-up table of so many rows instead")
     made.add_argument("--out", default="bench.json", metavar="JSON", help="where the figures go; default bench.json")
+
+# %% ../nbs/80_cli.ipynb #96e6c0c8
+def _parser() -> argparse.ArgumentParser:
+    "All verbs with their options."
+    parser = argparse.ArgumentParser(prog="userllm", description="Train, measure and use USER-LLM recommenders.",
+                                     epilog="Start with: userllm doctor, then userllm quickstart. Killed runs go on where they stopped.")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    def verb(name, function, help, *groups):
+        made = verbs.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
+        made.set_defaults(function=function)
+        for group in groups: group(made)
+        return made
+    for add in (_data_verbs, _training_verbs, _study_verbs): add(verb)
     return parser
 
+# %% ../nbs/80_cli.ipynb #592c9cb1
 def main(arguments:list[str]|None=None) -> int: # the command line; sys.argv where left out
     "The command `userllm`. Exit code 0, or 2 with one line about what a person has to mend."
     options = _parser().parse_args(arguments)

@@ -94,6 +94,7 @@ def reckon_tokens(run:PlannedRun, preset:Preset, rows:int=20_748, items:int=2_40
     if method.tuning == "text": return 3 * (first + second) * text + 2 * held_out * text
     if method.tuning == "one_step": return 3 * (first + second) * (candidate + new) + 2 * held_out * (candidate + new)
     encoder = 10 * likes if shape.history == "compressed" else 0
+    if shape.history == "compressed" and not shape.step1_titles: text, first = candidate, first / (.8 * rows / items) # all rows of an item at once
     return 3 * first * text + 3 * second * (new + encoder) + items * candidate + 2 * held_out * new
 
 # %% ../nbs/66_experiments.ipynb #b8ec9a47

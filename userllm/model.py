@@ -37,6 +37,7 @@ class ModelSettings:
     mappers: tuple = (("image", "image"), ("item", "collaborative"), ("user", "collaborative")) # slot and the mapper it uses
     description: bool = True # knowledge enhancement: the candidate's and the history's texts are descriptions, not titles
     history: str = "compressed" # by UHEM; `titles`: named by their titles; `items`: written out, as text and visual token each
+    step1_titles: bool = False # whether step 1 names a history by its titles that step 2 compresses
     lora: LoRASettings = LoRASettings()
     uhem: UHEMSettings = UHEMSettings()
     mapper: MapperSettings = MapperSettings()
@@ -55,8 +56,8 @@ class ModelSettings:
 
     @property
     def text_parts(self) -> tuple:
-        "The parts of its prompt in step 1: text only."
-        return ("description",) * self.description
+        "The parts of its prompt in step 1."
+        return ("history",) * (self.history == "compressed" and not self.step1_titles) + ("description",) * self.description
 
 # %% ../nbs/44_model.ipynb #c008
 @dataclass
@@ -109,7 +110,7 @@ class BatchMaker:
         shape = lambda s: (replace(s, tokens=settings.uhem.tokens) if isinstance(s, Slot) and s.name == "history" else
                            HistoryItems() if settings.history == "items" and isinstance(s, RowText) and s.field == "history_titles" else s)
         self.segments = tuple(shape(segment) for segment in template.active(settings.parts))
-        self.text_segments = template.active(settings.text_parts)
+        self.text_segments = tuple(segment for segment in template.active(settings.text_parts) if not isinstance(segment, Slot))
 
     def reuse_plan(self, training:bool) -> ReusePlan: # whether the slots are being trained
         "How prompts are cut into what is kept and what is new, in step 2 or in scoring."
@@ -127,6 +128,13 @@ class BatchMaker:
     def text_batch(self, rows:Rows) -> ModelBatch:
         "Whole prompts without soft slots, as step 1 has them."
         return ModelBatch(layout_prompts(self.pieces(rows, self.text_segments), self.text.start))
+
+    def distinct_texts(self, rows:Rows) -> tuple[np.ndarray, np.ndarray]:
+        "Rows (m,) with all the different prompts of step 1, and for each row (n,) which of these it has."
+        titles = any(isinstance(segment, RowText) and segment.field == "history_titles" for segment in self.text_segments)
+        read = np.column_stack([rows.items, rows.histories]) if titles else rows.items[:, None]
+        _, first, which = np.unique(read, axis=0, return_index=True, return_inverse=True)
+        return first, which.reshape(-1)
 
     def batch(self, rows:Rows,
               segments=None) -> ModelBatch: # consecutive segments; the whole prompt where left out

@@ -43,16 +43,20 @@ class StepSettings:
 def plan_batches(lengths:np.ndarray, # (n,) tokens of each training row
                  settings:StepSettings,
                  seed:int, # the run seed
+                 alike:np.ndarray|None=None, # (n,) the number of each row's prompt; each its own where left out
                  window:int=32) -> list[np.ndarray]: # batches sorted together
     "The row positions of each update."
-    generator, rows = np.random.default_rng(seed), settings.rows or len(lengths)
-    epochs = math.ceil(rows / len(lengths))
-    stream = np.concatenate([generator.permutation(len(lengths)) for _ in range(epochs)])[:rows]
-    stream, batches = stream[:len(stream) // settings.batch_size * settings.batch_size or len(stream)], [] # whole batches only
-    for start in range(0, len(stream), window * settings.batch_size):
-        some = stream[start:start + window * settings.batch_size]
-        some = some[np.argsort(lengths[some], kind="stable")]
-        chunks = [some[n:n + settings.batch_size] for n in range(0, len(some), settings.batch_size)]
+    generator, rows, size = np.random.default_rng(seed), settings.rows or len(lengths), settings.batch_size
+    alike = np.arange(len(lengths)) if alike is None else alike
+    order, counts = np.argsort(alike, kind="stable"), np.bincount(alike)
+    members = np.split(order, np.cumsum(counts)[:-1]) # the rows of each prompt
+    stream = np.concatenate([generator.permutation(len(members)) for _ in range(math.ceil(rows / len(lengths)))])
+    stream = stream[:np.searchsorted(np.cumsum(counts[stream]), rows) + 1]
+    stream, batches = stream[:len(stream) // size * size or len(stream)], [] # whole batches only
+    for start in range(0, len(stream), window * size):
+        some = stream[start:start + window * size]
+        some = some[np.argsort([lengths[members[one][0]] for one in some], kind="stable")]
+        chunks = [np.concatenate([members[one] for one in some[n:n + size]]) for n in range(0, len(some), size)]
         batches += [chunks[n] for n in generator.permutation(len(chunks))]
     return batches
 
@@ -76,6 +80,7 @@ class TuningStep:
     batch: Callable # rows -> the arguments of the module
     score: Callable # rows -> logits, without gradient
     lengths: Callable # rows -> about how many tokens each has
+    alike: Callable = lambda rows: None # rows -> (n,) the number of each one's prompt, where equal prompts are computed once
     plan: Callable = lambda rows: None # told all rows that will be asked for, as often as they will be, before the first update
 
 class TextModel(nn.Module):
@@ -84,23 +89,28 @@ class TextModel(nn.Module):
         super().__init__()
         self.language = language
 
-    def forward(self, batch:ModelBatch) -> torch.Tensor:
+    def forward(self, batch:ModelBatch, which:torch.Tensor) -> torch.Tensor: # different prompts, and (b,) the one that each row has
         "Logits (b,)."
-        return self.language(embed_prompts(batch.prompt, self.language.embedding, {}), batch.prompt.mask)
+        return self.language(embed_prompts(batch.prompt, self.language.embedding, {}), batch.prompt.mask)[which]
 
 def step1(language:LanguageModel, maker:BatchMaker) -> TuningStep:
-    "Step 1: LoRA only, on the same template without soft slots, the history named by titles (equation 13)."
+    "Step 1: LoRA only, on the same template without soft slots (equation 13). Rows with equal prompts are computed once."
     module = TextModel(language)
+    def batch(rows):
+        first, which = maker.distinct_texts(rows)
+        return maker.text_batch(rows.take(first)).to(language.device), torch.as_tensor(which, device=language.device)
     @torch.no_grad()
     def score(rows, batch_size=32):
         module.eval()
+        first, which = maker.distinct_texts(rows)
+        rows = rows.take(first)
         order, logits = np.argsort(maker.lengths(rows), kind="stable"), np.empty(len(rows), dtype=np.float32)
         for start in range(0, len(rows), batch_size):
             index = order[start:start + batch_size]
-            logits[index] = module(maker.text_batch(rows.take(index)).to(language.device)).cpu().numpy()
-        return logits
+            logits[index] = module(*batch(rows.take(index))).cpu().numpy()
+        return logits[which]
     return TuningStep("step1", module, [f"language.peft.{name}" for name in language.lora_parameters()],
-                      lambda rows: (maker.text_batch(rows).to(language.device),), score, maker.lengths)
+                      batch, score, maker.lengths, lambda rows: maker.distinct_texts(rows)[1])
 
 # %% ../nbs/50_training.ipynb #a32a9c0b
 def step2(model:UserLLM, maker:BatchMaker, text:PrefixStore|None=None) -> TuningStep: # a store of text prefixes, to use and fill
@@ -109,7 +119,8 @@ def step2(model:UserLLM, maker:BatchMaker, text:PrefixStore|None=None) -> Tuning
     text = text or store_prefixes(model.language, maker, plan.levels)
     def batch(rows): return maker.batch(rows, plan.new).to(model.language.device), text and text(rows)
     def score(rows): return RowScorer(model, maker, text, soft=False)(rows)
-    return TuningStep("step2", model, list(model.alignment_parameters()), batch, score, maker.lengths, text.plan if text else lambda rows: None)
+    return TuningStep("step2", model, list(model.alignment_parameters()), batch, score, maker.lengths,
+                      plan=text.plan if text else lambda rows: None)
 
 # %% ../nbs/50_training.ipynb #7720b6ec
 class JointModel(nn.Module):
@@ -218,7 +229,7 @@ def tune(step:TuningStep, # what is trained
     names = sorted(step.trainable)
     optimiser = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     weights = dict(zip(names, parameters))
-    plan = plan_batches(step.lengths(train), settings, seed)
+    plan = plan_batches(step.lengths(train), settings, seed, step.alike(train))
     key = fingerprint(key, step.name, settings, seed, [batch.tolist() for batch in plan], {name: list(value.shape) for name, value in weights.items()})
     step.plan(_coming(plan, train, valid, settings))
     progress, best = _load_checkpoint(path, key, weights, optimiser) if path.exists() else (Progress(), {})
@@ -231,7 +242,8 @@ def tune(step:TuningStep, # what is trained
 # %% ../nbs/50_training.ipynb #c020
 def _train_loop(step, module, optimiser, weights, best, progress, plan, train, valid, settings, seed, key, path, report, accelerator) -> None:
     "The updates of `tune`, from `progress.update` on."
-    look, save = (max(1, round(rows / settings.batch_size)) for rows in (settings.evaluate_every, settings.checkpoint_every))
+    rows_an_update = sum(map(len, plan)) / len(plan)
+    look, save = (max(1, round(rows / rows_an_update)) for rows in (settings.evaluate_every, settings.checkpoint_every))
     bare, pending = getattr(optimiser, "optimizer", optimiser), []
     started, before = time.monotonic(), progress.seconds
     bar = tqdm(total=len(plan), initial=progress.update, desc=step.name, unit="update", disable=not accelerator.is_main_process)
