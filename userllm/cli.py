@@ -13,8 +13,9 @@ import pandas as pd
 from .artifacts import InputError, RunFolder, atomic_path, read_json, read_parquet, require_writable
 from .datasets import bench_table, cold_rows, save_dataset, source_dataset, source_options
 from .doctor import examine, report
-from .efficiency import BenchSettings, bench_preparation, gains, run_bench
+from .efficiency import BenchSettings, bench_preparation, gains, run_bench, shapes
 from .experiments import find_table, in_words, plan_runs, protocols, reproduce, state_of, tables
+from .factors import compare_factor, factors, find_factor, run_factors, state_of_factors
 from .interactions import Dataset
 from .llms import choose_device, choose_precision, find_llm, load_llm
 from .methods import find_method, methods
@@ -201,7 +202,7 @@ def _bench(options) -> None:
                   f"peak memory {found['peak_memory_bytes'] / 1e9:.1f} GB")
         return
     settings = BenchSettings(histories=tuple(options.histories), repeats=options.repeats, rows=options.rows)
-    found = run_bench(options.out, settings, options.llm, options.device, options.precision, options.order)
+    found = run_bench(options.out, settings, options.llm, options.device, options.precision, options.order, options.shape)
     print("\nTimes as many rows a second by reuse as by the other ways")
     print(format_table(gains(pd.DataFrame(found["records"])).reset_index()))
     print("\nUser states: milliseconds to read a history, to move its state on by one like, to score a pair")
@@ -222,6 +223,19 @@ def _reproduce(options) -> None:
     _require_device(options); find_llm(options.llm)
     found = reproduce(table.name, results, work, preset, options.seeds, only, options.llm, options.device, options.precision)
     print("\n" + format_table(found if table.name == "table5" else in_words(found)))
+
+def _factors(options) -> None:
+    names = options.factors or list(factors)
+    for name in names: find_factor(name)
+    find_method(options.method); find_preset(options.preset)
+    results, work = (Path(folder)/options.preset/options.method for folder in (options.results, options.out))
+    state = state_of_factors(names, results, options.seeds)
+    print(format_table(state))
+    print(f"\n{(state['state'] == 'done').sum()} of {len(state)} runs are done")
+    if options.dry_run: return
+    _require_device(options); find_llm(options.llm)
+    run_factors(names, options.method, options.preset, results, work, options.seeds, options.llm, options.device, options.precision)
+    for name in names: print("\n" + format_table(compare_factor(name, results, options.seeds)))
 
 def _program() -> str:
     "The command as it was called, so that what is printed can be typed."
@@ -277,12 +291,22 @@ def _study_verbs(verb) -> None:
     made.add_argument("--dry-run", action="store_true", help="only list the runs, their state and the hours to go")
     made.add_argument("--results", default="results/experiments", metavar="DIR", help="where finished runs are kept; default results/experiments")
     made.add_argument("--out", default="runs/experiments", metavar="DIR", help="where the work is done; default runs/experiments")
+    made = verb("factors", _factors, "change one setting of a method at a time and judge it on validation rows; test rows are not scored", _device_options)
+    made.add_argument("factors", nargs="*", metavar="FACTOR", help=f"{', '.join(factors)}; all where left out")
+    made.add_argument("--method", default="userllm_plus", help="the method whose settings are changed; default userllm_plus")
+    made.add_argument("--seeds", type=int, default=1, help="runs of each value; default 1")
+    made.add_argument("--preset", default="quick", help="training rows, as in the presets; default quick")
+    made.add_argument("--llm", default="smollm2", help="smollm2, a Hub name, a folder or a .gguf file; default smollm2")
+    made.add_argument("--dry-run", action="store_true", help="only list the runs and their state")
+    made.add_argument("--results", default="results/factors", metavar="DIR", help="where finished runs are kept; default results/factors")
+    made.add_argument("--out", default="runs/factors", metavar="DIR", help="where the work is done; default runs/factors")
     made = verb("bench", _bench, "time the same work with and without compression and reuse", _device_options)
     made.add_argument("--llm", default="smollm2", help="smollm2, a Hub name, a folder or a .gguf file; default smollm2")
     made.add_argument("--histories", type=int, nargs="+", default=[5, 10, 50, 200], metavar="N", help="items in a history; default 5 10 50 200, which takes hours on a CPU")
     made.add_argument("--rows", type=int, default=32, help="rows on which the slow ways are timed; default 32")
     made.add_argument("--repeats", type=int, default=3, help="of which the median counts; default 3")
     made.add_argument("--order", default="item_first", help="the prompt's order: item_first, user_first or paper; default item_first")
+    made.add_argument("--shape", metavar="SHAPE", help=f"random weights of this shape in place of an LLM: {', '.join(shapes)}; for a GPU")
     made.add_argument("--preparation", type=int, nargs="+", metavar="RATINGS", help="time reading and shaping of so many made-up ratings instead")
     made.add_argument("--table", type=int, metavar="ROWS", help="time reading and shaping of a made-up table of so many rows instead")
     made.add_argument("--out", default="bench.json", metavar="JSON", help="where the figures go; default bench.json")
