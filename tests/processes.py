@@ -33,21 +33,30 @@ class WarmInterpreter:
     "Runs notebooks in copies of a process that has imported the heavy libraries already (see `warm.py`)."
 
     def __init__(self):
-        self.process = subprocess.Popen([sys.executable, str(Path(__file__).with_name("warm.py"))], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        text=True, bufsize=1)
-        assert self.process.stdout.readline() == "ready\n", "the process that runs notebooks did not start"
+        command = [sys.executable, "-P", str(Path(__file__).with_name("warm.py"))]  # -P: this folder is not for the notebooks to import from
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        assert self._line() == "ready"
+
+    def _line(self) -> str:
+        line = self.process.stdout.readline()  # unbuffered, so that `select` sees whatever has not been read
+        if not line:
+            raise RuntimeError("the process that runs notebooks has ended; what it printed says why")
+        return line.decode().strip()
 
     def run(self, path: Path, seconds: float, folder: Path) -> tuple[int | None, str]:
         "As `run_within`, for a notebook."
         with tempfile.NamedTemporaryFile("r") as output:
-            print(json.dumps({"path": str(path), "folder": str(folder), "output": output.name}), file=self.process.stdin)
-            child = int(self.process.stdout.readline())
-            in_time, _, _ = select.select([self.process.stdout], [], [], seconds)
+            order = {"path": str(path), "folder": str(folder), "output": output.name}
+            self.process.stdin.write(json.dumps(order).encode() + b"\n")
+            child, in_time = int(self._line()), []
             try:
-                os.killpg(child, signal.SIGKILL)  # itself where time ran out, and whatever it has left behind
-            except (ProcessLookupError, PermissionError):
-                pass
-            status = int(self.process.stdout.readline())
+                in_time, _, _ = select.select([self.process.stdout], [], [], seconds)
+            finally:
+                try:
+                    os.killpg(child, signal.SIGKILL)  # itself where time ran out, and whatever it has left behind
+                except (ProcessLookupError, PermissionError):
+                    pass  # the group is empty already
+                status = int(self._line())
             return status if in_time else None, Path(output.name).read_text(errors="replace")
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from userllm.pipeline import movie, prepare, run_method, share_llm, smoke
 torch.set_num_threads(1)
 llm, cache, folder = sys.argv[1], StageCache(sys.argv[2]), sys.argv[3]
 preset = smoke()
-preset = replace(preset, step1=replace(preset.step1, rows=160, checkpoint_every=8, evaluate_every=80),
+preset = replace(preset, step1=replace(preset.step1, rows=1_600, checkpoint_every=100, evaluate_every=800),
                  step2=replace(preset.step2, rows=480, checkpoint_every=8, evaluate_every=80, patience=99))
 prepared, shared = prepare(movie(), device="cpu"), share_llm(llm, "cpu", "fp32")
 print("ready", flush=True)

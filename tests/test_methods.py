@@ -35,7 +35,7 @@ def test_a_method_is_trained_measured_and_saved(world, name):
     metrics = run_method(find_method(name), prepared, preset, shared, place / "runs" / name, cache=cache, say=lambda _: None)
     settings = json.loads((place / "runs" / name / "settings.json").read_text())
     assert metrics["rows"] == len(prepared.dataset.rows("test")) and metrics["leaks"] == 0
-    # the same budget of rows for all
+    # the same budget of rows in the settings of all
     trained = {"two_steps": 8 + 16, "text": settings["step1"]["rows"], "one_step": settings["step2"]["rows"]}[find_method(name).tuning]
     assert trained == 24
     saved = pd.read_parquet(place / "runs" / name / "predictions.parquet")
@@ -54,4 +54,4 @@ def test_a_floor_is_fitted_and_measured(world, name):
 
 def test_methods_with_the_same_text_share_step_1(world):
     _, cache, _, _, _ = world
-    assert len(list((cache.root / "step1").glob("*/meta.json"))) == 3  # with descriptions; titles only; titles only with TALLRec's rows
+    assert len(list((cache.root / "step1").glob("*/meta.json"))) == 4  # descriptions; titles of histories; the same with TALLRec's rows; the title alone

@@ -32,6 +32,7 @@ def run(path: str, folder: str, output: str) -> None:
     try:
         os.setsid()
         os.chdir(folder)
+        sys.path.insert(0, "")  # as an interpreter without a script has it
         written, nothing = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), os.open(os.devnull, os.O_RDONLY)
         for target, source in ((0, nothing), (1, written), (2, written)):
             os.dup2(source, target)

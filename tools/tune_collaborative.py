@@ -1,9 +1,10 @@
 """Validation AUC of collaborative models over a grid, into results/tuning/collaborative.json; goes on where it stopped.
 
-    python tools/tune_collaborative.py [mf|lightgcn|sasrec ...]   # all three where left out; about an hour on one core
+    python tools/tune_collaborative.py [mf|mf_bias|lightgcn|sasrec ...]   # all where left out; an hour or more on one core
 
 No test row is read. What was chosen from it stands in the settings of each model.
 """
+import functools
 import itertools
 import sys
 import time
@@ -22,6 +23,7 @@ from userllm.sources import movielens_small
 FILE = Path(__file__).resolve().parents[1] / "results" / "tuning" / "collaborative.json"
 GRIDS = {
     "mf": (train_mf, MFSettings, {"learning_rate": (1e-2, 1e-3), "weight_decay": (0.0, 1e-5, 1e-4, 1e-3)}),
+    "mf_bias": (train_mf, functools.partial(MFSettings, bias=True), {"learning_rate": (1e-2, 1e-3), "weight_decay": (0.0, 1e-5, 1e-4, 1e-3)}),
     "lightgcn": (train_lightgcn, LightGCNSettings, {"learning_rate": (1e-2, 1e-3), "initial_spread": (0.1, 0.01), "weight_decay": (0.0, 1e-6, 1e-5, 1e-4, 1e-3)}),
     "sasrec": (train_sasrec, SASRecSettings, {"learning_rate": (1e-2, 1e-3), "weight_decay": (0.0, 1e-5, 1e-4, 1e-3)}),
 }

@@ -112,10 +112,12 @@ def matrix_rate(device:torch.device, dtype:torch.dtype) -> float:
     return 2 * size ** 3 / float(np.median([_clock(lambda: one @ other, device) for _ in range(5)]))
 
 class TokenCount:
-    "Counts the tokens that go through an LLM's layers, padding included, while it is open."
-    def __init__(self, language:LanguageModel): self.decoder, self.tokens = language.decoder, 0
+    "Counts the tokens that go through an LLM's layers, padding included, while it is open; those apart through which a gradient goes back."
+    def __init__(self, language:LanguageModel): self.decoder, self.tokens, self.trained = language.decoder, 0, 0
     def __enter__(self):
-        def count(_, arguments, named): self.tokens += named["inputs_embeds"].shape[:2].numel()
+        def count(_, arguments, named):
+            count = named["inputs_embeds"].shape[:2].numel()
+            self.tokens += count; self.trained += count * torch.is_grad_enabled()
         self.hook = self.decoder.register_forward_pre_hook(count, with_kwargs=True)
         return self
     def __exit__(self, *_): self.hook.remove()
@@ -161,10 +163,10 @@ def _measure(kind:str, way:str, history:int, rows:Rows, work:Callable, settings:
     if device.type == "cuda": torch.cuda.reset_peak_memory_stats()
     with TokenCount(language) as read: taken = [_clock(lambda: work(some), device) for _ in range(settings.repeats)]
     memory = torch.cuda.max_memory_allocated() if device.type == "cuda" else peak_memory_bytes()
-    seconds, read = float(np.median(taken)), read.tokens / settings.repeats
-    operations = (4 if kind == "training" else 2) * read * _layer_weights(language)
+    seconds, tokens, trained = float(np.median(taken)), read.tokens / settings.repeats, read.trained / settings.repeats
+    operations = 2 * (tokens + trained) * _layer_weights(language)
     return {"work": kind, "way": way, "history": history, "rows": len(rows), "timed_rows": len(some), "extrapolated": len(some) < len(rows),
-            "seconds": seconds * len(rows) / len(some), "rows_per_second": len(some) / seconds, "spread": float(max(taken) / min(taken)), "peak_memory_bytes": memory, "tokens_a_row": read / len(some), "operations_per_second": operations / seconds}
+            "seconds": seconds * len(rows) / len(some), "rows_per_second": len(some) / seconds, "spread": float(max(taken) / min(taken)), "peak_memory_bytes": memory, "tokens_a_row": tokens / len(some), "operations_per_second": operations / seconds}
 
 def bench(model:UserLLM, maker:BatchMaker, train:Rows, test:Rows, # rows with labels; their histories are replaced
           settings:BenchSettings=BenchSettings(), kinds=("training", "scoring", "ranking"), which=ways,

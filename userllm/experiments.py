@@ -16,7 +16,7 @@ import pandas as pd
 from .artifacts import InputError, RunFolder, StageCache, read_json, read_parquet, require_writable, write_parquet
 from .methods import find_method
 from .metrics import evaluate, holm, paired_difference, seeded_difference
-from .pipeline import Preset, floors, prepare, quick, run_floor, run_method, share_llm
+from .pipeline import Preset, floors, prepare, quick, require_same_training, run_floor, run_method, share_llm
 from .protocols import ProtocolSettings, movie
 from .recommender import Recommender
 
@@ -87,14 +87,14 @@ def reckon_tokens(run:PlannedRun, preset:Preset, rows:int=20_748, items:int=2_40
     if run.system in floors: return 0.
     method, likes = find_method(run.system), protocols[run.protocol]().history_length or 20
     shape, held_out = method.model, rows / 10
-    candidate = 33 + 30 * shape.description
+    candidate, named = 33 + 30 * shape.description, "titles" in shape.text_parts
     history = {"compressed": 1, "titles": 9 * min(likes, 10), "items": (32 if shape.description else 10) * likes}[shape.history]
-    text, new = candidate + 9 * min(likes, 10), 6 + history
+    text, new = candidate + 9 * min(likes, 10) * named, 6 + history
     first, second = ((step.rows or .8 * rows) for step in (preset.step1, preset.step2))
     if method.tuning == "text": return 3 * (first + second) * text + 2 * held_out * text
     if method.tuning == "one_step": return 3 * (first + second) * (candidate + new) + 2 * held_out * (candidate + new)
     encoder = 10 * likes if shape.history == "compressed" else 0
-    if shape.history == "compressed" and not shape.step1_titles: text, first = candidate, first / (.8 * rows / items) # all rows of an item at once
+    if not named: first /= .8 * rows / items # all rows of an item at once
     return 3 * first * text + 3 * second * (new + encoder) + items * candidate + 2 * held_out * new
 
 # %% ../nbs/66_experiments.ipynb #b8ec9a47
@@ -121,7 +121,10 @@ def reproduce(name:str, # a table
               llm:str="smollm2", device:str="auto", precision:str="auto", cache:StageCache|None=None, say:Callable=print) -> pd.DataFrame:
     "Do the runs of a table that are not there; gives the table."
     table, preset, cache = find_table(name), preset or quick(), cache or StageCache()
-    missing = [run for run in plan_runs(table, seeds, only) if not (Path(results)/run.path/"metrics.json").exists()]
+    missing = []
+    for run in plan_runs(table, seeds, only):
+        if not (place := Path(results)/run.path/"metrics.json").exists(): missing.append(run)
+        elif run.system not in floors: require_same_training(read_json(place)["settings"], find_method(run.system), preset, llm, place.parent)
     if missing: require_writable(results, 100_000_000); require_writable(work, 1_000_000_000)
     prepared, shared = {}, None
     for number, run in enumerate(missing, 1):

@@ -16,7 +16,7 @@ from .artifacts import InputError, StageCache, read_json, read_parquet, require_
 from .history_encoders import encoders
 from .methods import Method, find_method
 from .metrics import evaluate, holm, seeded_difference
-from .pipeline import Preset, Shared, find_preset, predictions_frame, prepare, share_llm, train_method
+from .pipeline import Preset, Shared, find_preset, predictions_frame, prepare, require_same_training, share_llm, train_method
 from .reuse import RowScorer
 from .uhem import UHEMSettings
 
@@ -58,15 +58,18 @@ def _plan(names, seeds:int) -> list[tuple[Variant, int]]:
     variants = {variant.name: variant for name in names for variant in find_factor(name)}
     return [(variant, seed) for seed in range(seeds) for variant in variants.values()]
 
+def _changed(variant:Variant, method:Method, preset:Preset) -> tuple[Method, Preset]:
+    "Method and preset with the variant's changes."
+    preset = replace(preset, protocol=replace(preset.protocol, **variant.protocol), step1=replace(preset.step1, **variant.step1),
+                     step2=replace(preset.step2, **variant.step2))
+    return replace(method, name=f"{method.name}, {variant.name}", model=replace(method.model, **variant.model)), preset
+
 def run_variant(variant:Variant, method:Method, preset:Preset, folder, # gets predictions.parquet and metrics.json, the metrics last
                 work, # the training's run folder
                 seed:int=0, shared:Shared|None=None, cache:StageCache|None=None, say:Callable=print) -> dict:
     "Train a variant and score all validation rows; gives its metrics."
     folder, cache = Path(folder), cache or StageCache()
-    if (folder/"metrics.json").exists(): return read_json(folder/"metrics.json")
-    preset = replace(preset, protocol=replace(preset.protocol, **variant.protocol), step1=replace(preset.step1, **variant.step1),
-                     step2=replace(preset.step2, **variant.step2))
-    method = replace(method, name=f"{method.name}, {variant.name}", model=replace(method.model, **variant.model))
+    method, preset = _changed(variant, method, preset)
     prepared = prepare(preset.protocol, cache=cache)
     trained = train_method(method, prepared, preset, shared or share_llm(settings=method.model, cache=cache), work, seed, cache, say)
     frame = prepared.dataset.rows("valid")
@@ -89,11 +92,13 @@ def run_factors(names, # of factors
                 method:str="userllm_plus", preset:str|Preset="quick", # of the base
                 results="results/factors", work="runs/factors", seeds:int=1, llm:str="smollm2", device:str="auto", precision:str="auto",
                 cache:StageCache|None=None, say:Callable=print) -> None:
-    "Do the runs of these factors that are not there."
-    plan = [(variant, seed) for variant, seed in _plan(names, seeds) if not (Path(results)/variant.name/f"seed{seed}"/"metrics.json").exists()]
+    "Do the runs of these factors that are not there. `InputError` where a finished one was made with other settings."
+    cache, preset, plan = cache or StageCache(), find_preset(preset) if isinstance(preset, str) else preset, []
+    for variant, seed in _plan(names, seeds):
+        if not (place := Path(results)/variant.name/f"seed{seed}"/"metrics.json").exists(): plan.append((variant, seed))
+        else: require_same_training(read_json(place)["settings"], *_changed(variant, find_method(method), preset), llm, place.parent)
     if not plan: return
     require_writable(results, 100_000_000); require_writable(work, 1_000_000_000)
-    cache, preset = cache or StageCache(), find_preset(preset) if isinstance(preset, str) else preset
     shared = share_llm(llm, device, precision, find_method(method).model, cache)
     for number, (variant, seed) in enumerate(plan, 1):
         say(f"run {number} of {len(plan)}: {variant.factor} {variant.value}, seed {seed}")
@@ -126,14 +131,14 @@ def compare_factor(name:str, results="results/factors", seeds:int=5, resamples:i
 def plot_factor(compared:pd.DataFrame): # from `compare_factor`
     "Differences of AUC and UAUC to the base, with 95% intervals."
     import matplotlib.pyplot as plt
-    name, run = compared.columns[0], compared[compared["runs"] > 0]
+    name, base, run = compared.columns[0], compared.iloc[0, 0], compared[compared["runs"] > 0]
     figure, axes = plt.subplots(1, 2, figsize=(9, 1 + .4 * len(run)), sharey=True, layout="constrained")
     for axis, metric in zip(axes, ("auc", "uauc")):
         value = run[f"{metric}_difference"].fillna(0)
         error = np.abs(np.stack([run[f"{metric}_low"].fillna(0) - value, run[f"{metric}_high"].fillna(0) - value]))
         axis.errorbar(value, run[name], xerr=error, fmt="o", color="#0072b2", capsize=3)
         axis.axvline(0, color="grey", linewidth=1)
-        axis.set_xlabel(f"validation {metric.upper()}, difference to {run[name].iloc[0]}")
+        axis.set_xlabel(f"validation {metric.upper()}, difference to {base}")
     axes[0].set_ylabel(name.replace("_", " ")); axes[0].invert_yaxis()
     plt.close(figure)
     return figure

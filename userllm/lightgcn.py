@@ -20,9 +20,9 @@ class LightGCNSettings:
     "How LightGCN is shaped and trained."
     dimensions: int = 64 # d2
     layers: int = 2 # L, how far likes are followed
-    initial_spread: float = 0.1 # standard deviation of the embeddings at the start
+    initial_spread: float = 0.01 # standard deviation of the embeddings at the start
     learning_rate: float = 1e-2 # of Adam
-    weight_decay: float = 1e-4 # Adam's L2 penalty on the embeddings
+    weight_decay: float = 1e-5 # Adam's L2 penalty on the embeddings
     batch_size: int = 1024 # rows a step
     epochs: int = 150 # at most so many passes over the training rows
     patience: int = 20 # epochs without a better validation AUC before it stops

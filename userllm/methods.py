@@ -55,7 +55,7 @@ def collm(source:str="mf") -> Method: # or `lightgcn` or `sasrec`
 def collm_va() -> Method:
     "CoLLM-VA: CoLLM with posters; titles and visual tokens of the history stand in the prompt."
     return Method("collm_va", "titles, posters and MF embeddings, the history uncompressed", (("image", "image"), *_collaborative("mf")),
-                  ModelSettings(history="items", description=False))
+                  ModelSettings(history="items", description=False, step1_titles=True))
 
 def without_uhem() -> Method:
     "USER-LLM without UHEM: what it would have compressed stands in the prompt (table 4)."

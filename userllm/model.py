@@ -37,7 +37,7 @@ class ModelSettings:
     mappers: tuple = (("image", "image"), ("item", "collaborative"), ("user", "collaborative")) # slot and the mapper it uses
     description: bool = True # knowledge enhancement: the candidate's and the history's texts are descriptions, not titles
     history: str = "compressed" # by UHEM; `titles`: named by their titles; `items`: written out, as text and visual token each
-    step1_titles: bool = False # whether step 1 names a history by its titles that step 2 compresses
+    step1_titles: bool = False # whether step 1 names by its titles a history that step 2 compresses or writes out
     lora: LoRASettings = LoRASettings()
     uhem: UHEMSettings = UHEMSettings()
     mapper: MapperSettings = MapperSettings()
@@ -52,12 +52,12 @@ class ModelSettings:
     @property
     def parts(self) -> tuple:
         "The parts of its prompt in step 2."
-        return tuple(slot for slot, _ in self.mappers) + ("history",) * (self.history == "compressed") + ("description",) * self.description
+        return tuple(slot for slot, _ in self.mappers) + ("history" if self.history == "compressed" else "titles",) + ("description",) * self.description
 
     @property
     def text_parts(self) -> tuple:
         "The parts of its prompt in step 1."
-        return ("history",) * (self.history == "compressed" and not self.step1_titles) + ("description",) * self.description
+        return ("titles",) * (self.history == "titles" or self.step1_titles) + ("description",) * self.description
 
 # %% ../nbs/44_model.ipynb #c008
 @dataclass
@@ -110,7 +110,7 @@ class BatchMaker:
         shape = lambda s: (replace(s, tokens=settings.uhem.tokens) if isinstance(s, Slot) and s.name == "history" else
                            HistoryItems() if settings.history == "items" and isinstance(s, RowText) and s.field == "history_titles" else s)
         self.segments = tuple(shape(segment) for segment in template.active(settings.parts))
-        self.text_segments = tuple(segment for segment in template.active(settings.text_parts) if not isinstance(segment, Slot))
+        self.text_segments = template.active(settings.text_parts)
 
     def reuse_plan(self, training:bool) -> ReusePlan: # whether the slots are being trained
         "How prompts are cut into what is kept and what is new, in step 2 or in scoring."
@@ -131,9 +131,9 @@ class BatchMaker:
 
     def distinct_texts(self, rows:Rows) -> tuple[np.ndarray, np.ndarray]:
         "Rows (m,) with all the different prompts of step 1, and for each row (n,) which of these it has."
-        titles = any(isinstance(segment, RowText) and segment.field == "history_titles" for segment in self.text_segments)
-        read = np.column_stack([rows.items, rows.histories]) if titles else rows.items[:, None]
-        _, first, which = np.unique(read, axis=0, return_index=True, return_inverse=True)
+        named = "titles" in self.settings.text_parts
+        read, axis = (np.column_stack([rows.items, rows.histories]), 0) if named else (rows.items, None)
+        _, first, which = np.unique(read, axis=axis, return_index=True, return_inverse=True)
         return first, which.reshape(-1)
 
     def batch(self, rows:Rows,
@@ -161,6 +161,12 @@ class BatchMaker:
         texts = self.text.descriptions if self.settings.description else self.text.titles
         laid_out = layout_histories(histories, texts, visual="image" in self.tables)
         return laid_out, lookup(self.tables["image"], laid_out.items) if "image" in self.tables else None
+
+    def text_lengths(self, rows:Rows) -> np.ndarray:
+        "About how many tokens each row's prompt of step 1 has."
+        candidates = self.lengths(rows, history=False)
+        if "titles" not in self.settings.text_parts: return candidates
+        return candidates + np.array([len(ids) + 1 for ids in self.text.titles] + [0])[rows.histories].sum(1)
 
     def lengths(self, rows:Rows, history:bool=True) -> np.ndarray: # whether the histories count, or the candidates' texts alone
         "About how many tokens each row's texts have: for batches of like length."

@@ -6,7 +6,7 @@
 __all__ = ['presets', 'floors', 'Preset', 'quick', 'paper', 'smoke', 'find_preset', 'Prepared', 'prepare',
            'collaborative_settings', 'collaborative_stage', 'step1_stage', 'method_tables', 'open_run',
            'predictions_frame', 'finish_run', 'run_floor', 'Shared', 'share_llm', 'run_settings', 'Trained',
-           'train_method', 'measure', 'run_method', 'quickstart']
+           'train_method', 'require_same_training', 'measure', 'run_method', 'quickstart']
 
 # %% ../nbs/64_pipeline.ipynb #c003
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from .datasets import fill_descriptions
 from .interactions import Audit, Dataset, Histories, audit
 from .knowledge import descriptions_for
 from .lightgcn import LightGCNSettings, train_lightgcn
-from .llms import LLM, load_llm
+from .llms import LLM, find_llm, load_llm
 from .mappers import FeatureTable, standardise
 from .methods import Method, find_method
 from .metrics import evaluate
@@ -65,7 +65,7 @@ def quick() -> Preset:
                   StepSettings(rows=2_240, evaluate_every=1_120, validation_rows=192, checkpoint_every=240, **_gentle))
 
 def paper() -> Preset:
-    "Every training row in both steps: an hour or two on two cores."
+    "Every training row in both steps; memory for the prefixes of all items. An hour on two cores, more for methods that read whole histories."
     every = StepSettings(evaluate_every=4_160, validation_rows=2_074, checkpoint_every=1_000)
     return Preset("paper", "every training row once in each step", every, replace(every, **_gentle), prefix_budget=5_000_000_000)
 
@@ -332,6 +332,14 @@ def train_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared,
     return Trained(method, run, model, maker, rows["test"], store, read, seconds, about)
 
 # %% ../nbs/64_pipeline.ipynb #4c1fc0c8
+def require_same_training(settings:dict, # of a finished run
+                          method:Method, preset:Preset, llm:str, where) -> None:
+    "`InputError` where a finished run is not what these would give."
+    expected = _jsonable({"preset": preset.name, **_all_rows(method, preset)})
+    differing = [key for key, value in expected.items() if settings.get(key) != value]
+    if settings["llm"]["name"] != find_llm(llm).name: differing.append("llm")
+    if differing: raise InputError(f"{where} was made with other settings ({', '.join(differing)}): move it away, or name another folder for results")
+
 def _all_rows(method:Method, preset:Preset) -> dict:
     "The settings of both steps. A method of one step sees in it as many rows as the others see in two."
     steps = {"step1": preset.step1, "step2": preset.step2}

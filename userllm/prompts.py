@@ -20,15 +20,13 @@ from .llms import text_tokens
 class Text:
     "The same text in every prompt."
     text: str
-    needs: str = "" # the part without which it is left out
-    unless: str = "" # the part whose presence leaves it out
+    needs: str = "" # the part without which it is left out; of several with | between, any will do
 
 @dataclass(frozen=True)
 class RowText:
     "Text of the row: `title`, `description` or `history_titles`."
     field: str
     needs: str = ""
-    unless: str = ""
 
 @dataclass(frozen=True)
 class Slot:
@@ -38,7 +36,6 @@ class Slot:
 
     @property
     def needs(self) -> str: return self.name
-    unless = ""
 
 @dataclass(frozen=True)
 class HistoryItems(Slot):
@@ -56,13 +53,13 @@ class Template:
     @property
     def parts(self) -> tuple:
         "The names of all that a prompt of this template may be with or without."
-        return tuple(dict.fromkeys(name for s in self.segments for name in (s.needs, s.unless) if name))
+        return tuple(dict.fromkeys(name for s in self.segments if s.needs for name in s.needs.split("|")))
 
     def active(self, parts:Sequence[str]) -> tuple:
         "The segments of a prompt that has these parts. `InputError` for a part that the template does not know."
         unknown = set(parts) - set(self.parts)
         if unknown: raise InputError(f"the prompt {self.name!r} has no part {sorted(unknown)}; its parts are {', '.join(self.parts)}")
-        return tuple(s for s in self.segments if (not s.needs or s.needs in parts) and not (s.unless and s.unless in parts))
+        return tuple(s for s in self.segments if not s.needs or set(s.needs.split("|")) & set(parts))
 
     def extended(self, slots:dict) -> "Template": # name of a further feature table -> what it is about: `item`, `user` or `event`
         "The same with further slots, each beside the collaborative one of its item or its user."
@@ -78,14 +75,15 @@ class Template:
 _ask, _answer = "#Question: Will the user enjoy the movie? Answer Yes or No.", Text(" Answer:")
 _movie = (Text(' Movie: "'), RowText("title"), Text('"'), Text(", ", needs="description"), RowText("description", needs="description"))
 _movie_slots = (Slot("image"), Slot("item"))
-_user = (Text(" The user likes: ", unless="history"), RowText("history_titles", unless="history"), Slot("history"), Slot("user"))
+_user = (Text(" The user likes: ", needs="titles"), RowText("history_titles", needs="titles"), Slot("history"), Slot("user"))
 
 def paper_template() -> Template:
     "The order of the paper's Figures 4 and 5, with description and poster of the candidate; reconstructed."
     return Template("paper", (
-        Text("#Question: A user has given high ratings to the following movies: "), RowText("history_titles", unless="history"), Slot("history"),
-        Text(". Additionally, we have information about the user's preferences encoded in the feature ", needs="user"), Slot("user"),
-        Text('. Using all available information, make a prediction about whether the user would enjoy the movie titled "'), RowText("title"),
+        Text("#Question: "), Text("A user has given high ratings to the following movies: ", needs="titles|history"), RowText("history_titles", needs="titles"),
+        Slot("history"), Text(". ", needs="titles|history"),
+        Text("Additionally, we have information about the user's preferences encoded in the feature ", needs="user"), Slot("user"), Text(". ", needs="user"),
+        Text('Using all available information, make a prediction about whether the user would enjoy the movie titled "'), RowText("title"),
         Text('"'), Text(" described as: ", needs="description"), RowText("description", needs="description"),
         Text(" with the poster ", needs="image"), Slot("image"), Text(" and with the feature ", needs="item"), Slot("item"),
         Text('? Answer with "Yes" or "No". \n#Answer:')))

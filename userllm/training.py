@@ -26,8 +26,8 @@ from .reuse import PrefixStore, RowScorer, store_prefixes
 @dataclass(frozen=True)
 class StepSettings:
     "How one step is trained."
-    rows: int|None = None # training rows seen in all, over as many epochs as that takes; None: each row once
-    batch_size: int = 16
+    rows: int|None = None # training rows seen in all, or a few more, over as many epochs as that takes; None: each row once
+    batch_size: int = 16 # different prompts an update; in step 1 a prompt comes with all of its rows. An incomplete last batch is left out
     learning_rate: float = 1e-3 # its peak, after the warm-up
     final_learning_rate: float = 8e-5 # where the cosine ends
     warmup: float = 0.1 # share of the updates in which the learning rate rises
@@ -47,16 +47,15 @@ def plan_batches(lengths:np.ndarray, # (n,) tokens of each training row
                  window:int=32) -> list[np.ndarray]: # batches sorted together
     "The row positions of each update."
     generator, rows, size = np.random.default_rng(seed), settings.rows or len(lengths), settings.batch_size
-    alike = np.arange(len(lengths)) if alike is None else alike
-    order, counts = np.argsort(alike, kind="stable"), np.bincount(alike)
-    members = np.split(order, np.cumsum(counts)[:-1]) # the rows of each prompt
-    stream = np.concatenate([generator.permutation(len(members)) for _ in range(math.ceil(rows / len(lengths)))])
+    counts = np.ones(len(lengths), dtype=np.int64) if alike is None else np.bincount(alike)
+    order, ends = np.arange(len(lengths)) if alike is None else np.argsort(alike, kind="stable"), np.cumsum(counts)
+    stream = np.concatenate([generator.permutation(len(counts)) for _ in range(math.ceil(rows / len(lengths)))])
     stream = stream[:np.searchsorted(np.cumsum(counts[stream]), rows) + 1]
     stream, batches = stream[:len(stream) // size * size or len(stream)], [] # whole batches only
     for start in range(0, len(stream), window * size):
         some = stream[start:start + window * size]
-        some = some[np.argsort([lengths[members[one][0]] for one in some], kind="stable")]
-        chunks = [np.concatenate([members[one] for one in some[n:n + size]]) for n in range(0, len(some), size)]
+        some = some[np.argsort(lengths[order[ends[some] - 1]], kind="stable")]
+        chunks = [np.concatenate([order[ends[one] - counts[one]:ends[one]] for one in some[n:n + size]]) for n in range(0, len(some), size)]
         batches += [chunks[n] for n in generator.permutation(len(chunks))]
     return batches
 
@@ -104,13 +103,13 @@ def step1(language:LanguageModel, maker:BatchMaker) -> TuningStep:
         module.eval()
         first, which = maker.distinct_texts(rows)
         rows = rows.take(first)
-        order, logits = np.argsort(maker.lengths(rows), kind="stable"), np.empty(len(rows), dtype=np.float32)
+        order, logits = np.argsort(maker.text_lengths(rows), kind="stable"), np.empty(len(rows), dtype=np.float32)
         for start in range(0, len(rows), batch_size):
             index = order[start:start + batch_size]
             logits[index] = module(*batch(rows.take(index))).cpu().numpy()
         return logits[which]
     return TuningStep("step1", module, [f"language.peft.{name}" for name in language.lora_parameters()],
-                      batch, score, maker.lengths, lambda rows: maker.distinct_texts(rows)[1])
+                      batch, score, maker.text_lengths, lambda rows: maker.distinct_texts(rows)[1])
 
 # %% ../nbs/50_training.ipynb #a32a9c0b
 def step2(model:UserLLM, maker:BatchMaker, text:PrefixStore|None=None) -> TuningStep: # a store of text prefixes, to use and fill
@@ -181,9 +180,11 @@ def _load_checkpoint(path:Path, key:str, weights:dict, optimiser) -> tuple[Progr
 # %% ../nbs/50_training.ipynb #c017
 def _loss(step:TuningStep, module:nn.Module, rows:Rows, accelerator) -> torch.Tensor:
     "The binary cross-entropy of a batch (equation 12), or this process's share of it; the shares' mean is the batch's mean."
-    mine = rows.take(np.arange(len(rows))[accelerator.process_index::accelerator.num_processes])
+    prompts = step.alike(rows)
+    prompts = np.arange(len(rows)) if prompts is None else prompts # rows of one prompt stay together
+    mine = rows.take(prompts % accelerator.num_processes == accelerator.process_index)
     scale, rows = accelerator.num_processes / len(rows), mine
-    if not len(mine): raise InputError("a batch has fewer rows than there are processes; make batch_size larger or use fewer processes")
+    if not len(mine): raise InputError("a batch has fewer prompts than there are processes; make batch_size larger or use fewer processes")
     logits = module(*step.batch(rows))
     labels = torch.as_tensor(rows.labels, dtype=torch.float32, device=logits.device)
     return F.binary_cross_entropy_with_logits(logits, labels, reduction="sum") * scale
