@@ -475,6 +475,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                               'userllm.llms.LLM.token_norm': ('llms.html#llm.token_norm', 'userllm/llms.py'),
                               'userllm.llms.LLM.width': ('llms.html#llm.width', 'userllm/llms.py'),
                               'userllm.llms.LLMReference': ('llms.html#llmreference', 'userllm/llms.py'),
+                              'userllm.llms._adds_space': ('llms.html#_adds_space', 'userllm/llms.py'),
                               'userllm.llms._checksum': ('llms.html#_checksum', 'userllm/llms.py'),
                               'userllm.llms._download': ('llms.html#_download', 'userllm/llms.py'),
                               'userllm.llms._quiet': ('llms.html#_quiet', 'userllm/llms.py'),

@@ -8,7 +8,7 @@ __all__ = ['offline_llm', 'choose_device', 'choose_precision', 'LLMReference', '
 
 # %% ../nbs/20_llms.ipynb #c003
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 import contextlib, hashlib, io, os
@@ -185,14 +185,27 @@ class AnswerTokens:
     yes: int
     no: int
 
+@lru_cache(maxsize=8)
+def _adds_space(tokenizer) -> bool:
+    "Whether the tokenizer puts a space of its own ahead of a text, as Llama's does."
+    return tokenizer.convert_ids_to_tokens(tokenizer("a", add_special_tokens=False)["input_ids"])[0].startswith("▁")
+
 def text_tokens(tokenizer, text:str) -> list[int]:
-    "The token ids of one piece of text on its own, without special tokens."
-    return tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
+    "The token ids of one piece of a longer text, without special tokens."
+    if not text: return []
+    encode = lambda words: tokenizer(words, add_special_tokens=False)["input_ids"]
+    if _adds_space(tokenizer): # what stands ahead of a piece takes that space
+        ahead, whole = encode("\n"), encode("\n" + text)
+        if whole[:len(ahead)] == ahead: return whole[len(ahead):]
+    return encode(text)
 
 def answer_tokens(tokenizer, # the LLM's tokenizer
                   ending:str="\n#Answer:", # what the prompt ends in
                   yes:str="Yes", no:str="No") -> AnswerTokens:
-    "The token ids of the answers right after `ending`; `InputError` for a tokenizer that does not tell them apart there."
+    "The token ids of the answers right after `ending`; `InputError` for a tokenizer that does not tell them apart there, or does not keep its text."
+    if type(getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)).__name__ == "WordPiece":
+        raise InputError(f"the tokenizer {type(tokenizer).__name__} is a WordPiece, of BERT's family: such models do not continue a text, "
+                         "and their tokenizers lose its spaces; choose a causal LLM")
     lead = text_tokens(tokenizer, ending)
     for space in (" ", ""):
         whole = [text_tokens(tokenizer, ending + space + word) for word in (yes, no)]
