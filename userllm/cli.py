@@ -214,17 +214,20 @@ def _bench(options) -> None:
                   f"peak memory {found['peak_memory_bytes'] / 1e9:.1f} GB")
         return
     settings = BenchSettings(histories=tuple(options.histories), repeats=options.repeats, rows=options.rows)
-    found = run_bench(options.out, settings, options.llm, options.device, options.precision, options.order, options.shape)
+    _show_bench(run_bench(options.out, settings, options.llm, options.device, options.precision, options.order, options.shape))
+    print(f"\nWritten: {options.out} and {Path(options.out).with_suffix('.png')}")
+
+def _show_bench(found:dict) -> None:
     print("\nTimes as many rows a second by reuse as by the other ways")
     print(format_table(gains(pd.DataFrame(found["records"])).reset_index()))
     print("\nUser states: milliseconds to read a history, to move its state on by one like, to score a pair")
     print(format_table(pd.DataFrame(found["states"])))
-    print(f"\nWritten: {options.out} and {Path(options.out).with_suffix('.png')}")
 
 # %% ../nbs/80_cli.ipynb #2b2d9aa2
 def _reproduce(options) -> None:
     if options.table == "table2": print(format_table(pd.concat([table2(prepare(make(), cache=None).dataset).rename_axis("statistic").reset_index().assign(protocol=name)
                                                                for name, make in protocols.items()]))); return
+    if options.table == "figure3": _reproduce_figure3(options); return
     table, preset = find_table(options.table), find_preset(options.preset)
     results, work, only = Path(options.results)/preset.name, Path(options.out)/preset.name, tuple(options.only or ())
     plan = plan_runs(table, options.seeds, only)
@@ -235,6 +238,14 @@ def _reproduce(options) -> None:
     _require_device(options); find_llm(options.llm)
     found = reproduce(table.name, results, work, preset, options.seeds, only, options.llm, options.device, options.precision)
     print("\n" + format_table(found if table.name == "table5" else in_words(found)))
+
+def _reproduce_figure3(options) -> None:
+    file = Path(options.results).parent/"bench"/"bench.json"
+    print(f"{file} is {'there' if file.exists() else 'to do: hours on a CPU'}")
+    if options.dry_run: return
+    _require_device(options); find_llm(options.llm)
+    if not file.exists(): run_bench(file, BenchSettings(histories=(5, 10)), options.llm, options.device, options.precision)
+    _show_bench(read_json(file))
 
 def _factors(options) -> None:
     names = options.factors or list(factors)
@@ -295,7 +306,7 @@ def _study_verbs(verb) -> None:
     made.add_argument("--seed", type=int, default=0, help="run seed; default 0")
     made.add_argument("--out", default="runs/quickstart", metavar="DIR", help="where the runs go; default runs/quickstart")
     made = verb("reproduce", _reproduce, "do the runs of one of the paper's tables that are not there yet, and print it beside the paper's figures", _device_options)
-    made.add_argument("table", help=f"table2 (the data), {', '.join(f'{name} ({table.about})' for name, table in tables.items())}")
+    made.add_argument("table", help=f"table2 (the data), figure3 (times), {', '.join(f'{name} ({table.about})' for name, table in tables.items())}")
     made.add_argument("--seeds", type=int, default=3, help="runs of each system; default 3")
     made.add_argument("--only", nargs="+", metavar="SYSTEM", help="only these systems")
     made.add_argument("--preset", default="quick", help="training rows of every method, as in the presets; default quick")

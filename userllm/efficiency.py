@@ -68,6 +68,7 @@ class PlainScorer:
 class BenchSettings:
     "How much is measured."
     histories: tuple = (5, 10, 50, 200) # items in a history
+    state_histories: tuple = (5, 10, 50, 200) # the same for what stored user states save, which is quickly measured
     repeats: int = 3 # of which the median counts
     rows: int = 32 # rows on which a way is timed that would take hours for all
     tokens: int = 60_000 # or fewer rows, where 32 of them have more prompt tokens than this; never fewer than 4
@@ -198,7 +199,7 @@ def bench_states(model:UserLLM, maker:BatchMaker, settings:BenchSettings=BenchSe
     "Milliseconds to read a history, to move its state on, and to score a pair with stored states and prefixes; one row a length."
     records, device, count = [], model.language.device, len(maker.text.titles)
     generator = np.random.default_rng(0)
-    for length in settings.histories:
+    for length in settings.state_histories:
         taken = {"read": [], "move": [], "score": []}
         for _ in range(settings.repeats):
             histories = generator.integers(0, count, (settings.batch_size, length + 1))
