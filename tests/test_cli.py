@@ -51,7 +51,7 @@ def write_pairs(path, **columns):
 
 def test_evaluate_prints_results_and_differences(runs, say):
     code, out, _ = say("evaluate", runs / "floor", runs / "userllm_plus")
-    assert code == 0 and "userllm_plus" in out and "Difference to floor" in out
+    assert code == 0 and "userllm_plus" in out and "Difference to floor" in out and "posters missing for" in out
 
 
 def test_rank_prints_titles(runs, say):
@@ -169,3 +169,18 @@ def test_a_split_without_both_classes_is_refused(say, tmp_path, monkeypatch):
     monkeypatch.setitem(pipeline.presets, "smoke", lambda: always_liked)
     refused(say("train", "floor", "--preset", "smoke", "--natural", "--out", tmp_path / "run"), "dislikes")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (("reproduce", "table4"), ("without_uhem", "to do", "0 of ")), (("reproduce", "figure3"), ("bench.json", "to do")),
+    (("factors", "tokens"), ("tokens-8", "to do", "0 of 4"))])
+def test_many_runs_are_listed_before_they_are_made(say, tmp_path, arguments, words):
+    code, out, _ = say(*arguments, "--dry-run", "--results", tmp_path / "none", "--out", tmp_path / "work")
+    assert code == 0 and all(word in out for word in words), out
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("arguments, words", [(("reproduce", "table9"), ("table9", "table3")), (("factors", "colour"), ("colour", "encoder")),
+                                              (("factors", "--preset", "huge"), ("huge", "quick")), (("bench", "--shape", "round"), ("round", "vicuna-7b"))])
+def test_unknown_names_of_studies_are_refused(say, tmp_path, arguments, words):
+    refused(say(*arguments), *words)

@@ -213,6 +213,7 @@ def _bench(options) -> None:
             print(f"{found['ratings']:,} ratings: {found['seconds']:.0f} s ({found['read_seconds']:.0f} reading, {found['shape_seconds']:.0f} shaping), "
                   f"peak memory {found['peak_memory_bytes'] / 1e9:.1f} GB")
         return
+    if options.shape and options.shape not in shapes: raise InputError(f"shape {options.shape!r} does not exist: use {', '.join(shapes)}")
     settings = BenchSettings(histories=tuple(options.histories), repeats=options.repeats, rows=options.rows)
     _show_bench(run_bench(options.out, settings, options.llm, options.device, options.precision, options.order, options.shape))
     print(f"\nWritten: {options.out} and {Path(options.out).with_suffix('.png')}")
