@@ -698,6 +698,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                  'userllm/poster_fetching.py'),
                                          'userllm.poster_fetching._has_its_end': ( 'poster_fetching.html#_has_its_end',
                                                                                    'userllm/poster_fetching.py'),
+                                         'userllm.poster_fetching._host': ('poster_fetching.html#_host', 'userllm/poster_fetching.py'),
                                          'userllm.poster_fetching._only_one': ( 'poster_fetching.html#_only_one',
                                                                                 'userllm/poster_fetching.py'),
                                          'userllm.poster_fetching.backoff': ('poster_fetching.html#backoff', 'userllm/poster_fetching.py'),
