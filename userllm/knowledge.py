@@ -128,8 +128,8 @@ _common = frozenset("a an and are as at be by for from has he her his in into is
 _shortest = 10 # words; a description of fewer is short
 
 def _words(text:str) -> list[str]:
-    "The words of a text in small letters, without punctuation."
-    return re.findall(r"\w+(?:['\u2019]\w+)*", text.casefold())
+    "The words of a text in small letters, without punctuation; what a hyphen joins is one word."
+    return re.findall(r"\w+(?:['\u2019-]\w+)*", text.casefold())
 
 def _repeats(words:list[str]) -> tuple[int, int]:
     "How often the most frequent word stands that is not a common one, and how many runs of three words stand more than once."
