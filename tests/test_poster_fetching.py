@@ -86,6 +86,9 @@ class Misbehaving(BaseHTTPRequestHandler):
     def circle(self, number): self.answer(b"", 302, Location=f"/{number}-again")
     def inwards(self, number): self.answer(b"", 302, Location=("http://127.0.0.2/", "http://[::1]/", "http://10.0.0.1/", "http://169.254.169.254/")[number % 4])
     def local(self, number): self.answer(b"", 302, Location="file:///etc/hostname")
+    def far_port(self, number): self.answer(b"", 302, Location=f"http://{HERE}:99999/1")
+    def gone_for_long(self, number): self.answer(b"", 404, Retry_After="3600")
+    def odd_date(self, number): self.answer(b"", 503, Retry_After="Thu, 01 Jan 2026 12:00:09 +99999999999999")
     def long_pause(self, number): self.answer(b"", 429, Retry_After="3600")
     def cut(self, number): self.answer(picture(number)[:150], length=len(picture(number))); self.close_connection = True
     def cut_quietly(self, number): self.answer(picture(number)[:-3], length=None)
@@ -132,8 +135,9 @@ def names_in(folder) -> list[str]:
 
 
 LASTING = {"gone": "HTTP 404", "page": "not a picture", "other": "not a picture", "pixels": "too many pixels", "large": "too large",
-           "endless": "too large", "circle": "too many redirects", "inwards": "address not allowed", "local": "not http"}
-TRIED_AGAIN = {"failing": "HTTP 500", "busy": "HTTP 503", "cut": "broken answer", "cut_quietly": "broken picture", "garbage": "broken answer",
+           "endless": "too large", "circle": "too many redirects", "inwards": "address not allowed", "local": "not http",
+           "far_port": "not a URL", "gone_for_long": "HTTP 404"}
+TRIED_AGAIN = {"failing": "HTTP 500", "busy": "HTTP 503", "odd_date": "HTTP 503", "cut": "broken answer", "cut_quietly": "broken picture", "garbage": "broken answer",
                "closed": "broken answer"}
 
 
@@ -144,6 +148,14 @@ def test_faults_that_last_are_reported_and_leave_no_file(server, tmp_path):
     assert dict(zip(expected, report.missing["reason"], strict=True)) == expected
     assert dict(zip(expected, report.missing["attempts"])) == {fault: 1 if fault in LASTING else 3 for fault in expected}
     assert names_in(tmp_path) == []
+
+
+def test_addresses_that_are_none_stop_nobody(server, tmp_path):
+    odd = [f"http://{HERE}:{port}/1" for port in ("0", "65536", "99999999999999", "port", "-1")] + ["http://[::1", "http://", "http://\0/", "http://é é/"]
+    manifest = pd.DataFrame({"item_id": [str(row) for row in range(len(odd) + 1)], "url": [*odd, f"{server.at}/1"]})
+    report = fetch_posters(manifest, tmp_path, QUICK, only_here)
+    assert report.missing["item_id"].tolist() == manifest["item_id"].tolist()[:-1] and report.fetched == 1
+    assert report.missing["reason"].isin(["not a URL", "not http", "host not found"]).all(), report.missing
 
 
 def test_faults_that_pass_are_tried_again(server, tmp_path):

@@ -8,7 +8,7 @@ __all__ = ['main']
 # %% ../nbs/80_cli.ipynb #c003
 from dataclasses import replace
 from pathlib import Path
-import argparse, shutil, sys, tempfile
+import argparse, shlex, shutil, sys, tempfile
 import pandas as pd
 from .artifacts import InputError, RunFolder, atomic_path, read_json, read_parquet, require_writable
 from .datasets import bench_table, cold_rows, save_dataset, source_dataset, source_options
@@ -104,8 +104,17 @@ def _prepare(options) -> None:
     for fault in prepared.faults: print(fault)
     print(f"\nCold rows, of users or items that training has not seen\n{format_table(cold_rows(prepared.dataset).reset_index())}")
     print(f"\nLeaks counted: {prepared.audit.total}\n{format_table(prepared.audit.table().reset_index())}")
-    if options.out: print(f"\nKept in {save_dataset(prepared.dataset, options.out, raw)}. Next: {_program()} train userllm_plus --data {options.out}")
+    if options.out:
+        beside = Path(options.items).parent if getattr(options, "items", None) else "."
+        kept = save_dataset(prepared.dataset, options.out, raw, beside)
+        print(f"\nKept in {kept}. Next: {_program()} train userllm_plus --data {shlex.quote(str(kept))}{_pictures(options)}")
+    elif options.posters: print(f"\nNext, with the same options of data: {_program()} train userllm_plus{_pictures(options)}")
     else: print(f"\nNext: {_program()} quickstart")
+
+def _pictures(options) -> str:
+    "The options that name pictures, as they must be given again: a dataset keeps the hashes of its pictures, not their features."
+    named = [("--posters", options.posters), ("--vit", options.vit)]
+    return "".join(f" {name} {shlex.quote(value)}" for name, value in named if value)
 
 def _posters_missing(metrics:dict) -> str:
     missing = metrics["missing"]

@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['KnowledgeSettings', 'knowledge_prompt', 'clean_description', 'generate', 'describe_titles', 'knowledge_key',
-           'shipped_descriptions', 'shipped_provenance', 'prompt_title', 'descriptions_for']
+           'shipped_descriptions', 'shipped_provenance', 'prompt_title', 'descriptions_for', 'description_faults',
+           'description_quality', 'worst_descriptions']
 
 # %% ../nbs/22_knowledge.ipynb #c003
+from collections import Counter
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -14,7 +16,7 @@ import re
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
-from .artifacts import StageCache, append_jsonl, fingerprint, read_json, read_jsonl, read_parquet
+from .artifacts import InputError, StageCache, append_jsonl, fingerprint, read_json, read_jsonl, read_parquet
 from .llms import LLM
 
 # %% ../nbs/22_knowledge.ipynb #c006
@@ -120,3 +122,68 @@ def descriptions_for(items:pd.DataFrame, # an items table: title and year
     titles = [prompt_title(title, year) for title, year in zip(items["title"], items["year"])]
     known = shipped_descriptions() if llm is None else describe_titles(titles, llm, settings, cache)
     return [known.get(title, "") for title in titles]
+
+# %% ../nbs/22_knowledge.ipynb #6a266c07
+_common = frozenset("a an and are as at be by for from has he her his in into is it its of on or she that the their they this to was who with".split())
+_shortest = 10 # words; a description of fewer is short
+
+def _words(text:str) -> list[str]:
+    "The words of a text in small letters, without punctuation; what a hyphen joins is one word."
+    return re.findall(r"\w+(?:['\u2019-]\w+)*", text.casefold())
+
+def _repeats(words:list[str]) -> tuple[int, int]:
+    "How often the most frequent word stands that is not a common one, and how many runs of three words stand more than once."
+    counts, runs = Counter(word for word in words if word not in _common), Counter(zip(words, words[1:], words[2:]))
+    return max(counts.values(), default=0), sum(count > 1 for count in runs.values())
+
+def description_faults(
+    titles:list[str], # as shown to the LLM, for example `Heat (1995)`
+    descriptions:list[str], # one a title; '' or missing where there is none
+) -> pd.DataFrame: # a row a title
+    """What can be counted of each description, without judging whether it is true.
+
+    `words` and `most_often` (the most frequent word's) are counts; `echo` is the share 0 to 1 of words that stand in the title, its year left
+    out; `repeated_runs` counts different runs of three words that come again. `empty, short, echoes, repeats` are truth values, an empty
+    description being nothing but empty. `InputError` where the two lists differ in length."""
+    titles, descriptions = list(titles), ["" if pd.isna(text) else str(text).strip() for text in descriptions]
+    if len(titles) != len(descriptions):
+        raise InputError(f"{len(titles):,} titles and {len(descriptions):,} descriptions: give one description a title, '' where there is none")
+    rows = []
+    for title, text in zip(titles, descriptions):
+        words, known = _words(text), set(_words(re.sub(r"\s*\(\d{4}\)$", "", title))) - _common
+        rows.append((title, text, len(words), sum(word in known for word in words) / max(len(words), 1), *_repeats(words)))
+    table = pd.DataFrame(rows, columns=["title", "description", "words", "echo", "most_often", "repeated_runs"])
+    there = table["words"] > 0
+    return table.assign(empty=~there, short=there & (table["words"] < _shortest), echoes=table["echo"] >= .5,
+                        repeats=(table["most_often"] >= 3) | (table["repeated_runs"] > 0))
+
+# %% ../nbs/22_knowledge.ipynb #2e1fe997
+_kinds = ["empty", "short", "echoes", "repeats"]
+
+def description_quality(faults:pd.DataFrame) -> pd.DataFrame: # from `description_faults`
+    """How many descriptions have which fault: index by what is counted, columns `items` and `share` (0 to 1, of all items).
+
+    The rows `words, median`, `words, shortest` and `words, longest` give words in `items` and no share; they are missing where every
+    description is empty. `InputError` for a table without rows."""
+    if not len(faults): raise InputError("there is no description to judge: give at least one title")
+    kinds = {"descriptions": ~faults["empty"], "empty": faults["empty"], f"shorter than {_shortest} words": faults["short"],
+             "half or more of the words are the title's": faults["echoes"], "a word three times or more": faults["most_often"] >= 3,
+             "three words in a row again": faults["repeated_runs"] > 0, "any of these faults": faults[_kinds].any(axis=1)}
+    words = faults.loc[~faults["empty"], "words"]
+    lengths = {"words, median": words.median(), "words, shortest": words.min(), "words, longest": words.max()}
+    table = pd.DataFrame({"items": {name: float(found.sum()) for name, found in kinds.items()} | lengths,
+                          "share": {name: found.mean() for name, found in kinds.items()} | dict.fromkeys(lengths)})
+    return table.reindex([*kinds, *lengths]).astype({"items": "Float64", "share": "Float64"}).rename_axis("what")
+
+def worst_descriptions(
+    faults:pd.DataFrame, # from `description_faults`
+    count:int=10, # rows at most
+) -> pd.DataFrame: # title, description, faults, words, echo, most_often, repeated_runs
+    """The descriptions with a fault, the worst first: by the number of kinds of fault, then by echo, repeated runs and repeated words.
+
+    `words` counts words, `echo` is a share 0 to 1, `faults` names the kinds. `InputError` for a count below 1."""
+    if count < 1: raise InputError(f"count is {count}: it must be at least 1")
+    bad = faults.assign(kinds=faults[_kinds].sum(axis=1))
+    bad = bad[bad["kinds"] > 0].sort_values(["kinds", "echo", "repeated_runs", "most_often"], ascending=False, kind="stable").head(count)
+    named = [", ".join(kind for kind in _kinds if row[kind]) for _, row in bad.iterrows()]
+    return bad.assign(faults=named)[["title", "description", "faults", "words", "echo", "most_often", "repeated_runs"]].reset_index(drop=True)

@@ -113,6 +113,15 @@ class Prepared:
                 "test_rows_without_poster": int(poster[rows.loc[rows["split"] == "test", "item"]].sum())}
 
 # %% ../nbs/64_pipeline.ipynb #d2042dc7
+def _require_features(hashes:list[str], features:dict, faults:list[str]) -> None:
+    "Refuse items that have posters, none of which has features."
+    known = [poster for poster in hashes if poster]
+    if not known or any(poster in features for poster in known): return
+    if faults: raise InputError(f"none of the {len(known):,} posters could be read; {faults[0]}")
+    raise InputError(f"{len(known):,} items have a poster, and features of none of them are here: name their pictures with --posters (posters=), and --vit "
+                     "(vit=), as when the dataset was prepared")
+
+# %% ../nbs/64_pipeline.ipynb #20965918
 def prepare(protocol:ProtocolSettings,
             posters=None, # a folder of pictures named by item id; the shipped features where left out
             describe_with:LLM|None=None, # who describes titles; the shipped descriptions where left out
@@ -120,7 +129,7 @@ def prepare(protocol:ProtocolSettings,
             device:str="auto", # for posters
             cache:StageCache|None=None,
             dataset:Dataset|None=None) -> Prepared: # your own, with its own protocol; the built-in ratings where left out
-    "Ratings as a dataset: selection, split, histories, audit, descriptions, poster features. A leak raises `InputError`."
+    "Ratings as a dataset: selection, split, histories, audit, descriptions, poster features. `InputError`: a leak; posters, and features of none."
     if dataset is None:
         raw = movielens_small(cache)
         dataset = build_dataset(raw.ratings, raw.items, protocol)
@@ -129,6 +138,7 @@ def prepare(protocol:ProtocolSettings,
     else:
         found = find_posters(posters, dataset.items["item_id"])
         hashes, (features, faults) = found["poster"].tolist(), poster_features(found, vit, device, cache=cache)
+    _require_features(hashes, features, faults)
     dataset = dataset.with_items(description=fill_descriptions(dataset.items, lambda items: descriptions_for(items, describe_with, cache=cache)), poster=hashes)
     found = audit(dataset)
     if found.total: raise InputError(f"the dataset leaks in {found.total} places:\n{found.table()}")

@@ -25,6 +25,7 @@ class RawData:
     licence: str # what may be done with it, in a sentence or two
     likes_from: float|None = None # the lowest rating that is a like, where the source says so itself
     notes: tuple[str, ...] = () # what a person should know: columns that were ignored, rows that were left out
+    movielens_ids: bool = False # whether item ids are MovieLens numbers, by which the shipped posters are known
 
 # %% ../nbs/14_sources.ipynb #c008
 _ARTICLE_LAST = re.compile(r"^(.*), (The|A|An|La|Le|Les|Il|El|Das|Der|Die|L'|Los|Las|Un|Une)(?=$| \()(.*)$")
@@ -81,4 +82,4 @@ def movielens_small(
     folder = cache.folder("ratings", {"source": "movielens_small", "form": 1}, {}, _make_movielens)
     ratings, items = (read_parquet(folder / f"{name}.parquet") for name in ["ratings", "items"])
     if fingerprint(ratings) != _MOVIELENS_FINGERPRINT: raise InputError(f"the ratings in {folder} have been altered; remove that folder")
-    return RawData(ratings, items, "movielens_small", MOVIELENS_LICENCE)
+    return RawData(ratings, items, "movielens_small", MOVIELENS_LICENCE, movielens_ids=True)

@@ -7,6 +7,7 @@ __all__ = ['genre_names', 'movies_metadata', 'the_movies_dataset']
 
 # %% ../nbs/18_sources_movies.ipynb #89e19dd7
 import ast
+from dataclasses import replace
 from pathlib import Path
 import polars as pl
 from .artifacts import InputError
@@ -71,13 +72,16 @@ def the_movies_dataset(
     folder:str|Path, # ratings_small.csv or ratings.csv, links_small.csv or links.csv, movies_metadata.csv
     overviews:bool=False, # take TMDB's overviews as descriptions
 ) -> RawData:
-    "Ratings from 0.5 to 5 with TMDB's titles. InputError for missing files, and with every fault of ratings and links at once."
+    "Ratings from 0.5 to 5 with TMDB's titles. InputError for missing files, and with every fault of ratings and links at once, ratings out of range too."
     folder = Path(folder)
     names = {"user_id": "userId", "item_id": "movieId"}
     path, links_path = _first_file(folder, ("ratings_small.csv", "ratings.csv")), _first_file(folder, ("links.csv", "links_small.csv"))
     films, notes = movies_metadata(_first_file(folder, ("movies_metadata.csv",)))
     rows, others, faults = read_columns(path, ("userId", "movieId", "rating", "timestamp"))
     rows, wrong = check_interactions(rows.rename({file: name for name, file in names.items()}, strict=False), path.name, names, others=others)
+    if rows.schema.get("rating") == pl.Float64:
+        outside = pl.col("rating").is_finite() & ~pl.col("rating").is_between(.5, 5)
+        wrong += find_faults(rows, outside, path.name, "rating", "a rating outside 0.5 to 5", "give the file as it comes, its ratings from 0.5 to 5")
     links, found = _read_links(links_path)
     raise_faults(faults + wrong + found)
     rated = rows.select(pl.col("item_id").unique()).sort(pl.col("item_id").cast(pl.Int64, strict=False), "item_id")
@@ -86,4 +90,4 @@ def the_movies_dataset(
     title = pl.coalesce(pl.col("title"), pl.concat_str(pl.lit("Unknown film "), pl.col("item_id")))
     items = items.with_columns(title=title, description=pl.col("description") if overviews else pl.lit(""))
     notes += (f"{untitled:,} of {len(items):,} rated movies have no title in the metadata",) if untitled else ()
-    return raw_data(rows, items, "the_movies_dataset", notes, MOVIELENS_LICENCE)
+    return replace(raw_data(rows, items, "the_movies_dataset", notes, MOVIELENS_LICENCE), movielens_ids=True)

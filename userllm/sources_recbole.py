@@ -79,6 +79,7 @@ def read_recbole(
     faults, ignored, parts = faults + found, {items_path.name: others}, []
     for split, path in files.items():
         rows, names, ignored[path.name], wrong = _read_atomic(path, {column: column for column in INTERACTION_COLUMNS if column != "split"})
+        if {"label", "rating"} <= set(rows.columns): ignored[path.name] = [*ignored[path.name], "rating"]
         rows, found = check_interactions(rows, path.name, names, now, tuple(ignored[path.name]))
         faults += wrong + found + known_items(rows, films, path.name, items_path.name, names)
         parts.append(rows if split is None else rows.with_columns(split=pl.lit(split)))

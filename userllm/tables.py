@@ -7,8 +7,10 @@ __all__ = ['INTERACTION_COLUMNS', 'ITEM_COLUMNS', 'Fault', 'raise_faults', 'find
            'check_items', 'known_items', 'raw_data', 'read_table']
 
 # %% ../nbs/17_tables.ipynb #99390434
-import csv, time
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 import polars as pl
@@ -37,7 +39,7 @@ class Fault:
 
 def _short(value:Any) -> str:
     "A value as it is shown: quoted, and cut where it is long."
-    text = "empty" if value is None else repr(value)
+    text = "empty" if value is None else repr(value if isinstance(value, (str, bool, int, float)) else str(value))
     return text if len(text) <= 60 else text[:57] + "..."
 
 def raise_faults(faults:list[Fault]):
@@ -68,43 +70,81 @@ def _decoded(cell:bytes) -> str:
     "Bytes as text, for being shown."
     return cell.decode("utf-8", "backslashreplace").strip()
 
-def _encoding_faults(path:Path, separator:str, shown:int=3) -> list[Fault]:
-    "The first lines that are no UTF-8."
-    faults, header = [], []
+def _records(path:Path, quote:str|None) -> Iterator[tuple[int, list[bytes], bool]]:
+    "Number (0: the header), lines and wholeness of each record; a record goes on while a quote is open."
+    number, lines, is_open = 0, [], False
     with open(path, "rb") as file:
-        for number, line in enumerate(file):
-            if number == 0: header = _decoded(line).lstrip("\ufeff").replace('"', "").split(separator)
-            try: line.decode("utf-8-sig" if number == 0 else "utf-8")
-            except UnicodeDecodeError as error:
-                place = line[:error.start].count(separator.encode())
-                faults.append(Fault(path.name, "is not UTF-8", "save the file as UTF-8", header[place] if place < len(header) else "",
-                                    number, _decoded(line.split(separator.encode())[place])))
-            if len(faults) == shown: break
-    return faults
+        for line in file:
+            lines.append(line)
+            if quote and line.count(quote.encode()) % 2: is_open = not is_open
+            if not is_open: yield number, lines, True; number, lines = number + 1, []
+    if lines: yield number, lines, False
 
-def _width_faults(path:Path, separator:str, quoting:int, shown:int=3) -> list[Fault]:
-    "The first rows with more cells than the header."
-    faults, width = [], None
-    with open(path, encoding="utf-8", errors="replace", newline="") as file:
-        for number, cells in enumerate(csv.reader(file, delimiter=separator, quoting=quoting)):
-            width = width or len(cells)
-            if len(cells) > width:
-                faults.append(Fault(path.name, f"has {len(cells)} cells under a header of {width}", "put text that holds separators in quotes",
-                                    row=number, value=separator.join(cells[width:])))
-            if len(faults) == shown: break
-    return faults
+def _cells(lines:list[bytes], separator:str, quote:str|None) -> list[str]:
+    "The cells of a record, of any length, without their quotes; bytes that are no UTF-8 as surrogates."
+    text = b"".join(lines).decode("utf-8-sig", "surrogateescape").rstrip("\r\n")
+    if not quote: return text.split(separator)
+    parts = text.split(quote) # those of odd places stood in quotes
+    return "".join(part if place % 2 else part.replace(separator, "\0") for place, part in enumerate(parts)).split("\0")
+
+def _some_faults(faults:Iterable[Fault], what:str, shown:int=3) -> list[Fault]:
+    "The first faults, and one that counts all others."
+    faults = iter(faults)
+    first = list(islice(faults, shown))
+    more = sum(1 for _ in faults)
+    return first + ([Fault(first[0].file, f"{more:,} further rows likewise: {what}", first[0].remedy, count=more)] if more else [])
 
 # %% ../nbs/17_tables.ipynb #ac711eaf
+def _encoding_faults(path:Path, separator:str, quote:str|None) -> list[Fault]:
+    "The rows that are no UTF-8, each with its first such cell."
+    def found():
+        header = []
+        for number, lines, _ in _records(path, quote):
+            if number == 0: header = _cells(lines, separator, quote)
+            try: b"".join(lines).decode()
+            except UnicodeDecodeError:
+                if number == 0: yield Fault(path.name, "the header is not UTF-8", "save the file as UTF-8"); continue
+                place, cell = next((place, cell) for place, cell in enumerate(_cells(lines, separator, quote)) if any("\udc80" <= sign <= "\udcff" for sign in cell))
+                yield Fault(path.name, "is not UTF-8", "save the file as UTF-8", header[place].strip() if place < len(header) else "", number,
+                            _decoded(cell.encode("utf-8", "surrogateescape")))
+    return _some_faults(found(), "is not UTF-8")
+
+def _width_faults(path:Path, separator:str, quote:str|None) -> list[Fault]:
+    "The rows with more cells than the header."
+    def found():
+        width = 0
+        for number, lines, _ in _records(path, quote):
+            cells = _cells(lines, separator, quote)
+            if number == 0: width = len(cells)
+            elif len(cells) > width:
+                more = separator.join(cells[width:]).encode("utf-8", "surrogateescape")
+                yield Fault(path.name, f"has {len(cells)} cells under a header of {width}", "put text that holds separators in quotes", row=number, value=_decoded(more))
+    return _some_faults(found(), "more cells than the header has")
+
+def _open_quote(path:Path, separator:str, quote:str|None) -> list[Fault]:
+    "The row whose quote is never closed, so that the rest of the file stands in one cell."
+    if not quote: return []
+    for number, lines, whole in _records(path, quote):
+        if number == 0: header = _cells(lines, separator, quote)
+        if not whole and lines[0].count(quote.encode()) % 2:
+            before, _, cell = lines[0].rpartition(quote.encode())
+            place = len(_cells([before + b"x"], separator, quote)) - 1
+            return [Fault(path.name, "a quote that is not closed", f"close it, or write {quote * 2} for a quote within quoted text; check its quotes",
+                          header[place] if number and place < len(header) else "", number, quote + _decoded(cell))]
+    return []
+
+# %% ../nbs/17_tables.ipynb #58bb29a8
 def _read_csv(path:Path, columns:list[str]|None, separator:str, quote:str|None) -> tuple[pl.DataFrame, list[Fault]]:
     "Columns of a CSV as text (None: all), and what is wrong with its bytes and rows."
     options = {"separator": separator, "quote_char": quote, "infer_schema": False, "encoding": "utf8"}
-    faults, quoting = [], csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE
+    faults = []
     while True:
         try: return pl.read_csv(path, columns=columns, **options), faults
         except (pl.exceptions.PolarsError, pl.exceptions.NoDataError) as error: reason = str(error).splitlines()[0]
-        if options["encoding"] == "utf8" and (found := _encoding_faults(path, separator)):
+        if options["encoding"] == "utf8" and (found := _encoding_faults(path, separator, quote)):
             faults, options["encoding"] = faults + found, "utf8-lossy"
-        elif "truncate_ragged_lines" not in options and (found := _width_faults(path, separator, quoting)):
+        elif found := _open_quote(path, separator, quote): raise_faults(faults + found)
+        elif "truncate_ragged_lines" not in options and (found := _width_faults(path, separator, quote)):
             faults, options["truncate_ragged_lines"] = faults + found, True
         else: raise InputError(f"{path.name} cannot be read as CSV: {reason}; check its quotes and its separators")
 
@@ -119,7 +159,7 @@ def _column_names(path:Path, separator:str, quote:str|None) -> list[str]:
     except pl.exceptions.PolarsError as error:
         raise InputError(f"{path.name} cannot be read as CSV: {str(error).splitlines()[0]}; check its header") from error
 
-# %% ../nbs/17_tables.ipynb #58bb29a8
+# %% ../nbs/17_tables.ipynb #f7bb3e72
 def read_columns(
     path:str|Path, # .csv or .parquet; files of other endings are read as CSV where a separator is given
     known:tuple[str, ...], # the columns that are wanted, where they are there
@@ -139,21 +179,28 @@ def read_columns(
     others = tuple(name for name in names if name not in known)
     if path.suffix.lower() == ".parquet":
         try: frame, faults = pl.from_arrow(pq.read_table(path, columns=wanted)), []
-        except (OSError, pa.ArrowException) as error: raise InputError(f"{path.name} cannot be read as Parquet: {error}; write it anew") from error
+        except (OSError, pa.ArrowException, pl.exceptions.PolarsError) as error: raise InputError(f"{path.name} cannot be read as Parquet: {error}; write it anew") from error
     elif wanted: frame, faults = _read_csv(path, wanted, separator, quote)
-    else: frame, faults = pl.DataFrame(), _encoding_faults(path, separator)
+    else: frame, faults = pl.DataFrame(), _encoding_faults(path, separator, quote)
+    frame = frame.with_columns(pl.col(name).cast(pl.String) for name, kind in frame.schema.items() if kind in (pl.Categorical, pl.Enum))
     frame = frame.with_row_index("row", offset=1)
     if wanted and path.suffix.lower() != ".parquet": frame = frame.filter(~pl.all_horizontal(pl.col(wanted).is_null()))
     return frame, others, faults
 
-# %% ../nbs/17_tables.ipynb #60863b72
+# %% ../nbs/17_tables.ipynb #75bacc87
+def _exact(kind:pl.DataType) -> int:
+    "Whole numbers below it have each a floating-point number of their own."
+    return 2**24 if kind == pl.Float32 else 2**53
+
 def _as_ids(frame:pl.DataFrame, column:str) -> pl.Expr:
     "An id column as text; null where a cell is empty."
     kind = frame.schema[column]
     cells = pl.col(column)
     if kind.is_float():
         cells = cells.fill_nan(None)
-        if frame.select((cells == cells.floor()).all()).item(): cells = cells.cast(pl.Int64)
+        exact = cells.is_finite() & (cells.abs() < _exact(kind))
+        if frame.select((cells == cells.floor()).all()).item():
+            return pl.when(exact).then(cells.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(cells.cast(pl.String))
     cells = cells.cast(pl.String)
     return pl.when(cells != "").then(cells)
 
@@ -161,15 +208,16 @@ def _as_numbers(frame:pl.DataFrame, column:str) -> pl.Expr:
     "A column as float64; null where a cell is no number. Times count in seconds since 1970."
     kind, cells = frame.schema[column], pl.col(column)
     if kind == pl.String: return cells.str.strip_chars().cast(pl.Float64, strict=False)
+    if kind in (pl.Duration, pl.Time): return pl.lit(None, pl.Float64) # a span or a time of day is no moment
     if kind.is_temporal():
         microseconds = cells.cast(pl.Datetime("us")).dt.epoch("us")
         return (microseconds // 10**6).cast(pl.Float64) + (microseconds % 10**6) / 1e6
     return cells.cast(pl.Float64, strict=False)
 
 def _nested(frame:pl.DataFrame, file:str, names:dict) -> list[Fault]:
-    "Faults for columns that hold lists, structures or bytes."
+    "Faults for columns that hold lists, structures, bytes or spans of time; a timestamp of such spans is told row by row."
     return [Fault(file, f"is of type {kind}", "give text or numbers", names.get(column, column))
-            for column, kind in frame.schema.items() if kind.is_nested() or kind in (pl.Binary, pl.Object)]
+            for column, kind in frame.schema.items() if kind.is_nested() or kind in (pl.Binary, pl.Object) or kind in (pl.Duration, pl.Time) and column != "timestamp"]
 
 # %% ../nbs/17_tables.ipynb #ba46c53c
 INTERACTION_COLUMNS = ("user_id", "item_id", "timestamp", "label", "rating", "split")
@@ -187,6 +235,12 @@ def _id_faults(frame:pl.DataFrame, file:str, columns:tuple[str, ...], names:dict
     return [fault for column in columns if column in frame.columns for fault in
             find_faults(frame.rename({column: names.get(column, column)}), pl.col(names.get(column, column)).is_null(), file,
                         names.get(column, column), "an empty id", "fill it or remove the row")]
+
+def _inexact_ids(frame:pl.DataFrame, file:str, columns:tuple[str, ...], names:dict) -> list[Fault]:
+    "Ids that are infinite, or floating-point numbers that stand for several whole ones."
+    return [fault for column in columns if column in frame.columns and (kind := frame.schema[column]).is_float() for fault in
+            find_faults(frame, pl.col(column).is_infinite() | pl.col(column).is_finite() & (pl.col(column).abs() >= _exact(kind)), file,
+                        names.get(column, column), "no exact id", "write the ids as text or as whole numbers", pl.col(column))]
 
 def _number_checks(column:str, now:float) -> list[tuple[pl.Expr, str, str]]:
     "What a number of that column must not be: `value` is the number, null where the cell held none."
@@ -222,6 +276,7 @@ def check_interactions(
     if not len(frame): return frame, faults
     if nested := _nested(frame, file, names): return frame, faults + nested
     if "label" in frame.columns: frame = frame.drop("rating", strict=False)
+    faults += _inexact_ids(frame, file, ("user_id", "item_id"), names)
     frame = frame.with_columns(_as_ids(frame, column) for column in ("user_id", "item_id", "split") if column in frame.columns)
     faults += _id_faults(frame, file, ("user_id", "item_id"), names)
     numbers = tuple(column for column in ("timestamp", "label", "rating") if column in frame.columns)
@@ -251,6 +306,7 @@ def check_items(
     faults = _missing_columns(frame, file, [("item_id",), ("title",)], names, others)
     if not len(frame): return frame, faults
     if nested := _nested(frame, file, names): return frame, faults + nested
+    faults += _inexact_ids(frame, file, ("item_id",), names)
     frame = frame.with_columns(_as_ids(frame, column) for column in ITEM_COLUMNS if column in frame.columns and column != "year")
     faults += _id_faults(frame, file, ("item_id",), names)
     title = names.get("title", "title")
@@ -273,9 +329,10 @@ def check_items(
 def known_items(interactions:pl.DataFrame, items:pl.DataFrame, file:str, items_file:str, names:dict[str,str]={}) -> list[Fault]:
     "A fault for each item that the interactions speak of and the items table lacks."
     if "item_id" not in interactions.columns or "item_id" not in items.columns or interactions.schema["item_id"] != pl.String: return []
+    if items.schema["item_id"] != pl.String and (not len(items) or _nested(items.select("item_id"), items_file, {})): return [] # told already
     rows = interactions.drop_nulls("item_id").unique("item_id", keep="first", maintain_order=True)
     rows = rows.filter(~pl.col("item_id").str.contains("\ufffd", literal=True)) # what is not UTF-8 has been told already
-    return find_faults(rows, ~pl.col("item_id").is_in(items["item_id"].drop_nulls().cast(pl.String).implode()), file, names.get("item_id", "item_id"),
+    return find_faults(rows, ~pl.col("item_id").is_in(items.select(_as_ids(items, "item_id")).to_series().drop_nulls().implode()), file, names.get("item_id", "item_id"),
                        f"an item that {items_file} lacks", "add it there, or remove its rows here", pl.col("item_id"))
 
 def raw_data(

@@ -163,7 +163,8 @@ def poster_features(posters:pd.DataFrame, # from `find_posters`: path and poster
     return {poster: known[poster] for poster in posters["poster"] if poster in known}, faults
 
 def save_features(path, features:dict, settings:VisualSettings) -> None:
-    "Features by hash as one fp16 matrix with the hashes as bytes beside it."
+    "Features by hash as one fp16 matrix with the hashes as bytes beside it. Where there are none, no file is written."
+    if not features: return
     path.parent.mkdir(parents=True, exist_ok=True)
     hashes = torch.tensor([list(bytes.fromhex(poster)) for poster in features], dtype=torch.uint8)
     write_tensors(path, {"hashes": hashes, "features": torch.stack(list(features.values())).half()}, {"settings": settings.key})
