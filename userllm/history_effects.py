@@ -21,16 +21,18 @@ from .recommender import Scorer
 # %% ../nbs/71_history_effects.ipynb #140c044c
 def history_rows(rows:Rows, # one row
                  histories) -> Rows: # lists of dense items, oldest first
-    "The same user and candidate with each of these histories."
+    "The same user and candidate with each of these histories; in those that are not the row's own, without the state after the latest event."
+    own = [int(item) for item in rows.histories[0] if item >= 0]
+    events = None if rows.events is None else np.array([rows.events[0] if list(history) == own else -1 for history in histories], dtype=np.int64)
     width = max(1, max((len(history) for history in histories), default=1))
     padded = np.array([list(history) + [-1] * (width - len(history)) for history in histories], dtype=np.int64).reshape(-1, width)
-    return replace(rows.take(np.zeros(len(padded), dtype=int)), histories=padded)
+    return replace(rows.take(np.zeros(len(padded), dtype=int)), histories=padded, events=events)
 
 def score_histories(scorer:Scorer, rows:Rows, # one row, whose history is what the others are compared with
                     histories) -> pd.DataFrame: # cosine to the row's own token (NaN where the model compresses nothing), probability, change of it
     "What becomes of the compressed token and of P(Yes) with each of these histories."
     own = [int(item) for item in rows.histories[0] if item >= 0]
-    all_rows = history_rows(rows, [own, *histories])
+    all_rows = history_rows(replace(rows, events=None), [own, *histories])
     chances = torch.sigmoid(torch.as_tensor(scorer.logits(all_rows), dtype=torch.float64)).numpy()
     cosine = np.full(len(histories), np.nan)
     if scorer.rows.histories is not None:
@@ -146,6 +148,11 @@ class _Pair:
             raise InputError(f"the history has no item {position}: it has {len(self.history)}, counted from 0 for the oldest")
         return position
 
+    def _room(self, position:int) -> int: # where an item shall stand
+        if not 0 <= position <= len(self.history):
+            raise InputError(f"the history has no place {position}: it has {len(self.history)} items, so a further one may stand at 0 to {len(self.history)}")
+        return position
+
 # %% ../nbs/71_history_effects.ipynb #b224b512
 class WhatIf(_Pair):
     "One pair, changed step by step; each change gives P(Yes). Items are named by the source's ids."
@@ -159,13 +166,13 @@ class WhatIf(_Pair):
         item = self.scorer.dataset.item_of(str(item_id))
         if item == self.item: raise InputError("the candidate is never in its own history: add another item")
         if item in self.history: raise InputError(f"{self.scorer.dataset.items['title'][item]!r} is in the history already: move it instead")
-        self.history.insert(len(self.history) if position is None else position, item)
+        self.history.insert(len(self.history) if position is None else self._room(position), item)
         return self.probability
 
     def move(self, position:int, to:int) -> float:
-        "With one item at another place."
-        item = self.history.pop(self._position(position))
-        self.history.insert(to, item)
+        "With one item at another place. `InputError` for places that do not exist."
+        position, to = self._position(position), self._position(to)
+        self.history.insert(to, self.history.pop(position))
         return self.probability
 
     def show_poster(self, item_id) -> float: # None for no poster at all

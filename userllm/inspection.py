@@ -9,35 +9,48 @@ __all__ = ['nearest_words', 'PromptExplanation', 'explain_prompt', 'first_genre'
 # %% ../nbs/70_inspection.ipynb #c003
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from weakref import WeakKeyDictionary
 import numpy as np
 import pandas as pd
 import torch
 from .artifacts import InputError
 from .llms import text_tokens
-from .model import ModelBatch, Rows
+from .model import BatchMaker, ModelBatch, Rows
 from .prompts import Slot, Text, layout_prompts
 from .recommender import Scorer
 
 # %% ../nbs/70_inspection.ipynb #c006
+_units = WeakKeyDictionary() # embedding -> its version, and its vectors at length 1
+
+def _unit_words(embedding:torch.nn.Module) -> torch.Tensor: # (words, d3) float32
+    "The vocabulary's vectors at length 1, computed anew where the embedding was changed."
+    version, kept = _units.get(embedding, (None, None))
+    if version != embedding.weight._version or kept.device != embedding.weight.device:
+        kept = torch.nn.functional.normalize(embedding.weight.detach().float(), dim=1)
+        _units[embedding] = embedding.weight._version, kept
+    return kept
+
 def nearest_words(scorer:Scorer, vector:torch.Tensor, # (d3,)
                   count:int=5) -> list[str]:
     "The tokens of the vocabulary whose embeddings point most nearly the same way."
-    embedding = scorer.model.language.embedding.weight.float()
-    cosine = torch.nn.functional.cosine_similarity(embedding, vector.float()[None], dim=1)
+    cosine = _unit_words(scorer.model.language.embedding) @ vector.float()
     return [scorer.maker.text.tokenizer.decode([token]) for token in cosine.topk(count).indices.tolist()]
 
 @dataclass
 class PromptExplanation:
     "One prompt, taken apart."
-    segments: pd.DataFrame # kind, name, text, tokens, shortened, norm, missing, nearest, source: one row a segment
+    segments: pd.DataFrame # kind, name, text, tokens, shortened, norm, missing, nearest (of each soft token, `|` between them), source: one row a segment
     probability: float # P(Yes)
     tokens: int # the prompt's length
-    history_tokens: int # how many tokens the history has that UHEM pressed together
+    uncompressed: int # how long it would be with its history written out
 
-    @property
-    def uncompressed(self) -> int:
-        "How long the prompt would be with its history written out."
-        return self.tokens + self.history_tokens - int(self.segments.loc[self.segments["name"] == "history", "tokens"].sum())
+# %% ../nbs/70_inspection.ipynb #e3dea977
+def _uncompressed(scorer:Scorer, rows:Rows) -> int: # of one row
+    "The length of the prompt with its history written out; of the prompt as it is where the model compresses none."
+    maker = scorer.maker
+    written = BatchMaker(scorer.dataset.items[:0], maker.tables, maker.text.tokenizer, replace(maker.settings, history="items")).segments
+    segments = written if maker.settings.history == "compressed" else maker.segments
+    return int(layout_prompts(maker.pieces(rows, segments), maker.text.start).lengths[0])
 
 # %% ../nbs/70_inspection.ipynb #c007
 def _source(scorer:Scorer, piece, rows:Rows) -> str:
@@ -67,7 +80,7 @@ def _line(scorer:Scorer, piece, batch:ModelBatch, soft:dict, rows:Rows) -> dict:
         vectors = soft[segment.name][0]
         missing = not bool((batch.history.layout[0] >= 0).any()) if segment.name == "history" else bool(batch.features[segment.name][1][0])
     return {"kind": "slot", "name": segment.name, "text": "", "tokens": len(vectors), "shortened": 0, "norm": vectors.norm(dim=1).mean().item(),
-            "missing": missing, "nearest": ", ".join(nearest_words(scorer, vectors[0])), "source": source}
+            "missing": missing, "nearest": " | ".join(", ".join(nearest_words(scorer, vector)) for vector in vectors), "source": source}
 
 # %% ../nbs/70_inspection.ipynb #59f9276c
 def _edited(scorer:Scorer, pieces:list, edits:Mapping) -> list:
@@ -89,13 +102,14 @@ def explain_prompt(scorer:Scorer, user_id, item_id, # the source's own ids
     user, item = scorer.dataset.user_of(str(user_id)), scorer.dataset.item_of(str(item_id))
     rows = scorer.rows_for([user], [item], [timestamp])
     batch = scorer.maker.batch(rows)
+    plain = int(batch.prompt.lengths[0])
     pieces = _edited(scorer, scorer.maker.pieces(rows, scorer.maker.segments)[0], edits or {})
     batch.prompt = layout_prompts([pieces], scorer.maker.text.start)
     batch = batch.to(scorer.model.language.device)
     soft = scorer.model.soft_tokens(batch)
     lines = [_line(scorer, piece, batch, soft, rows) for piece in pieces]
-    history = int((batch.history.layout >= 0).sum()) if batch.history else 0
-    return PromptExplanation(pd.DataFrame(lines), torch.sigmoid(scorer.model(batch)).item(), int(batch.prompt.lengths[0]), history)
+    tokens = int(batch.prompt.lengths[0])
+    return PromptExplanation(pd.DataFrame(lines), torch.sigmoid(scorer.model(batch)).item(), tokens, _uncompressed(scorer, rows) + tokens - plain)
 
 # %% ../nbs/70_inspection.ipynb #2e6b749c
 def first_genre(genres:pd.Series) -> pd.Series: # such as Drama|Comedy
@@ -108,9 +122,9 @@ def item_cards(dataset, items) -> pd.DataFrame: # dense items, -1 left out
     return dataset.items.iloc[known][["item_id", "title", "year", "genres", "description"]].reset_index(drop=True)
 
 def find_items(dataset, text:str, count:int=20) -> pd.DataFrame: # part of a title, in any case, or an item's id
-    "The items whose title holds the text, those that start with it first: item_id, title, year, genres, description."
+    "The items whose title holds the text, or whose id it is; those whose title starts with it first: item_id, title, year, genres, description."
     titles, text = dataset.items["title"].astype(str).str.lower(), text.strip().lower()
-    found = np.flatnonzero(titles.str.contains(text, regex=False) | (dataset.items["item_id"] == text))
+    found = np.flatnonzero(titles.str.contains(text, regex=False) | (dataset.items["item_id"].str.lower() == text))
     order = np.argsort(~titles.iloc[found].str.startswith(text).to_numpy(), kind="stable")
     return item_cards(dataset, found[order][:count])
 

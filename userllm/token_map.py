@@ -89,22 +89,26 @@ def with_errors(tokens:TokenMap, predictions:pd.DataFrame) -> TokenMap: # of one
     return replace(tokens, users=tokens.users.assign(error=tokens.users["user_id"].map(mean)))
 
 # %% ../nbs/72_token_map.ipynb #73faee00
-def _genre_sets(tokens:TokenMap, keep:np.ndarray) -> list[set]:
-    "For each kept user the genres in the history."
-    names = [set(str(text).split("|")) - {"", "(no genres listed)"} for text in tokens.scorer.dataset.items["genres"].fillna("")]
-    return [set().union(*(names[item] for item in row if item >= 0)) for row in tokens.histories[keep].tolist()]
+def _kinds(tokens:TokenMap, keep:np.ndarray) -> dict:
+    "For genres and decades, under how they are said: for each kept user those in the history."
+    items = tokens.scorer.dataset.items
+    genres = [set(str(text).split("|")) - {"", "(no genres listed)"} for text in items["genres"].fillna("")]
+    decades = [set() if pd.isna(year) else {f"{int(year) // 10 * 10}s"} for year in items["year"]]
+    in_history = lambda names: [set().union(*(names[item] for item in row if item >= 0)) for row in tokens.histories[keep].tolist()]
+    return {"a {} in the history": in_history(genres), "an item of the {} in the history": in_history(decades)}
 
-def probe(tokens:TokenMap, genres:int=6, folds:int=5, seed:int=0) -> pd.DataFrame: # how many genres, the most frequent that tell users apart
+def probe(tokens:TokenMap, genres:int=6, folds:int=5, seed:int=0) -> pd.DataFrame: # how many genres and decades, the most frequent that tell users apart
     "What a linear model reads from tokens of users it was not fitted on: fact, measure, value, chance, users. `InputError` for too few users."
     keep = (tokens.users["length"] > 0).to_numpy()
     if keep.sum() < 4 * folds: raise InputError(f"{keep.sum()} users have a history: a probe of {folds} folds needs {4 * folds} or more")
-    lines, sets = [], _genre_sets(tokens, keep)
-    share = pd.Series([name for found in sets for name in found]).value_counts() / len(sets)
-    for name in share[share.between(0.1, 0.9)].index[:genres]:
-        has, model = np.array([name in found for found in sets]), make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500))
-        split = StratifiedKFold(folds, shuffle=True, random_state=seed)
-        scores = cross_val_predict(model, tokens.tokens[keep], has, cv=split, method="decision_function")
-        lines.append({"fact": f"a {name} in the history", "measure": "AUC", "value": auc(has.astype(int), scores), "chance": 0.5, "users": len(has)})
+    lines = []
+    for said, sets in _kinds(tokens, keep).items():
+        share = pd.Series([name for found in sets for name in found], dtype=object).value_counts() / len(sets)
+        for name in share[share.between(0.1, 0.9)].index[:genres]:
+            has, model = np.array([name in found for found in sets]), make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500))
+            split = StratifiedKFold(folds, shuffle=True, random_state=seed)
+            scores = cross_val_predict(model, tokens.tokens[keep], has, cv=split, method="decision_function")
+            lines.append({"fact": said.format(name), "measure": "AUC", "value": auc(has.astype(int), scores), "chance": 0.5, "users": len(has)})
     for column, fact in (("year", "mean year of the items"), ("liked", "share of likes among the events"), ("length", "length of the history")):
         there = keep & tokens.users[column].notna().to_numpy()
         truth = tokens.users.loc[there, column].to_numpy(dtype=float)
@@ -120,13 +124,16 @@ def plot_tokens(tokens:TokenMap, colour:str="genre", # a column of `users`: genr
     "The map, coloured for colour-blind eyes too. `InputError` for a colour that the users do not have."
     users = tokens.users.copy()
     if colour not in users: raise InputError(f"users have no {colour} to colour by: use one of {', '.join(users.columns)}")
-    named = not pd.api.types.is_numeric_dtype(users[colour])
+    named, unknown = not pd.api.types.is_numeric_dtype(users[colour]), users[users[colour].isna()]
+    users = users.drop(index=unknown.index)
     if named:
         often = users[colour].value_counts().index[:6]
-        users[colour] = users[colour].where(users[colour].isin(often), "other").replace("", "none")
+        users[colour] = users[colour].where(users[colour].isin(often), "other").replace("", "none").astype(str).str.replace("$", r"\$")
     with sns.axes_style("whitegrid"): figure, axis = plt.subplots(figsize=(7, 5), layout="constrained")
-    sns.scatterplot(users, x="x", y="y", hue=colour, style=colour if named else None, palette="colorblind" if named else "viridis", s=28, ax=axis)
-    ringed = users[users["user_id"].isin([str(user_id) for user_id in chosen])]
+    if len(unknown): axis.scatter(unknown["x"], unknown["y"], s=28, color="lightgrey", label="unknown")
+    if len(users): sns.scatterplot(users, x="x", y="y", hue=colour, style=colour if named else None, palette="colorblind" if named else "viridis", s=28, ax=axis)
+    if len(unknown): axis.legend(title=colour)
+    ringed = tokens.users[tokens.users["user_id"].isin([str(user_id) for user_id in chosen])]
     axis.scatter(ringed["x"], ringed["y"], s=140, facecolors="none", edgecolors="black", linewidths=1.5)
     axis.set(xlabel=f"first component ({tokens.explained[0]:.0%} of the variance)", ylabel=f"second component ({tokens.explained[1]:.0%})")
     plt.close(figure)

@@ -9,6 +9,7 @@ __all__ = ['chance_bar', 'table_html', 'title_card', 'poster_html', 'strip_html'
 # %% ../nbs/75_widgets.ipynb #45804a29
 import base64, io, re, threading
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from html import escape
 from pathlib import Path
 import ipywidgets
@@ -16,7 +17,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from .artifacts import InputError
-from .posters import open_poster, picture_endings
+from .posters import named_posters, open_poster, pictures_in
 
 # %% ../nbs/75_widgets.ipynb #bf41ddb6
 def chance_bar(probability:float, name:str="P(Yes)") -> str:
@@ -61,17 +62,33 @@ def title_card(title:str, year="", genres:str="") -> str: # stands in for a post
     return (f'<svg role="img" aria-label="{escape(str(title))}" width="100" height="150" viewBox="0 0 100 150" font-family="sans-serif">'
             f'<rect width="100" height="150" fill="#fff" stroke="#444"/><rect width="100" height="14" fill="{colour}"/>{"".join(lines)}{foot}</svg>')
 
+@lru_cache(maxsize=8)
+def _listing(folder:str, changed:int) -> dict:
+    "The pictures of a folder as it was at this change."
+    return pictures_in(folder)
+
+@lru_cache(maxsize=2000)
+def _thumbnail(path:str, changed:int, size:int) -> str:
+    "A picture as a small JPEG in base64, '' where it cannot be read."
+    try: picture = open_poster(path, least=(200, 300))
+    except InputError: return ""
+    picture.thumbnail((200, 300)); content = io.BytesIO(); picture.save(content, "JPEG", quality=80)
+    return base64.b64encode(content.getvalue()).decode()
+
+def _poster(item_id:str, folder) -> str:
+    "The item's poster as base64, '' where there is none that can be read."
+    try:
+        path = named_posters(folder, [item_id], _listing(str(folder), Path(folder).stat().st_mtime_ns))[0]
+        about = path and path.stat()
+    except (OSError, InputError): return ""
+    return _thumbnail(str(path), about.st_mtime_ns, about.st_size) if path else ""
+
 def poster_html(card:Mapping, # item_id, title, year, genres
                 folder=None) -> str: # of pictures named by item id
     "The poster as a small picture, or a title card where there is none that can be read."
-    for ending in picture_endings if folder is not None else ():
-        path = Path(folder)/f"{Path(str(card['item_id'])).name}{ending}"
-        if not path.is_file(): continue
-        try: picture = open_poster(path)
-        except InputError: break
-        picture.thumbnail((200, 300)); content = io.BytesIO(); picture.save(content, "JPEG", quality=80)
-        return f'<img width="100" height="150" alt="{escape(str(card["title"]))}" src="data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}">'
-    return title_card(card["title"], card["year"], card["genres"])
+    content = _poster(str(card["item_id"]), folder) if folder is not None else ""
+    if not content: return title_card(card["title"], card["year"], card["genres"])
+    return f'<img width="100" height="150" alt="{escape(str(card["title"]))}" src="data:image/jpeg;base64,{content}">'
 
 def strip_html(cards:pd.DataFrame, folder=None, notes=()) -> str: # item_id, title, year, genres; a line of text below each
     "Posters in a row, numbered from 0."
@@ -137,12 +154,13 @@ class View:
         "A message, as text."
         self.message.value = f'<span role="status">{escape(text)}</span>'
 
-    def connect(self, name:str, handler:Callable) -> None: # takes nothing; what it raises as InputError is said
+    def connect(self, name:str, handler:Callable) -> None: # takes nothing; what it raises is said
         "Call the handler when the button is pressed or the value changes."
         def call(*_):
             if not self._heard: return
             try: self.say(""); handler()
             except InputError as error: self.say(str(error))
+            except Exception as error: self.say(f"{type(error).__name__}: {error}"); raise
         control = self.controls[name]
         if isinstance(control, ipywidgets.Button): control.on_click(call)
         else: control.observe(call, "value")

@@ -13,7 +13,7 @@ import ipywidgets
 import numpy as np
 import pandas as pd
 from .artifacts import InputError
-from .errors import (SLICES, Errors, changed_users, export_rows, overall_change, plot_slice_errors, row_history, select_rows, slice_errors,
+from .errors import (SLICES, Errors, changed_users, export_rows, overall_change, plot_slice_errors, row_history, select_rows, slice_errors, slice_values,
                             what_they_share, worst_users)
 from .history_effects import WhatIf, leave_one_out, length_effects, order_effects
 from .inspection import Inspected, PromptInspector, find_items
@@ -28,7 +28,7 @@ def _item_options(cards:pd.DataFrame) -> list: # of `find_items`
 def prompt_view(users:list) -> View: # their ids
     "The controls of the prompt inspector."
     wide, button = {"layout": {"width": "44em"}}, lambda name: ipywidgets.Button(description=name)
-    controls = {"user": ipywidgets.Combobox(description="User", options=users), "random": button("A random one"),
+    controls = {"user": ipywidgets.Combobox(description="User", options=users, continuous_update=False), "random": button("A random one"),
                 "likes": ipywidgets.IntSlider(description="with likes ≥", max=50), "genre": ipywidgets.Text(description="of genre"),
                 "search": ipywidgets.Text(description="Candidate"), "item": ipywidgets.Select(description="Found", rows=5, options=[], **wide),
                 "segment": ipywidgets.Dropdown(description="Segment", options=[], **wide), "text": ipywidgets.Textarea(description="Text", **wide),
@@ -128,11 +128,16 @@ class WhatIfTool:
     def __init__(self, scorer, user_id, item_id, timestamp:int=-1, pictures=None):
         self.what, self.pictures = WhatIf(scorer, user_id, item_id, timestamp), pictures
         self.view = what_if_view(f"What if: user {user_id} and {scorer.dataset.items['title'][self.what.item]}")
-        self.view.set("description", value=str(scorer.dataset.items["description"].fillna("")[self.what.item]))
         for name in ("remove", "earlier", "later", "add", "poster", "no_poster", "describe", "reset"):
             self.view.connect(name, lambda name=name: self.do(name, **self.view.values()))
         self.view.connect("search", lambda: self.search(self.view.values()["search"]))
         self.do("reset")
+
+    @property
+    def described(self) -> str:
+        "What the prompt reads as the candidate's description: its title where it has none."
+        item = self.what.scorer.dataset.items.iloc[self.what.item]
+        return str(item["title"] if pd.isna(item["description"]) else item["description"] or item["title"])
 
     def search(self, text:str) -> list[str]:
         "The ids of the items found by title."
@@ -141,7 +146,7 @@ class WhatIfTool:
         return found["item_id"].tolist()
 
     def do(self, name:str, place:int|None=None, item:str|None=None, description:str="", **others) -> float: # the name of a button; what it acts on
-        "One change; gives P(Yes)."
+        "One change; gives P(Yes). The time that is shown is that of the change and of all that is drawn after it."
         what, started = self.what, time.monotonic()
         if (name in ("remove", "earlier", "later") and place is None) or (name in ("add", "poster") and item is None):
             self.view.say("choose an item first"); return what.probability
@@ -149,13 +154,14 @@ class WhatIfTool:
         probability = {"remove": lambda: what.remove(place), "earlier": lambda: what.move(place, max(0, place - 1)),
                        "later": lambda: what.move(place, min(last, place + 1)), "add": lambda: what.add(item), "poster": lambda: what.show_poster(item),
                        "no_poster": lambda: what.show_poster(None), "describe": lambda: what.describe(description), "reset": what.reset}[name]()
-        self.seconds = time.monotonic() - started
         cards = what.cards
         keep = {"earlier": lambda: max(0, place - 1), "later": lambda: min(last, place + 1)}.get(name, lambda: None)()
         self.view.set("place", options=[(f"{number}: {title}", number) for number, title in enumerate(cards["title"])], value=keep)
-        self.view.show("answer", chance_bar(what.start, "as it was") + chance_bar(probability, "now")
-                       + f"<p>change {probability - what.start:+.3f}, answered in {1000 * self.seconds:.0f} ms</p>")
+        if name == "reset": self.view.set("description", value=self.described)
         self.view.show("history", strip_html(cards, self.pictures))
+        bars = chance_bar(what.start, "as it was") + chance_bar(probability, "now")
+        self.seconds = time.monotonic() - started
+        self.view.show("answer", f"{bars}<p>change {probability - what.start:+.3f}, answered in {1000 * self.seconds:.0f} ms</p>")
         return probability
 
     def _repr_mimebundle_(self, **options): return self.view._repr_mimebundle_(**options)
@@ -180,7 +186,7 @@ class TokenTool:
             step = max(1e-6, (high - low) / 100)
             return ipywidgets.FloatRangeSlider(description=f"{name} from, to", min=low, max=high, value=(low, high), step=step, continuous_update=False)
         self.view = View("Token explorer", {"colour": ipywidgets.Dropdown(description="Colour", options=colours), "x": area("x"), "y": area("y"),
-                         "user": ipywidgets.Combobox(description="User", options=users["user_id"].tolist())},
+                         "user": ipywidgets.Combobox(description="User", options=users["user_id"].tolist(), continuous_update=False)},
                          [["colour", "user"], ["x", "y"]], ["picture", "area", "user", "neighbours"])
         self.view.connect("colour", self.draw); self.view.connect("user", lambda: self.choose(self.view.values()["user"]))
         for name in ("x", "y"): self.view.connect(name, lambda: self.select(self.view.values()["x"], self.view.values()["y"]))
@@ -215,7 +221,7 @@ class TokenTool:
     def _repr_mimebundle_(self, **options): return self.view._repr_mimebundle_(**options)
 
 # %% ../nbs/76_workbench.ipynb #a2b32e5f
-def rows_view(runs:list) -> View:
+def rows_view(runs:list, columns:list) -> View: # names of runs; columns to sort by
     "The controls of the prediction browser."
     text, choice = (lambda name, **options: ipywidgets.Text(description=name, continuous_update=False, **options)), ipywidgets.Dropdown
     controls = {"run": choice(description="Run", options=runs, value=runs[-1]),
@@ -223,9 +229,10 @@ def rows_view(runs:list) -> View:
                 "sure": ipywidgets.FloatSlider(description="Wrong by", min=0, max=1, step=0.05, value=0.5, continuous_update=False),
                 "user_id": text("User"), "title": text("Title"),
                 "by": choice(description="Slice by", options=[("nothing", ""), *[(about, name) for name, about in SLICES.items()]]),
-                "value": choice(description="Slice", options=[""]), "row": ipywidgets.Select(description="Rows", options=[], rows=12, layout={"width": "60em"}),
+                "value": choice(description="Slice", options=[""]), "sort": choice(description="Sort by", options=[("loss of the run", ""), *[(name, name) for name in columns]]),
+                "ascending": choice(description="Order", options=[("greatest first", False), ("smallest first", True)]), "row": ipywidgets.Select(description="Rows", options=[], rows=12, layout={"width": "60em"}),
                 "path": text("CSV", value="selection.csv"), "export": ipywidgets.Button(description="Export")}
-    rows = [["run", "right_in", "sure"], ["user_id", "title"], ["by", "value"], ["row"], ["path", "export"]]
+    rows = [["run", "right_in", "sure"], ["user_id", "title"], ["by", "value"], ["sort", "ascending"], ["row"], ["path", "export"]]
     return View("Prediction browser", controls, rows, ["count", "row", "scores", "history"])
 
 # %% ../nbs/76_workbench.ipynb #f4acde29
@@ -233,8 +240,8 @@ class _RowsFilter:
     "All predicted rows, filtered and sorted."
     def __init__(self, errors:Errors, scorer=None, pictures=None): # with a scorer, a row also opens a `WhatIfTool`
         self.errors, self.scorer, self.pictures, self.what = errors, scorer, pictures, None
-        self.view = rows_view(errors.runs)
-        for name in ("run", "right_in", "sure", "user_id", "title", "value"): self.view.connect(name, self.filter)
+        self.view = rows_view(errors.runs, list(errors.rows.columns))
+        for name in ("run", "right_in", "sure", "user_id", "title", "value", "sort", "ascending"): self.view.connect(name, self.filter)
         self.view.connect("by", self._slices); self.view.connect("row", self._opened)
         self.view.connect("export", lambda: self.export(self.view.values()["path"]))
         self.what_place = ipywidgets.VBox()
@@ -243,19 +250,19 @@ class _RowsFilter:
 
     def _slices(self) -> None:
         by = self.view.values()["by"]
-        found = sorted(self.errors.rows[by].astype(str).unique()) if by else [""]
+        found = slice_values(self.errors, by) if by else [""]
         self.view.set("value", options=found, value=found[0])
         self.filter()
 
     def filter(self) -> pd.DataFrame:
-        "The rows that meet what the controls are set to, the worst first."
+        "The rows that meet what the controls are set to, in their order."
         values = self.view.values()
-        self.found = select_rows(self.errors, **{name: values[name] for name in ("run", "sure", "right_in", "user_id", "title", "by", "value")})
+        self.found = select_rows(self.errors, **{name: values[name] for name in ("run", "sure", "right_in", "user_id", "title", "by", "value", "sort", "ascending")})
         shown = self.found.head(300)
         lines = [(f"P(Yes) {chance:.3f}, {'liked' if label else 'not liked'}: user {user}, {title}", row) for chance, label, user, title, row in
                  zip(shown[f"P {values['run']}"], shown["label"], shown["user_id"], shown["title"], shown["row_id"])]
         self.view.set("row", options=lines, value=None)
-        self.view.show("count", f"<p>{len(self.found):,} of {len(self.errors.rows):,} rows{', the worst 300 below' * (len(self.found) > 300)}</p>")
+        self.view.show("count", f"<p>{len(self.found):,} of {len(self.errors.rows):,} rows{', the first 300 below' * (len(self.found) > 300)}</p>")
         return self.found
 
     def _opened(self) -> None:
@@ -313,7 +320,8 @@ class ErrorsTool:
         "Show AUC, UAUC and calibration by slice; gives the table."
         table = slice_errors(self.errors, by, list(runs), self.resamples)
         self.view.show("picture", plot_slice_errors(table, by))
-        self.view.show("slices", table_html(table[["run", by, "rows", "liked", "auc", "auc_low", "auc_high", "uauc", "log_loss", "calibration_error"]]))
+        self.view.show("slices", table_html(table[["run", by, "rows", "liked", "auc", "auc_low", "auc_high", "uauc", "log_loss",
+                                                "bias", "bias_low", "bias_high", "calibration_error", "calibration_by_luck", "calibration_limit"]]))
         return table
 
     def compare(self, first:str, second:str, count:int=8) -> pd.DataFrame:
@@ -326,8 +334,9 @@ class ErrorsTool:
     def share(self, run:str, count:int) -> pd.DataFrame:
         "Show the worst served users of a run and what they share; gives the traits."
         worst = worst_users(self.errors, run, count)
-        traits = what_they_share(self.errors, worst["user_id"])
-        self.view.show("worst", f"<h4>Worst served by {escape(run)}</h4>{table_html(worst, most=10)}<h4>Beside all others</h4>{table_html(traits, 2)}")
+        traits = what_they_share(self.errors, run, count)
+        about = "<p>A difference that stands out lies outside of what losses dealt out at random would give.</p>"
+        self.view.show("worst", f"<h4>Worst served by {escape(run)}</h4>{table_html(worst, most=10)}<h4>Beside all others</h4>{about}{table_html(traits, 2)}")
         return traits
 
     def _repr_mimebundle_(self, **options): return self.view._repr_mimebundle_(**options)
