@@ -61,5 +61,5 @@ class WarmInterpreter:
 
     def close(self) -> None:
         "End it."
-        self.process.stdin.close()
-        self.process.wait(10)
+        self.process.kill()  # it waits for orders and holds nothing
+        self.process.wait()
