@@ -56,7 +56,8 @@ class _PlannedLevel:
         if self.level.owner == "all": return [()] * len(rows)
         variants = [-1] * len(rows) if rows.variants is None or not self.level.soft else rows.variants.tolist()
         if self.level.owner == "item": return list(zip(rows.items.tolist(), variants))
-        return [(user, variant, history.tobytes()) for user, variant, history in zip(rows.users.tolist(), variants, rows.histories)]
+        events = [-1] * len(rows) if rows.events is None or not self.level.soft else rows.events.tolist() # what a table by event gives
+        return [(user, variant, event, history.tobytes()) for user, variant, event, history in zip(rows.users.tolist(), variants, events, rows.histories)]
 
     def plan(self, rows:Rows) -> None: # in any order, as often as they will be asked for
         "Give the room to the owners that will be asked for most, and put those into groups of like length."
