@@ -53,7 +53,7 @@ class Preset:
     sasrec: SASRecSettings = SASRecSettings()
     trees: TreesSettings = TreesSettings()
     statistics: StatisticsSettings = StatisticsSettings()
-    prefix_budget: int = 2_400_000_000 # bytes of keys and values that are kept
+    prefix_budget: int = 1_500_000_000 # bytes of keys and values that are kept
 
 _gentle = {"learning_rate": 3e-4, "final_learning_rate": 3e-5} # of step 2
 
