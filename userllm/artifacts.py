@@ -418,6 +418,8 @@ class RunFolder:
     ) -> "RunFolder":
         "Raise InputError that names the first part that is missing."
         if not self.path.is_dir(): raise InputError(f"no run folder at {self.path}; check the path, or train first")
+        if below := sorted(found.parent for found in self.path.glob("*/metrics.json")):
+            raise InputError(f"{self.path} is no run folder, it holds some: name one, such as {below[0]}")
         for part in parts:
             if not getattr(self, part).exists():
                 raise InputError(f"the run folder {self.path} lacks {getattr(self, part).name}; "

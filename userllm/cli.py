@@ -169,7 +169,9 @@ def _recommender(options, check) -> Recommender: # what is asked of the dataset 
     folder = Path(options.run)
     inner = RunFolder(folder).recommender
     if not inner.exists() and not (folder/"recommender.json").exists():
-        raise InputError(f"{folder} holds no recommender: give a run folder of {' or '.join(methods)}, made by userllm train or quickstart")
+        below = sorted(found.parent for found in folder.glob("*/recommender"))
+        raise InputError(f"{folder} holds no recommender: " + (f"name one of the runs in it, such as {below[0]}" if below else
+                         "give the run folder of a method, made by userllm train or quickstart; a floor leaves none"))
     folder = inner if inner.exists() else folder
     check(recommender_dataset(folder))
     return Recommender.load(folder, options.llm, options.device, options.precision)
@@ -207,7 +209,7 @@ def _quickstart(options) -> None:
     print(format_table(difference_table(predictions, "floor")))
     user = predictions["userllm"]["user_id"].iloc[0]
     print(f"\nSaved: {folder}/userllm/recommender and {folder}/userllm_plus/recommender"
-          f"\nNext:  {_program()} rank {folder}/userllm_plus --user {user} --top 10")
+          f"\nNext:  {_program()} rank {folder}/userllm_plus --user {user} --top 10   (scores all films: minutes on a CPU)")
 
 def _bench(options) -> None:
     _require_device(options); find_llm(options.llm)
@@ -292,7 +294,7 @@ def _training_verbs(verb) -> None:
     "Training one method, and using what was trained."
     made = verb("train", _train, "train one method, measure it on test, save its recommender", _data_options, _device_options)
     made.add_argument("method", help=f"{', '.join(methods)}; or a floor: {', '.join(floors)}")
-    made.add_argument("--preset", default="paper", help=f"{'; '.join(f'{name}: {make().about}' for name, make in presets.items())}; default paper")
+    made.add_argument("--preset", default="quick", help=f"{'; '.join(f'{name}: {make().about}' for name, make in presets.items())}; default quick")
     _llm_option(made)
     made.add_argument("--seed", type=int, default=0, help="run seed: initialisation and order; default 0")
     made.add_argument("--out", metavar="RUN", help="run folder; default runs/PRESET-SPLIT-METHOD-seedN")
@@ -302,7 +304,7 @@ def _training_verbs(verb) -> None:
     made = verb("score", _score, "score pairs of users and items with a trained recommender", _use_options)
     made.add_argument("--pairs", required=True, metavar="CSV", help="user_id,item_id in the source's own ids, and perhaps timestamp (histories end before it)")
     made.add_argument("--out", required=True, metavar="CSV", help="where scores go")
-    made = verb("rank", _rank, "rank items for a user with a trained recommender", _use_options)
+    made = verb("rank", _rank, "rank all items for a user with a trained recommender; minutes on a CPU", _use_options)
     made.add_argument("--user", required=True, metavar="ID", help="user id of the source")
     made.add_argument("--top", type=int, default=20, help="how many; default 20")
     made.add_argument("--include-seen", action="store_true", help="also items that the user has rated")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-import contextlib, hashlib, io, os
+import contextlib, hashlib, io, os, warnings
 import torch
 from .artifacts import InputError, StageCache, file_sha256
 
@@ -76,6 +76,7 @@ def _quiet():
     "Keep the progress bars of a library's inner steps off the screen; ours tell the story."
     from transformers.utils import logging as transformers_logging
     transformers_logging.disable_progress_bar(); transformers_logging.set_verbosity_error()
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning) # peft asks for it
 
 def _unpack_gguf(path:Path, cache:StageCache|None) -> Path:
     "The GGUF file as a folder of safetensors, made once."

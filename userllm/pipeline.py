@@ -65,7 +65,7 @@ def quick() -> Preset:
                   StepSettings(rows=2_240, evaluate_every=1_120, validation_rows=192, checkpoint_every=240, **_gentle))
 
 def paper() -> Preset:
-    "Every training row in both steps; memory for the prefixes of all items. An hour on two cores, more for methods that read whole histories."
+    "Every training row in both steps; memory for the prefixes of all items. An hour or two on two cores, more for methods that read whole histories."
     every = StepSettings(evaluate_every=4_160, validation_rows=2_074, checkpoint_every=1_000)
     return Preset("paper", "every training row once in each step", every, replace(every, **_gentle), prefix_budget=5_000_000_000)
 
