@@ -363,8 +363,8 @@ def _load_base(manifest:Manifest, folder:Path, name:str|None, device:str, precis
     if llm.checksum != base.checksum:
         raise InputError(f"the recommender {folder} was trained on {base.name} ({base.kind}, checksum {base.checksum[:16]}), and "
                          f"{llm.reference.location} has the checksum {llm.checksum[:16]}: name the LLM of the training")
-    try: llm.tokenizer = AutoTokenizer.from_pretrained(folder/"tokenizer", local_files_only=True)
-    except (OSError, ValueError) as error: raise InputError(f"the recommender {folder} has no whole tokenizer: train again") from error
+    if not (folder/"tokenizer").is_dir(): raise InputError(f"the recommender {folder} has no tokenizer: train again") # and the Hub is not asked for one
+    llm.tokenizer = AutoTokenizer.from_pretrained(folder/"tokenizer")
     if answer_tokens(llm.tokenizer) != manifest.answers:
         raise InputError(f"the tokenizer of the recommender {folder} gives other answer tokens than in training: train again")
     return llm
