@@ -2,7 +2,7 @@
 
     python tools/tune_collaborative.py [mf|mf_bias|lightgcn|sasrec ...]   # all where left out; an hour or more on one core
 
-No test row is read. What was chosen from it stands in the settings of each model.
+No test row is read.
 """
 import functools
 import itertools

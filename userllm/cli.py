@@ -176,6 +176,7 @@ def _recommender(options, check) -> Recommender: # what is asked of the dataset 
     check(recommender_dataset(folder))
     return Recommender.load(folder, options.llm, options.device, options.precision)
 
+# %% ../nbs/80_cli.ipynb #1835d2fa
 def _score(options) -> None:
     pairs, out = _read_pairs(options.pairs), Path(options.out)
     if out.is_dir(): raise InputError(f"--out {out} is a folder: name a file, for example {out}/scores.csv")

@@ -176,6 +176,7 @@ def slice_errors(errors:Errors, by:str, runs=None, resamples:int=200) -> pd.Data
         parts.append(table.assign(run=run).sort_values(by))
     return pd.concat(parts, ignore_index=True)
 
+# %% ../nbs/73_errors.ipynb #ea003fe2
 def plot_slice_errors(table:pd.DataFrame, # of `slice_errors`
                       by:str, # as there
                       metrics=("auc", "uauc", "bias")) -> Figure: # or calibration_error, with a stroke where luck alone would put it

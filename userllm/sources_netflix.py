@@ -56,6 +56,7 @@ def _ratings(block:bytes, movie:int|None, path:Path, before:int) -> tuple[pl.Dat
     seconds = pl.col("timestamp").cast(pl.Int32).cast(pl.Int64) * 86_400 # whole days since 1970
     return rated.select(pl.col("user").alias("user_id"), "item_id", "rating", seconds.alias("timestamp")), table["item_id"][-1]
 
+# %% ../nbs/15_sources_netflix.ipynb #bc3f33c2
 def read_netflix(files:Iterable, # combined_data_1.txt and so on
                  out, # the Parquet file to write
                  block:int=64_000_000) -> Path: # bytes read at once

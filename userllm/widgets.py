@@ -62,6 +62,7 @@ def title_card(title:str, year="", genres:str="") -> str: # stands in for a post
     return (f'<svg role="img" aria-label="{escape(str(title))}" width="100" height="150" viewBox="0 0 100 150" font-family="sans-serif">'
             f'<rect width="100" height="150" fill="#fff" stroke="#444"/><rect width="100" height="14" fill="{colour}"/>{"".join(lines)}{foot}</svg>')
 
+# %% ../nbs/75_widgets.ipynb #5a0b10ff
 @lru_cache(maxsize=8)
 def _listing(folder:str, changed:int) -> dict:
     "The pictures of a folder as it was at this change."
