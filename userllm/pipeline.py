@@ -62,7 +62,7 @@ def quick() -> Preset:
     "Few training rows, the full test split: minutes on two cores."
     return Preset("quick", "few training rows, the full test split",
                   StepSettings(rows=1_024, batch_size=8, evaluate_every=1_024, validation_rows=64),
-                  StepSettings(rows=2_240, evaluate_every=1_120, validation_rows=192, checkpoint_every=240, **_gentle))
+                  StepSettings(rows=2_240, evaluate_every=2_240, validation_rows=192, checkpoint_every=240, **_gentle))
 
 def paper() -> Preset:
     "Every training row in both steps; memory for the prefixes of all items. An hour or two on two cores, more for methods that read whole histories."
