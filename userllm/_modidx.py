@@ -47,6 +47,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                    'userllm.artifacts.read_tensors': ('artifacts.html#read_tensors', 'userllm/artifacts.py'),
                                    'userllm.artifacts.read_tensors_metadata': ( 'artifacts.html#read_tensors_metadata',
                                                                                 'userllm/artifacts.py'),
+                                   'userllm.artifacts.release_memory': ('artifacts.html#release_memory', 'userllm/artifacts.py'),
                                    'userllm.artifacts.require_writable': ('artifacts.html#require_writable', 'userllm/artifacts.py'),
                                    'userllm.artifacts.versions': ('artifacts.html#versions', 'userllm/artifacts.py'),
                                    'userllm.artifacts.write_json': ('artifacts.html#write_json', 'userllm/artifacts.py'),

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['InputError', 'fingerprint', 'file_sha256', 'atomic_path', 'write_json', 'read_json', 'append_jsonl', 'read_jsonl',
            'write_parquet', 'read_parquet', 'write_tensors', 'read_tensors', 'read_tensors_metadata',
-           'require_writable', 'versions', 'peak_memory_bytes', 'StageCache', 'RunFolder']
+           'require_writable', 'versions', 'peak_memory_bytes', 'release_memory', 'StageCache', 'RunFolder']
 
 # %% ../nbs/00_artifacts.ipynb #c003
-import dataclasses, datetime, errno, hashlib, importlib.metadata, json, math, os, platform, re, shutil, sys, time, uuid
+import ctypes, dataclasses, datetime, errno, gc, hashlib, importlib.metadata, json, math, os, platform, re, shutil, sys, time, uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -333,6 +333,12 @@ def peak_memory_bytes() -> int: # 0 where the system does not tell
     except ImportError: return 0  # Windows
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in kibibytes
+
+def release_memory() -> None:
+    "Give back to the system what is free: glibc keeps it, for more blocks of the same sizes."
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim: trim(0)
 
 # %% ../nbs/00_artifacts.ipynb #c046
 class _MadeMeanwhile(Exception): "The artifact that is being made has appeared."

@@ -120,8 +120,8 @@ class PrefixStore(_PlannedLevel):
         for owner in tqdm(planned, desc="prefixes", leave=False, disable=len(planned) < self.group_size): # owners of a group come together
             if owner not in self.kept: self.kept |= self._compute(self.group_of[owner])
         made = {}
-        for start in range(0, len(alone), 2 * self.group_size):
-            made |= self._compute(rows.take(np.array([first[owner] for owner in alone[start:start + 2 * self.group_size]])))
+        for start in range(0, len(alone), self.group_size):
+            made |= self._compute(rows.take(np.array([first[owner] for owner in alone[start:start + self.group_size]])))
         for owner, tensor in list(made.items()):
             if owner not in self.unplaced and self.memory.take(tensor.nbytes): self.kept[owner] = made.pop(owner)
         if alone: self.latest = {owner: self.latest[owner] for owner in first if owner in self.latest} | made
@@ -282,14 +282,14 @@ class RowScorer:
         "Logits (b,)."
         return self.model(self.maker.batch(rows, self.new).to(self.model.language.device), self.store and self.store(rows))
 
-    def __call__(self, rows:Rows, batch_size:int=64, progress:str="") -> np.ndarray: # any number of rows; a name shows a progress bar
+    def __call__(self, rows:Rows, batch_size:int=32, progress:str="") -> np.ndarray: # any number of rows; a name shows a progress bar
         "Logits (n,) as float32, in the order of the rows."
         return score_together([self], [rows], batch_size, progress)[0]
 
 # %% ../nbs/46_reuse.ipynb #5eb7a9ee
 def score_together(scorers:list[RowScorer], # of models that share the language model and its store
                    rows:list[Rows], # for each scorer its rows, all of the same candidates
-                   batch_size:int=64,
+                   batch_size:int=32,
                    progress:str="") -> list[np.ndarray]: # a name shows a progress bar
     "For each scorer its logits (n,) as float32, in the order of the rows. `InputError` for rows of other candidates."
     items = rows[0].items

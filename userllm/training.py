@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
-from .artifacts import InputError, fingerprint, read_tensors, read_tensors_metadata, write_tensors
+from .artifacts import InputError, fingerprint, read_tensors, read_tensors_metadata, release_memory, write_tensors
 from .metrics import auc
 from .model import BatchMaker, LanguageModel, ModelBatch, Rows, UserLLM, train_only
 from .prompts import embed_prompts
@@ -238,6 +238,7 @@ def tune(step:TuningStep, # what is trained
     _train_loop(step, module, optimiser, weights, best, progress, plan, train, valid, settings, seed, key, path, report, accelerator)
     step.module.eval()
     if settings.gradient_checkpointing: step.module.language.peft.get_base_model().gradient_checkpointing_disable()
+    release_memory()
     return progress
 
 # %% ../nbs/50_training.ipynb #c020
