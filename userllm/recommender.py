@@ -7,7 +7,7 @@ __all__ = ['format_version', 'restore_settings', 'HistorySettings', 'BaseLLM', '
            'recommender_dataset', 'Recommender']
 
 # %% ../nbs/48_recommender.ipynb #c003
-import dataclasses, difflib, tempfile, types, typing
+import dataclasses, tempfile, types, typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -105,18 +105,16 @@ def _timestamp_column(pairs:pd.DataFrame) -> np.ndarray:
 # %% ../nbs/48_recommender.ipynb #c014
 def _dense_numbers(ids, # ids as text
                    dataset:Dataset,
-                   kind:str) -> np.ndarray: # `user` or `item`
-    "Dense numbers (n,) of ids; `InputError` counts the unknown and names the first few with the nearest known."
+                   kind:str) -> tuple[np.ndarray, str]: # `user` or `item`
+    "Dense numbers (n,) of ids, -1 for the unknown ones, and what is to be said of these: the first with what is near it, how many, and in which rows."
     known = getattr(dataset, f"{kind}s")[f"{kind}_id"]
     numbers = pd.Index(known).get_indexer(pd.Index(ids, dtype=known.dtype))
     unknown = list(dict.fromkeys(np.asarray(ids)[numbers < 0].tolist()))
-    if len(unknown) == 1: getattr(dataset, f"{kind}_of")(unknown[0]) # says what is near, titles included
-    if unknown:
-        near = [(name, difflib.get_close_matches(name, known.tolist(), n=2, cutoff=0.5)) for name in unknown[:3]]
-        named = ", ".join(repr(name) + (f" (near: {', '.join(some)})" if some else "") for name, some in near)
-        raise InputError(f"pairs: {len(unknown)} unknown {kind} ids, not among the {len(known):,} of the dataset: "
-                         f"{named}{', ...' * (len(unknown) > 3)}; correct them, or remove their rows")
-    return numbers
+    if not unknown: return numbers, ""
+    try: getattr(dataset, f"{kind}_of")(unknown[0])
+    except InputError as error: said = str(error)
+    others = f" and {len(unknown) - 1} more unknown {kind} id{'s' * (len(unknown) > 2)}" if len(unknown) > 1 else ""
+    return numbers, f"{said}{others}, in {_rows_text(numbers < 0)}"
 
 def check_pairs(pairs:pd.DataFrame, dataset:Dataset) -> pd.DataFrame:
     "Pairs with ids as text and `user`, `item`, `time` as dense numbers; all that can be wrong with them is an `InputError`."
@@ -126,7 +124,8 @@ def check_pairs(pairs:pd.DataFrame, dataset:Dataset) -> pd.DataFrame:
     if not len(pairs): raise InputError("pairs is empty: give at least one pair of user_id and item_id")
     pairs = pairs.reset_index(drop=True)
     checked = pd.DataFrame({"user_id": _id_column(pairs, "user_id"), "item_id": _id_column(pairs, "item_id"), "time": _timestamp_column(pairs)})
-    for name in ("user", "item"): checked[name] = _dense_numbers(checked[f"{name}_id"], dataset, name)
+    (checked["user"], users), (checked["item"], items) = (_dense_numbers(checked[f"{name}_id"], dataset, name) for name in ("user", "item"))
+    if users or items: raise InputError(f"pairs: {'; '.join(filter(None, (users, items)))}: correct these ids, or remove their rows")
     if (again := checked.duplicated(["user", "item", "time"])).any():
         raise InputError(f"pairs: {_rows_text(again)} repeat an earlier pair of the same user, item and timestamp: remove them")
     return checked

@@ -101,7 +101,8 @@ class PrefixStore(_PlannedLevel):
         found = [store._find(rows) for store in self.levels]
         lengths = [sum(tensor.shape[2] for tensor in row) for row in zip(*found)]
         depth, heads, _, width = found[0][0].shape
-        batch = found[0][0].new_zeros(depth, len(rows), heads, max(lengths), width)
+        batch = found[0][0].new_empty(depth, len(rows), heads, max(lengths), width)
+        batch[:, :, :, min(lengths):] = 0
         start = [0] * len(rows)
         for store, tensors in zip(self.levels, found):
             if store.level.owner == "all": batch[:, :, :, :tensors[0].shape[2]] = tensors[0][:, None]
@@ -133,9 +134,9 @@ class PrefixStore(_PlannedLevel):
         batch = self.maker.batch(rows, self.level.segments).to(self.language.device)
         embedded = self.model.embed(batch) if self.level.soft else embed_prompts(batch.prompt, self.language.embedding, {})
         made = self.language.keys_values(embedded, batch.prompt.mask, self.ahead and self.ahead._gather(rows))
-        flat = torch.stack([tensor for layer in made.layers for tensor in layer], 1)
         self.computed += len(rows)
-        return {owner: flat[row, :, :, :length].clone() for row, (owner, length) in enumerate(zip(self.owners(rows), made.lengths.tolist()))}
+        owners = zip(self.owners(rows), made.lengths.tolist())
+        return {owner: torch.stack([tensor[row, :, :length] for layer in made.layers for tensor in layer]) for row, (owner, length) in enumerate(owners)}
 
     @property
     def hit_rate(self) -> float:

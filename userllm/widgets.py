@@ -135,6 +135,9 @@ class View:
         self.shown = {name: ipywidgets.Image(format="png", layout={"max_width": "900px"}) if name.startswith("picture") else ipywidgets.HTML() for name in shows}
         lines = [ipywidgets.HBox([self.controls[name] for name in row], layout={"flex_flow": "row wrap"}) for row in rows]
         self.box = ipywidgets.VBox([ipywidgets.HTML(f"<h3>{escape(title)}</h3>"), *lines, self.message, *self.shown.values()])
+        self.box.add_class("userllm-view")
+        for name, widget in {**self.controls, "message": self.message, **{f"shown-{name}": place for name, place in self.shown.items()}}.items():
+            widget.add_class(f"userllm-{name}") # so that a style sheet or a test finds it
 
     def values(self) -> dict:
         "What the controls are set to, buttons left out."

@@ -1,0 +1,128 @@
+"""The workbench in a real browser: each notebook runs without an error, and answers a click with what its plain object computes."""
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from browser import CHROMIUM, lab, page_of, run_notebook
+from userllm.errors import Errors, changed_users, row_history, select_rows
+from userllm.opened_runs import demo_run
+from userllm.widgets import strip_html, table_html
+
+pytest.importorskip("playwright", reason="playwright is not installed: make setup")
+pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium"), pytest.mark.timeout(600)]
+ROOT = Path(__file__).parents[1]
+PICTURES = ROOT / "tests" / "artifacts"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    "What the workbench needs of the project, where a browser may write."
+    place = tmp_path_factory.mktemp("project")
+    shutil.copytree(ROOT / "results" / "quick", place / "results" / "quick")
+    shutil.copytree(ROOT / "nbs" / "workbench", place / "nbs" / "workbench")
+    return place
+
+
+@pytest.fixture(scope="module")
+def address(project, tmp_path_factory):
+    with lab(project, tmp_path_factory.mktemp("jupyter")) as found:
+        yield found
+
+
+@pytest.fixture
+def page(request):
+    with page_of(PICTURES / f"{request.node.name}.png") as page:
+        yield page
+
+
+def text_of(page, html: str) -> str:
+    "HTML as a person reads it, white space apart."
+    return " ".join(page.evaluate("html => { const place = document.createElement('div'); place.innerHTML = html; document.body.append(place);"
+                                  " const text = place.innerText; place.remove(); return text }", html).split())
+
+
+def shown(view, name: str) -> str:
+    return " ".join(view.locator(f".userllm-shown-{name}").inner_text().split())
+
+
+def test_titles_stay_text(page):
+    page.set_content("<p>before</p>")
+    attack = "<img src=x onerror=window.struck=1><script>window.struck=1</script>"
+    cards = pd.DataFrame({"item_id": ["1"], "title": [attack], "year": [1999], "genres": [attack]})
+    page.set_content(strip_html(cards, notes=[attack]) + table_html(cards))
+    page.wait_for_timeout(200)
+    assert page.evaluate("() => window.struck") is None and page.locator("script, img").count() == 0
+    assert attack in page.locator("td").nth(1).inner_text()
+
+
+def test_browse_predictions(page, address, project):
+    assert run_notebook(page, address, "nbs/workbench/browse_predictions.ipynb") == []
+    run = demo_run(project=project)
+    errors = Errors.of(run.predictions, run.dataset)
+    view = page.locator(".userllm-view").last
+    view.scroll_into_view_if_needed()
+    view.locator(".userllm-run select").select_option("userllm")
+    expected = select_rows(errors, "userllm", sure=0.5)
+    page.wait_for_function("count => [...document.querySelectorAll('.userllm-shown-count')].at(-1).innerText.startsWith(count)", arg=f"{len(expected):,} of")
+    view.locator(".userllm-row select").select_option(index=3)
+    row = expected.iloc[3]
+    page.wait_for_function("user => [...document.querySelectorAll('.userllm-shown-row')].at(-1).innerText.includes(user)", arg=f"User {row['user_id']},")
+    for name in errors.runs:
+        assert f"{name} {row[f'P {name}']:.3f}" in shown(view, "scores")
+    history, candidate = row_history(errors, row["row_id"])
+    assert candidate["title"].split()[0] in shown(view, "row")
+    assert view.locator(".userllm-shown-history figure").count() == len(history)
+
+
+@pytest.mark.slow
+def test_analyse_errors(page, address, project):
+    assert run_notebook(page, address, "nbs/workbench/analyse_errors.ipynb") == []
+    run = demo_run(project=project)
+    errors = Errors.of(run.predictions, run.dataset)
+    view = page.locator(".userllm-view").last
+    view.scroll_into_view_if_needed()
+    view.locator(".userllm-first select").select_option("floor")
+    view.locator(".userllm-second select").select_option("userllm_plus")
+    view.locator(".userllm-compare").click()
+    page.wait_for_function("() => [...document.querySelectorAll('.userllm-shown-overall')].at(-1).innerText.includes('userllm_plus - floor')")
+    changed = changed_users(errors, "floor", "userllm_plus")
+    assert text_of(page, table_html(changed.head(8))) in shown(view, "users")
+
+
+@pytest.mark.slow
+def test_explore_tokens(page, address, project):
+    assert run_notebook(page, address, "nbs/workbench/explore_tokens.ipynb") == []
+    view = page.locator(".userllm-view").last
+    view.scroll_into_view_if_needed()
+    picture = view.locator("img.userllm-shown-picture")
+    before = picture.get_attribute("src")
+    view.locator(".userllm-colour select").select_option("length")
+    page.wait_for_function("before => [...document.querySelectorAll('img.userllm-shown-picture')].at(-1).src !== before", arg=before)
+    view.locator(".userllm-user input").fill("2")
+    view.locator(".userllm-user input").press("Enter")
+    page.wait_for_function("() => [...document.querySelectorAll('.userllm-shown-user')].at(-1).innerText.includes('User 2')")
+    run = demo_run(project=project)
+    events = run.dataset.events
+    liked = events[(events["user"] == run.dataset.user_of("2")) & (events["label"] == 1) & events["split"].isin(["history", "train"])]
+    assert view.locator(".userllm-shown-user figure").count() == min(5, len(liked))
+    assert view.locator(".userllm-shown-neighbours table tbody tr").count() >= 5
+
+
+@pytest.mark.slow
+def test_inspect_prompts(page, address):
+    assert run_notebook(page, address, "nbs/workbench/inspect_prompts.ipynb") == []
+    view = page.locator(".userllm-view").first
+    view.scroll_into_view_if_needed()
+    before = shown(view, "prompt")
+    view.locator(".userllm-text textarea").fill(" Movie, and a good one: \"")
+    view.locator(".userllm-score").click()
+    page.wait_for_function("() => document.querySelector('.userllm-shown-prompt').innerText.includes('and a good one')")
+    assert shown(view, "prompt") != before
+    what = page.locator(".userllm-view").last
+    count = what.locator(".userllm-place select option").count()
+    what.locator(".userllm-place select").select_option(index=count - 1)
+    what.locator(".userllm-remove").click()
+    page.wait_for_function("left => [...document.querySelectorAll('.userllm-place select')].at(-1).options.length === left", arg=count - 1)
+    assert what.locator(".userllm-shown-history figure").count() == count - 1
