@@ -12,6 +12,7 @@ import argparse, shlex, shutil, sys, tempfile
 import pandas as pd
 from .artifacts import InputError, RunFolder, atomic_path, read_json, read_parquet, require_writable
 from .datasets import bench_table, cold_rows, save_dataset, source_dataset, source_options
+from .endpoints import Endpoint
 from .doctor import examine, report
 from .efficiency import BenchSettings, bench_preparation, gains, run_bench, shapes
 from .experiments import find_table, in_words, plan_runs, protocols, reproduce, state_of, tables
@@ -41,7 +42,7 @@ def _data_options(parser) -> None:
     parser.add_argument("--data-seed", type=int, default=0, help="seed of sampling and split; default 0")
     parser.add_argument("--posters", metavar="DIR", help="folder of posters named by item id, or a CSV item_id,path; default: the shipped features")
     parser.add_argument("--vit", metavar="MODEL", help="read --posters with this timm model, such as the paper's vit_small_patch16_224.dino")
-    parser.add_argument("--describe-with", metavar="LLM", help="describe titles with this LLM; default: the shipped descriptions")
+    parser.add_argument("--describe-with", metavar="LLM", help="describe titles with this LLM, or with an endpoint ADDRESS#MODEL; default: the shipped descriptions")
 
 def _device_options(parser) -> None:
     "Where to compute."
@@ -83,11 +84,12 @@ def _require_device(options) -> None:
 
 def _prepare_data(options, preset, dataset=None):
     "The dataset that the options name, with all that is known about its items."
-    if options.describe_with: find_llm(options.describe_with)
+    endpoint = Endpoint.parse(options.describe_with) if (options.describe_with or "").startswith(("http://", "https://")) else None
+    if options.describe_with and endpoint is None: find_llm(options.describe_with)
     if options.vit and not options.posters: raise InputError("--vit says how pictures are read: name their folder with --posters as well")
     protocol = _protocol(options, preset)
     dataset = _own_dataset(options)[0] if dataset is None else dataset
-    llm = load_llm(options.describe_with, options.device, options.precision) if options.describe_with else None
+    llm = endpoint or (load_llm(options.describe_with, options.device, options.precision) if options.describe_with else None)
     return prepare(protocol, options.posters, llm, visual_settings(options.vit) if options.vit else VisualSettings(), options.device,
                    dataset=dataset)
 
@@ -235,6 +237,7 @@ def _show_bench(found:dict) -> None:
     print(format_table(gains(pd.DataFrame(found["records"])).reset_index()))
     print("\nUser states: milliseconds to read a history, to move its state on by one like, to score a pair")
     print(format_table(pd.DataFrame(found["states"])))
+    if found["packing"]: print(f"\nRows of one candidate: milliseconds a row with a copy of the prefix each, and packed behind one\n{format_table(pd.DataFrame(found['packing']))}")
 
 # %% ../nbs/80_cli.ipynb #2b2d9aa2
 def _reproduce(options) -> None:

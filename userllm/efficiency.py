@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ways', 'shapes', 'PlainScorer', 'BenchSettings', 'with_history', 'all_of_some', 'matrix_rate', 'TokenCount', 'bench',
-           'bench_states', 'gains', 'plot_cost', 'run_bench', 'write_ratings', 'bench_preparation']
+           'bench_states', 'score_packed', 'bench_packing', 'gains', 'plot_cost', 'run_bench', 'write_ratings',
+           'bench_preparation']
 
 # %% ../nbs/68_efficiency.ipynb #64cdd13f
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import pandas as pd
 import polars as pl
 import torch
 from torch.nn import functional as F
+from .attention import kept_cache
 from .artifacts import InputError, StageCache, peak_memory_bytes, require_writable, versions, write_json
 from .large import shape_ratings
 from .llms import choose_device, choose_precision, load_llm
@@ -214,6 +216,34 @@ def bench_states(model:UserLLM, maker:BatchMaker, settings:BenchSettings=BenchSe
         records.append({"history": length} | {name: 1e3 * float(np.median(values)) / settings.batch_size for name, values in taken.items()})
     return pd.DataFrame(records)
 
+# %% ../nbs/68_efficiency.ipynb #b0dabd02
+@torch.no_grad()
+def score_packed(model:UserLLM, maker:BatchMaker, rows:Rows, # of one candidate, with new parts of one length
+                 text:Callable) -> torch.Tensor: # the store of the prefix
+    "Logits (b,) of rows behind one copy of their prefix."
+    ahead, batch = text(rows.take(np.arange(1))), maker.batch(rows, maker.reuse_plan(training=True).new).to(model.language.device)
+    (count, length), room = batch.prompt.layout.shape, ahead.layers[0][0].shape[2]
+    steps = torch.arange(count * length, device=model.language.device)
+    own = (steps[:, None] // length == steps // length) & (steps[:, None] >= steps)
+    mask = torch.cat([own.new_ones(len(steps), room), own], 1)[None, None]
+    hidden = model.language.decoder(inputs_embeds=model.embed(batch).reshape(1, len(steps), -1), attention_mask=mask, position_ids=(room + steps % length)[None],
+                                    past_key_values=kept_cache(ahead.layers, model.language.in_parts), use_cache=True).last_hidden_state
+    return model.language.answer(hidden.view(count, length, -1)[:, -1])
+
+def bench_packing(model:UserLLM, maker:BatchMaker, counts=(4, 16, 64), repeats:int=5) -> pd.DataFrame: # rows of a candidate
+    "Milliseconds a row, for rows of one candidate with a copy of the prefix each, and with one for all."
+    records, generator, plan = [], np.random.default_rng(0), maker.reuse_plan(training=True)
+    text = store_prefixes(model.language, maker, plan.levels)
+    model.eval()
+    for count in counts:
+        rows = Rows(np.full(count, -1), np.zeros(count, dtype=np.int64), generator.integers(0, len(maker.text.titles), (count, 5)))
+        rows = replace(rows, history_tokens=HistoryStore(model, maker)(rows.histories))
+        ways = {"copied": torch.no_grad()(lambda: model(maker.batch(rows, plan.new).to(model.language.device), text(rows))), "packed": lambda: score_packed(model, maker, rows, text)}
+        for work in ways.values(): work()
+        taken = [{way: _clock(work, model.language.device) for way, work in ways.items()} for _ in range(repeats)]
+        records.append({"rows": count} | {way: 1e3 * float(np.median([one[way] for one in taken])) / count for way in ways})
+    return pd.DataFrame(records)
+
 # %% ../nbs/68_efficiency.ipynb #f84af7e0
 def gains(records:pd.DataFrame) -> pd.DataFrame:
     "For each kind of work and history how many times more rows a second `reuse` does than each other way."
@@ -270,10 +300,11 @@ def run_bench(out="bench.json", # the file to write
     train = rows["train"].take(np.random.default_rng(0).permutation(len(rows["train"])))
     rate = matrix_rate(shared.llm.device, shared.llm.dtype)
     records, states = bench(model, maker, train, rows["test"], settings, say=say), bench_states(model, maker, settings)
+    packing = bench_packing(model, maker) if order == "item_first" else pd.DataFrame()
     records["share_of_peak"] = records["operations_per_second"] / rate
     found = {"settings": asdict(settings), "order": order, "llm": shared.llm.reference.name, "device": str(shared.llm.device), "dtype": str(shared.llm.dtype),
              "threads": torch.get_num_threads(), "matrix_operations_per_second": rate, "machine": platform.machine(), "versions": versions(),
-             "records": records.to_dict("records"), "states": states.to_dict("records")}
+             "records": records.to_dict("records"), "states": states.to_dict("records"), "packing": packing.to_dict("records")}
     write_json(out, found)
     plot_cost(records).savefig(Path(out).with_suffix(".png"), dpi=120)
     return found
@@ -287,14 +318,18 @@ def write_ratings(folder, # where combined_data_1.txt and so on go
     users = 27 * movies
     generator, folder = np.random.default_rng(seed), Path(folder)
     share = generator.lognormal(0, 1.5, movies)
-    counts = np.minimum(np.maximum(1, (share / share.sum() * ratings).astype(int)), users // 3)
+    counts = share / share.sum() * ratings
+    for _ in range(20): counts = np.minimum(counts * (ratings / counts.sum()), users // 3) # what the most rated cannot take, the others do
+    counts = np.maximum(1, counts.round().astype(int))
     activity = np.cumsum(generator.lognormal(0, 1.0, users)); activity /= activity[-1]
     days = np.datetime_as_string(np.datetime64("1999-11-11") + np.arange(2_243))
     files = [folder/f"combined_data_{number}.txt" for number in (1, 2, 3, 4)]
     for number, file in enumerate(files):
         with open(file, "wb") as out:
             for movie in range(number, movies, 4):
-                some = np.unique(np.searchsorted(activity, generator.random(counts[movie])))
+                some = np.zeros(0, dtype=np.int64)
+                while len(some) < counts[movie]: some = np.unique(np.append(some, np.searchsorted(activity, generator.random(counts[movie]))))
+                some = np.sort(generator.permutation(some)[:counts[movie]])
                 lines = pl.DataFrame({"user": some * 5 + 7, "rating": generator.integers(1, 6, len(some)), "date": days[generator.integers(0, len(days), len(some))]})
                 out.write(f"{movie + 1}:\n".encode()); lines.write_csv(out, include_header=False)
     return files

@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 from .artifacts import InputError, StageCache, append_jsonl, fingerprint, read_json, read_jsonl, read_parquet
+from .endpoints import Endpoint
 from .llms import LLM
 
 # %% ../nbs/22_knowledge.ipynb #c006
@@ -75,7 +76,7 @@ def generate(llm:LLM, # any causal or seq2seq LLM
 
 # %% ../nbs/22_knowledge.ipynb #c014
 def describe_titles(titles:list[str], # as shown to the LLM, for example `Heat (1995)`
-                    llm:LLM, # who is asked
+                    llm:LLM|Endpoint, # who is asked
                     settings:KnowledgeSettings=KnowledgeSettings(),
                     cache:StageCache|None=None) -> dict[str, str]:
     "A description for each title. Answers are kept as they come: a killed run goes on with the titles still open."
@@ -87,10 +88,15 @@ def describe_titles(titles:list[str], # as shown to the LLM, for example `Heat (
     with tqdm(total=len(todo), desc="descriptions", unit="title", disable=not todo) as bar:
         for start in range(0, len(todo), settings.batch_size):
             some = todo[start:start + settings.batch_size]
-            for title, text in zip(some, generate(llm, [knowledge_prompt(t, llm, settings) for t in some], settings.new_tokens)):
+            for title, text in zip(some, _answers(some, llm, settings)):
                 append_jsonl(file, {"title": title, "text": text}); raw[title] = text
             bar.update(len(some))
     return {title: clean_description(raw[title], title, settings.words) for title in titles}
+
+def _answers(titles:list[str], llm:LLM|Endpoint, settings:KnowledgeSettings) -> list[str]:
+    "What the LLM says about each title."
+    if isinstance(llm, Endpoint): return llm.answers([settings.question.format(title=title) for title in titles], settings.new_tokens)
+    return generate(llm, [knowledge_prompt(title, llm, settings) for title in titles], settings.new_tokens)
 
 def knowledge_key(checksum:str, # of the LLM
                   settings:KnowledgeSettings) -> str:
@@ -115,7 +121,7 @@ def prompt_title(title:str, year) -> str:
 
 # %% ../nbs/22_knowledge.ipynb #c022
 def descriptions_for(items:pd.DataFrame, # an items table: title and year
-                     llm:LLM|None=None, # who is asked; the shipped descriptions where left out
+                     llm:LLM|Endpoint|None=None, # who is asked; the shipped descriptions where left out
                      settings:KnowledgeSettings=KnowledgeSettings(),
                      cache:StageCache|None=None) -> list[str]:
     "A description for each row of the items table, '' where there is none."

@@ -253,11 +253,14 @@ class LanguageModel(_Adapted):
     def forward(self, embeddings:torch.Tensor, mask:torch.Tensor, prefix:KeyValues|None=None) -> torch.Tensor:
         "Logits (b,) at each row's last token (equation 11)."
         hidden = self.decode(embeddings, mask, prefix).last_hidden_state
-        last = hidden[torch.arange(len(mask), device=mask.device), mask.sum(1) - 1].float()
+        return self.answer(hidden[torch.arange(len(mask), device=mask.device), mask.sum(1) - 1])
+
+    def answer(self, last:torch.Tensor) -> torch.Tensor: # (b, d3) the decoder's output at each row's last token
+        "Logits (b,), by the two rows of the LM head that count, in fp32."
         head = self.peft.get_base_model().get_output_embeddings().weight
         direction = head[self.answers.yes].float()
         if self.score_kind == "difference": direction = direction - head[self.answers.no].float()
-        return last @ direction
+        return last.float() @ direction
 
     @torch.no_grad()
     def keys_values(self, embeddings:torch.Tensor, mask:torch.Tensor, prefix:KeyValues|None=None) -> KeyValues:

@@ -24,6 +24,7 @@ from .datasets import fill_descriptions
 from .interactions import Audit, Dataset, Histories, audit
 from .knowledge import descriptions_for
 from .lightgcn import LightGCNSettings, train_lightgcn
+from .endpoints import Endpoint
 from .llms import LLM, find_llm, load_llm
 from .mappers import FeatureTable, standardise
 from .methods import Method, find_method
@@ -124,7 +125,7 @@ def _require_features(hashes:list[str], features:dict, faults:list[str]) -> None
 # %% ../nbs/64_pipeline.ipynb #20965918
 def prepare(protocol:ProtocolSettings,
             posters=None, # a folder of pictures named by item id; the shipped features where left out
-            describe_with:LLM|None=None, # who describes titles; the shipped descriptions where left out
+            describe_with:LLM|Endpoint|None=None, # who describes titles; the shipped descriptions where left out
             vit:VisualSettings=VisualSettings(), # what is read from the pictures of `posters`
             device:str="auto", # for posters
             cache:StageCache|None=None,

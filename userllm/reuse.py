@@ -193,10 +193,9 @@ class HistoryStore:
     def __init__(self, model:UserLLM, maker:BatchMaker,
                  keep:int=200_000, # how many states or tokens are kept
                  batch_size:int=64, # histories read at once
-                 block:int=256, # positions read at once
                  look_back:int=8): # likes that a history may be ahead of a kept state
         self.model, self.maker, self.encoder = model, maker, model.uhem.encoder
-        self.keep, self.batch_size, self.block, self.look_back = keep, batch_size, block, look_back
+        self.keep, self.batch_size, self.look_back = keep, batch_size, look_back
         self.kept = {} # history -> state (d3,) of a GRU; of other encoders the tokens (K, d3)
         self.projections = _Projections(model, maker)
         self.positions = 0 # how many were read, to see what reuse saves
@@ -236,7 +235,7 @@ class HistoryStore:
         return next((history[:length] for length in lengths if history[:length] in self.kept), ())
 
     def _read_batch(self, ends:list) -> None: # (where to start, history, the beginnings that are wanted)
-        "One pass over a batch of histories, in blocks of positions."
+        "One pass over a batch of histories, position by position."
         lines, stops, bank = [self.projections.line(history[len(begin):]) for begin, history, _ in ends], {}, self.projections.bank
         layout = np.full((len(lines), max(map(len, lines))), -1)
         state = bank.new_zeros(len(ends), bank.shape[1] // 3)
@@ -246,11 +245,10 @@ class HistoryStore:
             behind = np.cumsum([len(self.projections.rows_of[item]) for item in history[len(begin):]])
             for one in passed: stops.setdefault(int(behind[len(one) - len(begin) - 1]) - 1, []).append((row, one))
         self.positions += int((layout >= 0).sum())
-        for start in range(0, layout.shape[1], self.block):
-            states = self.encoder.states(bank, torch.from_numpy(layout[:, start:start + self.block]).to(bank.device), state)
-            for position in range(start, min(start + self.block, layout.shape[1])):
-                for row, history in stops.get(position, ()): self.kept[history] = states[position - start, row].clone()
-            state = states[-1]
+        layout, move = torch.from_numpy(layout).to(bank.device), self.encoder.step()
+        for position in range(layout.shape[1]):
+            state = move(bank[layout[:, position]], state) # after its end a row reads the bank's last line, and nobody reads its state
+            for row, history in stops.get(position, ()): self.kept[history] = state[row].clone()
 
 # %% ../nbs/46_reuse.ipynb #3a152d41
 class RowScorer:
