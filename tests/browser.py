@@ -1,7 +1,9 @@
 """JupyterLab in a real browser: a server of its own, one page, and the notebooks of the workbench in it."""
 import json
 import os
+import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -23,24 +25,27 @@ def free_port() -> int:
 
 @contextmanager
 def lab(root: Path, place: Path):
-    "The address of a JupyterLab on `root` that leaves nothing outside `place`."
+    "The address of a notebook, to be filled in, of a JupyterLab on `root` that leaves nothing outside `place`."
     for name, value in SETTINGS.items():
         file = place / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(value))
-    port, environment = free_port(), os.environ | {"JUPYTERLAB_SETTINGS_DIR": str(place / "settings"), "USERLLM_CACHE": str(place / "cache")}
+    port, token, environment = free_port(), secrets.token_hex(), os.environ | {"JUPYTERLAB_SETTINGS_DIR": str(place / "settings"), "USERLLM_CACHE": str(place / "cache")}
     for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "JUPYTERLAB_WORKSPACES_DIR"):
         environment[name] = str(place / name.lower())
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--ServerApp.port={port}", "--ServerApp.ip=127.0.0.1",
-               f"--ServerApp.root_dir={root}", "--IdentityProvider.token=", "--ServerApp.disable_check_xsrf=True", "--LabApp.expose_app_in_browser=True"]
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--ServerApp.ip=127.0.0.1",
+               f"--ServerApp.root_dir={root}", f"--IdentityProvider.token={token}", "--LabApp.expose_app_in_browser=True"]
     with open(place / "jupyter.log", "wb") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
         try:
             wait_for(f"http://127.0.0.1:{port}/api", server, place / "jupyter.log")
-            yield f"http://127.0.0.1:{port}"
+            yield f"http://127.0.0.1:{port}/lab/tree/{{}}?token={token}&reset"
         finally:
-            server.terminate()
-            server.wait(30)
+            os.killpg(server.pid, signal.SIGTERM)
+            try:
+                server.wait(30)
+            except subprocess.TimeoutExpired:
+                os.killpg(server.pid, signal.SIGKILL)
 
 
 def wait_for(address: str, server, log: Path, seconds: float = 60) -> None:
@@ -75,7 +80,7 @@ def page_of(picture: Path):
 
 def run_notebook(page, address: str, notebook: str) -> list:
     "Open a notebook and run all of its cells; gives the error outputs."
-    page.goto(f"{address}/lab/tree/{notebook}?reset")
+    page.goto(address.format(notebook))
     page.wait_for_function("() => window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'")
     page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
     return page.evaluate("""() => {

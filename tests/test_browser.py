@@ -68,11 +68,12 @@ def test_browse_predictions(page, address, project):
     page.wait_for_function("count => [...document.querySelectorAll('.userllm-shown-count')].at(-1).innerText.startsWith(count)", arg=f"{len(expected):,} of")
     view.locator(".userllm-row select").select_option(index=3)
     row = expected.iloc[3]
-    page.wait_for_function("user => [...document.querySelectorAll('.userllm-shown-row')].at(-1).innerText.includes(user)", arg=f"User {row['user_id']},")
+    page.wait_for_function("title => [...document.querySelectorAll('.userllm-shown-row svg')].at(-1)?.getAttribute('aria-label') === title", arg=row["title"])
+    assert f"User {row['user_id']}," in shown(view, "row")
     for name in errors.runs:
         assert f"{name} {row[f'P {name}']:.3f}" in shown(view, "scores")
     history, candidate = row_history(errors, row["row_id"])
-    assert candidate["title"].split()[0] in shown(view, "row")
+    assert candidate["title"] == row["title"]
     assert view.locator(".userllm-shown-history figure").count() == len(history)
 
 
@@ -115,11 +116,11 @@ def test_inspect_prompts(page, address):
     assert run_notebook(page, address, "nbs/workbench/inspect_prompts.ipynb") == []
     view = page.locator(".userllm-view").first
     view.scroll_into_view_if_needed()
-    before = shown(view, "prompt")
+    before = shown(view, "answers")
     view.locator(".userllm-text textarea").fill(" Movie, and a good one: \"")
     view.locator(".userllm-score").click()
     page.wait_for_function("() => document.querySelector('.userllm-shown-prompt').innerText.includes('and a good one')")
-    assert shown(view, "prompt") != before
+    assert shown(view, "answers") != before  # another P(Yes)
     what = page.locator(".userllm-view").last
     count = what.locator(".userllm-place select option").count()
     what.locator(".userllm-place select").select_option(index=count - 1)

@@ -47,7 +47,7 @@ def _data_options(parser) -> None:
 def _device_options(parser) -> None:
     "Where to compute."
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default auto")
-    parser.add_argument("--precision", default="auto", help="auto, fp32 or bf16 for the frozen LLM; default auto")
+    parser.add_argument("--precision", default="auto", help="auto, fp32 or bf16 for the frozen LLM, or 8bit or 4bit by bitsandbytes; default auto")
 
 def _llm_option(parser) -> None:
     parser.add_argument("--llm", default="smollm2", help="smollm2, a Hub name, a folder or a .gguf file; default smollm2")
@@ -57,7 +57,7 @@ def _use_options(parser) -> None:
     parser.add_argument("run", metavar="RUN", help="run folder or recommender folder")
     parser.add_argument("--llm", help="where the LLM of the training is now; default: where it was")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default auto")
-    parser.add_argument("--precision", default="recorded", help="recorded (that of the training), auto, fp32 or bf16; default recorded")
+    parser.add_argument("--precision", default="recorded", help="recorded (that of the training), auto, fp32, bf16, 8bit or 4bit; default recorded")
 
 # %% ../nbs/80_cli.ipynb #69f94aa5
 def _protocol(options, preset):
@@ -268,12 +268,13 @@ def _factors(options) -> None:
     for name in names: find_factor(name)
     find_method(options.method); find_preset(options.preset)
     results, work = (Path(folder)/options.preset/options.method for folder in (options.results, options.out))
-    state = state_of_factors(names, results, options.seeds)
+    if options.written and not Path(options.written).is_file(): raise InputError(f"descriptions {options.written} do not exist: give a CSV with the columns item_id,description")
+    state = state_of_factors(names, results, options.seeds, options.written)
     print(format_table(state))
     print(f"\n{(state['state'] == 'done').sum()} of {len(state)} runs are done")
     if options.dry_run: return
     _require_device(options); find_llm(options.llm)
-    run_factors(names, options.method, options.preset, results, work, options.seeds, options.llm, options.device, options.precision)
+    run_factors(names, options.method, options.preset, results, work, options.seeds, options.llm, options.device, options.precision, options.written)
     for name in names: print("\n" + format_table(compare_factor(name, results, options.seeds)))
 
 def _program() -> str:
@@ -337,6 +338,7 @@ def _study_verbs(verb) -> None:
     made.add_argument("--preset", default="quick", help="training rows, as in the presets; default quick")
     _llm_option(made)
     made.add_argument("--dry-run", action="store_true", help="only list the runs and their state")
+    made.add_argument("--written", metavar="CSV", help="item_id,description by people, as a further value of the factor knowledge")
     made.add_argument("--results", default="results/factors", metavar="DIR", help="where finished runs are kept; default results/factors")
     made.add_argument("--out", default="runs/factors", metavar="DIR", help="where the work is done; default runs/factors")
     made = verb("bench", _bench, "time the same work with and without compression and reuse", _device_options)

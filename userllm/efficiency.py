@@ -220,8 +220,10 @@ def bench_states(model:UserLLM, maker:BatchMaker, settings:BenchSettings=BenchSe
 @torch.no_grad()
 def score_packed(model:UserLLM, maker:BatchMaker, rows:Rows, # of one candidate, with new parts of one length
                  text:Callable) -> torch.Tensor: # the store of the prefix
-    "Logits (b,) of rows behind one copy of their prefix."
+    "Logits (b,) of rows behind one copy of their prefix. `InputError` where new parts differ in length, or the model is one that this cannot score."
     ahead, batch = text(rows.take(np.arange(1))), maker.batch(rows, maker.reuse_plan(training=True).new).to(model.language.device)
+    if not batch.prompt.mask.all(): raise InputError("rows are packed only where their new parts are of one length")
+    if model.wide or not model.language.in_parts: raise InputError("rows are packed only for models of PyTorch's own attention whose logit is the language model's alone")
     (count, length), room = batch.prompt.layout.shape, ahead.layers[0][0].shape[2]
     steps = torch.arange(count * length, device=model.language.device)
     own = (steps[:, None] // length == steps // length) & (steps[:, None] >= steps)
@@ -238,10 +240,10 @@ def bench_packing(model:UserLLM, maker:BatchMaker, counts=(4, 16, 64), repeats:i
     for count in counts:
         rows = Rows(np.full(count, -1), np.zeros(count, dtype=np.int64), generator.integers(0, len(maker.text.titles), (count, 5)))
         rows = replace(rows, history_tokens=HistoryStore(model, maker)(rows.histories))
-        ways = {"copied": torch.no_grad()(lambda: model(maker.batch(rows, plan.new).to(model.language.device), text(rows))), "packed": lambda: score_packed(model, maker, rows, text)}
-        for work in ways.values(): work()
-        taken = [{way: _clock(work, model.language.device) for way, work in ways.items()} for _ in range(repeats)]
-        records.append({"rows": count} | {way: 1e3 * float(np.median([one[way] for one in taken])) / count for way in ways})
+        arms = {"copied": torch.no_grad()(lambda: model(maker.batch(rows, plan.new).to(model.language.device), text(rows))), "packed": lambda: score_packed(model, maker, rows, text)}
+        for work in arms.values(): work()
+        taken = [{arm: _clock(work, model.language.device) for arm, work in arms.items()} for _ in range(repeats)]
+        records.append({"rows": count} | {arm: 1e3 * float(np.median([one[arm] for one in taken])) / count for arm in arms})
     return pd.DataFrame(records)
 
 # %% ../nbs/68_efficiency.ipynb #f84af7e0

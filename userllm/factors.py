@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from .artifacts import InputError, StageCache, read_json, read_parquet, require_writable, versions, write_json, write_parquet
 from .history_encoders import encoders
+from .interactions import Dataset
 from .methods import Method, find_method
 from .metrics import evaluate, holm, seeded_difference
 from .pipeline import Preset, Shared, find_preset, predictions_frame, prepare, require_same_training, share_llm, train_method
@@ -30,9 +31,10 @@ class Variant:
     protocol: dict = field(default_factory=dict) # fields of `ProtocolSettings`
     step1: dict = field(default_factory=dict) # fields of `StepSettings`
     step2: dict = field(default_factory=dict)
+    descriptions: str = "" # `shuffled` among the items, or `written` by people, from a file
 
     @property
-    def base(self) -> bool: return not (self.model or self.protocol or self.step1 or self.step2)
+    def base(self) -> bool: return not (self.model or self.protocol or self.step1 or self.step2 or self.descriptions)
     @property
     def name(self) -> str: return "base" if self.base else f"{self.factor}-{self.value}"
 
@@ -45,7 +47,9 @@ factors = {
     "learning_rate": _variants("learning_rate", "3e-4", **{name: {"step2": {"learning_rate": float(name), "final_learning_rate": float(name) / 10}} for name in ("1e-4", "1e-3")}),
     "encoder": _variants("encoder", "gru", **{name: {"model": {"uhem": UHEMSettings(encoder=name)}} for name in encoders if name != "gru"}),
     "tokens": _variants("tokens", "1", **{str(count): {"model": {"uhem": UHEMSettings(tokens=count)}} for count in (2, 4, 8)}),
-    "history": _variants("history", "5", **{str(length or "all"): {"protocol": {"history_length": length}} for length in (10, 20, 50, None)})}
+    "history": _variants("history", "5", **{str(length or "all"): {"protocol": {"history_length": length}} for length in (10, 20, 50, None)}),
+    "knowledge": _variants("knowledge", "smollm2", none={"model": {"description": False}}, shuffled={"descriptions": "shuffled"}, written={"descriptions": "written"}),
+    "wide": _variants("wide", "slots alone", rates={"model": {"wide": (("item", (1.0, 0.0)), ("user", (1.0, 0.0)))}})} # as in `userllm_wide`
 
 def find_factor(name:str) -> tuple:
     "The variants of that factor, the base first; `InputError` lists the factors there are."
@@ -53,9 +57,9 @@ def find_factor(name:str) -> tuple:
     return factors[name]
 
 # %% ../nbs/67_factors.ipynb #89efb415
-def _plan(names, seeds:int) -> list[tuple[Variant, int]]:
-    "Variants and seeds in the order in which they are run: all with one seed, then all with the next."
-    variants = {variant.name: variant for name in names for variant in find_factor(name)}
+def _plan(names, seeds:int, written=None) -> list[tuple[Variant, int]]: # the file of descriptions that people wrote
+    "Variants and seeds in the order in which they are run: all with one seed, then all with the next. Without the file its variant is left out."
+    variants = {variant.name: variant for name in names for variant in find_factor(name) if written or variant.descriptions != "written"}
     return [(variant, seed) for seed in range(seeds) for variant in variants.values()]
 
 def _changed(variant:Variant, method:Method, preset:Preset) -> tuple[Method, Preset]:
@@ -64,13 +68,24 @@ def _changed(variant:Variant, method:Method, preset:Preset) -> tuple[Method, Pre
                      step2=replace(preset.step2, **variant.step2))
     return replace(method, name=f"{method.name}, {variant.name}", model=replace(method.model, **variant.model)), preset
 
+def _described(dataset:Dataset, how:str, written=None) -> Dataset:
+    "The dataset with other descriptions. `InputError` for a file that cannot serve."
+    if how == "shuffled": return dataset.with_items(description=dataset.items["description"].sample(frac=1, random_state=0).tolist())
+    if how != "written": return dataset
+    try: table = pd.read_csv(written, dtype=str)
+    except (OSError, ValueError, UnicodeDecodeError) as error: raise InputError(f"descriptions {written} cannot be read as CSV: {error}") from error
+    if absent := {"item_id", "description"} - set(table): raise InputError(f"descriptions {written} have no column {', '.join(sorted(absent))}; they have {', '.join(table)}")
+    if not dataset.items["item_id"].isin(table["item_id"]).any(): raise InputError(f"descriptions {written} are of none of the {len(dataset.items):,} items: item_id must be the source's own")
+    return dataset.with_items(description=dataset.items["item_id"].map(dict(zip(table["item_id"], table["description"]))).fillna("").tolist())
+
 def run_variant(variant:Variant, method:Method, preset:Preset, folder, # gets predictions.parquet and metrics.json, the metrics last
                 work, # the training's run folder
-                seed:int=0, shared:Shared|None=None, cache:StageCache|None=None, say:Callable=print) -> dict:
+                seed:int=0, shared:Shared|None=None, written=None, cache:StageCache|None=None, say:Callable=print) -> dict:
     "Train a variant and score all validation rows; gives its metrics."
     folder, cache = Path(folder), cache or StageCache()
     method, preset = _changed(variant, method, preset)
     prepared = prepare(preset.protocol, cache=cache)
+    prepared = replace(prepared, dataset=_described(prepared.dataset, variant.descriptions, written))
     trained = train_method(method, prepared, preset, shared or share_llm(settings=method.model, cache=cache), work, seed, cache, say)
     frame = prepared.dataset.rows("valid")
     logits = RowScorer(trained.model, trained.maker, trained.store)(prepared.rows(frame), progress="validation")
@@ -83,18 +98,19 @@ def run_variant(variant:Variant, method:Method, preset:Preset, folder, # gets pr
     return metrics
 
 # %% ../nbs/67_factors.ipynb #5fb0b971
-def state_of_factors(names, results, seeds:int=1) -> pd.DataFrame: # of factors
+def state_of_factors(names, results, seeds:int=1, written=None) -> pd.DataFrame: # of factors
     "Each run with its state."
     return pd.DataFrame([{"variant": variant.name, "seed": seed, "state": "done" if (Path(results)/variant.name/f"seed{seed}"/"metrics.json").exists() else "to do"}
-                         for variant, seed in _plan(names, seeds)])
+                         for variant, seed in _plan(names, seeds, written)])
 
 def run_factors(names, # of factors
                 method:str="userllm_plus", preset:str|Preset="quick", # of the base
                 results="results/factors", work="runs/factors", seeds:int=1, llm:str="smollm2", device:str="auto", precision:str="auto",
+                written=None, # a CSV file item_id,description by people, for the factor `knowledge`
                 cache:StageCache|None=None, say:Callable=print) -> None:
     "Do the runs of these factors that are not there. `InputError` where a finished one was made with other settings."
     cache, preset, plan = cache or StageCache(), find_preset(preset) if isinstance(preset, str) else preset, []
-    for variant, seed in _plan(names, seeds):
+    for variant, seed in _plan(names, seeds, written):
         if not (place := Path(results)/variant.name/f"seed{seed}"/"metrics.json").exists(): plan.append((variant, seed))
         else: require_same_training(read_json(place)["settings"], *_changed(variant, find_method(method), preset), llm, place.parent)
     if not plan: return
@@ -102,7 +118,7 @@ def run_factors(names, # of factors
     shared = share_llm(llm, device, precision, find_method(method).model, cache)
     for number, (variant, seed) in enumerate(plan, 1):
         say(f"run {number} of {len(plan)}: {variant.factor} {variant.value}, seed {seed}")
-        found = run_variant(variant, find_method(method), preset, Path(results)/variant.name/f"seed{seed}", Path(work)/variant.name/f"seed{seed}", seed, shared, cache, say)
+        found = run_variant(variant, find_method(method), preset, Path(results)/variant.name/f"seed{seed}", Path(work)/variant.name/f"seed{seed}", seed, shared, written, cache, say)
         say(f"validation AUC {found['auc']['value']:.4f}, UAUC {found['uauc']['value']:.4f}")
 
 # %% ../nbs/67_factors.ipynb #1062696b

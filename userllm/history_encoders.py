@@ -75,15 +75,15 @@ class GRUEncoder(nn.Module):
         start = projected.new_zeros(len(layout), self.gru.hidden_size) if start is None else start
         return _Recurrence.apply(nn.functional.pad(projected, (0, 0, 0, 1))[layout.t()], start, self.gru.weight_hh_l0, self.gru.bias_hh_l0)
 
-    def step(self) -> Callable: # valid until the weights change
-        "A function that moves states (b, d3) on by one position each, given its projected inputs (b, 3 d3). Without gradient, and without room for more than one position."
-        turned, bias, width = self.gru.weight_hh_l0.detach().t().contiguous(), self.gru.bias_hh_l0.detach(), self.gru.hidden_size
-        def move(inputs, state):
-            own = torch.addmm(bias, state, turned)
+    def cell(self) -> Callable: # valid until the weights change
+        "The GRU cell as a function (inputs (b, 3 d3) from `project`, states (b, d3)) -> the next states (b, d3), without gradient."
+        transposed, bias, width = self.gru.weight_hh_l0.detach().t().contiguous(), self.gru.bias_hh_l0.detach(), self.gru.hidden_size
+        def cell(inputs, state):
+            own = torch.addmm(bias, state, transposed)
             gates = own[:, :2 * width].add_(inputs[:, :2 * width]).sigmoid_()
             new = torch.addcmul(inputs[:, 2 * width:], gates[:, :width], own[:, 2 * width:]).tanh_()
             return new.lerp_(state, gates[:, width:])
-        return move
+        return cell
 
     def tokens(self, states:torch.Tensor) -> torch.Tensor: # (b, d3)
         "Soft tokens (b, K, d3) of last states."

@@ -39,7 +39,7 @@ def nearest_words(scorer:Scorer, vector:torch.Tensor, # (d3,)
 @dataclass
 class PromptExplanation:
     "One prompt, taken apart."
-    segments: pd.DataFrame # kind, name, text, tokens, shortened, norm, missing, nearest (of each soft token, `|` between them), source: one row a segment
+    segments: pd.DataFrame # kind, name, text, tokens, shortened, norm, missing, nearest (of each soft token, `|` between them), source, adds (to the logit, beside the LLM): one row a segment
     probability: float # P(Yes)
     tokens: int # the prompt's length
     uncompressed: int # how long it would be with its history written out
@@ -108,6 +108,8 @@ def explain_prompt(scorer:Scorer, user_id, item_id, # the source's own ids
     batch = batch.to(scorer.model.language.device)
     soft = scorer.model.soft_tokens(batch)
     lines = [_line(scorer, piece, batch, soft, rows) for piece in pieces]
+    adds = {slot: float(batch.wide[slot][0] @ weights) for slot, weights in scorer.model.wide.items()}
+    lines = [line | {"adds": adds.get(line["name"], 0.0) if line["kind"] == "slot" else 0.0} for line in lines]
     tokens = int(batch.prompt.lengths[0])
     return PromptExplanation(pd.DataFrame(lines), torch.sigmoid(scorer.model(batch)).item(), tokens, _uncompressed(scorer, rows) + tokens - plain)
 

@@ -9,6 +9,7 @@ __all__ = ['KnowledgeSettings', 'knowledge_prompt', 'clean_description', 'genera
 
 # %% ../nbs/22_knowledge.ipynb #c003
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -93,8 +94,8 @@ def describe_titles(titles:list[str], # as shown to the LLM, for example `Heat (
             bar.update(len(some))
     return {title: clean_description(raw[title], title, settings.words) for title in titles}
 
-def _answers(titles:list[str], llm:LLM|Endpoint, settings:KnowledgeSettings) -> list[str]:
-    "What the LLM says about each title."
+def _answers(titles:list[str], llm:LLM|Endpoint, settings:KnowledgeSettings) -> Iterable[str]:
+    "What the LLM says about each title, in order."
     if isinstance(llm, Endpoint): return llm.answers([settings.question.format(title=title) for title in titles], settings.new_tokens)
     return generate(llm, [knowledge_prompt(title, llm, settings) for title in titles], settings.new_tokens)
 

@@ -30,10 +30,14 @@ def choose_device(name:str="auto") -> torch.device: # `auto`, `cpu`, `cuda`, `cu
     return device
 
 # %% ../nbs/20_llms.ipynb #c009
+_quantised = {"8bit": 8, "4bit": 4} # precision -> bits a weight of the linear layers
+
 def choose_precision(device:torch.device, # where the LLM runs
-                     name:str="auto") -> torch.dtype: # `auto`, `fp32` or `bf16`
-    "The dtype of the frozen LLM: bf16 where the device multiplies it natively, else fp32."
-    if name not in ("auto", "fp32", "bf16"): raise InputError(f"precision {name!r} does not exist: use auto, fp32 or bf16")
+                     name:str="auto") -> torch.dtype: # `auto`, `fp32`, `bf16`, or with bitsandbytes `8bit` or `4bit`
+    "The dtype in which the frozen LLM computes: bf16 where the device multiplies it natively, else fp32. `InputError` for a precision that is not to be had."
+    if name not in ("auto", "fp32", "bf16", *_quantised): raise InputError(f"precision {name!r} does not exist: use auto, fp32, bf16, 8bit or 4bit")
+    if name in _quantised and find_spec("bitsandbytes") is None: raise InputError(f"precision {name} needs the package bitsandbytes: pip install bitsandbytes, or use auto")
+    if name in _quantised: name = "auto"
     if name != "auto": return torch.float32 if name == "fp32" else torch.bfloat16
     if device.type == "cuda": native = torch.cuda.is_bf16_supported(including_emulation=False)
     elif device.type == "cpu": native = any(getattr(torch.cpu, probe, lambda: False)() for probe in
@@ -119,6 +123,7 @@ class LLM:
     tokenizer: object # its tokenizer
     reference: LLMReference # where it came from
     checksum: str # of its weights and tokenizer
+    bits: int = 0 # of a weight, 8 or 4, where they were quantised on loading
 
     @property
     def seq2seq(self) -> bool: return bool(self.model.config.is_encoder_decoder)
@@ -126,6 +131,10 @@ class LLM:
     def device(self) -> torch.device: return self.model.device
     @property
     def dtype(self) -> torch.dtype: return self.model.dtype
+    @property
+    def precision(self) -> str:
+        "What `choose_precision` is to be asked for to load it so again."
+        return f"{self.bits}bit" if self.bits else "bf16" if self.dtype == torch.bfloat16 else "fp32"
     @property
     def width(self) -> int:
         "d3, the width of the LLM's embedding space."
@@ -136,6 +145,12 @@ class LLM:
         return self.model.get_input_embeddings().weight.float().norm(dim=1).mean().item()
 
 # %% ../nbs/20_llms.ipynb #c018
+def _quantisation(bits:int, dtype:torch.dtype): # 8 or 4, and what is computed in
+    "How bitsandbytes is to keep the weights."
+    from transformers import BitsAndBytesConfig
+    if bits == 8: return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+
 def load_llm(name:str="smollm2", # `smollm2`, a Hub name, a folder, or a GGUF file
              device:str="auto", # see `choose_device`
              precision:str="auto", # see `choose_precision`
@@ -148,11 +163,14 @@ def load_llm(name:str="smollm2", # `smollm2`, a Hub name, a folder, or a GGUF fi
               "hub": lambda: _download(reference.location)}[reference.kind]()
     _quiet()
     kind = AutoModelForSeq2SeqLM if AutoConfig.from_pretrained(folder).is_encoder_decoder else AutoModelForCausalLM
-    model = kind.from_pretrained(folder, dtype=dtype).to(device).eval().requires_grad_(False)
+    bits = _quantised.get(precision, 0)
+    if bits: model = kind.from_pretrained(folder, dtype=dtype, device_map={"": device}, quantization_config=_quantisation(bits, dtype))
+    else: model = kind.from_pretrained(folder, dtype=dtype).to(device)
+    model = model.eval().requires_grad_(False)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     if tokenizer.pad_token is None: tokenizer.pad_token = tokenizer.eos_token
     checksum = file_sha256(reference.location) if reference.kind == "gguf" else _checksum(folder)
-    return LLM(model, tokenizer, reference, checksum)
+    return LLM(model, tokenizer, reference, checksum, bits)
 
 # %% ../nbs/20_llms.ipynb #c020
 def tiny_llm(folder, # where to save it

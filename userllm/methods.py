@@ -86,10 +86,10 @@ def userllm_plus() -> Method:
                   ModelSettings(mappers=(("image", "image"), ("item", "item_statistics"), ("user", "user_statistics"))))
 
 def userllm_wide() -> Method:
-    "`userllm_plus` whose like rates, as log odds, also add to the logit themselves: the language model has to say what they do not."
+    "`userllm_plus` whose like rates also add to the logit themselves (Cheng et al. 2016): the language model has to say what they do not."
     plus = userllm_plus()
     return replace(plus, name="userllm_wide", about="userllm_plus with its rates added to the logit as well",
-                   model=replace(plus.model, direct=(("item", (1.0, 0.0)), ("user", (1.0, 0.0)))))
+                   model=replace(plus.model, wide=(("item", (1.0, 0.0)), ("user", (1.0, 0.0)))))
 
 def _collm_lightgcn(): return collm("lightgcn")
 def _collm_sasrec(): return collm("sasrec")

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import roc_auc_score
 
 from .artifacts import InputError
 
@@ -37,6 +36,7 @@ def auc(
     scores, # (rows,) higher is more liked
 ) -> float: # between 0 and 1; chance is 0.5
     "Area under the ROC curve, ties counting half. One class only, NaN or infinite scores raise InputError."
+    from sklearn.metrics import roc_auc_score
     labels, scores = _checked(labels, scores)
     if labels.all() or not labels.any():
         raise InputError(f"all {len(labels)} labels are {int(labels[0])}, and AUC needs both classes; take more rows or another split")

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import nn
 from .artifacts import InputError
-from .attention import attend_in_parts, kept_cache, new_keys_values
+from .attention import attend_in_parts, attends_in_parts, kept_cache, new_keys_values
 from .llms import LLM, answer_tokens
 from .mappers import Mapper, MapperSettings, SoftToken, lookup
 from .prompts import (HistoryItems, Piece, PromptBatch, PromptText, ReusePlan, RowText, Slot, TextBudget, embed_prompts, find_template, layout_prompts,
@@ -45,12 +45,12 @@ class ModelSettings:
     budget: TextBudget = TextBudget()
     slot_drop: float = 0.05 # share of slots dropped at random in training, which trains the vectors for what is missing
     score: str = "difference" # logit(Yes) - logit(No); `yes`: logit(Yes) alone, as CoLLM has it
-    direct: tuple = () # slots whose features also add to the logit themselves: (slot, first weight of each feature)
+    wide: tuple = () # slots whose features also add to the logit themselves: (slot, initial weight of each feature)
 
     def __post_init__(self):
         if self.history not in ("compressed", "titles", "items"):
             raise InputError(f"history {self.history!r} does not exist: use compressed, titles or items")
-        if loose := {slot for slot, _ in self.direct} - {slot for slot, _ in self.mappers}:
+        if loose := {slot for slot, _ in self.wide} - {slot for slot, _ in self.mappers}:
             raise InputError(f"the features of {sorted(loose)[0]!r} are to add to the logit, but there is no such slot: name it in mappers as well")
 
     @property
@@ -92,7 +92,7 @@ class ModelBatch:
     history: HistoryBatch|None = None # None where the history's tokens are not asked for, or are there already
     history_features: tuple|None = None # visual features of the history's distinct items: values (u, d), missing (u,)
     history_tokens: torch.Tensor|None = None # (b, K, d3) where they are known already
-    direct: dict = field(default_factory=dict) # slot -> the features (b, d) that add to the logit
+    wide: dict = field(default_factory=dict) # slot -> the features (b, d) that add to the logit
 
     def to(self, device) -> "ModelBatch":
         "The same on another device."
@@ -100,7 +100,7 @@ class ModelBatch:
         return ModelBatch(self.prompt.to(device), {slot: move(pair) for slot, pair in self.features.items()},
                           self.history and self.history.to(device), move(self.history_features),
                           None if self.history_tokens is None else self.history_tokens.to(device),
-                          {slot: values.to(device) for slot, values in self.direct.items()})
+                          {slot: values.to(device) for slot, values in self.wide.items()})
 
 # %% ../nbs/44_model.ipynb #c010
 class BatchMaker:
@@ -151,7 +151,7 @@ class BatchMaker:
         slots = {slot: find(slot) for slot in self.tables if slot in asked}
         start = self.text.start if segments[:1] == self.segments[:1] else ()
         batch = ModelBatch(layout_prompts(self.pieces(rows, segments), start), slots)
-        if segments[-1:] == self.segments[-1:]: batch.direct = {slot: find(slot)[0] for slot, _ in self.settings.direct} # those that end in an answer
+        if segments[-1:] == self.segments[-1:]: batch.wide = {slot: find(slot)[0] for slot, _ in self.settings.wide} # those that end in an answer
         if len(batch.prompt.items): batch.history_features = lookup(self.tables["image"], batch.prompt.items)
         if "history" in asked and self.settings.history == "compressed":
             batch.history_tokens = rows.history_tokens
@@ -204,7 +204,8 @@ class _Adapted(nn.Module):
                             bias="none", task_type="CAUSAL_LM")
         self.peft = get_peft_model(llm.model, config)
         self.width, self.token_norm, self.score_kind = llm.width, llm.token_norm, settings.score
-        self.answers, self.in_parts = answer_tokens(llm.tokenizer), attend_in_parts(llm.model)
+        self.answers = answer_tokens(llm.tokenizer)
+        attend_in_parts(llm.model)
         self.eval()
 
     @property
@@ -213,6 +214,8 @@ class _Adapted(nn.Module):
     def decoder(self) -> nn.Module: return self.peft.get_base_model().get_decoder()
     @property
     def device(self) -> torch.device: return self.embedding.weight.device
+    @property
+    def in_parts(self) -> bool: return attends_in_parts(self.peft.get_base_model())
 
     def lora_parameters(self) -> dict:
         "The LoRA matrices by name; fp32 whatever the LLM's precision."
@@ -284,9 +287,9 @@ class UserLLM(nn.Module):
         mappers = {name: Mapper(values.pop(), width, settings.mapper, norm) for name, values in by_mapper.items()}
         self.slots = nn.ModuleDict({slot: SoftToken(mappers[mapper], width, norm, settings.slot_drop) for slot, mapper in settings.mappers})
         self.uhem = UHEM(width, settings.uhem, norm, settings.slot_drop) if settings.history == "compressed" else None
-        if short := [slot for slot, weights in settings.direct if len(weights) != widths[slot]]:
-            raise InputError(f"the slot {short[0]!r} has {widths[short[0]]} features: give each of them a first weight")
-        self.direct = nn.ParameterDict({slot: nn.Parameter(torch.tensor(weights, dtype=torch.float32)) for slot, weights in settings.direct})
+        if short := [slot for slot, weights in settings.wide if len(weights) != widths[slot]]:
+            raise InputError(f"the slot {short[0]!r} has {widths[short[0]]} features: give each of them an initial weight")
+        self.wide = nn.ParameterDict({slot: nn.Parameter(torch.tensor(weights, dtype=torch.float32)) for slot, weights in settings.wide})
         self.to(language.device)
 
     def train(self, mode:bool=True) -> "UserLLM":
@@ -318,7 +321,7 @@ class UserLLM(nn.Module):
     def forward(self, batch:ModelBatch, prefix:KeyValues|None=None) -> torch.Tensor: # the prefix, where the batch is laid out without it
         "Logits (b,)."
         logits = self.language(self.embed(batch), batch.prompt.mask, prefix)
-        for slot, weights in self.direct.items(): logits = logits + batch.direct[slot] @ weights
+        for slot, weights in self.wide.items(): logits = logits + batch.wide[slot] @ weights
         return logits
 
 # %% ../nbs/44_model.ipynb #c026

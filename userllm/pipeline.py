@@ -164,7 +164,7 @@ def step1_stage(prepared:Prepared, maker:BatchMaker, language:LanguageModel, llm
                 cache:StageCache) -> dict:
     "Set the language model's LoRA to what step 1 learns, from the cache where it is there (equation 13). Gives what its training showed."
     text = {"segments": [str(segment) for segment in maker.text_segments], "budget": maker.settings.budget, "lora": maker.settings.lora}
-    key = {"settings": settings, "run_seed": run_seed, "text": text, "score": language.score_kind, "dtype": str(llm.dtype)}
+    key = {"settings": settings, "run_seed": run_seed, "text": text, "score": language.score_kind, "dtype": llm.precision if llm.bits else str(llm.dtype)}
     inputs = {"dataset": prepared.dataset.fingerprint, "llm": llm.checksum, "texts": fingerprint(maker.text.titles, maker.text.descriptions)}
     def make(place):
         language.fresh_lora(run_seed)
@@ -292,7 +292,7 @@ def run_settings(method:Method, prepared:Prepared, preset:Preset, llm:LLM, run_s
     more |= {source: getattr(preset, source) for _, source in tables if source in ("lightgcn", "sasrec")}
     return {"method": method.name, "tables": tables, "model": method.model, "preset": preset.name, "protocol": prepared.dataset.protocol,
             **_all_rows(method, preset), **more, "mf": preset.mf, "statistics": preset.statistics, "run_seed": run_seed,
-            "llm": {"name": llm.reference.name, "kind": llm.reference.kind, "checksum": llm.checksum, "dtype": str(llm.dtype)},
+            "llm": {"name": llm.reference.name, "kind": llm.reference.kind, "checksum": llm.checksum, "dtype": llm.precision if llm.bits else str(llm.dtype)},
             "items": fingerprint(prepared.dataset.items, prepared.image.fingerprint)}
 
 # %% ../nbs/64_pipeline.ipynb #c020

@@ -10,10 +10,8 @@ __all__ = ['RATING_COLUMNS', 'PAPER_TABLE2', 'ProtocolSettings', 'movie', 'natur
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 
 from .artifacts import InputError
 from .interactions import SPLIT_KINDS, SPLITS, Dataset, Histories
@@ -341,8 +339,10 @@ def statistics(dataset:Dataset) -> dict[str,Any]: # plain numbers
 # %% ../nbs/12_protocols.ipynb #c043
 def plot_splits(
     datasets:dict[str,Dataset], # title to dataset, such as one of each kind of split
-) -> plt.Figure:
+): # a Matplotlib figure, closed
     "For each dataset: rows over time by split, and how many earlier likes their histories can draw on."
+    import matplotlib.pyplot as plt
+    import seaborn as sns
     figure, axes = plt.subplots(2, len(datasets), figsize=(4 * len(datasets), 5.4), squeeze=False, sharey="row", layout="constrained")
     for place, (title, dataset) in enumerate(datasets.items()):
         (above, below), rows = axes[:, place], dataset.interactions

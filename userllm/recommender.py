@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from .artifacts import (InputError, atomic_path, file_sha256, fingerprint, read_json, read_parquet, read_tensors, versions,
                                write_json, write_parquet, write_tensors)
-from .interactions import Dataset, Histories
+from .interactions import Dataset, Histories, nearest_ids
 from .llms import LLM, AnswerTokens, StageCache, answer_tokens, choose_device, choose_precision, load_llm, offline_llm
 from .mappers import load_table, save_table
 from .model import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM
@@ -65,14 +65,14 @@ class BaseLLM:
     name: str # `smollm2`, a Hub name, a folder or a file
     kind: str # `gguf`, `folder` or `hub`
     checksum: str # of its weights and tokenizer
-    precision: str # `fp32` or `bf16`
+    precision: str # `fp32`, `bf16`, `8bit` or `4bit`
 
     @classmethod
     def of(cls, llm:LLM) -> "BaseLLM":
         "What to remember of a loaded LLM. A path is remembered whole, so that it is found from any folder."
         by_name = llm.reference.kind == "hub" or llm.reference.name == offline_llm["name"]
         return cls(llm.reference.name if by_name else llm.reference.location, llm.reference.kind, llm.checksum,
-                   "bf16" if llm.dtype == torch.bfloat16 else "fp32")
+                   llm.precision)
 
 # %% ../nbs/48_recommender.ipynb #c011
 def _rows_text(mask) -> str:
@@ -106,15 +106,17 @@ def _timestamp_column(pairs:pd.DataFrame) -> np.ndarray:
 def _dense_numbers(ids, # ids as text
                    dataset:Dataset,
                    kind:str) -> tuple[np.ndarray, str]: # `user` or `item`
-    "Dense numbers (n,) of ids, -1 for the unknown ones, and what is to be said of these: the first with what is near it, how many, and in which rows."
+    "Dense numbers (n,) of ids, -1 for the unknown ones, and what is to be said of these: how many, in which rows, and the first few with what is near."
     known = getattr(dataset, f"{kind}s")[f"{kind}_id"]
     numbers = pd.Index(known).get_indexer(pd.Index(ids, dtype=known.dtype))
     unknown = list(dict.fromkeys(np.asarray(ids)[numbers < 0].tolist()))
     if not unknown: return numbers, ""
-    try: getattr(dataset, f"{kind}_of")(unknown[0])
-    except InputError as error: said = str(error)
-    others = f" and {len(unknown) - 1} more unknown {kind} id{'s' * (len(unknown) > 2)}" if len(unknown) > 1 else ""
-    return numbers, f"{said}{others}, in {_rows_text(numbers < 0)}"
+    titles = dataset.items["title"] if kind == "item" else ()
+    named = []
+    for name in unknown[:3]:
+        near = nearest_ids(name, known, titles)[:2]
+        named.append(repr(name) + f" (near: {', '.join(near)})" * bool(near))
+    return numbers, f"{len(unknown)} unknown {kind} id{'s' * (len(unknown) > 1)} in {_rows_text(numbers < 0)}: {', '.join(named)}{', ...' * (len(unknown) > 3)}"
 
 def check_pairs(pairs:pd.DataFrame, dataset:Dataset) -> pd.DataFrame:
     "Pairs with ids as text and `user`, `item`, `time` as dense numbers; all that can be wrong with them is an `InputError`."
@@ -125,7 +127,7 @@ def check_pairs(pairs:pd.DataFrame, dataset:Dataset) -> pd.DataFrame:
     pairs = pairs.reset_index(drop=True)
     checked = pd.DataFrame({"user_id": _id_column(pairs, "user_id"), "item_id": _id_column(pairs, "item_id"), "time": _timestamp_column(pairs)})
     (checked["user"], users), (checked["item"], items) = (_dense_numbers(checked[f"{name}_id"], dataset, name) for name in ("user", "item"))
-    if users or items: raise InputError(f"pairs: {'; '.join(filter(None, (users, items)))}: correct these ids, or remove their rows")
+    if users or items: raise InputError(f"pairs: {'; '.join(filter(None, (users, items)))}. Correct these ids, or remove their rows")
     if (again := checked.duplicated(["user", "item", "time"])).any():
         raise InputError(f"pairs: {_rows_text(again)} repeat an earlier pair of the same user, item and timestamp: remove them")
     return checked

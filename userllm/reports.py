@@ -9,11 +9,8 @@ __all__ = ['results_table', 'format_table', 'to_markdown', 'difference_table', '
 import unicodedata
 from collections.abc import Hashable
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
-from matplotlib.figure import Figure
 
 from .artifacts import InputError
 from .metrics import calibration_curve, evaluate, expected_calibration_error, log_loss, paired_difference
@@ -169,8 +166,10 @@ _AXES = {"auc": "AUC", "uauc": "UAUC", "log_loss": "log loss (nats)"}
 def plot_results(
     table:pd.DataFrame, # from `results_table`, `difference_table` or `slices`; its first column names the lines
     metrics:tuple[str,...]=("auc", "uauc"), # a panel each
-) -> Figure:
+): # a Matplotlib figure, closed
     "Each line's value as a point with its 95% interval. A metric without an interval in the table raises InputError."
+    import matplotlib.pyplot as plt
+    import seaborn as sns
     missing = [metric for metric in metrics if f"{metric}_low" not in table]
     if missing:
         known = ", ".join(name[:-4] for name in table if str(name).endswith("_low"))
@@ -196,8 +195,10 @@ def plot_results(
 def plot_calibration(
     predictions:dict[str,pd.DataFrame]|pd.DataFrame, # method to predictions, or the predictions of one
     bins:int=10, # bins of equal width between 0 and 1
-) -> Figure:
+): # a Matplotlib figure, closed
     "Share of likes over P(Yes), with the expected calibration error in the legend."
+    import matplotlib.pyplot as plt
+    import seaborn as sns
     if isinstance(predictions, pd.DataFrame): predictions = {"predictions": predictions}
     with sns.axes_style("whitegrid"): figure, axis = plt.subplots(figsize=(5, 5), layout="constrained")
     axis.plot([0, 1], [0, 1], color="0.5", linestyle="--", linewidth=1, label="calibrated")

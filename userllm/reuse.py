@@ -245,9 +245,9 @@ class HistoryStore:
             behind = np.cumsum([len(self.projections.rows_of[item]) for item in history[len(begin):]])
             for one in passed: stops.setdefault(int(behind[len(one) - len(begin) - 1]) - 1, []).append((row, one))
         self.positions += int((layout >= 0).sum())
-        layout, move = torch.from_numpy(layout).to(bank.device), self.encoder.step()
+        layout, cell = torch.from_numpy(layout).to(bank.device), self.encoder.cell()
         for position in range(layout.shape[1]):
-            state = move(bank[layout[:, position]], state) # after its end a row reads the bank's last line, and nobody reads its state
+            state = cell(bank[layout[:, position]], state) # after its end a row reads the bank's last line, and nobody reads its state
             for row, history in stops.get(position, ()): self.kept[history] = state[row].clone()
 
 # %% ../nbs/46_reuse.ipynb #3a152d41
@@ -281,14 +281,14 @@ class RowScorer:
         "Logits (b,)."
         return self.model(self.maker.batch(rows, self.new).to(self.model.language.device), self.store and self.store(rows))
 
-    def __call__(self, rows:Rows, batch_size:int=32, progress:str="") -> np.ndarray: # any number of rows; a name shows a progress bar
+    def __call__(self, rows:Rows, batch_size:int=64, progress:str="") -> np.ndarray: # any number of rows; a name shows a progress bar
         "Logits (n,) as float32, in the order of the rows."
         return score_together([self], [rows], batch_size, progress)[0]
 
 # %% ../nbs/46_reuse.ipynb #5eb7a9ee
 def score_together(scorers:list[RowScorer], # of models that share the language model and its store
                    rows:list[Rows], # for each scorer its rows, all of the same candidates
-                   batch_size:int=32,
+                   batch_size:int=64,
                    progress:str="") -> list[np.ndarray]: # a name shows a progress bar
     "For each scorer its logits (n,) as float32, in the order of the rows. `InputError` for rows of other candidates."
     items = rows[0].items

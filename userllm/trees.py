@@ -9,7 +9,6 @@ __all__ = ['TreesSettings', 'genre_matrix', 'tree_features', 'TreesFloor', 'trai
 from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
-from sklearn.ensemble import HistGradientBoostingClassifier
 from .artifacts import InputError
 from .collaborative_alignment import MFSettings, StatisticsSettings, rating_statistics, train_mf
 from .interactions import Dataset
@@ -82,6 +81,7 @@ class TreesFloor:
 
 def train_trees(dataset:Dataset, settings:TreesSettings=TreesSettings(), run_seed:int=0, progress:bool=True) -> TreesFloor:
     "Make the features, grow trees until validation log loss stops falling. `InputError` where validation has one class only."
+    from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.inspection import permutation_importance
     rows = dataset.interactions
     part = {split: (rows["split"] == split).to_numpy() for split in ("train", "valid")}

@@ -48,7 +48,8 @@ def draw_prompt(view:View, found:Inspected, pictures=None) -> None:
     tokens = f"{explained.tokens} tokens; {explained.uncompressed} with the history written out"
     view.show("prompt", prompt_html(lines))
     view.show("answers", f"{bars}<p>The truth: {label}. {tokens}.</p>")
-    view.show("slots", table_html(lines[lines["kind"] == "slot"][["name", "tokens", "norm", "missing", "nearest", "source"]]))
+    shown = ["name", "tokens", "norm", "missing", *["adds"] * bool(lines["adds"].any()), "nearest", "source"]
+    view.show("slots", table_html(lines[lines["kind"] == "slot"][shown]))
     poster = poster_html(found.candidate.to_dict(), pictures)
     view.show("history", f"<div>{poster} the candidate; before it:</div>{strip_html(found.history, pictures)}")
 
