@@ -389,6 +389,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                             'userllm/history_encoders.py'),
                                           'userllm.history_encoders._heads': ( 'history_encoders.html#_heads',
                                                                                'userllm/history_encoders.py'),
+                                          'userllm.history_encoders._move': ('history_encoders.html#_move', 'userllm/history_encoders.py'),
                                           'userllm.history_encoders.find_encoder': ( 'history_encoders.html#find_encoder',
                                                                                      'userllm/history_encoders.py'),
                                           'userllm.history_encoders.recency': ( 'history_encoders.html#recency',

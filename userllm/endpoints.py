@@ -79,6 +79,7 @@ class Endpoint:
         hint = f"; put its key into {key_variable}" if answer is not None and answer.status_code in (401, 403) else ""
         raise InputError(f"the endpoint {self.address} did not answer for the model {self.model!r} ({said}){hint}")
 
+# %% ../nbs/21_endpoints.ipynb #3f3eb853
 def _text(answer:httpx.Response) -> str:
     "What the model said. `InputError` for another dialect, and for nothing."
     try: choice = answer.json()["choices"][0]; text = choice["message"]["content"]

@@ -15,6 +15,15 @@ from .artifacts import InputError
 from .histories import HistoryInput
 
 # %% ../nbs/42_history_encoders.ipynb #ac2fd291
+def _move(inputs, state, transposed, bias, gates, product, out) -> None: # (b, 3 d3), (b, d3), (d3, 3 d3), (3 d3,), and room for (b, 3 d3), (b, d3), (b, d3)
+    "One position of a GRU: its gates, W_n h + b_n, and the next state, each into its place."
+    width = state.shape[1]
+    own, gate, new = torch.addmm(bias, state, transposed), gates[:, :2 * width], gates[:, 2 * width:]
+    torch.add(inputs[:, :2 * width], own[:, :2 * width], out=gate).sigmoid_()
+    product.copy_(own[:, 2 * width:])
+    torch.addcmul(inputs[:, 2 * width:], gate[:, :width], product, out=new).tanh_()
+    torch.lerp(new, state, gate[:, width:], out=out)
+
 class _Recurrence(torch.autograd.Function):
     "The states (t, b, d) of a GRU, from its projected inputs (t, b, 3 d), the first state (b, d), and the recurrent weights."
     @staticmethod
@@ -23,13 +32,7 @@ class _Recurrence(torch.autograd.Function):
         states, gates, turned = inputs.new_empty(steps + 1, rows, width), torch.empty_like(inputs), weight.t().contiguous()
         products = inputs.new_empty(steps, rows, width) # W_n h + b_n, which the gradient of r needs
         states[0] = state
-        for t in range(steps):
-            own = torch.addmm(bias, states[t], turned)
-            gate, new = gates[t, :, :2 * width], gates[t, :, 2 * width:]
-            torch.add(inputs[t, :, :2 * width], own[:, :2 * width], out=gate).sigmoid_()
-            products[t] = own[:, 2 * width:]
-            torch.addcmul(inputs[t, :, 2 * width:], gate[:, :width], products[t], out=new).tanh_()
-            torch.lerp(new, states[t], gate[:, width:], out=states[t + 1])
+        for t in range(steps): _move(inputs[t], states[t], turned, bias, gates[t], products[t], states[t + 1])
         ctx.save_for_backward(states, gates, products, weight)
         return states[1:].clone()
 
@@ -77,12 +80,10 @@ class GRUEncoder(nn.Module):
 
     def cell(self) -> Callable: # valid until the weights change
         "The GRU cell as a function (inputs (b, 3 d3) from `project`, states (b, d3)) -> the next states (b, d3), without gradient."
-        transposed, bias, width = self.gru.weight_hh_l0.detach().t().contiguous(), self.gru.bias_hh_l0.detach(), self.gru.hidden_size
+        transposed, bias = self.gru.weight_hh_l0.detach().t().contiguous(), self.gru.bias_hh_l0.detach()
         def cell(inputs, state):
-            own = torch.addmm(bias, state, transposed)
-            gates = own[:, :2 * width].add_(inputs[:, :2 * width]).sigmoid_()
-            new = torch.addcmul(inputs[:, 2 * width:], gates[:, :width], own[:, 2 * width:]).tanh_()
-            return new.lerp_(state, gates[:, width:])
+            _move(inputs, state, transposed, bias, torch.empty_like(inputs), torch.empty_like(state), out := torch.empty_like(state))
+            return out
         return cell
 
     def tokens(self, states:torch.Tensor) -> torch.Tensor: # (b, d3)

@@ -118,6 +118,7 @@ def _dense_numbers(ids, # ids as text
         named.append(repr(name) + f" (near: {', '.join(near)})" * bool(near))
     return numbers, f"{len(unknown)} unknown {kind} id{'s' * (len(unknown) > 1)} in {_rows_text(numbers < 0)}: {', '.join(named)}{', ...' * (len(unknown) > 3)}"
 
+# %% ../nbs/48_recommender.ipynb #6f3522b3
 def check_pairs(pairs:pd.DataFrame, dataset:Dataset) -> pd.DataFrame:
     "Pairs with ids as text and `user`, `item`, `time` as dense numbers; all that can be wrong with them is an `InputError`."
     if not isinstance(pairs, pd.DataFrame): raise InputError(f"pairs is a {type(pairs).__name__}: give a table with user_id and item_id")
