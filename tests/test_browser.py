@@ -1,4 +1,5 @@
-"""The workbench in a real browser: each notebook runs without an error, and answers a click with what its plain object computes."""
+"""The workbench in a real browser: each notebook runs without an error and answers clicks; what is shown is compared with the
+plain objects, in `inspect_prompts` only with what stood there before."""
 import shutil
 from pathlib import Path
 
@@ -47,6 +48,15 @@ def shown(view, name: str) -> str:
     return " ".join(view.locator(f".userllm-shown-{name}").inner_text().split())
 
 
+def opened(page, address, project, name, place=-1):
+    "The notebook's view after all cells ran without an error; and what its run holds, found in this process."
+    assert run_notebook(page, address, f"nbs/workbench/{name}.ipynb") == []
+    view = page.locator(".userllm-view").nth(place)
+    view.scroll_into_view_if_needed()
+    run = demo_run(project=project)
+    return view, run, Errors.of(run.predictions, run.dataset)
+
+
 def test_titles_stay_text(page):
     page.set_content("<p>before</p>")
     attack = "<img src=x onerror=window.struck=1><script>window.struck=1</script>"
@@ -58,11 +68,7 @@ def test_titles_stay_text(page):
 
 
 def test_browse_predictions(page, address, project):
-    assert run_notebook(page, address, "nbs/workbench/browse_predictions.ipynb") == []
-    run = demo_run(project=project)
-    errors = Errors.of(run.predictions, run.dataset)
-    view = page.locator(".userllm-view").last
-    view.scroll_into_view_if_needed()
+    view, _, errors = opened(page, address, project, "browse_predictions")
     view.locator(".userllm-run select").select_option("userllm")
     expected = select_rows(errors, "userllm", sure=0.5)
     page.wait_for_function("count => [...document.querySelectorAll('.userllm-shown-count')].at(-1).innerText.startsWith(count)", arg=f"{len(expected):,} of")
@@ -79,11 +85,7 @@ def test_browse_predictions(page, address, project):
 
 @pytest.mark.slow
 def test_analyse_errors(page, address, project):
-    assert run_notebook(page, address, "nbs/workbench/analyse_errors.ipynb") == []
-    run = demo_run(project=project)
-    errors = Errors.of(run.predictions, run.dataset)
-    view = page.locator(".userllm-view").last
-    view.scroll_into_view_if_needed()
+    view, _, errors = opened(page, address, project, "analyse_errors")
     view.locator(".userllm-first select").select_option("floor")
     view.locator(".userllm-second select").select_option("userllm_plus")
     view.locator(".userllm-compare").click()
@@ -94,9 +96,7 @@ def test_analyse_errors(page, address, project):
 
 @pytest.mark.slow
 def test_explore_tokens(page, address, project):
-    assert run_notebook(page, address, "nbs/workbench/explore_tokens.ipynb") == []
-    view = page.locator(".userllm-view").last
-    view.scroll_into_view_if_needed()
+    view, run, _ = opened(page, address, project, "explore_tokens")
     picture = view.locator("img.userllm-shown-picture")
     before = picture.get_attribute("src")
     view.locator(".userllm-colour select").select_option("length")
@@ -104,7 +104,6 @@ def test_explore_tokens(page, address, project):
     view.locator(".userllm-user input").fill("2")
     view.locator(".userllm-user input").press("Enter")
     page.wait_for_function("() => [...document.querySelectorAll('.userllm-shown-user')].at(-1).innerText.includes('User 2')")
-    run = demo_run(project=project)
     events = run.dataset.events
     liked = events[(events["user"] == run.dataset.user_of("2")) & (events["label"] == 1) & events["split"].isin(["history", "train"])]
     assert view.locator(".userllm-shown-user figure").count() == min(5, len(liked))
@@ -112,10 +111,8 @@ def test_explore_tokens(page, address, project):
 
 
 @pytest.mark.slow
-def test_inspect_prompts(page, address):
-    assert run_notebook(page, address, "nbs/workbench/inspect_prompts.ipynb") == []
-    view = page.locator(".userllm-view").first
-    view.scroll_into_view_if_needed()
+def test_inspect_prompts(page, address, project):
+    view, _, _ = opened(page, address, project, "inspect_prompts", place=0)
     before = shown(view, "answers")
     view.locator(".userllm-text textarea").fill(" Movie, and a good one: \"")
     view.locator(".userllm-score").click()
