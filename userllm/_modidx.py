@@ -201,6 +201,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                 'userllm/efficiency.py'),
                                     'userllm.efficiency._batches': ('efficiency.html#_batches', 'userllm/efficiency.py'),
                                     'userllm.efficiency._clock': ('efficiency.html#_clock', 'userllm/efficiency.py'),
+                                    'userllm.efficiency._found_before': ('efficiency.html#_found_before', 'userllm/efficiency.py'),
                                     'userllm.efficiency._layer_weights': ('efficiency.html#_layer_weights', 'userllm/efficiency.py'),
                                     'userllm.efficiency._measure': ('efficiency.html#_measure', 'userllm/efficiency.py'),
                                     'userllm.efficiency._of_shape': ('efficiency.html#_of_shape', 'userllm/efficiency.py'),
