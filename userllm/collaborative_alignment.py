@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MeanFloor', 'MFSettings', 'MatrixFactorization', 'CollaborativeModel', 'fit_epochs', 'start_collaborative',
            'train_mf', 'save_collaborative', 'load_collaborative', 'StatisticsSettings', 'RatingStatistics',
-           'rating_statistics']
+           'row_folds', 'rating_statistics']
 
 # %% ../nbs/34_collaborative_alignment.ipynb #c003
 from contextlib import contextmanager
@@ -351,16 +351,21 @@ class RatingStatistics:
         return cls(*tables, **{name: value.numpy() for name, value in rows.items()})
 
 # %% ../nbs/34_collaborative_alignment.ipynb #c060
+def row_folds(dataset:Dataset, settings:StatisticsSettings=StatisticsSettings(), seed:int=0) -> np.ndarray: # (n,) by position in `dataset.interactions`
+    "The variant that each row may see: its fold for a training row, the number of folds for others. `InputError` for fewer training rows than folds."
+    training = (dataset.interactions.split == "train").to_numpy()
+    if training.sum() < settings.folds: raise InputError(f"{training.sum()} training rows cannot be dealt into {settings.folds} folds; take fewer folds")
+    variant = np.full(len(training), settings.folds, dtype=np.int64)
+    variant[training] = np.random.default_rng(seed).permutation(training.sum()) % settings.folds
+    return variant
+
 def rating_statistics(dataset:Dataset, # only training rows are read
                       settings:StatisticsSettings=StatisticsSettings(), # folds and smoothing
                       seed:int=0) -> RatingStatistics: # of the folds
     "K-fold out-of-fold like rates and counts, scaled. Fewer training rows than folds raises InputError."
     users, items, rows = len(dataset.users), len(dataset.items), dataset.interactions
     training = _training_rows(rows, users, items)
-    if len(training) < settings.folds:
-        raise InputError(f"{len(training)} training rows cannot be dealt into {settings.folds} folds; take fewer folds")
-    folds = np.random.default_rng(seed).permutation(len(training)) % settings.folds
-    variant = np.full(len(rows), settings.folds, dtype=np.int64)
-    variant[(rows.split == "train").to_numpy()] = folds
+    variant = row_folds(dataset, settings, seed)
+    folds = variant[(rows.split == "train").to_numpy()]
     tables = [_fold_statistics(training, folds, key, size, settings) for key, size in (("user", users), ("item", items))]
     return RatingStatistics(*tables, variant, training.row_id.to_numpy(copy=True))

@@ -78,6 +78,7 @@ class BenchSettings:
     batch_size: int = 16
     batch_tokens: int = 8_000 # or fewer rows at once, where so many would not fit in memory
     training_rows: int = 480 # about so many, all rows of some items
+    training_events: int = 24_000 # or fewer rows, where their histories hold more items than this
     users: int = 20 # for whom candidates are ranked
     candidates: int = 500
     budget: int = 1_500_000_000 # bytes of keys and values
@@ -185,14 +186,15 @@ def bench(model:UserLLM, maker:BatchMaker, train:Rows, test:Rows, # rows with la
           say:Callable=print) -> pd.DataFrame:
     "Time each kind of work, each way, for each length of history. `InputError` for a way that does not exist."
     if unknown := set(which) - set(ways): raise InputError(f"way {sorted(unknown)[0]!r} does not exist: use {', '.join(ways)}")
-    count, records, trained = len(maker.text.titles), [] if known is None else known, all_of_some(train, settings.training_rows)
+    count, records = len(maker.text.titles), [] if known is None else known
     done = {(record["work"], record["history"], record["way"]) for record in records}
-    in_training = replace(settings, budget=int(settings.budget * len(trained) / len(train))) # as much as its share of a whole epoch has
     model.eval()
     generator = np.random.default_rng(0)
     candidates, people = generator.permutation(count)[:settings.candidates], generator.permutation(np.unique(test.users))[:settings.users]
     ranked = Rows(np.repeat(people, len(candidates)), np.tile(candidates, len(people)), np.full((len(people) * len(candidates), 1), -1))
     for history in settings.histories:
+        trained = all_of_some(train, min(settings.training_rows, settings.training_events // history))
+        in_training = replace(settings, budget=int(settings.budget * len(trained) / len(train))) # as much as its share of a whole epoch has
         for kind, rows in zip(kinds, (trained, test, ranked)):
             rows = with_history(rows, history, count)
             for way in which:
@@ -323,7 +325,8 @@ def run_bench(out="bench.json", # the file to write
     train = rows["train"].take(np.random.default_rng(0).permutation(len(rows["train"])))
     facts = {"order": order, "llm": shared.llm.reference.name, "device": str(shared.llm.device), "dtype": str(shared.llm.dtype), "threads": torch.get_num_threads(),
              "machine": platform.machine(), "versions": versions()}
-    found = _found_before(out, facts) | {"settings": asdict(settings)}
+    new = {work: maker.batch(rows["test"].take(np.arange(1)), maker.reuse_plan(work == "training").new).prompt.layout.shape[1] for work in ("training", "scoring")}
+    found = _found_before(out, facts) | {"settings": asdict(settings), "new_tokens": new} # of a row, in each kind of work
     rate = matrix_rate(shared.llm.device, shared.llm.dtype)
     def keep(record):
         record["share_of_peak"] = record["operations_per_second"] / rate

@@ -39,16 +39,17 @@ def nearest_words(scorer:Scorer, vector:torch.Tensor, # (d3,)
 @dataclass
 class PromptExplanation:
     "One prompt, taken apart."
-    segments: pd.DataFrame # kind, name, text, tokens, shortened, norm, missing, nearest (of each soft token, `|` between them), source, adds (to the logit, beside the LLM): one row a segment
+    segments: pd.DataFrame # kind, name, text, tokens, shortened, norm, missing, nearest (of each soft token, `|` between them), source: one row a segment
     probability: float # P(Yes)
     tokens: int # the prompt's length
     uncompressed: int # how long it would be with its history written out
+    adds: dict # slot or pair -> what its features add to the logit, beside the LLM
 
 # %% ../nbs/70_inspection.ipynb #e3dea977
 def _uncompressed(scorer:Scorer, rows:Rows) -> int: # of one row
     "The length of the prompt with its history written out; of the prompt as it is where the model compresses none."
     maker = scorer.maker
-    written = BatchMaker(scorer.dataset.items[:0], maker.tables, maker.text.tokenizer, replace(maker.settings, history="items")).segments
+    written = BatchMaker(scorer.dataset.items[:0], maker.tables | maker.pair_tables, maker.text.tokenizer, replace(maker.settings, history="items")).segments
     segments = written if maker.settings.history == "compressed" else maker.segments
     return int(layout_prompts(maker.pieces(rows, segments), maker.text.start).lengths[0])
 
@@ -108,10 +109,9 @@ def explain_prompt(scorer:Scorer, user_id, item_id, # the source's own ids
     batch = batch.to(scorer.model.language.device)
     soft = scorer.model.soft_tokens(batch)
     lines = [_line(scorer, piece, batch, soft, rows) for piece in pieces]
-    adds = {slot: float(batch.wide[slot][0] @ weights) for slot, weights in scorer.model.wide.items()}
-    lines = [line | {"adds": adds.get(line["name"], 0.0) if line["kind"] == "slot" else 0.0} for line in lines]
+    adds = {name: float(batch.wide[name][0] @ weights) for name, weights in scorer.model.wide.items()}
     tokens = int(batch.prompt.lengths[0])
-    return PromptExplanation(pd.DataFrame(lines), torch.sigmoid(scorer.model(batch)).item(), tokens, _uncompressed(scorer, rows) + tokens - plain)
+    return PromptExplanation(pd.DataFrame(lines), torch.sigmoid(scorer.model(batch)).item(), tokens, _uncompressed(scorer, rows) + tokens - plain, adds)
 
 # %% ../nbs/70_inspection.ipynb #2e6b749c
 def first_genre(genres:pd.Series) -> pd.Series: # such as Drama|Comedy

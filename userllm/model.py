@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LoRASettings', 'ModelSettings', 'Rows', 'ModelBatch', 'BatchMaker', 'KeyValues', 'LanguageModel', 'UserLLM',
-           'train_only']
+           'start_wide', 'train_only']
 
 # %% ../nbs/44_model.ipynb #c003
 from dataclasses import dataclass, field, replace
@@ -16,7 +16,7 @@ from torch import nn
 from .artifacts import InputError
 from .attention import attend_in_parts, attends_in_parts, kept_cache, new_keys_values
 from .llms import LLM, answer_tokens
-from .mappers import Mapper, MapperSettings, SoftToken, lookup
+from .mappers import FeatureTable, Mapper, MapperSettings, SoftToken, lookup
 from .prompts import (HistoryItems, Piece, PromptBatch, PromptText, ReusePlan, RowText, Slot, TextBudget, embed_prompts, find_template, layout_prompts,
                              plan_reuse)
 from .histories import HistoryBatch, embed_histories, layout_histories
@@ -45,13 +45,17 @@ class ModelSettings:
     budget: TextBudget = TextBudget()
     slot_drop: float = 0.05 # share of slots dropped at random in training, which trains the vectors for what is missing
     score: str = "difference" # logit(Yes) - logit(No); `yes`: logit(Yes) alone, as CoLLM has it
-    wide: tuple = () # slots whose features also add to the logit themselves: (slot, initial weight of each feature)
+    wide: tuple = () # what also adds to the logit itself: slots, whose features do, and pairs of tables, whose rows' product does
 
     def __post_init__(self):
         if self.history not in ("compressed", "titles", "items"):
             raise InputError(f"history {self.history!r} does not exist: use compressed, titles or items")
-        if loose := {slot for slot, _ in self.wide} - {slot for slot, _ in self.mappers}:
-            raise InputError(f"the features of {sorted(loose)[0]!r} are to add to the logit, but there is no such slot: name it in mappers as well")
+        if not all(isinstance(name, str) for name in self.wide): raise InputError(f"wide is {self.wide!r}: give the names of slots and pairs")
+
+    @property
+    def pairs(self) -> tuple:
+        "Pairs of feature tables, of users and of items, whose rows' product adds to the logit: all of `wide` that is no slot."
+        return tuple(name for name in self.wide if name not in dict(self.mappers))
 
     @property
     def parts(self) -> tuple:
@@ -92,7 +96,7 @@ class ModelBatch:
     history: HistoryBatch|None = None # None where the history's tokens are not asked for, or are there already
     history_features: tuple|None = None # visual features of the history's distinct items: values (u, d), missing (u,)
     history_tokens: torch.Tensor|None = None # (b, K, d3) where they are known already
-    wide: dict = field(default_factory=dict) # slot -> the features (b, d) that add to the logit
+    wide: dict = field(default_factory=dict) # slot or pair -> the features (b, d) that add to the logit
 
     def to(self, device) -> "ModelBatch":
         "The same on another device."
@@ -106,10 +110,11 @@ class ModelBatch:
 class BatchMaker:
     "Lays rows out for the model."
     def __init__(self, items:pd.DataFrame, # the dataset's items: title and description
-                 tables:dict, # slot -> FeatureTable
+                 tables:dict, # slot -> FeatureTable; those of a pair as `taste_user`, `taste_item`
                  tokenizer, # the LLM's
                  settings:ModelSettings=ModelSettings()):
         self.settings, self.tables = settings, {slot: tables[slot] for slot, _ in settings.mappers}
+        self.pair_tables = {f"{name}_{key}": tables[f"{name}_{key}"] for name in settings.pairs for key in ("user", "item")}
         self.text = PromptText(items, tokenizer, settings.budget)
         template = find_template(settings.order)
         template = template.extended({slot: table.key for slot, table in self.tables.items() if slot not in template.parts})
@@ -147,16 +152,25 @@ class BatchMaker:
         "Prompts with soft slots, as step 2 and scoring have them."
         segments = self.segments if segments is None else segments
         asked = {segment.name for segment in segments if isinstance(segment, Slot)}
-        find = lambda slot: lookup(self.tables[slot], self.places(rows, self.tables[slot].key), rows.variants)
-        slots = {slot: find(slot) for slot in self.tables if slot in asked}
+        slots = {slot: self.features(table, rows) for slot, table in self.tables.items() if slot in asked}
         start = self.text.start if segments[:1] == self.segments[:1] else ()
         batch = ModelBatch(layout_prompts(self.pieces(rows, segments), start), slots)
-        if segments[-1:] == self.segments[-1:]: batch.wide = {slot: find(slot)[0] for slot, _ in self.settings.wide} # those that end in an answer
+        if segments[-1:] == self.segments[-1:]: batch.wide = self.wide_features(rows) # where an answer follows
         if len(batch.prompt.items): batch.history_features = lookup(self.tables["image"], batch.prompt.items)
         if "history" in asked and self.settings.history == "compressed":
             batch.history_tokens = rows.history_tokens
             if rows.history_tokens is None: batch.history, batch.history_features = self.histories(rows.histories)
         return batch
+
+    def features(self, table:FeatureTable, rows:Rows) -> tuple[torch.Tensor, torch.Tensor]:
+        "Each row's features (n, d) in a table, and whether they are missing (n,)."
+        return lookup(table, self.places(rows, table.key), rows.variants)
+
+    def wide_features(self, rows:Rows) -> dict:
+        "For each slot and pair that adds to the logit its features (n, d); of a pair there is one, the product."
+        of = lambda name: self.features(self.pair_tables[name], rows)[0]
+        return {name: self.features(self.tables[name], rows)[0] if name in self.tables else (of(f"{name}_user") * of(f"{name}_item")).sum(1, keepdim=True)
+                for name in self.settings.wide}
 
     @staticmethod
     def places(rows:Rows, key:str) -> np.ndarray: # of a feature table
@@ -287,9 +301,7 @@ class UserLLM(nn.Module):
         mappers = {name: Mapper(values.pop(), width, settings.mapper, norm) for name, values in by_mapper.items()}
         self.slots = nn.ModuleDict({slot: SoftToken(mappers[mapper], width, norm, settings.slot_drop) for slot, mapper in settings.mappers})
         self.uhem = UHEM(width, settings.uhem, norm, settings.slot_drop) if settings.history == "compressed" else None
-        if short := [slot for slot, weights in settings.wide if len(weights) != widths[slot]]:
-            raise InputError(f"the slot {short[0]!r} has {widths[short[0]]} features: give each of them an initial weight")
-        self.wide = nn.ParameterDict({slot: nn.Parameter(torch.tensor(weights, dtype=torch.float32)) for slot, weights in settings.wide})
+        self.wide = nn.ParameterDict({name: nn.Parameter(torch.zeros(1 if name in settings.pairs else widths[name])) for name in settings.wide})
         self.to(language.device)
 
     def train(self, mode:bool=True) -> "UserLLM":
@@ -321,8 +333,23 @@ class UserLLM(nn.Module):
     def forward(self, batch:ModelBatch, prefix:KeyValues|None=None) -> torch.Tensor: # the prefix, where the batch is laid out without it
         "Logits (b,)."
         logits = self.language(self.embed(batch), batch.prompt.mask, prefix)
-        for slot, weights in self.wide.items(): logits = logits + batch.wide[slot] @ weights
-        return logits
+        return logits + self.add_wide(batch.wide) if self.wide else logits
+
+    def add_wide(self, features:dict) -> torch.Tensor: # from `BatchMaker.wide_features`
+        "What the features (n, d) of slots and pairs add to the logits (n,)."
+        return sum(features[name].to(self.language.device) @ weights for name, weights in self.wide.items())
+
+# %% ../nbs/44_model.ipynb #9fe88d68
+def start_wide(model:UserLLM, maker:BatchMaker, rows:Rows) -> None: # with labels
+    "Set the weights of what adds to the logit to their logistic regression on these rows. `InputError` where their labels are all one."
+    from sklearn.linear_model import LogisticRegression
+    if not model.wide: return
+    if rows.labels is None or len(np.unique(rows.labels)) < 2: raise InputError("what adds to the logit starts at a regression, which needs rows of both labels")
+    features = maker.wide_features(rows)
+    weights = LogisticRegression(C=100., max_iter=1_000).fit(torch.cat([features[name] for name in model.wide], 1).numpy(), rows.labels).coef_[0]
+    parts = torch.as_tensor(weights, dtype=torch.float32).split([len(value) for value in model.wide.values()])
+    with torch.no_grad():
+        for value, part in zip(model.wide.values(), parts): value.copy_(part)
 
 # %% ../nbs/44_model.ipynb #c026
 def train_only(model:nn.Module, names) -> list[nn.Parameter]: # names of the parameters to be trained

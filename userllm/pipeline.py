@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['presets', 'floors', 'Preset', 'quick', 'paper', 'smoke', 'find_preset', 'Prepared', 'prepare',
-           'collaborative_settings', 'collaborative_stage', 'step1_stage', 'method_tables', 'open_run',
+           'collaborative_settings', 'collaborative_stage', 'pair_stage', 'step1_stage', 'method_tables', 'open_run',
            'predictions_frame', 'finish_run', 'run_floor', 'Shared', 'share_llm', 'run_settings', 'Trained',
            'train_method', 'require_same_training', 'measure', 'run_method', 'quickstart']
 
@@ -19,7 +19,7 @@ import torch
 from .artifacts import (InputError, RunFolder, StageCache, atomic_path, fingerprint, peak_memory_bytes, read_json, read_tensors,
                                require_writable, versions, write_json, write_parquet, write_tensors)
 from .collaborative_alignment import (CollaborativeModel, MFSettings, MeanFloor, StatisticsSettings, load_collaborative,
-                                             rating_statistics, save_collaborative, train_mf)
+                                             rating_statistics, row_folds, save_collaborative, train_mf)
 from .datasets import fill_descriptions
 from .interactions import Audit, Dataset, Histories, audit
 from .knowledge import descriptions_for
@@ -29,7 +29,8 @@ from .llms import LLM, find_llm, load_llm
 from .mappers import FeatureTable, standardise
 from .methods import Method, find_method
 from .metrics import evaluate
-from .model import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM
+from .model import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM, start_wide
+from .pairs import PairTables, pairs
 from .posters import find_posters, posters_for
 from .protocols import ProtocolSettings, build_dataset, movie
 from .recommender import Recommender
@@ -160,6 +161,13 @@ def collaborative_stage(prepared:Prepared, settings:MFSettings|LightGCNSettings|
                           lambda place: save(train(prepared.dataset, settings, run_seed), place))
     return load_sasrec(folder) if kind is SASRecSettings else load_collaborative(folder, kind)
 
+def pair_stage(prepared:Prepared, name:str, preset:Preset, run_seed:int, cache:StageCache) -> PairTables:
+    "The tables of a pair, from the cache where they are there."
+    settings = {"pair": name, "statistics": preset.statistics, "mf": preset.mf, "run_seed": run_seed}
+    folder = cache.folder("collaborative", settings, {"dataset": prepared.dataset.fingerprint},
+                          lambda place: pairs[name](prepared.dataset, preset.statistics, replace(preset.mf, bias=True), run_seed).save(place))
+    return PairTables.load(name, folder)
+
 def step1_stage(prepared:Prepared, maker:BatchMaker, language:LanguageModel, llm:LLM, settings:StepSettings, run_seed:int,
                 cache:StageCache) -> dict:
     "Set the language model's LoRA to what step 1 learns, from the cache where it is there (equation 13). Gives what its training showed."
@@ -178,7 +186,7 @@ def step1_stage(prepared:Prepared, maker:BatchMaker, language:LanguageModel, llm
 
 # %% ../nbs/64_pipeline.ipynb #c012
 def method_tables(method:Method, prepared:Prepared, preset:Preset, run_seed:int, cache:StageCache) -> tuple[dict, np.ndarray|None, dict]:
-    "Slot -> feature table; each row's variant where a table has several; and the row_ids that models and statistics were made from, for the audit."
+    "Slot -> feature table, and the tables of pairs; each row's variant where a table has several; and the row_ids that all were made from, for the audit."
     tables, variant, read = {}, None, {"trained": {}, "statistics": {}}
     for slot, source in method.tables:
         if isinstance(source, FeatureTable): tables[slot] = source
@@ -192,6 +200,10 @@ def method_tables(method:Method, prepared:Prepared, preset:Preset, run_seed:int,
             if slot == "item": table = model.item_table
             else: table = model.event_table(prepared.histories) if source == "sasrec" else model.user_table
             tables[slot], read["trained"][source] = standardise(table), model.trained_rows
+    for name in method.model.pairs:
+        pair = pair_stage(prepared, name, preset, run_seed, cache)
+        variant = row_folds(prepared.dataset, preset.statistics, prepared.dataset.protocol["data_seed"])
+        tables, read["statistics"][name] = tables | pair.tables, pair.trained_rows
     return tables, variant, read
 
 # %% ../nbs/64_pipeline.ipynb #c014
@@ -329,6 +341,7 @@ def train_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared,
         read["trained"]["step 1"], seconds["step1"] = text["row_ids"], text["seconds"]
     torch.manual_seed(run_seed)
     model = UserLLM(shared.language, {slot: table.width for slot, table in tables.items()}, method.model)
+    start_wide(model, maker, rows["train"])
     about = {"validation_auc": text.get("best"), "step1_validation_auc": text.get("best"), "history": text["history"]}
     if method.tuning != "text":
         if method.tuning == "one_step": shared.language.fresh_lora(run_seed); step = one_step(model, maker)
@@ -372,7 +385,7 @@ def measure(trained:list[Trained], prepared:Prepared, preset:Preset, shared:Shar
     seconds, metrics = time.monotonic() - started, []
     for one, logits in zip(trained, scores):
         name = one.method.name
-        recommender = Recommender.build(shared.llm, prepared.dataset, one.maker.tables, one.model, one.maker, name,
+        recommender = Recommender.build(shared.llm, prepared.dataset, one.maker.tables | one.maker.pair_tables, one.model, one.maker, name,
                                         {"run_seed": run_seed, "preset": preset.name})
         recommender.save(one.run.recommender)
         predictions = predictions_frame(prepared.dataset, prepared.dataset.rows("test"), logits)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['format_version', 'restore_settings', 'HistorySettings', 'BaseLLM', 'check_pairs', 'Scorer', 'Manifest',
-           'recommender_dataset', 'Recommender']
+           'load_weights', 'recommender_dataset', 'Recommender']
 
 # %% ../nbs/48_recommender.ipynb #c003
 import dataclasses, tempfile, types, typing
@@ -285,8 +285,8 @@ def _save_lora(language:LanguageModel, folder:Path, base:BaseLLM) -> None:
     tensors = {name.replace(".default.", "."): value for name, value in language.lora_parameters().items()}
     write_tensors(folder/"adapter_model.safetensors", tensors, {"format": "pt"})
 
-def _load_weights(model:UserLLM, folder:Path) -> None:
-    "Set LoRA and alignment; every tensor must be there in its shape, and no other."
+def load_weights(model:UserLLM, folder:Path) -> None:
+    "Set LoRA and alignment to what a recommender's folder holds; every tensor must be there in its shape, and no other."
     lora, tensors = read_tensors(folder/"lora"/"adapter_model.safetensors"), read_tensors(folder/"alignment.safetensors")
     names = {name.replace(".default.", "."): name for name in model.language.lora_parameters()}
     model.language.load_lora({names.get(name, name): value for name, value in lora.items()})
@@ -339,6 +339,7 @@ def _write_folder(scorer:Scorer, folder:Path, tokenizer) -> None:
     _save_lora(scorer.model.language, folder/"lora", scorer.base)
     write_tensors(folder/"alignment.safetensors", _alignment(scorer.model))
     for slot, table in scorer.tables.items(): save_table(table, folder/"features"/f"{slot}.safetensors")
+    for name, table in scorer.maker.pair_tables.items(): save_table(dataclasses.replace(table, values=table.values[:, -1:]), folder/"features"/f"{name}.safetensors")
     for name in ("items", "users", "events"): write_parquet(folder/f"{name}.parquet", getattr(scorer.dataset, name))
     tokenizer.save_pretrained(folder/"tokenizer")
     manifest = Manifest(format_version, scorer.method, scorer.settings, find_template(scorer.settings.order).fingerprint, scorer.history,
@@ -391,28 +392,29 @@ def _read_scorer(kind:type, folder:Path, name:str|None, device:str, precision:st
     llm = _load_base(manifest, folder, name, device, precision, cache)
     with torch.random.fork_rng(devices=[]): # what is drawn here is overwritten; nobody else's draws should change
         model = UserLLM(LanguageModel(llm, manifest.settings), {slot: table.width for slot, table in tables.items()}, manifest.settings)
-    _load_weights(model, folder)
+    load_weights(model, folder)
     maker = BatchMaker(dataset.items, tables, llm.tokenizer, manifest.settings)
     return kind(manifest.method, model.eval(), maker, dataset, manifest.history, manifest.base, manifest.data, manifest.provenance)
 
 # %% ../nbs/48_recommender.ipynb #c044
 def _fitting_tables(tables:Mapping, settings:ModelSettings, dataset:Dataset) -> dict:
-    "The tables of the model's slots, each checked against the dataset."
-    for slot, _ in settings.mappers:
-        if slot not in tables: raise InputError(f"the prompt's slot {slot!r} has no feature table: give one, or take the slot out of the settings")
+    "The tables of the model's slots and pairs, each checked against the dataset."
+    names = [*dict(settings.mappers), *(f"{name}_{key}" for name in settings.pairs for key in ("user", "item"))]
+    for slot in names:
+        if slot not in tables: raise InputError(f"{slot!r} has no feature table: give one, or take it out of the settings")
         table = tables[slot]
         rows = len({"user": dataset.users, "item": dataset.items}[table.key]) if table.key != "event" else len(Histories.for_dataset(dataset).items)
         if len(table.missing) != rows:
-            raise InputError(f"the feature table of slot {slot!r} has {len(table.missing)} rows for {rows} {table.key}s: "
+            raise InputError(f"the feature table of {slot!r} has {len(table.missing)} rows for {rows} {table.key}s: "
                              "make it from the same dataset")
-    return {slot: tables[slot] for slot, _ in settings.mappers}
+    return {slot: tables[slot] for slot in names}
 
 def _check_maker(maker:BatchMaker, tables:Mapping, settings:ModelSettings, dataset:Dataset) -> None:
     "What lays rows out now must be what will be made anew from the folder."
     if maker.settings != settings: raise InputError("the batch maker has other settings than the model: make it with the model's")
     for slot, table in tables.items():
-        if maker.tables[slot] is not table and maker.tables[slot].fingerprint != table.fingerprint:
-            raise InputError(f"the batch maker has another feature table for slot {slot!r}: make it with the same tables")
+        own = (maker.tables | maker.pair_tables)[slot]
+        if own is not table and own.fingerprint != table.fingerprint: raise InputError(f"the batch maker has another feature table for {slot!r}: make it with the same tables")
     text = PromptText(dataset.items, maker.text.tokenizer, settings.budget)
     if text.titles != maker.text.titles or text.descriptions != maker.text.descriptions:
         raise InputError("the batch maker was made from other titles or descriptions than the dataset's: make it from dataset.items")

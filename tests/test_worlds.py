@@ -1,0 +1,33 @@
+"""Each part of the prompt carries what it should: where only that part knows the answer, a method with it finds it, and one without it does not."""
+
+import numpy as np
+import pytest
+
+from userllm.llms import tiny_llm
+from userllm.training import StepSettings
+from worlds import WORDS, learn, make_world, with_and_without
+
+STEPS = StepSettings(rows=12_000, batch_size=32, learning_rate=3e-3, final_learning_rate=3e-4, evaluate_every=3_000, patience=10)
+
+
+@pytest.fixture(scope="module")
+def llm(tmp_path_factory):
+    return tiny_llm(tmp_path_factory.mktemp("llm"), words=" ".join(WORDS), width=64, layers=3)
+
+
+@pytest.mark.parametrize("name", ["poster", "description", "order", "collaborative"])
+def test_nothing_can_be_guessed_from_one_side(name):
+    rows = make_world(name).rows
+    for part in rows.values():
+        for ids in (part.users, part.items):
+            np.testing.assert_array_equal(2 * np.bincount(ids, part.labels), np.bincount(ids))
+    seen = [set(rows[part].items) for part in ("train", "test")]
+    assert (not seen[0] & seen[1]) if name != "collaborative" else seen[1] <= seen[0]
+
+
+@pytest.mark.parametrize("name", ["poster", "description", "order", "collaborative"])
+def test_the_part_that_knows_is_heard(name, llm, tmp_path):
+    world = make_world(name)
+    knows, guesses = (learn(world, settings, llm, tmp_path / str(place), STEPS) for place, settings in enumerate(with_and_without(name)))
+    assert knows > 0.85
+    assert 0.45 <= guesses <= 0.55

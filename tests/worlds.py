@@ -1,0 +1,102 @@
+"""Worlds in which only one part of the prompt knows the answer, so that a method without that part cannot do better than chance.
+
+Items are of two kinds, people too, and somebody likes the items of their own kind. Each item is shown to as many people of one kind as of the other,
+and each person is shown as many items of one kind as of the other: no label can be guessed from the item alone, or from the person alone. The items of
+the test rows are in no training row (in the collaborative world, where items must be known, the pairs are not)."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import torch
+
+from userllm.collaborative_alignment import MFSettings, train_mf
+from userllm.interactions import Dataset
+from userllm.mappers import plain_table, standardise
+from userllm.methods import find_method
+from userllm.metrics import auc
+from userllm.model import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM
+from userllm.training import StepSettings, step2, tune
+from userllm.reuse import RowScorer
+
+USERS, ITEMS, SHOWN, LIKES = 32, 96, 8, 4  # of each kind; people of each kind that see an item; items in a history
+WORDS = ("film", "about", "space", "love")
+
+
+@dataclass
+class World:
+    "Items, tables and rows."
+    items: pd.DataFrame
+    tables: dict
+    rows: dict  # split -> Rows
+
+
+def _nothing(name: str, key: str, count: int, width: int = 8):
+    "A feature table that says nothing."
+    return plain_table(name, key, np.zeros((count, width)), missing=np.ones(count, dtype=bool))
+
+
+def _pairs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "Users, items and labels (n,) of all rows; the kind of a user or item is its number's parity."
+    users, items = [], []
+    for item in range(2 * ITEMS):
+        for kind in (0, 1):
+            of_kind = 2 * ((item // 2 * 5 + np.arange(SHOWN)) % USERS) + kind
+            users.append(of_kind); items.append(np.full(SHOWN, item))
+    users, items = np.concatenate(users), np.concatenate(items)
+    return users, items, (users % 2 == items % 2).astype(int)
+
+
+def _histories(users: np.ndarray, generator, by_order: bool) -> np.ndarray:
+    "Items of the user's own kind; or as many of each, of which the last is of the user's kind. They are never candidates."
+    pool = 2 * ITEMS + 2 * generator.integers(0, ITEMS, (len(users), LIKES))
+    if not by_order: return pool + users[:, None] % 2
+    kinds = np.tile([0, 0, 1, 1], (len(users), 1))
+    kinds = np.stack([generator.permutation(line) for line in kinds])
+    turn = kinds[:, -1] != users % 2
+    kinds[turn] = 1 - kinds[turn]
+    return pool + kinds
+
+
+def make_world(name: str, seed: int = 0) -> World:
+    "The world where only `poster`, `description`, `order` or `collaborative` tells."
+    generator, count = np.random.default_rng(seed), 4 * ITEMS
+    users, items, labels = _pairs()
+    kinds = np.arange(count) % 2
+    telling = np.array(["space", "love"])[kinds] if name == "description" else np.full(count, "film")
+    frame = pd.DataFrame({"title": ["film"] * count, "description": [f"film about {word}" for word in telling]})
+    posters = np.where(kinds[:, None], 1., -1.) * np.ones(8) + generator.normal(size=(count, 8))
+    tables = {"image": plain_table("image", "item", posters) if name in ("poster", "order") else _nothing("image", "item", count),
+              "item": _nothing("mf", "item", count), "user": _nothing("mf", "user", 2 * USERS)}
+    parts = items // 2 % 8 if name != "collaborative" else (users // 2 + items // 2) % 8
+    split = np.where(parts == 0, "test", np.where(parts == 1, "valid", "train"))
+    histories = _histories(users, generator, name == "order")
+    whole = Rows(users, items, histories, labels=labels, row_ids=np.arange(len(users)))
+    if name == "collaborative": tables |= _factorised(users, items, labels, split, count)
+    return World(frame, tables, {part: whole.take(split == part) for part in ("train", "valid", "test")})
+
+
+def _factorised(users, items, labels, split, count: int) -> dict:
+    "Embeddings of matrix factorisation, trained on the training rows."
+    rows = pd.DataFrame({"row_id": np.arange(len(users)), "user": users, "item": items, "timestamp": 0, "label": labels, "split": split})
+    dataset = Dataset(items=pd.DataFrame({"item_id": np.arange(count).astype(str)}), users=pd.DataFrame({"user_id": np.arange(2 * USERS).astype(str)}),
+                      events=rows, interactions=rows, protocol={"name": "world"})
+    model = train_mf(dataset, MFSettings(dimensions=16, initial_spread=0.1, learning_rate=1e-2), progress=False)
+    return {"item": standardise(model.item_table), "user": standardise(model.user_table)}
+
+
+def with_and_without(name: str) -> tuple[ModelSettings, ModelSettings]:
+    "USER-LLM, and USER-LLM without the part that knows."
+    whole = find_method("userllm").model
+    if name == "order": return whole, replace(whole, uhem=replace(whole.uhem, encoder="mean"))
+    return whole, find_method({"description": "without_knowledge"}.get(name, f"without_{name}")).model
+
+
+def learn(world: World, settings: ModelSettings, llm, folder, steps: StepSettings, seed: int = 0) -> float:
+    "Train step 2 in a world; gives the AUC of its test rows."
+    maker, language = BatchMaker(world.items, world.tables, llm.tokenizer, settings), LanguageModel(llm, settings)
+    language.fresh_lora(seed)
+    torch.manual_seed(seed)
+    model = UserLLM(language, {slot: table.width for slot, table in world.tables.items()}, settings)
+    tune(step2(model, maker), world.rows["train"], world.rows["valid"], steps, folder, seed)
+    return auc(world.rows["test"].labels, RowScorer(model, maker)(world.rows["test"]))
