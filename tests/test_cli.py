@@ -172,7 +172,7 @@ def test_a_split_without_both_classes_is_refused(say, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("arguments, words", [
-    (("reproduce", "table4"), ("without_uhem", "to do", "0 of ")), (("reproduce", "figure3"), ("bench.json", "to do")),
+    (("reproduce", "table4"), ("without_uhem", "to do", "0 of ")), (("reproduce", "figure3"), ("bench.json", "lacks 24")),
     (("factors", "tokens"), ("tokens-8", "to do", "0 of 4"))])
 def test_many_runs_are_listed_before_they_are_made(say, tmp_path, arguments, words):
     code, out, _ = say(*arguments, "--dry-run", "--results", tmp_path / "none", "--out", tmp_path / "work")

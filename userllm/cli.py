@@ -14,7 +14,7 @@ from .artifacts import InputError, RunFolder, atomic_path, read_json, read_parqu
 from .datasets import bench_table, cold_rows, save_dataset, source_dataset, source_options
 from .endpoints import Endpoint
 from .doctor import examine, report
-from .efficiency import BenchSettings, bench_preparation, gains, run_bench, shapes
+from .efficiency import BenchSettings, bench_preparation, gains, lacking, run_bench, shapes
 from .experiments import find_table, in_words, plan_runs, protocols, reproduce, state_of, tables
 from .factors import compare_factor, factors, find_factor, run_factors, state_of_factors
 from .interactions import Dataset
@@ -256,11 +256,12 @@ def _reproduce(options) -> None:
     print("\n" + format_table(found if table.name == "table5" else in_words(found)))
 
 def _reproduce_figure3(options) -> None:
-    file = Path(options.results).parent/"bench"/"bench.json"
-    print(f"{file} is {'there' if file.exists() else 'to do: hours on a CPU'}")
+    file, settings = Path(options.results).parent/"bench"/"bench.json", BenchSettings(histories=(5, 10))
+    left = lacking(read_json(file) if file.exists() else {"records": []}, settings)
+    print(f"{file} {f'lacks {len(left)} measurements: an hour or two on a CPU' if left else 'is there'}")
     if options.dry_run: return
     _require_device(options); find_llm(options.llm)
-    if not file.exists(): run_bench(file, BenchSettings(histories=(5, 10)), options.llm, options.device, options.precision)
+    if left: run_bench(file, settings, options.llm, options.device, options.precision)
     _show_bench(read_json(file))
 
 def _factors(options) -> None:

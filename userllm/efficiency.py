@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['kinds', 'ways', 'shapes', 'PlainScorer', 'BenchSettings', 'with_history', 'all_of_some', 'matrix_rate', 'TokenCount',
-           'bench', 'bench_states', 'score_packed', 'bench_packing', 'gains', 'plot_cost', 'run_bench', 'write_ratings',
-           'bench_preparation']
+           'bench', 'bench_states', 'score_packed', 'bench_packing', 'gains', 'plot_cost', 'lacking', 'run_bench',
+           'write_ratings', 'bench_preparation']
 
 # %% ../nbs/68_efficiency.ipynb #64cdd13f
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 import platform, tempfile, time
 import numpy as np
@@ -49,6 +50,11 @@ class PlainScorer:
         "How many tokens each row has."
         return np.array([sum(len(piece.ids) or piece.segment.tokens for piece in self.pieces(item, history)) for item, history in zip(rows.items, rows.histories)])
 
+    def batches(self, rows:Rows, settings:"BenchSettings") -> list[Rows]:
+        "The rows in batches that fit in memory, of like length if tuned."
+        lengths = self.lengths(rows)
+        return _batches(rows, max(1, min(settings.batch_size, settings.batch_tokens // int(lengths.max()))), lengths, self.tuned)
+
     def __call__(self, rows:Rows) -> torch.Tensor: # all with the same number of items in their histories
         "Logits (b,)."
         model, language = self.model, self.model.language
@@ -74,9 +80,9 @@ class BenchSettings:
     repeats: int = 3 # of which the median counts
     patience: float = 100 # seconds after which no further repeat begins
     rows: int = 32 # rows on which a way is timed that would take hours for all
-    tokens: int = 16_000 # or fewer rows, where 32 of them have more prompt tokens than this; never fewer than 2
+    tokens: int = 16_000 # or fewer rows, where so many have more prompt tokens than this with their history written out; never fewer than 2
     batch_size: int = 16
-    batch_tokens: int = 8_000 # or fewer rows at once, where so many would not fit in memory
+    batch_tokens: int = 8_000 # or fewer rows at once, where prompts with their history written out would not fit in memory
     training_rows: int = 480 # about so many, all rows of some items
     training_events: int = 24_000 # or fewer rows, where their histories hold more items than this
     users: int = 20 # for whom candidates are ranked
@@ -98,10 +104,9 @@ def all_of_some(rows:Rows, count:int, seed:int=0) -> Rows: # about how many
     each = np.bincount(rows.items)[items].cumsum()
     return rows.take(np.isin(rows.items, items[:np.searchsorted(each, count) + 1]))
 
-def _batches(rows:Rows, settings:BenchSettings, lengths:np.ndarray, bucketed:bool=True) -> list[Rows]: # `lengths`: tokens of each row
+def _batches(rows:Rows, size:int, lengths:np.ndarray, bucketed:bool=True) -> list[Rows]: # `lengths`: tokens of each row
     "The rows in batches, of like length if `bucketed`."
     order = np.argsort(lengths, kind="stable") if bucketed else np.arange(len(rows))
-    size = max(1, min(settings.batch_size, settings.batch_tokens // int(lengths.max())))
     return [rows.take(order[start:start + size]) for start in range(0, len(rows), size)]
 
 def _clock(work:Callable, device:torch.device) -> float:
@@ -140,10 +145,10 @@ def _score_with(way:str, model:UserLLM, maker:BatchMaker, settings:BenchSettings
     @torch.no_grad()
     def plain(rows):
         scorer = PlainScorer(model, maker, way == "plain_tuned")
-        for batch in _batches(rows, settings, scorer.lengths(rows), scorer.tuned): scorer(batch)
+        for batch in scorer.batches(rows, settings): scorer(batch)
     @torch.no_grad()
     def uhem(rows):
-        for batch in _batches(rows, settings, maker.lengths(rows)): model(maker.batch(batch).to(model.language.device))
+        for batch in _batches(rows, settings.batch_size, maker.lengths(rows)): model(maker.batch(batch).to(model.language.device))
     def reuse(rows): RowScorer(model, maker, memory=Memory(settings.budget))(rows)
     return {"uhem": uhem, "reuse": reuse}.get(way, plain)
 
@@ -155,7 +160,7 @@ def _train_with(way:str, model:UserLLM, maker:BatchMaker, settings:BenchSettings
     def work(rows):
         text = store_prefixes(model.language, maker, plan.levels, memory=Memory(settings.budget)) if way == "reuse" else None
         if text: text.plan(rows)
-        for batch in _batches(rows, settings, (scorer if way.startswith("plain") else maker).lengths(rows), way != "plain"):
+        for batch in scorer.batches(rows, settings) if way.startswith("plain") else _batches(rows, settings.batch_size, maker.lengths(rows)):
             if way == "reuse": logits = model(maker.batch(batch, plan.new).to(model.language.device), text and text(batch))
             else: logits = model(maker.batch(batch).to(model.language.device)) if way == "uhem" else scorer(batch)
             F.binary_cross_entropy_with_logits(logits, torch.as_tensor(batch.labels, dtype=torch.float32, device=logits.device)).backward()
@@ -166,8 +171,9 @@ def _train_with(way:str, model:UserLLM, maker:BatchMaker, settings:BenchSettings
 def _measure(kind:str, way:str, history:int, rows:Rows, work:Callable, settings:BenchSettings, tokens:float, language:LanguageModel) -> dict:
     "One record: seconds for all rows, rows per second, and how it was found."
     device = language.device
-    some = rows if way == "reuse" else rows.take(np.linspace(0, len(rows) - 1, min(len(rows), max(2, min(settings.rows, int(settings.tokens / tokens))))).astype(int))
-    work(some.take(np.arange(min(2, len(some))))) # warm-up
+    count = len(rows) if way == "reuse" else min(len(rows), max(2, min(settings.rows, int(settings.tokens / max(1, tokens)))))
+    some = rows.take(np.linspace(0, len(rows) - 1, count).astype(int))
+    if len(some) > 2: work(some.take(np.arange(2))) # warm-up, which rows of many minutes do not need
     if device.type == "cuda": torch.cuda.reset_peak_memory_stats()
     taken = []
     with TokenCount(language) as read:
@@ -199,7 +205,7 @@ def bench(model:UserLLM, maker:BatchMaker, train:Rows, test:Rows, # rows with la
             rows = with_history(rows, history, count)
             for way in which:
                 if (kind, history, way) in done: continue
-                tokens = PlainScorer(model, maker).lengths(rows.take(np.arange(min(20, len(rows))))).mean() if way.startswith("plain") else maker.lengths(rows).mean()
+                tokens = PlainScorer(model, maker).lengths(rows.take(np.arange(min(20, len(rows))))).mean() if way.startswith("plain") else 0
                 work = _train_with(way, model, maker, in_training) if kind == "training" else _score_with(way, model, maker, settings)
                 record = _measure(kind, way, history, rows, work, settings, tokens, model.language)
                 records.append(record)
@@ -300,10 +306,15 @@ def _found_before(out, facts:dict) -> dict: # `facts`: what must be as it was fo
     "What the file holds already, or an empty form of it. `InputError` where it was measured on something else."
     empty = facts | {"records": [], "states": [], "packing": []}
     if not Path(out).exists(): return empty
-    before = read_json(out)
+    before = empty | read_json(out)
     if changed := [name for name in facts if before.get(name) != facts[name]]:
         raise InputError(f"{out} was measured with another {changed[0]} ({before.get(changed[0])}; now {facts[changed[0]]}): name another file by --out, or remove it to measure all again")
-    return empty | before
+    return before
+
+def lacking(found:dict, settings:BenchSettings=BenchSettings()) -> list[tuple]: # what the file holds
+    "What of a bench is not measured yet: (work, history, way)."
+    done = {(record["work"], record["history"], record["way"]) for record in found["records"]}
+    return [what for what in product(kinds, settings.histories, ways) if what not in done]
 
 def run_bench(out="bench.json", # the file to write
               settings:BenchSettings=BenchSettings(),
@@ -324,7 +335,7 @@ def run_bench(out="bench.json", # the file to write
     rows = {split: prepared.rows(prepared.dataset.rows(split), variant) for split in ("train", "test")}
     train = rows["train"].take(np.random.default_rng(0).permutation(len(rows["train"])))
     facts = {"order": order, "llm": shared.llm.reference.name, "device": str(shared.llm.device), "dtype": str(shared.llm.dtype), "threads": torch.get_num_threads(),
-             "machine": platform.machine(), "versions": versions()}
+             "machine": platform.machine(), "versions": versions()} | {name: getattr(settings, name) for name in ("batch_size", "users", "candidates", "budget")}
     new = {work: maker.batch(rows["test"].take(np.arange(1)), maker.reuse_plan(work == "training").new).prompt.layout.shape[1] for work in ("training", "scoring")}
     found = _found_before(out, facts) | {"settings": asdict(settings), "new_tokens": new} # of a row, in each kind of work
     rate = matrix_rate(shared.llm.device, shared.llm.dtype)

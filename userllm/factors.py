@@ -49,7 +49,7 @@ factors = {
     "tokens": _variants("tokens", "1", **{str(count): {"model": {"uhem": UHEMSettings(tokens=count)}} for count in (2, 4, 8)}),
     "history": _variants("history", "5", **{str(length or "all"): {"protocol": {"history_length": length}} for length in (10, 20, 50, None)}),
     "knowledge": _variants("knowledge", "smollm2", none={"model": {"description": False}}, shuffled={"descriptions": "shuffled"}, written={"descriptions": "written"}),
-    "wide": _variants("wide", "slots alone", statistics={"model": {"wide": ("item", "user")}}, pairs={"model": {"wide": find_method("userllm_wide").model.wide}})}
+    "wide": _variants("wide", "slots alone", statistics={"model": {"wide": ("item", "user")}}, **{"statistics and pairs": {"model": {"wide": find_method("userllm_wide").model.wide}}})}
 
 def find_factor(name:str) -> tuple:
     "The variants of that factor, the base first; `InputError` lists the factors there are."

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from .artifacts import InputError
 from .mappers import FeatureTable
 from .model import ModelSettings
-from .pairs import pairs
+from .pairs import pair_sources
 
 # %% ../nbs/62_methods.ipynb #c006
 sources = ("image", "mf", "mf_bias", "lightgcn", "sasrec", "statistics")
@@ -32,10 +32,10 @@ class Method:
         if slots != {slot for slot, _ in self.model.mappers}: raise InputError(f"method {self.name!r}: tables and mappers name different slots")
         if unknown := [source for _, source in self.tables if not isinstance(source, FeatureTable) and source not in sources]:
             raise InputError(f"method {self.name!r}: no source {unknown[0]!r}; the sources are {', '.join(sources)}")
-        if unknown := set(self.model.pairs) - pairs.keys():
-            raise InputError(f"method {self.name!r}: {sorted(unknown)[0]!r} is to add to the logit, and is neither a slot of it nor a pair; the pairs are {', '.join(pairs)}")
+        if unknown := set(self.model.pairs) - set(pair_sources):
+            raise InputError(f"method {self.name!r}: {sorted(unknown)[0]!r} is to add to the logit, and is neither a slot of it nor a pair; the pairs are {', '.join(pair_sources)}")
         if self.tuning not in tunings: raise InputError(f"method {self.name!r}: tuning {self.tuning!r} does not exist; use {', '.join(tunings)}")
-        if self.tuning == "text" and (slots or self.model.history == "compressed"):
+        if self.tuning == "text" and (slots or self.model.wide or self.model.history == "compressed"):
             raise InputError(f"method {self.name!r}: tuning on text alone leaves its slots untrained; take them out, or use two_steps")
 
 # %% ../nbs/62_methods.ipynb #c008
@@ -91,8 +91,8 @@ def userllm_plus() -> Method:
 def userllm_wide() -> Method:
     "`userllm_plus` whose statistics, and the pairs, also add to the logit themselves (Cheng et al. 2016): the language model has to say what they do not."
     plus = userllm_plus()
-    return replace(plus, name="userllm_wide", about="userllm_plus with out-of-fold statistics added to the logit as well",
-                   model=replace(plus.model, wide=("item", "user", *pairs)))
+    return replace(plus, name="userllm_wide", about="userllm_plus with statistics and pairs, out of fold, added to the logit as well",
+                   model=replace(plus.model, wide=("item", "user", *pair_sources)))
 
 def _collm_lightgcn(): return collm("lightgcn")
 def _collm_sasrec(): return collm("sasrec")

@@ -16,7 +16,7 @@ from torch import nn
 from .artifacts import InputError
 from .attention import attend_in_parts, attends_in_parts, kept_cache, new_keys_values
 from .llms import LLM, answer_tokens
-from .mappers import FeatureTable, Mapper, MapperSettings, SoftToken, lookup
+from .mappers import FeatureTable, Mapper, MapperSettings, SoftToken, lookup, product
 from .prompts import (HistoryItems, Piece, PromptBatch, PromptText, ReusePlan, RowText, Slot, TextBudget, embed_prompts, find_template, layout_prompts,
                              plan_reuse)
 from .histories import HistoryBatch, embed_histories, layout_histories
@@ -50,12 +50,17 @@ class ModelSettings:
     def __post_init__(self):
         if self.history not in ("compressed", "titles", "items"):
             raise InputError(f"history {self.history!r} does not exist: use compressed, titles or items")
-        if not all(isinstance(name, str) for name in self.wide): raise InputError(f"wide is {self.wide!r}: give the names of slots and pairs")
+        if not all(isinstance(name, str) for name in self.wide): raise InputError(f"wide is {self.wide!r}: give the names of slots and pairs (an older version had weights there)")
 
     @property
     def pairs(self) -> tuple:
         "Pairs of feature tables, of users and of items, whose rows' product adds to the logit: all of `wide` that is no slot."
         return tuple(name for name in self.wide if name not in dict(self.mappers))
+
+    @property
+    def pair_tables(self) -> tuple:
+        "The names of the feature tables of its pairs."
+        return tuple(f"{name}_{key}" for name in self.pairs for key in ("user", "item"))
 
     @property
     def parts(self) -> tuple:
@@ -114,7 +119,9 @@ class BatchMaker:
                  tokenizer, # the LLM's
                  settings:ModelSettings=ModelSettings()):
         self.settings, self.tables = settings, {slot: tables[slot] for slot, _ in settings.mappers}
-        self.pair_tables = {f"{name}_{key}": tables[f"{name}_{key}"] for name in settings.pairs for key in ("user", "item")}
+        if absent := [name for name in settings.pair_tables if name not in tables]:
+            raise InputError(f"{absent[0]!r} has no feature table, and is part of what adds to the logit ({', '.join(settings.wide)}): give it, or correct wide")
+        self.pair_tables = {name: tables[name] for name in settings.pair_tables}
         self.text = PromptText(items, tokenizer, settings.budget)
         template = find_template(settings.order)
         template = template.extended({slot: table.key for slot, table in self.tables.items() if slot not in template.parts})
@@ -162,15 +169,19 @@ class BatchMaker:
             if rows.history_tokens is None: batch.history, batch.history_features = self.histories(rows.histories)
         return batch
 
+    @property
+    def all_tables(self) -> dict:
+        "The feature tables of slots and pairs."
+        return self.tables | self.pair_tables
+
     def features(self, table:FeatureTable, rows:Rows) -> tuple[torch.Tensor, torch.Tensor]:
         "Each row's features (n, d) in a table, and whether they are missing (n,)."
         return lookup(table, self.places(rows, table.key), rows.variants)
 
     def wide_features(self, rows:Rows) -> dict:
         "For each slot and pair that adds to the logit its features (n, d); of a pair there is one, the product."
-        of = lambda name: self.features(self.pair_tables[name], rows)[0]
-        return {name: self.features(self.tables[name], rows)[0] if name in self.tables else (of(f"{name}_user") * of(f"{name}_item")).sum(1, keepdim=True)
-                for name in self.settings.wide}
+        pair = lambda name: product(self.pair_tables[f"{name}_user"], self.pair_tables[f"{name}_item"], rows.users, rows.items, rows.variants)[:, None]
+        return {name: self.features(self.tables[name], rows)[0] if name in self.tables else pair(name) for name in self.settings.wide}
 
     @staticmethod
     def places(rows:Rows, key:str) -> np.ndarray: # of a feature table
@@ -310,7 +321,7 @@ class UserLLM(nn.Module):
         return self
 
     def alignment_parameters(self) -> dict:
-        "What step 2 trains, by name: mappers, UHEM, and the vectors for what is missing (the paper's phi, omega, beta)."
+        "What step 2 trains, by name: mappers, UHEM, the vectors for what is missing (the paper's phi, omega, beta), and the weights of what adds to the logit."
         return {name: value for name, value in self.named_parameters() if not name.startswith("language.")}
 
     def visual_tokens(self, features:tuple|None) -> torch.Tensor: # values (u, d) and missing (u,)

@@ -54,7 +54,7 @@ def open_run_folder(folder, # a folder with a run folder for each system
 # %% ../nbs/74_opened_runs.ipynb #f5f95223
 def publish_weights(recommender, # a recommender's folder
                     folder): # gets `lora`, `alignment.safetensors` and `features`
-    "Write in half precision what was learnt."
+    "Write in half precision what was learnt; `InputError` where there is no such folder."
     recommender, folder = Path(recommender), Path(folder)
     learnt = [path for path in recommender.rglob("*.safetensors") if path.stem != "image"]
     if not learnt: raise InputError(f"{recommender} is no recommender's folder: it holds no weights")
@@ -66,12 +66,14 @@ def open_published(folder, # a run's folder under `results`, with `metrics.json`
                    llm:str="smollm2", device:str="auto", cache:StageCache|None=None) -> Recommender:
     "A recommender from its published weights and the built-in data. `InputError` where data or LLM are not those of its training."
     folder = Path(folder)
-    settings = read_json(folder/"metrics.json")["settings"]
+    metrics = read_json(folder/"metrics.json")
+    settings = metrics["settings"]
     model_settings, prepared = restore_settings(ModelSettings, settings["model"], f"{folder/'metrics.json'}, model"), prepare(movie(), device="cpu", cache=cache)
-    shared = share_llm(llm, device, "auto", model_settings, cache)
-    for what, here, then in (("items", fingerprint(prepared.dataset.items, prepared.image.fingerprint), settings["items"]),
+    shared = share_llm(llm, device, "fp32", model_settings, cache)
+    for what, here, then in (("ratings or rules", prepared.dataset.fingerprint, metrics["dataset"]),
+                             ("items", fingerprint(prepared.dataset.items, prepared.image.fingerprint), settings["items"]),
                              ("language model", shared.llm.checksum, settings["llm"]["checksum"])):
-        if here != then: raise InputError(f"{folder} was trained on other {what} than are here ({then[:16]}; here {here[:16]}): train it again")
+        if here != then: raise InputError(f"{folder} was trained with other {what} than are here ({then[:16]}; here {here[:16]}): train it again")
     tables = {"image": prepared.image} | {path.stem: load_table(path) for path in sorted((folder/"weights"/"features").glob("*.safetensors"))}
     maker = BatchMaker(prepared.dataset.items, tables, shared.llm.tokenizer, model_settings)
     model = UserLLM(shared.language, {slot: table.width for slot, table in tables.items()}, model_settings).eval()
@@ -95,7 +97,7 @@ def stand_in(folder, say:Callable=print) -> Recommender: # an empty folder for w
     preset = replace(preset, step1=replace(preset.step1, rows=8), step2=replace(preset.step2, rows=16, evaluate_every=16))
     method, shared = find_method("userllm"), share_llm(str(folder/"llm"), "cpu", "fp32", settings)
     trained = train_method(method, prepared, preset, shared, folder/"run", cache=StageCache(folder/"cache"), say=lambda text: None)
-    return Recommender.build(shared.llm, prepared.dataset, trained.maker.tables | trained.maker.pair_tables, trained.model, trained.maker, method.name, {"stand_in": True})
+    return Recommender.build(shared.llm, prepared.dataset, trained.maker.all_tables, trained.model, trained.maker, method.name, {"stand_in": True})
 
 def demo_run(recommender:bool=False, # whether one is wanted, or predictions alone
              method:str="userllm", project=None, say:Callable=print) -> OpenedRun: # the project's folder; the nearest one above where left out
@@ -108,10 +110,12 @@ def demo_run(recommender:bool=False, # whether one is wanted, or predictions alo
         notice = "These are the published predictions. `make quickstart` makes the runs themselves."
         return OpenedRun("results/quick", prepare(movie(), device="cpu").dataset, predictions, None, notice)
     published = project/"results"/"quick"/method
+    reason = ""
     if (published/"weights").is_dir():
-        opened = open_published(published)
-        return OpenedRun("results/quick", opened.dataset, predictions, opened, "This is the published recommender, in half precision. `make quickstart` makes the runs themselves.")
-    notice = ("The recommender is a stand-in: a tiny random LLM, trained for seconds. What it answers means nothing. "
+        try: opened = open_published(published)
+        except InputError as error: reason = f"The published recommender cannot be opened here: {error}. "
+        else: return OpenedRun("results/quick", opened.dataset, predictions, opened, "This is the published recommender, in half precision. `make quickstart` makes the runs themselves.")
+    notice = (reason + "The recommender is a stand-in: a tiny random LLM, trained for seconds. What it answers means nothing. "
               "`make quickstart` makes the real one, and this notebook then opens that.")
     with tempfile.TemporaryDirectory() as folder: built = stand_in(folder, say)
     return OpenedRun("results/quick", built.dataset, predictions, built, notice)

@@ -30,7 +30,7 @@ from .mappers import FeatureTable, standardise
 from .methods import Method, find_method
 from .metrics import evaluate
 from .model import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM, start_wide
-from .pairs import PairTables, pairs
+from .pairs import PairTables, mf_logit, taste
 from .posters import find_posters, posters_for
 from .protocols import ProtocolSettings, build_dataset, movie
 from .recommender import Recommender
@@ -161,12 +161,13 @@ def collaborative_stage(prepared:Prepared, settings:MFSettings|LightGCNSettings|
                           lambda place: save(train(prepared.dataset, settings, run_seed), place))
     return load_sasrec(folder) if kind is SASRecSettings else load_collaborative(folder, kind)
 
-def pair_stage(prepared:Prepared, name:str, preset:Preset, run_seed:int, cache:StageCache) -> PairTables:
+def pair_stage(prepared:Prepared, name:str, preset:Preset, run_seed:int, cache:StageCache) -> PairTables: # one of `pair_sources`
     "The tables of a pair, from the cache where they are there."
-    settings = {"pair": name, "statistics": preset.statistics, "mf": preset.mf, "run_seed": run_seed}
-    folder = cache.folder("collaborative", settings, {"dataset": prepared.dataset.fingerprint},
-                          lambda place: pairs[name](prepared.dataset, preset.statistics, replace(preset.mf, bias=True), run_seed).save(place))
-    return PairTables.load(name, folder)
+    data, mf = prepared.dataset, replace(preset.mf, bias=True)
+    inputs = {"dataset": data.fingerprint, "genres": fingerprint(data.items["genres"])} if name == "taste" else {"dataset": data.fingerprint}
+    settings = {"pair": name, "statistics": preset.statistics} | ({} if name == "taste" else {"mf": mf, "run_seed": run_seed})
+    make = lambda place: (taste(data, preset.statistics) if name == "taste" else mf_logit(data, preset.statistics, mf, run_seed)).save(place)
+    return PairTables.load(name, cache.folder("collaborative", settings, inputs, make))
 
 def step1_stage(prepared:Prepared, maker:BatchMaker, language:LanguageModel, llm:LLM, settings:StepSettings, run_seed:int,
                 cache:StageCache) -> dict:
@@ -385,7 +386,7 @@ def measure(trained:list[Trained], prepared:Prepared, preset:Preset, shared:Shar
     seconds, metrics = time.monotonic() - started, []
     for one, logits in zip(trained, scores):
         name = one.method.name
-        recommender = Recommender.build(shared.llm, prepared.dataset, one.maker.tables | one.maker.pair_tables, one.model, one.maker, name,
+        recommender = Recommender.build(shared.llm, prepared.dataset, one.maker.all_tables, one.model, one.maker, name,
                                         {"run_seed": run_seed, "preset": preset.name})
         recommender.save(one.run.recommender)
         predictions = predictions_frame(prepared.dataset, prepared.dataset.rows("test"), logits)

@@ -399,7 +399,7 @@ def _read_scorer(kind:type, folder:Path, name:str|None, device:str, precision:st
 # %% ../nbs/48_recommender.ipynb #c044
 def _fitting_tables(tables:Mapping, settings:ModelSettings, dataset:Dataset) -> dict:
     "The tables of the model's slots and pairs, each checked against the dataset."
-    names = [*dict(settings.mappers), *(f"{name}_{key}" for name in settings.pairs for key in ("user", "item"))]
+    names = [*dict(settings.mappers), *settings.pair_tables]
     for slot in names:
         if slot not in tables: raise InputError(f"{slot!r} has no feature table: give one, or take it out of the settings")
         table = tables[slot]
@@ -413,7 +413,7 @@ def _check_maker(maker:BatchMaker, tables:Mapping, settings:ModelSettings, datas
     "What lays rows out now must be what will be made anew from the folder."
     if maker.settings != settings: raise InputError("the batch maker has other settings than the model: make it with the model's")
     for slot, table in tables.items():
-        own = (maker.tables | maker.pair_tables)[slot]
+        own = maker.all_tables[slot]
         if own is not table and own.fingerprint != table.fingerprint: raise InputError(f"the batch maker has another feature table for {slot!r}: make it with the same tables")
     text = PromptText(dataset.items, maker.text.tokenizer, settings.budget)
     if text.titles != maker.text.titles or text.descriptions != maker.text.descriptions:
@@ -430,7 +430,7 @@ class Recommender(Scorer):
     @classmethod
     def build(cls, llm:LLM, # that the model was trained on
               dataset:Dataset, # that it was trained on
-              tables:Mapping, # slot -> FeatureTable
+              tables:Mapping, # slot -> FeatureTable, and those of pairs
               model:UserLLM, # trained
               maker:BatchMaker, # that it was trained with
               method:str, # the method's name

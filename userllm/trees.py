@@ -14,7 +14,7 @@ from .collaborative_alignment import MFSettings, StatisticsSettings, rating_stat
 from .interactions import Dataset
 from .mappers import lookup
 from .metrics import auc
-from .pairs import genre_matrix, mf_folds, taste
+from .pairs import genre_matrix, mf_logit, taste
 
 # %% ../nbs/38_trees.ipynb #7745d74e
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def tree_features(dataset:Dataset, settings:TreesSettings=TreesSettings(), run_s
     for key, table in (("user", statistics.user_table), ("item", statistics.item_table)):
         values = lookup(table, places[key], statistics.variant)[0].numpy()
         found |= {f"{key}_{column}": values[:, number] for number, column in enumerate(table.columns)}
-    for pair in (taste(dataset, settings.statistics), mf_folds(dataset, settings.statistics, settings.mf, run_seed, progress)):
+    for pair in (taste(dataset, settings.statistics), mf_logit(dataset, settings.statistics, settings.mf, run_seed, progress)):
         found[pair.name] = pair(places["user"], places["item"], statistics.variant).numpy()
     year, genres = dataset.items["year"].astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan), genre_matrix(dataset.items)
     return pd.DataFrame(found | {"year": year[places["item"]]} | {f"genre_{name}": genres[name].to_numpy()[places["item"]] for name in genres})
