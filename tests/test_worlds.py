@@ -7,7 +7,7 @@ from userllm.llms import tiny_llm
 from userllm.training import StepSettings
 from worlds import WORDS, learn, make_world, with_and_without
 
-STEPS = StepSettings(rows=12_000, batch_size=32, learning_rate=3e-3, final_learning_rate=3e-4, evaluate_every=3_000, patience=10)
+STEPS = StepSettings(rows=4_800, batch_size=32, learning_rate=1e-2, final_learning_rate=1e-3, evaluate_every=4_800)
 
 
 @pytest.fixture(scope="module")

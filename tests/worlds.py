@@ -20,7 +20,7 @@ from userllm.training import StepSettings, step2, tune
 from userllm.reuse import RowScorer
 
 USERS, ITEMS, SHOWN, LIKES = 32, 320, 8, 4  # of each kind; people of each kind that see an item; items in a history
-WORDS = ("film", "about", "space", "love")
+WORDS = ("film", "about", "space", "love", "movie", "user", "Answer", "likes", "feature")
 
 
 @dataclass
