@@ -30,7 +30,7 @@ from .mappers import FeatureTable, standardise
 from .methods import Method, find_method
 from .metrics import evaluate
 from .model import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM, start_wide
-from .pairs import PairTables, mf_logit, taste
+from .pairs import NeighbourSettings, PairTables, mf_logit, neighbours, taste
 from .posters import find_posters, posters_for
 from .protocols import ProtocolSettings, build_dataset, movie
 from .recommender import Recommender
@@ -38,7 +38,7 @@ from .reuse import Memory, PrefixStore, RowScorer, score_together, store_prefixe
 from .sasrec import SASRecModel, SASRecSettings, load_sasrec, save_sasrec, train_sasrec
 from .sources import movielens_small
 from .training import StepSettings, one_step, step1, step2, tune
-from .trees import TreesSettings, train_trees
+from .trees import TreesSettings, train_logistic, train_trees
 from .visual_alignment import VisualSettings, image_table, poster_features, shipped_features
 
 # %% ../nbs/64_pipeline.ipynb #c006
@@ -55,6 +55,7 @@ class Preset:
     sasrec: SASRecSettings = SASRecSettings()
     trees: TreesSettings = TreesSettings()
     statistics: StatisticsSettings = StatisticsSettings()
+    neighbours: NeighbourSettings = NeighbourSettings()
     prefix_budget: int = 1_500_000_000 # bytes of keys and values that are kept
 
 _gentle = {"learning_rate": 3e-4, "final_learning_rate": 3e-5} # of step 2
@@ -164,10 +165,11 @@ def collaborative_stage(prepared:Prepared, settings:MFSettings|LightGCNSettings|
 def pair_stage(prepared:Prepared, name:str, preset:Preset, run_seed:int, cache:StageCache) -> PairTables: # one of `pair_sources`
     "The tables of a pair, from the cache where they are there."
     data, mf = prepared.dataset, replace(preset.mf, bias=True)
-    inputs = {"dataset": data.fingerprint, "genres": fingerprint(data.items["genres"])} if name == "taste" else {"dataset": data.fingerprint}
-    settings = {"pair": name, "statistics": preset.statistics} | ({} if name == "taste" else {"mf": mf, "run_seed": run_seed})
-    make = lambda place: (taste(data, preset.statistics) if name == "taste" else mf_logit(data, preset.statistics, mf, run_seed)).save(place)
-    return PairTables.load(name, cache.folder("collaborative", settings, inputs, make))
+    make, more = {"taste": (lambda: taste(data, preset.statistics), {"genres": fingerprint(data.items["genres"])}),
+                  "mf_logit": (lambda: mf_logit(data, preset.statistics, mf, run_seed), {"mf": mf, "run_seed": run_seed}),
+                  "neighbours": (lambda: neighbours(data, preset.statistics, preset.neighbours), {"neighbours": preset.neighbours})}[name]
+    settings = {"pair": name, "statistics": preset.statistics} | more
+    return PairTables.load(name, cache.folder("collaborative", settings, {"dataset": data.fingerprint}, lambda place: make().save(place)))
 
 def step1_stage(prepared:Prepared, maker:BatchMaker, language:LanguageModel, llm:LLM, settings:StepSettings, run_seed:int,
                 cache:StageCache) -> dict:
@@ -249,13 +251,14 @@ def finish_run(run:RunFolder, prepared:Prepared, method:str, run_seed:int, predi
 # %% ../nbs/64_pipeline.ipynb #c016
 floors = {"floor": "user mean + item mean, smoothed", "mf": "matrix factorisation without biases, as in the paper",
           "mf_bias": "matrix factorisation with biases", "lightgcn": "embeddings averaged over the graph of likes",
-          "sasrec": "self-attention over the likes", "trees": "gradient-boosted trees on rates, genres, year and matrix factorisation"}
+          "sasrec": "self-attention over the likes", "trees": "gradient-boosted trees on rates, pairs, genres and year",
+          "logistic": "logistic regression on rates and pairs: userllm_wide without its language model"}
 
 def _floor_logits(name:str, prepared:Prepared, preset:Preset, run_seed:int, cache:StageCache, test:pd.DataFrame) -> tuple:
     "A fitted floor, and its logits of the test rows."
     dataset, users, items = prepared.dataset, test["user"].to_numpy(), test["item"].to_numpy()
-    if name == "trees":
-        model = train_trees(dataset, preset.trees, run_seed)
+    if name in ("trees", "logistic"):
+        model = (train_trees if name == "trees" else train_logistic)(dataset, preset.trees, run_seed)
         return model, model.logits[pd.Index(dataset.interactions["row_id"]).get_indexer(test["row_id"])]
     if name == "floor": model = MeanFloor.fit(dataset.interactions, len(dataset.users), len(dataset.items))
     else: model = collaborative_stage(prepared, collaborative_settings(name, preset), run_seed, cache)
@@ -264,7 +267,7 @@ def _floor_logits(name:str, prepared:Prepared, preset:Preset, run_seed:int, cach
 def run_floor(name:str, # one of `floors`
               prepared:Prepared, preset:Preset, folder, run_seed:int=0, cache:StageCache|None=None) -> dict:
     "Fit a floor on the training rows and measure it on test; gives its metrics."
-    how = {} if name == "floor" else {name: preset.trees if name == "trees" else collaborative_settings(name, preset)}
+    how = {} if name == "floor" else {name: preset.trees if name in ("trees", "logistic") else collaborative_settings(name, preset)}
     run = open_run(folder, {"method": name, "protocol": prepared.dataset.protocol, "run_seed": run_seed} | how)
     if run.metrics.exists(): return read_json(run.metrics)
     started, test = time.monotonic(), prepared.dataset.rows("test")
@@ -303,6 +306,7 @@ def run_settings(method:Method, prepared:Prepared, preset:Preset, llm:LLM, run_s
     tables = [(slot, source.fingerprint if isinstance(source, FeatureTable) else source) for slot, source in method.tables]
     more = {"tuning": method.tuning} if method.tuning != "two_steps" else {}
     more |= {source: getattr(preset, source) for _, source in tables if source in ("lightgcn", "sasrec")}
+    if "neighbours" in method.model.pairs: more["neighbours"] = preset.neighbours
     return {"method": method.name, "tables": tables, "model": method.model, "preset": preset.name, "protocol": prepared.dataset.protocol,
             **_all_rows(method, preset), **more, "mf": preset.mf, "statistics": preset.statistics, "run_seed": run_seed,
             "llm": {"name": llm.reference.name, "kind": llm.reference.kind, "checksum": llm.checksum, "dtype": llm.precision if llm.bits else str(llm.dtype)},
