@@ -123,4 +123,4 @@ def test_inspect_prompts(page, address, project):
     what.locator(".userllm-place select").select_option(index=count - 1)
     what.locator(".userllm-remove").click()
     page.wait_for_function("left => [...document.querySelectorAll('.userllm-place select')].at(-1).options.length === left", arg=count - 1)
-    assert what.locator(".userllm-shown-history figure").count() == count - 1
+    page.wait_for_function("left => [...document.querySelectorAll('.userllm-view')].at(-1).querySelectorAll('.userllm-shown-history figure').length === left", arg=count - 1)
