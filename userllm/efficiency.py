@@ -185,6 +185,7 @@ def _measure(kind:str, way:str, history:int, rows:Rows, work:Callable, settings:
             "seconds": seconds * len(rows) / len(some), "rows_per_second": len(some) / seconds, "repeats": len(taken), "spread": float(max(taken) / min(taken)),
             "peak_memory_bytes": memory, "tokens_a_row": tokens / len(some), "operations_per_second": operations / seconds}
 
+# %% ../nbs/68_efficiency.ipynb #aabe9b02
 def bench(model:UserLLM, maker:BatchMaker, train:Rows, test:Rows, # rows with labels; their histories are replaced
           settings:BenchSettings=BenchSettings(), which=ways,
           known:list|None=None, # records of before, not measured again; new ones are appended
@@ -316,6 +317,7 @@ def lacking(found:dict, settings:BenchSettings=BenchSettings()) -> list[tuple]: 
     done = {(record["work"], record["history"], record["way"]) for record in found["records"]}
     return [what for what in product(kinds, settings.histories, ways) if what not in done]
 
+# %% ../nbs/68_efficiency.ipynb #1fea3d13
 def run_bench(out="bench.json", # the file to write
               settings:BenchSettings=BenchSettings(),
               llm:str="smollm2", device:str="auto", precision:str="auto", order:str="item_first",

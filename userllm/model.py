@@ -31,6 +31,7 @@ class LoRASettings:
     dropout: float = 0.05 # in step 1 only: in step 2 it is frozen, and frozen means without dropout
     targets: tuple = ("q_proj", "v_proj")
 
+# %% ../nbs/44_model.ipynb #7d253d50
 @dataclass(frozen=True)
 class ModelSettings:
     "The shape of a USER-LLM."

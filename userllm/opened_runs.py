@@ -17,7 +17,7 @@ from .interactions import Dataset
 from .llms import tiny_llm
 from .mappers import load_table
 from .methods import find_method
-from .model import BatchMaker, LanguageModel, ModelSettings, UserLLM
+from .model import BatchMaker, ModelSettings, UserLLM
 from .pipeline import prepare, share_llm, smoke, train_method
 from .protocols import movie
 from .recommender import Recommender, load_weights, restore_settings
