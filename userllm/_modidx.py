@@ -677,6 +677,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                'userllm.pairs.PairTables.save': ('pairs.html#pairtables.save', 'userllm/pairs.py'),
                                'userllm.pairs.PairTables.tables': ('pairs.html#pairtables.tables', 'userllm/pairs.py'),
                                'userllm.pairs._item_places': ('pairs.html#_item_places', 'userllm/pairs.py'),
+                               'userllm.pairs._past_events': ('pairs.html#_past_events', 'userllm/pairs.py'),
                                'userllm.pairs._taste': ('pairs.html#_taste', 'userllm/pairs.py'),
                                'userllm.pairs.genre_matrix': ('pairs.html#genre_matrix', 'userllm/pairs.py'),
                                'userllm.pairs.mf_logit': ('pairs.html#mf_logit', 'userllm/pairs.py'),

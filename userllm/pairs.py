@@ -112,10 +112,17 @@ def _item_places(users, items, shape:tuple, dimensions:int) -> np.ndarray: # (n,
     places = PCA(min(dimensions, min(shape) - 1), svd_solver="arpack", random_state=0).fit_transform(rated) * (length > 0)[:, None]
     return places / np.maximum(np.linalg.norm(places, axis=1, keepdims=True), 1e-9)
 
+def _past_events(dataset:Dataset) -> pd.DataFrame:
+    "Events that are no rows; where rows are split by time, those up to the last training row, of all or of the user's own."
+    past, training = dataset.events[dataset.events["split"] == "history"], dataset.rows("train")
+    if dataset.protocol["split"] == "random": return past
+    if dataset.protocol["split"] == "temporal": return past[past["timestamp"] <= training["timestamp"].max()]
+    return past[past["timestamp"] <= past["user"].map(training.groupby("user")["timestamp"].max()).fillna(-1)]
+
 def neighbours(dataset:Dataset, settings:StatisticsSettings=StatisticsSettings(), how:NeighbourSettings=NeighbourSettings()) -> PairTables:
     "How much more than expected a user liked what is near an item, out of fold. `InputError` for fewer training rows than folds."
     rows, folds = dataset.interactions, row_folds(dataset, settings, dataset.protocol["data_seed"])
-    past, shape, values = dataset.events[dataset.events["split"] == "history"], (len(dataset.users), len(dataset.items)), {"user": [], "item": []}
+    past, shape, values = _past_events(dataset), (len(dataset.users), len(dataset.items)), {"user": [], "item": []}
     for fold in range(settings.folds + 1):
         seen = rows[((rows["split"] == "train") & (folds != fold)).to_numpy()]
         users, items = seen["user"].to_numpy(), seen["item"].to_numpy()
