@@ -415,6 +415,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                     'userllm.inspection._edited': ('inspection.html#_edited', 'userllm/inspection.py'),
                                     'userllm.inspection._line': ('inspection.html#_line', 'userllm/inspection.py'),
                                     'userllm.inspection._source': ('inspection.html#_source', 'userllm/inspection.py'),
+                                    'userllm.inspection._summands': ('inspection.html#_summands', 'userllm/inspection.py'),
                                     'userllm.inspection._uncompressed': ('inspection.html#_uncompressed', 'userllm/inspection.py'),
                                     'userllm.inspection._unit_words': ('inspection.html#_unit_words', 'userllm/inspection.py'),
                                     'userllm.inspection.explain_prompt': ('inspection.html#explain_prompt', 'userllm/inspection.py'),

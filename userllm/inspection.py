@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from .artifacts import InputError
 from .llms import text_tokens
-from .model import BatchMaker, ModelBatch, Rows
+from .model import BatchMaker, ModelBatch, Rows, UserLLM
 from .prompts import Slot, Text, layout_prompts
 from .recommender import Scorer
 
@@ -43,7 +43,7 @@ class PromptExplanation:
     probability: float # P(Yes)
     tokens: int # the prompt's length
     uncompressed: int # how long it would be with its history written out
-    adds: dict # slot or pair -> what its features add to the logit, beside the LLM
+    adds: dict # of what the logit is the sum, where it is a sum: `language model`, `bias`, and each slot or pair whose features add to it
 
 # %% ../nbs/70_inspection.ipynb #e3dea977
 def _uncompressed(scorer:Scorer, rows:Rows) -> int: # of one row
@@ -95,6 +95,12 @@ def _edited(scorer:Scorer, pieces:list, edits:Mapping) -> list:
     if not pieces[-1].ids and not isinstance(pieces[-1].segment, Slot): raise InputError("the last segment is empty: the answer is read behind its last token")
     return pieces
 
+def _summands(model:UserLLM, batch:ModelBatch, logit:float) -> dict: # of one row
+    "What the row's logit is the sum of, by name; nothing where it is the language model's alone."
+    if not model.wide: return {}
+    beside = {"bias": model.wide_bias.item(), **{name: float(batch.wide[name][0] @ weights) for name, weights in model.wide.items()}}
+    return {"language model": logit - sum(beside.values()), **beside}
+
 @torch.no_grad()
 def explain_prompt(scorer:Scorer, user_id, item_id, # the source's own ids
                    timestamp:int=-1, # histories end before it; -1 for the latest state
@@ -109,9 +115,9 @@ def explain_prompt(scorer:Scorer, user_id, item_id, # the source's own ids
     batch = batch.to(scorer.model.language.device)
     soft = scorer.model.soft_tokens(batch)
     lines = [_line(scorer, piece, batch, soft, rows) for piece in pieces]
-    adds = {name: float(batch.wide[name][0] @ weights) for name, weights in scorer.model.wide.items()}
-    tokens = int(batch.prompt.lengths[0])
-    return PromptExplanation(pd.DataFrame(lines), torch.sigmoid(scorer.model(batch)).item(), tokens, _uncompressed(scorer, rows) + tokens - plain, adds)
+    tokens, logit = int(batch.prompt.lengths[0]), scorer.model(batch)
+    return PromptExplanation(pd.DataFrame(lines), torch.sigmoid(logit).item(), tokens, _uncompressed(scorer, rows) + tokens - plain,
+                             _summands(scorer.model, batch, logit.item()))
 
 # %% ../nbs/70_inspection.ipynb #2e6b749c
 def first_genre(genres:pd.Series) -> pd.Series: # such as Drama|Comedy

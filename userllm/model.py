@@ -314,6 +314,7 @@ class UserLLM(nn.Module):
         self.slots = nn.ModuleDict({slot: SoftToken(mappers[mapper], width, norm, settings.slot_drop) for slot, mapper in settings.mappers})
         self.uhem = UHEM(width, settings.uhem, norm, settings.slot_drop) if settings.history == "compressed" else None
         self.wide = nn.ParameterDict({name: nn.Parameter(torch.zeros(1 if name in settings.pairs else widths[name])) for name in settings.wide})
+        if settings.wide: self.language_weight, self.wide_bias = (nn.Parameter(torch.zeros(())) for _ in range(2))
         self.to(language.device)
 
     def train(self, mode:bool=True) -> "UserLLM":
@@ -345,7 +346,7 @@ class UserLLM(nn.Module):
     def forward(self, batch:ModelBatch, prefix:KeyValues|None=None) -> torch.Tensor: # the prefix, where the batch is laid out without it
         "Logits (b,)."
         logits = self.language(self.embed(batch), batch.prompt.mask, prefix)
-        return logits + self.add_wide(batch.wide) if self.wide else logits
+        return self.language_weight * logits + self.wide_bias + self.add_wide(batch.wide) if self.wide else logits
 
     def add_wide(self, features:dict) -> torch.Tensor: # from `BatchMaker.wide_features`
         "What the features (n, d) of slots and pairs add to the logits (n,)."
@@ -353,14 +354,15 @@ class UserLLM(nn.Module):
 
 # %% ../nbs/44_model.ipynb #9fe88d68
 def start_wide(model:UserLLM, maker:BatchMaker, rows:Rows) -> None: # with labels
-    "Set the weights of what adds to the logit to their logistic regression on these rows. `InputError` where their labels are all one."
+    "Set the weights of what adds to the logit, and the bias, to their logistic regression on these rows. `InputError` where their labels are all one."
     from sklearn.linear_model import LogisticRegression
     if not model.wide: return
     if rows.labels is None or len(np.unique(rows.labels)) < 2: raise InputError("what adds to the logit starts at a regression, which needs rows of both labels")
     features = maker.wide_features(rows)
-    weights = LogisticRegression(C=100., max_iter=1_000).fit(torch.cat([features[name] for name in model.wide], 1).numpy(), rows.labels).coef_[0]
-    parts = torch.as_tensor(weights, dtype=torch.float32).split([len(value) for value in model.wide.values()])
+    fitted = LogisticRegression(C=100., max_iter=1_000).fit(torch.cat([features[name] for name in model.wide], 1).numpy(), rows.labels)
+    parts = torch.as_tensor(fitted.coef_[0], dtype=torch.float32).split([len(value) for value in model.wide.values()])
     with torch.no_grad():
+        model.wide_bias.fill_(fitted.intercept_[0])
         for value, part in zip(model.wide.values(), parts): value.copy_(part)
 
 # %% ../nbs/44_model.ipynb #c026
