@@ -93,7 +93,7 @@ class MFSettings:
     bias: bool = False # user, item and global bias; the paper's MF has none
     initial_spread: float = 0.003 # standard deviation of the embeddings at the start
     learning_rate: float = 1e-3 # of Adam
-    weight_decay: float = 1e-4 # Adam's L2 penalty on embeddings and biases, the global bias excepted
+    weight_decay: float = 1e-5 # Adam's L2 penalty on embeddings and biases, the global bias excepted
     batch_size: int = 1024 # rows a step
     epochs: int = 150 # at most so many passes over the training rows
     patience: int = 20 # epochs without a better validation AUC before it stops; 0 trains all epochs and keeps the last
