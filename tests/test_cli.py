@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from userllm.artifacts import StageCache
+from userllm.artifacts import StageCache, read_json
 from userllm.cli import main
 from userllm.llms import tiny_llm
 from userllm.pipeline import quickstart, smoke
@@ -134,7 +134,9 @@ def test_history_length_is_checked(say):
 def test_bench_times_preparation(say, tmp_path):
     code, out, _ = say("bench", "--preparation", 200_000, "--out", tmp_path / "bench.json")
     assert code == 0 and "ratings:" in out and "peak memory" in out
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["bench.json"]
+    (found,) = read_json(tmp_path / "bench.json")
+    assert found["ratings"] > 190_000 and found["seconds"] > 0
 
 
 def test_what_is_asked_is_checked_before_a_model_is_loaded(runs, say, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 import argparse, shlex, shutil, sys, tempfile
 import pandas as pd
-from .artifacts import InputError, RunFolder, atomic_path, read_json, read_parquet, require_writable
+from .artifacts import InputError, RunFolder, atomic_path, read_json, read_parquet, require_writable, write_json
 from .datasets import bench_table, cold_rows, save_dataset, source_dataset, source_options
 from .endpoints import Endpoint
 from .doctor import examine, report
@@ -216,21 +216,23 @@ def _quickstart(options) -> None:
 
 def _bench(options) -> None:
     _require_device(options); find_llm(options.llm)
-    if options.table:
-        with tempfile.TemporaryDirectory(dir=Path(options.out).parent) as place: found = bench_table(options.table, place)
-        print(f"{found['ratings']:,} rows of a table: {found['seconds']:.0f} s ({found['read_seconds']:.0f} reading, {found['shape_seconds']:.0f} shaping), "
-              f"peak memory {found['peak_memory_bytes'] / 1e9:.1f} GB")
-        return
-    if options.preparation:
-        for count in options.preparation:
-            with tempfile.TemporaryDirectory(dir=Path(options.out).parent) as place: found = bench_preparation(count, place)
-            print(f"{found['ratings']:,} ratings: {found['seconds']:.0f} s ({found['read_seconds']:.0f} reading, {found['shape_seconds']:.0f} shaping), "
-                  f"peak memory {found['peak_memory_bytes'] / 1e9:.1f} GB")
-        return
+    if options.table: return _time_preparation(bench_table, [options.table], "rows of a table", options.out or "table.json")
+    if options.preparation: return _time_preparation(bench_preparation, options.preparation, "ratings", options.out or "preparation.json")
     if options.shape and options.shape not in shapes: raise InputError(f"shape {options.shape!r} does not exist: use {', '.join(shapes)}")
     settings = BenchSettings(histories=tuple(options.histories), repeats=options.repeats, rows=options.rows)
-    _show_bench(run_bench(options.out, settings, options.llm, options.device, options.precision, options.order, options.shape))
-    print(f"\nWritten: {options.out} and {Path(options.out).with_suffix('.png')}")
+    out = options.out or "bench.json"
+    _show_bench(run_bench(out, settings, options.llm, options.device, options.precision, options.order, options.shape))
+    print(f"\nWritten: {out} and {Path(out).with_suffix('.png')}")
+
+def _time_preparation(measure, counts, what:str, out) -> None: # how many `what` each; a JSON file to write
+    found = []
+    for count in counts:
+        with tempfile.TemporaryDirectory(dir=Path(out).parent) as place: found.append(measure(count, place))
+        line = found[-1]
+        print(f"{line['ratings']:,} {what}: {line['seconds']:.0f} s ({line['read_seconds']:.0f} reading, {line['shape_seconds']:.0f} shaping), "
+              f"peak memory {line['peak_memory_bytes'] / 1e9:.1f} GB")
+        write_json(out, found)
+    print(f"\nWritten: {out}")
 
 def _show_bench(found:dict) -> None:
     print("\nTimes as many rows a second by reuse as by the other ways")
@@ -351,7 +353,7 @@ def _study_verbs(verb) -> None:
     made.add_argument("--shape", metavar="SHAPE", help=f"random weights of this shape in place of an LLM: {', '.join(shapes)}; for a GPU")
     made.add_argument("--preparation", type=int, nargs="+", metavar="RATINGS", help="time reading and shaping of so many made-up ratings instead")
     made.add_argument("--table", type=int, metavar="ROWS", help="time reading and shaping of a made-up table of so many rows instead")
-    made.add_argument("--out", default="bench.json", metavar="JSON", help="where the figures go; default bench.json")
+    made.add_argument("--out", metavar="JSON", help="where the figures go; default bench.json, preparation.json or table.json")
 
 # %% ../nbs/80_cli.ipynb #96e6c0c8
 def _parser() -> argparse.ArgumentParser:
