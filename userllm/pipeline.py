@@ -30,7 +30,7 @@ from .mappers import FeatureTable, standardise
 from .methods import Method, find_method
 from .metrics import evaluate
 from .model import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM, start_wide
-from .pairs import NeighbourSettings, PairTables, mf_logit, neighbours, taste
+from .pairs import NeighbourSettings, PairTables, mf_logit, neighbours, pair_sources, taste
 from .posters import find_posters, posters_for
 from .protocols import ProtocolSettings, build_dataset, movie
 from .recommender import Recommender
@@ -38,7 +38,7 @@ from .reuse import Memory, PrefixStore, RowScorer, score_together, store_prefixe
 from .sasrec import SASRecModel, SASRecSettings, load_sasrec, save_sasrec, train_sasrec
 from .sources import movielens_small
 from .training import StepSettings, one_step, step1, step2, tune
-from .trees import TreesSettings, train_logistic, train_trees
+from .trees import TreesSettings, train_logistic, train_trees, tree_features
 from .visual_alignment import VisualSettings, image_table, poster_features, shipped_features
 
 # %% ../nbs/64_pipeline.ipynb #c006
@@ -78,7 +78,7 @@ def smoke() -> Preset:
                   StepSettings(rows=32, batch_size=8, evaluate_every=16, validation_rows=24, checkpoint_every=8),
                   mf=MFSettings(dimensions=8, epochs=3), lightgcn=LightGCNSettings(dimensions=8, epochs=2),
                   sasrec=SASRecSettings(dimensions=8, length=5, epochs=2),
-                  trees=TreesSettings(StatisticsSettings(folds=2), MFSettings(dimensions=8, bias=True, epochs=2), trees=20))
+                  trees=TreesSettings(trees=20))
 
 presets = {make().name: make for make in (quick, paper, smoke)}
 
@@ -258,7 +258,9 @@ def _floor_logits(name:str, prepared:Prepared, preset:Preset, run_seed:int, cach
     "A fitted floor, and its logits of the test rows."
     dataset, users, items = prepared.dataset, test["user"].to_numpy(), test["item"].to_numpy()
     if name in ("trees", "logistic"):
-        model = (train_trees if name == "trees" else train_logistic)(dataset, preset.trees, run_seed)
+        statistics = rating_statistics(dataset, preset.statistics, dataset.protocol["data_seed"])
+        features = tree_features(dataset, statistics, [pair_stage(prepared, pair, preset, run_seed, cache) for pair in pair_sources])
+        model = train_trees(dataset, features, preset.trees, run_seed) if name == "trees" else train_logistic(dataset, features, run_seed)
         return model, model.logits[pd.Index(dataset.interactions["row_id"]).get_indexer(test["row_id"])]
     if name == "floor": model = MeanFloor.fit(dataset.interactions, len(dataset.users), len(dataset.items))
     else: model = collaborative_stage(prepared, collaborative_settings(name, preset), run_seed, cache)
@@ -267,7 +269,10 @@ def _floor_logits(name:str, prepared:Prepared, preset:Preset, run_seed:int, cach
 def run_floor(name:str, # one of `floors`
               prepared:Prepared, preset:Preset, folder, run_seed:int=0, cache:StageCache|None=None) -> dict:
     "Fit a floor on the training rows and measure it on test; gives its metrics."
-    how = {} if name == "floor" else {name: preset.trees if name in ("trees", "logistic") else collaborative_settings(name, preset)}
+    if name == "floor": how = {}
+    elif name in ("trees", "logistic"):
+        how = {"statistics": preset.statistics, "mf": preset.mf, "neighbours": preset.neighbours} | ({"trees": preset.trees} if name == "trees" else {})
+    else: how = {name: collaborative_settings(name, preset)}
     run = open_run(folder, {"method": name, "protocol": prepared.dataset.protocol, "run_seed": run_seed} | how)
     if run.metrics.exists(): return read_json(run.metrics)
     started, test = time.monotonic(), prepared.dataset.rows("test")
@@ -409,8 +414,8 @@ def run_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared, f
 def quickstart(folder="runs/quickstart", # a run folder for each system goes here
                preset:Preset|None=None, # `quick` where left out
                llm:str="smollm2", device:str="auto", precision:str="auto",
-               run_seed:int=0, names=("userllm", "userllm_plus"), # the methods to train
-               beside=("floor", "mf", "mf_bias"), # the floors to fit
+               run_seed:int=0, names=("userllm", "userllm_wide"), # the methods to train
+               beside=("floor", "mf", "mf_bias", "logistic"), # the floors to fit
                cache:StageCache|None=None, say:Callable=print) -> dict[str, dict]:
     "Prepare, fit the floors, train the methods; gives the metrics of each system."
     cache, preset, folder = cache or StageCache(), preset or quick(), Path(folder)

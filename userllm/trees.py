@@ -10,19 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from .artifacts import InputError
-from .collaborative_alignment import MFSettings, StatisticsSettings, rating_statistics
+from .collaborative_alignment import RatingStatistics
 from .interactions import Dataset
 from .mappers import lookup
 from .metrics import auc
-from .pairs import NeighbourSettings, genre_matrix, mf_logit, neighbours, pair_sources, taste
+from .pairs import PairTables, genre_matrix, pair_sources
 
 # %% ../nbs/38_trees.ipynb #7745d74e
 @dataclass(frozen=True)
 class TreesSettings:
-    "How the features are made and the trees are grown."
-    statistics: StatisticsSettings = StatisticsSettings() # folds and smoothing of all out-of-fold features
-    mf: MFSettings = MFSettings(bias=True) # whose logits are a feature
-    neighbours: NeighbourSettings = NeighbourSettings() # the same
+    "How the trees are grown."
     learning_rate: float = 0.05
     trees: int = 500 # at most so many; validation log loss says when to stop
     leaves: int = 15
@@ -33,17 +30,17 @@ class TreesSettings:
     name = "trees"
 
 # %% ../nbs/38_trees.ipynb #51bf4d2a
-def tree_features(dataset:Dataset, settings:TreesSettings=TreesSettings(), run_seed:int=0, progress:bool=True) -> pd.DataFrame:
-    "Features of all rows of `dataset.interactions`, in their order; of labels only those of training rows are read, never a row's own fold's."
-    rows, statistics = dataset.interactions, rating_statistics(dataset, settings.statistics, dataset.protocol["data_seed"])
+def tree_features(dataset:Dataset,
+                  statistics:RatingStatistics, # of its users and items, out of fold
+                  pairs:list[PairTables]) -> pd.DataFrame: # with the same folds
+    "Features of all rows of `dataset.interactions`, in their order."
+    rows = dataset.interactions
     places = {key: rows[key].to_numpy() for key in ("user", "item")}
     found = {}
     for key, table in (("user", statistics.user_table), ("item", statistics.item_table)):
         values = lookup(table, places[key], statistics.variant)[0].numpy()
         found |= {f"{key}_{column}": values[:, number] for number, column in enumerate(table.columns)}
-    for pair in (taste(dataset, settings.statistics), mf_logit(dataset, settings.statistics, settings.mf, run_seed, progress),
-                 neighbours(dataset, settings.statistics, settings.neighbours)):
-        found[pair.name] = pair(places["user"], places["item"], statistics.variant).numpy()
+    for pair in pairs: found[pair.name] = pair(places["user"], places["item"], statistics.variant).numpy()
     year, genres = dataset.items["year"].astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan), genre_matrix(dataset.items)
     return pd.DataFrame(found | {"year": year[places["item"]]} | {f"genre_{name}": genres[name].to_numpy()[places["item"]] for name in genres})
 
@@ -57,14 +54,15 @@ class FeatureFloor:
     importance: pd.Series # of each feature: how much validation AUC falls when it is shuffled
     trees: int = 0 # how many were grown
 
-def train_trees(dataset:Dataset, settings:TreesSettings=TreesSettings(), run_seed:int=0, progress:bool=True) -> FeatureFloor:
-    "Make the features, grow trees until validation log loss stops falling. `InputError` where validation has one class only."
+def train_trees(dataset:Dataset, features:pd.DataFrame, # of `tree_features`
+                settings:TreesSettings=TreesSettings(), run_seed:int=0) -> FeatureFloor:
+    "Grow trees until validation log loss stops falling. `InputError` where validation has one class only."
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.inspection import permutation_importance
     rows = dataset.interactions
     part = {split: (rows["split"] == split).to_numpy() for split in ("train", "valid")}
     if rows["label"][part["valid"]].nunique() < 2: raise InputError("the validation rows do not hold both classes; take another split")
-    features, label = tree_features(dataset, settings, run_seed, progress), rows["label"].to_numpy()
+    label = rows["label"].to_numpy()
     trees = HistGradientBoostingClassifier(learning_rate=settings.learning_rate, max_iter=settings.trees, max_leaf_nodes=settings.leaves,
                                            min_samples_leaf=settings.least_rows, l2_regularization=settings.penalty, early_stopping=True,
                                            n_iter_no_change=settings.patience, random_state=run_seed)
@@ -76,14 +74,14 @@ def train_trees(dataset:Dataset, settings:TreesSettings=TreesSettings(), run_see
                         pd.Series(fall, features.columns).sort_values(ascending=False), trees.n_iter_)
 
 # %% ../nbs/38_trees.ipynb #93cba4b5
-def train_logistic(dataset:Dataset, settings:TreesSettings=TreesSettings(), run_seed:int=0, progress:bool=True) -> FeatureFloor: # whose trees are not grown
+def train_logistic(dataset:Dataset, features:pd.DataFrame, # of `tree_features`
+                   run_seed:int=0) -> FeatureFloor: # of the shuffles by which `importance` is measured
     "Logistic regression on rating statistics and pairs. `InputError` where the training rows hold one class only."
     from sklearn.inspection import permutation_importance
     from sklearn.linear_model import LogisticRegression
     rows = dataset.interactions
     part, label = {split: (rows["split"] == split).to_numpy() for split in ("train", "valid")}, rows["label"].to_numpy()
     if len(np.unique(label[part["train"]])) < 2: raise InputError("the training rows do not hold both classes; take another split")
-    features = tree_features(dataset, settings, run_seed, progress)
     features = features[[name for name in features if name in pair_sources or name.endswith(("_like_rate", "_count"))]]
     model = LogisticRegression(C=100., max_iter=1_000).fit(features[part["train"]], label[part["train"]])
     logits, valid = model.decision_function(features), (features[part["valid"]], label[part["valid"]])
