@@ -211,8 +211,8 @@ def _quickstart(options) -> None:
     print("\nDifference to the floor on the same rows (* leaves out zero)")
     print(format_table(difference_table(predictions, "floor")))
     user = predictions["userllm"]["user_id"].iloc[0]
-    print(f"\nSaved: {folder}/userllm/recommender and {folder}/userllm_plus/recommender"
-          f"\nNext:  {_program()} rank {folder}/userllm_plus --user {user} --top 10   (scores all films: minutes on a CPU)")
+    print(f"\nSaved: {folder}/userllm/recommender and {folder}/userllm_wide/recommender"
+          f"\nNext:  {_program()} rank {folder}/userllm_wide --user {user} --top 10   (scores all films: minutes on a CPU)")
 
 def _bench(options) -> None:
     _require_device(options); find_llm(options.llm)

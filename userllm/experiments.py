@@ -16,7 +16,8 @@ import pandas as pd
 from .artifacts import InputError, RunFolder, StageCache, read_json, read_parquet, require_writable, write_parquet
 from .methods import find_method
 from .metrics import evaluate, holm, paired_difference, seeded_difference
-from .pipeline import Preset, floors, prepare, quick, require_same_training, run_floor, run_method, share_llm
+from .pipeline import (Preset, floor_settings, floors, prepare, quick, require_same_training, run_floor, run_method, share_llm,
+                              training_settings)
 from .protocols import ProtocolSettings, movie
 from .recommender import Recommender
 
@@ -124,7 +125,8 @@ def reproduce(name:str, # a table
     missing = []
     for run in plan_runs(table, seeds, only):
         if not (place := Path(results)/run.path/"metrics.json").exists(): missing.append(run)
-        elif run.system not in floors: require_same_training(read_json(place)["settings"], find_method(run.system), preset, llm, place.parent)
+        elif run.system in floors: require_same_training(read_json(place)["settings"], floor_settings(run.system, preset), place.parent)
+        else: require_same_training(read_json(place)["settings"], training_settings(find_method(run.system), preset), place.parent, llm)
     if missing: require_writable(results, 100_000_000); require_writable(work, 1_000_000_000)
     prepared, shared = {}, None
     for number, run in enumerate(missing, 1):

@@ -13,11 +13,12 @@ import shutil
 import numpy as np
 import pandas as pd
 from .artifacts import InputError, StageCache, read_json, read_parquet, require_writable, versions, write_json, write_parquet
+from .collaborative_alignment import MFSettings
 from .history_encoders import encoders
 from .interactions import Dataset
 from .methods import Method, find_method
 from .metrics import evaluate, holm, seeded_difference
-from .pipeline import Preset, Shared, find_preset, predictions_frame, prepare, require_same_training, share_llm, train_method
+from .pipeline import Preset, Shared, find_preset, predictions_frame, prepare, require_same_training, share_llm, train_method, training_settings
 from .reuse import RowScorer
 from .uhem import UHEMSettings
 
@@ -31,10 +32,11 @@ class Variant:
     protocol: dict = field(default_factory=dict) # fields of `ProtocolSettings`
     step1: dict = field(default_factory=dict) # fields of `StepSettings`
     step2: dict = field(default_factory=dict)
+    preset: dict = field(default_factory=dict) # other fields of `Preset`
     descriptions: str = "" # `shuffled` among the items, or `written` by people, from a file
 
     @property
-    def base(self) -> bool: return not (self.model or self.protocol or self.step1 or self.step2 or self.descriptions)
+    def base(self) -> bool: return not (self.model or self.protocol or self.step1 or self.step2 or self.preset or self.descriptions)
     @property
     def name(self) -> str: return "base" if self.base else f"{self.factor}-{self.value}"
 
@@ -49,6 +51,7 @@ factors = {
     "tokens": _variants("tokens", "1", **{str(count): {"model": {"uhem": UHEMSettings(tokens=count)}} for count in (2, 4, 8)}),
     "history": _variants("history", "5", **{str(length or "all"): {"protocol": {"history_length": length}} for length in (10, 20, 50, None)}),
     "knowledge": _variants("knowledge", "smollm2", none={"model": {"description": False}}, shuffled={"descriptions": "shuffled"}, written={"descriptions": "written"}),
+    "mf_slots": _variants("mf_slots", "1e-4", **{"1e-5": {"preset": {"mf_slots": MFSettings(weight_decay=1e-5)}}}),
     "wide": _variants("wide", "slots alone", statistics={"model": {"wide": ("item", "user")}}, **{"statistics and pairs": {"model": {"wide": find_method("userllm_wide").model.wide}}})}
 
 def find_factor(name:str) -> tuple:
@@ -65,7 +68,7 @@ def _plan(names, seeds:int, written=None) -> list[tuple[Variant, int]]: # the fi
 def _changed(variant:Variant, method:Method, preset:Preset) -> tuple[Method, Preset]:
     "Method and preset with the variant's changes."
     preset = replace(preset, protocol=replace(preset.protocol, **variant.protocol), step1=replace(preset.step1, **variant.step1),
-                     step2=replace(preset.step2, **variant.step2))
+                     step2=replace(preset.step2, **variant.step2), **variant.preset)
     return replace(method, name=f"{method.name}, {variant.name}", model=replace(method.model, **variant.model)), preset
 
 def _described(dataset:Dataset, how:str, written=None) -> Dataset:
@@ -112,7 +115,7 @@ def run_factors(names, # of factors
     cache, preset, plan = cache or StageCache(), find_preset(preset) if isinstance(preset, str) else preset, []
     for variant, seed in _plan(names, seeds, written):
         if not (place := Path(results)/variant.name/f"seed{seed}"/"metrics.json").exists(): plan.append((variant, seed))
-        else: require_same_training(read_json(place)["settings"], *_changed(variant, find_method(method), preset), llm, place.parent)
+        else: require_same_training(read_json(place)["settings"], training_settings(*_changed(variant, find_method(method), preset)), place.parent, llm)
     if not plan: return
     require_writable(results, 100_000_000); require_writable(work, 1_000_000_000)
     shared = share_llm(llm, device, precision, find_method(method).model, cache)

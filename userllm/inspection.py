@@ -43,7 +43,7 @@ class PromptExplanation:
     probability: float # P(Yes)
     tokens: int # the prompt's length
     uncompressed: int # how long it would be with its history written out
-    adds: dict # of what the logit is the sum, where it is a sum: `language model`, `bias`, and each slot or pair whose features add to it
+    summands: dict # of what the logit is the sum, where it is a sum: `the language model`, `the bias`, and each slot or pair whose features add to it
 
 # %% ../nbs/70_inspection.ipynb #e3dea977
 def _uncompressed(scorer:Scorer, rows:Rows) -> int: # of one row
@@ -98,8 +98,8 @@ def _edited(scorer:Scorer, pieces:list, edits:Mapping) -> list:
 def _summands(model:UserLLM, batch:ModelBatch, logit:float) -> dict: # of one row
     "What the row's logit is the sum of, by name; nothing where it is the language model's alone."
     if not model.wide: return {}
-    beside = {"bias": model.wide_bias.item(), **{name: float(batch.wide[name][0] @ weights) for name, weights in model.wide.items()}}
-    return {"language model": logit - sum(beside.values()), **beside}
+    beside = {"the bias": model.wide_bias.item(), **{name: float(batch.wide[name][0] @ weights) for name, weights in model.wide.items()}}
+    return {"the language model": logit - sum(beside.values()), **beside}
 
 @torch.no_grad()
 def explain_prompt(scorer:Scorer, user_id, item_id, # the source's own ids

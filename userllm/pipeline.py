@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['presets', 'floors', 'Preset', 'quick', 'paper', 'smoke', 'find_preset', 'Prepared', 'prepare',
            'collaborative_settings', 'collaborative_stage', 'pair_stage', 'step1_stage', 'method_tables', 'open_run',
-           'predictions_frame', 'finish_run', 'run_floor', 'Shared', 'share_llm', 'run_settings', 'Trained',
-           'train_method', 'require_same_training', 'measure', 'run_method', 'quickstart']
+           'predictions_frame', 'finish_run', 'floor_settings', 'run_floor', 'Shared', 'share_llm', 'training_settings',
+           'run_settings', 'Trained', 'train_method', 'require_same_training', 'measure', 'run_method', 'quickstart']
 
 # %% ../nbs/64_pipeline.ipynb #c003
 from collections.abc import Callable
@@ -50,7 +50,8 @@ class Preset:
     step1: StepSettings
     step2: StepSettings
     protocol: ProtocolSettings = field(default_factory=movie)
-    mf: MFSettings = MFSettings()
+    mf: MFSettings = MFSettings() # as a recommender of its own, and in pairs
+    mf_slots: MFSettings = MFSettings(weight_decay=1e-4) # whose embeddings stand in slots
     lightgcn: LightGCNSettings = LightGCNSettings()
     sasrec: SASRecSettings = SASRecSettings()
     trees: TreesSettings = TreesSettings()
@@ -76,7 +77,7 @@ def smoke() -> Preset:
     "A handful of rows: shows that everything works, and nothing else."
     return Preset("smoke", "a handful of rows", StepSettings(rows=16, batch_size=8, evaluate_every=16, validation_rows=24),
                   StepSettings(rows=32, batch_size=8, evaluate_every=16, validation_rows=24, checkpoint_every=8),
-                  mf=MFSettings(dimensions=8, epochs=3), lightgcn=LightGCNSettings(dimensions=8, epochs=2),
+                  mf=MFSettings(dimensions=8, epochs=3), mf_slots=MFSettings(dimensions=8, epochs=3), lightgcn=LightGCNSettings(dimensions=8, epochs=2),
                   sasrec=SASRecSettings(dimensions=8, length=5, epochs=2),
                   trees=TreesSettings(trees=20))
 
@@ -148,9 +149,10 @@ def prepare(protocol:ProtocolSettings,
     return Prepared(dataset, Histories.for_dataset(dataset), found, standardise(image_table(dataset.items, features)), faults)
 
 # %% ../nbs/64_pipeline.ipynb #c010
-def collaborative_settings(name:str, preset:Preset): # `mf`, `mf_bias`, `lightgcn` or `sasrec`
+def collaborative_settings(name:str, preset:Preset, slots:bool=False): # `mf`, `mf_bias`, `lightgcn` or `sasrec`; whether for its embeddings alone
     "The preset's settings of a collaborative model."
-    return replace(preset.mf, bias=name == "mf_bias") if name in ("mf", "mf_bias") else getattr(preset, name)
+    if name not in ("mf", "mf_bias"): return getattr(preset, name)
+    return replace(preset.mf_slots if slots else preset.mf, bias=name == "mf_bias")
 
 def collaborative_stage(prepared:Prepared, settings:MFSettings|LightGCNSettings|SASRecSettings, run_seed:int,
                         cache:StageCache) -> CollaborativeModel|SASRecModel:
@@ -168,7 +170,7 @@ def pair_stage(prepared:Prepared, name:str, preset:Preset, run_seed:int, cache:S
     make, more = {"taste": (lambda: taste(data, preset.statistics), {"genres": fingerprint(data.items["genres"])}),
                   "mf_logit": (lambda: mf_logit(data, preset.statistics, mf, run_seed), {"mf": mf, "run_seed": run_seed}),
                   "neighbours": (lambda: neighbours(data, preset.statistics, preset.neighbours), {"neighbours": preset.neighbours})}[name]
-    settings = {"pair": name, "statistics": preset.statistics} | more
+    settings = {"pair": name, "made": 2, "statistics": preset.statistics} | more # `made` counts the changes of how a pair is made
     return PairTables.load(name, cache.folder("collaborative", settings, {"dataset": data.fingerprint}, lambda place: make().save(place)))
 
 def step1_stage(prepared:Prepared, maker:BatchMaker, language:LanguageModel, llm:LLM, settings:StepSettings, run_seed:int,
@@ -199,7 +201,7 @@ def method_tables(method:Method, prepared:Prepared, preset:Preset, run_seed:int,
             tables[slot], variant = statistics.item_table if slot == "item" else statistics.user_table, statistics.variant
             read["statistics"][source] = statistics.trained_rows
         else:
-            model = collaborative_stage(prepared, collaborative_settings(source, preset), run_seed, cache)
+            model = collaborative_stage(prepared, collaborative_settings(source, preset, slots=True), run_seed, cache)
             if slot == "item": table = model.item_table
             else: table = model.event_table(prepared.histories) if source == "sasrec" else model.user_table
             tables[slot], read["trained"][source] = standardise(table), model.trained_rows
@@ -266,14 +268,16 @@ def _floor_logits(name:str, prepared:Prepared, preset:Preset, run_seed:int, cach
     else: model = collaborative_stage(prepared, collaborative_settings(name, preset), run_seed, cache)
     return model, model.logits(prepared.rows(test).histories if name == "sasrec" else users, items)
 
+def floor_settings(name:str, preset:Preset) -> dict: # one of `floors`
+    "What the floor's fit depends on, beside the data and the run seed."
+    if name == "floor": return {}
+    if name not in ("trees", "logistic"): return {name: collaborative_settings(name, preset)}
+    return {key: getattr(preset, key) for key in ("statistics", "mf", "neighbours", *["trees"] * (name == "trees"))}
+
 def run_floor(name:str, # one of `floors`
               prepared:Prepared, preset:Preset, folder, run_seed:int=0, cache:StageCache|None=None) -> dict:
     "Fit a floor on the training rows and measure it on test; gives its metrics."
-    if name == "floor": how = {}
-    elif name in ("trees", "logistic"):
-        how = {"statistics": preset.statistics, "mf": preset.mf, "neighbours": preset.neighbours} | ({"trees": preset.trees} if name == "trees" else {})
-    else: how = {name: collaborative_settings(name, preset)}
-    run = open_run(folder, {"method": name, "protocol": prepared.dataset.protocol, "run_seed": run_seed} | how)
+    run = open_run(folder, {"method": name, "protocol": prepared.dataset.protocol, "run_seed": run_seed} | floor_settings(name, preset))
     if run.metrics.exists(): return read_json(run.metrics)
     started, test = time.monotonic(), prepared.dataset.rows("test")
     model, logits = _floor_logits(name, prepared, preset, run_seed, cache or StageCache(), test)
@@ -306,16 +310,21 @@ def share_llm(name:str="smollm2", device:str="auto", precision:str="auto", setti
     llm = load_llm(name, device, precision, cache)
     return Shared(llm, LanguageModel(llm, settings))
 
+def training_settings(method:Method, preset:Preset) -> dict:
+    "Of what a run's result depends on, that which neither the data nor the LLM nor the run seed decides."
+    tables = [(slot, source.fingerprint if isinstance(source, FeatureTable) else source) for slot, source in method.tables]
+    sources, pairs = {source for _, source in tables}, set(method.model.pairs)
+    used = {"mf_slots": sources & {"mf", "mf_bias"}, "lightgcn": sources & {"lightgcn"}, "sasrec": sources & {"sasrec"},
+            "statistics": pairs or sources & {"statistics"}, "mf": pairs & {"mf_logit"}, "neighbours": pairs & {"neighbours"}}
+    tuning = {"tuning": method.tuning} if method.tuning != "two_steps" else {}
+    return {"method": method.name, **tuning, "tables": tables, "model": method.model, "preset": preset.name, **_all_rows(method, preset),
+            **{name: getattr(preset, name) for name, by in used.items() if by}}
+
 def run_settings(method:Method, prepared:Prepared, preset:Preset, llm:LLM, run_seed:int) -> dict:
     "All that a run's result depends on, as it stands in its settings.json."
-    tables = [(slot, source.fingerprint if isinstance(source, FeatureTable) else source) for slot, source in method.tables]
-    more = {"tuning": method.tuning} if method.tuning != "two_steps" else {}
-    more |= {source: getattr(preset, source) for _, source in tables if source in ("lightgcn", "sasrec")}
-    if "neighbours" in method.model.pairs: more["neighbours"] = preset.neighbours
-    return {"method": method.name, "tables": tables, "model": method.model, "preset": preset.name, "protocol": prepared.dataset.protocol,
-            **_all_rows(method, preset), **more, "mf": preset.mf, "statistics": preset.statistics, "run_seed": run_seed,
-            "llm": {"name": llm.reference.name, "kind": llm.reference.kind, "checksum": llm.checksum, "dtype": llm.precision if llm.bits else str(llm.dtype)},
-            "items": fingerprint(prepared.dataset.items, prepared.image.fingerprint)}
+    return training_settings(method, preset) | {
+        "protocol": prepared.dataset.protocol, "run_seed": run_seed, "items": fingerprint(prepared.dataset.items, prepared.image.fingerprint),
+        "llm": {"name": llm.reference.name, "kind": llm.reference.kind, "checksum": llm.checksum, "dtype": llm.precision if llm.bits else str(llm.dtype)}}
 
 # %% ../nbs/64_pipeline.ipynb #c020
 @dataclass
@@ -367,11 +376,11 @@ def train_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared,
 
 # %% ../nbs/64_pipeline.ipynb #4c1fc0c8
 def require_same_training(settings:dict, # of a finished run
-                          method:Method, preset:Preset, llm:str, where) -> None:
+                          expected:dict, # from `training_settings` or `floor_settings`
+                          where, llm:str="") -> None: # '' for a floor
     "`InputError` where a finished run is not what these would give."
-    expected = _jsonable({"preset": preset.name, **_all_rows(method, preset)})
-    differing = [key for key, value in expected.items() if settings.get(key) != value]
-    if settings["llm"]["name"] != find_llm(llm).name: differing.append("llm")
+    differing = [key for key, value in _jsonable(expected).items() if settings.get(key) != value]
+    if llm and settings["llm"]["name"] != find_llm(llm).name: differing.append("llm")
     if differing: raise InputError(f"{where} was made with other settings ({', '.join(differing)}): move it away, or name another folder for results")
 
 def _all_rows(method:Method, preset:Preset) -> dict:

@@ -47,7 +47,7 @@ def draw_prompt(view:View, found:Inspected, pictures=None) -> None:
     bars = "".join(chance_bar(value, name) for name, value in {"this prompt": explained.probability, **found.answers}.items())
     tokens = f"{explained.tokens} tokens; {explained.uncompressed} with the history written out"
     view.show("prompt", prompt_html(lines))
-    summands = ", ".join(f"{name} {value:+.2f}" for name, value in explained.adds.items())
+    summands = ", ".join(f"{name} {value:+.2f}" for name, value in explained.summands.items())
     view.show("answers", f"{bars}<p>The truth: {label}. {tokens}.{f' The logit is a sum: {summands}.' if summands else ''}</p>")
     view.show("slots", table_html(lines[lines["kind"] == "slot"][["name", "tokens", "norm", "missing", "nearest", "source"]]))
     poster = poster_html(found.candidate.to_dict(), pictures)
