@@ -1,11 +1,16 @@
 """Each part of the prompt carries what it should: where only that part knows the answer, a method with it finds it, and one without it does not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from userllm.llms import tiny_llm
+from userllm.methods import find_method
+from userllm.metrics import auc
+from userllm.reuse import RowScorer
 from userllm.training import StepSettings
-from worlds import WORDS, learn, make_world, with_and_without
+from worlds import WORDS, learn, make_world, trained, with_and_without
 
 STEPS = StepSettings(rows=4_800, batch_size=32, learning_rate=1e-2, final_learning_rate=1e-3, evaluate_every=4_800)
 
@@ -31,3 +36,11 @@ def test_the_part_that_knows_is_heard(name, llm, tmp_path):
     knows, guesses = (learn(world, settings, llm, tmp_path / str(place), STEPS) for place, settings in enumerate(with_and_without(name)))
     assert knows > 0.85
     assert 0.45 <= guesses <= 0.55
+
+
+def test_a_sum_hears_the_language_model_where_it_knows(llm, tmp_path):
+    world, settings = make_world("poster"), replace(find_method("userllm").model, wide=("item", "user"))  # which tell nothing here
+    model, maker = trained(world, settings, llm, tmp_path, STEPS)
+    rows = world.rows["test"]
+    assert model.language_weight > 0.2
+    assert auc(rows.labels, RowScorer(model, maker)(rows).round(4)) > 0.85

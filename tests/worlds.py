@@ -15,7 +15,7 @@ from userllm.interactions import Dataset
 from userllm.mappers import plain_table, standardise
 from userllm.methods import find_method
 from userllm.metrics import auc
-from userllm.model import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM
+from userllm.model import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM, start_wide
 from userllm.training import StepSettings, step2, tune
 from userllm.reuse import RowScorer
 
@@ -95,11 +95,18 @@ def with_and_without(name: str) -> tuple[ModelSettings, ModelSettings]:
     return whole, find_method({"description": "without_knowledge"}.get(name, f"without_{name}")).model
 
 
-def learn(world: World, settings: ModelSettings, llm, folder, steps: StepSettings, seed: int = 0) -> float:
-    "Train step 2 in a world; gives the AUC of its test rows."
+def trained(world: World, settings: ModelSettings, llm, folder, steps: StepSettings, seed: int = 0) -> tuple[UserLLM, BatchMaker]:
+    "A model after step 2 in a world."
     maker, language = BatchMaker(world.items, world.tables, llm.tokenizer, settings), LanguageModel(llm, settings)
     language.fresh_lora(seed)
     torch.manual_seed(seed)
     model = UserLLM(language, {slot: table.width for slot, table in world.tables.items()}, settings)
+    start_wide(model, maker, world.rows["train"])
     tune(step2(model, maker), world.rows["train"], world.rows["valid"], steps, folder, seed)
+    return model, maker
+
+
+def learn(world: World, settings: ModelSettings, llm, folder, steps: StepSettings, seed: int = 0) -> float:
+    "Train step 2 in a world; gives the AUC of its test rows."
+    model, maker = trained(world, settings, llm, folder, steps, seed)
     return auc(world.rows["test"].labels, RowScorer(model, maker)(world.rows["test"]).round(4))  # rounding errors tell nothing

@@ -649,7 +649,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                'userllm/model.py'),
                                'userllm.model.UserLLM.embed': ('model.html#userllm.embed', 'userllm/model.py'),
                                'userllm.model.UserLLM.forward': ('model.html#userllm.forward', 'userllm/model.py'),
-                               'userllm.model.UserLLM.language_share': ('model.html#userllm.language_share', 'userllm/model.py'),
                                'userllm.model.UserLLM.soft_tokens': ('model.html#userllm.soft_tokens', 'userllm/model.py'),
                                'userllm.model.UserLLM.train': ('model.html#userllm.train', 'userllm/model.py'),
                                'userllm.model.UserLLM.visual_tokens': ('model.html#userllm.visual_tokens', 'userllm/model.py'),

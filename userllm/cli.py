@@ -7,6 +7,8 @@ __all__ = ['main']
 
 # %% ../nbs/80_cli.ipynb #c003
 from dataclasses import replace
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 import argparse, shlex, shutil, sys, tempfile
 import pandas as pd
@@ -226,8 +228,10 @@ def _bench(options) -> None:
 
 def _time_preparation(measure, counts, what:str, out) -> None: # how many `what` each; a JSON file to write
     found = []
+    require_writable(Path(out).parent, 40 * max(counts)) # of scratch space
     for count in counts:
-        with tempfile.TemporaryDirectory(dir=Path(out).parent) as place: found.append(measure(count, place))
+        with tempfile.TemporaryDirectory(dir=Path(out).parent) as place, ProcessPoolExecutor(1, get_context("spawn")) as fresh: # peak memory is a process's
+            found.append(fresh.submit(measure, count, place).result())
         line = found[-1]
         print(f"{line['ratings']:,} {what}: {line['seconds']:.0f} s ({line['read_seconds']:.0f} reading, {line['shape_seconds']:.0f} shaping), "
               f"peak memory {line['peak_memory_bytes'] / 1e9:.1f} GB")

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
-import math
 import numpy as np
 import pandas as pd
 import torch
@@ -20,7 +19,7 @@ from torch import nn
 from tqdm.auto import tqdm
 from .artifacts import InputError, fingerprint, read_json, read_tensors, write_json, write_tensors
 from .interactions import Dataset
-from .mappers import FeatureTable, load_table, lookup, plain_table, save_table
+from .mappers import FeatureTable, load_table, plain_table, save_table
 from .metrics import auc
 
 # %% ../nbs/34_collaborative_alignment.ipynb #c010

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 from .artifacts import InputError, StageCache, atomic_path, peak_memory_bytes
-from .interactions import SPLITS, Dataset, audit
+from .interactions import SPLITS, Dataset
 from .posters import posters_for
 from .protocols import ProtocolSettings, build_dataset, dataset_with_split, movie
 from .sources import RawData

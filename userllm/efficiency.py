@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
-import platform, tempfile, time
+import platform, time
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -369,12 +369,12 @@ def write_ratings(folder, # where combined_data_1.txt and so on go
     files = [folder/f"combined_data_{number}.txt" for number in (1, 2, 3, 4)]
     for number, file in enumerate(files):
         with open(file, "wb") as out:
-            for movie in range(number, movies, 4):
+            for film in range(number, movies, 4):
                 some = np.zeros(0, dtype=np.int64)
-                while len(some) < counts[movie]: some = np.unique(np.append(some, np.searchsorted(activity, generator.random(counts[movie]))))
-                some = np.sort(generator.permutation(some)[:counts[movie]])
+                while len(some) < counts[film]: some = np.unique(np.append(some, np.searchsorted(activity, generator.random(counts[film]))))
+                some = np.sort(generator.permutation(some)[:counts[film]])
                 lines = pl.DataFrame({"user": some * 5 + 7, "rating": generator.integers(1, 6, len(some)), "date": days[generator.integers(0, len(days), len(some))]})
-                out.write(f"{movie + 1}:\n".encode()); lines.write_csv(out, include_header=False)
+                out.write(f"{film + 1}:\n".encode()); lines.write_csv(out, include_header=False)
     return files
 
 def bench_preparation(ratings:int, # how many, about

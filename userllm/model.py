@@ -300,8 +300,6 @@ class LanguageModel(_Adapted):
 # %% ../nbs/44_model.ipynb #c019
 class UserLLM(nn.Module):
     "LLM, LoRA, mappers and UHEM (section 3.2): one logit a row."
-    reach = 30.0 # how much faster the weight of the language model's logit moves than other parameters
-
     def __init__(self, language:LanguageModel, # may be shared between models
                  widths:dict, # slot -> width d of its feature table
                  settings:ModelSettings=ModelSettings()):
@@ -316,7 +314,7 @@ class UserLLM(nn.Module):
         self.slots = nn.ModuleDict({slot: SoftToken(mappers[mapper], width, norm, settings.slot_drop) for slot, mapper in settings.mappers})
         self.uhem = UHEM(width, settings.uhem, norm, settings.slot_drop) if settings.history == "compressed" else None
         self.wide = nn.ParameterDict({name: nn.Parameter(torch.zeros(1 if name in settings.pairs else widths[name])) for name in settings.wide})
-        if settings.wide: self.language_weight, self.wide_bias = (nn.Parameter(torch.zeros(())) for _ in range(2))
+        if settings.wide: self.language_weight, self.wide_bias = (nn.Parameter(torch.tensor(start)) for start in (0.1, 0.))
         self.to(language.device)
 
     def train(self, mode:bool=True) -> "UserLLM":
@@ -348,12 +346,7 @@ class UserLLM(nn.Module):
     def forward(self, batch:ModelBatch, prefix:KeyValues|None=None) -> torch.Tensor: # the prefix, where the batch is laid out without it
         "Logits (b,)."
         logits = self.language(self.embed(batch), batch.prompt.mask, prefix)
-        return self.language_share * logits + self.wide_bias + self.add_wide(batch.wide) if self.wide else logits
-
-    @property
-    def language_share(self) -> torch.Tensor:
-        "The weight of the language model's logit, beside what adds to it."
-        return self.reach * self.language_weight
+        return self.language_weight * logits + self.wide_bias + self.add_wide(batch.wide) if self.wide else logits
 
     def add_wide(self, features:dict) -> torch.Tensor: # from `BatchMaker.wide_features`
         "What the features (n, d) of slots and pairs add to the logits (n,)."

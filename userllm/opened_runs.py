@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 import tempfile
-import torch
 from .artifacts import InputError, RunFolder, StageCache, fingerprint, read_json, read_parquet, read_tensors, read_tensors_metadata, write_tensors
 from .interactions import Dataset
 from .llms import tiny_llm
@@ -19,6 +18,7 @@ from .mappers import load_table
 from .methods import find_method
 from .model import BatchMaker, ModelSettings, UserLLM
 from .pipeline import prepare, share_llm, smoke, train_method
+from .prompts import find_template
 from .protocols import movie
 from .recommender import Recommender, load_weights, restore_settings
 
@@ -70,7 +70,8 @@ def open_published(folder, # a run's folder under `results`, with `metrics.json`
     settings = metrics["settings"]
     model_settings, prepared = restore_settings(ModelSettings, settings["model"], f"{folder/'metrics.json'}, model"), prepare(movie(), device="cpu", cache=cache)
     shared = share_llm(llm, device, "fp32", model_settings, cache)
-    for what, here, then in (("ratings or rules", prepared.dataset.fingerprint, metrics["dataset"]),
+    wording = find_template(model_settings.order).fingerprint
+    for what, here, then in (("wording of the prompt", wording, settings["prompt"]), ("ratings or rules", prepared.dataset.fingerprint, metrics["dataset"]),
                              ("items", fingerprint(prepared.dataset.items, prepared.image.fingerprint), settings["items"]),
                              ("language model", shared.llm.checksum, settings["llm"]["checksum"])):
         if here != then: raise InputError(f"{folder} was trained with other {what} than are here ({then[:16]}; here {here[:16]}): train it again")

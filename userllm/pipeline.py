@@ -32,6 +32,7 @@ from .metrics import evaluate
 from .model import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM, start_wide
 from .pairs import NeighbourSettings, PairTables, mf_logit, neighbours, pair_sources, taste
 from .posters import find_posters, posters_for
+from .prompts import find_template
 from .protocols import ProtocolSettings, build_dataset, movie
 from .recommender import Recommender
 from .reuse import Memory, PrefixStore, RowScorer, score_together, store_prefixes
@@ -323,7 +324,7 @@ def training_settings(method:Method, preset:Preset) -> dict:
 def run_settings(method:Method, prepared:Prepared, preset:Preset, llm:LLM, run_seed:int) -> dict:
     "All that a run's result depends on, as it stands in its settings.json."
     return training_settings(method, preset) | {
-        "protocol": prepared.dataset.protocol, "run_seed": run_seed, "items": fingerprint(prepared.dataset.items, prepared.image.fingerprint),
+        "prompt": find_template(method.model.order).fingerprint, "protocol": prepared.dataset.protocol, "run_seed": run_seed, "items": fingerprint(prepared.dataset.items, prepared.image.fingerprint),
         "llm": {"name": llm.reference.name, "kind": llm.reference.kind, "checksum": llm.checksum, "dtype": llm.precision if llm.bits else str(llm.dtype)}}
 
 # %% ../nbs/64_pipeline.ipynb #c020

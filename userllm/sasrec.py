@@ -9,7 +9,6 @@ __all__ = ['SASRecSettings', 'SASRec', 'SASRecModel', 'train_sasrec', 'save_sasr
 from dataclasses import asdict, dataclass
 from pathlib import Path
 import numpy as np
-import pandas as pd
 import torch
 from torch import nn
 from .artifacts import InputError, fingerprint, read_json, read_tensors, write_json, write_tensors

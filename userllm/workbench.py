@@ -10,7 +10,6 @@ __all__ = ['prompt_view', 'draw_prompt', 'PromptTool', 'what_if_view', 'WhatIfTo
 import time
 from html import escape
 import ipywidgets
-import numpy as np
 import pandas as pd
 from .artifacts import InputError
 from .errors import (SLICES, Errors, changed_users, export_rows, overall_change, plot_slice_errors, row_history, select_rows, slice_errors, slice_values,
