@@ -182,7 +182,13 @@ def test_many_runs_are_listed_before_they_are_made(say, tmp_path, arguments, wor
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("arguments, words", [(("reproduce", "table9"), ("table9", "table3")), (("factors", "colour"), ("colour", "encoder")),
+@pytest.mark.parametrize("arguments, words", [(("prepare", "--interactions", "mine.csv"), ("--interactions", "prepare table")),
+                                              (("prepare", "--like-from", "4"), ("--like-from", "prepare table"))])
+def test_options_of_a_source_need_one(say, arguments, words):
+    refused(say(*arguments), *words)
+
+
+@pytest.mark.parametrize("arguments, words", [(("reproduce", "table9"), ("table9", "table2", "table3")), (("factors", "colour"), ("colour", "encoder")),
                                               (("factors", "--preset", "huge"), ("huge", "quick")), (("bench", "--shape", "round"), ("round", "vicuna-7b"))])
 def test_unknown_names_of_studies_are_refused(say, tmp_path, arguments, words):
     refused(say(*arguments), *words)

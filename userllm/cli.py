@@ -13,7 +13,7 @@ from pathlib import Path
 import argparse, shlex, shutil, sys, tempfile
 import pandas as pd
 from .artifacts import InputError, RunFolder, atomic_path, read_json, read_parquet, require_writable, write_json
-from .datasets import bench_table, cold_rows, save_dataset, source_dataset, source_options
+from .datasets import bench_table, cold_rows, save_dataset, source_dataset, source_options, sources
 from .endpoints import Endpoint
 from .doctor import examine, report
 from .efficiency import BenchSettings, bench_preparation, gains, lacking, run_bench, shapes
@@ -23,6 +23,7 @@ from .interactions import Dataset
 from .llms import choose_device, choose_precision, find_llm, load_llm
 from .methods import find_method, methods
 from .metrics import evaluate
+from .opened_runs import open_published
 from .pipeline import find_preset, floors, prepare, presets, quickstart, run_floor, run_method, share_llm
 from .poster_fetching import FetchSettings, fetch_posters, read_poster_manifest, tmdb_pictures
 from .protocols import natural, table2
@@ -34,6 +35,13 @@ from .visual_alignment import VisualSettings, visual_settings
 def _number_or_all(text:str) -> int|str:
     "A whole number, or the word `all`."
     return text if text == "all" else int(text)
+
+def _count(text:str) -> int:
+    "A whole number from 1."
+    if int(text) < 1: raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return int(text)
+
+_number_or_all.__name__, _count.__name__ = "number, or all,", "number" # as the parser names them where they refuse
 
 def _data_options(parser) -> None:
     "Which data, split how."
@@ -56,7 +64,7 @@ def _llm_option(parser) -> None:
 
 def _use_options(parser) -> None:
     "Which recommender to load, and how."
-    parser.add_argument("run", metavar="RUN", help="run folder or recommender folder")
+    parser.add_argument("run", metavar="RUN", help="run folder or recommender folder, or a published run with its weights, results/quick/userllm")
     parser.add_argument("--llm", help="where the LLM of the training is now; default: where it was")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default auto")
     parser.add_argument("--precision", default="recorded", help="recorded (that of the training), auto, fp32, bf16, 8bit or 4bit; default recorded")
@@ -75,6 +83,9 @@ def _own_dataset(options):
     if options.data and (source or named):
         raise InputError(f"--data has its own protocol: leave out {'the source' if source else '--' + named[0].replace('_', '-')}, or prepare it anew")
     if options.data: return Dataset.load(options.data), None
+    given = [name for name in ("interactions", "items", "folder", "overviews", "like_from", "minimum_likes") if getattr(options, name, None)]
+    if given and not source:
+        raise InputError(f"--{given[0].replace('_', '-')} is for a source, and none is named: userllm prepare {' or '.join(sources)}")
     if not source: return None, None
     changes = {"split": options.split, "data_seed": options.data_seed}
     if options.history is not None: changes["history_length"] = None if options.history == "all" else options.history
@@ -129,11 +140,11 @@ def _train(options) -> None:
     preset = find_preset(options.preset)
     method = None if options.method in floors else find_method(options.method)
     folder = Path(options.out or f"runs/{preset.name}-{Path(options.data).name if options.data else options.split}-{options.method}-seed{options.seed}")
-    find_llm(options.llm)
+    shared = method and share_llm(options.llm, options.device, options.precision, method.model) # before the data, which take longer
     prepared = _prepare_data(options, preset)
     require_writable(folder, 500_000_000)
     if method is None: metrics = run_floor(options.method, prepared, preset, folder, options.seed)
-    else: metrics = run_method(method, prepared, preset, share_llm(options.llm, options.device, options.precision, method.model), folder, options.seed)
+    else: metrics = run_method(method, prepared, preset, shared, folder, options.seed)
     if not metrics: return # one of several processes; another measures
     print(format_table(results_table({options.method: metrics})))
     print(f"\n{_posters_missing(metrics)}.")
@@ -160,6 +171,7 @@ def _evaluate(options) -> None:
         name = name if name not in runs else str(folder)
         runs[name] = read_parquet(run.predictions)
         if "missing" in metrics: notes.append(f"{name}: {_posters_missing(metrics)}")
+    if options.against and options.against not in runs: raise InputError(f"--against {options.against}: of the runs that are named here none is that; they are {', '.join(runs)}")
     print(format_table(results_table({name: evaluate(predictions) for name, predictions in runs.items()})))
     print("\n" + "\n".join(notes))
     if len(runs) > 1:
@@ -171,6 +183,10 @@ def _recommender(options, check) -> Recommender: # what is asked of the dataset 
     "The recommender of a run folder, or of a recommender's own folder."
     _require_device(options)
     folder = Path(options.run)
+    if (folder/"weights").is_dir():
+        opened = open_published(folder, options.llm or "smollm2", options.device)
+        check(opened.dataset)
+        return opened
     inner = RunFolder(folder).recommender
     if not inner.exists() and not (folder/"recommender.json").exists():
         below = sorted(found.parent for found in folder.glob("*/recommender"))
@@ -247,6 +263,7 @@ def _show_bench(found:dict) -> None:
 
 # %% ../nbs/80_cli.ipynb #2b2d9aa2
 def _reproduce(options) -> None:
+    if options.table not in ("table2", "figure3", *tables): raise InputError(f"table {options.table!r} does not exist: use table2, figure3, {', '.join(tables)}")
     if options.table == "table2": print(format_table(pd.concat([table2(prepare(make(), cache=None).dataset).rename_axis("statistic").reset_index().assign(protocol=name)
                                                                for name, make in protocols.items()]))); return
     if options.table == "figure3": _reproduce_figure3(options); return
@@ -296,7 +313,7 @@ def _data_verbs(verb) -> None:
     made = verb("posters", _posters, "fetch posters by URL or TMDB path into a folder; what is there is not fetched again")
     made.add_argument("--manifest", required=True, metavar="CSV", help="item_id with url or poster_path")
     made.add_argument("--out", required=True, metavar="DIR", help="folder of the pictures, named by item id")
-    made.add_argument("--concurrency", type=int, default=FetchSettings.concurrency, help=f"requests at once; default {FetchSettings.concurrency}")
+    made.add_argument("--concurrency", type=_count, default=FetchSettings.concurrency, help=f"requests at once; default {FetchSettings.concurrency}")
     made.add_argument("--rate", type=float, default=FetchSettings.rate, help=f"requests a second at most; default {FetchSettings.rate:g}")
     made.add_argument("--retries", type=int, default=FetchSettings.retries, help=f"further attempts where a fault may pass; default {FetchSettings.retries}")
     made.add_argument("--base", default=tmdb_pictures, metavar="URL", help=f"what goes before a poster_path; default {tmdb_pictures}")
@@ -318,7 +335,7 @@ def _training_verbs(verb) -> None:
     made.add_argument("--out", required=True, metavar="CSV", help="where scores go")
     made = verb("rank", _rank, "rank all items for a user with a trained recommender; minutes on a CPU", _use_options)
     made.add_argument("--user", required=True, metavar="ID", help="user id of the source")
-    made.add_argument("--top", type=int, default=20, help="how many; default 20")
+    made.add_argument("--top", type=_count, default=20, help="how many; default 20")
     made.add_argument("--include-seen", action="store_true", help="also items that the user has rated")
 
 # %% ../nbs/80_cli.ipynb #b284e8fa
@@ -331,7 +348,7 @@ def _study_verbs(verb) -> None:
     made.add_argument("--out", default="runs/quickstart", metavar="DIR", help="where the runs go; default runs/quickstart")
     made = verb("reproduce", _reproduce, "do the runs of one of the paper's tables that are not there yet, and print it beside the paper's figures", _device_options)
     made.add_argument("table", help=f"table2 (the data), figure3 (times), {', '.join(f'{name} ({table.about})' for name, table in tables.items())}")
-    made.add_argument("--seeds", type=int, default=3, help="runs of each system; default 3")
+    made.add_argument("--seeds", type=_count, default=3, help="runs of each system; default 3")
     made.add_argument("--only", nargs="+", metavar="SYSTEM", help="only these systems")
     made.add_argument("--preset", default="quick", help="training rows of every method, as in the presets; default quick")
     _llm_option(made)
@@ -341,7 +358,7 @@ def _study_verbs(verb) -> None:
     made = verb("factors", _factors, "change one setting of a method at a time and judge it on validation rows; test rows are not scored", _device_options)
     made.add_argument("factors", nargs="*", metavar="FACTOR", help=f"{', '.join(factors)}; all where left out")
     made.add_argument("--method", default="userllm_plus", help="the method whose settings are changed; default userllm_plus")
-    made.add_argument("--seeds", type=int, default=1, help="runs of each value; default 1")
+    made.add_argument("--seeds", type=_count, default=1, help="runs of each value; default 1")
     made.add_argument("--preset", default="quick", help="training rows, as in the presets; default quick")
     _llm_option(made)
     made.add_argument("--dry-run", action="store_true", help="only list the runs and their state")
@@ -350,13 +367,13 @@ def _study_verbs(verb) -> None:
     made.add_argument("--out", default="runs/factors", metavar="DIR", help="where the work is done; default runs/factors")
     made = verb("bench", _bench, "time the same work with and without compression and reuse", _device_options)
     _llm_option(made)
-    made.add_argument("--histories", type=int, nargs="+", default=[5, 10, 50, 200], metavar="N", help="items in a history; default 5 10 50 200, which takes hours on a CPU")
-    made.add_argument("--rows", type=int, default=32, help="rows on which the slow ways are timed; default 32")
-    made.add_argument("--repeats", type=int, default=3, help="of which the median counts; default 3")
+    made.add_argument("--histories", type=_count, nargs="+", default=[5, 10, 50, 200], metavar="N", help="items in a history; default 5 10 50 200, which takes hours on a CPU")
+    made.add_argument("--rows", type=_count, default=32, help="rows on which the slow ways are timed; default 32")
+    made.add_argument("--repeats", type=_count, default=3, help="of which the median counts; default 3")
     made.add_argument("--order", default="item_first", help="the prompt's order: item_first, user_first or paper; default item_first")
     made.add_argument("--shape", metavar="SHAPE", help=f"random weights of this shape in place of an LLM: {', '.join(shapes)}; for a GPU")
-    made.add_argument("--preparation", type=int, nargs="+", metavar="RATINGS", help="time reading and shaping of so many made-up ratings instead")
-    made.add_argument("--table", type=int, metavar="ROWS", help="time reading and shaping of a made-up table of so many rows instead")
+    made.add_argument("--preparation", type=_count, nargs="+", metavar="RATINGS", help="time reading and shaping of so many made-up ratings instead")
+    made.add_argument("--table", type=_count, metavar="ROWS", help="time reading and shaping of a made-up table of so many rows instead")
     made.add_argument("--out", metavar="JSON", help="where the figures go; default bench.json, preparation.json or table.json")
 
 # %% ../nbs/80_cli.ipynb #96e6c0c8
