@@ -84,7 +84,7 @@ def _factorised(users, items, labels, split, count: int) -> dict:
                               "description": "", "poster": ""})
     dataset = Dataset(interactions=rows, events=rows.drop(columns="row_id"), items=catalogue, users=people,
                       protocol={"name": "world", "split": "random", "history_length": LIKES, "data_seed": 0})
-    model = train_mf(dataset, MFSettings(dimensions=16, initial_spread=0.1, learning_rate=1e-2), progress=False)
+    model = train_mf(dataset, MFSettings(dimensions=4, initial_spread=0.1, learning_rate=1e-2), progress=False)
     return {"item": standardise(model.item_table), "user": standardise(model.user_table)}
 
 
