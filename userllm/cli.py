@@ -268,14 +268,14 @@ def _reproduce(options) -> None:
                                                                for name, make in protocols.items()]))); return
     if options.table == "figure3": _reproduce_figure3(options); return
     table, preset = find_table(options.table), find_preset(options.preset)
-    results, work, only = Path(options.results)/preset.name, Path(options.out)/preset.name, tuple(options.only or ())
-    plan = plan_runs(table, options.seeds, only)
+    results, work, only, on = Path(options.results)/preset.name, Path(options.out)/preset.name, tuple(options.only or ()), tuple(options.on or ())
+    plan = plan_runs(table, options.seeds, only, on)
     state = state_of(plan, results, work, preset)
     print(format_table(state, digits=2))
     print(f"\n{(state['state'] == 'done').sum()} of {len(state)} runs are done; about {state.loc[state['state'] != 'done', 'hours'].sum():.1f} hours to go")
     if options.dry_run: return
     _require_device(options); find_llm(options.llm)
-    found = reproduce(table.name, results, work, preset, options.seeds, only, options.llm, options.device, options.precision)
+    found = reproduce(table.name, results, work, preset, options.seeds, only, on, options.llm, options.device, options.precision)
     print("\n" + format_table(found if table.name == "table5" else in_words(found)))
 
 def _reproduce_figure3(options) -> None:
@@ -350,6 +350,7 @@ def _study_verbs(verb) -> None:
     made.add_argument("table", help=f"table2 (the data), figure3 (times), {', '.join(f'{name} ({table.about})' for name, table in tables.items())}")
     made.add_argument("--seeds", type=_count, default=3, help="runs of each system; default 3")
     made.add_argument("--only", nargs="+", metavar="SYSTEM", help="only these systems")
+    made.add_argument("--on", nargs="+", metavar="PROTOCOL", help=f"only these protocols, of {', '.join(protocols)}")
     made.add_argument("--preset", default="quick", help="training rows of every method, as in the presets; default quick")
     _llm_option(made)
     made.add_argument("--dry-run", action="store_true", help="only list the runs, their state and the hours to go")

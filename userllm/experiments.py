@@ -76,12 +76,15 @@ class PlannedRun:
     @property
     def path(self) -> Path: return Path(f"{self.protocol}-{self.split}")/self.system/f"seed{self.seed}"
 
-def plan_runs(table:Table, seeds:int=3, only:tuple=()) -> list[PlannedRun]: # systems; all where left out
-    "The runs of a table in their order. `InputError` for a system that is not in it."
+def plan_runs(table:Table, seeds:int=3,
+              only:tuple=(), # systems; all where left out
+              on:tuple=()) -> list[PlannedRun]: # protocols; all where left out
+    "The runs of a table in their order. `InputError` for a system or a protocol that is not in it."
     if unknown := set(only) - set(table.systems): raise InputError(f"{table.name} has no system {sorted(unknown)[0]!r}; it has {', '.join(table.systems)}")
+    if unknown := set(on) - set(table.protocols): raise InputError(f"{table.name} has no protocol {sorted(unknown)[0]!r}; it has {', '.join(table.protocols)}")
     once = ("floor",) # nothing in it is random
     return [PlannedRun(protocol, table.split, system, seed) for protocol in table.protocols for seed in range(seeds) for system in table.systems
-            if (not only or system in only) and (seed == 0 or system not in once)]
+            if (not only or system in only) and (not on or protocol in on) and (seed == 0 or system not in once)]
 
 def reckon_tokens(run:PlannedRun, preset:Preset, rows:int=20_748, items:int=2_400) -> float: # of the dataset
     "About how many tokens a run costs, one for each that is only read."
@@ -118,12 +121,12 @@ kept = ("settings.json", "predictions.parquet", "metrics.json") # the metrics la
 def reproduce(name:str, # a table
               results="results/experiments", work="runs/experiments",
               preset:Preset|None=None, # `quick` where left out
-              seeds:int=3, only:tuple=(), # systems; all where left out
+              seeds:int=3, only:tuple=(), on:tuple=(), # systems and protocols; all where left out
               llm:str="smollm2", device:str="auto", precision:str="auto", cache:StageCache|None=None, say:Callable=print) -> pd.DataFrame:
     "Do the runs of a table that are not there; gives the table."
     table, preset, cache = find_table(name), preset or quick(), cache or StageCache()
     missing = []
-    for run in plan_runs(table, seeds, only):
+    for run in plan_runs(table, seeds, only, on):
         if not (place := Path(results)/run.path/"metrics.json").exists(): missing.append(run)
         elif run.system in floors: require_same_training(read_json(place)["settings"], floor_settings(run.system, preset), place.parent)
         else: require_same_training(read_json(place)["settings"], training_settings(find_method(run.system), preset), place.parent, llm)
@@ -140,7 +143,7 @@ def reproduce(name:str, # a table
         (Path(results)/run.path).mkdir(parents=True, exist_ok=True)
         for file in kept: shutil.copyfile(Path(work)/run.path/file, Path(results)/run.path/file)
     if table.name == "table5":
-        for run in plan_runs(table, seeds, only): score_lengths(run, work, results, llm, device, cache=cache)
+        for run in plan_runs(table, seeds, only, on): score_lengths(run, work, results, llm, device, cache=cache)
         return compare_lengths(table, results, seeds)
     return compare(table, results, seeds)
 
