@@ -26,8 +26,8 @@ class SASRecSettings:
     heads: int = 1
     dropout: float = 0.2
     initial_spread: float = 0.02 # standard deviation of the embeddings at the start
-    learning_rate: float = 1e-2 # of Adam
-    weight_decay: float = 1e-4 # Adam's L2 penalty
+    learning_rate: float = 1e-3 # of Adam
+    weight_decay: float = 1e-3 # Adam's L2 penalty
     batch_size: int = 1024 # rows a step
     epochs: int = 150 # at most so many passes over the training rows
     patience: int = 20 # epochs without a better validation AUC before it stops
