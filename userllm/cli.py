@@ -13,7 +13,7 @@ from pathlib import Path
 import argparse, shlex, shutil, sys, tempfile
 import pandas as pd
 from .artifacts import InputError, RunFolder, atomic_path, read_json, read_parquet, require_writable, write_json
-from .datasets import bench_table, cold_rows, save_dataset, source_dataset, source_options, sources
+from .datasets import bench_table, cold_rows, require_new_place, save_dataset, source_dataset, source_options, sources
 from .endpoints import Endpoint
 from .doctor import examine, report
 from .efficiency import BenchSettings, bench_preparation, gains, lacking, run_bench, shapes
@@ -111,6 +111,7 @@ def _doctor(options) -> None: print(report(examine()))
 
 def _prepare(options) -> None:
     _require_device(options)
+    if options.out: require_new_place(options.out)
     dataset, raw = _own_dataset(options)
     prepared = _prepare_data(options, find_preset("paper"), dataset)
     for note in raw.notes if raw else (): print(note)
@@ -184,9 +185,7 @@ def _recommender(options, check) -> Recommender: # what is asked of the dataset 
     _require_device(options)
     folder = Path(options.run)
     if (folder/"weights").is_dir():
-        opened = open_published(folder, options.llm or "smollm2", options.device)
-        check(opened.dataset)
-        return opened
+        return open_published(folder, options.llm or "smollm2", options.device, options.precision, check=check)
     inner = RunFolder(folder).recommender
     if not inner.exists() and not (folder/"recommender.json").exists():
         below = sorted(found.parent for found in folder.glob("*/recommender"))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['sources', 'source_protocol', 'dataset_of', 'cold_rows', 'fill_descriptions', 'poster_manifest', 'source_options',
-           'read_source', 'source_dataset', 'save_dataset', 'bench_table']
+           'read_source', 'source_dataset', 'require_new_place', 'save_dataset', 'bench_table']
 
 # %% ../nbs/26_datasets.ipynb #2dfc0c36
 from collections.abc import Callable
@@ -14,7 +14,7 @@ import os, time
 import numpy as np
 import pandas as pd
 import polars as pl
-from .artifacts import InputError, StageCache, atomic_path, peak_memory_bytes
+from .artifacts import InputError, StageCache, atomic_path, peak_memory_bytes, require_writable
 from .interactions import SPLITS, Dataset
 from .posters import posters_for
 from .protocols import ProtocolSettings, build_dataset, dataset_with_split, movie
@@ -130,15 +130,20 @@ def source_dataset(
     if options.natural: changes |= {"positives": None, "negatives": None}
     return dataset_of(raw, source_protocol(options.source, **changes)), raw
 
+def require_new_place(folder:str|Path) -> Path: # the folder
+    "Make sure that a dataset can be kept there, in place of an older one or of nothing. InputError for a folder of something else."
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir()) and not (folder/"dataset.json").is_file()):
+        raise InputError(f"{folder} is there and holds no dataset; name another folder, or remove it")
+    return require_writable(folder)
+
 def save_dataset(
     dataset:Dataset, folder:str|Path,
     raw:RawData|None=None, # where it came from
     beside:str|Path=".", # the folder that the source's paths of posters are seen from
 ) -> Path: # the folder
     "The dataset's folder; in it `posters.csv` and `notes.txt`, where the source says anything. InputError for a folder of something else."
-    folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir()) and not (folder/"dataset.json").is_file()):
-        raise InputError(f"{folder} is there and holds no dataset; name another folder, or remove it")
+    folder = require_new_place(folder)
     dataset.save(folder)
     if raw is None: return folder
     notes = raw.notes

@@ -63,13 +63,17 @@ def publish_weights(recommender, # a recommender's folder
         write_tensors(folder/path.relative_to(recommender), tensors, read_tensors_metadata(path))
 
 def open_published(folder, # a run's folder under `results`, with `metrics.json` and `weights`
-                   llm:str="smollm2", device:str="auto", cache:StageCache|None=None) -> Recommender:
+                   llm:str="smollm2", device:str="auto",
+                   precision:str="recorded", # fp32, as it was published; or another, as for `load_llm`
+                   cache:StageCache|None=None,
+                   check:Callable|None=None) -> Recommender: # what is asked of the dataset before the LLM is loaded
     "A recommender from its published weights and the built-in data. `InputError` where data or LLM are not those of its training."
     folder = Path(folder)
     metrics = read_json(folder/"metrics.json")
     settings = metrics["settings"]
     model_settings, prepared = restore_settings(ModelSettings, settings["model"], f"{folder/'metrics.json'}, model"), prepare(movie(), device="cpu", cache=cache)
-    shared = share_llm(llm, device, "fp32", model_settings, cache)
+    if check: check(prepared.dataset)
+    shared = share_llm(llm, device, "fp32" if precision == "recorded" else precision, model_settings, cache)
     wording = find_template(model_settings.order).fingerprint
     for what, here, then in (("wording of the prompt", wording, settings["prompt"]), ("ratings or rules", prepared.dataset.fingerprint, metrics["dataset"]),
                              ("items", fingerprint(prepared.dataset.items, prepared.image.fingerprint), settings["items"]),
