@@ -17,6 +17,7 @@ from .collaborative_alignment import MFSettings
 from .history_encoders import encoders
 from .interactions import Dataset
 from .methods import Method, find_method
+from .model import Rows
 from .metrics import evaluate, holm, seeded_difference
 from .pipeline import Preset, Shared, find_preset, predictions_frame, prepare, require_same_training, share_llm, train_method, training_settings
 from .reuse import RowScorer
@@ -49,6 +50,7 @@ factors = {
     "learning_rate": _variants("learning_rate", "3e-4", **{name: {"step2": {"learning_rate": float(name), "final_learning_rate": float(name) / 10}} for name in ("1e-4", "1e-3")}),
     "encoder": _variants("encoder", "gru", **{name: {"model": {"uhem": UHEMSettings(encoder=name)}} for name in encoders if name != "gru"}),
     "tokens": _variants("tokens", "1", **{str(count): {"model": {"uhem": UHEMSettings(tokens=count)}} for count in (2, 4, 8)}),
+    "gain": _variants("gain", "0.3", **{f"{gain:g}": {"model": {"uhem": UHEMSettings(gain=gain)}} for gain in (0, 1.)}),
     "history": _variants("history", "5", **{str(length or "all"): {"protocol": {"history_length": length}} for length in (10, 20, 50, None)}),
     "knowledge": _variants("knowledge", "smollm2", none={"model": {"description": False}}, shuffled={"descriptions": "shuffled"}, written={"descriptions": "written"}),
     "mf_slots": _variants("mf_slots", "1e-4", **{"1e-5": {"preset": {"mf_slots": MFSettings(weight_decay=1e-5)}}}),
@@ -81,19 +83,25 @@ def _described(dataset:Dataset, how:str, written=None) -> Dataset:
     if not dataset.items["item_id"].isin(table["item_id"]).any(): raise InputError(f"descriptions {written} are of none of the {len(dataset.items):,} items: item_id must be the source's own")
     return dataset.with_items(description=dataset.items["item_id"].map(dict(zip(table["item_id"], table["description"]))).fillna("").tolist())
 
-def run_variant(variant:Variant, method:Method, preset:Preset, folder, # gets predictions.parquet and metrics.json, the metrics last
+def _of_others(rows:Rows, seed:int=0) -> Rows:
+    "The rows with each other's histories, dealt by chance."
+    dealt = np.random.default_rng(seed).permutation(len(rows))
+    return replace(rows, histories=rows.histories[dealt], events=None if rows.events is None else rows.events[dealt])
+
+def run_variant(variant:Variant, method:Method, preset:Preset, folder, # gets predictions.parquet, others.parquet and metrics.json, the metrics last
                 work, # the training's run folder
                 seed:int=0, shared:Shared|None=None, written=None, cache:StageCache|None=None, say:Callable=print) -> dict:
-    "Train a variant and score all validation rows; gives its metrics."
+    "Train a variant and score all validation rows, and once more with histories of other users; gives its metrics."
     folder, cache = Path(folder), cache or StageCache()
     method, preset = _changed(variant, method, preset)
     prepared = prepare(preset.protocol, cache=cache)
     prepared = replace(prepared, dataset=_described(prepared.dataset, variant.descriptions, written))
     trained = train_method(method, prepared, preset, shared or share_llm(settings=method.model, cache=cache), work, seed, cache, say)
     frame = prepared.dataset.rows("valid")
-    logits = RowScorer(trained.model, trained.maker, trained.store)(prepared.rows(frame), progress="validation")
-    predictions = predictions_frame(prepared.dataset, frame, logits)
-    write_parquet(folder/"predictions.parquet", predictions)
+    rows, scorer = prepared.rows(frame), RowScorer(trained.model, trained.maker, trained.store)
+    predictions = predictions_frame(prepared.dataset, frame, scorer(rows, progress="validation"))
+    others = predictions_frame(prepared.dataset, frame, scorer(_of_others(rows), progress="others' histories"))
+    write_parquet(folder/"predictions.parquet", predictions); write_parquet(folder/"others.parquet", others)
     metrics = {"factor": variant.factor, "value": variant.value, "method": method.name, "run_seed": seed, **evaluate(predictions),
                "settings": read_json(trained.run.settings), "seconds": {name: round(value, 1) for name, value in trained.seconds.items()}, "versions": versions()}
     write_json(folder/"metrics.json", metrics)
@@ -126,23 +134,29 @@ def run_factors(names, # of factors
 
 # %% ../nbs/67_factors.ipynb #1062696b
 def compare_factor(name:str, results="results/factors", seeds:int=5, resamples:int=1000) -> pd.DataFrame:
-    "One line a value: runs, AUC and UAUC of validation, seconds of step 2, and the paired difference to the base (Holm within the factor)."
+    """One line a value: runs, AUC and UAUC of validation, the paired difference to the base (Holm within the factor), and seconds of step 2.
+
+    Of what the histories tell: the AUC that is lost when each row gets another's (`history_value`, with its interval), and how far that moves a logit, as
+    a share of the logits' spread (`history_moves`; both standard deviations)."""
     found = {}
     for variant in find_factor(name):
         folders = [folder for seed in range(seeds) if ((folder := Path(results)/variant.name/f"seed{seed}")/"metrics.json").exists()]
-        found[variant.value] = [(read_json(folder/"metrics.json"), read_parquet(folder/"predictions.parquet")) for folder in folders]
-    base = [predictions for _, predictions in found[find_factor(name)[0].value]]
-    differences = {value: seeded_difference([predictions for _, predictions in runs], base, resamples) for value, runs in found.items() if runs and base and runs[0][1] is not base[0]}
+        found[variant.value] = [(read_json(folder/"metrics.json"), *(read_parquet(folder/f"{kind}.parquet") for kind in ("predictions", "others"))) for folder in folders]
+    base = [predictions for _, predictions, _ in found[find_factor(name)[0].value]]
+    differences = {value: seeded_difference([predictions for _, predictions, _ in runs], base, resamples) for value, runs in found.items() if runs and base and runs[0][1] is not base[0]}
     lines = []
     for value, runs in found.items():
         line = {name: value, "runs": len(runs)}
         for metric in ("auc", "uauc"):
-            line[metric] = np.mean([metrics[metric]["value"] for metrics, _ in runs]) if runs else np.nan
+            line[metric] = np.mean([metrics[metric]["value"] for metrics, _, _ in runs]) if runs else np.nan
             difference = differences.get(value, {}).get(metric, {})
             adjusted = holm({other: each[metric]["p"] for other, each in differences.items()})
             line |= {f"{metric}_difference": difference.get("value", np.nan), f"{metric}_low": difference.get("low", np.nan),
                      f"{metric}_high": difference.get("high", np.nan), f"{metric}_p": adjusted.get(value, np.nan)}
-        line["seconds"] = np.mean([metrics["seconds"].get("step2", np.nan) for metrics, _ in runs]) if runs else np.nan
+        own = seeded_difference([own for _, own, _ in runs], [others for _, _, others in runs], resamples)["auc"] if runs else {}
+        line |= {f"history_{end}": own.get(end, np.nan) for end in ("value", "low", "high")}
+        line["history_moves"] = np.mean([np.std(own["logit"] - others["logit"]) / np.std(own["logit"]) for _, own, others in runs]) if runs else np.nan
+        line["seconds"] = np.mean([metrics["seconds"].get("step2", np.nan) for metrics, _, _ in runs]) if runs else np.nan
         lines.append(line)
     return pd.DataFrame(lines)
 

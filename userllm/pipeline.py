@@ -376,11 +376,17 @@ def train_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared,
     return Trained(method, run, model, maker, rows["test"], store, read, seconds, about)
 
 # %% ../nbs/64_pipeline.ipynb #4c1fc0c8
+def _in_use(settings:dict) -> dict:
+    "Settings without those of a UHEM that the method does not have."
+    model = settings.get("model", {"history": "compressed"})
+    return settings if model["history"] == "compressed" else settings | {"model": {name: value for name, value in model.items() if name != "uhem"}}
+
 def require_same_training(settings:dict, # of a finished run
                           expected:dict, # from `training_settings` or `floor_settings`
                           where, llm:str="") -> None: # '' for a floor
     "`InputError` where a finished run is not what these would give."
-    differing = [key for key, value in _jsonable(expected).items() if settings.get(key) != value]
+    settings, expected = _in_use(settings), _in_use(_jsonable(expected))
+    differing = [key for key, value in expected.items() if settings.get(key) != value]
     if llm and settings["llm"]["name"] != find_llm(llm).name: differing.append("llm")
     if differing: raise InputError(f"{where} was made with other settings ({', '.join(differing)}): move it away, or name another folder for results")
 
