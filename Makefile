@@ -49,7 +49,7 @@ readme: $(READY) ## nbs/index.ipynb -> README.md
 
 publish: $(READY) ## what quickstart left in runs/ -> results/quick, and the notebooks and README that show it
 	$(BIN)/python tools/publish.py quick
-	PYTHONWARNINGS=ignore $(BIN)/jupyter nbconvert --to notebook --execute --inplace nbs/experiments/quick.ipynb nbs/index.ipynb
+	PYTHONWARNINGS=ignore $(BIN)/python tools/store_outputs.py nbs/experiments/quick.ipynb nbs/index.ipynb nbs/workbench/*.ipynb
 	$(BIN)/nbdev_clean
 	$(BIN)/python tools/build_readme.py
 
