@@ -50,7 +50,7 @@ factors = {
     "learning_rate": _variants("learning_rate", "3e-4", **{name: {"step2": {"learning_rate": float(name), "final_learning_rate": float(name) / 10}} for name in ("1e-4", "1e-3")}),
     "encoder": _variants("encoder", "gru", **{name: {"model": {"uhem": UHEMSettings(encoder=name)}} for name in encoders if name != "gru"}),
     "tokens": _variants("tokens", "1", **{str(count): {"model": {"uhem": UHEMSettings(tokens=count)}} for count in (2, 4, 8)}),
-    "gain": _variants("gain", "0.3", **{f"{gain:g}": {"model": {"uhem": UHEMSettings(gain=gain)}} for gain in (0, 1.)}),
+    "gain": _variants("gain", "0.1", **{f"{gain:g}": {"model": {"uhem": UHEMSettings(gain=gain)}} for gain in (0., 0.3, 1.)}),
     "history": _variants("history", "5", **{str(length or "all"): {"protocol": {"history_length": length}} for length in (10, 20, 50, None)}),
     "knowledge": _variants("knowledge", "smollm2", none={"model": {"description": False}}, shuffled={"descriptions": "shuffled"}, written={"descriptions": "written"}),
     "mf_slots": _variants("mf_slots", "1e-4", **{"1e-5": {"preset": {"mf_slots": MFSettings(weight_decay=1e-5)}}}),

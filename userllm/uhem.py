@@ -19,7 +19,7 @@ class UHEMSettings:
     "How a history is encoded."
     encoder: str = "gru" # the name of an encoder
     tokens: int = 1 # K, how many soft tokens it becomes
-    gain: float = 0.3 # at the start, of what tells histories apart; 1 in the paper
+    gain: float = 0.1 # at the start, of what tells histories apart; 1 in the paper
 
 class UHEM(nn.Module):
     "The user history encoding module: K soft tokens for each history, and a trained vector for an empty one."
@@ -32,7 +32,7 @@ class UHEM(nn.Module):
         self.encoder = find_encoder(settings.encoder)(width, settings.tokens, token_norm / math.sqrt(width))
         vector = lambda: nn.Parameter(torch.randn(settings.tokens, width) * token_norm / math.sqrt(width))
         self.missing, self.start = vector(), vector()
-        self.gain = nn.Parameter(torch.full((settings.tokens, width), settings.gain))
+        self.gain = nn.Parameter(torch.full((settings.tokens, width), float(settings.gain)))
 
     def place(self, tokens:torch.Tensor) -> torch.Tensor: # (b, K, d3) from the encoder
         "Soft tokens (b, K, d3) where the LLM expects tokens to be."
