@@ -8,6 +8,7 @@ import pytest
 
 from browser import CHROMIUM, lab, page_of, run_notebook
 from userllm.errors import Errors, changed_users, row_history, select_rows
+from userllm.history_effects import WhatIf
 from userllm.opened_runs import demo_run
 from userllm.widgets import strip_html, table_html
 
@@ -68,7 +69,7 @@ def test_titles_stay_text(page):
 
 
 def test_browse_predictions(page, address, project):
-    view, _, errors = opened(page, address, project, "browse_predictions")
+    view, _, errors = opened(page, address, project, "browse_predictions", place=0)
     view.locator(".userllm-run select").select_option("userllm")
     expected = select_rows(errors, "userllm", sure=0.5)
     page.wait_for_function("count => [...document.querySelectorAll('.userllm-shown-count')].at(-1).innerText.startsWith(count)", arg=f"{len(expected):,} of")
@@ -80,7 +81,15 @@ def test_browse_predictions(page, address, project):
         assert f"{name} {row[f'P {name}']:.3f}" in shown(view, "scores")
     history, candidate = row_history(errors, row["row_id"])
     assert candidate["title"] == row["title"]
-    assert view.locator(".userllm-shown-history figure").count() == len(history)
+    assert view.locator(".userllm-shown-history").first.locator("figure").count() == len(history)
+
+    what = view.locator(".userllm-view")  # of the row that was opened
+    page.wait_for_function("text => document.querySelectorAll('.userllm-view')[1].innerText.includes(text)", arg=f"user {row['user_id']} and {row['title']}")
+    what.locator(".userllm-place select").select_option(index=0)
+    what.locator(".userllm-remove").click()
+    page.wait_for_function("left => document.querySelectorAll('.userllm-view')[1].querySelectorAll('.userllm-shown-history figure').length === left", arg=len(history) - 1)
+    plain = WhatIf(demo_run(recommender=True, project=project).recommender, row["user_id"], row["item_id"], int(row["timestamp"]))
+    assert f"{plain.remove(0):.3f}" in shown(what, "answer")
 
 
 @pytest.mark.slow
