@@ -131,11 +131,12 @@ def source_dataset(
     return dataset_of(raw, source_protocol(options.source, **changes)), raw
 
 def require_new_place(folder:str|Path) -> Path: # the folder
-    "Make sure that a dataset can be kept there, in place of an older one or of nothing. InputError for a folder of something else."
+    "Make sure, and make nothing, that a dataset can be kept there, in place of an older one or of nothing. InputError for a folder of something else."
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir()) and not (folder/"dataset.json").is_file()):
         raise InputError(f"{folder} is there and holds no dataset; name another folder, or remove it")
-    return require_writable(folder)
+    require_writable(next(place for place in (folder, *folder.absolute().parents) if place.exists()))
+    return folder
 
 def save_dataset(
     dataset:Dataset, folder:str|Path,
