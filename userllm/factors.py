@@ -91,7 +91,7 @@ def _of_others(rows:Rows, seed:int=0) -> Rows:
 def run_variant(variant:Variant, method:Method, preset:Preset, folder, # gets predictions.parquet, others.parquet and metrics.json, the metrics last
                 work, # the training's run folder
                 seed:int=0, shared:Shared|None=None, written=None, cache:StageCache|None=None, say:Callable=print) -> dict:
-    "Train a variant and score all validation rows, and once more with histories of other users; gives its metrics."
+    "Train a variant and score all validation rows, and once more with the histories of other rows; gives its metrics."
     folder, cache = Path(folder), cache or StageCache()
     method, preset = _changed(variant, method, preset)
     prepared = prepare(preset.protocol, cache=cache)
