@@ -1053,6 +1053,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                 'userllm.tables._number_checks': ('tables.html#_number_checks', 'userllm/tables.py'),
                                 'userllm.tables._number_faults': ('tables.html#_number_faults', 'userllm/tables.py'),
                                 'userllm.tables._open_quote': ('tables.html#_open_quote', 'userllm/tables.py'),
+                                'userllm.tables._printable': ('tables.html#_printable', 'userllm/tables.py'),
                                 'userllm.tables._read_csv': ('tables.html#_read_csv', 'userllm/tables.py'),
                                 'userllm.tables._records': ('tables.html#_records', 'userllm/tables.py'),
                                 'userllm.tables._short': ('tables.html#_short', 'userllm/tables.py'),

@@ -125,6 +125,7 @@ def _prepare(options) -> None:
         kept = save_dataset(prepared.dataset, options.out, raw, beside)
         print(f"\nKept in {kept}. Next: {_program()} train userllm_plus --data {shlex.quote(str(kept))}{_pictures(options)}")
     elif options.posters: print(f"\nNext, with the same options of data: {_program()} train userllm_plus{_pictures(options)}")
+    elif raw: print(f"\nNext: the same with --out FOLDER, and {_program()} train userllm_plus --data FOLDER")
     else: print(f"\nNext: {_program()} quickstart")
 
 def _pictures(options) -> str:

@@ -125,6 +125,8 @@ def source_dataset(
 ) -> tuple[Dataset, RawData]:
     "The dataset of a source and what it was made from."
     raw = read_source(options)
+    if raw.likes_from is None and options.like_from is None and (highest := raw.ratings["rating"].max()) > 5:
+        raise InputError(f"the ratings of {raw.name} go up to {highest:g}, and what counts as a like by default is meant for ratings up to 5; name the lowest rating of a like with --like-from")
     named = {"like_threshold": options.like_from, "minimum_likes": options.minimum_likes}
     changes = changes | {name: value for name, value in named.items() if value is not None}
     if options.natural: changes |= {"positives": None, "negatives": None}

@@ -35,7 +35,11 @@ class Fault:
     def __str__(self) -> str:
         place = [self.file] + [f"row {self.row}"] * (self.row is not None) + [f"column {self.column}"] * bool(self.column)
         value = [] if self.row is None else [f"value {_short(self.value)}"]
-        return f"{', '.join(place + value)}: {self.what}; {self.remedy}"
+        return _printable(f"{', '.join(place + value)}: {self.what}; {self.remedy}")
+
+def _printable(text:str) -> str:
+    "A text with every sign that a terminal would obey written out."
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape", "surrogatepass").decode() for sign in text)
 
 def _short(value:Any) -> str:
     "A value as it is shown: quoted, and cut where it is long."
@@ -154,6 +158,8 @@ def _column_names(path:Path, separator:str, quote:str|None) -> list[str]:
         try: return pq.read_schema(path).names
         except (OSError, pa.ArrowException) as error:
             raise InputError(f"{path.name} cannot be read as Parquet: {str(error).splitlines()[0]}; write it anew") from error
+    with open(path, "rb") as file:
+        if b"\0" in file.read(4096): raise InputError(f"{path.name} holds zero bytes, so it is no UTF-8 text; save the table as CSV in UTF-8, or as .parquet")
     try: return pl.read_csv(path, n_rows=0, separator=separator, quote_char=quote, infer_schema=False, encoding="utf8-lossy").columns
     except pl.exceptions.NoDataError as error: raise InputError(f"{path.name} is empty; it needs a header and rows") from error
     except pl.exceptions.PolarsError as error:
