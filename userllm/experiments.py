@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['protocols', 'tables', 'kept', 'netflix_rules', 'Table', 'find_table', 'PlannedRun', 'plan_runs', 'reckon_tokens',
-           'state_of', 'reproduce', 'score_lengths', 'compare_lengths', 'runs_of', 'compare', 'in_words']
+           'state_of', 'reproduce', 'score_lengths', 'compare_lengths', 'runs_of', 'compare', 'in_words',
+           'plot_compared']
 
 # %% ../nbs/66_experiments.ipynb #9a37859d
 from collections.abc import Callable
@@ -227,3 +228,19 @@ def in_words(compared:pd.DataFrame) -> pd.DataFrame: # from `compare`
         return f"{value:+.4f} [{low:+.4f}, {high:+.4f}], p {line[f'{metric}_p']:.3f}"
     return pd.DataFrame([{"protocol": line["protocol"], "system": line["system"], "runs": line["runs"], "AUC": score(line, "auc"), "UAUC": score(line, "uauc"),
                           "AUC, difference": difference(line, "auc"), "UAUC, difference": difference(line, "uauc")} for _, line in compared.iterrows()])
+
+# %% ../nbs/66_experiments.ipynb #fb0da148
+def plot_compared(compared:pd.DataFrame): # the lines of one protocol, from `compare`
+    "AUC and UAUC of the systems that were run, beside the paper's."
+    import matplotlib.pyplot as plt
+    run = compared[compared["runs"] > 0]
+    figure, axes = plt.subplots(1, 2, figsize=(9, 1 + .3 * max(len(run), 1)), sharey=True, layout="constrained")
+    for axis, metric in zip(axes, ("auc", "uauc")):
+        span = np.abs(run[[f"{metric}_low", f"{metric}_high"]].to_numpy().T - run[metric].to_numpy())
+        axis.errorbar(run[metric], run["system"], xerr=span, fmt="o", color="#0072b2", capsize=3, label="here: mean and range of the runs")
+        axis.plot(run[f"paper_{metric}"], run["system"], "D", color="#d55e00", fillstyle="none", label="the paper, on other rows, with Vicuna-7B")
+        for floor in run.loc[run["system"] == "floor", metric]: axis.axvline(floor, color="grey", linewidth=1, linestyle="--", label="the floor")
+        axis.set_xlabel(f"test {metric.upper()}"); axis.grid(axis="x", alpha=.3)
+    if len(run): axes[0].invert_yaxis(); figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    plt.close(figure)
+    return figure

@@ -15,7 +15,7 @@ from .model import ModelSettings
 from .pairs import pair_sources
 
 # %% ../nbs/62_methods.ipynb #c006
-sources = ("image", "mf", "mf_bias", "lightgcn", "sasrec", "statistics")
+sources = ("image", "genres", "mf", "mf_bias", "lightgcn", "sasrec", "statistics")
 tunings = {"two_steps": "LoRA on text, then UHEM and mappers", "text": "LoRA on text", "one_step": "LoRA, UHEM and mappers together"}
 
 @dataclass(frozen=True)

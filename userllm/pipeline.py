@@ -30,7 +30,7 @@ from .mappers import FeatureTable, standardise
 from .methods import Method, find_method
 from .metrics import evaluate
 from .model import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM, start_wide
-from .pairs import NeighbourSettings, PairTables, mf_logit, neighbours, pair_sources, taste
+from .pairs import NeighbourSettings, PairTables, genre_table, mf_logit, neighbours, pair_sources, taste
 from .posters import find_posters, posters_for
 from .prompts import find_template
 from .protocols import ProtocolSettings, build_dataset, movie
@@ -197,6 +197,7 @@ def method_tables(method:Method, prepared:Prepared, preset:Preset, run_seed:int,
     for slot, source in method.tables:
         if isinstance(source, FeatureTable): tables[slot] = source
         elif source == "image": tables[slot] = prepared.image
+        elif source == "genres": tables[slot] = standardise(genre_table(prepared.dataset.items))
         elif source == "statistics":
             statistics = rating_statistics(prepared.dataset, preset.statistics, seed=prepared.dataset.protocol["data_seed"])
             tables[slot], variant = statistics.item_table if slot == "item" else statistics.user_table, statistics.variant
