@@ -158,7 +158,7 @@ def compare_factor(name:str, results="results/factors", seeds:int=5, resamples:i
             adjusted = holm({other: each[metric]["p"] for other, each in differences.items()})
             line |= {f"{metric}_difference": difference.get("value", np.nan), f"{metric}_low": difference.get("low", np.nan),
                      f"{metric}_high": difference.get("high", np.nan), f"{metric}_p": adjusted.get(value, np.nan)}
-        own = seeded_difference([own for _, own, _ in runs], [others for _, _, others in runs], resamples)["auc"] if runs else {}
+        own = seeded_difference([own for _, own, _ in runs], [others for _, _, others in runs], resamples, together=True)["auc"] if runs else {}
         line |= {f"history_{end}": own.get(end, np.nan) for end in ("value", "low", "high")}
         line["history_moves"] = np.mean([np.std(own["logit"] - others["logit"]) / np.std(own["logit"]) for _, own, others in runs]) if runs else np.nan
         line["seconds"] = np.mean([metrics["seconds"].get("step2", np.nan) for metrics, _, _ in runs]) if runs else np.nan

@@ -282,17 +282,20 @@ def seeded_difference(
     second:list[pd.DataFrame], # of each run of the other, all on the same rows
     resamples:int=1000, # bootstrap resamples over users, and of runs within each
     seed:int=0, # of the resampling
+    together:bool=False, # whether the first of one and the first of the other are the same training, and so on
 ) -> dict: # auc, uauc, uauc_weighted, log_loss: value, low, high of mean(first) - mean(second), and p
     "95% intervals of the difference of means over runs. No runs, other rows, labels or users raise InputError."
     if not first or not second: raise InputError("a system without a run cannot be compared; train it first")
+    if together and len(first) != len(second): raise InputError(f"{len(first)} runs and {len(second)} are not pairs; give both of each training")
     labels, logits, users = _on_the_same_rows([*first, *second])
     whole, resampled = _bootstrap(labels, logits, users, resamples, seed)
     random, count = np.random.default_rng([seed, 1]), resampled.shape[-1]
-    def mean(start, runs): # of the drawn runs: (4, resamples)
-        drawn = start + random.integers(runs, size=(count, runs))
-        return resampled[drawn, :, np.arange(count)[:, None]].mean(1).T
+    def mean(runs): # (4, resamples) of the drawn runs (resamples, runs)
+        return resampled[runs, :, np.arange(count)[:, None]].mean(1).T
+    of_first = random.integers(len(first), size=(count, len(first)))
+    of_second = of_first if together else random.integers(len(second), size=(count, len(second)))
     value = whole[:len(first)].mean(0) - whole[len(first):].mean(0)
-    drawn = mean(0, len(first)) - mean(len(first), len(second))
+    drawn = mean(of_first) - mean(len(first) + of_second)
     return {name: _interval(value[i], drawn[i]) | {"p": _two_sided(drawn[i])} for i, name in enumerate(_METRICS)}
 
 
