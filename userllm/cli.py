@@ -45,6 +45,7 @@ _number_or_all.__name__, _count.__name__ = "number, or all,", "number" # as the 
 
 def _data_options(parser) -> None:
     "Which data, split how."
+    parser = parser.add_argument_group("rows, splits, and what is known of items")
     parser.add_argument("--data", metavar="DIR", help="a dataset that userllm prepare kept with --out; default: the built-in ratings")
     parser.add_argument("--split", default="random", help="random, temporal (one cut in time) or temporal_user (each user's latest rows); default random")
     parser.add_argument("--natural", action="store_true", help="keep all rows instead of sampling to the paper's counts")
@@ -56,6 +57,7 @@ def _data_options(parser) -> None:
 
 def _device_options(parser) -> None:
     "Where to compute."
+    parser = parser.add_argument_group("where to compute")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default auto")
     parser.add_argument("--precision", default="auto", help="auto, fp32 or bf16 for the frozen LLM, or 8bit or 4bit by bitsandbytes; default auto")
 
@@ -83,7 +85,7 @@ def _own_dataset(options):
     if options.data and (source or named):
         raise InputError(f"--data has its own protocol: leave out {'the source' if source else '--' + named[0].replace('_', '-')}, or prepare it anew")
     if options.data: return Dataset.load(options.data), None
-    given = [name for name in ("interactions", "items", "folder", "overviews", "like_from", "minimum_likes") if getattr(options, name, None)]
+    given = [name for name in ("interactions", "items", "folder", "overviews", "users", "like_from", "minimum_likes") if getattr(options, name, None)]
     if given and not source:
         raise InputError(f"--{given[0].replace('_', '-')} is for a source, and none is named: userllm prepare {' or '.join(sources)}")
     if not source: return None, None

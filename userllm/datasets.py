@@ -91,31 +91,36 @@ def poster_manifest(
 # %% ../nbs/26_datasets.ipynb #99207846
 sources = {"table": "your own interactions and items", "movies": "The Movies Dataset", "netflix": "the Netflix Prize", "recbole": "RecBole's atomic files"}
 
-def _users_or_all(text:str) -> int|None:
-    "A whole number, or None for the word `all`."
-    return None if text == "all" else int(text)
+_only_for = {"interactions": ("table",), "items": ("table",), "folder": ("movies", "netflix", "recbole"), "overviews": ("movies",), "users": ("netflix",)}
+
+def _users_or_all(text:str) -> int|str:
+    "A whole number, or the word `all`."
+    return text if text == "all" else int(text)
 
 def source_options(parser) -> None: # an argparse parser
     "Options of `userllm prepare` that name a source and say what to take of it."
+    parser = parser.add_argument_group("where ratings come from, and what is taken of them")
     about = "; ".join(f"{name}: {about}" for name, about in sources.items())
     parser.add_argument("source", nargs="?", choices=[*sources], help=f"{about}; default: the built-in ratings")
     parser.add_argument("--interactions", metavar="FILE", help="table: CSV or Parquet with user_id,item_id,timestamp and label or rating, perhaps split")
     parser.add_argument("--items", metavar="FILE", help="table: CSV or Parquet with item_id,title, perhaps year,genres,description,poster")
     parser.add_argument("--folder", metavar="DIR", help="movies, netflix, recbole: the folder as it comes")
     parser.add_argument("--overviews", action="store_true", help="movies: TMDB's overviews as descriptions")
-    parser.add_argument("--users", type=_users_or_all, default=20_000, metavar="N|all", help="netflix: so many users, drawn by --data-seed; default 20000")
+    parser.add_argument("--users", type=_users_or_all, metavar="N|all", help="netflix: so many users, drawn by --data-seed; default 20000")
     parser.add_argument("--like-from", type=float, metavar="RATING", help="ratings from here on are likes; default 2.5, for netflix 4")
     parser.add_argument("--minimum-likes", type=int, metavar="N", help="strictly earlier likes that a row's user must have; default 5, for netflix 10")
     parser.add_argument("--out", metavar="DIR", help="keep the dataset in this folder, for --data")
 
 def read_source(options, cache:StageCache|None=None) -> RawData: # what `source_options` made of a command line
-    "The tables that the options name. InputError for files that are not named or have faults."
+    "The tables that the options name. InputError for files that are not named or have faults, and for options of another source."
+    for name, which in _only_for.items():
+        if getattr(options, name) and options.source not in which: raise InputError(f"--{name} is for prepare {' or '.join(which)}; leave it out for {options.source}")
     if options.source == "table":
         for name in ("interactions", "items"):
             if not getattr(options, name): raise InputError(f"prepare table needs --{name}: name a CSV or Parquet file")
         return read_table(options.interactions, options.items)
     if not options.folder: raise InputError(f"prepare {options.source} needs --folder: name the folder with its files")
-    if options.source == "netflix": return netflix_prize(options.folder, options.users, options.data_seed, cache)
+    if options.source == "netflix": return netflix_prize(options.folder, None if options.users == "all" else options.users or 20_000, options.data_seed, cache)
     return read_recbole(options.folder) if options.source == "recbole" else the_movies_dataset(options.folder, options.overviews)
 
 # %% ../nbs/26_datasets.ipynb #805decfe
