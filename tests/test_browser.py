@@ -10,6 +10,7 @@ from browser import CHROMIUM, lab, page_of, run_notebook
 from userllm.errors import Errors, changed_users, row_history, select_rows
 from userllm.history_effects import WhatIf
 from userllm.opened_runs import demo_run
+from userllm.token_map import TokenMap
 from userllm.widgets import strip_html, table_html
 
 pytest.importorskip("playwright", reason="playwright is not installed: make setup")
@@ -106,10 +107,31 @@ def test_analyse_errors(page, address, project):
 @pytest.mark.slow
 def test_explore_tokens(page, address, project):
     view, run, _ = opened(page, address, project, "explore_tokens")
-    picture = view.locator("img.userllm-shown-picture")
-    before = picture.get_attribute("src")
+    points = view.locator(".scatterlayer .trace").first.locator("path.point")
+    kinds = view.locator(".legend .traces").count()
+    assert points.count() == len(run.dataset.users) and kinds > 2
     view.locator(".userllm-colour select").select_option("length")
-    page.wait_for_function("before => [...document.querySelectorAll('img.userllm-shown-picture')].at(-1).src !== before", arg=before)
+    page.wait_for_function("() => document.querySelectorAll('.userllm-view .legend .traces').length < 3 && document.querySelector('.userllm-view .cbtitle')")
+
+    places = page.evaluate("() => [...document.querySelector('.userllm-view .scatterlayer .trace').querySelectorAll('path.point')].map(point => {"
+                           " const box = point.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2] })")
+    users = TokenMap.of(demo_run(recommender=True, project=project).recommender).users
+    right = int(users["x"].argmax())
+    page.mouse.move(*places[right])
+    page.mouse.click(*places[right])
+    chosen = users["user_id"][right]
+    page.wait_for_function("name => [...document.querySelectorAll('.userllm-shown-user')].at(-1).innerText.includes('User ' + name)", arg=chosen)
+    ordered = sorted(x for x, _ in places)
+    border = (ordered[-6] + ordered[-7]) / 2  # six users are to the right of it
+    box = view.locator(".nsewdrag").first.bounding_box()
+    page.mouse.move(border, box["y"] + 1)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] - 1, box["y"] + box["height"] - 1, steps=5)
+    page.mouse.up()
+    page.wait_for_function("() => [...document.querySelectorAll('.userllm-shown-area')].at(-1).innerText.startsWith('6 users')")
+    caught = view.locator(".userllm-shown-area table tbody tr").all_inner_texts()
+    assert {row.split()[0] for row in caught} == set(users.nlargest(6, "x")["user_id"])
+
     view.locator(".userllm-user input").fill("2")
     view.locator(".userllm-user input").press("Enter")
     page.wait_for_function("() => [...document.querySelectorAll('.userllm-shown-user')].at(-1).innerText.includes('User 2')")

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['InputError', 'fingerprint', 'file_sha256', 'atomic_path', 'write_json', 'read_json', 'append_jsonl', 'read_jsonl',
            'write_parquet', 'read_parquet', 'write_tensors', 'read_tensors', 'read_tensors_metadata',
-           'require_writable', 'versions', 'peak_memory_bytes', 'release_memory', 'StageCache', 'RunFolder']
+           'require_writable', 'versions', 'peak_memory_bytes', 'release_memory', 'StageCache', 'only_one', 'RunFolder']
 
 # %% ../nbs/00_artifacts.ipynb #c003
 import ctypes, dataclasses, datetime, errno, gc, hashlib, importlib.metadata, json, math, os, platform, re, shutil, sys, time, uuid
@@ -397,6 +397,25 @@ class StageCache:
         if self.find(stage, settings, inputs) is None:
             _make_artifact(self._target(stage, settings, inputs), make, {"stage": stage, "settings": settings, "inputs": inputs})
         return self._target(stage, settings, inputs)
+
+# %% ../nbs/00_artifacts.ipynb #fed177ed
+@contextmanager
+def only_one(
+    folder:str | Path, # is made where it is not there
+    doing:str, # what is being done, such as "a run is being trained in"
+) -> Iterator[None]:
+    "Hold the folder's lock, where the system has such locks. InputError where another process holds it."
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    handle = None if os.name == "nt" else os.open(folder, os.O_RDONLY)
+    try:
+        if handle is not None:
+            import fcntl
+            try: fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error: raise InputError(f"{doing} {folder} already: wait for it to end, or stop it") from error
+            except OSError: pass # a file system without locks
+        yield
+    finally:
+        if handle is not None: os.close(handle)
 
 # %% ../nbs/00_artifacts.ipynb #c052
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 import shutil
 import numpy as np
 import pandas as pd
-from .artifacts import InputError, StageCache, read_json, read_parquet, require_writable, versions, write_json, write_parquet
+from .artifacts import InputError, StageCache, only_one, read_json, read_parquet, require_writable, versions, write_json, write_parquet
 from .collaborative_alignment import MFSettings
 from .history_encoders import encoders
 from .interactions import Dataset
@@ -53,6 +53,7 @@ factors = {
     "encoder": _variants("encoder", "gru", **{name: {"model": {"uhem": UHEMSettings(encoder=name)}} for name in encoders if name != "gru"}),
     "tokens": _variants("tokens", "1", **{str(count): {"model": {"uhem": UHEMSettings(tokens=count)}} for count in (2, 4, 8)}),
     "gain": _variants("gain", "0.1", **{f"{gain:g}": {"model": {"uhem": UHEMSettings(gain=gain)}} for gain in (0., 0.3, 1.)}),
+    "memory": _variants("memory", "0", **{"10": {"model": {"uhem": UHEMSettings(memory=10.)}}, "10, gain 0.5": {"model": {"uhem": UHEMSettings(memory=10., gain=0.5)}}}),
     "history": _variants("history", "5", **{str(length or "all"): {"protocol": {"history_length": length}} for length in (10, 20, 50, None)}),
     "knowledge": _variants("knowledge", "smollm2", none={"model": {"description": False}}, shuffled={"descriptions": "shuffled"}, written={"descriptions": "written"}),
     "modality": _variants("modality", "poster", **{"poster and genres": {"modalities": ("genres",)}}),
@@ -101,7 +102,8 @@ def run_variant(variant:Variant, method:Method, preset:Preset, folder, # gets pr
     method, preset = _changed(variant, method, preset)
     prepared = prepare(preset.protocol, cache=cache)
     prepared = replace(prepared, dataset=_described(prepared.dataset, variant.descriptions, written))
-    trained = train_method(method, prepared, preset, shared or share_llm(settings=method.model, cache=cache), work, seed, cache, say)
+    with only_one(work, "a variant is being trained in"):
+        trained = train_method(method, prepared, preset, shared or share_llm(settings=method.model, cache=cache), work, seed, cache, say)
     frame = prepared.dataset.rows("valid")
     rows, scorer = prepared.rows(frame), RowScorer(trained.model, trained.maker, trained.store)
     predictions = predictions_frame(prepared.dataset, frame, scorer(rows, progress="validation"))

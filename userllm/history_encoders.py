@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['encoders', 'GRUEncoder', 'MeanEncoder', 'GRUItemEncoder', 'recency', 'TransformerEncoder', 'PerceiverEncoder',
-           'find_encoder']
+           'find_encoder', 'remember']
 
 # %% ../nbs/42_history_encoders.ipynb #be37dfc5
 from collections.abc import Callable
@@ -58,6 +58,7 @@ class _Recurrence(torch.autograd.Function):
 # %% ../nbs/42_history_encoders.ipynb #a8aea09f
 class GRUEncoder(nn.Module):
     "The paper's encoder: a GRU over all tokens of the history; its last output (equation 7)."
+    item_positions = 30 # about, of an item
     def __init__(self, width:int, # d3
                  tokens:int=1, # K
                  input_spread:float=1.0, # spread of the LLM's token embeddings
@@ -130,6 +131,7 @@ class MeanEncoder(nn.Module):
 # %% ../nbs/42_history_encoders.ipynb #23c45ae0
 class GRUItemEncoder(nn.Module):
     "A GRU over the mean vectors of the history's items."
+    item_positions = 1
     def __init__(self, width:int, tokens:int=1, input_spread:float=1.0): # d3, K, and the spread of the LLM's token embeddings
         super().__init__()
         self.input_spread, self.gru = input_spread, nn.GRU(width, width, batch_first=True)
@@ -220,3 +222,13 @@ def find_encoder(name:str) -> type:
     "The encoder of that name; `InputError` lists the names there are."
     if name not in encoders: raise InputError(f"history encoder {name!r} does not exist: use {', '.join(encoders)}")
     return encoders[name]
+
+# %% ../nbs/42_history_encoders.ipynb #6af75d9b
+@torch.no_grad()
+def remember(encoder:nn.Module, # one of `encoders`; those without a GRU stay as they are
+             items:float) -> None: # to be remembered at the start; 0 for PyTorch's own start
+    "Start a GRU with a memory of up to so many items."
+    if not items or not hasattr(encoder, "gru"): return
+    width, bias = encoder.gru.hidden_size, encoder.gru.bias_ih_l0
+    tau = encoder.item_positions * (1 + torch.rand(width, device=bias.device) * (items - 1))
+    bias[width:2 * width], encoder.gru.bias_hh_l0[width:2 * width] = tau.log(), 0. # PyTorch's order of gates: reset, update, new

@@ -10,13 +10,14 @@ __all__ = ['presets', 'floors', 'Preset', 'quick', 'paper', 'smoke', 'find_prese
 
 # %% ../nbs/64_pipeline.ipynb #c003
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 import json, shutil, time
 import numpy as np
 import pandas as pd
 import torch
-from .artifacts import (InputError, RunFolder, StageCache, atomic_path, fingerprint, peak_memory_bytes, read_json, read_tensors,
+from .artifacts import (InputError, RunFolder, StageCache, atomic_path, fingerprint, only_one, peak_memory_bytes, read_json, read_tensors,
                                require_writable, versions, write_json, write_parquet, write_tensors)
 from .collaborative_alignment import (CollaborativeModel, MFSettings, MeanFloor, StatisticsSettings, load_collaborative,
                                              rating_statistics, row_folds, save_collaborative, train_mf)
@@ -40,6 +41,7 @@ from .sasrec import SASRecModel, SASRecSettings, load_sasrec, save_sasrec, train
 from .sources import movielens_small
 from .training import StepSettings, one_step, step1, step2, tune
 from .trees import TreesSettings, train_logistic, train_trees, tree_features
+from .uhem import UHEMSettings
 from .visual_alignment import VisualSettings, image_table, poster_features, shipped_features
 
 # %% ../nbs/64_pipeline.ipynb #c006
@@ -378,9 +380,12 @@ def train_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared,
 
 # %% ../nbs/64_pipeline.ipynb #4c1fc0c8
 def _in_use(settings:dict) -> dict:
-    "Settings without those of a UHEM that the method does not have."
-    model = settings.get("model", {"history": "compressed"})
-    return settings if model["history"] == "compressed" else settings | {"model": {name: value for name, value in model.items() if name != "uhem"}}
+    "Settings without those of a UHEM that the method does not have; a setting of UHEM that is newer than the run has its default, which is what there was."
+    if "model" not in settings: return settings
+    model = dict(settings["model"])
+    if model["history"] == "compressed": model["uhem"] = _jsonable(UHEMSettings()) | model["uhem"]
+    else: model.pop("uhem", None)
+    return settings | {"model": model}
 
 def require_same_training(settings:dict, # of a finished run
                           expected:dict, # from `training_settings` or `floor_settings`
@@ -423,9 +428,10 @@ def run_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared, f
                cache:StageCache|None=None, say:Callable=print) -> dict:
     "Train a method, measure it on test once, save its recommender; gives its metrics."
     from accelerate import PartialState
-    trained = train_method(method, prepared, preset, shared, folder, run_seed, cache, say)
-    if trained is not None and not PartialState().is_main_process: return {} # of several processes that trained, one measures
-    return read_json(RunFolder(folder).metrics) if trained is None else measure([trained], prepared, preset, shared, run_seed)[0]
+    with only_one(folder, "a run is being trained in") if PartialState().is_main_process else nullcontext():
+        trained = train_method(method, prepared, preset, shared, folder, run_seed, cache, say)
+        if trained is not None and not PartialState().is_main_process: return {} # of several processes that trained, one measures
+        return read_json(RunFolder(folder).metrics) if trained is None else measure([trained], prepared, preset, shared, run_seed)[0]
 
 # %% ../nbs/64_pipeline.ipynb #c023
 def quickstart(folder="runs/quickstart", # a run folder for each system goes here
@@ -445,6 +451,7 @@ def quickstart(folder="runs/quickstart", # a run folder for each system goes her
         results[name] = run_floor(name, prepared, preset, folder/name, run_seed, cache)
     say("loading the LLM")
     shared = share_llm(llm, device, precision, find_method(names[0]).model, cache)
-    trained = [train_method(find_method(name), prepared, preset, shared, folder/name, run_seed, cache, say) for name in names]
-    if any(trained): measure([one for one in trained if one], prepared, preset, shared, run_seed)
+    with only_one(folder, "a quickstart is at work in"):
+        trained = [train_method(find_method(name), prepared, preset, shared, folder/name, run_seed, cache, say) for name in names]
+        if any(trained): measure([one for one in trained if one], prepared, preset, shared, run_seed)
     return results | {name: read_json(RunFolder(folder/name).metrics) for name in names}

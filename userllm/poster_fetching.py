@@ -21,7 +21,7 @@ import httpcore, httpx
 import pandas as pd
 from PIL import Image
 from tqdm.auto import tqdm
-from .artifacts import InputError, atomic_path, require_writable, write_parquet
+from .artifacts import InputError, atomic_path, only_one, require_writable, write_parquet
 from .posters import named_posters, poster_name, read_manifest
 
 # %% ../nbs/25_poster_fetching.ipynb #519d8114
@@ -292,18 +292,10 @@ class _Fetcher:
 # %% ../nbs/25_poster_fetching.ipynb #5d955642
 @contextmanager
 def _only_one(folder:Path) -> Iterator[None]:
-    "Hold the folder's lock, where the system has such locks, and sweep away what killed calls left."
-    handle = None if os.name == "nt" else os.open(folder, os.O_RDONLY)
-    try:
-        if handle is not None:
-            import fcntl
-            try: fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error: raise InputError(f"posters are being fetched into {folder} already: wait for it to end, or stop it") from error
-            except OSError: pass # a file system without locks
+    "Hold the folder's lock, and sweep away what killed calls left."
+    with only_one(folder, "posters are being fetched into"):
         for path in folder.glob(".tmp-*"): path.unlink(missing_ok=True)
         yield
-    finally:
-        if handle is not None: os.close(handle)
 
 # %% ../nbs/25_poster_fetching.ipynb #5270e3cd
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import nn
 from .histories import HistoryInput
-from .history_encoders import find_encoder
+from .history_encoders import find_encoder, remember
 
 # %% ../nbs/43_uhem.ipynb #b6a7b0e1
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class UHEMSettings:
     encoder: str = "gru" # the name of an encoder
     tokens: int = 1 # K, how many soft tokens it becomes
     gain: float = 0.1 # at the start, of what tells histories apart; 1 in the paper
+    memory: float = 0.0 # items that a GRU remembers at the start, see `remember`; 0 for PyTorch's start, which remembers the latest
 
 class UHEM(nn.Module):
     "The user history encoding module: K soft tokens for each history, and a trained vector for an empty one."
@@ -30,6 +31,7 @@ class UHEM(nn.Module):
         super().__init__()
         self.drop = drop
         self.encoder = find_encoder(settings.encoder)(width, settings.tokens, token_norm / math.sqrt(width))
+        remember(self.encoder, settings.memory)
         vector = lambda: nn.Parameter(torch.randn(settings.tokens, width) * token_norm / math.sqrt(width))
         self.missing, self.start = vector(), vector()
         self.gain = nn.Parameter(torch.full((settings.tokens, width), float(settings.gain)))

@@ -10,6 +10,7 @@ __all__ = ['offline_vit', 'VisualSettings', 'paper_visual_settings', 'visual_set
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
+import time
 import numpy as np
 import pandas as pd
 import torch
@@ -147,8 +148,9 @@ def poster_features(posters:pd.DataFrame, # from `find_posters`: path and poster
     cache = cache or StageCache()
     file = cache.root/"posters"/f"{settings.key}.safetensors"
     known = load_features(file, settings) if file.exists() else {}
-    todo = posters[(posters["poster"] != "") & ~posters["poster"].isin(known)].drop_duplicates("poster")
-    faults, since = [], 0
+    shipped = shipped_features() if settings == VisualSettings() else {}
+    todo = posters[(posters["poster"] != "") & ~posters["poster"].isin(known) & ~posters["poster"].isin(shipped)].drop_duplicates("poster")
+    faults, saved = [], time.monotonic()
     if len(todo): vit, mean, spread = load_vit(settings, device, cache)
     with tqdm(total=len(todo), desc="posters", unit="picture", disable=not len(todo)) as bar:
         for start in range(0, len(todo), batch_size):
@@ -158,8 +160,9 @@ def poster_features(posters:pd.DataFrame, # from `find_posters`: path and poster
                 try: pixels.append(prepare_picture(open_poster(path), settings.size, mean, spread)); hashes.append(poster)
                 except InputError as error: faults.append(str(error))
             if pixels: known.update(zip(hashes, vit_features(vit, torch.stack(pixels).to(next(vit.parameters()).device), settings).cpu().half()))
-            bar.update(len(some)); since += len(some)
-            if since >= 500 or start + batch_size >= len(todo): save_features(file, known, settings); since = 0
+            bar.update(len(some))
+            if known and (time.monotonic() - saved > 30 or start + batch_size >= len(todo)): save_features(file, known, settings); saved = time.monotonic()
+    known = shipped | known
     return {poster: known[poster] for poster in posters["poster"] if poster in known}, faults
 
 def save_features(path, features:dict, settings:VisualSettings) -> None:

@@ -16,8 +16,8 @@ from .errors import (SLICES, Errors, changed_users, export_rows, overall_change,
                             what_they_share, worst_users)
 from .history_effects import WhatIf, leave_one_out, length_effects, order_effects
 from .inspection import Inspected, PromptInspector, find_items
-from .token_map import TokenMap, history_of, neighbours, plot_tokens, users_within
-from .widgets import View, chance_bar, poster_html, prompt_html, strip_html, table_html
+from .token_map import TokenMap, component_names, history_of, neighbours, users_within
+from .widgets import PointMap, View, chance_bar, poster_html, prompt_html, strip_html, table_html
 
 # %% ../nbs/76_workbench.ipynb #70dbe21e
 def _item_options(cards:pd.DataFrame) -> list: # of `find_items`
@@ -177,9 +177,10 @@ def effects_html(scorer, user_id, item_id, timestamp:int=-1, pictures=None) -> s
 
 # %% ../nbs/76_workbench.ipynb #2e5ba1d9
 class TokenTool:
-    "The map of tokens: colour it, choose a user or an area."
+    "The map of tokens: colour it, choose a user or an area, by mouse or by keyboard."
     def __init__(self, tokens:TokenMap, pictures=None):
         self.tokens, self.pictures = tokens, pictures
+        self.map = PointMap(tokens.users["x"], tokens.users["y"], tokens.users["user_id"], component_names(tokens))
         users, colours = tokens.users, [name for name in ("genre", "length", "year", "liked", "error") if name in tokens.users]
         def area(name):
             low, high = float(users[name].min()), float(users[name].max())
@@ -187,17 +188,16 @@ class TokenTool:
             return ipywidgets.FloatRangeSlider(description=f"{name} from, to", min=low, max=high, value=(low, high), step=step, continuous_update=False)
         self.view = View("Token explorer", {"colour": ipywidgets.Dropdown(description="Colour", options=colours), "x": area("x"), "y": area("y"),
                          "user": ipywidgets.Combobox(description="User", options=users["user_id"].tolist(), continuous_update=False)},
-                         [["colour", "user"], ["x", "y"]], ["picture", "area", "user", "neighbours"])
+                         [["colour", "user"], ["x", "y"]], [("map", self.map.widget), "area", "user", "neighbours"])
         self.view.connect("colour", self.draw); self.view.connect("user", lambda: self.choose(self.view.values()["user"]))
         for name in ("x", "y"): self.view.connect(name, lambda: self.select(self.view.values()["x"], self.view.values()["y"]))
+        self.map.on_pick(lambda ids: self.choose(ids[0]) if len(ids) == 1 else self.show_area(ids))
         self.chosen = []
         self.draw()
 
-    def draw(self):
-        "The map as it is coloured now, with those chosen ringed."
-        figure = plot_tokens(self.tokens, self.view.values()["colour"], self.chosen)
-        self.view.show("picture", figure)
-        return figure
+    def draw(self) -> None:
+        "Colour the map as it is asked for now, and ring those chosen."
+        self.map.paint(self.tokens.users[self.view.values()["colour"]], self.chosen)
 
     def choose(self, user_id) -> pd.DataFrame:
         "Show a user's history and neighbours; gives the neighbours."
@@ -211,7 +211,11 @@ class TokenTool:
 
     def select(self, x:tuple, y:tuple) -> list[str]: # (low, high) each
         "Ring the users of an area and list them; gives their ids."
-        found = users_within(self.tokens, x, y)
+        return self.show_area(users_within(self.tokens, x, y)["user_id"])
+
+    def show_area(self, user_ids) -> list[str]:
+        "Ring these users and list them; gives their ids."
+        found = self.tokens.users[self.tokens.users["user_id"].isin(list(user_ids))]
         self.chosen = found["user_id"].tolist() if len(found) < len(self.tokens.users) else []
         genres = ", ".join(f"{genre or 'none'} {count}" for genre, count in found["genre"].value_counts().head(5).items())
         self.view.show("area", f"<p>{len(found)} users; by genre: {escape(genres)}</p>{table_html(found.drop(columns=['x', 'y']), most=10)}")
