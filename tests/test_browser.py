@@ -10,13 +10,15 @@ from browser import CHROMIUM, lab, page_of, run_notebook
 from userllm.errors import Errors, changed_users, row_history, select_rows
 from userllm.history_effects import WhatIf
 from userllm.opened_runs import demo_run
-from userllm.token_map import TokenMap
+from userllm.token_map import TokenMap, neighbours
 from userllm.widgets import strip_html, table_html
 
 pytest.importorskip("playwright", reason="playwright is not installed: make setup")
 pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium"), pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "tests" / "artifacts"
+WHERE = """() => [...document.querySelector('.userllm-view .scatterlayer .trace').querySelectorAll('path.point')].map(point => {
+    const box = point.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2] })"""  # the points of the map on the screen
 
 
 @pytest.fixture(scope="module")
@@ -113,20 +115,24 @@ def test_explore_tokens(page, address, project):
     view.locator(".userllm-colour select").select_option("length")
     page.wait_for_function("() => document.querySelectorAll('.userllm-view .legend .traces').length < 3 && document.querySelector('.userllm-view .cbtitle')")
 
-    places = page.evaluate("() => [...document.querySelector('.userllm-view .scatterlayer .trace').querySelectorAll('path.point')].map(point => {"
-                           " const box = point.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2] })")
-    users = TokenMap.of(demo_run(recommender=True, project=project).recommender).users
+    chart = view.locator(".js-plotly-plot")
+    chart.scroll_into_view_if_needed()
+    places = page.evaluate(WHERE)
+    tokens = TokenMap.of(demo_run(recommender=True, project=project).recommender)
+    users = tokens.users
     right = int(users["x"].argmax())
     page.mouse.move(*places[right])
     page.mouse.click(*places[right])
     chosen = users["user_id"][right]
     page.wait_for_function("name => [...document.querySelectorAll('.userllm-shown-user')].at(-1).innerText.includes('User ' + name)", arg=chosen)
+    chart.scroll_into_view_if_needed()
+    places = page.evaluate(WHERE)
     ordered = sorted(x for x, _ in places)
     border = (ordered[-6] + ordered[-7]) / 2  # six users are to the right of it
     box = view.locator(".nsewdrag").first.bounding_box()
-    page.mouse.move(border, box["y"] + 1)
+    page.mouse.move(border, box["y"] + box["height"] - 1)  # from below, for the map's own tools lie over its top
     page.mouse.down()
-    page.mouse.move(box["x"] + box["width"] - 1, box["y"] + box["height"] - 1, steps=5)
+    page.mouse.move(box["x"] + box["width"] - 1, box["y"] + 1, steps=5)
     page.mouse.up()
     page.wait_for_function("() => [...document.querySelectorAll('.userllm-shown-area')].at(-1).innerText.startsWith('6 users')")
     caught = view.locator(".userllm-shown-area table tbody tr").all_inner_texts()
@@ -138,7 +144,8 @@ def test_explore_tokens(page, address, project):
     events = run.dataset.events
     liked = events[(events["user"] == run.dataset.user_of("2")) & (events["label"] == 1) & events["split"].isin(["history", "train"])]
     assert view.locator(".userllm-shown-user figure").count() == min(5, len(liked))
-    assert view.locator(".userllm-shown-neighbours table tbody tr").count() >= 5
+    near = neighbours(tokens, "2")
+    assert text_of(page, table_html(near)) in shown(view, "neighbours")
 
 
 @pytest.mark.slow

@@ -84,10 +84,10 @@ def _own_dataset(options):
     named = [name for name, usual in (("split", "random"), ("natural", False), ("history", None), ("data_seed", 0)) if getattr(options, name) != usual]
     if options.data and (source or named):
         raise InputError(f"--data has its own protocol: leave out {'the source' if source else '--' + named[0].replace('_', '-')}, or prepare it anew")
-    if options.data: return Dataset.load(options.data), None
     given = [name for name in ("interactions", "items", "folder", "overviews", "users", "like_from", "minimum_likes") if getattr(options, name, None)]
     if given and not source:
         raise InputError(f"--{given[0].replace('_', '-')} is for a source, and none is named: userllm prepare {' or '.join(sources)}")
+    if options.data: return Dataset.load(options.data), None
     if not source: return None, None
     changes = {"split": options.split, "data_seed": options.data_seed}
     if options.history is not None: changes["history_length"] = None if options.history == "all" else options.history
@@ -117,6 +117,8 @@ def _prepare(options) -> None:
     dataset, raw = _own_dataset(options)
     prepared = _prepare_data(options, find_preset("paper"), dataset)
     for note in raw.notes if raw else (): print(note)
+    protocol = prepared.dataset.protocol
+    if "steps" in protocol: print(f"A like is a rating from {protocol['like_threshold']:g}; what each step left:\n{format_table(pd.DataFrame(protocol['steps']))}\n")
     print(format_table(table2(prepared.dataset).rename_axis("statistic").reset_index()))
     print("\n" + ", ".join(f"{name.replace('_', ' ')}: {count:,}" for name, count in prepared.missing.items()))
     for fault in prepared.faults: print(fault)
@@ -125,15 +127,28 @@ def _prepare(options) -> None:
     if options.out:
         beside = Path(options.items).parent if getattr(options, "items", None) else "."
         kept = save_dataset(prepared.dataset, options.out, raw, beside)
-        print(f"\nKept in {kept}. Next: {_program()} train userllm_plus --data {shlex.quote(str(kept))}{_pictures(options)}")
-    elif options.posters: print(f"\nNext, with the same options of data: {_program()} train userllm_plus{_pictures(options)}")
+        if options.data and Path(options.data).resolve() != kept.resolve():
+            for name in ("posters.csv", "notes.txt"):
+                if (Path(options.data)/name).exists(): shutil.copyfile(Path(options.data)/name, kept/name)
+        print(f"\nKept in {kept}. Next: {_poster_steps(options, kept)}{_program()} train userllm_plus --data {shlex.quote(str(kept))}{_pictures(options, kept)}")
+    elif options.posters: print(f"\nNext, with the same options of data: {_program()} train userllm_plus{_pictures(options, None)}")
     elif raw: print(f"\nNext: the same with --out FOLDER, and {_program()} train userllm_plus --data FOLDER")
     else: print(f"\nNext: {_program()} quickstart")
 
-def _pictures(options) -> str:
+def _named_posters(kept) -> set[str]:
+    "The columns that the data's own list of posters has beside the item: path, url, poster_path; none where there is no list."
+    return set() if kept is None or not (file := Path(kept)/"posters.csv").exists() else set(pd.read_csv(file, nrows=0).columns) - {"item_id"}
+
+def _poster_steps(options, kept) -> str:
+    "What comes before training where the data name posters by address."
+    if options.posters or not _named_posters(kept) & {"url", "poster_path"}: return ""
+    return f"{_program()} posters --manifest {shlex.quote(str(Path(kept)/'posters.csv'))} --out POSTERS, and then "
+
+def _pictures(options, kept) -> str:
     "The options that name pictures, as they must be given again: a dataset keeps the hashes of its pictures, not their features."
-    named = [("--posters", options.posters), ("--vit", options.vit)]
-    return "".join(f" {name} {shlex.quote(value)}" for name, value in named if value)
+    own = _named_posters(kept)
+    posters = options.posters or ("POSTERS" if own & {"url", "poster_path"} else str(Path(kept)/"posters.csv") if own else None)
+    return "".join(f" {name} {shlex.quote(value)}" for name, value in (("--posters", posters), ("--vit", options.vit)) if value)
 
 def _posters_missing(metrics:dict) -> str:
     missing = metrics["missing"]
@@ -152,7 +167,10 @@ def _train(options) -> None:
     if not metrics: return # one of several processes; another measures
     print(format_table(results_table({options.method: metrics})))
     print(f"\n{_posters_missing(metrics)}.")
-    print(f"\nThe run is in {folder}" + (f". Next: {_program()} rank {folder} --user {prepared.dataset.users['user_id'].iloc[0]} --top 10" if method else ""))
+    if (cold := metrics["cold"])["rows"]:
+        shown = ", ".join(f"{name} AUC {cold[name]:.4f}" for name in ("warm", "cold") if cold[name] is not None)
+        print(f"{cold['rows']:,} of {metrics['rows']:,} test rows are cold: training had no row of their user or of their item" + (f" ({shown})" if shown else ""))
+    print(f"\nThe run is in {folder}" + (f". Next: {_program()} rank {folder} --user {shlex.quote(str(prepared.dataset.users['user_id'].iloc[0]))} --top 10" if method else ""))
 
 # %% ../nbs/80_cli.ipynb #280aa265
 def _posters(options) -> None:
@@ -163,7 +181,10 @@ def _posters(options) -> None:
     if len(found.missing):
         print(f"\n{format_table(found.reasons())}")
         print(f"\nEach with its reason: {Path(options.out)/'missing.parquet'}. The same command tries them again")
-    if there: print(f"\nNext: {_program()} train userllm --posters {options.out}")
+    if (found.missing["reason"] == "address not allowed").any():
+        print("\nOnly public addresses are asked, so that a list from elsewhere cannot reach into your own network. Pictures that are there already are read by --posters FOLDER")
+    if there: print(f"\nNext: {_program()} train userllm --posters {shlex.quote(str(options.out))}")
+    elif found.wanted: raise InputError("no poster arrived: the table says why")
 
 # %% ../nbs/80_cli.ipynb #c009
 def _evaluate(options) -> None:
@@ -202,8 +223,9 @@ def _recommender(options, check) -> Recommender: # what is asked of the dataset 
 def _score(options) -> None:
     pairs, out = _read_pairs(options.pairs), Path(options.out)
     if out.is_dir(): raise InputError(f"--out {out} is a folder: name a file, for example {out}/scores.csv")
-    require_writable(out.parent, 10_000_000)
+    require_writable(next(place for place in out.absolute().parents if place.exists()), 10_000_000)
     scored = _recommender(options, lambda dataset: check_pairs(pairs, dataset)).score(pairs, "pairs")
+    out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(out) as path: scored.to_csv(path, index=False)
     print(f"{len(scored):,} pairs scored, in {out}")
 
@@ -232,7 +254,7 @@ def _quickstart(options) -> None:
     print(format_table(difference_table(predictions, "floor")))
     user = predictions["userllm"]["user_id"].iloc[0]
     print(f"\nSaved: {folder}/userllm/recommender and {folder}/userllm_wide/recommender"
-          f"\nNext:  {_program()} rank {folder}/userllm_wide --user {user} --top 10   (scores all films: minutes on a CPU)")
+          f"\nNext:  {_program()} rank {folder}/userllm_wide --user {shlex.quote(str(user))} --top 10   (scores all films: minutes on a CPU)")
 
 def _bench(options) -> None:
     _require_device(options); find_llm(options.llm)

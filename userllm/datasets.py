@@ -94,8 +94,10 @@ sources = {"table": "your own interactions and items", "movies": "The Movies Dat
 _only_for = {"interactions": ("table",), "items": ("table",), "folder": ("movies", "netflix", "recbole"), "overviews": ("movies",), "users": ("netflix",)}
 
 def _users_or_all(text:str) -> int|str:
-    "A whole number, or the word `all`."
+    "A whole number from 1, or the word `all`."
+    if text != "all" and int(text) < 1: raise ValueError(text)
     return text if text == "all" else int(text)
+_users_or_all.__name__ = "number of users, or all," # as the parser names it where it refuses
 
 def source_options(parser) -> None: # an argparse parser
     "Options of `userllm prepare` that name a source and say what to take of it."
@@ -133,6 +135,10 @@ def source_dataset(
     if raw.likes_from is None and options.like_from is None and (highest := raw.ratings["rating"].max()) > 5:
         raise InputError(f"the ratings of {raw.name} go up to {highest:g}, and what counts as a like by default is meant for ratings up to 5; name the lowest rating of a like with --like-from")
     named = {"like_threshold": options.like_from, "minimum_likes": options.minimum_likes}
+    if raw.likes_from is not None and options.like_from is not None: raise InputError(f"{raw.name} has labels, which say what a like is: leave out --like-from")
+    if "split" in raw.ratings and (idle := [name for name, value in (("minimum-likes", options.minimum_likes), ("natural", options.natural),
+                                   ("split", changes.get("split", "random") != "random")) if value]):
+        raise InputError(f"{raw.name} has a split of its own, and every row is kept in it: leave out --{idle[0]}, or the column split")
     changes = changes | {name: value for name, value in named.items() if value is not None}
     if options.natural: changes |= {"positives": None, "negatives": None}
     return dataset_of(raw, source_protocol(options.source, **changes)), raw

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['presets', 'floors', 'Preset', 'quick', 'paper', 'smoke', 'find_preset', 'Prepared', 'prepare',
            'collaborative_settings', 'collaborative_stage', 'pair_stage', 'step1_stage', 'method_tables', 'open_run',
-           'predictions_frame', 'finish_run', 'floor_settings', 'run_floor', 'Shared', 'share_llm', 'training_settings',
-           'run_settings', 'Trained', 'train_method', 'require_same_training', 'measure', 'run_method', 'quickstart']
+           'predictions_frame', 'cold_scores', 'finish_run', 'floor_settings', 'run_floor', 'Shared', 'share_llm',
+           'training_settings', 'run_settings', 'Trained', 'train_method', 'require_same_training', 'measure',
+           'run_method', 'quickstart']
 
 # %% ../nbs/64_pipeline.ipynb #c003
 from collections.abc import Callable
@@ -29,7 +30,7 @@ from .endpoints import Endpoint
 from .llms import LLM, find_llm, load_llm
 from .mappers import FeatureTable, standardise
 from .methods import Method, find_method
-from .metrics import evaluate
+from .metrics import auc, evaluate
 from .model import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM, start_wide
 from .pairs import NeighbourSettings, PairTables, genre_table, mf_logit, neighbours, pair_sources, taste
 from .posters import find_posters, posters_for
@@ -238,6 +239,15 @@ def predictions_frame(dataset:Dataset, frame:pd.DataFrame, logits) -> pd.DataFra
                          "item_id": dataset.items["item_id"].to_numpy()[frame["item"]], "timestamp": frame["timestamp"], "label": frame["label"],
                          "split": frame["split"], "logit": np.asarray(logits, dtype=np.float32)}).reset_index(drop=True)
 
+def cold_scores(dataset:Dataset, predictions:pd.DataFrame) -> dict: # rows; warm, cold: AUC, None where one class is missing
+    "The predictions of rows whose user or item training had no row of, apart from the others."
+    training, frame = dataset.rows("train"), dataset.interactions.set_index("row_id").loc[predictions["row_id"]]
+    cold = ~(frame["user"].isin(training["user"]) & frame["item"].isin(training["item"])).to_numpy()
+    def score(part):
+        both = len(part) and part["label"].nunique() == 2
+        return auc(part["label"], part["logit"]) if both else None
+    return {"rows": int(cold.sum()), "warm": score(predictions[~cold]), "cold": score(predictions[cold])}
+
 def finish_run(run:RunFolder, prepared:Prepared, method:str, run_seed:int, predictions:pd.DataFrame,
                read:dict, # row_ids that were read: {"trained": {model: row_ids}, "statistics": {statistic: row_ids}}
                seconds:dict, more:dict) -> dict:
@@ -247,7 +257,7 @@ def finish_run(run:RunFolder, prepared:Prepared, method:str, run_seed:int, predi
     write_parquet(run.predictions, predictions)
     protocol = prepared.dataset.protocol
     metrics = {"method": method, "protocol": protocol["name"], "split": protocol["split"], "data_seed": protocol["data_seed"], "run_seed": run_seed,
-               **evaluate(predictions), **more, "leaks": found.total, "dataset": prepared.dataset.fingerprint, "missing": prepared.missing,
+               **evaluate(predictions), "cold": cold_scores(prepared.dataset, predictions), **more, "leaks": found.total, "dataset": prepared.dataset.fingerprint, "missing": prepared.missing,
                "settings": read_json(run.settings), "versions": versions(), "seconds": {name: round(value, 1) for name, value in seconds.items()},
                "peak_memory_bytes": peak_memory_bytes()}
     write_json(run.metrics, metrics)

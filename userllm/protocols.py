@@ -128,6 +128,14 @@ def _most_rows(rows:pd.DataFrame, users:int|None) -> np.ndarray:
         raise InputError(f"only {len(counts):,} users have rows, and the protocol asks for {users:,}; set users=None to take all")
     return counts.index.to_numpy()[np.argsort(-counts.to_numpy(), kind="stable")[:users]]
 
+def _require_rows(events:pd.DataFrame, steps:list[dict], settings:ProtocolSettings):
+    "InputError where nothing is left, with what each step left."
+    if events["possible"].any(): return
+    left = "; ".join(f"{step['step']}: {step['events']:,} ratings of {step['users']:,} users, {step['possible_rows']:,} possible rows" for step in steps)
+    likes = f"{steps[0]['likes']:,} of {steps[0]['events']:,} ratings are likes (from {settings.like_threshold:g})"
+    raise InputError(f"the protocol leaves no row. {likes}. What its steps left: {left}. Bring more ratings, or ask for less: a lower "
+                     "like_threshold (--like-from), minimum_likes (--minimum-likes) or minimum_item_ratings")
+
 def _select(events:pd.DataFrame, settings:ProtocolSettings) -> tuple[pd.DataFrame, list[dict]]:
     "Steps 2 to 5: events of the selection with a column `possible` (may become a row), and what each step left."
     steps = []
@@ -141,8 +149,7 @@ def _select(events:pd.DataFrame, settings:ProtocolSettings) -> tuple[pd.DataFram
     note(f"items with at least {settings.minimum_item_ratings} ratings")
     events["possible"] = _earlier_likes(events) >= settings.minimum_likes
     note(f"rows with at least {settings.minimum_likes} strictly earlier likes")
-    if not events["possible"].any():
-        raise InputError("the protocol leaves no row; lower minimum_item_ratings or minimum_likes, or bring more ratings")
+    _require_rows(events, steps, settings)
     events = events[events["user"].isin(_most_rows(events[events["possible"]], settings.users))]
     note("users with the most rows")
     while True:
@@ -152,6 +159,7 @@ def _select(events:pd.DataFrame, settings:ProtocolSettings) -> tuple[pd.DataFram
         events = events[keep]
         events["possible"] = _earlier_likes(events) >= settings.minimum_likes
     note("users and items that have rows")
+    _require_rows(events, steps, settings)
     return events.reset_index(drop=True), steps
 
 # %% ../nbs/12_protocols.ipynb #c023
@@ -220,14 +228,13 @@ def _known_items(items:pd.DataFrame, ids:pd.Index) -> pd.DataFrame:
     for column in ["genres", "description", "poster"]: items[column] = items[column].fillna("") if column in items else ""
     return items
 
-def _require_classes(rows:pd.DataFrame):
+def _require_classes(rows:pd.DataFrame, remedy:str="take more rows, another data_seed or another kind of split"):
     "InputError for a split without likes or without dislikes: AUC is not defined there."
     for split in SPLITS:
         labels = rows.loc[rows["split"] == split, "label"]
         if labels.nunique() < 2:
             lacking = "no likes" if 1 not in labels.values else "no dislikes"
-            raise InputError(f"the split {split!r} of {len(labels):,} rows holds {lacking}; "
-                             "take more rows, another data_seed or another kind of split")
+            raise InputError(f"the split {split!r} of {len(labels):,} rows holds {lacking}; {remedy}")
 
 # %% ../nbs/12_protocols.ipynb #c032
 def build_dataset(
@@ -282,7 +289,7 @@ def dataset_with_split(
     events, user_ids, item_ids = _events(ratings, settings)
     items = _known_items(items, item_ids)
     rows = events[events["split"] != "history"]
-    _require_classes(rows)
+    _require_classes(rows, f"the split is the data's own: give it rows of both kinds (a like is a rating from {settings.like_threshold:g}), or leave out the column to have one made")
     protocol = {"name": settings.name, "like_threshold": settings.like_threshold, "history_length": settings.history_length,
                 "split": split_kind(rows), "given_split": True, "data_seed": settings.data_seed}
     return Dataset(

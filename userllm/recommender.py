@@ -43,10 +43,13 @@ def _restore_value(kind, value, where:str):
 def restore_settings(kind:type, # a dataclass
                      value, # what JSON gave
                      where:str): # where it stands, for messages
-    "The dataclass that `write_json` wrote, nested ones included. `InputError` for unknown or missing fields and for values of another type."
+    """The dataclass that `write_json` wrote, nested ones included. A field marked `later` (in its metadata) that is missing has its default.
+
+    `InputError` for unknown or missing fields and for values of another type."""
     if not isinstance(value, dict): raise InputError(f"{where} is {value!r}, where the fields of {kind.__name__} should stand: restore the file")
     names = {each.name for each in dataclasses.fields(kind)}
-    for problem, found in (("unknown", value.keys() - names), ("missing", names - value.keys())):
+    later = {each.name for each in dataclasses.fields(kind) if each.metadata.get("later")}
+    for problem, found in (("unknown", value.keys() - names), ("missing", names - value.keys() - later)):
         if found: raise InputError(f"{where}: {problem} field {', '.join(sorted(found))}; another version of userllm wrote it: "
                                    "use that, or train again")
     hints = typing.get_type_hints(kind)

@@ -113,9 +113,14 @@ def netflix_prize(folder:str|Path, # combined_data_*.txt and movie_titles.csv
     "Ratings from 1 to 5 and the titles of what was rated. `InputError` for missing or faulty files, and for movies without a title."
     folder = Path(folder)
     if not folder.is_dir(): raise InputError(f"folder {folder} does not exist: give the one of the prize's combined_data_*.txt")
-    films, files = netflix_titles(folder/"movie_titles.csv"), sorted(folder.glob("combined_data_*.txt"))
-    made = (cache or StageCache()).folder("ratings", {"source": "netflix_prize", "form": 1}, {"files": [file_sha256(file) for file in files]},
-                                          lambda place: read_netflix(files, place/"ratings.parquet"))
+    if users is not None and users < 1: raise InputError(f"{users} users are none: give a number from 1, or all")
+    files, faults = sorted(folder.glob("combined_data_*.txt")), []
+    try: films = netflix_titles(folder/"movie_titles.csv")
+    except InputError as error: faults.append(str(error))
+    try: made = (cache or StageCache()).folder("ratings", {"source": "netflix_prize", "form": 1}, {"files": [file_sha256(file) for file in files]},
+                                               lambda place: read_netflix(files, place/"ratings.parquet"))
+    except InputError as error: faults.append(str(error))
+    if faults: raise InputError("\n".join(faults))
     ratings = pl.scan_parquet(made/"ratings.parquet")
     there = ratings.select(pl.col("user_id").unique().sort()).collect(engine="streaming")["user_id"]
     notes = (f"{len(there):,} users in all",)

@@ -364,6 +364,7 @@ def read_table(
 ) -> RawData:
     "Your own data from CSV or Parquet. InputError with every fault of both files; ignored columns stand in `notes`."
     interactions, items = Path(interactions), Path(items)
+    if absent := [str(path) for path in (interactions, items) if not path.is_file()]: raise InputError(f"{' and '.join(absent)} {'are no files' if len(absent) > 1 else 'is no file'}; check the path")
     rows, others, faults = read_columns(interactions, INTERACTION_COLUMNS)
     films, more, found = read_columns(items, ITEM_COLUMNS)
     if "label" in rows.columns and "rating" in rows.columns: others = (*others, "rating")

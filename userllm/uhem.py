@@ -6,7 +6,7 @@
 __all__ = ['UHEMSettings', 'UHEM']
 
 # %% ../nbs/43_uhem.ipynb #8d6c3445
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 import math
 import torch
 from torch import nn
@@ -20,7 +20,7 @@ class UHEMSettings:
     encoder: str = "gru" # the name of an encoder
     tokens: int = 1 # K, how many soft tokens it becomes
     gain: float = 0.1 # at the start, of what tells histories apart; 1 in the paper
-    memory: float = 0.0 # items that a GRU remembers at the start, see `remember`; 0 for PyTorch's start, which remembers the latest
+    memory: float = field(default=0.0, metadata={"later": True}) # items that a GRU remembers at the start, see `remember`; 0 for PyTorch's start, which remembers the latest
 
 class UHEM(nn.Module):
     "The user history encoding module: K soft tokens for each history, and a trained vector for an empty one."

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from html import escape
 from pathlib import Path
+from typing import Any
 import ipywidgets
 import numpy as np
 import pandas as pd
@@ -185,7 +186,7 @@ class PointMap:
         self.widget = go.FigureWidget([go.Scatter(x=self.x, y=self.y, mode="markers", showlegend=False, hovertemplate="%{text}<extra></extra>"),
                                        go.Scatter(x=[], y=[], mode="markers", name="chosen", hoverinfo="skip",
                                                   marker={"symbol": "circle-open", "size": 15, "color": "black", "line": {"width": 2}})])
-        self.widget.update_layout(template="plotly_white", width=820, height=480, margin={"l": 50, "r": 10, "t": 10, "b": 45}, clickmode="event", dragmode="select",
+        self.widget.update_layout(template="plotly_white", width=820, height=520, margin={"l": 50, "r": 10, "t": 30, "b": 80}, legend={"orientation": "h", "y": -0.15}, clickmode="event", dragmode="select",
                                   xaxis_title=axes[0], yaxis_title=axes[1], modebar={"remove": ["toImage"]})
         self.widget._config = {"displaylogo": False}
 
@@ -257,8 +258,15 @@ class LongWork:
 
     def stop(self) -> None: self._stop.set()
     def wait(self, seconds:float=600) -> str:
-        "The state once the work has ended."
-        if self._thread: self._thread.join(seconds)
+        "The state once the work has ended. A kernel that waits hears no click; interrupting it, by the notebook's own button, stops the work."
+        if self._thread:
+            try: self._thread.join(seconds)
+            except KeyboardInterrupt: self.stop(); self._thread.join(seconds)
         return self.state
+
+    def get(self, seconds:float=600) -> Any:
+        "The result once the work is done. `InputError` where it was stopped or failed."
+        if (state := self.wait(seconds)) != "done": raise InputError(f"the work is {state}, so there is no result: start it again")
+        return self.result
 
     def _repr_mimebundle_(self, **options): return self.box._repr_mimebundle_(**options)

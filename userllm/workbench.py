@@ -181,7 +181,7 @@ class TokenTool:
     def __init__(self, tokens:TokenMap, pictures=None):
         self.tokens, self.pictures = tokens, pictures
         self.map = PointMap(tokens.users["x"], tokens.users["y"], tokens.users["user_id"], component_names(tokens))
-        users, colours = tokens.users, [name for name in ("genre", "length", "year", "liked", "error") if name in tokens.users]
+        users, colours = tokens.users, [name for name in ("genre", "latest", "length", "year", "liked", "error") if name in tokens.users]
         def area(name):
             low, high = float(users[name].min()), float(users[name].max())
             step = max(1e-6, (high - low) / 100)
