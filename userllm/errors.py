@@ -107,7 +107,7 @@ def select_rows(errors:Errors, run:str, # whose answers are judged and sorted by
                 by:str="", value:str="", # a slice: a column of `SLICES` and its value
                 sort:str="", ascending:bool=False) -> pd.DataFrame: # a column of the rows; the loss of the run where left out
     "The rows that meet all conditions, those with the greatest loss first, or in another order. `InputError` for unknown runs, slices and columns."
-    rows = errors.rows
+    rows, user_id, title = errors.rows, str(user_id).strip(), title.strip()
     errors.require(run)
     against = np.where(rows["label"] == 1, 1 - rows[f"P {run}"], rows[f"P {run}"])
     keep = against >= sure
@@ -121,8 +121,10 @@ def select_rows(errors:Errors, run:str, # whose answers are judged and sorted by
     return rows[keep].sort_values(sort or f"loss {run}", ascending=ascending, kind="stable", ignore_index=True)
 
 def export_rows(rows:pd.DataFrame, path) -> Path:
-    "Write a selection as CSV, whole or not at all."
+    "Write a selection as CSV, whole or not at all. `InputError` for another ending, and for a file that is there already."
     if not str(path).strip() or Path(path).is_dir(): raise InputError(f"{str(path)!r} names no file to write to: give one, such as selection.csv")
+    if Path(path).suffix.lower() != ".csv": raise InputError(f"{str(path)!r} does not end in .csv: name a CSV file, such as selection.csv")
+    if Path(path).exists(): raise InputError(f"{path} is there already, and nothing is written over it: name another file")
     with atomic_path(path) as temporary: rows.to_csv(temporary, index=False)
     return Path(path)
 
@@ -167,10 +169,12 @@ def _calibration(rows:pd.DataFrame, run:str, resamples:int) -> dict:
         "calibration_error": expected_calibration_error(labels, chances), "calibration_by_luck": luck.mean(), "calibration_limit": np.quantile(luck, 0.95)}
 
 def slice_errors(errors:Errors, by:str, runs=None, resamples:int=200) -> pd.DataFrame: # runs: all where left out
-    "For each run and slice: run, the slice, liked, AUC, UAUC and bias with 95% intervals, log_loss, calibration_error, _by_luck, _limit, rows."
+    "For each run and slice: run, the slice, liked, AUC, UAUC (of five users or more) and bias with 95% intervals, log_loss, calibration_error, _by_luck, _limit, rows."
     parts, order, cut = [], slice_values(errors, by), errors.rows[by].astype(str).rename(by)
     for run in [errors.require(run) for run in (runs or errors.runs)]:
         table = slices(errors.predictions[run], cut, resamples)
+        few = table["users_counted"] < 5 # an AUC of a user or two is no mean over users
+        table.loc[few, [name for name in ("uauc", "uauc_low", "uauc_high") if name in table]] = np.nan
         table = table.join(pd.DataFrame([_calibration(errors.rows[cut == value], run, resamples) for value in table[by]], table.index))
         table[by] = pd.Categorical(table[by], order, ordered=True)
         parts.append(table.assign(run=run).sort_values(by))
@@ -196,13 +200,13 @@ def plot_slice_errors(table:pd.DataFrame, # of `slice_errors`
                          "calibration_error": "calibration error; stroke: by luck"}.get(metric, metric))
     axes[0, 0].set_yticks(range(len(values)), [value.replace("$", r"\$") for value in values]) # no formulas
     axes[0, 0].set(ylabel=SLICES[by], ylim=(len(values) - 0.5, -0.5))
-    axes[0, -1].legend(loc="best", fontsize="small")
+    figure.legend(*axes[0, -1].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(runs), 6), fontsize="small", frameon=False)
     plt.close(figure)
     return figure
 
 # %% ../nbs/73_errors.ipynb #394110cc
 def changed_users(errors:Errors, first:str, second:str, # the change is second - first, in nats: negative for users who were helped
-                  least_rows:int=3, resamples:int=500, seed:int=0) -> pd.DataFrame:
+                  least_rows:int=5, resamples:int=500, seed:int=0) -> pd.DataFrame: # with fewer rows an interval says nothing
     "One row a user, those helped most first: user_id, rows, loss of both runs, change, low, high (NaN below five rows)."
     rows = errors.rows.assign(change=errors.rows[f"loss {errors.require(second)}"] - errors.rows[f"loss {errors.require(first)}"])
     random, lines = np.random.default_rng(seed), []

@@ -171,7 +171,7 @@ class PromptInspector:
         table = table.fillna(0).astype({"events": int, "likes": int})
         keep = table["user_id"].str.contains(text.strip(), regex=False) & (table["likes"] >= likes)
         if genre:
-            of_genre = self.scorer.dataset.items["genres"].fillna("").str.split("|").map(lambda names: genre in names)
+            of_genre = self.scorer.dataset.items["genres"].fillna("").str.split("|").map(lambda names: genre.casefold() in [name.casefold() for name in names])
             keep &= table.index.isin(liked.loc[liked["item"].map(of_genre).astype(bool), "user"])
         return table[keep].reset_index(drop=True)
 

@@ -66,6 +66,7 @@ class _PromptChoice:
         "The ids of the items found by title."
         found = find_items(self.inspector.scorer.dataset, text) if text.strip() else pd.DataFrame(columns=["item_id", "title", "genres"])
         self.view.set("item", options=_item_options(found), value=None)
+        if text.strip() and not len(found): self.view.say(f"no title holds {text.strip()!r}")
         return found["item_id"].tolist()
 
     def random(self) -> str:
@@ -80,15 +81,21 @@ class _PromptChoice:
         "Show a pair as it is."
         self.now, self.edits = self.inspector.inspect(user_id, item_id), {}
         self.view.set("user", value=self.now.user_id)
-        if self.now.item_id not in [value for _, value in self.view.controls["item"].options]:
-            self.view.set("item", options=[(str(self.now.candidate["title"]), self.now.item_id)], value=self.now.item_id)
+        listed = self.view.controls["item"].options
+        if self.now.item_id not in [value for _, value in listed]: listed = [(str(self.now.candidate["title"]), self.now.item_id)]
+        self.view.set("item", options=listed, value=self.now.item_id)
         draw_prompt(self.view, self.now, self.pictures)
         return self.now
 
     def _chosen(self) -> None:
         values = self.view.values()
         item = values["item"] or (self.now and self.now.item_id)
-        if values["user"] and item: self.choose(values["user"], item)
+        if not (values["user"] and item): return
+        try: self.choose(values["user"], item)
+        except InputError: # nobody shall take what stood there for the answer
+            for name in ("prompt", "answers", "slots", "history"): self.view.show(name, "")
+            self.now = None
+            raise
 
     def _repr_mimebundle_(self, **options): return self.view._repr_mimebundle_(**options)
 
@@ -142,6 +149,7 @@ class WhatIfTool:
     def search(self, text:str) -> list[str]:
         "The ids of the items found by title."
         found = find_items(self.what.scorer.dataset, text)
+        if text.strip() and not len(found): self.view.say(f"no title holds {text.strip()!r}")
         self.view.set("item", options=_item_options(found), value=found["item_id"][0] if len(found) else None)
         return found["item_id"].tolist()
 
@@ -263,10 +271,14 @@ class _RowsFilter:
         values = self.view.values()
         self.found = select_rows(self.errors, **{name: values[name] for name in ("run", "sure", "right_in", "user_id", "title", "by", "value", "sort", "ascending")})
         shown = self.found.head(300)
-        lines = [(f"P(Yes) {chance:.3f}, {'liked' if label else 'not liked'}: user {user}, {title}", row) for chance, label, user, title, row in
-                 zip(shown[f"P {values['run']}"], shown["label"], shown["user_id"], shown["title"], shown["row_id"])]
+        by = values["sort"] if values["sort"] not in ("", "label", "user_id", "title", "row_id", f"P {values['run']}") else ""
+        sorted_by = [f", {by} {value:.3g}" if isinstance(value, float) else f", {by} {value}" for value in shown[by]] if by else [""] * len(shown)
+        lines = [(f"P(Yes) {chance:.3f}, {'liked' if label else 'not liked'}: user {user}, {title}{more}", row) for chance, label, user, title, row, more in
+                 zip(shown[f"P {values['run']}"], shown["label"], shown["user_id"], shown["title"], shown["row_id"], sorted_by)]
         self.view.set("row", options=lines, value=None)
-        self.view.show("count", f"<p>{len(self.found):,} of {len(self.errors.rows):,} rows{', the first 300 below' * (len(self.found) > 300)}</p>")
+        self.view.show("count", f"<p>{len(self.found):,} of {len(self.errors.rows):,} rows{', the first 300 in the list' * (len(self.found) > 300)}</p>")
+        for name in ("row", "scores", "history"): self.view.show(name, "") # of a row that may no longer be in the selection
+        self.what_place.children = ()
         return self.found
 
     def _opened(self) -> None:
@@ -314,8 +326,8 @@ def errors_view(runs:list) -> View:
 # %% ../nbs/76_workbench.ipynb #e63b9d82
 class ErrorsTool:
     "Slices of several runs, and the users between two of them."
-    def __init__(self, errors:Errors, resamples:int=200):
-        self.errors, self.resamples, self.view = errors, resamples, errors_view(errors.runs)
+    def __init__(self, errors:Errors, resamples:int=200, least_rows:int=5): # of a user whom a change is told of
+        self.errors, self.resamples, self.least_rows, self.view = errors, resamples, least_rows, errors_view(errors.runs)
         self.view.connect("cut", lambda: self.cut(self.view.values()["by"], self.view.values()["runs"]))
         self.view.connect("compare", lambda: self.compare(self.view.values()["first"], self.view.values()["second"]))
         self.view.connect("share", lambda: self.share(self.view.values()["second"], self.view.values()["count"]))
@@ -330,7 +342,7 @@ class ErrorsTool:
 
     def compare(self, first:str, second:str, count:int=8) -> pd.DataFrame:
         "Show whom the change helped and hurt most; gives all users."
-        overall, changed = overall_change(self.errors, first, second, self.resamples), changed_users(self.errors, first, second)
+        overall, changed = overall_change(self.errors, first, second, self.resamples), changed_users(self.errors, first, second, self.least_rows)
         self.view.show("overall", f"<h4>{escape(second)} - {escape(first)} over all users, 95% interval</h4>{table_html(overall, 4)}")
         self.view.show("users", f"<h4>Helped most</h4>{table_html(changed.head(count))}<h4>Hurt most</h4>{table_html(changed.tail(count)[::-1])}")
         return changed
