@@ -1,5 +1,5 @@
 """The workbench in a real browser: each notebook runs without an error and answers clicks; what is shown is compared with the
-plain objects, in `inspect_prompts` only with what stood there before."""
+plain objects."""
 import shutil
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import pytest
 from browser import CHROMIUM, lab, page_of, run_notebook
 from userllm.errors import Errors, changed_users, row_history, select_rows
 from userllm.history_effects import WhatIf
+from userllm.inspection import PromptInspector
 from userllm.opened_runs import demo_run
 from userllm.token_map import TokenMap, neighbours
 from userllm.widgets import strip_html, table_html
@@ -155,7 +156,13 @@ def test_inspect_prompts(page, address, project):
     view.locator(".userllm-text textarea").fill(" Movie, and a good one: \"")
     view.locator(".userllm-score").click()
     page.wait_for_function("() => document.querySelector('.userllm-shown-prompt').innerText.includes('and a good one')")
-    assert shown(view, "answers") != before  # another P(Yes)
+    inspector = PromptInspector(demo_run(recommender=True, project=project).recommender)
+    chosen = {name: view.locator(f".userllm-{name} select option:checked").first.inner_text().strip() for name in ("item", "segment")}
+    items = inspector.scorer.dataset.items
+    item = items.loc[(items["title"] == chosen["item"]) | (items["title"] + " (" + items["genres"] + ")" == chosen["item"]), "item_id"].iloc[0]
+    edits = {int(chosen["segment"].split(":")[0]): ' Movie, and a good one: "'}
+    answer = inspector.inspect(view.locator(".userllm-user input").input_value(), item, edits=edits).explanation.probability
+    assert f"this prompt {answer:.3f}" in shown(view, "answers") != before
     what = page.locator(".userllm-view").last
     count = what.locator(".userllm-place select option").count()
     what.locator(".userllm-place select").select_option(index=count - 1)
