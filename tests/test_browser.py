@@ -88,7 +88,7 @@ def test_browse_predictions(page, address, project):
     assert view.locator(".userllm-shown-history").first.locator("figure").count() == len(history)
 
     what = view.locator(".userllm-view")  # of the row that was opened
-    page.wait_for_function("text => document.querySelectorAll('.userllm-view')[1].innerText.includes(text)", arg=f"user {row['user_id']} and {row['title']}")
+    page.wait_for_function("text => document.querySelectorAll('.userllm-view')[1]?.innerText.includes(text)", arg=f"user {row['user_id']} and {row['title']}")
     what.locator(".userllm-place select").select_option(index=0)
     what.locator(".userllm-remove").click()
     page.wait_for_function("left => document.querySelectorAll('.userllm-view')[1].querySelectorAll('.userllm-shown-history figure').length === left", arg=len(history) - 1)

@@ -20,6 +20,7 @@ from .efficiency import BenchSettings, bench_preparation, gains, lacking, run_be
 from .experiments import find_table, in_words, plan_runs, protocols, reproduce, state_of, tables
 from .factors import compare_factor, factors, find_factor, run_factors, state_of_factors
 from .interactions import Dataset
+from .knowledge import description_faults, description_quality
 from .llms import choose_device, choose_precision, find_llm, load_llm
 from .methods import find_method, methods
 from .metrics import evaluate
@@ -122,6 +123,9 @@ def _prepare(options) -> None:
     print(format_table(table2(prepared.dataset).rename_axis("statistic").reset_index()))
     print("\n" + ", ".join(f"{name.replace('_', ' ')}: {count:,}" for name, count in prepared.missing.items()))
     for fault in prepared.faults: print(fault)
+    if options.describe_with:
+        found = description_quality(description_faults(prepared.dataset.items["title"], prepared.dataset.items["description"]))
+        print(f"\nDescriptions, of which faults of form can be counted, but not whether they are true\n{format_table(found.assign(items=found['items'].map('{:,.0f}'.format), share=found['share'].map('{:.1%}'.format, na_action='ignore').astype('string').fillna('')).reset_index())}")
     print(f"\nCold rows, of users or items that training has not seen\n{format_table(cold_rows(prepared.dataset).reset_index())}")
     print(f"\nLeaks counted: {prepared.audit.total}\n{format_table(prepared.audit.table().reset_index())}")
     if options.out:
