@@ -157,7 +157,7 @@ def test_inspect_prompts(page, address, project):
     view.locator(".userllm-score").click()
     page.wait_for_function("() => document.querySelector('.userllm-shown-prompt').innerText.includes('and a good one')")
     inspector = PromptInspector(demo_run(recommender=True, project=project).recommender)
-    chosen = {name: view.locator(f".userllm-{name} select option:checked").first.inner_text().strip() for name in ("item", "segment")}
+    chosen = {name: view.locator(f".userllm-{name} select option:checked").first.text_content().strip() for name in ("item", "segment")}
     items = inspector.scorer.dataset.items
     item = items.loc[(items["title"] == chosen["item"]) | (items["title"] + " (" + items["genres"] + ")" == chosen["item"]), "item_id"].iloc[0]
     edits = {int(chosen["segment"].split(":")[0]): ' Movie, and a good one: "'}
