@@ -157,11 +157,13 @@ def test_inspect_prompts(page, address, project):
     view.locator(".userllm-score").click()
     page.wait_for_function("() => document.querySelector('.userllm-shown-prompt').innerText.includes('and a good one')")
     inspector = PromptInspector(demo_run(recommender=True, project=project).recommender)
-    chosen = {name: view.locator(f".userllm-{name} select option:checked").first.text_content().strip() for name in ("item", "segment")}
+    chosen = {name: " ".join(view.locator(f".userllm-{name} select option:checked").first.text_content().split()) for name in ("item", "segment")}
     items = inspector.scorer.dataset.items
     item = items.loc[(items["title"] == chosen["item"]) | (items["title"] + " (" + items["genres"] + ")" == chosen["item"]), "item_id"].iloc[0]
-    edits = {int(chosen["segment"].split(":")[0]): ' Movie, and a good one: "'}
-    answer = inspector.inspect(view.locator(".userllm-user input").input_value(), item, edits=edits).explanation.probability
+    user = view.locator(".userllm-user input").input_value()
+    blank = inspector.inspect(user, item).explanation.segments.query("name == 'description'").index[0]  # as the tour leaves it
+    edits = {int(blank): " ", int(chosen["segment"].split(":")[0]): ' Movie, and a good one: "'}
+    answer = inspector.inspect(user, item, edits=edits).explanation.probability
     assert f"this prompt {answer:.3f}" in shown(view, "answers") != before
     what = page.locator(".userllm-view").last
     count = what.locator(".userllm-place select option").count()
