@@ -1168,6 +1168,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                  'userllm.widgets.PointMap.__init__': ('widgets.html#pointmap.__init__', 'userllm/widgets.py'),
                                  'userllm.widgets.PointMap.on_pick': ('widgets.html#pointmap.on_pick', 'userllm/widgets.py'),
                                  'userllm.widgets.PointMap.paint': ('widgets.html#pointmap.paint', 'userllm/widgets.py'),
+                                 'userllm.widgets.PointMap.pick': ('widgets.html#pointmap.pick', 'userllm/widgets.py'),
                                  'userllm.widgets.Stopped': ('widgets.html#stopped', 'userllm/widgets.py'),
                                  'userllm.widgets.View': ('widgets.html#view', 'userllm/widgets.py'),
                                  'userllm.widgets.View.__init__': ('widgets.html#view.__init__', 'userllm/widgets.py'),

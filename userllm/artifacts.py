@@ -404,8 +404,8 @@ def only_one(
     folder:str | Path, # is made where it is not there
     doing:str, # what is being done, such as "a run is being trained in"
 ) -> Iterator[None]:
-    "Hold the folder's lock, where the system has such locks. InputError where another process holds it."
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    "Hold the folder's lock, where the system has such locks. InputError where another process holds it, or nothing can be written there."
+    require_writable(folder)
     handle = None if os.name == "nt" else os.open(folder, os.O_RDONLY)
     try:
         if handle is not None:

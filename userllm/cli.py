@@ -171,7 +171,7 @@ def _train(options) -> None:
     if not metrics: return # one of several processes; another measures
     print(format_table(results_table({options.method: metrics})))
     print(f"\n{_posters_missing(metrics)}.")
-    if (cold := metrics["cold"])["rows"]:
+    if (cold := metrics.get("cold")) and cold["rows"]: # a run that was finished long ago says nothing of them
         shown = ", ".join(f"{name} AUC {cold[name]:.4f}" for name in ("warm", "cold") if cold[name] is not None)
         print(f"{cold['rows']:,} of {metrics['rows']:,} test rows are cold: training had no row of their user or of their item" + (f" ({shown})" if shown else ""))
     print(f"\nThe run is in {folder}" + (f". Next: {_program()} rank {folder} --user {shlex.quote(str(prepared.dataset.users['user_id'].iloc[0]))} --top 10" if method else ""))

@@ -36,7 +36,7 @@ from .pairs import NeighbourSettings, PairTables, genre_table, mf_logit, neighbo
 from .posters import find_posters, posters_for
 from .prompts import find_template
 from .protocols import ProtocolSettings, build_dataset, movie
-from .recommender import Recommender
+from .recommender import Recommender, restore_settings
 from .reuse import Memory, PrefixStore, RowScorer, score_together, store_prefixes
 from .sasrec import SASRecModel, SASRecSettings, load_sasrec, save_sasrec, train_sasrec
 from .sources import movielens_small
@@ -390,10 +390,10 @@ def train_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared,
 
 # %% ../nbs/64_pipeline.ipynb #4c1fc0c8
 def _in_use(settings:dict) -> dict:
-    "Settings without those of a UHEM that the method does not have; a setting of UHEM that is newer than the run has its default, which is what there was."
+    "Settings without those of a UHEM that the method does not have; in the others, those of UHEM that came later than the run have their defaults."
     if "model" not in settings: return settings
     model = dict(settings["model"])
-    if model["history"] == "compressed": model["uhem"] = _jsonable(UHEMSettings()) | model["uhem"]
+    if model["history"] == "compressed": model["uhem"] = asdict(restore_settings(UHEMSettings, model["uhem"], "uhem"))
     else: model.pop("uhem", None)
     return settings | {"model": model}
 

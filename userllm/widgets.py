@@ -16,6 +16,7 @@ from typing import Any
 import ipywidgets
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 from matplotlib.figure import Figure
 from .artifacts import InputError
 from .posters import named_posters, open_poster, pictures_in
@@ -181,14 +182,16 @@ class PointMap:
     "Points with ids on a plane; a click picks one, a drawn area all in it."
     def __init__(self, x, y, ids, # (n,) each
                  axes:tuple): # what the two say
-        import plotly.graph_objects as go
+        self.handlers = []
         self.ids, self.x, self.y = [str(name) for name in ids], np.asarray(x, dtype=float), np.asarray(y, dtype=float)
         self.widget = go.FigureWidget([go.Scatter(x=self.x, y=self.y, mode="markers", showlegend=False, hovertemplate="%{text}<extra></extra>"),
                                        go.Scatter(x=[], y=[], mode="markers", name="chosen", hoverinfo="skip",
                                                   marker={"symbol": "circle-open", "size": 15, "color": "black", "line": {"width": 2}})])
         self.widget.update_layout(template="plotly_white", width=820, height=520, margin={"l": 50, "r": 10, "t": 30, "b": 80}, legend={"orientation": "h", "y": -0.15}, clickmode="event", dragmode="select",
                                   xaxis_title=axes[0], yaxis_title=axes[1], modebar={"remove": ["toImage"]})
-        self.widget._config = {"displaylogo": False}
+        def told(_, points, *__):
+            if points.point_inds: self.pick([self.ids[number] for number in points.point_inds])
+        self.widget.data[0].on_click(told); self.widget.data[0].on_selection(told)
 
     def paint(self, values:pd.Series, # (n,) of numbers or kinds, named
               chosen=()) -> None: # ids to be ringed
@@ -205,7 +208,6 @@ class PointMap:
             marker = {"color": [_COLOURS[number] for number in place], "symbol": [_SHAPES[number] for number in place], "showscale": False}
             legend = [(kind, _COLOURS[number], _SHAPES[number]) for number, kind in enumerate(often)] + [("other", _COLOURS[-1], _SHAPES[-1])] * (-1 in place)
             shown = kinds.tolist()
-        import plotly.graph_objects as go
         ringed = [number for number, one in enumerate(self.ids) if one in {str(one) for one in chosen}]
         with self.widget.batch_update():
             points, rings = self.widget.data[:2]
@@ -217,9 +219,11 @@ class PointMap:
 
     def on_pick(self, handler:Callable) -> None: # takes the ids
         "Call the handler with what was clicked, or caught in a drawn area."
-        def call(_, points, *__):
-            if points.point_inds: handler([self.ids[number] for number in points.point_inds])
-        self.widget.data[0].on_click(call); self.widget.data[0].on_selection(call)
+        self.handlers.append(handler)
+
+    def pick(self, ids:list) -> None:
+        "Pick by program, as a click or a drawn area does."
+        for handler in self.handlers: handler(ids)
 
 # %% ../nbs/75_widgets.ipynb #0a5a6a57
 class Stopped(Exception): "Somebody pressed stop."
