@@ -77,8 +77,18 @@ def test_browse_predictions(page, address, project):
     view.locator(".userllm-run select").select_option("userllm")
     expected = select_rows(errors, "userllm", sure=0.5)
     page.wait_for_function("count => [...document.querySelectorAll('.userllm-shown-count')].at(-1).innerText.startsWith(count)", arg=f"{len(expected):,} of")
-    view.locator(".userllm-row select").select_option(index=3)
-    row = expected.iloc[3]
+    lines = view.locator(".userllm-row tbody tr")
+    assert [int(key) for key in lines.evaluate_all("lines => lines.map(line => line.dataset.key)")] == expected["row_id"].head(100).tolist()
+    view.locator(".userllm-row th button", has_text="title").click()
+    page.wait_for_function("() => [...document.querySelectorAll('.userllm-row th')].find(head => head.ariaSort === 'ascending')?.innerText.startsWith('title')")
+    expected = select_rows(errors, "userllm", sure=0.5, sort="title", ascending=True)
+    assert lines.nth(3).locator("td").nth(1).inner_text() == expected["title"][3]
+    lines.first.focus()
+    for key in ["PageDown", *["ArrowDown"] * 4, "ArrowUp", "Enter"]:
+        if key == "ArrowDown":
+            page.wait_for_function("() => document.querySelector('.userllm-row').innerText.includes('101 to') && document.activeElement.matches('.userllm-row tr')")
+        page.keyboard.press(key)
+    row = expected.iloc[103]
     page.wait_for_function("title => [...document.querySelectorAll('.userllm-shown-row svg')].at(-1)?.getAttribute('aria-label') === title", arg=row["title"])
     assert f"User {row['user_id']}," in shown(view, "row")
     for name in errors.runs:
@@ -94,6 +104,7 @@ def test_browse_predictions(page, address, project):
     page.wait_for_function("left => document.querySelectorAll('.userllm-view')[1].querySelectorAll('.userllm-shown-history figure').length === left", arg=len(history) - 1)
     plain = WhatIf(demo_run(recommender=True, project=project).recommender, row["user_id"], row["item_id"], int(row["timestamp"]))
     assert f"{plain.remove(0):.3f}" in shown(what, "answer")
+    view.evaluate("view => view.scrollIntoView()")  # for the picture
 
 
 @pytest.mark.slow

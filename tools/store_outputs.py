@@ -3,6 +3,7 @@
     python tools/store_outputs.py NOTEBOOK...
 
 Widgets are left out: without a running kernel they are an empty place. Pictures are kept in 256 colours, a third of the size.
+The prompt of the tour inspect_prompts is kept as nbs/images/prompt.png too, where the README shows it.
 """
 import base64
 import io
@@ -40,6 +41,9 @@ def main(paths: list[Path]) -> None:
         notebook.metadata.pop("widgets", None)
         nbformat.write(notebook, path)
         print(path)
+        if path.stem == "inspect_prompts":
+            pictures = [output["data"]["image/png"] for cell in notebook.cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
+            (path.parents[1] / "images" / "prompt.png").write_bytes(base64.b64decode(pictures[0]))
 
 
 if __name__ == "__main__":

@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['history_rows', 'score_histories', 'leave_one_out', 'order_effects', 'length_effects', 'most_misleading', 'withdraw',
-           'WhatIf']
+           'plot_effects', 'WhatIf']
 
 # %% ../nbs/71_history_effects.ipynb #e452d832
 from dataclasses import replace
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from .artifacts import InputError
 from .inspection import item_cards
 from .llms import text_tokens
@@ -78,6 +80,24 @@ def withdraw(scorer:Scorer, rows:Rows) -> pd.DataFrame: # of any number
         unknown = {"users": nothing(rows.users), "events": nothing(rows.events)}
         without |= {"no user slot": replace(rows, **unknown), "neither": replace(without["no history"], **unknown)}
     return pd.DataFrame({name: chance(changed) for name, changed in without.items()})
+
+# %% ../nbs/71_history_effects.ipynb #e3fca402
+def plot_effects(effects:pd.DataFrame, # of one row, from `leave_one_out`
+                 withdrawn:pd.Series) -> Figure: # of the same row, from `withdraw`
+    "P(Yes) as it is, and with each part of what is known of the person withdrawn."
+    parts = [(f"without {title}", chance, "#0072B2") for title, chance in zip(effects["title"], effects["probability"])]
+    parts += [(name, chance, "#D55E00") for name, chance in withdrawn.drop("as it is").items()]
+    start = withdrawn["as it is"]
+    figure, axis = plt.subplots(figsize=(8, 0.9 + 0.28 * len(parts)), layout="constrained")
+    axis.barh(range(len(parts)), [chance - start for _, chance, _ in parts], left=start, color=[colour for *_, colour in parts], height=0.7)
+    for row, (_, chance, _) in enumerate(parts): axis.annotate(f"{chance:.3f}", (max(chance, start), row), xytext=(3, 0), textcoords="offset points", va="center", fontsize=8)
+    axis.axvline(start, color="black", linewidth=1, label=f"as it is: {start:.3f}"); axis.axvline(0.5, color="grey", linestyle=":", label="a half")
+    shown = [start, 0.5, *(chance for _, chance, _ in parts)]
+    axis.set(xlabel="P(Yes)", yticks=range(len(parts)), xlim=(min(shown) - 0.03, max(shown) + 0.06))
+    axis.set_yticklabels([name for name, *_ in parts], parse_math=False)
+    axis.invert_yaxis(); axis.spines[["top", "right"]].set_visible(False); axis.legend(fontsize=8, loc="best")
+    plt.close(figure)
+    return figure
 
 # %% ../nbs/71_history_effects.ipynb #1dbd1773
 def _joined(first:KeyValues, second:KeyValues) -> KeyValues:

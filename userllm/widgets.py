@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['chance_bar', 'table_html', 'title_card', 'poster_html', 'strip_html', 'prompt_html', 'png', 'View', 'PointMap',
-           'Stopped', 'LongWork']
+           'RowGrid', 'Stopped', 'LongWork']
 
 # %% ../nbs/75_widgets.ipynb #45804a29
 import base64, io, re, threading
@@ -13,12 +13,15 @@ from functools import lru_cache
 from html import escape
 from pathlib import Path
 from typing import Any
+import anywidget
 import ipywidgets
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+import traitlets
 from matplotlib.figure import Figure
 from .artifacts import InputError
+from .inspection import slot_colours
 from .posters import named_posters, open_poster, pictures_in
 
 # %% ../nbs/75_widgets.ipynb #bf41ddb6
@@ -29,16 +32,15 @@ def chance_bar(probability:float, name:str="P(Yes)") -> str:
             f'<span style="display:inline-block;width:12em;height:.8em;border:1px solid #444;vertical-align:middle">'
             f'<span style="display:block;width:{percent:.1f}%;height:100%;background:#0072B2"></span></span> <b>{percent / 100:.3f}</b></div>')
 
-def _cell(value, digits:int) -> str:
+def _cell(value, digits:int) -> str: # not escaped
     if pd.api.types.is_scalar(value) and pd.isna(value): return "-"
-    if isinstance(value, (float, np.floating)): return f"{value:.{digits}f}"
-    return escape(str(value))
+    return f"{value:.{digits}f}" if isinstance(value, (float, np.floating)) else str(value)
 
 def table_html(frame:pd.DataFrame, digits:int=3, most:int=200) -> str: # more rows are counted and not shown
     "A table with every cell and heading escaped; numbers to the right."
     aligned = {name: "right" if pd.api.types.is_numeric_dtype(frame[name]) else "left" for name in frame}
     head = "".join(f'<th scope="col" style="text-align:{aligned[name]};padding:1px 8px">{escape(str(name))}</th>' for name in frame)
-    lines = ["".join(f'<td style="text-align:{aligned[name]};padding:1px 8px">{_cell(value, digits)}</td>' for name, value in zip(frame, row))
+    lines = ["".join(f'<td style="text-align:{aligned[name]};padding:1px 8px">{escape(_cell(value, digits))}</td>' for name, value in zip(frame, row))
              for row in frame.head(most).itertuples(index=False, name=None)]
     more = f"<div>and {len(frame) - most:,} more rows</div>" * (len(frame) > most)
     return f'<table style="border-collapse:collapse"><thead><tr>{head}</tr></thead><tbody>{"".join(f"<tr>{line}</tr>" for line in lines)}</tbody></table>{more}'
@@ -101,8 +103,6 @@ def strip_html(cards:pd.DataFrame, folder=None, notes=()) -> str: # item_id, tit
     return f'<div style="display:flex;flex-wrap:wrap">{"".join(boxes) or "<i>no history</i>"}</div>'
 
 # %% ../nbs/75_widgets.ipynb #9a285d32
-_slot_colours = {"image": "#F5C66B", "item": "#A8D8F5", "history": "#8FD3BC", "user": "#E7BFD4", "visual": "#F5C66B"}
-
 def prompt_html(segments:pd.DataFrame) -> str: # of a `PromptExplanation`
     "The prompt as it goes in: text, text of the row, soft slots with their tokens, norms and whether they stand for something missing."
     parts = []
@@ -110,7 +110,7 @@ def prompt_html(segments:pd.DataFrame) -> str: # of a `PromptExplanation`
         about = escape(f"segment {number}: {line['source']}")
         text = escape(line["text"]).replace("\n", "⏎<br>")
         if line["kind"] == "slot":
-            colour, missing = _slot_colours.get(line["name"], "#dddddd"), " missing" if line["missing"] else ""
+            colour, missing = slot_colours.get(line["name"], "#dddddd"), " missing" if line["missing"] else ""
             parts.append(f'<span title="{about}" style="background:{colour};color:#000;border:2px {"dashed" if missing else "solid"} #333;border-radius:4px;padding:0 4px">'
                          f'[{escape(line["name"])}{missing} ×{line["tokens"]}, norm {line["norm"]:.2f}]</span>')
         elif line["kind"] == "text": parts.append(f'<span title="{about}">{text}</span>')
@@ -161,7 +161,8 @@ class View:
         "A message, as text."
         self.message.value = f'<span role="status">{escape(text)}</span>'
 
-    def connect(self, name:str, handler:Callable) -> None: # takes nothing; what it raises is said
+    def connect(self, name:str, handler:Callable, # takes nothing; what it raises is said
+                trait:str="value") -> None: # of a control that is no button
         "Call the handler when the button is pressed or the value changes."
         def call(*_):
             if not self._heard: return
@@ -170,7 +171,7 @@ class View:
             except Exception as error: self.say(f"{type(error).__name__}: {error}"); raise
         control = self.controls[name]
         if isinstance(control, ipywidgets.Button): control.on_click(call)
-        else: control.observe(call, "value")
+        else: control.observe(call, trait)
 
     def _repr_mimebundle_(self, **options): return self.box._repr_mimebundle_(**options)
 
@@ -224,6 +225,136 @@ class PointMap:
     def pick(self, ids:list) -> None:
         "Pick by program, as a click or a drawn area does."
         for handler in self.handlers: handler(ids)
+
+# %% ../nbs/75_widgets.ipynb #25ddd2c2
+_GRID_CSS = """
+.userllm-grid {max-width: 100%}
+.userllm-grid .frame {overflow: auto; max-height: 22em; border: 1px solid #888}
+.userllm-grid table {border-collapse: collapse; width: 100%; font-size: 12px}
+.userllm-grid th {position: sticky; top: 0; background: var(--jp-layout-color2, #eee); text-align: left; white-space: nowrap; z-index: 1}
+.userllm-grid th button {all: unset; cursor: pointer; padding: 2px 8px; font-weight: bold}
+.userllm-grid th button:focus-visible, .userllm-grid tr:focus-visible {outline: 2px solid #d55e00; outline-offset: -2px}
+.userllm-grid td {padding: 1px 8px; white-space: nowrap; max-width: 24em; overflow: hidden; text-overflow: ellipsis}
+.userllm-grid td.number {text-align: right; font-variant-numeric: tabular-nums}
+.userllm-grid tbody tr {cursor: pointer}
+.userllm-grid tbody tr:hover {background: rgba(0, 114, 178, .12)}
+.userllm-grid tbody tr[aria-selected=true] {background: rgba(0, 114, 178, .3); font-weight: bold}
+"""
+
+_GRID_JS = """
+function made(tag, text, more = {}) {
+  return Object.assign(document.createElement(tag), {textContent: text, ...more});
+}
+
+function cell(column, content) {
+  const found = made("td", column.kind === "chance" ? content.toFixed(3) : content, {title: column.kind === "text" ? content : ""});
+  if (column.kind !== "text") found.classList.add("number");
+  if (column.kind === "chance") found.style.background = `linear-gradient(to right, rgba(0, 114, 178, .3) ${100 * content}%, transparent 0)`;
+  return found;
+}
+
+function render({model, el}) {
+  const bar = made("div", ""), frame = made("div", "", {className: "frame"});
+  const ask = (name, value) => { model.set(name, value); model.save_changes(); };
+  let refocus = false;
+  el.classList.add("userllm-grid");
+  el.dataset.lmSuppressShortcuts = "true";  // or the notebook takes the arrow keys
+  el.replaceChildren(bar, frame);
+
+  function heading(column) {
+    const [by, up] = model.get("order"), here = by === column.name;
+    const found = made("th", "", {scope: "col"}), button = made("button", column.name + (here ? (up ? " \u25b2" : " \u25bc") : ""));
+    if (here) found.setAttribute("aria-sort", up ? "ascending" : "descending");
+    button.onclick = () => ask("order", here ? [by, !up] : [column.name, column.kind === "text"]);
+    found.append(button);
+    return found;
+  }
+
+  function mark() {
+    const chosen = model.get("value"), rows = [...frame.querySelectorAll("tbody tr")];
+    rows.forEach(row => row.setAttribute("aria-selected", row.dataset.key === String(chosen)));
+    if (!rows.some(row => row.tabIndex === 0) && rows.length) rows[0].tabIndex = 0;
+  }
+
+  function walk(row, to) {
+    if (!to) return;
+    row.tabIndex = -1;
+    to.tabIndex = 0;
+    to.focus();
+  }
+
+  function line(columns, key, cells) {
+    const row = made("tr", "", {tabIndex: -1});
+    row.dataset.key = key;
+    row.append(...columns.map((column, number) => cell(column, cells[number])));
+    row.onclick = () => { walk(frame.querySelector("tr[tabindex='0']") ?? row, row); ask("value", key); };
+    row.onkeydown = event => {
+      const act = {ArrowDown: () => walk(row, row.nextElementSibling), ArrowUp: () => walk(row, row.previousElementSibling),
+                   Home: () => walk(row, row.parentNode.firstElementChild), End: () => walk(row, row.parentNode.lastElementChild),
+                   PageDown: () => turn(1), PageUp: () => turn(-1), Enter: () => ask("value", key), " ": () => ask("value", key)}[event.key];
+      if (act) { event.preventDefault(); event.stopPropagation(); act(); }
+    };
+    return row;
+  }
+
+  function turn(by) {
+    const page = model.get("page") + by;
+    if (page < 0 || page >= model.get("shown").pages) return;
+    refocus = frame.contains(document.activeElement);
+    ask("page", page);
+  }
+
+  function draw() {
+    const {columns = [], keys = [], lines = [], first = 0, total = 0, pages = 1} = model.get("shown"), page = model.get("page");
+    const button = (text, label, by, there) => made("button", text, {ariaLabel: label, disabled: !there, onclick: () => turn(by)});
+    const place = made("span", total ? ` ${(first + 1).toLocaleString("en")} to ${(first + lines.length).toLocaleString("en")} of ${total.toLocaleString("en")} ` : " no rows ");
+    bar.replaceChildren(button("\u25c0", "earlier rows", -1, page > 0), place, button("\u25b6", "later rows", 1, page + 1 < pages));
+    const table = made("table", ""), head = made("tr", "");
+    head.append(...columns.map(heading));
+    table.createTHead().append(head);
+    table.createTBody().append(...keys.map((key, number) => line(columns, key, lines[number])));
+    frame.replaceChildren(table);
+    mark();
+    if (refocus) { refocus = false; frame.querySelector("tbody tr")?.focus(); }
+  }
+
+  model.on("change:shown", draw);
+  model.on("change:value", mark);
+  draw();
+}
+export default {render};
+"""
+
+class RowGrid(anywidget.AnyWidget):
+    "Rows on pages, to sort by a heading and to pick from."
+    _esm, _css = _GRID_JS, _GRID_CSS
+    shown = traitlets.Dict().tag(sync=True) # the page that is drawn
+    order = traitlets.List(["", False]).tag(sync=True) # the column that was asked for, and whether ascending
+    page = traitlets.Int(0).tag(sync=True) # from 0
+    value = traitlets.Any(None, allow_none=True).tag(sync=True) # the key of the row that was picked
+
+    def __init__(self, page_rows:int=100):
+        super().__init__()
+        self.page_rows = page_rows
+        self.fill(pd.DataFrame(), [])
+        self.observe(lambda change: self._turn(), "page")
+
+    def fill(self, frame:pd.DataFrame, keys, # whole numbers or text, one a row
+             chances=()) -> None: # columns that are probabilities, drawn as bars too
+        "Show these rows, from the first page on; nothing is picked."
+        self.frame, self.row_keys, self.chances, self.value, self.page = frame, list(keys), set(chances), None, 0
+        self._turn()
+
+    def _turn(self) -> None:
+        "Send the page."
+        kind = lambda name: "chance" if name in self.chances else "number" if pd.api.types.is_numeric_dtype(self.frame[name]) else "text"
+        columns = [{"name": name, "kind": kind(name)} for name in self.frame]
+        first = self.page * self.page_rows
+        page = slice(first, first + self.page_rows)
+        plain = lambda column, value: float(value) if column["kind"] == "chance" else _cell(value, 3)
+        lines = [[plain(column, value) for column, value in zip(columns, row)] for row in self.frame[page].itertuples(index=False, name=None)]
+        self.shown = {"columns": columns, "keys": self.row_keys[page], "lines": lines, "first": first, "total": len(self.frame),
+                      "pages": max(1, -(-len(self.frame) // self.page_rows))}
 
 # %% ../nbs/75_widgets.ipynb #0a5a6a57
 class Stopped(Exception): "Somebody pressed stop."

@@ -17,7 +17,7 @@ from .errors import (SLICES, Errors, changed_users, export_rows, overall_change,
 from .history_effects import WhatIf, leave_one_out, length_effects, order_effects
 from .inspection import Inspected, PromptInspector, find_items
 from .token_map import TokenMap, component_names, history_of, neighbours, users_within
-from .widgets import PointMap, View, chance_bar, poster_html, prompt_html, strip_html, table_html
+from .widgets import PointMap, RowGrid, View, chance_bar, poster_html, prompt_html, strip_html, table_html
 
 # %% ../nbs/76_workbench.ipynb #70dbe21e
 def _item_options(cards:pd.DataFrame) -> list: # of `find_items`
@@ -233,7 +233,7 @@ class TokenTool:
     def _repr_mimebundle_(self, **options): return self.view._repr_mimebundle_(**options)
 
 # %% ../nbs/76_workbench.ipynb #a2b32e5f
-def rows_view(runs:list, columns:list) -> View: # names of runs; columns to sort by
+def rows_view(runs:list) -> View: # their names
     "The controls of the prediction browser."
     text, choice = (lambda name, **options: ipywidgets.Text(description=name, continuous_update=False, **options)), ipywidgets.Dropdown
     controls = {"run": choice(description="Run", options=runs, value=runs[-1]),
@@ -241,21 +241,21 @@ def rows_view(runs:list, columns:list) -> View: # names of runs; columns to sort
                 "sure": ipywidgets.FloatSlider(description="Wrong by", min=0, max=1, step=0.05, value=0.5, continuous_update=False),
                 "user_id": text("User"), "title": text("Title"),
                 "by": choice(description="Slice by", options=[("nothing", ""), *[(about, name) for name, about in SLICES.items()]]),
-                "value": choice(description="Slice", options=[""]), "sort": choice(description="Sort by", options=[("loss of the run", ""), *[(name, name) for name in columns]]),
-                "ascending": choice(description="Order", options=[("greatest first", False), ("smallest first", True)]), "row": ipywidgets.Select(description="Rows", options=[], rows=12, layout={"width": "60em"}),
-                "path": text("CSV", value="selection.csv"), "export": ipywidgets.Button(description="Export")}
-    rows = [["run", "right_in", "sure"], ["user_id", "title"], ["by", "value"], ["sort", "ascending"], ["row"], ["path", "export"]]
+                "value": choice(description="Slice", options=[""]), "row": RowGrid(), "path": text("CSV", value="selection.csv"), "export": ipywidgets.Button(description="Export")}
+    rows = [["run", "right_in", "sure"], ["user_id", "title"], ["by", "value"], ["row"], ["path", "export"]]
     return View("Prediction browser", controls, rows, ["count", "row", "scores", "history"])
 
 # %% ../nbs/76_workbench.ipynb #f4acde29
+_SHOWN = ["history", "popularity", "activity", "genre", "decade"] # of each row, beside what the runs say
+
 class _RowsFilter:
     "All predicted rows, filtered and sorted."
     def __init__(self, errors:Errors, scorer=None, pictures=None): # with a scorer, a row also opens a `WhatIfTool`
         self.errors, self.scorer, self.pictures, self.what = errors, scorer, pictures, None
-        self.view = rows_view(errors.runs, list(errors.rows.columns))
-        for name in ("run", "right_in", "sure", "user_id", "title", "value", "sort", "ascending"): self.view.connect(name, self.filter)
-        self.view.connect("by", self._slices); self.view.connect("row", self._opened)
-        self.view.connect("export", lambda: self.export(self.view.values()["path"]))
+        self.view = rows_view(errors.runs)
+        for name in ("run", "right_in", "sure", "user_id", "title", "value"): self.view.connect(name, self.filter)
+        self.view.connect("row", self.filter, "order"); self.view.connect("row", self._opened)
+        self.view.connect("by", self._slices); self.view.connect("export", lambda: self.export(self.view.values()["path"]))
         self.what_place = ipywidgets.VBox()
         self.view.box.children += (self.what_place,)
         self.filter()
@@ -268,15 +268,14 @@ class _RowsFilter:
 
     def filter(self) -> pd.DataFrame:
         "The rows that meet what the controls are set to, in their order."
-        values = self.view.values()
-        self.found = select_rows(self.errors, **{name: values[name] for name in ("run", "sure", "right_in", "user_id", "title", "by", "value", "sort", "ascending")})
-        shown = self.found.head(300)
-        by = values["sort"] if values["sort"] not in ("", "label", "user_id", "title", "row_id", f"P {values['run']}") else ""
-        sorted_by = [f", {by} {value:.3g}" if isinstance(value, float) else f", {by} {value}" for value in shown[by]] if by else [""] * len(shown)
-        lines = [(f"P(Yes) {chance:.3f}, {'liked' if label else 'not liked'}: user {user}, {title}{more}", row) for chance, label, user, title, row, more in
-                 zip(shown[f"P {values['run']}"], shown["label"], shown["user_id"], shown["title"], shown["row_id"], sorted_by)]
-        self.view.set("row", options=lines, value=None)
-        self.view.show("count", f"<p>{len(self.found):,} of {len(self.errors.rows):,} rows{', the first 300 in the list' * (len(self.found) > 300)}</p>")
+        values, grid, runs = self.view.values(), self.view.controls["row"], self.errors.runs
+        (sort, ascending), loss = grid.order, f"loss {values['run']}"
+        if sort.startswith("loss ") and sort != loss: sort, ascending = "", False # of the run that was looked at before
+        self.found = select_rows(self.errors, **{name: values[name] for name in ("run", "sure", "right_in", "user_id", "title", "by", "value")}, sort=sort, ascending=ascending)
+        self.view.set("row", order=[sort or loss, ascending])
+        shown = self.found[["user_id", "title", "label", *[f"P {run}" for run in runs], loss, *_SHOWN]]
+        grid.fill(shown.assign(label=shown["label"].map({0: "not liked", 1: "liked"})), self.found["row_id"].tolist(), [f"P {run}" for run in runs])
+        self.view.show("count", f"<p>{len(self.found):,} of {len(self.errors.rows):,} rows</p>")
         for name in ("row", "scores", "history"): self.view.show(name, "") # of a row that may no longer be in the selection
         self.what_place.children = ()
         return self.found
