@@ -12,7 +12,7 @@ from userllm.history_effects import WhatIf
 from userllm.inspection import PromptInspector
 from userllm.opened_runs import demo_run
 from userllm.token_map import TokenMap, neighbours
-from userllm.widgets import strip_html, table_html
+from userllm.widgets import table_html
 
 pytest.importorskip("playwright", reason="playwright is not installed: make setup")
 pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium"), pytest.mark.timeout(600)]
@@ -62,14 +62,42 @@ def opened(page, address, project, name, place=-1):
     return view, run, Errors.of(run.predictions, run.dataset)
 
 
-def test_titles_stay_text(page):
-    page.set_content("<p>before</p>")
-    attack = "<img src=x onerror=window.struck=1><script>window.struck=1</script>"
-    cards = pd.DataFrame({"item_id": ["1"], "title": [attack], "year": [1999], "genres": [attack]})
-    page.set_content(strip_html(cards, notes=[attack]) + table_html(cards))
-    page.wait_for_timeout(200)
-    assert page.evaluate("() => window.struck") is None and page.locator("script, img").count() == 0
-    assert attack in page.locator("td").nth(1).inner_text()
+ATTACK = "<img src=x onerror=window.struck=1><script>window.struck=1</script>"
+HOSTILE = f"""
+import numpy as np, pandas as pd
+from userllm.errors import Errors
+from userllm.interactions import made_up_dataset
+from userllm.widgets import PointMap
+from userllm.workbench import RowsTool
+attack = {ATTACK!r}
+dataset = made_up_dataset()
+dataset = dataset.with_items(title=[attack] * len(dataset.items), genres=[attack] * len(dataset.items))
+rows = dataset.rows("test")
+of = lambda table, name: getattr(dataset, table)[name + "_id"].to_numpy()[rows[name]]
+frame = pd.DataFrame(dict(row_id=rows["row_id"], user_id=of("users", "user"), item_id=of("items", "item"), timestamp=rows["timestamp"],
+                          label=rows["label"], split="test", logit=0.0))
+tool, points = RowsTool(Errors.of({{attack: frame}}, dataset)), PointMap([0.], [0.], [attack], (attack, attack))
+points.paint(pd.Series([attack], name=attack))
+tool.view.controls["sure"].value = 0.0
+tool.view.box.children += (points.widget,)
+tool
+"""
+
+
+def test_titles_stay_text(page, address, project):
+    import nbformat
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(HOSTILE)], metadata=metadata), project / "hostile.ipynb")
+    assert run_notebook(page, address, "hostile.ipynb") == []
+    view = page.locator(".userllm-view")
+    view.locator(".userllm-row tbody tr").first.click()
+    page.wait_for_function("() => document.querySelector('.userllm-shown-row svg')")
+    view.locator(".js-plotly-plot .scatterlayer path.point").first.hover(force=True)
+    page.wait_for_timeout(500)
+    assert page.evaluate("() => window.struck") is None
+    assert view.locator("script, img[src=x]").count() == 0
+    assert view.locator(".userllm-row td").nth(1).inner_text() == ATTACK
+    assert view.locator(".userllm-shown-row svg").get_attribute("aria-label") == ATTACK
 
 
 def test_browse_predictions(page, address, project):

@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from .artifacts import InputError
+from .collaborative_alignment import MeanFloor
 from .llms import text_tokens
 from .model import BatchMaker, ModelBatch, Rows, UserLLM
 from .prompts import Slot, Text, layout_prompts
@@ -206,7 +207,7 @@ class Inspected:
     history: pd.DataFrame # item_id, title, year, genres, description, oldest first
     candidate: pd.Series # the same of the candidate
     label: int|None # 1 liked, 0 not, None where it never happened
-    answers: dict # system -> P(Yes), of those whose predictions have the pair
+    answers: dict # system -> P(Yes), of those whose predictions have the pair; the floor's for every pair
 
 def _by_pair(frame:pd.DataFrame) -> dict:
     "(user_id, item_id) -> P(Yes)."
@@ -220,7 +221,10 @@ class PromptInspector:
     scorer: Scorer
     predictions: Mapping = field(default_factory=dict) # system -> predictions frame
 
-    def __post_init__(self): self._answers = {name: _by_pair(frame) for name, frame in self.predictions.items()}
+    def __post_init__(self):
+        dataset, self._answers = self.scorer.dataset, {name: _by_pair(frame) for name, frame in self.predictions.items()}
+        training = dataset.events.query("split == 'train'").assign(row_id=-1)
+        self._floor = MeanFloor.fit(training, len(dataset.users), len(dataset.items)) if len(training) else None
 
     def people(self, text:str="", likes:int=0, genre:str="") -> pd.DataFrame: # part of an id; at least so many likes; a genre among them
         "Users with what training knew of them: user_id, events, likes, in the dataset's order."
@@ -249,6 +253,7 @@ class PromptInspector:
         if timestamp is None: timestamp = int(event["timestamp"].iloc[0]) if len(event) else -1
         rows = self.scorer.rows_for([user], [item], [timestamp])
         answers = {name: found[user_id, item_id] for name, found in self._answers.items() if (user_id, item_id) in found}
+        if "floor" not in answers and self._floor: answers = {"floor": float(1 / (1 + np.exp(-self._floor.logits([user], [item])[0])))} | answers
         return Inspected(user_id, item_id, timestamp, explain_prompt(self.scorer, user_id, item_id, timestamp, edits),
                          item_cards(dataset, rows.histories[0]), item_cards(dataset, [item]).iloc[0],
                          int(event["label"].iloc[0]) if len(event) else None, answers)
