@@ -94,6 +94,12 @@ def test_floor_has_no_recommender(runs, say):
     refused(say("rank", runs / "floor", "--user", "1"), "no recommender")
 
 
+def test_a_run_that_has_not_ended_and_a_folder_without_data_say_so(say, tmp_path):
+    (tmp_path / "settings.json").write_text("{}")
+    refused(say("rank", tmp_path, "--user", "1"), "its training has not ended")
+    refused(say("train", "userllm", "--data", tmp_path), "holds no dataset")
+
+
 @pytest.mark.parametrize("part", ["alignment.safetensors", "lora/adapter_model.safetensors", "features/item.safetensors", "items.parquet"])
 @pytest.mark.parametrize("how", ["missing", "altered"])
 def test_broken_recommenders_are_refused_by_part(runs, say, tmp_path, part, how):

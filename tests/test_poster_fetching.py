@@ -308,7 +308,7 @@ def test_the_storm(server, tmp_path):
     faulty = chance.sample(range(1000), 300)
     server.faults = {number: PASSING[row % len(PASSING)] for row, number in enumerate(faulty[:150])}
     server.spells = {number: 1 + row % 2 for row, number in enumerate(faulty[:150]) if server.faults[number] != "moved"}
-    lasting = [*LASTING] * 16 + ["dripping"] * 3 + ["silent"] * 3
+    lasting = [[*LASTING][row % len(LASTING)] for row in range(144)] + ["dripping"] * 3 + ["silent"] * 3
     server.faults |= dict(zip(faulty[150:], lasting, strict=True))
     name_of = (lambda number: f"../film {number}" if number % 50 == 0 else str(number))
     manifest_of(server, chance.sample(range(1000), 1000), name_of).to_csv(tmp_path / "list.csv", index=False)

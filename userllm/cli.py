@@ -88,7 +88,9 @@ def _own_dataset(options):
     given = [name for name in ("interactions", "items", "folder", "overviews", "users", "like_from", "minimum_likes") if getattr(options, name, None)]
     if given and not source:
         raise InputError(f"--{given[0].replace('_', '-')} is for a source, and none is named: userllm prepare {' or '.join(sources)}")
-    if options.data: return Dataset.load(options.data), None
+    if options.data:
+        if not (Path(options.data)/"dataset.json").is_file(): raise InputError(f"--data {options.data} holds no dataset: give a folder that userllm prepare made with --out")
+        return Dataset.load(options.data), None
     if not source: return None, None
     changes = {"split": options.split, "data_seed": options.data_seed}
     if options.history is not None: changes["history_length"] = None if options.history == "all" else options.history
@@ -217,7 +219,9 @@ def _recommender(options, check) -> Recommender: # what is asked of the dataset 
     inner = RunFolder(folder).recommender
     if not inner.exists() and not (folder/"recommender.json").exists():
         below = sorted(found.parent for found in folder.glob("*/recommender"))
+        begun = RunFolder(folder).settings.exists() and not RunFolder(folder).metrics.exists()
         raise InputError(f"{folder} holds no recommender: " + (f"name one of the runs in it, such as {below[0]}" if below else
+                         "its training has not ended; the command that began it, given again, goes on with it" if begun else
                          "give the run folder of a method, made by userllm train or quickstart; a floor leaves none"))
     folder = inner if inner.exists() else folder
     check(recommender_dataset(folder))

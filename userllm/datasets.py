@@ -104,8 +104,8 @@ def source_options(parser) -> None: # an argparse parser
     parser = parser.add_argument_group("where ratings come from, and what is taken of them")
     about = "; ".join(f"{name}: {about}" for name, about in sources.items())
     parser.add_argument("source", nargs="?", choices=[*sources], help=f"{about}; default: the built-in ratings")
-    parser.add_argument("--interactions", metavar="FILE", help="table: CSV or Parquet with user_id,item_id,timestamp and label or rating, perhaps split")
-    parser.add_argument("--items", metavar="FILE", help="table: CSV or Parquet with item_id,title, perhaps year,genres,description,poster")
+    parser.add_argument("--interactions", metavar="FILE", help="table: CSV, TSV (packed as .gz or not) or Parquet with user_id,item_id,timestamp and label or rating, perhaps split")
+    parser.add_argument("--items", metavar="FILE", help="table: CSV, TSV (packed as .gz or not) or Parquet with item_id,title, perhaps year,genres,description,poster")
     parser.add_argument("--folder", metavar="DIR", help="movies, netflix, recbole: the folder as it comes")
     parser.add_argument("--overviews", action="store_true", help="movies: TMDB's overviews as descriptions")
     parser.add_argument("--users", type=_users_or_all, metavar="N|all", help="netflix: so many users, drawn by --data-seed; default 20000")
@@ -119,7 +119,7 @@ def read_source(options, cache:StageCache|None=None) -> RawData: # what `source_
         if getattr(options, name) and options.source not in which: raise InputError(f"--{name} is for prepare {' or '.join(which)}; leave it out for {options.source}")
     if options.source == "table":
         for name in ("interactions", "items"):
-            if not getattr(options, name): raise InputError(f"prepare table needs --{name}: name a CSV or Parquet file")
+            if not getattr(options, name): raise InputError(f"prepare table needs --{name}: name a CSV, TSV or Parquet file")
         return read_table(options.interactions, options.items)
     if not options.folder: raise InputError(f"prepare {options.source} needs --folder: name the folder with its files")
     if options.source == "netflix": return netflix_prize(options.folder, None if options.users == "all" else options.users or 20_000, options.data_seed, cache)

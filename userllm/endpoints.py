@@ -76,7 +76,8 @@ class Endpoint:
                 said = f"status {answer.status_code}: {answer.text[:200]!r}"
                 if answer.status_code not in (408, 409, 429) and answer.status_code < 500: break # asking again will not help
             if attempt + 1 == attempts or stop.wait(self.first_wait * 2 ** attempt * random.uniform(.5, 1)): break
-        hint = f"; put its key into {key_variable}" if answer is not None and answer.status_code in (401, 403) else ""
+        hint = ("; is it running there, and is the address right?" if answer is None else f"; put its key into {key_variable}" if answer.status_code in (401, 403) else
+                "; is the model's name right, and does the address end in /v1?" if answer.status_code == 404 else "")
         raise InputError(f"the endpoint {self.address} did not answer for the model {self.model!r} ({said}){hint}")
 
 # %% ../nbs/21_endpoints.ipynb #3f3eb853

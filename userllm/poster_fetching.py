@@ -8,6 +8,7 @@ __all__ = ['Address', 'Resolver', 'Turn', 'tmdb_pictures', 'FetchSettings', 'Ref
            'store_poster', 'FetchReport', 'read_poster_manifest', 'fetch_posters']
 
 # %% ../nbs/25_poster_fetching.ipynb #c20cc4d6
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ class Refusal(Exception):
         detail:str="", # of this one poster
         passing:bool=False, # whether another attempt may do better
         wait:float=0.0, # seconds that the server asks for
-        host:str="", # the host that asks for them
+        host:str="", # the host that asks for them, or that is not found
     ):
         super().__init__(f"{reason}: {detail}")
         self.reason, self.detail, self.passing, self.wait, self.host = reason, detail, passing, wait, host
@@ -124,7 +125,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
     async def connect_tcp(self, host, port, timeout=None, local_address=None, socket_options=None):
         "A connection to the first allowed address that answers. `Refusal` where none is allowed or the name is unknown."
         try: found = [ip_address(text) for text in await self.resolver(host, port)]
-        except (OSError, UnicodeError) as error: raise Refusal("host not found", f"{host}: {error}", passing=True) from error
+        except (OSError, UnicodeError) as error: raise Refusal("host not found", f"{host}: {error}", passing=True, host=host.lower()) from error
         addresses = [address for address in found if self.allowed(address)]
         if not addresses: raise Refusal("address not allowed", f"{host} is {', '.join(map(str, found)) or 'nowhere'}")
         for address in addresses[:3]:
@@ -268,6 +269,7 @@ class _Fetcher:
     def __init__(self, folder:Path, settings:FetchSettings, client:httpx.AsyncClient):
         self.folder, self.settings, self.client = folder, settings, client
         self.turns, self.checking = Turns(settings.rate, settings.longest_wait), anyio.CapacityLimiter(2)
+        self.unknown = Counter() # host -> posters that went without, because nobody knew its name
 
     async def attempt(self, item_id:str, url:str) -> None:
         "One attempt at one poster."
@@ -278,15 +280,18 @@ class _Fetcher:
         "As many attempts as it takes and may: why the poster is missing, None where it is not, and how many were made."
         if not url: return Refusal("no address", "the manifest has none"), 0
         if not url.lower().startswith(("http://", "https://")): return Refusal("not http", url[:200]), 0
-        try: host, asked = _host(httpx.URL(url)), 0
+        try: host, name, asked = _host(httpx.URL(url)), httpx.URL(url).raw_host.decode("ascii").lower(), 0
         except (httpx.InvalidURL, ValueError) as error: return Refusal("not a URL", str(error)[:200]), 0
         while True:
+            if self.unknown[name] >= 3: return Refusal("host not found", f"{name}: others of its posters were tried in vain"), asked
             try:
                 await self.turns.wait(host); asked += 1
                 return await self.attempt(item_id, url), asked
             except Refusal as refusal: last = refusal
             if last.wait: self.turns.pause(last.host or host, last.wait)
-            if not last.passing or asked > self.settings.retries: return last, asked
+            if not last.passing or asked > self.settings.retries:
+                self.unknown[last.host] += last.reason == "host not found" # perhaps the one that a redirect names
+                return last, asked
             await anyio.sleep(backoff(asked - 1, self.settings))
 
 # %% ../nbs/25_poster_fetching.ipynb #5d955642

@@ -86,24 +86,25 @@ def _rows_text(mask) -> str:
 def _empty_cells(column:pd.Series) -> np.ndarray:
     return (column.isna() | (column.astype(str).str.strip() == "")).to_numpy(dtype=bool)
 
-def _id_column(pairs:pd.DataFrame, name:str) -> np.ndarray:
-    "A column of ids as text."
+def _id_column(pairs:pd.DataFrame, name:str) -> tuple[np.ndarray, str]:
+    "A column of ids as text, '' where a cell is empty, and what is to be said of these."
     column = pairs[name]
-    if (empty := _empty_cells(column)).any(): raise InputError(f"pairs: {_rows_text(empty)} without {name}: fill it in, or remove these rows")
-    if pd.api.types.is_float_dtype(column) and (column % 1 == 0).all(): column = column.astype("int64")
-    return column.astype(str).to_numpy(dtype=object)
+    empty = _empty_cells(column)
+    if pd.api.types.is_float_dtype(column) and (column[~empty] % 1 == 0).all(): column = column.astype("Int64")
+    ids = column.astype(object).where(~empty, "").astype(str).to_numpy(dtype=object)
+    return ids, f"{_rows_text(empty)} without {name}: fill it in, or remove these rows" if empty.any() else ""
 
-def _timestamp_column(pairs:pd.DataFrame) -> np.ndarray:
-    "The column of timestamps as int64, -1 where there is none."
-    if "timestamp" not in pairs: return np.full(len(pairs), -1)
+def _timestamp_column(pairs:pd.DataFrame) -> tuple[np.ndarray, str]:
+    "The column of timestamps as int64, -1 where there is none, -2 where it is none, and what is to be said of the latter."
+    if "timestamp" not in pairs: return np.full(len(pairs), -1), ""
     column = pairs["timestamp"]
     empty = _empty_cells(column)
     timed = pd.api.types.is_bool_dtype(column) or pd.api.types.is_datetime64_any_dtype(column)
     numbers = pd.to_numeric(column.astype(str if timed else object).where(~empty, -1), errors="coerce").to_numpy(dtype=float)
     bad = ~empty & ~((numbers >= 0) & (numbers < 2.0**53) & (np.floor(numbers) == numbers))
-    if bad.any(): raise InputError(f"pairs: timestamp is no whole number of seconds since 1970 in {_rows_text(bad)}, such as "
-                                   f"{str(column.iloc[bad.argmax()])!r}: correct them, or leave the cell empty for the latest state")
-    return numbers.astype(np.int64)
+    said = (f"timestamp is no whole number of seconds since 1970 in {_rows_text(bad)}, such as {str(column.iloc[bad.argmax()])!r}: correct them, or leave the cell empty for "
+            "the latest state") if bad.any() else ""
+    return np.where(bad, -2, numbers).astype(np.int64), said
 
 # %% ../nbs/48_recommender.ipynb #c014
 def _dense_numbers(ids, # ids as text
@@ -112,14 +113,14 @@ def _dense_numbers(ids, # ids as text
     "Dense numbers (n,) of ids, -1 for the unknown ones, and what is to be said of these: how many, in which rows, and the first few with what is near."
     known = getattr(dataset, f"{kind}s")[f"{kind}_id"]
     numbers = pd.Index(known).get_indexer(pd.Index(ids, dtype=known.dtype))
-    unknown = list(dict.fromkeys(np.asarray(ids)[numbers < 0].tolist()))
+    unknown = [name for name in dict.fromkeys(np.asarray(ids)[numbers < 0].tolist()) if name] # an empty cell is another fault
     if not unknown: return numbers, ""
     titles = dataset.items["title"] if kind == "item" else ()
     named = []
     for name in unknown[:3]:
         near = nearest_ids(name, known, titles)[:2]
         named.append(repr(name) + f" (near: {', '.join(near)})" * bool(near))
-    return numbers, f"{len(unknown)} unknown {kind} id{'s' * (len(unknown) > 1)} in {_rows_text(numbers < 0)}: {', '.join(named)}{', ...' * (len(unknown) > 3)}"
+    return numbers, f"{len(unknown)} unknown {kind} id{'s' * (len(unknown) > 1)} in {_rows_text((numbers < 0) & (np.asarray(ids) != ''))}: {', '.join(named)}{', ...' * (len(unknown) > 3)}: correct these ids, or remove their rows"
 
 # %% ../nbs/48_recommender.ipynb #6f3522b3
 def check_pairs(pairs:pd.DataFrame, dataset:Dataset) -> pd.DataFrame:
@@ -129,11 +130,12 @@ def check_pairs(pairs:pd.DataFrame, dataset:Dataset) -> pd.DataFrame:
         raise InputError(f"pairs has no column {', '.join(absent)}; it has {', '.join(map(str, pairs.columns))}: user_id and item_id are needed")
     if not len(pairs): raise InputError("pairs is empty: give at least one pair of user_id and item_id")
     pairs = pairs.reset_index(drop=True)
-    checked = pd.DataFrame({"user_id": _id_column(pairs, "user_id"), "item_id": _id_column(pairs, "item_id"), "time": _timestamp_column(pairs)})
-    (checked["user"], users), (checked["item"], items) = (_dense_numbers(checked[f"{name}_id"], dataset, name) for name in ("user", "item"))
-    if users or items: raise InputError(f"pairs: {'; '.join(filter(None, (users, items)))}. Correct these ids, or remove their rows")
-    if (again := checked.duplicated(["user", "item", "time"])).any():
-        raise InputError(f"pairs: {_rows_text(again)} repeat an earlier pair of the same user, item and timestamp: remove them")
+    (users, no_user), (items, no_item), (times, no_time) = _id_column(pairs, "user_id"), _id_column(pairs, "item_id"), _timestamp_column(pairs)
+    checked = pd.DataFrame({"user_id": users, "item_id": items, "time": times})
+    (checked["user"], strange_user), (checked["item"], strange_item) = (_dense_numbers(checked[f"{name}_id"], dataset, name) for name in ("user", "item"))
+    again = checked.duplicated() & (users != "") & (items != "")
+    twice = f"{_rows_text(again)} repeat an earlier pair of the same user, item and timestamp: remove them" if again.any() else ""
+    if faults := [said for said in (no_user, no_item, no_time, strange_user, strange_item, twice) if said]: raise InputError("\n".join(f"pairs: {said}" for said in faults))
     return checked
 
 # %% ../nbs/48_recommender.ipynb #c016

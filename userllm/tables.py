@@ -7,12 +7,12 @@ __all__ = ['INTERACTION_COLUMNS', 'ITEM_COLUMNS', 'Fault', 'raise_faults', 'find
            'check_items', 'known_items', 'raw_data', 'read_table']
 
 # %% ../nbs/17_tables.ipynb #99390434
-import time
+import gzip, time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -70,6 +70,10 @@ def find_faults(
     return faults
 
 # %% ../nbs/17_tables.ipynb #2463706b
+def _opened(path:Path) -> BinaryIO:
+    "The bytes of a file, of those packed by gzip as they were before."
+    return gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb")
+
 def _decoded(cell:bytes) -> str:
     "Bytes as text, for being shown."
     return cell.decode("utf-8", "backslashreplace").strip()
@@ -77,7 +81,7 @@ def _decoded(cell:bytes) -> str:
 def _records(path:Path, quote:str|None) -> Iterator[tuple[int, list[bytes], bool]]:
     "Number (0: the header), lines and wholeness of each record; a record goes on while a quote is open."
     number, lines, is_open = 0, [], False
-    with open(path, "rb") as file:
+    with _opened(path) as file:
         for line in file:
             lines.append(line)
             if quote and line.count(quote.encode()) % 2: is_open = not is_open
@@ -138,12 +142,18 @@ def _open_quote(path:Path, separator:str, quote:str|None) -> list[Fault]:
     return []
 
 # %% ../nbs/17_tables.ipynb #58bb29a8
+def _unreadable(path:Path, error:Exception) -> InputError:
+    "For what the disk, or a packed file, does not give."
+    remedy = "pack it anew with gzip, or give it unpacked" if path.suffix.lower() == ".gz" else "check the file and its disk"
+    return InputError(f"{path.name} cannot be read: {error}; {remedy}")
+
 def _read_csv(path:Path, columns:list[str]|None, separator:str, quote:str|None) -> tuple[pl.DataFrame, list[Fault]]:
     "Columns of a CSV as text (None: all), and what is wrong with its bytes and rows."
     options = {"separator": separator, "quote_char": quote, "infer_schema": False, "encoding": "utf8"}
     faults = []
     while True:
         try: return pl.read_csv(path, columns=columns, **options), faults
+        except OSError as error: raise _unreadable(path, error) from error
         except (pl.exceptions.PolarsError, pl.exceptions.NoDataError) as error: reason = str(error).splitlines()[0]
         if options["encoding"] == "utf8" and (found := _encoding_faults(path, separator, quote)):
             faults, options["encoding"] = faults + found, "utf8-lossy"
@@ -152,32 +162,44 @@ def _read_csv(path:Path, columns:list[str]|None, separator:str, quote:str|None) 
             faults, options["truncate_ragged_lines"] = faults + found, True
         else: raise InputError(f"{path.name} cannot be read as CSV: {reason}; check its quotes and its separators")
 
+def _separator(path:Path) -> str:
+    "What stands between cells, by the file's name and its header. InputError for an ending that says of no table."
+    ending = path.name.lower().removesuffix(".gz").rpartition(".")[2]
+    if ending not in ("csv", "tsv") and path.suffix.lower() != ".parquet":
+        raise InputError(f"{path} is neither .csv, .tsv (or these as .gz) nor .parquet by its name; convert it, or rename it if it is")
+    if ending != "csv": return "\t" if ending == "tsv" else ","
+    try:
+        with _opened(path) as file: header = file.readline(65_536)
+    except (OSError, EOFError): return "," # which is told where it is read
+    return ";" if b";" in header and b"," not in header else ","
+
 def _column_names(path:Path, separator:str, quote:str|None) -> list[str]:
     "The names of the columns of a CSV or Parquet file. InputError where it has none."
     if path.suffix.lower() == ".parquet":
         try: return pq.read_schema(path).names
         except (OSError, pa.ArrowException) as error:
             raise InputError(f"{path.name} cannot be read as Parquet: {str(error).splitlines()[0]}; write it anew") from error
-    with open(path, "rb") as file:
-        if b"\0" in file.read(4096): raise InputError(f"{path.name} holds zero bytes, so it is no UTF-8 text; save the table as CSV in UTF-8, or as .parquet")
+    with _opened(path) as file:
+        try: start = file.read(4096)
+        except (OSError, EOFError) as error: raise _unreadable(path, error) from error
+        if b"\0" in start: raise InputError(f"{path.name} holds zero bytes, so it is no UTF-8 text; save the table as CSV in UTF-8, or as .parquet")
     try: return pl.read_csv(path, n_rows=0, separator=separator, quote_char=quote, infer_schema=False, encoding="utf8-lossy").columns
+    except OSError as error: raise _unreadable(path, error) from error
     except pl.exceptions.NoDataError as error: raise InputError(f"{path.name} is empty; it needs a header and rows") from error
     except pl.exceptions.PolarsError as error:
         raise InputError(f"{path.name} cannot be read as CSV: {str(error).splitlines()[0]}; check its header") from error
 
 # %% ../nbs/17_tables.ipynb #f7bb3e72
 def read_columns(
-    path:str|Path, # .csv or .parquet; files of other endings are read as CSV where a separator is given
+    path:str|Path, # .csv, .tsv, these packed as .gz, or .parquet; files of other endings are read as CSV where a separator is given
     known:tuple[str, ...], # the columns that are wanted, where they are there
-    separator:str|None=None, # between cells; a comma where left out
+    separator:str|None=None, # between cells; where left out a tab in a .tsv, and in a .csv a comma, or a semicolon where the header has these alone
     quote:str|None='"', # around cells that hold separators
 ) -> tuple[pl.DataFrame, tuple[str, ...], list[Fault]]: # the columns with `row`; the names of the others; faults
     "The known columns of a file, those of a CSV as text. InputError for a file that is not there or is no table."
     path = Path(path)
     if not path.is_file(): raise InputError(f"{path} does not exist; check the path")
-    if separator is None and path.suffix.lower() not in (".csv", ".parquet"):
-        raise InputError(f"{path} is neither .csv nor .parquet by its name; convert it, or rename it if it is")
-    separator = separator or ","
+    separator = separator or _separator(path)
     names = _column_names(path, separator, quote)
     if twice := sorted({name for name in names if names.count(name) > 1 or name.removesuffix("_duplicated_0") in known and name not in known}):
         raise InputError(f"{path.name} has the column {twice[0].removesuffix('_duplicated_0')!r} twice; rename one of them")
@@ -210,10 +232,20 @@ def _as_ids(frame:pl.DataFrame, column:str) -> pl.Expr:
     cells = cells.cast(pl.String)
     return pl.when(cells != "").then(cells)
 
+def _text_times(cells:pl.Expr) -> pl.Expr: # such as 2009-08-01, 2009-08-01 12:30:00 or 2009-08-01T12:30:00.5+02:00
+    "Text of ISO 8601 as whole seconds since 1970, in UTC where no zone is named; null where it is none."
+    cells = pl.when(cells.str.contains(r"^\d{4}-\d\d-\d\d$")).then(cells + " 00:00:00").otherwise(cells.str.replace(r"^(\d{4}-\d\d-\d\d)T", "$1 "))
+    cells = cells.str.replace(r"Z$", "+00:00")
+    cells = pl.when(cells.str.contains(r"[+-]\d\d:?\d\d$")).then(cells).otherwise(cells + "+00:00")
+    return (cells.str.to_datetime("%Y-%m-%d %H:%M:%S%.f%z", time_unit="us", strict=False).dt.epoch("us") // 10**6).cast(pl.Float64)
+
 def _as_numbers(frame:pl.DataFrame, column:str) -> pl.Expr:
     "A column as float64; null where a cell is no number. Times count in seconds since 1970."
     kind, cells = frame.schema[column], pl.col(column)
-    if kind == pl.String: return cells.str.strip_chars().cast(pl.Float64, strict=False)
+    if kind == pl.String:
+        cells = cells.str.strip_chars()
+        numbers = cells.cast(pl.Float64, strict=False)
+        return pl.coalesce(numbers, _text_times(cells)) if column == "timestamp" else numbers
     if kind in (pl.Duration, pl.Time): return pl.lit(None, pl.Float64) # a span or a time of day is no moment
     if kind.is_temporal():
         microseconds = cells.cast(pl.Datetime("us")).dt.epoch("us")
@@ -252,7 +284,7 @@ def _number_checks(column:str, now:float) -> list[tuple[pl.Expr, str, str]]:
     "What a number of that column must not be: `value` is the number, null where the cell held none."
     value, numbers = pl.col("value"), "give a number"
     if column == "timestamp":
-        return [(value.is_null() | ~value.is_finite(), "no number", "give whole seconds since 1970"),
+        return [(value.is_null() | ~value.is_finite(), "no time", "give whole seconds since 1970, or dates such as 2009-08-01 12:30:00"),
                 (value.is_finite() & (value < 0), "a time before 1970", "give whole seconds since 1970"),
                 (value.is_finite() & (value >= 0) & (value != value.floor()), "a fraction of a second", "give whole seconds since 1970"),
                 (value.is_finite() & (value == value.floor()) & (value > now), "a time in the future", "give seconds since 1970, not milliseconds")]
@@ -311,6 +343,7 @@ def check_items(
     "Types, and every fault: missing columns, empty or repeated ids, empty titles, years that are no whole numbers."
     faults = _missing_columns(frame, file, [("item_id",), ("title",)], names, others)
     if not len(frame): return frame, faults
+    frame = frame.with_columns(pl.col(name).list.join("|", ignore_nulls=True) for name in ("genres",) if frame.schema.get(name) == pl.List(pl.String))
     if nested := _nested(frame, file, names): return frame, faults + nested
     faults += _inexact_ids(frame, file, ("item_id",), names)
     frame = frame.with_columns(_as_ids(frame, column) for column in ITEM_COLUMNS if column in frame.columns and column != "year")
@@ -372,4 +405,4 @@ def read_table(
     films, wrong_films = check_items(films, items.name, others=more)
     raise_faults(faults + wrong + found + wrong_films + known_items(rows, films, interactions.name, items.name))
     notes = tuple(f"{path.name}: ignored {', '.join(names)}" for path, names in [(interactions, others), (items, more)] if names)
-    return raw_data(rows, films, interactions.stem, notes)
+    return raw_data(rows, films, interactions.name.partition(".")[0] or interactions.name, notes)
