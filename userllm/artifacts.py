@@ -299,6 +299,7 @@ def _size(bytes:float) -> str:
 def require_writable(
     folder:str|Path, # made where it is missing
     bytes_needed:int=0, # what is going to be written
+    make:bool=True, # whether to make it now; else the nearest folder above that is there is asked
 ) -> Path: # the folder
     "Make sure of a folder with room. InputError, and nothing made: read-only folder, a file of that name, too little space."
     folder = Path(folder)
@@ -309,8 +310,8 @@ def require_writable(
         raise InputError(f"too little disk space at {folder}: {_size(bytes_needed)} needed, {_size(free)} there; "
                          f"free space or choose another folder")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".tmp-{uuid.uuid4().hex[:8]}-probe"
+        if make: existing = folder; folder.mkdir(parents=True, exist_ok=True)
+        probe = existing / f".tmp-{uuid.uuid4().hex[:8]}-probe"
         probe.write_bytes(b"?")
         probe.unlink()
     except OSError as error:

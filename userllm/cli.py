@@ -121,7 +121,9 @@ def _prepare(options) -> None:
     prepared = _prepare_data(options, find_preset("paper"), dataset)
     for note in raw.notes if raw else (): print(note)
     protocol = prepared.dataset.protocol
-    if "steps" in protocol: print(f"A like is a rating from {protocol['like_threshold']:g}; what each step left:\n{format_table(pd.DataFrame(protocol['steps']))}\n")
+    if "steps" in protocol:
+        like = "label of 1" if raw and raw.likes_from is not None else f"rating from {protocol['like_threshold']:g}"
+        print(f"A like is a {like}; what each step left:\n{format_table(pd.DataFrame(protocol['steps']))}\n")
     print(format_table(table2(prepared.dataset).rename_axis("statistic").reset_index()))
     print("\n" + ", ".join(f"{name.replace('_', ' ')}: {count:,}" for name, count in prepared.missing.items()))
     for fault in prepared.faults: print(fault)
@@ -231,7 +233,7 @@ def _recommender(options, check) -> Recommender: # what is asked of the dataset 
 def _score(options) -> None:
     pairs, out = _read_pairs(options.pairs), Path(options.out)
     if out.is_dir(): raise InputError(f"--out {out} is a folder: name a file, for example {out}/scores.csv")
-    require_writable(next(place for place in out.absolute().parents if place.exists()), 10_000_000)
+    require_writable(out.parent, 10_000_000, make=False)
     scored = _recommender(options, lambda dataset: check_pairs(pairs, dataset)).score(pairs, "pairs")
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(out) as path: scored.to_csv(path, index=False)

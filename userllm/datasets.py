@@ -148,7 +148,7 @@ def require_new_place(folder:str|Path) -> Path: # the folder
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir()) and not (folder/"dataset.json").is_file()):
         raise InputError(f"{folder} is there and holds no dataset; name another folder, or remove it")
-    require_writable(next(place for place in (folder, *folder.absolute().parents) if place.exists()))
+    require_writable(folder, make=False)
     return folder
 
 def save_dataset(

@@ -224,7 +224,8 @@ def open_run(folder, # the run's folder
     settings = _jsonable(settings)
     if run.settings.exists():
         old = read_json(run.settings)
-        differing = sorted(key for key in settings.keys() | old.keys() if settings.get(key) != old.get(key))
+        now, then = _in_use(settings), _in_use(old)
+        differing = sorted(key for key in now.keys() | then.keys() if now.get(key) != then.get(key))
         if differing: raise InputError(f"{folder} holds a run with other settings ({', '.join(differing)}): name another folder with --out, or remove it")
     else: write_json(run.settings, settings)
     return run
