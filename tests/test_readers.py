@@ -226,6 +226,10 @@ def test_a_table_is_prepared_kept_and_trained_on(tables, capsys):
     predictions = pd.read_parquet(tables / "run" / "predictions.parquet")
     assert len(predictions) == len(data.rows("test")) and "99" in set(predictions["user_id"]) & set(predictions["item_id"])
     assert main(["prepare", "--data", f"{tables}/data"]) == 0
+    pd.read_csv(tables / "rows.csv").drop(columns="split").to_csv(tables / "rows.tsv.gz", sep="\t", index=False)  # the protocol splits it
+    capsys.readouterr()
+    assert main(["prepare", "table", "--interactions", f"{tables}/rows.tsv.gz", "--items", f"{tables}/items.parquet"]) == 0
+    assert "A like is a label of 1" in capsys.readouterr().out
 
 
 def test_a_faulty_table_is_refused_with_all_its_faults(tables, capsys):
