@@ -504,6 +504,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
             'userllm.knowledge': { 'userllm.knowledge.KnowledgeSettings': ('knowledge.html#knowledgesettings', 'userllm/knowledge.py'),
                                    'userllm.knowledge._answers': ('knowledge.html#_answers', 'userllm/knowledge.py'),
                                    'userllm.knowledge._repeats': ('knowledge.html#_repeats', 'userllm/knowledge.py'),
+                                   'userllm.knowledge._sentences': ('knowledge.html#_sentences', 'userllm/knowledge.py'),
                                    'userllm.knowledge._words': ('knowledge.html#_words', 'userllm/knowledge.py'),
                                    'userllm.knowledge.clean_description': ('knowledge.html#clean_description', 'userllm/knowledge.py'),
                                    'userllm.knowledge.describe_titles': ('knowledge.html#describe_titles', 'userllm/knowledge.py'),

@@ -40,6 +40,16 @@ def knowledge_prompt(title:str, llm:LLM, settings:KnowledgeSettings=KnowledgeSet
     return question if llm.seq2seq else settings.frame.format(question=question)
 
 # %% ../nbs/22_knowledge.ipynb #c008
+_abbreviated = re.compile(r"(?:^|[\s(\"'.])(?:[A-Z]|Mr|Mrs|Ms|Dr|Jr|Sr|St|Mt|Prof|Lt|Col|Gen|Capt|Sgt|vs|No)\.$")
+
+def _sentences(text:str) -> list[str]:
+    "Its sentences; a full stop behind a title, an initial or another usual abbreviation ends none."
+    found = []
+    for part in re.split(r"(?<=[.!?])\s+", text):
+        if found and _abbreviated.search(found[-1]): found[-1] += " " + part
+        else: found.append(part)
+    return found
+
 def clean_description(text:str, # what the LLM said
                       title:str, # what it was asked about
                       words:int=24) -> str: # the longest description kept
@@ -49,9 +59,9 @@ def clean_description(text:str, # what the LLM said
     lines = [line for line in lines if line.strip(" .:\"'*#-").casefold() not in ("", title.casefold(), bare.casefold())]
     joined = re.sub(r"\s+", " ", " ".join(dict.fromkeys(lines))).strip(" \"'*#")
     kept = []
-    for sentence in re.findall(r".+?(?:[.!?](?=\s|$)|$)", joined):
-        if kept and len(" ".join(kept + [sentence.strip()]).split()) > words: break
-        if sentence.strip() not in kept: kept.append(sentence.strip())
+    for sentence in filter(None, _sentences(joined)):
+        if kept and len(" ".join(kept + [sentence]).split()) > words: break
+        if sentence not in kept: kept.append(sentence)
     kept = [sentence for position, sentence in enumerate(kept) if position == 0 or sentence.endswith((".", "!", "?"))]
     result = " ".join(kept)
     if len(result.split()) > words:
