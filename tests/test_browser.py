@@ -11,7 +11,7 @@ from userllm.errors import Errors, changed_users, row_history, select_rows
 from userllm.history_effects import WhatIf
 from userllm.inspection import PromptInspector
 from userllm.opened_runs import demo_run
-from userllm.token_map import TokenMap, neighbours
+from userllm.token_map import TokenMap, neighbours, token_effects
 from userllm.widgets import table_html
 
 pytest.importorskip("playwright", reason="playwright is not installed: make setup")
@@ -96,27 +96,37 @@ def test_titles_stay_text(page, address, project):
     page.wait_for_timeout(500)
     assert page.evaluate("() => window.struck") is None
     assert view.locator("script, img[src=x]").count() == 0
-    assert view.locator(".userllm-row td").nth(1).inner_text() == ATTACK
+    assert view.locator(".userllm-row td").first.inner_text() == ATTACK
     assert view.locator(".userllm-shown-row svg").get_attribute("aria-label") == ATTACK
 
 
 def test_browse_predictions(page, address, project):
     view, _, errors = opened(page, address, project, "browse_predictions", place=0)
-    view.locator(".userllm-run select").select_option("userllm")
-    expected = select_rows(errors, "userllm", sure=0.5)
-    page.wait_for_function("count => [...document.querySelectorAll('.userllm-shown-count')].at(-1).innerText.startsWith(count)", arg=f"{len(expected):,} of")
+    count = "count => [...document.querySelectorAll('.userllm-shown-count')].at(-1).innerText.startsWith(count)"
+    cells = "() => window.jupyterapp.shell.currentWidget.content.model.cells.length"
+    before = page.evaluate(cells)
+    run = view.locator(".userllm-run select")
+    run.focus()
+    for key, name in (("ArrowDown", "userllm_wide"), ("ArrowUp", "userllm")):  # by keys alone, which JupyterLab would like to have
+        page.keyboard.press(key)
+        expected = select_rows(errors, name, sure=0.5)
+        page.wait_for_function(count, arg=f"{len(expected):,} of")
+        assert run.input_value() == name
     lines = view.locator(".userllm-row tbody tr")
     assert [int(key) for key in lines.evaluate_all("lines => lines.map(line => line.dataset.key)")] == expected["row_id"].head(100).tolist()
     view.locator(".userllm-row th button", has_text="title").click()
     page.wait_for_function("() => [...document.querySelectorAll('.userllm-row th')].find(head => head.ariaSort === 'ascending')?.innerText.startsWith('title')")
     expected = select_rows(errors, "userllm", sure=0.5, sort="title", ascending=True)
-    assert lines.nth(3).locator("td").nth(1).inner_text() == expected["title"][3]
+    assert lines.nth(3).locator("td").first.inner_text() == expected["title"][3]
     lines.first.focus()
     for key in ["PageDown", *["ArrowDown"] * 4, "ArrowUp", "Enter"]:
         if key == "ArrowDown":
             page.wait_for_function("() => document.querySelector('.userllm-row').innerText.includes('101 to') && document.activeElement.matches('.userllm-row tr')")
         page.keyboard.press(key)
     row = expected.iloc[103]
+    for key in "bx":  # would insert a cell, and cut one
+        page.keyboard.press(key)
+    assert page.evaluate(cells) == before
     page.wait_for_function("title => [...document.querySelectorAll('.userllm-shown-row svg')].at(-1)?.getAttribute('aria-label') === title", arg=row["title"])
     assert f"User {row['user_id']}," in shown(view, "row")
     for name in errors.runs:
@@ -167,6 +177,7 @@ def test_explore_tokens(page, address, project):
     page.wait_for_function("name => [...document.querySelectorAll('.userllm-shown-user')].at(-1).innerText.includes('User ' + name)", arg=chosen)
     chart.scroll_into_view_if_needed()
     places = page.evaluate(WHERE)
+    assert all(float(opacity) == 1 for opacity in points.evaluate_all("points => points.map(point => getComputedStyle(point).opacity)"))
     ordered = sorted(x for x, _ in places)
     border = (ordered[-6] + ordered[-7]) / 2  # six users are to the right of it
     box = view.locator(".nsewdrag").first.bounding_box()
@@ -175,6 +186,7 @@ def test_explore_tokens(page, address, project):
     page.mouse.move(box["x"] + box["width"] - 1, box["y"] + 1, steps=5)
     page.mouse.up()
     page.wait_for_function("() => [...document.querySelectorAll('.userllm-shown-area')].at(-1).innerText.startsWith('6 users')")
+    assert all(float(opacity) == 1 for opacity in points.evaluate_all("points => points.map(point => getComputedStyle(point).opacity)"))  # rings tell who was chosen
     caught = view.locator(".userllm-shown-area table tbody tr").all_inner_texts()
     assert {row.split()[0] for row in caught} == set(users.nlargest(6, "x")["user_id"])
 
@@ -186,6 +198,7 @@ def test_explore_tokens(page, address, project):
     assert view.locator(".userllm-shown-user figure").count() == min(5, len(liked))
     near = neighbours(tokens, "2")
     assert text_of(page, table_html(near)) in shown(view, "neighbours")
+    assert text_of(page, table_html(token_effects(tokens, "2"))) in shown(view, "user")
 
 
 @pytest.mark.slow

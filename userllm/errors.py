@@ -118,7 +118,8 @@ def select_rows(errors:Errors, run:str, # whose answers are judged and sorted by
         if by not in SLICES: raise InputError(f"no slice by {by!r}: use {', '.join(SLICES)}")
         keep &= rows[by].astype(str) == str(value)
     if sort and sort not in rows: raise InputError(f"no column {sort!r} to sort by: there are {', '.join(rows.columns)}")
-    return rows[keep].sort_values(sort or f"loss {run}", ascending=ascending, kind="stable", ignore_index=True)
+    counted = lambda ids: ids.astype("int64") if ids.name == "user_id" and ids.str.fullmatch(r"\d{1,18}").all() else ids # 10 comes after 9
+    return rows[keep].sort_values(sort or f"loss {run}", ascending=ascending, kind="stable", ignore_index=True, key=counted)
 
 def export_rows(rows:pd.DataFrame, path) -> Path:
     "Write a selection as CSV, whole or not at all. `InputError` for another ending, and for a file that is there already."

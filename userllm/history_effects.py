@@ -224,3 +224,9 @@ class WhatIf(_Pair):
         if not self.scorer.settings.description: raise InputError("this model reads no descriptions, only titles")
         self.description = text
         return self.probability
+
+    @property
+    def shortened(self) -> bool:
+        "Whether the description that was put in is longer than the model's budget."
+        settings, tokenizer = self.scorer.settings, self.scorer.maker.text.tokenizer
+        return self.description is not None and len(text_tokens(tokenizer, self.description)) > settings.budget.description

@@ -241,7 +241,7 @@ class PromptInspector:
     def random_user(self, seed:int=0, **conditions) -> str: # conditions as of `people`
         "The id of a user drawn among those who meet the conditions. `InputError` where nobody does."
         found = self.people(**conditions)
-        if not len(found): raise InputError(f"no user meets {conditions}: ask for fewer likes, or another genre")
+        if not len(found): raise InputError(f"no user meets the conditions ({', '.join(f'{name} {value!r}' for name, value in conditions.items() if value)}): ask for fewer likes, or another genre")
         return str(found["user_id"].iloc[np.random.default_rng(seed).integers(len(found))])
 
     def inspect(self, user_id, item_id, timestamp:int|None=None, # None for the moment of the pair's event, or else the latest state

@@ -8,6 +8,7 @@ __all__ = ['chance_bar', 'table_html', 'title_card', 'poster_html', 'strip_html'
 
 # %% ../nbs/75_widgets.ipynb #45804a29
 import base64, io, re, threading
+from zlib import crc32
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from html import escape
@@ -59,7 +60,7 @@ def _wrapped(text:str, width:int, lines:int) -> list[str]:
 def title_card(title:str, year="", genres:str="") -> str: # stands in for a poster
     "An SVG of 100 x 150 with title, year and genre; all text escaped."
     genre = str(genres).split("|")[0]
-    colour = _colours[sum(map(ord, genre)) % len(_colours)]
+    colour = _colours[crc32(genre.encode()) % len(_colours)]
     lines = [f'<text x="50" y="{34 + 14 * n}" text-anchor="middle" font-size="11" font-weight="bold">{escape(line)}</text>' for n, line in enumerate(_wrapped(str(title), 15, 6))]
     year = "" if year is None or pd.isna(year) else str(year)
     foot = f'<text x="50" y="128" text-anchor="middle" font-size="10">{escape(year)}</text><text x="50" y="142" text-anchor="middle" font-size="9">{escape(genre[:20])}</text>'
@@ -103,7 +104,8 @@ def strip_html(cards:pd.DataFrame, folder=None, notes=()) -> str: # item_id, tit
     return f'<div style="display:flex;flex-wrap:wrap">{"".join(boxes) or "<i>no history</i>"}</div>'
 
 # %% ../nbs/75_widgets.ipynb #9a285d32
-def prompt_html(segments:pd.DataFrame) -> str: # of a `PromptExplanation`
+def prompt_html(segments:pd.DataFrame, # of a `PromptExplanation`
+                edited=()) -> str: # places of segments that somebody edited, which are marked
     "The prompt as it goes in: text, text of the row, soft slots with their tokens, norms and whether they stand for something missing."
     parts = []
     for number, line in enumerate(segments.to_dict("records")):
@@ -113,6 +115,7 @@ def prompt_html(segments:pd.DataFrame) -> str: # of a `PromptExplanation`
             colour, missing = slot_colours.get(line["name"], "#dddddd"), " missing" if line["missing"] else ""
             parts.append(f'<span title="{about}" style="background:{colour};color:#000;border:2px {"dashed" if missing else "solid"} #333;border-radius:4px;padding:0 4px">'
                          f'[{escape(line["name"])}{missing} ×{line["tokens"]}, norm {line["norm"]:.2f}]</span>')
+        elif number in edited: parts.append(f'<span title="{about}, edited" style="background:#FFF3B0;color:#000;border-bottom:2px solid #D55E00">{text or "(nothing)"}</span>')
         elif line["kind"] == "text": parts.append(f'<span title="{about}">{text}</span>')
         else:
             cut = f' <small>(cut by {line["shortened"]} tokens)</small>' if line["shortened"] else ""
@@ -126,6 +129,28 @@ def png(figure:Figure, dpi:int=90) -> bytes:
     return content.getvalue()
 
 # %% ../nbs/75_widgets.ipynb #7d2a83ae
+_KEYS_JS = """
+function render({el}) {
+  const keep = event => { if (!event.ctrlKey && !event.metaKey) event.stopPropagation(); };
+  const name = () => document.querySelectorAll(".userllm-view .widget-inline-hbox").forEach(box => {
+    const label = box.querySelector(".widget-label")?.innerText;
+    box.querySelectorAll("[role=slider]").forEach(handle => { if (label) handle.setAttribute("aria-label", label); });
+  });
+  const wait = () => {
+    const view = el.closest(".userllm-view");
+    if (!view) return requestAnimationFrame(wait);
+    view.addEventListener("keydown", keep);
+    setTimeout(name, 500);
+  };
+  wait();
+}
+export default {render};
+"""
+
+class _Keys(anywidget.AnyWidget):
+    "Inside a view: its keys are its own, and its sliders have names."
+    _esm = _KEYS_JS
+
 class View:
     "Controls by name, places to show something by name, and a line for messages. Holds no model."
     def __init__(self, title:str,
@@ -134,10 +159,10 @@ class View:
                  shows): # names of places to show HTML or a PNG, below each other; or a name and a widget that shows itself
         self.title, self.controls, self._heard = title, dict(controls), True
         self.message = ipywidgets.HTML(layout={"min_height": "1.6em"})
-        picture = lambda: ipywidgets.Image(format="png", layout={"max_width": "900px"})
+        picture = lambda: ipywidgets.Image(format="png", layout={"max_width": "900px", "display": "none"}) # until there is one
         self.shown = dict((name, picture() if name.startswith("picture") else ipywidgets.HTML()) if isinstance(name, str) else name for name in shows)
         lines = [ipywidgets.HBox([self.controls[name] for name in row], layout={"flex_flow": "row wrap"}) for row in rows]
-        self.box = ipywidgets.VBox([ipywidgets.HTML(f"<h3>{escape(title)}</h3>"), *lines, self.message, *self.shown.values()])
+        self.box = ipywidgets.VBox([ipywidgets.HTML(f"<h3>{escape(title)}</h3>"), *lines, self.message, *self.shown.values(), _Keys()])
         self.box.add_class("userllm-view")
         for name, widget in {**self.controls, "message": self.message, **{f"shown-{name}": place for name, place in self.shown.items()}}.items():
             widget.add_class(f"userllm-{name}") # so that a style sheet or a test finds it
@@ -153,9 +178,11 @@ class View:
             for trait, value in traits.items(): setattr(self.controls[name], trait, value)
         finally: self._heard = True
 
-    def show(self, name:str, content) -> None: # HTML that is safe already, or a figure
+    def show(self, name:str, content) -> None: # HTML that is safe already, a figure, or b"" for no figure
         "Put something in its place."
-        self.shown[name].value = png(content) if isinstance(content, Figure) else content
+        place = self.shown[name]
+        place.value = png(content) if isinstance(content, Figure) else content
+        if isinstance(place, ipywidgets.Image): place.layout.display = None if place.value else "none"
 
     def say(self, text:str) -> None:
         "A message, as text."
@@ -180,18 +207,18 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#
 _SHAPES = ("circle", "square", "diamond", "cross", "x", "triangle-up", "star")
 
 class PointMap:
-    "Points with ids on a plane; a click picks one, a drawn area all in it."
+    "Points with ids on a plane; a click picks one, a drawn area all in it, which may be none."
     def __init__(self, x, y, ids, # (n,) each
                  axes:tuple): # what the two say
         self.handlers = []
         self.ids, self.x, self.y = [str(name) for name in ids], np.asarray(x, dtype=float), np.asarray(y, dtype=float)
-        self.widget = go.FigureWidget([go.Scatter(x=self.x, y=self.y, mode="markers", showlegend=False, hovertemplate="%{text}<extra></extra>"),
+        self.widget = go.FigureWidget([go.Scatter(x=self.x, y=self.y, mode="markers", showlegend=False, hovertemplate="%{text}<extra></extra>",
+                                                  unselected={"marker": {"opacity": 1}}, marker={"opacity": 1}), # rings say what is chosen
                                        go.Scatter(x=[], y=[], mode="markers", name="chosen", hoverinfo="skip",
                                                   marker={"symbol": "circle-open", "size": 15, "color": "black", "line": {"width": 2}})])
         self.widget.update_layout(template="plotly_white", width=820, height=520, margin={"l": 50, "r": 10, "t": 30, "b": 80}, legend={"orientation": "h", "y": -0.15}, clickmode="event", dragmode="select",
                                   xaxis_title=axes[0], yaxis_title=axes[1], modebar={"remove": ["toImage"]})
-        def told(_, points, *__):
-            if points.point_inds: self.pick([self.ids[number] for number in points.point_inds])
+        def told(_, points, *__): self.pick([self.ids[number] for number in points.point_inds])
         self.widget.data[0].on_click(told); self.widget.data[0].on_selection(told)
 
     def paint(self, values:pd.Series, # (n,) of numbers or kinds, named
@@ -213,7 +240,6 @@ class PointMap:
         with self.widget.batch_update():
             points, rings = self.widget.data[:2]
             points.marker, points.text = {"size": 7, **marker}, [f"user {escape(one)}<br>{name}: {escape(said)}" for one, said in zip(self.ids, shown)]
-            points.selectedpoints = None
             rings.x, rings.y = self.x[ringed], self.y[ringed]
         self.widget.data = self.widget.data[:2]
         self.widget.add_traces([go.Scatter(x=[None], y=[None], mode="markers", name=escape(kind), marker={"color": colour, "symbol": shape, "size": 8}) for kind, colour, shape in legend])
@@ -235,6 +261,8 @@ _GRID_CSS = """
 .userllm-grid th button {all: unset; cursor: pointer; padding: 2px 8px; font-weight: bold}
 .userllm-grid th button:focus-visible, .userllm-grid tr:focus-visible {outline: 2px solid #d55e00; outline-offset: -2px}
 .userllm-grid td {padding: 1px 8px; white-space: nowrap; max-width: 24em; overflow: hidden; text-overflow: ellipsis}
+.userllm-grid tr > :first-child {position: sticky; left: 0; z-index: 1; background: var(--jp-layout-color1, #fff)}
+.userllm-grid thead tr > :first-child {z-index: 2; background: var(--jp-layout-color2, #eee)}
 .userllm-grid td.number {text-align: right; font-variant-numeric: tabular-nums}
 .userllm-grid tbody tr {cursor: pointer}
 .userllm-grid tbody tr:hover {background: rgba(0, 114, 178, .12)}
@@ -256,16 +284,20 @@ function cell(column, content) {
 function render({model, el}) {
   const bar = made("div", ""), frame = made("div", "", {className: "frame"});
   const ask = (name, value) => { model.set(name, value); model.save_changes(); };
-  let refocus = false;
+  let refocus = null, drawn = "";  // gives what shall have the focus after the next drawing; the order and page on the screen
   el.classList.add("userllm-grid");
-  el.dataset.lmSuppressShortcuts = "true";  // or the notebook takes the arrow keys
   el.replaceChildren(bar, frame);
 
   function heading(column) {
     const [by, up] = model.get("order"), here = by === column.name;
-    const found = made("th", "", {scope: "col"}), button = made("button", column.name + (here ? (up ? " \u25b2" : " \u25bc") : ""));
+    const found = made("th", "", {scope: "col", title: column.about}), button = made("button", column.name + (here ? (up ? " \u25b2" : " \u25bc") : ""));
     if (here) found.setAttribute("aria-sort", up ? "ascending" : "descending");
-    button.onclick = () => ask("order", here ? [by, !up] : [column.name, column.kind === "text"]);
+    button.dataset.name = column.name;
+    button.onclick = () => {
+      const [by, up] = model.get("order");
+      refocus = () => [...frame.querySelectorAll("th button")].find(other => other.dataset.name === column.name);
+      ask("order", by === column.name ? [by, !up] : [column.name, column.kind === "text"]);
+    };
     found.append(button);
     return found;
   }
@@ -300,7 +332,8 @@ function render({model, el}) {
   function turn(by) {
     const page = model.get("page") + by;
     if (page < 0 || page >= model.get("shown").pages) return;
-    refocus = frame.contains(document.activeElement);
+    refocus = frame.contains(document.activeElement) ? () => frame.querySelector("tbody tr")
+                                                     : () => bar.querySelector(by < 0 ? "button:first-child:enabled" : "button:last-child:enabled") ?? bar.querySelector("button:enabled");
     ask("page", page);
   }
 
@@ -309,13 +342,17 @@ function render({model, el}) {
     const button = (text, label, by, there) => made("button", text, {ariaLabel: label, disabled: !there, onclick: () => turn(by)});
     const place = made("span", total ? ` ${(first + 1).toLocaleString("en")} to ${(first + lines.length).toLocaleString("en")} of ${total.toLocaleString("en")} ` : " no rows ");
     bar.replaceChildren(button("\u25c0", "earlier rows", -1, page > 0), place, button("\u25b6", "later rows", 1, page + 1 < pages));
-    const table = made("table", ""), head = made("tr", "");
+    const table = made("table", "", {role: "grid", ariaLabel: "rows"}), head = made("tr", "");
     head.append(...columns.map(heading));
     table.createTHead().append(head);
     table.createTBody().append(...keys.map((key, number) => line(columns, key, lines[number])));
+    const top = frame.scrollTop, now = JSON.stringify([model.get("order"), page]);
     frame.replaceChildren(table);
+    frame.scrollTop = now === drawn ? top : 0;
+    drawn = now;
     mark();
-    if (refocus) { refocus = false; frame.querySelector("tbody tr")?.focus(); }
+    refocus?.()?.focus();
+    refocus = null;
   }
 
   model.on("change:shown", draw);
@@ -340,15 +377,16 @@ class RowGrid(anywidget.AnyWidget):
         self.observe(lambda change: self._turn(), "page")
 
     def fill(self, frame:pd.DataFrame, keys, # whole numbers or text, one a row
-             chances=()) -> None: # columns that are probabilities, drawn as bars too
+             chances=(), # columns that are probabilities, drawn as bars too
+             about:Mapping={}) -> None: # what a heading says when it is pointed at, by column
         "Show these rows, from the first page on; nothing is picked."
-        self.frame, self.row_keys, self.chances, self.value, self.page = frame, list(keys), set(chances), None, 0
+        self.frame, self.row_keys, self.chances, self.about, self.value, self.page = frame, list(keys), set(chances), dict(about), None, 0
         self._turn()
 
     def _turn(self) -> None:
         "Send the page."
         kind = lambda name: "chance" if name in self.chances else "number" if pd.api.types.is_numeric_dtype(self.frame[name]) else "text"
-        columns = [{"name": name, "kind": kind(name)} for name in self.frame]
+        columns = [{"name": name, "kind": kind(name), "about": self.about.get(name, "")} for name in self.frame]
         first = self.page * self.page_rows
         page = slice(first, first + self.page_rows)
         plain = lambda column, value: float(value) if column["kind"] == "chance" else _cell(value, 3)

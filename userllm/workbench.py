@@ -16,7 +16,7 @@ from .errors import (SLICES, Errors, changed_users, export_rows, overall_change,
                             what_they_share, worst_users)
 from .history_effects import WhatIf, leave_one_out, length_effects, order_effects
 from .inspection import Inspected, PromptInspector, find_items
-from .token_map import TokenMap, component_names, history_of, neighbours, users_within
+from .token_map import TokenMap, component_names, history_of, neighbours, token_effects, users_within
 from .widgets import PointMap, RowGrid, View, chance_bar, poster_html, prompt_html, strip_html, table_html
 
 # %% ../nbs/76_workbench.ipynb #70dbe21e
@@ -35,7 +35,8 @@ def prompt_view(users:list) -> View: # their ids
     rows = [["user", "random", "likes", "genre"], ["search"], ["item"], ["segment"], ["text", "score", "reset"]]
     return View("Prompt inspector", controls, rows, ["prompt", "answers", "slots", "history"])
 
-def draw_prompt(view:View, found:Inspected, pictures=None) -> None:
+def draw_prompt(view:View, found:Inspected, pictures=None,
+                edited=(), unedited:float|None=None) -> None: # places of segments that were edited, and what P(Yes) was before
     "Show a prompt and what is known around it."
     explained = found.explanation
     lines, label = explained.segments, {None: "this never happened", 0: "did not like it", 1: "liked it"}[found.label]
@@ -43,9 +44,9 @@ def draw_prompt(view:View, found:Inspected, pictures=None) -> None:
     kept = view.values()["segment"]
     view.set("segment", options=texts, value=kept if kept in [place for _, place in texts] else texts[0][1])
     view.set("text", value=lines["text"][view.values()["segment"]])
-    bars = "".join(chance_bar(value, name) for name, value in {"this prompt": explained.probability, **found.answers}.items())
+    bars = "".join(chance_bar(value, name) for name, value in {"this prompt": explained.probability, **({"unedited": unedited} if edited else {}), **found.answers}.items())
     tokens = f"{explained.tokens} tokens; {explained.uncompressed} with the history written out"
-    view.show("prompt", prompt_html(lines))
+    view.show("prompt", prompt_html(lines, edited))
     summands = ", ".join(f"{name} {value:+.2f}" for name, value in explained.summands.items())
     view.show("answers", f"{bars}<p>The truth: {label}. {tokens}.{f' The logit is a sum: {summands}.' if summands else ''}</p>")
     view.show("slots", table_html(lines[lines["kind"] == "slot"][["name", "tokens", "norm", "missing", "nearest", "source"]]))
@@ -80,6 +81,7 @@ class _PromptChoice:
     def choose(self, user_id, item_id) -> Inspected:
         "Show a pair as it is."
         self.now, self.edits = self.inspector.inspect(user_id, item_id), {}
+        self.unedited = self.now.explanation.probability
         self.view.set("user", value=self.now.user_id)
         listed = self.view.controls["item"].options
         if self.now.item_id not in [value for _, value in listed]: listed = [(str(self.now.candidate["title"]), self.now.item_id)]
@@ -90,12 +92,17 @@ class _PromptChoice:
     def _chosen(self) -> None:
         values = self.view.values()
         item = values["item"] or (self.now and self.now.item_id)
-        if not (values["user"] and item): return
-        try: self.choose(values["user"], item)
+        try:
+            if values["user"] and item: return self.choose(values["user"], item)
+            self._clear()
         except InputError: # nobody shall take what stood there for the answer
-            for name in ("prompt", "answers", "slots", "history"): self.view.show(name, "")
-            self.now = None
+            self._clear()
             raise
+
+    def _clear(self) -> None:
+        for name in ("prompt", "answers", "slots", "history"): self.view.show(name, "")
+        self.view.set("segment", options=[]); self.view.set("text", value="")
+        self.now = None
 
     def _repr_mimebundle_(self, **options): return self.view._repr_mimebundle_(**options)
 
@@ -107,12 +114,12 @@ class PromptTool(_PromptChoice):
         if self.now is None: raise InputError("choose a user and a candidate first")
         edits = self.edits | {place: text}
         self.now, self.edits = self.inspector.inspect(self.now.user_id, self.now.item_id, self.now.timestamp, edits), edits
-        draw_prompt(self.view, self.now, self.pictures)
+        draw_prompt(self.view, self.now, self.pictures, self.edits, self.unedited)
         return self.now
 
     def _segment(self) -> None:
         place = self.view.values()["segment"]
-        if place is not None: self.view.set("text", value=self.now.explanation.segments["text"][place])
+        if place is not None and self.now is not None: self.view.set("text", value=self.now.explanation.segments["text"][place])
 
     def _score(self) -> None:
         values = self.view.values()
@@ -127,14 +134,14 @@ def what_if_view(title:str) -> View:
                 "item": ipywidgets.Dropdown(description="Found", options=[], **wide), "add": button("Add to history"), "poster": button("Use its poster"),
                 "no_poster": button("No poster"), "description": ipywidgets.Textarea(description="Description", **wide), "describe": button("Describe so")}
     rows = [["place"], ["remove", "earlier", "later", "reset"], ["search", "item", "add"], ["poster", "no_poster"], ["description", "describe"]]
-    return View(title, controls, rows, ["answer", "history"])
+    return View(title, controls, rows, ["answer", "candidate", "history"])
 
 # %% ../nbs/76_workbench.ipynb #850f3c61
 class WhatIfTool:
     "Change a pair's history, poster or description, and see P(Yes)."
     def __init__(self, scorer, user_id, item_id, timestamp:int=-1, pictures=None):
         self.what, self.pictures = WhatIf(scorer, user_id, item_id, timestamp), pictures
-        self.view = what_if_view(f"What if: user {user_id} and {scorer.dataset.items['title'][self.what.item]}")
+        self.view = what_if_view(f"What if, asked of {scorer.method}: user {user_id} and {scorer.dataset.items['title'][self.what.item]}")
         for name in ("remove", "earlier", "later", "add", "poster", "no_poster", "describe", "reset"):
             self.view.connect(name, lambda name=name: self.do(name, **self.view.values()))
         self.view.connect("search", lambda: self.search(self.view.values()["search"]))
@@ -153,6 +160,16 @@ class WhatIfTool:
         self.view.set("item", options=_item_options(found), value=found["item_id"][0] if len(found) else None)
         return found["item_id"].tolist()
 
+    def _candidate(self) -> None:
+        "Show whose poster and which description stand in the prompt, and say what is not as training saw it."
+        what, items = self.what, self.what.scorer.dataset.items
+        of = "no poster" if what.poster == -1 else f"the poster of {items['title'][what.poster]}" if what.poster is not None else "its own poster"
+        card = "" if what.poster == -1 else poster_html(items.iloc[what.item if what.poster is None else what.poster].to_dict(), self.pictures)
+        usual, text = what.scorer.history.length, self.described if what.description is None else what.description
+        more = f" {len(what.history)} likes, and training showed {usual} at most." if usual and len(what.history) > usual else ""
+        cut = " It is longer than the prompt's budget, and the rest is cut." if what.shortened else ""
+        self.view.show("candidate", f"<p>The candidate, with {escape(of)}, described as: {escape(text)}.{cut}{more}</p>{card}")
+
     def do(self, name:str, place:int|None=None, item:str|None=None, description:str="", **others) -> float: # the name of a button; what it acts on
         "One change; gives P(Yes). The time that is shown is that of the change and of all that is drawn after it."
         what, started = self.what, time.monotonic()
@@ -163,10 +180,11 @@ class WhatIfTool:
                        "later": lambda: what.move(place, min(last, place + 1)), "add": lambda: what.add(item), "poster": lambda: what.show_poster(item),
                        "no_poster": lambda: what.show_poster(None), "describe": lambda: what.describe(description), "reset": what.reset}[name]()
         cards = what.cards
-        keep = {"earlier": lambda: max(0, place - 1), "later": lambda: min(last, place + 1)}.get(name, lambda: None)()
+        keep = {"earlier": lambda: max(0, place - 1), "later": lambda: min(last, place + 1), "remove": lambda: min(place, last - 1) if last else None}.get(name, lambda: None)()
         self.view.set("place", options=[(f"{number}: {title}", number) for number, title in enumerate(cards["title"])], value=keep)
         if name == "reset": self.view.set("description", value=self.described)
         self.view.show("history", strip_html(cards, self.pictures))
+        self._candidate()
         bars = chance_bar(what.start, "as it was") + chance_bar(probability, "now")
         self.seconds = time.monotonic() - started
         self.view.show("answer", f"{bars}<p>change {probability - what.start:+.3f}, answered in {1000 * self.seconds:.0f} ms</p>")
@@ -189,15 +207,16 @@ class TokenTool:
     def __init__(self, tokens:TokenMap, pictures=None):
         self.tokens, self.pictures = tokens, pictures
         self.map = PointMap(tokens.users["x"], tokens.users["y"], tokens.users["user_id"], component_names(tokens))
-        users, colours = tokens.users, [name for name in ("genre", "latest", "length", "year", "liked", "error") if name in tokens.users]
+        users = tokens.users
+        colours = [name for name in ("genre", "latest", "length", "events", "year", "liked", "error") if name in users and users[name].nunique() > 1]
         def area(name):
             low, high = float(users[name].min()), float(users[name].max())
             step = max(1e-6, (high - low) / 100)
-            return ipywidgets.FloatRangeSlider(description=f"{name} from, to", min=low, max=high, value=(low, high), step=step, continuous_update=False)
+            return ipywidgets.FloatRangeSlider(description=f"{name} from, to", min=low, max=high, value=(low, high), step=step, continuous_update=False, layout={"width": "32em"})
         self.view = View("Token explorer", {"colour": ipywidgets.Dropdown(description="Colour", options=colours), "x": area("x"), "y": area("y"),
                          "user": ipywidgets.Combobox(description="User", options=users["user_id"].tolist(), continuous_update=False)},
                          [["colour", "user"], ["x", "y"]], [("map", self.map.widget), "area", "user", "neighbours"])
-        self.view.connect("colour", self.draw); self.view.connect("user", lambda: self.choose(self.view.values()["user"]))
+        self.view.connect("colour", self.draw); self.view.connect("user", lambda: self.choose(self.view.values()["user"]) if self.view.values()["user"] else self.show_area([]))
         for name in ("x", "y"): self.view.connect(name, lambda: self.select(self.view.values()["x"], self.view.values()["y"]))
         self.map.on_pick(lambda ids: self.choose(ids[0]) if len(ids) == 1 else self.show_area(ids))
         self.chosen = []
@@ -211,7 +230,9 @@ class TokenTool:
         "Show a user's history and neighbours; gives the neighbours."
         near = neighbours(self.tokens, user_id)
         self.chosen = [str(user_id)]
-        self.view.show("user", f"<h4>User {escape(str(user_id))}</h4>{strip_html(history_of(self.tokens, user_id), self.pictures)}")
+        self.view.set("user", value=str(user_id)); self.view.show("area", "")
+        effects = table_html(token_effects(self.tokens, user_id))
+        self.view.show("user", f"<h4>User {escape(str(user_id))}</h4>{strip_html(history_of(self.tokens, user_id), self.pictures)}<h4>What becomes of the token with another history</h4>{effects}")
         others = "".join(f"<b>user {escape(other)}</b>{strip_html(history_of(self.tokens, other), self.pictures)}" for other in near["user_id"][:2])
         self.view.show("neighbours", f"<h4>Nearest by cosine</h4>{table_html(near)}{others}")
         self.draw()
@@ -226,7 +247,11 @@ class TokenTool:
         found = self.tokens.users[self.tokens.users["user_id"].isin(list(user_ids))]
         self.chosen = found["user_id"].tolist() if len(found) < len(self.tokens.users) else []
         genres = ", ".join(f"{genre or 'none'} {count}" for genre, count in found["genre"].value_counts().head(5).items())
-        self.view.show("area", f"<p>{len(found)} users; by genre: {escape(genres)}</p>{table_html(found.drop(columns=['x', 'y']), most=10)}")
+        about = table_html(found.drop(columns=["x", "y"]).astype({"decade": "Int64", "events": int}), most=10)
+        strips = "".join(f"<b>user {escape(user_id)}</b>{strip_html(history_of(self.tokens, user_id), self.pictures)}" for user_id in found["user_id"][:5])
+        self.view.show("area", f"<p>{len(found)} users; by genre: {escape(genres)}</p>{about}<p>What the first of them liked, oldest first:</p>{strips}" if len(found) else "")
+        self.view.set("user", value="")
+        for name in ("user", "neighbours"): self.view.show(name, "") # of somebody who was chosen before
         self.draw()
         return found["user_id"].tolist()
 
@@ -253,6 +278,7 @@ class _RowsFilter:
     def __init__(self, errors:Errors, scorer=None, pictures=None): # with a scorer, a row also opens a `WhatIfTool`
         self.errors, self.scorer, self.pictures, self.what = errors, scorer, pictures, None
         self.view = rows_view(errors.runs)
+        if scorer is not None and scorer.method in errors.runs: self.view.set("run", value=scorer.method) # the one that a what-if asks
         for name in ("run", "right_in", "sure", "user_id", "title", "value"): self.view.connect(name, self.filter)
         self.view.connect("row", self.filter, "order"); self.view.connect("row", self._opened)
         self.view.connect("by", self._slices); self.view.connect("export", lambda: self.export(self.view.values()["path"]))
@@ -273,12 +299,19 @@ class _RowsFilter:
         if sort.startswith("loss ") and sort != loss: sort, ascending = "", False # of the run that was looked at before
         self.found = select_rows(self.errors, **{name: values[name] for name in ("run", "sure", "right_in", "user_id", "title", "by", "value")}, sort=sort, ascending=ascending)
         self.view.set("row", order=[sort or loss, ascending])
-        shown = self.found[["user_id", "title", "label", *[f"P {run}" for run in runs], loss, *_SHOWN]]
-        grid.fill(shown.assign(label=shown["label"].map({0: "not liked", 1: "liked"})), self.found["row_id"].tolist(), [f"P {run}" for run in runs])
-        self.view.show("count", f"<p>{len(self.found):,} of {len(self.errors.rows):,} rows</p>")
+        shown = self.found[["title", "user_id", "label", *[f"P {run}" for run in runs], loss, *_SHOWN]]
+        grid.fill(shown.assign(label=shown["label"].map({0: "not liked", 1: "liked"})), self.found["row_id"].tolist(), [f"P {run}" for run in runs],
+                  SLICES | {"label": "the truth", loss: "log loss of the row, in nats"} | {f"P {run}": f"P(Yes) by {run}" for run in runs})
+        self.view.show("count", f"<p>{len(self.found):,} of {len(self.errors.rows):,} rows{self._why_none(values) if not len(self.found) else ''}</p>")
         for name in ("row", "scores", "history"): self.view.show(name, "") # of a row that may no longer be in the selection
         self.what_place.children = ()
         return self.found
+
+    def _why_none(self, values:dict) -> str:
+        "What to do where no row meets the conditions."
+        user = values["user_id"].strip()
+        if user and user not in set(self.errors.rows["user_id"]): return f": no test row is of a user {escape(repr(user))}"
+        return ": lower <i>Wrong by</i>, or empty other fields"
 
     def _opened(self) -> None:
         row = self.view.values()["row"]
@@ -297,6 +330,7 @@ class RowsTool(_RowsFilter):
     "All predicted rows, filtered and sorted; one opens the person behind it."
     def open(self, row_id:int) -> dict:
         "Show the person behind a row; gives each run's P(Yes)."
+        self.what_place.children = ()
         history, candidate = row_history(self.errors, row_id)
         row = self.errors.rows[self.errors.rows["row_id"] == row_id].iloc[0]
         scores = {run: float(row[f"P {run}"]) for run in self.errors.runs}
@@ -304,7 +338,7 @@ class RowsTool(_RowsFilter):
         head = f"<h4>User {escape(str(row['user_id']))}, who {'liked' if row['label'] else 'did not like'} it</h4>"
         self.view.show("row", f"{head}{poster_html(candidate.to_dict(), self.pictures)}{table_html(about)}")
         self.view.show("scores", "".join(chance_bar(value, run) for run, value in scores.items()))
-        self.view.show("history", f"<h4>Liked before, oldest first</h4>{strip_html(history, self.pictures)}")
+        self.view.show("history", f"<h4>The latest {len(history)} liked before, oldest first</h4>{strip_html(history, self.pictures)}")
         if self.scorer is not None:
             self.what = WhatIfTool(self.scorer, row["user_id"], row["item_id"], int(row["timestamp"]), self.pictures)
             self.what_place.children = (self.what.view.box,)
@@ -318,8 +352,8 @@ def errors_view(runs:list) -> View:
                 "runs": ipywidgets.SelectMultiple(description="Runs", options=runs, value=tuple(runs[-2:]), rows=min(6, len(runs))), "cut": button("Cut"),
                 "first": ipywidgets.Dropdown(description="From", options=runs, value=runs[0]),
                 "second": ipywidgets.Dropdown(description="to", options=runs, value=runs[-1]), "compare": button("Compare"),
-                "count": ipywidgets.IntSlider(description="Worst users", min=5, max=100, value=20), "share": button("What they share")}
-    rows = [["by", "runs", "cut"], ["first", "second", "compare"], ["count", "share"]]
+                "count": ipywidgets.IntSlider(description="Worst users", min=5, max=100, value=20), "of": ipywidgets.Dropdown(description="served by", options=runs, value=runs[-1]), "share": button("What they share")}
+    rows = [["by", "runs", "cut"], ["first", "second", "compare"], ["count", "of", "share"]]
     return View("Error analysis", controls, rows, ["picture", "slices", "overall", "users", "worst"])
 
 # %% ../nbs/76_workbench.ipynb #e63b9d82
@@ -329,10 +363,18 @@ class ErrorsTool:
         self.errors, self.resamples, self.least_rows, self.view = errors, resamples, least_rows, errors_view(errors.runs)
         self.view.connect("cut", lambda: self.cut(self.view.values()["by"], self.view.values()["runs"]))
         self.view.connect("compare", lambda: self.compare(self.view.values()["first"], self.view.values()["second"]))
-        self.view.connect("share", lambda: self.share(self.view.values()["second"], self.view.values()["count"]))
+        self.view.connect("share", lambda: self.share(self.view.values()["of"], self.view.values()["count"]))
+        for name in ("by", "runs"): self.view.connect(name, self._uncut)
+        for name in ("first", "second"): self.view.connect(name, lambda: [self.view.show(place, "") for place in ("overall", "users")])
+        for name in ("of", "count"): self.view.connect(name, lambda: self.view.show("worst", ""))
+
+    def _uncut(self) -> None: # what stands there is of other slices
+        self.view.show("picture", b""); self.view.show("slices", "")
 
     def cut(self, by:str, runs) -> pd.DataFrame:
         "Show AUC, UAUC and calibration by slice; gives the table."
+        if not len(runs): raise InputError("no run is chosen: choose one or more, with Ctrl or Cmd held down for a further one")
+        self.view.set("by", value=by); self.view.set("runs", value=tuple(runs))
         table = slice_errors(self.errors, by, list(runs), self.resamples)
         self.view.show("picture", plot_slice_errors(table, by))
         self.view.show("slices", table_html(table[["run", by, "rows", "liked", "auc", "auc_low", "auc_high", "uauc", "log_loss",
@@ -341,6 +383,8 @@ class ErrorsTool:
 
     def compare(self, first:str, second:str, count:int=8) -> pd.DataFrame:
         "Show whom the change helped and hurt most; gives all users."
+        if first == second: raise InputError(f"{first} is compared with itself: choose two runs")
+        self.view.set("first", value=first); self.view.set("second", value=second)
         overall, changed = overall_change(self.errors, first, second, self.resamples), changed_users(self.errors, first, second, self.least_rows)
         self.view.show("overall", f"<h4>{escape(second)} - {escape(first)} over all users, 95% interval</h4>{table_html(overall, 4)}")
         self.view.show("users", f"<h4>Helped most</h4>{table_html(changed.head(count))}<h4>Hurt most</h4>{table_html(changed.tail(count)[::-1])}")
@@ -348,6 +392,7 @@ class ErrorsTool:
 
     def share(self, run:str, count:int) -> pd.DataFrame:
         "Show the worst served users of a run and what they share; gives the traits."
+        self.view.set("of", value=run); self.view.set("count", value=min(count, self.view.controls["count"].max))
         worst = worst_users(self.errors, run, count)
         traits = what_they_share(self.errors, run, count)
         about = "<p>A difference that stands out lies outside of what losses dealt out at random would give.</p>"
