@@ -162,7 +162,7 @@ def test_explore_tokens(page, address, project):
     points = view.locator(".scatterlayer .trace").first.locator("path.point")
     kinds = view.locator(".legend .traces").count()
     assert points.count() == len(run.dataset.users) and kinds > 2
-    view.locator(".userllm-colour select").select_option("length")
+    view.locator(".userllm-colour select").select_option("events")
     page.wait_for_function("() => document.querySelectorAll('.userllm-view .legend .traces').length < 3 && document.querySelector('.userllm-view .cbtitle')")
 
     chart = view.locator(".js-plotly-plot")

@@ -21,7 +21,7 @@ from .experiments import find_table, in_words, plan_runs, protocols, reproduce, 
 from .factors import compare_factor, factors, find_factor, run_factors, state_of_factors
 from .interactions import Dataset
 from .knowledge import description_faults, description_quality
-from .llms import choose_device, choose_precision, find_llm, load_llm
+from .llms import choose_device, choose_precision, find_llm, load_llm, precision_mark
 from .methods import find_method, methods
 from .metrics import evaluate
 from .opened_runs import open_published
@@ -303,7 +303,7 @@ def _reproduce(options) -> None:
     if options.table == "figure3": _reproduce_figure3(options); return
     table, preset = find_table(options.table), find_preset(options.preset)
     results, work, only, on = Path(options.results)/preset.name, Path(options.out)/preset.name, tuple(options.only or ()), tuple(options.on or ())
-    plan = plan_runs(table, options.seeds, only, on)
+    plan = plan_runs(table, options.seeds, only, on, precision_mark(options.device, options.precision))
     state = state_of(plan, results, work, preset)
     print(format_table(state, digits=2))
     print(f"\n{(state['state'] == 'done').sum()} of {len(state)} runs are done; about {state.loc[state['state'] != 'done', 'hours'].sum():.1f} hours to go")
@@ -325,7 +325,7 @@ def _factors(options) -> None:
     names = options.factors or list(factors)
     for name in names: find_factor(name)
     find_method(options.method); find_preset(options.preset)
-    results, work = (Path(folder)/options.preset/options.method for folder in (options.results, options.out))
+    results, work = (Path(folder)/f"{options.preset}{precision_mark(options.device, options.precision)}"/options.method for folder in (options.results, options.out))
     if options.written and not Path(options.written).is_file(): raise InputError(f"descriptions {options.written} do not exist: give a CSV with the columns item_id,description")
     state = state_of_factors(names, results, options.seeds, options.written)
     print(format_table(state))

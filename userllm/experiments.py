@@ -15,6 +15,7 @@ import shutil
 import numpy as np
 import pandas as pd
 from .artifacts import InputError, RunFolder, StageCache, read_json, read_parquet, require_writable, write_parquet
+from .llms import precision_mark
 from .methods import find_method
 from .metrics import evaluate, holm, paired_difference, seeded_difference
 from .pipeline import (Preset, floor_settings, floors, prepare, quick, require_same_training, run_floor, run_method, share_llm,
@@ -73,18 +74,21 @@ class PlannedRun:
     split: str
     system: str
     seed: int
+    mark: str = "" # of the LLM's precision
 
     @property
-    def path(self) -> Path: return Path(f"{self.protocol}-{self.split}")/self.system/f"seed{self.seed}"
+    def path(self) -> Path: # a system without an LLM has no precision
+        return Path(f"{self.protocol}-{self.split}{self.mark if self.system not in floors else ''}")/self.system/f"seed{self.seed}"
 
 def plan_runs(table:Table, seeds:int=3,
               only:tuple=(), # systems; all where left out
-              on:tuple=()) -> list[PlannedRun]: # protocols; all where left out
+              on:tuple=(), # protocols; all where left out
+              mark:str="") -> list[PlannedRun]: # of the precision, from `precision_mark`
     "The runs of a table in their order. `InputError` for a system or a protocol that is not in it."
     if unknown := set(only) - set(table.systems): raise InputError(f"{table.name} has no system {sorted(unknown)[0]!r}; it has {', '.join(table.systems)}")
     if unknown := set(on) - set(table.protocols): raise InputError(f"{table.name} has no protocol {sorted(unknown)[0]!r}; it has {', '.join(table.protocols)}")
     once = ("floor",) # nothing in it is random
-    return [PlannedRun(protocol, table.split, system, seed) for protocol in table.protocols for seed in range(seeds) for system in table.systems
+    return [PlannedRun(protocol, table.split, system, seed, mark) for protocol in table.protocols for seed in range(seeds) for system in table.systems
             if (not only or system in only) and (not on or protocol in on) and (seed == 0 or system not in once)]
 
 def reckon_tokens(run:PlannedRun, preset:Preset, rows:int=20_748, items:int=2_400) -> float: # of the dataset
@@ -126,8 +130,8 @@ def reproduce(name:str, # a table
               llm:str="smollm2", device:str="auto", precision:str="auto", cache:StageCache|None=None, say:Callable=print) -> pd.DataFrame:
     "Do the runs of a table that are not there; gives the table."
     table, preset, cache = find_table(name), preset or quick(), cache or StageCache()
-    missing = []
-    for run in plan_runs(table, seeds, only, on):
+    missing, mark = [], precision_mark(device, precision)
+    for run in plan_runs(table, seeds, only, on, mark):
         if not (place := Path(results)/run.path/"metrics.json").exists(): missing.append(run)
         elif run.system in floors: require_same_training(read_json(place)["settings"], floor_settings(run.system, preset), place.parent)
         else: require_same_training(read_json(place)["settings"], training_settings(find_method(run.system), preset), place.parent, llm)
@@ -144,9 +148,9 @@ def reproduce(name:str, # a table
         (Path(results)/run.path).mkdir(parents=True, exist_ok=True)
         for file in kept: shutil.copyfile(Path(work)/run.path/file, Path(results)/run.path/file)
     if table.name == "table5":
-        for run in plan_runs(table, seeds, only, on): score_lengths(run, work, results, llm, device, cache=cache)
-        return compare_lengths(table, results, seeds)
-    return compare(table, results, seeds)
+        for run in plan_runs(table, seeds, only, on, mark): score_lengths(run, work, results, llm, device, cache=cache)
+        return compare_lengths(table, results, seeds, mark=mark)
+    return compare(table, results, seeds, mark)
 
 # %% ../nbs/66_experiments.ipynb #3877bfc6
 def score_lengths(run:PlannedRun, work, results, llm:str="smollm2", device:str="auto", precision:str="recorded",
@@ -168,10 +172,10 @@ def score_lengths(run:PlannedRun, work, results, llm:str="smollm2", device:str="
     write_parquet(target, pd.concat(parts, ignore_index=True))
     return read_parquet(target)
 
-def compare_lengths(table:Table, results="results/experiments", seeds:int=5, resamples:int=1000) -> pd.DataFrame:
+def compare_lengths(table:Table, results="results/experiments", seeds:int=5, resamples:int=1000, mark:str="") -> pd.DataFrame:
     "AUC of the long rows by protocol, system, seed and length of history, with intervals, and the paired difference to the usual length."
     lines = []
-    for run in plan_runs(table, seeds):
+    for run in plan_runs(table, seeds, mark=mark):
         file = Path(results)/run.path/"lengths.parquet"
         if not file.exists(): continue
         scored, test = read_parquet(file), read_parquet(Path(results)/run.path/"predictions.parquet").drop(columns="logit")
@@ -185,26 +189,26 @@ def compare_lengths(table:Table, results="results/experiments", seeds:int=5, res
     return pd.DataFrame(lines)
 
 # %% ../nbs/66_experiments.ipynb #2e8658ae
-def runs_of(table:Table, protocol:str, results, seeds:int=5) -> dict[str, list[pd.DataFrame]]:
+def runs_of(table:Table, protocol:str, results, seeds:int=5, mark:str="") -> dict[str, list[pd.DataFrame]]:
     "The predictions of all finished runs by system."
     found = {}
     for system in table.systems:
-        folders = [Path(results)/PlannedRun(protocol, table.split, system, seed).path for seed in range(seeds)]
+        folders = [Path(results)/PlannedRun(protocol, table.split, system, seed, mark).path for seed in range(seeds)]
         found[system] = [read_parquet(folder/"predictions.parquet") for folder in folders if (folder/"metrics.json").exists()]
     return found
 
-def compare(table:Table, results="results/experiments", seeds:int=5) -> pd.DataFrame:
+def compare(table:Table, results="results/experiments", seeds:int=5, mark:str="") -> pd.DataFrame: # of the precision, from `precision_mark`
     "One line a system and protocol: runs, auc and uauc (mean, low, high), the paper's, and the difference to the table's main system."
     lines = []
     for protocol in table.protocols:
-        runs = runs_of(table, protocol, results, seeds)
+        runs = runs_of(table, protocol, results, seeds, mark)
         others = [system for system in table.systems if system != table.against and runs[system]] if runs[table.against] else []
         differences = {system: seeded_difference(runs[system], runs[table.against]) for system in others}
         adjusted = {metric: holm({system: found[metric]["p"] for system, found in differences.items()}) for metric in ("auc", "uauc")}
         for system in table.systems:
             line = {"protocol": protocol, "system": system, "runs": len(runs[system])}
-            scores = [read_json(Path(results)/PlannedRun(protocol, table.split, system, seed).path/"metrics.json") for seed in range(seeds)
-                      if (Path(results)/PlannedRun(protocol, table.split, system, seed).path/"metrics.json").exists()]
+            scores = [read_json(Path(results)/PlannedRun(protocol, table.split, system, seed, mark).path/"metrics.json") for seed in range(seeds)
+                      if (Path(results)/PlannedRun(protocol, table.split, system, seed, mark).path/"metrics.json").exists()]
             for place, metric in enumerate(("auc", "uauc")):
                 values = [score[metric]["value"] for score in scores]
                 line |= {metric: np.mean(values) if values else np.nan, f"{metric}_low": min(values, default=np.nan), f"{metric}_high": max(values, default=np.nan),

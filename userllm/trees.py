@@ -42,7 +42,9 @@ def tree_features(dataset:Dataset,
         found |= {f"{key}_{column}": values[:, number] for number, column in enumerate(table.columns)}
     for pair in pairs: found[pair.name] = pair(places["user"], places["item"], statistics.variant).numpy()
     year, genres = dataset.items["year"].astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan), genre_matrix(dataset.items)
-    return pd.DataFrame(found | {"year": year[places["item"]]} | {f"genre_{name}": genres[name].to_numpy()[places["item"]] for name in genres})
+    year = year[places["item"]]
+    dated = {"year": year} if np.isfinite(year[(rows["split"] == "train").to_numpy()]).any() else {} # where training has none, there is nothing to learn
+    return pd.DataFrame(found | dated | {f"genre_{name}": genres[name].to_numpy()[places["item"]] for name in genres})
 
 # %% ../nbs/38_trees.ipynb #dbd9b64a
 @dataclass(frozen=True)
