@@ -30,6 +30,7 @@ from .poster_fetching import FetchSettings, fetch_posters, read_poster_manifest,
 from .protocols import natural, table2
 from .recommender import Recommender, check_pairs, recommender_dataset
 from .reports import difference_table, format_table, results_table
+from .tables import read_pairs
 from .visual_alignment import VisualSettings, visual_settings
 
 # %% ../nbs/80_cli.ipynb #c006
@@ -135,12 +136,15 @@ def _prepare(options) -> None:
     if options.out:
         beside = Path(options.items).parent if getattr(options, "items", None) else "."
         kept = save_dataset(prepared.dataset, options.out, raw, beside)
+        if raw and (kept/"notes.txt").exists():
+            for note in (kept/"notes.txt").read_text().splitlines():
+                if note not in raw.notes: print(note)
         if options.data and Path(options.data).resolve() != kept.resolve():
             for name in ("posters.csv", "notes.txt"):
                 if (Path(options.data)/name).exists(): shutil.copyfile(Path(options.data)/name, kept/name)
         print(f"\nKept in {kept}. Next: {_poster_steps(options, kept)}{_program()} train userllm_plus --data {shlex.quote(str(kept))}{_pictures(options, kept)}")
+    elif raw: print(f"\nNext: the same with --out FOLDER, and {_program()} train userllm_plus --data FOLDER{_pictures(options, None)}")
     elif options.posters: print(f"\nNext, with the same options of data: {_program()} train userllm_plus{_pictures(options, None)}")
-    elif raw: print(f"\nNext: the same with --out FOLDER, and {_program()} train userllm_plus --data FOLDER")
     else: print(f"\nNext: {_program()} quickstart")
 
 def _named_posters(kept) -> set[str]:
@@ -231,7 +235,7 @@ def _recommender(options, check) -> Recommender: # what is asked of the dataset 
 
 # %% ../nbs/80_cli.ipynb #1835d2fa
 def _score(options) -> None:
-    pairs, out = _read_pairs(options.pairs), Path(options.out)
+    pairs, out = read_pairs(options.pairs), Path(options.out)
     if out.is_dir(): raise InputError(f"--out {out} is a folder: name a file, for example {out}/scores.csv")
     require_writable(out.parent, 10_000_000, make=False)
     scored = _recommender(options, lambda dataset: check_pairs(pairs, dataset)).score(pairs, "pairs")
@@ -242,12 +246,6 @@ def _score(options) -> None:
 def _rank(options) -> None:
     ranked = _recommender(options, lambda dataset: dataset.user_of(options.user)).rank(options.user, options.top, options.include_seen, "candidates")
     print(format_table(ranked.assign(year=ranked["year"].astype("string").fillna(""))))
-
-def _read_pairs(path) -> pd.DataFrame:
-    "The pairs file as text columns; `InputError` where it cannot be read."
-    if not Path(path).is_file(): raise InputError(f"pairs file {path} does not exist: give a CSV with the columns user_id,item_id and perhaps timestamp")
-    try: return pd.read_csv(path, dtype=str)
-    except (ValueError, UnicodeDecodeError) as error: raise InputError(f"pairs file {path} cannot be read as CSV: {error}") from error
 
 # %% ../nbs/80_cli.ipynb #c010
 def _quickstart(options) -> None:
@@ -365,7 +363,7 @@ def _training_verbs(verb) -> None:
     made.add_argument("runs", nargs="+", metavar="RUN", help="run folders")
     made.add_argument("--against", metavar="METHOD", help="which to subtract; default the first")
     made = verb("score", _score, "score pairs of users and items with a trained recommender", _use_options)
-    made.add_argument("--pairs", required=True, metavar="CSV", help="user_id,item_id in the source's own ids, and perhaps timestamp (histories end before it)")
+    made.add_argument("--pairs", required=True, metavar="FILE", help="CSV, TSV or Parquet: user_id,item_id in the source's own ids, and perhaps timestamp (histories end before it)")
     made.add_argument("--out", required=True, metavar="CSV", help="where scores go")
     made = verb("rank", _rank, "rank all items for a user with a trained recommender; minutes on a CPU", _use_options)
     made.add_argument("--user", required=True, metavar="ID", help="user id of the source")

@@ -91,7 +91,7 @@ def poster_manifest(
 # %% ../nbs/26_datasets.ipynb #99207846
 sources = {"table": "your own interactions and items", "movies": "The Movies Dataset", "netflix": "the Netflix Prize", "recbole": "RecBole's atomic files"}
 
-_only_for = {"interactions": ("table",), "items": ("table",), "folder": ("movies", "netflix", "recbole"), "overviews": ("movies",), "users": ("netflix",)}
+_only_for = {"interactions": ("table",), "items": ("table",), "folder": ("movies", "netflix", "recbole"), "overviews": ("movies",), "users": ("netflix", "movies")}
 
 def _users_or_all(text:str) -> int|str:
     "A whole number from 1, or the word `all`."
@@ -105,10 +105,10 @@ def source_options(parser) -> None: # an argparse parser
     about = "; ".join(f"{name}: {about}" for name, about in sources.items())
     parser.add_argument("source", nargs="?", choices=[*sources], help=f"{about}; default: the built-in ratings")
     parser.add_argument("--interactions", metavar="FILE", help="table: CSV, TSV (packed as .gz or not) or Parquet with user_id,item_id,timestamp and label or rating, perhaps split")
-    parser.add_argument("--items", metavar="FILE", help="table: CSV, TSV (packed as .gz or not) or Parquet with item_id,title, perhaps year,genres,description,poster")
+    parser.add_argument("--items", metavar="FILE", help="table: CSV, TSV (packed as .gz or not) or Parquet with item_id,title, perhaps year,genres (parted by | or commas, or as a list),description,poster")
     parser.add_argument("--folder", metavar="DIR", help="movies, netflix, recbole: the folder as it comes")
     parser.add_argument("--overviews", action="store_true", help="movies: TMDB's overviews as descriptions")
-    parser.add_argument("--users", type=_users_or_all, metavar="N|all", help="netflix: so many users, drawn by --data-seed; default 20000")
+    parser.add_argument("--users", type=_users_or_all, metavar="N|all", help="netflix, movies: so many users, drawn by --data-seed; default 20000, for movies 605")
     parser.add_argument("--like-from", type=float, metavar="RATING", help="ratings from here on are likes; default 2.5, for netflix 4")
     parser.add_argument("--minimum-likes", type=int, metavar="N", help="strictly earlier likes that a row's user must have; default 5, for netflix 10")
     parser.add_argument("--out", metavar="DIR", help="keep the dataset in this folder, for --data")
@@ -141,7 +141,11 @@ def source_dataset(
         raise InputError(f"{raw.name} has a split of its own, and every row is kept in it: leave out --{idle[0]}, or the column split")
     changes = changes | {name: value for name, value in named.items() if value is not None}
     if options.natural: changes |= {"positives": None, "negatives": None}
-    return dataset_of(raw, source_protocol(options.source, **changes)), raw
+    if options.source == "movies" and (options.users or options.natural): changes["users"] = options.users if isinstance(options.users, int) else None
+    dataset = dataset_of(raw, source_protocol(options.source, **changes))
+    if (left := len(raw.items) - len(dataset.items)) > 0:
+        raw = replace(raw, notes=(*raw.notes, f"{left:,} of {len(raw.items):,} items have no event that counts: they are left out, and cannot be scored or ranked"))
+    return dataset, raw
 
 def require_new_place(folder:str|Path) -> Path: # the folder
     "Make sure, and make nothing, that a dataset can be kept there, in place of an older one or of nothing. InputError for a folder of something else."

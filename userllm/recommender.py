@@ -101,8 +101,8 @@ def _timestamp_column(pairs:pd.DataFrame) -> tuple[np.ndarray, str]:
     empty = _empty_cells(column)
     timed = pd.api.types.is_bool_dtype(column) or pd.api.types.is_datetime64_any_dtype(column)
     numbers = pd.to_numeric(column.astype(str if timed else object).where(~empty, -1), errors="coerce").to_numpy(dtype=float)
-    bad = ~empty & ~((numbers >= 0) & (numbers < 2.0**53) & (np.floor(numbers) == numbers))
-    said = (f"timestamp is no whole number of seconds since 1970 in {_rows_text(bad)}, such as {str(column.iloc[bad.argmax()])!r}: correct them, or leave the cell empty for "
+    bad = ~empty & ~((numbers >= 0) & (numbers < 1e11) & (np.floor(numbers) == numbers))
+    said = (f"timestamp is no whole number of seconds (milliseconds are none) since 1970 in {_rows_text(bad)}, such as {str(column.iloc[bad.argmax()])!r}: correct them, or leave the cell empty for "
             "the latest state") if bad.any() else ""
     return np.where(bad, -2, numbers).astype(np.int64), said
 

@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['INTERACTION_COLUMNS', 'ITEM_COLUMNS', 'Fault', 'raise_faults', 'find_faults', 'read_columns', 'check_interactions',
-           'check_items', 'known_items', 'raw_data', 'read_table']
+           'check_items', 'known_items', 'raw_data', 'read_table', 'read_pairs']
 
 # %% ../nbs/17_tables.ipynb #99390434
-import gzip, time
+import csv, gzip, io, time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
+import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -78,13 +79,28 @@ def _decoded(cell:bytes) -> str:
     "Bytes as text, for being shown."
     return cell.decode("utf-8", "backslashreplace").strip()
 
-def _records(path:Path, quote:str|None) -> Iterator[tuple[int, list[bytes], bool]]:
+def _open_after(line:bytes, is_open:bool, separator:bytes, quote:bytes) -> bool: # a line without its end; whether a quoted cell began before it
+    "Whether a quoted cell goes on behind the line. A quote opens a cell only where it stands first in it: in 5\" Disk it is an inch."
+    place = 0
+    while True:
+        if not is_open:
+            if not line.startswith(quote, place):
+                if (end := line.find(separator, place)) < 0: return False
+                place = end + 1; continue
+            place += 1
+        while (end := line.find(quote, place)) >= 0 and line.startswith(quote, end + 1): place = end + 2 # two of them stand for one
+        if end < 0: return True
+        is_open = False
+        if (end := line.find(separator, end + 1)) < 0: return False
+        place = end + 1
+
+def _records(path:Path, separator:str, quote:str|None) -> Iterator[tuple[int, list[bytes], bool]]:
     "Number (0: the header), lines and wholeness of each record; a record goes on while a quote is open."
     number, lines, is_open = 0, [], False
     with _opened(path) as file:
         for line in file:
             lines.append(line)
-            if quote and line.count(quote.encode()) % 2: is_open = not is_open
+            if quote: is_open = _open_after(line.rstrip(b"\r\n"), is_open, separator.encode(), quote.encode())
             if not is_open: yield number, lines, True; number, lines = number + 1, []
     if lines: yield number, lines, False
 
@@ -92,8 +108,10 @@ def _cells(lines:list[bytes], separator:str, quote:str|None) -> list[str]:
     "The cells of a record, of any length, without their quotes; bytes that are no UTF-8 as surrogates."
     text = b"".join(lines).decode("utf-8-sig", "surrogateescape").rstrip("\r\n")
     if not quote: return text.split(separator)
-    parts = text.split(quote) # those of odd places stood in quotes
-    return "".join(part if place % 2 else part.replace(separator, "\0") for place, part in enumerate(parts)).split("\0")
+    text = text.replace("\r\n", "\n").replace("\r", " ") # a lone return ends no row
+    usual = csv.field_size_limit(max(len(text) + 1, csv.field_size_limit()))
+    try: return next(csv.reader(io.StringIO(text, newline=""), delimiter=separator, quotechar=quote), [""])
+    finally: csv.field_size_limit(usual)
 
 def _some_faults(faults:Iterable[Fault], what:str, shown:int=3) -> list[Fault]:
     "The first faults, and one that counts all others."
@@ -107,7 +125,7 @@ def _encoding_faults(path:Path, separator:str, quote:str|None) -> list[Fault]:
     "The rows that are no UTF-8, each with its first such cell."
     def found():
         header = []
-        for number, lines, _ in _records(path, quote):
+        for number, lines, _ in _records(path, separator, quote):
             if number == 0: header = _cells(lines, separator, quote)
             try: b"".join(lines).decode()
             except UnicodeDecodeError:
@@ -121,7 +139,7 @@ def _width_faults(path:Path, separator:str, quote:str|None) -> list[Fault]:
     "The rows with more cells than the header."
     def found():
         width = 0
-        for number, lines, _ in _records(path, quote):
+        for number, lines, _ in _records(path, separator, quote):
             cells = _cells(lines, separator, quote)
             if number == 0: width = len(cells)
             elif len(cells) > width:
@@ -132,10 +150,11 @@ def _width_faults(path:Path, separator:str, quote:str|None) -> list[Fault]:
 def _open_quote(path:Path, separator:str, quote:str|None) -> list[Fault]:
     "The row whose quote is never closed, so that the rest of the file stands in one cell."
     if not quote: return []
-    for number, lines, whole in _records(path, quote):
+    for number, lines, whole in _records(path, separator, quote):
         if number == 0: header = _cells(lines, separator, quote)
-        if not whole and lines[0].count(quote.encode()) % 2:
-            before, _, cell = lines[0].rpartition(quote.encode())
+        if not whole:
+            start = next(place for place in range(len(lines[0]), -1, -1) if not _open_after(lines[0][:place], False, separator.encode(), quote.encode()))
+            before, cell = lines[0][:start], lines[0][start:].lstrip(quote.encode())
             place = len(_cells([before + b"x"], separator, quote)) - 1
             return [Fault(path.name, "a quote that is not closed", f"close it, or write {quote * 2} for a quote within quoted text; check its quotes",
                           header[place] if number and place < len(header) else "", number, quote + _decoded(cell))]
@@ -160,7 +179,17 @@ def _read_csv(path:Path, columns:list[str]|None, separator:str, quote:str|None) 
         elif found := _open_quote(path, separator, quote): raise_faults(faults + found)
         elif "truncate_ragged_lines" not in options and (found := _width_faults(path, separator, quote)):
             faults, options["truncate_ragged_lines"] = faults + found, True
-        else: raise InputError(f"{path.name} cannot be read as CSV: {reason}; check its quotes and its separators")
+        else: return _read_oddly(path, columns, separator, quote, reason), faults
+
+def _read_oddly(path:Path, columns:list[str]|None, separator:str, quote:str|None, reason:str) -> pl.DataFrame:
+    "A CSV with quotes where none belong, read by Python's reader: slower, and it takes such a quote as it stands."
+    found = []
+    try:
+        for number, lines, _ in _records(path, separator, quote): found.append(_cells(lines, separator, quote))
+    except csv.Error as error: raise InputError(f"{path.name} cannot be read as CSV: {reason}; check its quotes and its separators") from error
+    header, rows = found[0], [row for row in found[1:] if row != [""]]
+    plain = lambda row, place: (row[place].encode("utf-8", "surrogateescape").decode("utf-8", "replace") or None) if place < len(row) else None
+    return pl.DataFrame({name: pl.Series([plain(row, header.index(name)) for row in rows], dtype=pl.String) for name in columns or header})
 
 def _separator(path:Path) -> str:
     "What stands between cells, by the file's name and its header. InputError for an ending that says of no table."
@@ -235,7 +264,7 @@ def _as_ids(frame:pl.DataFrame, column:str) -> pl.Expr:
 def _text_times(cells:pl.Expr) -> pl.Expr: # such as 2009-08-01, 2009-08-01 12:30:00 or 2009-08-01T12:30:00.5+02:00
     "Text of ISO 8601 as whole seconds since 1970, in UTC where no zone is named; null where it is none."
     cells = pl.when(cells.str.contains(r"^\d{4}-\d\d-\d\d$")).then(cells + " 00:00:00").otherwise(cells.str.replace(r"^(\d{4}-\d\d-\d\d)T", "$1 "))
-    cells = cells.str.replace(r"Z$", "+00:00")
+    cells = cells.str.replace(r"^(\d{4}-\d\d-\d\d \d\d:\d\d)($|Z$|[+-]\d\d:?\d\d$)", "$1:00$2").str.replace(r"Z$", "+00:00")
     cells = pl.when(cells.str.contains(r"[+-]\d\d:?\d\d$")).then(cells).otherwise(cells + "+00:00")
     return (cells.str.to_datetime("%Y-%m-%d %H:%M:%S%.f%z", time_unit="us", strict=False).dt.epoch("us") // 10**6).cast(pl.Float64)
 
@@ -245,11 +274,10 @@ def _as_numbers(frame:pl.DataFrame, column:str) -> pl.Expr:
     if kind == pl.String:
         cells = cells.str.strip_chars()
         numbers = cells.cast(pl.Float64, strict=False)
+        if column == "label": numbers = pl.coalesce(numbers, pl.when(cells.str.to_lowercase() == "true").then(1.).when(cells.str.to_lowercase() == "false").then(0.))
         return pl.coalesce(numbers, _text_times(cells)) if column == "timestamp" else numbers
     if kind in (pl.Duration, pl.Time): return pl.lit(None, pl.Float64) # a span or a time of day is no moment
-    if kind.is_temporal():
-        microseconds = cells.cast(pl.Datetime("us")).dt.epoch("us")
-        return (microseconds // 10**6).cast(pl.Float64) + (microseconds % 10**6) / 1e6
+    if kind.is_temporal(): return (cells.cast(pl.Datetime("us")).dt.epoch("us") // 10**6).cast(pl.Float64)
     return cells.cast(pl.Float64, strict=False)
 
 def _nested(frame:pl.DataFrame, file:str, names:dict) -> list[Fault]:
@@ -334,6 +362,14 @@ def check_interactions(
 # %% ../nbs/17_tables.ipynb #be2e42e4
 ITEM_COLUMNS = ("item_id", "title", "year", "genres", "description", "poster")
 
+def _part_genres(cells:pl.Expr) -> pl.Expr: # text, or lists of text
+    "Genres parted by |, whatever parted them: lists, lists written out as Python or JSON do, or commas in a table that has no |."
+    listed = cells.str.strip_chars().str.contains(r"^\[.*\]$")
+    names = cells.str.extract_all(r"""'[^']*'|"[^"]*\"""").list.eval(pl.element().str.slice(1, pl.element().str.len_chars() - 2)).list.join("|")
+    by_comma = cells.str.contains(",", literal=True).any() & ~cells.str.contains("|", literal=True).any()
+    parted = pl.when(by_comma).then(cells.str.replace_all(r"\s*,\s*", "|").str.strip_chars("| ")).otherwise(cells)
+    return pl.when(listed).then(names).otherwise(parted)
+
 def check_items(
     frame:pl.DataFrame, # `row` and some of ITEM_COLUMNS, as text or typed
     file:str, # as faults name it
@@ -343,7 +379,9 @@ def check_items(
     "Types, and every fault: missing columns, empty or repeated ids, empty titles, years that are no whole numbers."
     faults = _missing_columns(frame, file, [("item_id",), ("title",)], names, others)
     if not len(frame): return frame, faults
-    frame = frame.with_columns(pl.col(name).list.join("|", ignore_nulls=True) for name in ("genres",) if frame.schema.get(name) == pl.List(pl.String))
+    kind = frame.schema.get("genres")
+    if kind == pl.List(pl.String): frame = frame.with_columns(pl.col("genres").list.join("|", ignore_nulls=True))
+    elif kind == pl.String: frame = frame.with_columns(_part_genres(pl.col("genres")).alias("genres"))
     if nested := _nested(frame, file, names): return frame, faults + nested
     faults += _inexact_ids(frame, file, ("item_id",), names)
     frame = frame.with_columns(_as_ids(frame, column) for column in ITEM_COLUMNS if column in frame.columns and column != "year")
@@ -398,11 +436,33 @@ def read_table(
     "Your own data from CSV or Parquet. InputError with every fault of both files; ignored columns stand in `notes`."
     interactions, items = Path(interactions), Path(items)
     if absent := [str(path) for path in (interactions, items) if not path.is_file()]: raise InputError(f"{' and '.join(absent)} {'are no files' if len(absent) > 1 else 'is no file'}; check the path")
-    rows, others, faults = read_columns(interactions, INTERACTION_COLUMNS)
-    films, more, found = read_columns(items, ITEM_COLUMNS)
+    parts, unreadable = [], []
+    for path, known in ((interactions, INTERACTION_COLUMNS), (items, ITEM_COLUMNS)):
+        try: parts.append(read_columns(path, known))
+        except InputError as error: parts.append(None); unreadable.append(str(error))
+    if unreadable: # what is wrong in the other file is told all the same
+        there = next(((check(part[0], path.name, others=part[1])[1] + part[2], path) for part, check, path in
+                      zip(parts, (check_interactions, check_items), (interactions, items)) if part is not None), ([], None))
+        try: raise_faults(there[0])
+        except InputError as error: unreadable.append(str(error))
+        raise InputError("\n".join(unreadable))
+    (rows, others, faults), (films, more, found) = parts
     if "label" in rows.columns and "rating" in rows.columns: others = (*others, "rating")
     rows, wrong = check_interactions(rows, interactions.name, now=now, others=others)
     films, wrong_films = check_items(films, items.name, others=more)
     raise_faults(faults + wrong + found + wrong_films + known_items(rows, films, interactions.name, items.name))
     notes = tuple(f"{path.name}: ignored {', '.join(names)}" for path, names in [(interactions, others), (items, more)] if names)
     return raw_data(rows, films, interactions.name.partition(".")[0] or interactions.name, notes)
+
+# %% ../nbs/17_tables.ipynb #fe4edcd4
+def read_pairs(path:str|Path) -> pd.DataFrame: # user_id, item_id and perhaps timestamp, as text
+    "Pairs of users and items from CSV, TSV or Parquet, times as seconds since 1970 where they are times. InputError for a file that cannot be read, or has none of the columns."
+    path = Path(path)
+    frame, others, faults = read_columns(path, ("user_id", "item_id", "timestamp"))
+    raise_faults(faults + _missing_columns(frame, path.name, [("user_id",), ("item_id",)], {}, others) + _nested(frame, path.name, {}))
+    found = frame.select(_as_ids(frame, name).alias(name) for name in ("user_id", "item_id"))
+    if "timestamp" in frame.columns:
+        seconds = _as_numbers(frame, "timestamp")
+        whole = pl.when(seconds.is_finite() & (seconds == seconds.floor()) & (seconds.abs() < 2.**53)).then(seconds.cast(pl.Int64, strict=False).cast(pl.String))
+        found = found.with_columns(frame.select(pl.coalesce(whole, pl.col("timestamp").cast(pl.String)).alias("timestamp")).to_series())
+    return found.to_arrow().to_pandas()
