@@ -1,6 +1,8 @@
 """Readers and histories against a slow and obvious reference, on tables that hypothesis makes up."""
 import csv
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -230,6 +232,22 @@ def test_a_table_is_prepared_kept_and_trained_on(tables, capsys):
     capsys.readouterr()
     assert main(["prepare", "table", "--interactions", f"{tables}/rows.tsv.gz", "--items", f"{tables}/items.parquet"]) == 0
     assert "A like is a label of 1" in capsys.readouterr().out
+
+
+def test_a_reader_that_goes_away_takes_nothing_with_it(tables):
+    code = f"import sys; from userllm.cli import main; sys.exit(main({['prepare', 'table', '--interactions', f'{tables}/rows.csv', '--items', f'{tables}/items.parquet', '--out', f'{tables}/data']!r}))"
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    child.stdout.close()  # as head does, once it has its lines
+    assert b"Traceback" not in child.stderr.read() and child.wait() == 141
+    assert len(Dataset.load(tables / "data").interactions) == 602
+
+
+def test_a_column_of_a_strange_kind_does_not_hide_the_others(tmp_path):
+    pl.DataFrame({"item_id": [1, 2], "title": ["Ran", " "], "genres": [{"name": "Drama"}, {"name": "War"}]}).write_parquet(tmp_path / "items.parquet")
+    (tmp_path / "rows.csv").write_text("user_id,item_id,timestamp,label\n1,1,5,2\n")
+    with pytest.raises(InputError) as refused:
+        read_table(tmp_path / "rows.csv", tmp_path / "items.parquet")
+    assert all(words in str(refused.value) for words in ("column genres: is of type", "row 2, column title", "row 1, column label"))
 
 
 def test_a_faulty_table_is_refused_with_all_its_faults(tables, capsys):

@@ -10,7 +10,7 @@ from dataclasses import replace
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-import argparse, shlex, shutil, sys, tempfile
+import argparse, os, shlex, shutil, sys, tempfile
 import pandas as pd
 from .artifacts import InputError, RunFolder, atomic_path, read_json, read_parquet, require_writable, write_json
 from .datasets import bench_table, cold_rows, require_new_place, save_dataset, source_dataset, source_options, sources
@@ -22,7 +22,7 @@ from .factors import compare_factor, factors, find_factor, run_factors, state_of
 from .interactions import Dataset
 from .knowledge import description_faults, description_quality
 from .llms import choose_device, choose_precision, find_llm, load_llm, precision_mark
-from .methods import find_method, methods
+from .methods import Method, find_method, methods
 from .metrics import evaluate
 from .opened_runs import open_published
 from .pipeline import find_preset, floors, prepare, presets, quickstart, run_floor, run_method, share_llm
@@ -30,6 +30,7 @@ from .poster_fetching import FetchSettings, fetch_posters, read_poster_manifest,
 from .protocols import natural, table2
 from .recommender import Recommender, check_pairs, recommender_dataset
 from .reports import difference_table, format_table, results_table
+from .sources import RawData
 from .tables import read_pairs
 from .visual_alignment import VisualSettings, visual_settings
 
@@ -115,12 +116,22 @@ def _prepare_data(options, preset, dataset=None):
 # %% ../nbs/80_cli.ipynb #c008
 def _doctor(options) -> None: print(report(examine()))
 
+def _keep(options, dataset:Dataset, raw:RawData|None) -> Path:
+    "Save the dataset where --out says, with the list of posters and the notes of where it came from."
+    kept = save_dataset(dataset, options.out, raw, Path(options.items).parent if getattr(options, "items", None) else ".")
+    if options.data and Path(options.data).resolve() != kept.resolve():
+        for name in ("posters.csv", "notes.txt"):
+            if (Path(options.data)/name).exists(): shutil.copyfile(Path(options.data)/name, kept/name)
+    return kept
+
 def _prepare(options) -> None:
     _require_device(options)
     if options.out: require_new_place(options.out)
     dataset, raw = _own_dataset(options)
     prepared = _prepare_data(options, find_preset("paper"), dataset)
-    for note in raw.notes if raw else (): print(note)
+    kept = _keep(options, prepared.dataset, raw) if options.out else None # before anything is said of it
+    notes = kept and (kept/"notes.txt").exists() and (kept/"notes.txt").read_text().splitlines() or (raw.notes if raw else ())
+    for note in notes: print(note)
     protocol = prepared.dataset.protocol
     if "steps" in protocol:
         like = "label of 1" if raw and raw.likes_from is not None else f"rating from {protocol['like_threshold']:g}"
@@ -133,16 +144,7 @@ def _prepare(options) -> None:
         print(f"\nDescriptions, of which faults of form can be counted, but not whether they are true\n{format_table(found.assign(items=found['items'].map('{:,.0f}'.format), share=found['share'].map('{:.1%}'.format, na_action='ignore').astype('string').fillna('')).reset_index())}")
     print(f"\nCold rows, of users or items that training has not seen\n{format_table(cold_rows(prepared.dataset).reset_index())}")
     print(f"\nLeaks counted: {prepared.audit.total}\n{format_table(prepared.audit.table().reset_index())}")
-    if options.out:
-        beside = Path(options.items).parent if getattr(options, "items", None) else "."
-        kept = save_dataset(prepared.dataset, options.out, raw, beside)
-        if raw and (kept/"notes.txt").exists():
-            for note in (kept/"notes.txt").read_text().splitlines():
-                if note not in raw.notes: print(note)
-        if options.data and Path(options.data).resolve() != kept.resolve():
-            for name in ("posters.csv", "notes.txt"):
-                if (Path(options.data)/name).exists(): shutil.copyfile(Path(options.data)/name, kept/name)
-        print(f"\nKept in {kept}. Next: {_poster_steps(options, kept)}{_program()} train userllm_plus --data {shlex.quote(str(kept))}{_pictures(options, kept)}")
+    if kept: print(f"\nKept in {kept}. Next: {_poster_steps(options, kept)}{_program()} train userllm_plus --data {shlex.quote(str(kept))}{_pictures(options, kept)}")
     elif raw: print(f"\nNext: the same with --out FOLDER, and {_program()} train userllm_plus --data FOLDER{_pictures(options, None)}")
     elif options.posters: print(f"\nNext, with the same options of data: {_program()} train userllm_plus{_pictures(options, None)}")
     else: print(f"\nNext: {_program()} quickstart")
@@ -166,10 +168,14 @@ def _posters_missing(metrics:dict) -> str:
     missing = metrics["missing"]
     return f"posters missing for {missing['posters_missing']} of {missing['items']} items, and so for {missing['test_rows_without_poster']} test rows"
 
+def _with_targets(method:Method, targets) -> Method: # names of the LLM's layers; None for the usual ones
+    "The method with LoRA in other layers."
+    return replace(method, model=replace(method.model, lora=replace(method.model.lora, targets=tuple(targets)))) if targets else method
+
 def _train(options) -> None:
     _require_device(options)
     preset = find_preset(options.preset)
-    method = None if options.method in floors else find_method(options.method)
+    method = None if options.method in floors else _with_targets(find_method(options.method), options.lora_targets)
     folder = Path(options.out or f"runs/{preset.name}-{Path(options.data).name if options.data else options.split}-{options.method}-seed{options.seed}")
     shared = method and share_llm(options.llm, options.device, options.precision, method.model) # before the data, which take longer
     prepared = _prepare_data(options, preset)
@@ -357,6 +363,7 @@ def _training_verbs(verb) -> None:
     made.add_argument("method", help=f"{', '.join(methods)}; or a floor: {', '.join(floors)}")
     made.add_argument("--preset", default="quick", help=f"{'; '.join(f'{name}: {make().about}' for name, make in presets.items())}; default quick")
     _llm_option(made)
+    made.add_argument("--lora-targets", nargs="+", metavar="LAYER", help="layers of the LLM that get LoRA, such as c_attn for GPT-2; default q_proj v_proj")
     made.add_argument("--seed", type=int, default=0, help="run seed: initialisation and order; default 0")
     made.add_argument("--out", metavar="RUN", help="run folder; default runs/PRESET-SPLIT-METHOD-seedN")
     made = verb("evaluate", _evaluate, "print results of runs side by side, with paired differences")
@@ -429,5 +436,6 @@ def main(arguments:list[str]|None=None) -> int: # the command line; sys.argv whe
     options = _parser().parse_args(arguments)
     try: options.function(options)
     except InputError as error: print(f"userllm: {error}", file=sys.stderr); return 2
+    except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()); return 141 # whoever read has gone, as head does; the rest has no reader
     except KeyboardInterrupt: print("\nuserllm: stopped; the same command goes on where it was", file=sys.stderr); return 130
     return 0

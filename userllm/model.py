@@ -225,7 +225,7 @@ class _Adapted(nn.Module):
         lora = settings.lora
         names = {name.rsplit(".", 1)[-1] for name, _ in llm.model.named_modules()}
         if absent := [target for target in lora.targets if target not in names]:
-            raise InputError(f"{llm.reference.name} has no layers named {', '.join(absent)}: name its attention layers in LoRASettings.targets")
+            raise InputError(f"{llm.reference.name} has no layers named {', '.join(absent)}: name its attention layers with --lora-targets (LoRASettings.targets)")
         config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=list(lora.targets),
                             bias="none", task_type="CAUSAL_LM")
         self.peft = get_peft_model(llm.model, config)

@@ -50,6 +50,7 @@ def read_manifest(path, # a CSV file in UTF-8 with the column item_id
                   columns) -> pd.DataFrame: # of these at least one must be there; those that are not come back empty
     "The manifest as text: item_id and `columns`, '' where a cell is empty. `InputError` for a missing column, an empty or a repeated id."
     path = Path(path)
+    if not path.is_file(): raise InputError(f"manifest {path} does not exist: give a CSV with the columns item_id and {' or '.join(columns)}")
     try: table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         raise InputError(f"manifest {path} cannot be read as CSV ({error}): give UTF-8 text with the columns item_id and {' or '.join(columns)}") from error

@@ -230,11 +230,12 @@ def _known_items(items:pd.DataFrame, ids:pd.Index) -> pd.DataFrame:
 
 def _require_classes(rows:pd.DataFrame, remedy:str="take more rows, another data_seed or another kind of split"):
     "InputError for a split without likes or without dislikes: AUC is not defined there."
+    kinds, faults = {1: "likes", 0: "dislikes"}, []
     for split in SPLITS:
         labels = rows.loc[rows["split"] == split, "label"]
-        if labels.nunique() < 2:
-            lacking = "no likes" if 1 not in labels.values else "no dislikes"
-            raise InputError(f"the split {split!r} of {len(labels):,} rows holds {lacking}; {remedy}")
+        if lacking := [name for label, name in kinds.items() if label not in labels.values]: faults.append(f"the split {split!r} of {len(labels):,} rows holds no {' and no '.join(lacking)}")
+    if lacking := [name for label, name in kinds.items() if label not in rows["label"].values]: remedy = f"no row at all is one of the {' or '.join(lacking)}, and AUC needs both: check what counts as a like"
+    if faults: raise InputError(f"{'; '.join(faults)}; {remedy}")
 
 # %% ../nbs/12_protocols.ipynb #c032
 def build_dataset(

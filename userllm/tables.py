@@ -340,7 +340,8 @@ def check_interactions(
     "Types, and every fault in them. Of `label` and `rating`, `label` counts where both are there."
     faults = _missing_columns(frame, file, [("user_id",), ("item_id",), ("timestamp",), ("label", "rating")], names, others)
     if not len(frame): return frame, faults
-    if nested := _nested(frame, file, names): return frame, faults + nested
+    faults += (nested := _nested(frame, file, names))
+    frame = frame.drop([column for column in frame.columns if names.get(column, column) in {fault.column for fault in nested}])
     if "label" in frame.columns: frame = frame.drop("rating", strict=False)
     faults += _inexact_ids(frame, file, ("user_id", "item_id"), names)
     frame = frame.with_columns(_as_ids(frame, column) for column in ("user_id", "item_id", "split") if column in frame.columns)
@@ -382,7 +383,8 @@ def check_items(
     kind = frame.schema.get("genres")
     if kind == pl.List(pl.String): frame = frame.with_columns(pl.col("genres").list.join("|", ignore_nulls=True))
     elif kind == pl.String: frame = frame.with_columns(_part_genres(pl.col("genres")).alias("genres"))
-    if nested := _nested(frame, file, names): return frame, faults + nested
+    faults += (nested := _nested(frame, file, names))
+    frame = frame.drop([column for column in frame.columns if names.get(column, column) in {fault.column for fault in nested}])
     faults += _inexact_ids(frame, file, ("item_id",), names)
     frame = frame.with_columns(_as_ids(frame, column) for column in ITEM_COLUMNS if column in frame.columns and column != "year")
     faults += _id_faults(frame, file, ("item_id",), names)
