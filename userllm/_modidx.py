@@ -1072,6 +1072,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                 'userllm.tables._exact': ('tables.html#_exact', 'userllm/tables.py'),
                                 'userllm.tables._id_faults': ('tables.html#_id_faults', 'userllm/tables.py'),
                                 'userllm.tables._inexact_ids': ('tables.html#_inexact_ids', 'userllm/tables.py'),
+                                'userllm.tables._listed_names': ('tables.html#_listed_names', 'userllm/tables.py'),
                                 'userllm.tables._missing_columns': ('tables.html#_missing_columns', 'userllm/tables.py'),
                                 'userllm.tables._nested': ('tables.html#_nested', 'userllm/tables.py'),
                                 'userllm.tables._number_checks': ('tables.html#_number_checks', 'userllm/tables.py'),

@@ -134,7 +134,7 @@ def _prepare(options) -> None:
     for note in notes: print(note)
     protocol = prepared.dataset.protocol
     if "steps" in protocol:
-        like = "label of 1" if raw and raw.likes_from is not None else f"rating from {protocol['like_threshold']:g}"
+        like = f"rating from {protocol['like_threshold']:g}" + ", or a label of 1" * (protocol["like_threshold"] == .5) # as which labels are read
         print(f"A like is a {like}; what each step left:\n{format_table(pd.DataFrame(protocol['steps']))}\n")
     print(format_table(table2(prepared.dataset).rename_axis("statistic").reset_index()))
     print("\n" + ", ".join(f"{name.replace('_', ' ')}: {count:,}" for name, count in prepared.missing.items()))
@@ -168,13 +168,14 @@ def _posters_missing(metrics:dict) -> str:
     missing = metrics["missing"]
     return f"posters missing for {missing['posters_missing']} of {missing['items']} items, and so for {missing['test_rows_without_poster']} test rows"
 
-def _with_targets(method:Method, targets) -> Method: # names of the LLM's layers; None for the usual ones
+def _with_targets(method:Method, targets:str|None) -> Method: # names of the LLM's layers, with commas; None for the usual ones
     "The method with LoRA in other layers."
-    return replace(method, model=replace(method.model, lora=replace(method.model.lora, targets=tuple(targets)))) if targets else method
+    return replace(method, model=replace(method.model, lora=replace(method.model.lora, targets=tuple(targets.split(","))))) if targets else method
 
 def _train(options) -> None:
     _require_device(options)
     preset = find_preset(options.preset)
+    if options.lora_targets and options.method in floors: raise InputError(f"{options.method} has no language model: leave out --lora-targets")
     method = None if options.method in floors else _with_targets(find_method(options.method), options.lora_targets)
     folder = Path(options.out or f"runs/{preset.name}-{Path(options.data).name if options.data else options.split}-{options.method}-seed{options.seed}")
     shared = method and share_llm(options.llm, options.device, options.precision, method.model) # before the data, which take longer
@@ -363,7 +364,7 @@ def _training_verbs(verb) -> None:
     made.add_argument("method", help=f"{', '.join(methods)}; or a floor: {', '.join(floors)}")
     made.add_argument("--preset", default="quick", help=f"{'; '.join(f'{name}: {make().about}' for name, make in presets.items())}; default quick")
     _llm_option(made)
-    made.add_argument("--lora-targets", nargs="+", metavar="LAYER", help="layers of the LLM that get LoRA, such as c_attn for GPT-2; default q_proj v_proj")
+    made.add_argument("--lora-targets", metavar="LAYER,...", help="layers of the LLM that get LoRA, such as c_attn for GPT-2; default q_proj,v_proj")
     made.add_argument("--seed", type=int, default=0, help="run seed: initialisation and order; default 0")
     made.add_argument("--out", metavar="RUN", help="run folder; default runs/PRESET-SPLIT-METHOD-seedN")
     made = verb("evaluate", _evaluate, "print results of runs side by side, with paired differences")
@@ -434,7 +435,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments:list[str]|None=None) -> int: # the command line; sys.argv where left out
     "The command `userllm`. Exit code 0, or 2 with one line about what a person has to mend."
     options = _parser().parse_args(arguments)
-    try: options.function(options)
+    try: options.function(options); sys.stdout.flush()
     except InputError as error: print(f"userllm: {error}", file=sys.stderr); return 2
     except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()); return 141 # whoever read has gone, as head does; the rest has no reader
     except KeyboardInterrupt: print("\nuserllm: stopped; the same command goes on where it was", file=sys.stderr); return 130

@@ -108,7 +108,7 @@ def source_options(parser) -> None: # an argparse parser
     parser.add_argument("--items", metavar="FILE", help="table: CSV, TSV (packed as .gz or not) or Parquet with item_id,title, perhaps year,genres (parted by | or commas, or as a list),description,poster")
     parser.add_argument("--folder", metavar="DIR", help="movies, netflix, recbole: the folder as it comes")
     parser.add_argument("--overviews", action="store_true", help="movies: TMDB's overviews as descriptions")
-    parser.add_argument("--users", type=_users_or_all, metavar="N|all", help="netflix, movies: so many users, drawn by --data-seed; default 20000, for movies 605")
+    parser.add_argument("--users", type=_users_or_all, metavar="N|all", help="netflix: so many users, drawn by --data-seed, default 20000; movies: those with the most rows, default 605, or all with --natural")
     parser.add_argument("--like-from", type=float, metavar="RATING", help="ratings from here on are likes; default 2.5, for netflix 4")
     parser.add_argument("--minimum-likes", type=int, metavar="N", help="strictly earlier likes that a row's user must have; default 5, for netflix 10")
     parser.add_argument("--out", metavar="DIR", help="keep the dataset in this folder, for --data")

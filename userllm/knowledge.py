@@ -46,7 +46,7 @@ def _sentences(text:str) -> list[str]:
     "Its sentences; a full stop behind a title, an initial or another usual abbreviation ends none."
     found = []
     for part in re.split(r"(?<=[.!?])\s+", text):
-        if found and _abbreviated.search(found[-1]): found[-1] += " " + part
+        if found and _abbreviated.search(found[-1]) and (part[:1].isdigit() or not found[-1].endswith("No.")): found[-1] += " " + part
         else: found.append(part)
     return found
 

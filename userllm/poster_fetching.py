@@ -16,7 +16,7 @@ from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
-import datetime, io, os, random, socket
+import datetime, io, random, socket
 import anyio, anyio.from_thread, anyio.to_thread
 import httpcore, httpx
 import pandas as pd
@@ -286,7 +286,9 @@ class _Fetcher:
             if self.unknown[name] >= 3: return Refusal("host not found", f"{name}: others of its posters were tried in vain"), asked
             try:
                 await self.turns.wait(host); asked += 1
-                return await self.attempt(item_id, url), asked
+                await self.attempt(item_id, url)
+                self.unknown[name] = float("-inf") # a host that answered is there, and a name service that is away comes back
+                return None, asked
             except Refusal as refusal: last = refusal
             if last.wait: self.turns.pause(last.host or host, last.wait)
             if not last.passing or asked > self.settings.retries:

@@ -102,8 +102,8 @@ def _timestamp_column(pairs:pd.DataFrame) -> tuple[np.ndarray, str]:
     timed = pd.api.types.is_bool_dtype(column) or pd.api.types.is_datetime64_any_dtype(column)
     numbers = pd.to_numeric(column.astype(str if timed else object).where(~empty, -1), errors="coerce").to_numpy(dtype=float)
     bad = ~empty & ~((numbers >= 0) & (numbers < 1e11) & (np.floor(numbers) == numbers))
-    said = (f"timestamp is no whole number of seconds (milliseconds are none) since 1970 in {_rows_text(bad)}, such as {str(column.iloc[bad.argmax()])!r}: correct them, or leave the cell empty for "
-            "the latest state") if bad.any() else ""
+    said = (f"timestamp is no whole number of seconds (milliseconds are none) since 1970 in {_rows_text(bad)}, such as {str(column.iloc[bad.argmax()])!r}: correct them (a file may hold dates too, such as 2009-08-01 12:30), "
+            "or leave the cell empty for the latest state") if bad.any() else ""
     return np.where(bad, -2, numbers).astype(np.int64), said
 
 # %% ../nbs/48_recommender.ipynb #c014
@@ -133,7 +133,7 @@ def check_pairs(pairs:pd.DataFrame, dataset:Dataset) -> pd.DataFrame:
     (users, no_user), (items, no_item), (times, no_time) = _id_column(pairs, "user_id"), _id_column(pairs, "item_id"), _timestamp_column(pairs)
     checked = pd.DataFrame({"user_id": users, "item_id": items, "time": times})
     (checked["user"], strange_user), (checked["item"], strange_item) = (_dense_numbers(checked[f"{name}_id"], dataset, name) for name in ("user", "item"))
-    again = checked.duplicated() & (users != "") & (items != "")
+    again = checked.duplicated() & (users != "") & (items != "") & (times != -2)
     twice = f"{_rows_text(again)} repeat an earlier pair of the same user, item and timestamp: remove them" if again.any() else ""
     if faults := [said for said in (no_user, no_item, no_time, strange_user, strange_item, twice) if said]: raise InputError("\n".join(f"pairs: {said}" for said in faults))
     return checked

@@ -76,7 +76,6 @@ def the_movies_dataset(
     folder = Path(folder)
     names = {"user_id": "userId", "item_id": "movieId"}
     path, links_path = _first_file(folder, ("ratings_small.csv", "ratings.csv")), _first_file(folder, ("links.csv", "links_small.csv"))
-    larger = [name for name in ("ratings.csv",) if path.name != name and (Path(folder)/name).is_file()]
     films, notes = movies_metadata(_first_file(folder, ("movies_metadata.csv",)))
     rows, others, faults = read_columns(path, ("userId", "movieId", "rating", "timestamp"))
     rows, wrong = check_interactions(rows.rename({file: name for name, file in names.items()}, strict=False), path.name, names, others=others)
@@ -91,5 +90,5 @@ def the_movies_dataset(
     title = pl.coalesce(pl.col("title"), pl.concat_str(pl.lit("Unknown film "), pl.col("item_id")))
     items = items.with_columns(title=title, description=pl.col("description") if overviews else pl.lit(""))
     notes += (f"{untitled:,} of {len(items):,} rated movies have no title in the metadata",) if untitled else ()
-    if larger: notes = (f"{path.name} was read; {larger[0]} is there too, and was not: move the small one away to have it read", *notes)
+    if path.name != "ratings.csv" and (folder/"ratings.csv").is_file(): notes = (f"{path.name} was read; ratings.csv is there too, and was not: move the small one away to have it read", *notes)
     return replace(raw_data(rows, items, "the_movies_dataset", notes, MOVIELENS_LICENCE), movielens_ids=True)

@@ -7,7 +7,7 @@ __all__ = ['INTERACTION_COLUMNS', 'ITEM_COLUMNS', 'Fault', 'raise_faults', 'find
            'check_items', 'known_items', 'raw_data', 'read_table', 'read_pairs']
 
 # %% ../nbs/17_tables.ipynb #99390434
-import csv, gzip, io, time
+import ast, csv, gzip, io, json, time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -182,7 +182,7 @@ def _read_csv(path:Path, columns:list[str]|None, separator:str, quote:str|None) 
         else: return _read_oddly(path, columns, separator, quote, reason), faults
 
 def _read_oddly(path:Path, columns:list[str]|None, separator:str, quote:str|None, reason:str) -> pl.DataFrame:
-    "A CSV with quotes where none belong, read by Python's reader: slower, and it takes such a quote as it stands."
+    "A CSV with quotes where none belong, by Python's reader, which is slower: those within unquoted text stay, those around a part of a cell, from its start on, go."
     found = []
     try:
         for number, lines, _ in _records(path, separator, quote): found.append(_cells(lines, separator, quote))
@@ -363,13 +363,23 @@ def check_interactions(
 # %% ../nbs/17_tables.ipynb #be2e42e4
 ITEM_COLUMNS = ("item_id", "title", "year", "genres", "description", "poster")
 
+def _listed_names(cells:pl.Series) -> pl.Series:
+    "The names in lists that are written out: ['Drama', 'War'], JSON's too, [{'id': 18, 'name': 'Drama'}] or [Drama, War]; other text as it is. Each distinct text is read once, and no code is run."
+    def names(cell):
+        if not (cell.strip().startswith("[") and cell.strip().endswith("]")): return cell
+        for read in (json.loads, ast.literal_eval):
+            try: return "|".join(str(entry["name"] if isinstance(entry, dict) else entry) for entry in read(cell.strip()))
+            except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError): continue
+        return "|".join(filter(None, (part.strip().strip("'\"") for part in cell.strip()[1:-1].split(","))))
+    distinct = {cell: names(cell) for cell in cells.drop_nulls().unique().to_list()}
+    return cells.replace(list(distinct), list(distinct.values())) if distinct else cells
+
 def _part_genres(cells:pl.Expr) -> pl.Expr: # text, or lists of text
     "Genres parted by |, whatever parted them: lists, lists written out as Python or JSON do, or commas in a table that has no |."
-    listed = cells.str.strip_chars().str.contains(r"^\[.*\]$")
-    names = cells.str.extract_all(r"""'[^']*'|"[^"]*\"""").list.eval(pl.element().str.slice(1, pl.element().str.len_chars() - 2)).list.join("|")
+    listed = cells.str.strip_chars().str.contains(r"(?s)^\[.*\]$")
     by_comma = cells.str.contains(",", literal=True).any() & ~cells.str.contains("|", literal=True).any()
     parted = pl.when(by_comma).then(cells.str.replace_all(r"\s*,\s*", "|").str.strip_chars("| ")).otherwise(cells)
-    return pl.when(listed).then(names).otherwise(parted)
+    return pl.when(listed).then(cells.map_batches(_listed_names, return_dtype=pl.String)).otherwise(parted)
 
 def check_items(
     frame:pl.DataFrame, # `row` and some of ITEM_COLUMNS, as text or typed
@@ -443,9 +453,10 @@ def read_table(
         try: parts.append(read_columns(path, known))
         except InputError as error: parts.append(None); unreadable.append(str(error))
     if unreadable: # what is wrong in the other file is told all the same
-        there = next(((check(part[0], path.name, others=part[1])[1] + part[2], path) for part, check, path in
-                      zip(parts, (check_interactions, check_items), (interactions, items)) if part is not None), ([], None))
-        try: raise_faults(there[0])
+        found = []
+        if parts[0]: found = parts[0][2] + check_interactions(parts[0][0], interactions.name, now=now, others=parts[0][1])[1]
+        if parts[1]: found = parts[1][2] + check_items(parts[1][0], items.name, others=parts[1][1])[1]
+        try: raise_faults(found)
         except InputError as error: unreadable.append(str(error))
         raise InputError("\n".join(unreadable))
     (rows, others, faults), (films, more, found) = parts
@@ -454,14 +465,16 @@ def read_table(
     films, wrong_films = check_items(films, items.name, others=more)
     raise_faults(faults + wrong + found + wrong_films + known_items(rows, films, interactions.name, items.name))
     notes = tuple(f"{path.name}: ignored {', '.join(names)}" for path, names in [(interactions, others), (items, more)] if names)
-    return raw_data(rows, films, interactions.name.partition(".")[0] or interactions.name, notes)
+    return raw_data(rows, films, Path(interactions.name.removesuffix(".gz")).stem, notes)
 
 # %% ../nbs/17_tables.ipynb #fe4edcd4
 def read_pairs(path:str|Path) -> pd.DataFrame: # user_id, item_id and perhaps timestamp, as text
     "Pairs of users and items from CSV, TSV or Parquet, times as seconds since 1970 where they are times. InputError for a file that cannot be read, or has none of the columns."
     path = Path(path)
     frame, others, faults = read_columns(path, ("user_id", "item_id", "timestamp"))
-    raise_faults(faults + _missing_columns(frame, path.name, [("user_id",), ("item_id",)], {}, others) + _nested(frame, path.name, {}))
+    faults += _missing_columns(frame, path.name, [("user_id",), ("item_id",)], {}, others) + _nested(frame, path.name, {}) + _inexact_ids(frame, path.name, ("user_id", "item_id"), {})
+    if (kind := frame.schema.get("timestamp")) in (pl.Duration, pl.Time, pl.Boolean): faults.append(Fault(path.name, f"is of type {kind}", "give seconds since 1970, or dates", "timestamp"))
+    raise_faults(faults)
     found = frame.select(_as_ids(frame, name).alias(name) for name in ("user_id", "item_id"))
     if "timestamp" in frame.columns:
         seconds = _as_numbers(frame, "timestamp")

@@ -136,13 +136,15 @@ function render({el}) {
     const label = box.querySelector(".widget-label")?.innerText;
     box.querySelectorAll("[role=slider]").forEach(handle => { if (label) handle.setAttribute("aria-label", label); });
   });
+  let next = 0;
   const wait = () => {
     const view = el.closest(".userllm-view");
-    if (!view) return requestAnimationFrame(wait);
+    if (!view) { next = requestAnimationFrame(wait); return; }
     view.addEventListener("keydown", keep);
     setTimeout(name, 500);
   };
   wait();
+  return () => cancelAnimationFrame(next);
 }
 export default {render};
 """
@@ -346,16 +348,19 @@ function render({model, el}) {
     head.append(...columns.map(heading));
     table.createTHead().append(head);
     table.createTBody().append(...keys.map((key, number) => line(columns, key, lines[number])));
+    const active = frame.contains(document.activeElement) ? document.activeElement : null, name = active?.dataset.name, key = active?.closest("tr")?.dataset.key;
+    const again = refocus ?? (active ? () => [...frame.querySelectorAll("th button, tbody tr")].find(other => name ? other.dataset.name === name : other.dataset.key === key) : null);
     const top = frame.scrollTop, now = JSON.stringify([model.get("order"), page]);
     frame.replaceChildren(table);
     frame.scrollTop = now === drawn ? top : 0;
     drawn = now;
     mark();
-    refocus?.()?.focus();
+    again?.()?.focus();
     refocus = null;
   }
 
   model.on("change:shown", draw);
+  model.on("change:order", draw);  // where the rows are in that order already, nothing else changes
   model.on("change:value", mark);
   draw();
 }

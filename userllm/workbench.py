@@ -163,9 +163,12 @@ class WhatIfTool:
     def _candidate(self) -> None:
         "Show whose poster and which description stand in the prompt, and say what is not as training saw it."
         what, items = self.what, self.what.scorer.dataset.items
-        of = "no poster" if what.poster == -1 else f"the poster of {items['title'][what.poster]}" if what.poster is not None else "its own poster"
-        card = "" if what.poster == -1 else poster_html(items.iloc[what.item if what.poster is None else what.poster].to_dict(), self.pictures)
+        image, place = what.scorer.tables.get("image"), what.item if what.poster is None else what.poster
+        unseen = image is None or place == -1 or bool(image.missing[place])
+        of = "no poster" if unseen else "its own poster" if what.poster is None else f"the poster of {items['title'][place]}"
+        card = "" if unseen else poster_html(items.iloc[place].to_dict(), self.pictures)
         usual, text = what.scorer.history.length, self.described if what.description is None else what.description
+        if not what.scorer.settings.description: text = "its title, for this model reads no descriptions"
         more = f" {len(what.history)} likes, and training showed {usual} at most." if usual and len(what.history) > usual else ""
         cut = " It is longer than the prompt's budget, and the rest is cut." if what.shortened else ""
         self.view.show("candidate", f"<p>The candidate, with {escape(of)}, described as: {escape(text)}.{cut}{more}</p>{card}")
@@ -228,7 +231,10 @@ class TokenTool:
 
     def choose(self, user_id) -> pd.DataFrame:
         "Show a user's history and neighbours; gives the neighbours."
-        near = neighbours(self.tokens, user_id)
+        try: near = neighbours(self.tokens, user_id)
+        except InputError: # nobody shall take what stood there for the answer
+            self.show_area([])
+            raise
         self.chosen = [str(user_id)]
         self.view.set("user", value=str(user_id)); self.view.show("area", "")
         effects = table_html(token_effects(self.tokens, user_id))
@@ -374,8 +380,8 @@ class ErrorsTool:
     def cut(self, by:str, runs) -> pd.DataFrame:
         "Show AUC, UAUC and calibration by slice; gives the table."
         if not len(runs): raise InputError("no run is chosen: choose one or more, with Ctrl or Cmd held down for a further one")
-        self.view.set("by", value=by); self.view.set("runs", value=tuple(runs))
         table = slice_errors(self.errors, by, list(runs), self.resamples)
+        self.view.set("by", value=by); self.view.set("runs", value=tuple(runs))
         self.view.show("picture", plot_slice_errors(table, by))
         self.view.show("slices", table_html(table[["run", by, "rows", "liked", "auc", "auc_low", "auc_high", "uauc", "log_loss",
                                                 "bias", "bias_low", "bias_high", "calibration_error", "calibration_by_luck", "calibration_limit"]]))
@@ -384,17 +390,16 @@ class ErrorsTool:
     def compare(self, first:str, second:str, count:int=8) -> pd.DataFrame:
         "Show whom the change helped and hurt most; gives all users."
         if first == second: raise InputError(f"{first} is compared with itself: choose two runs")
-        self.view.set("first", value=first); self.view.set("second", value=second)
         overall, changed = overall_change(self.errors, first, second, self.resamples), changed_users(self.errors, first, second, self.least_rows)
+        self.view.set("first", value=first); self.view.set("second", value=second)
         self.view.show("overall", f"<h4>{escape(second)} - {escape(first)} over all users, 95% interval</h4>{table_html(overall, 4)}")
         self.view.show("users", f"<h4>Helped most</h4>{table_html(changed.head(count))}<h4>Hurt most</h4>{table_html(changed.tail(count)[::-1])}")
         return changed
 
     def share(self, run:str, count:int) -> pd.DataFrame:
         "Show the worst served users of a run and what they share; gives the traits."
+        worst, traits = worst_users(self.errors, run, count), what_they_share(self.errors, run, count)
         self.view.set("of", value=run); self.view.set("count", value=min(count, self.view.controls["count"].max))
-        worst = worst_users(self.errors, run, count)
-        traits = what_they_share(self.errors, run, count)
         about = "<p>A difference that stands out lies outside of what losses dealt out at random would give.</p>"
         self.view.show("worst", f"<h4>Worst served by {escape(run)}</h4>{table_html(worst, most=10)}<h4>Beside all others</h4>{about}{table_html(traits, 2)}")
         return traits
