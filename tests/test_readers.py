@@ -218,6 +218,13 @@ def tables(tmp_path):
     return tmp_path
 
 
+def test_large_tables_are_announced(tables, capsys, monkeypatch):
+    arguments = ["prepare", "table", "--interactions", f"{tables}/rows.csv", "--items", f"{tables}/items.parquet"]
+    assert main(arguments) == 0 and capsys.readouterr().err == ""
+    monkeypatch.setattr("userllm.cli._LARGE", 1)
+    assert main(arguments) == 0 and "reading, checking and shaping 0 MB" in capsys.readouterr().err
+
+
 def test_a_table_is_prepared_kept_and_trained_on(tables, capsys):
     arguments = ["prepare", "table", "--interactions", f"{tables}/rows.csv", "--items", f"{tables}/items.parquet", "--out", f"{tables}/data"]
     assert main(arguments) == 0

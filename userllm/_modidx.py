@@ -91,6 +91,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                              'userllm.cli._score': ('cli.html#_score', 'userllm/cli.py'),
                              'userllm.cli._show_bench': ('cli.html#_show_bench', 'userllm/cli.py'),
                              'userllm.cli._study_verbs': ('cli.html#_study_verbs', 'userllm/cli.py'),
+                             'userllm.cli._tell_of_large': ('cli.html#_tell_of_large', 'userllm/cli.py'),
                              'userllm.cli._time_preparation': ('cli.html#_time_preparation', 'userllm/cli.py'),
                              'userllm.cli._train': ('cli.html#_train', 'userllm/cli.py'),
                              'userllm.cli._training_verbs': ('cli.html#_training_verbs', 'userllm/cli.py'),

@@ -124,9 +124,18 @@ def _keep(options, dataset:Dataset, raw:RawData|None) -> Path:
             if (Path(options.data)/name).exists(): shutil.copyfile(Path(options.data)/name, kept/name)
     return kept
 
+_LARGE = 50_000_000 # bytes of tables, from which on a person would wonder what is going on
+
+def _tell_of_large(options) -> None:
+    "Say on the error stream what is being read where that takes long."
+    named = [Path(name) for name in (options.interactions, options.items, options.folder) if name]
+    size = sum(file.stat().st_size for path in named for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file())
+    if size >= _LARGE: print(f"reading, checking and shaping {size / 1e6:,.0f} MB: some ten seconds for each million ratings", file=sys.stderr)
+
 def _prepare(options) -> None:
     _require_device(options)
     if options.out: require_new_place(options.out)
+    _tell_of_large(options)
     dataset, raw = _own_dataset(options)
     prepared = _prepare_data(options, find_preset("paper"), dataset)
     kept = _keep(options, prepared.dataset, raw) if options.out else None # before anything is said of it
