@@ -1047,6 +1047,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                          'userllm.sources_netflix._parsed': ('sources_netflix.html#_parsed', 'userllm/sources_netflix.py'),
                                          'userllm.sources_netflix._ratings': ( 'sources_netflix.html#_ratings',
                                                                                'userllm/sources_netflix.py'),
+                                         'userllm.sources_netflix._told': ('sources_netflix.html#_told', 'userllm/sources_netflix.py'),
                                          'userllm.sources_netflix.netflix_prize': ( 'sources_netflix.html#netflix_prize',
                                                                                     'userllm/sources_netflix.py'),
                                          'userllm.sources_netflix.netflix_titles': ( 'sources_netflix.html#netflix_titles',

@@ -57,11 +57,10 @@ def read_manifest(path, # a CSV file in UTF-8 with the column item_id
     if "item_id" not in table or not table.columns.intersection(columns).size:
         raise InputError(f"manifest {path} has the columns {', '.join(table.columns)}: it needs item_id and {' or '.join(columns)}")
     table = table.reindex(columns=["item_id", *columns], fill_value="").fillna("").apply(lambda column: column.str.strip())
-    for fault, wrong in (("an empty item_id", table["item_id"] == ""), ("an item_id that an earlier row has", table["item_id"].duplicated())):
-        if wrong.any():
-            row = wrong.idxmax()
-            raise InputError(f"manifest {path} has {wrong.sum():,} rows with {fault}, first in line {row + 2} ({table['item_id'][row]!r}): "
-                             "one row an item")
+    empty = table["item_id"] == ""
+    told = [f"{wrong.sum():,} rows with {fault}, first in line {wrong.idxmax() + 2} ({table['item_id'][wrong.idxmax()]!r})" for fault, wrong in
+            (("an empty item_id", empty), ("an item_id that an earlier row has", table["item_id"].duplicated() & ~empty)) if wrong.any()]
+    if told: raise InputError(f"manifest {path} has {' and '.join(told)}: one row an item")
     return table
 
 # %% ../nbs/24_posters.ipynb #d96b10a6

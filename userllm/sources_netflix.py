@@ -40,21 +40,25 @@ def _parsed(block:bytes, movie:int|None) -> pl.DataFrame:
         user=pl.when(~header).then(pl.col("first").cast(pl.Int32, strict=False)))
     return table.with_columns(item_id=pl.col("item").forward_fill().fill_null(-1 if movie is None else movie))
 
-def _ratings(block:bytes, movie:int|None, path:Path, before:int) -> tuple[pl.DataFrame, int|None]:
-    "The ratings of a block that follows `before` lines, and the movie that its last line belongs to."
-    if not block.strip(): return pl.DataFrame(schema={"user_id": pl.Int32, "item_id": pl.Int32, "rating": pl.Int8, "timestamp": pl.Int64}), movie
+def _told(faults:list[str], count:int, shown:int=3) -> str: # how many there are in all
+    "The first faults, a line each, and how many more there are."
+    return "\n".join(faults[:shown] + [f"and {count - shown:,} further lines likewise"] * (count > shown))
+
+def _ratings(block:bytes, movie:int|None, path:Path, before:int) -> tuple[pl.DataFrame, int|None, list[str], int]:
+    "The ratings of a block that follows `before` lines, the movie that its last line belongs to, the first lines that are none, and how many these are."
+    if not block.strip(): return pl.DataFrame(schema={"user_id": pl.Int32, "item_id": pl.Int32, "rating": pl.Int8, "timestamp": pl.Int64}), movie, [], 0
     table = _parsed(block, movie)
     wrong = table.select(pl.when("header").then(pl.col("first").is_not_null() & (pl.col("item").is_null() | ~pl.col("first").str.ends_with(":")))
                          .otherwise(pl.col("user").is_null() | ~pl.col("rating").is_between(1, 5).fill_null(False) | pl.col("timestamp").is_null()
                                     | (pl.col("item_id") < 0))).to_series()
-    if wrong.any():
-        place = int(wrong.arg_max())
+    faults = []
+    for place in wrong.arg_true().head(3).to_list():
         text = ",".join(cell for cell in table.select("first", "cell", "date").row(place) if cell is not None)
-        raise InputError(f"{path}, line {before + place + 1}: {text!r} is neither a movie's number with a colon nor user,rating (1 to 5),date "
-                         "(YYYY-MM-DD) below one; give the prize's combined_data files as they are, and whole")
-    rated = table.filter(~pl.col("header"))
+        faults.append(f"{path}, line {before + place + 1}: {text!r} is neither a movie's number with a colon nor user,rating (1 to 5),date "
+                      "(YYYY-MM-DD) below one; give the prize's combined_data files as they are, and whole")
+    rated = table.filter(~pl.col("header") & ~wrong)
     seconds = pl.col("timestamp").cast(pl.Int32).cast(pl.Int64) * 86_400 # whole days since 1970
-    return rated.select(pl.col("user").alias("user_id"), "item_id", "rating", seconds.alias("timestamp")), table["item_id"][-1]
+    return rated.select(pl.col("user").alias("user_id"), "item_id", "rating", seconds.alias("timestamp")), table["item_id"][-1], faults, int(wrong.sum())
 
 # %% ../nbs/15_sources_netflix.ipynb #bc3f33c2
 def read_netflix(files:Iterable, # combined_data_1.txt and so on
@@ -65,17 +69,19 @@ def read_netflix(files:Iterable, # combined_data_1.txt and so on
     if missing := [file for file in files if not file.is_file()]: raise InputError(f"{missing[0]} does not exist: give the prize's combined_data_*.txt")
     if not files: raise InputError("no file of ratings was named: give the prize's combined_data_*.txt")
     out.parent.mkdir(parents=True, exist_ok=True)
-    writer, movie = None, None
+    writer, movie, faults, count = None, None, [], 0
     with atomic_path(out) as temporary, tqdm(total=sum(file.stat().st_size for file in files), desc="ratings", unit="B", unit_scale=True) as bar:
         try:
             for file in files:
                 before, movie, passed = 0, None, 0
                 for lines, read in _blocks(file, block):
-                    table, movie = _ratings(lines, movie, file, passed)
+                    table, movie, found, wrong = _ratings(lines, movie, file, passed)
+                    faults, count = (faults + found)[:3], count + wrong
                     table, passed = table.to_arrow(), passed + lines.count(b"\n")
                     writer = writer or pq.ParquetWriter(temporary, table.schema, compression="zstd")
                     if len(table): writer.write_table(table)
                     bar.update(read - before); before = read
+            if faults: raise InputError(_told(faults, count))
             if writer is None: raise InputError(f"{files[0]} is empty: give the prize's combined_data_*.txt")
         finally:
             if writer: writer.close()
@@ -97,10 +103,10 @@ def netflix_titles(path:str|Path, # movie_titles.csv
                                born=pl.when(pl.col("year") != "NULL").then(pl.col("year")).cast(pl.Int64, strict=False))
     wrong = found.filter(pl.col("item_id").is_null() | pl.col("title").is_null() | (pl.col("title") == "")
                          | (pl.col("born").is_null() & (pl.col("year") != "NULL")).fill_null(True) | ~pl.col("item_id").is_first_distinct())
-    if len(wrong) or not len(found):
-        place, line = wrong.select("number", "line").row(0) if len(wrong) else (1, "")
-        raise InputError(f"{path}, line {place}: {line[:80]!r} is no number,year,title of a movie that has not come before; "
-                         "give the prize's movie_titles.csv as it is")
+    lines = wrong.select("number", "line").rows() if len(found) else [(1, "")]
+    if lines:
+        raise InputError(_told([f"{path}, line {place}: {line[:80]!r} is no number,year,title of a movie that has not come before; give the prize's movie_titles.csv as it is"
+                                for place, line in lines[:3]], len(lines)))
     return found.select("item_id", "title", year="born")
 
 # %% ../nbs/15_sources_netflix.ipynb #bbf6248d
