@@ -49,11 +49,12 @@ def movies_metadata(path:str|Path, # movies_metadata.csv
     return films, tuple(f"{path.name}: {note}" for note in notes if not note.startswith("0 "))
 
 # %% ../nbs/18_sources_movies.ipynb #a2602c6f
-def _first_file(folder:Path, names:tuple[str, ...]) -> Path:
-    "The first of these files that is there; InputError where none is."
-    for name in names:
-        if (folder/name).is_file(): return folder/name
-    raise InputError(f"{folder} holds no {' and no '.join(names)}; give the folder of The Movies Dataset, unpacked")
+def _first_files(folder:Path, *choices:tuple[str, ...]) -> list[Path]:
+    "Of each choice the first file that is there; InputError names every choice of which none is."
+    found = [next((folder/name for name in names if (folder/name).is_file()), None) for names in choices]
+    if lacking := [" and no ".join(names) for names, file in zip(choices, found) if file is None]:
+        raise InputError(f"{folder} holds no {'; no '.join(lacking)}; give the folder of The Movies Dataset, unpacked")
+    return found
 
 def _read_links(path:Path) -> tuple[pl.DataFrame, list[Fault]]:
     "item_id and tmdb (null where there is none), and what is wrong with them."
@@ -75,15 +76,19 @@ def the_movies_dataset(
     "Ratings from 0.5 to 5 with TMDB's titles. InputError for missing files, and with every fault of ratings and links at once, ratings out of range too."
     folder = Path(folder)
     names = {"user_id": "userId", "item_id": "movieId"}
-    path, links_path = _first_file(folder, ("ratings_small.csv", "ratings.csv")), _first_file(folder, ("links.csv", "links_small.csv"))
-    films, notes = movies_metadata(_first_file(folder, ("movies_metadata.csv",)))
+    path, links_path, about = _first_files(folder, ("ratings_small.csv", "ratings.csv"), ("links.csv", "links_small.csv"), ("movies_metadata.csv",))
+    unreadable = []
+    try: films, notes = movies_metadata(about)
+    except InputError as error: unreadable.append(str(error)) # what is wrong in the other files is told all the same
     rows, others, faults = read_columns(path, ("userId", "movieId", "rating", "timestamp"))
     rows, wrong = check_interactions(rows.rename({file: name for name, file in names.items()}, strict=False), path.name, names, others=others)
     if rows.schema.get("rating") == pl.Float64:
         outside = pl.col("rating").is_finite() & ~pl.col("rating").is_between(.5, 5)
         wrong += find_faults(rows, outside, path.name, "rating", "a rating outside 0.5 to 5", "give the file as it comes, its ratings from 0.5 to 5")
     links, found = _read_links(links_path)
-    raise_faults(faults + wrong + found)
+    try: raise_faults(faults + wrong + found)
+    except InputError as error: unreadable.append(str(error))
+    if unreadable: raise InputError("\n".join(unreadable))
     rated = rows.select(pl.col("item_id").unique()).sort(pl.col("item_id").cast(pl.Int64, strict=False), "item_id")
     items = rated.join(links, on="item_id", how="left", maintain_order="left").join(films, on="tmdb", how="left", maintain_order="left")
     untitled = items["title"].is_null().sum()
