@@ -6,24 +6,18 @@
 __all__ = ['genre_names', 'movies_metadata', 'the_movies_dataset']
 
 # %% ../nbs/18_sources_movies.ipynb #89e19dd7
-import ast
 from dataclasses import replace
 from pathlib import Path
 import polars as pl
 from .artifacts import InputError
 from .sources import MOVIELENS_LICENCE, RawData
-from .tables import Fault, check_interactions, find_faults, raise_faults, raw_data, read_columns
+from .tables import Fault, check_interactions, find_faults, raise_faults, raw_data, read_columns, written_names
 
 # %% ../nbs/18_sources_movies.ipynb #d6e95a19
-def _names(cell:str) -> str|None:
-    "The names in a list of dictionaries, joined by |; None where the cell is no such list."
-    try: return "|".join(entry["name"] for entry in ast.literal_eval(cell))
-    except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError): return None
-
 def genre_names(cells:pl.Series) -> pl.Series:
     "The genres of each cell joined by |; null where a cell is empty or no list of names."
     distinct = cells.drop_nulls().unique()
-    names = pl.DataFrame({"cell": distinct, "names": pl.Series([_names(cell) for cell in distinct], dtype=pl.String)})
+    names = pl.DataFrame({"cell": distinct, "names": pl.Series([written_names(cell) for cell in distinct], dtype=pl.String)})
     return pl.DataFrame({"cell": cells}).join(names, on="cell", how="left", maintain_order="left")["names"]
 
 # %% ../nbs/18_sources_movies.ipynb #39cae574

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['INTERACTION_COLUMNS', 'ITEM_COLUMNS', 'Fault', 'raise_faults', 'find_faults', 'read_columns', 'check_interactions',
-           'check_items', 'known_items', 'raw_data', 'read_table', 'read_pairs']
+           'written_names', 'check_items', 'known_items', 'raw_data', 'read_table', 'read_pairs']
 
 # %% ../nbs/17_tables.ipynb #99390434
 import ast, csv, gzip, io, json, time
@@ -363,15 +363,17 @@ def check_interactions(
 # %% ../nbs/17_tables.ipynb #be2e42e4
 ITEM_COLUMNS = ("item_id", "title", "year", "genres", "description", "poster")
 
-def _listed_names(cells:pl.Series) -> pl.Series:
-    "The names in lists that are written out: ['Drama', 'War'], JSON's too, [{'id': 18, 'name': 'Drama'}] or [Drama, War]; other text as it is. Each distinct text is read once, and no code is run."
-    def names(cell):
-        if not (cell.strip().startswith("[") and cell.strip().endswith("]")): return cell
-        for read in (json.loads, ast.literal_eval):
-            try: return "|".join(str(entry["name"] if isinstance(entry, dict) else entry) for entry in read(cell.strip()))
-            except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError): continue
-        return "|".join(filter(None, (part.strip().strip("'\"") for part in cell.strip()[1:-1].split(","))))
-    distinct = {cell: names(cell) for cell in cells.drop_nulls().unique().to_list()}
+def written_names(cell:str) -> str|None: # such as ['Drama', 'War'] or [{'id': 18, 'name': 'Drama'}], in Python's or JSON's writing
+    "The names in a list that is written out, joined by |; None where the text is no such list. No code is run."
+    for read in (json.loads, ast.literal_eval):
+        try:
+            if isinstance(found := read(cell.strip()), list): return "|".join(entry["name"] if isinstance(entry, dict) else entry for entry in found)
+        except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError): continue
+
+def _listed_names(cells:pl.Series) -> pl.Series: # each in brackets
+    "The names in lists, joined by |, of those such as [Drama, War] too; each distinct text is read once."
+    bare = lambda cell: "|".join(filter(None, (part.strip().strip("'\"") for part in cell.strip()[1:-1].split(","))))
+    distinct = {cell: bare(cell) if (names := written_names(cell)) is None else names for cell in cells.drop_nulls().unique().to_list()}
     return cells.replace(list(distinct), list(distinct.values())) if distinct else cells
 
 def _part_genres(cells:pl.Expr) -> pl.Expr: # text, or lists of text

@@ -271,6 +271,7 @@ _GRID_CSS = """
 .userllm-grid tbody tr[aria-selected=true] {background: rgba(0, 114, 178, .3); font-weight: bold}
 """
 
+# %% ../nbs/75_widgets.ipynb #1b6b7ab5
 _GRID_JS = """
 function made(tag, text, more = {}) {
   return Object.assign(document.createElement(tag), {textContent: text, ...more});
@@ -367,6 +368,7 @@ function render({model, el}) {
 export default {render};
 """
 
+# %% ../nbs/75_widgets.ipynb #0421d82d
 class RowGrid(anywidget.AnyWidget):
     "Rows on pages, to sort by a heading and to pick from."
     _esm, _css = _GRID_JS, _GRID_CSS
