@@ -36,24 +36,27 @@ class _Recurrence(torch.autograd.Function):
         ctx.save_for_backward(states, gates, products, weight)
         return states[1:].clone()
 
+    faded = 1e-20 # of the largest gradient that comes in: what is smaller is none
+
     @staticmethod
     def backward(ctx, gradient):
         states, gates, products, weight = ctx.saved_tensors
         width, flow = weight.shape[1], torch.zeros_like(states[0])
-        reset, update, new = gates.split(width, 2)
-        to_new = (1 - update) * (1 - new * new) # what of a state's gradient reaches each gate, for all steps at once
-        to_reset, to_update = products * reset * (1 - reset), (states[:-1] - new) * update * (1 - update)
-        inputs, own = torch.empty_like(gates), torch.empty_like(gates)
-        for t in reversed(range(len(gates))):
+        floor = float(gradient.abs().max()) * _Recurrence.faded
+        first = next(iter(gradient.flatten(1).any(1).nonzero().flatten().tolist()), len(gates)) # of the steps at which some comes in
+        inputs, own, t = torch.zeros_like(gates), torch.empty_like(gates), len(gates)
+        while t > first or t and flow.any():
+            t -= 1
+            reset, update, new = gates[t].split(width, 1)
             flow = flow + gradient[t]
-            back = torch.mul(flow, to_new[t], out=inputs[t, :, 2 * width:])
-            torch.mul(back, to_reset[t], out=own[t, :, :width])
-            torch.mul(flow, to_update[t], out=own[t, :, width:2 * width])
-            torch.mul(back, reset[t], out=own[t, :, 2 * width:])
-            flow = torch.addmm(flow * update[t], own[t], weight)
-        inputs[..., :2 * width] = own[..., :2 * width]
-        flat = own.reshape(-1, 3 * width)
-        return inputs, flow, flat.t() @ states[:-1].reshape(-1, width), flat.sum(0)
+            back = torch.mul(flow, (1 - update) * (1 - new * new), out=inputs[t, :, 2 * width:])
+            torch.mul(back, products[t] * reset * (1 - reset), out=own[t, :, :width])
+            torch.mul(flow, (states[t] - new) * update * (1 - update), out=own[t, :, width:2 * width])
+            torch.mul(back, reset, out=own[t, :, 2 * width:])
+            flow = nn.functional.hardshrink(torch.addmm(flow * update, own[t], weight), floor)
+        inputs[t:, :, :2 * width] = own[t:, :, :2 * width]
+        flat = own[t:].reshape(-1, 3 * width)
+        return inputs, flow, flat.t() @ states[t:-1].reshape(-1, width), flat.sum(0)
 
 # %% ../nbs/42_history_encoders.ipynb #a8aea09f
 class GRUEncoder(nn.Module):
