@@ -221,6 +221,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                     'userllm.efficiency._train_with': ('efficiency.html#_train_with', 'userllm/efficiency.py'),
                                     'userllm.efficiency.all_of_some': ('efficiency.html#all_of_some', 'userllm/efficiency.py'),
                                     'userllm.efficiency.bench': ('efficiency.html#bench', 'userllm/efficiency.py'),
+                                    'userllm.efficiency.bench_compiled': ('efficiency.html#bench_compiled', 'userllm/efficiency.py'),
                                     'userllm.efficiency.bench_packing': ('efficiency.html#bench_packing', 'userllm/efficiency.py'),
                                     'userllm.efficiency.bench_preparation': ('efficiency.html#bench_preparation', 'userllm/efficiency.py'),
                                     'userllm.efficiency.bench_states': ('efficiency.html#bench_states', 'userllm/efficiency.py'),

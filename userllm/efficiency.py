@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['kinds', 'ways', 'shapes', 'PlainScorer', 'BenchSettings', 'with_history', 'all_of_some', 'matrix_rate', 'TokenCount',
-           'bench', 'bench_states', 'score_packed', 'bench_packing', 'gains', 'plot_cost', 'lacking', 'run_bench',
-           'write_ratings', 'bench_preparation']
+           'bench', 'bench_states', 'score_packed', 'bench_packing', 'bench_compiled', 'gains', 'plot_cost', 'lacking',
+           'run_bench', 'write_ratings', 'bench_preparation']
 
 # %% ../nbs/68_efficiency.ipynb #64cdd13f
 from collections.abc import Callable
@@ -266,6 +266,27 @@ def bench_packing(model:UserLLM, maker:BatchMaker, counts=(4, 16, 64), repeats:i
         records.append({"rows": count} | {arm: 1e3 * float(np.median([one[arm] for one in taken])) / count for arm in arms})
     return pd.DataFrame(records)
 
+# %% ../nbs/68_efficiency.ipynb #3e2793ec
+def bench_compiled(model:UserLLM, maker:BatchMaker, rows:Rows, settings:BenchSettings=BenchSettings(), repeats:int=5, backend:str="inductor") -> list[dict]:
+    "Milliseconds a row of scoring and training with reuse, without and with a compiled LLM, the seconds of compiling, and the rows that make up for them."
+    device, records, decoder = model.language.device, [], model.language.decoder
+    works = {"scoring": _score_with("reuse", model, maker, settings), "training": _train_with("reuse", model, maker, settings)}
+    def cost(work):
+        work(rows)
+        return 1e3 * float(np.median([_clock(lambda: work(rows), device) for _ in range(repeats)])) / len(rows)
+    for name, work in works.items():
+        eager = cost(work)
+        try:
+            decoder.compile(dynamic=True, backend=backend)
+            compiling = _clock(lambda: work(rows), device)
+            compiled = cost(work)
+            saved = eager - compiled
+            records.append({"work": name, "eager": eager, "compiled": compiled, "compile_seconds": compiling, "rows_to_break_even": compiling * 1e3 / saved if saved > 0 else None})
+        except torch._dynamo.exc.TorchDynamoException as error: records.append({"work": name, "eager": eager, "failed": f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"})
+        finally: decoder._compiled_call_impl = None # PyTorch has no way back of its own
+    train_only(model, model.alignment_parameters())
+    return records
+
 # %% ../nbs/68_efficiency.ipynb #f84af7e0
 def gains(records:pd.DataFrame) -> pd.DataFrame:
     "For each kind of work and history how many times more rows a second `reuse` does than each other way."
@@ -305,7 +326,7 @@ def _of_shape(shape:str, tokenizer:str, # of which LLM
 # %% ../nbs/68_efficiency.ipynb #09c10dfe
 def _found_before(out, facts:dict) -> dict: # `facts`: what must be as it was for records to stand beside each other
     "What the file holds already, or an empty form of it. `InputError` where it was measured on something else."
-    empty = facts | {"records": [], "states": [], "packing": []}
+    empty = facts | {"records": [], "states": [], "packing": [], "compiled": []}
     if not Path(out).exists(): return empty
     before = empty | read_json(out)
     if changed := [name for name in facts if before.get(name) != facts[name]]:
@@ -347,6 +368,8 @@ def run_bench(out="bench.json", # the file to write
     records = bench(model, maker, train, rows["test"], settings, known=found["records"], keep=keep, say=say)
     if not found["states"]: found["states"] = bench_states(model, maker, settings).to_dict("records")
     if not found["packing"] and order == "item_first": found["packing"] = bench_packing(model, maker).to_dict("records")
+    write_json(out, found)
+    if not found["compiled"]: found["compiled"] = bench_compiled(model, maker, rows["test"].take(np.arange(64)), settings)
     found["records"].sort(key=lambda record: (kinds.index(record["work"]), record["history"]))
     write_json(out, found)
     plot_cost(records).savefig(Path(out).with_suffix(".png"), dpi=120)
