@@ -653,6 +653,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                'userllm.model.KeyValues': ('model.html#keyvalues', 'userllm/model.py'),
                                'userllm.model.LanguageModel': ('model.html#languagemodel', 'userllm/model.py'),
                                'userllm.model.LanguageModel.answer': ('model.html#languagemodel.answer', 'userllm/model.py'),
+                               'userllm.model.LanguageModel.compiled': ('model.html#languagemodel.compiled', 'userllm/model.py'),
                                'userllm.model.LanguageModel.decode': ('model.html#languagemodel.decode', 'userllm/model.py'),
                                'userllm.model.LanguageModel.forward': ('model.html#languagemodel.forward', 'userllm/model.py'),
                                'userllm.model.LanguageModel.keys_values': ('model.html#languagemodel.keys_values', 'userllm/model.py'),
