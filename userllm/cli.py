@@ -54,7 +54,7 @@ def _data_options(parser) -> None:
     parser.add_argument("--natural", action="store_true", help="keep all rows instead of sampling to the paper's counts")
     parser.add_argument("--history", type=_number_or_all, metavar="N|all", help="likes that a model is shown of a row's user, the latest or all; default 5")
     parser.add_argument("--data-seed", type=int, default=0, help="seed of sampling and split; default 0")
-    parser.add_argument("--posters", metavar="DIR", help="folder of posters named by item id, or a CSV item_id,path; default: the shipped features")
+    parser.add_argument("--posters", metavar="DIR", help="folder of posters named by item id, or a table item_id,path (CSV, TSV or Parquet); default: the shipped features")
     parser.add_argument("--vit", metavar="MODEL", help="read --posters with this timm model, such as the paper's vit_small_patch16_224.dino")
     parser.add_argument("--describe-with", metavar="LLM", help="describe titles with this LLM, or with an endpoint ADDRESS#MODEL; default: the shipped descriptions")
 
@@ -360,7 +360,7 @@ def _data_verbs(verb) -> None:
     verb("doctor", _doctor, "say what is installed, found and missing")
     verb("prepare", _prepare, "build the dataset, of built-in ratings or your own, and print its statistics and the leaks it has", source_options, _data_options, _device_options)
     made = verb("posters", _posters, "fetch posters by URL or TMDB path into a folder; what is there is not fetched again")
-    made.add_argument("--manifest", required=True, metavar="CSV", help="item_id with url or poster_path")
+    made.add_argument("--manifest", required=True, metavar="FILE", help="CSV, TSV (packed as .gz or not) or Parquet: item_id with url or poster_path")
     made.add_argument("--out", required=True, metavar="DIR", help="folder of the pictures, named by item id")
     made.add_argument("--concurrency", type=_count, default=FetchSettings.concurrency, help=f"requests at once; default {FetchSettings.concurrency}")
     made.add_argument("--rate", type=float, default=FetchSettings.rate, help=f"requests a second at most; default {FetchSettings.rate:g}")

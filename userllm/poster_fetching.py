@@ -323,7 +323,7 @@ class FetchReport:
 # %% ../nbs/25_poster_fetching.ipynb #ce71dce7
 tmdb_pictures = "https://image.tmdb.org/t/p/w500"
 
-def read_poster_manifest(path, # a CSV file: item_id, and url or poster_path
+def read_poster_manifest(path, # CSV, TSV or Parquet: item_id, and url or poster_path
                          base:str=tmdb_pictures) -> pd.DataFrame: # what goes before a poster_path
     "Item ids and URLs, '' where there is neither; a url comes before a poster_path. `InputError` for what `read_manifest` refuses."
     table = read_manifest(path, ["url", "poster_path"])

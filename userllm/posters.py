@@ -13,9 +13,11 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 import re
 import pandas as pd
+import polars as pl
 from PIL import Image
 from tqdm.auto import tqdm
 from .artifacts import InputError, file_sha256, read_parquet
+from .tables import find_faults, raise_faults, read_columns
 
 # %% ../nbs/24_posters.ipynb #c006
 def open_poster(path, # a picture file
@@ -46,22 +48,20 @@ def poster_name(item_id) -> str: # an item id of the source
     return name if len(name) <= 100 else f"{name[:60]}%-{sha256(item_id.encode()).hexdigest()[:32]}"
 
 # %% ../nbs/24_posters.ipynb #04755b68
-def read_manifest(path, # a CSV file in UTF-8 with the column item_id
+def read_manifest(path, # CSV, TSV (packed as .gz or not) or Parquet with the column item_id
                   columns) -> pd.DataFrame: # of these at least one must be there; those that are not come back empty
-    "The manifest as text: item_id and `columns`, '' where a cell is empty. `InputError` for a missing column, an empty or a repeated id."
-    path = Path(path)
-    if not path.is_file(): raise InputError(f"manifest {path} does not exist: give a CSV with the columns item_id and {' or '.join(columns)}")
-    try: table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise InputError(f"manifest {path} cannot be read as CSV ({error}): give UTF-8 text with the columns item_id and {' or '.join(columns)}") from error
-    if "item_id" not in table or not table.columns.intersection(columns).size:
-        raise InputError(f"manifest {path} has the columns {', '.join(table.columns)}: it needs item_id and {' or '.join(columns)}")
-    table = table.reindex(columns=["item_id", *columns], fill_value="").fillna("").apply(lambda column: column.str.strip())
-    empty = table["item_id"] == ""
-    told = [f"{wrong.sum():,} rows with {fault}, first in line {wrong.idxmax() + 2} ({table['item_id'][wrong.idxmax()]!r})" for fault, wrong in
-            (("an empty item_id", empty), ("an item_id that an earlier row has", table["item_id"].duplicated() & ~empty)) if wrong.any()]
-    if told: raise InputError(f"manifest {path} has {' and '.join(told)}: one row an item")
-    return table
+    "The manifest as text: item_id and `columns`, '' where a cell is empty. `InputError` for a missing column, with every empty or repeated id, and for what `read_columns` refuses."
+    path, needed = Path(path), f"item_id and {' or '.join(columns)}"
+    if not path.is_file(): raise InputError(f"manifest {path} does not exist: give a table with the columns {needed}")
+    table, others, faults = read_columns(path, ("item_id", *columns))
+    there = [name for name in table.columns if name != "row"]
+    if "item_id" not in there or len(there) < 2: raise InputError(f"manifest {path} has the columns {', '.join([*there, *others])}: it needs {needed}")
+    try: table = table.with_columns(pl.col(there).cast(pl.String).fill_null("").str.strip_chars())
+    except pl.exceptions.PolarsError as error: raise InputError(f"manifest {path} holds something else than text: write {needed} as text") from error
+    empty = pl.col("item_id") == ""
+    raise_faults(faults + find_faults(table, empty, path.name, "item_id", "an empty id", "fill it or remove the row")
+                 + find_faults(table, ~empty & ~pl.col("item_id").is_first_distinct(), path.name, "item_id", "an item that came before", "keep one row of each"))
+    return table.select("item_id", *(pl.col(name) if name in there else pl.lit("").alias(name) for name in columns)).to_arrow().to_pandas()
 
 # %% ../nbs/24_posters.ipynb #d96b10a6
 picture_endings = (".jpg", ".jpeg", ".png", ".webp")
@@ -91,7 +91,7 @@ def _listed_posters(manifest:Path, item_ids:list[str]) -> list:
                          "mend the path, or leave it empty where there is no picture")
     return [paths.get(item_id) for item_id in item_ids]
 
-def find_posters(folder, # a folder of pictures named by item id, or a CSV manifest: item_id, path
+def find_posters(folder, # a folder of pictures named by item id, or a manifest: item_id, path
                  item_ids) -> pd.DataFrame: # the items to look for
     "For each item its picture's path and hash, '' where it has none. `InputError` where there is none of any."
     folder = Path(folder)
