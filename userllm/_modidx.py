@@ -1087,6 +1087,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                 'userllm.tables._printable': ('tables.html#_printable', 'userllm/tables.py'),
                                 'userllm.tables._read_csv': ('tables.html#_read_csv', 'userllm/tables.py'),
                                 'userllm.tables._read_oddly': ('tables.html#_read_oddly', 'userllm/tables.py'),
+                                'userllm.tables._read_parquet': ('tables.html#_read_parquet', 'userllm/tables.py'),
                                 'userllm.tables._records': ('tables.html#_records', 'userllm/tables.py'),
                                 'userllm.tables._separator': ('tables.html#_separator', 'userllm/tables.py'),
                                 'userllm.tables._short': ('tables.html#_short', 'userllm/tables.py'),

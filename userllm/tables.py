@@ -219,6 +219,13 @@ def _column_names(path:Path, separator:str, quote:str|None) -> list[str]:
         raise InputError(f"{path.name} cannot be read as CSV: {str(error).splitlines()[0]}; check its header") from error
 
 # %% ../nbs/17_tables.ipynb #f7bb3e72
+def _read_parquet(path:Path, columns:list[str]) -> pl.DataFrame:
+    "Columns of a Parquet file; UUIDs, which it holds as sixteen bytes each, as they are written."
+    table = pq.read_table(path, columns=columns)
+    unique = [field.name for field in table.schema if field.type == pa.uuid()]
+    parts = r"^(.{8})(.{4})(.{4})(.{4})(.{12})$"
+    return pl.from_arrow(table).with_columns(pl.col(unique).bin.encode("hex").str.replace(parts, "$1-$2-$3-$4-$5"))
+
 def read_columns(
     path:str|Path, # .csv, .tsv, these packed as .gz, or .parquet; files of other endings are read as CSV where a separator is given
     known:tuple[str, ...], # the columns that are wanted, where they are there
@@ -235,7 +242,7 @@ def read_columns(
     wanted = [name for name in known if name in names]
     others = tuple(name for name in names if name not in known)
     if path.suffix.lower() == ".parquet":
-        try: frame, faults = pl.from_arrow(pq.read_table(path, columns=wanted)), []
+        try: frame, faults = _read_parquet(path, wanted), []
         except (OSError, pa.ArrowException, pl.exceptions.PolarsError) as error: raise InputError(f"{path.name} cannot be read as Parquet: {error}; write it anew") from error
     elif wanted: frame, faults = _read_csv(path, wanted, separator, quote)
     else: frame, faults = pl.DataFrame(), _encoding_faults(path, separator, quote)
