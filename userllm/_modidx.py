@@ -802,6 +802,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                        'userllm/poster_fetching.py'),
                                          'userllm.poster_fetching._Fetcher.fetch': ( 'poster_fetching.html#_fetcher.fetch',
                                                                                      'userllm/poster_fetching.py'),
+                                         'userllm.poster_fetching._Fetcher.take': ( 'poster_fetching.html#_fetcher.take',
+                                                                                    'userllm/poster_fetching.py'),
                                          'userllm.poster_fetching._answer': ('poster_fetching.html#_answer', 'userllm/poster_fetching.py'),
                                          'userllm.poster_fetching._asked_wait': ( 'poster_fetching.html#_asked_wait',
                                                                                   'userllm/poster_fetching.py'),

@@ -360,7 +360,7 @@ def _data_verbs(verb) -> None:
     verb("doctor", _doctor, "say what is installed, found and missing")
     verb("prepare", _prepare, "build the dataset, of built-in ratings or your own, and print its statistics and the leaks it has", source_options, _data_options, _device_options)
     made = verb("posters", _posters, "fetch posters by URL or TMDB path into a folder; what is there is not fetched again")
-    made.add_argument("--manifest", required=True, metavar="FILE", help="CSV, TSV (packed as .gz or not) or Parquet: item_id with url or poster_path")
+    made.add_argument("--manifest", required=True, metavar="FILE", help="CSV, TSV (packed as .gz or not) or Parquet: item_id with url, poster_path, or path of a file, which is copied")
     made.add_argument("--out", required=True, metavar="DIR", help="folder of the pictures, named by item id")
     made.add_argument("--concurrency", type=_count, default=FetchSettings.concurrency, help=f"requests at once; default {FetchSettings.concurrency}")
     made.add_argument("--rate", type=float, default=FetchSettings.rate, help=f"requests a second at most; default {FetchSettings.rate:g}")

@@ -276,8 +276,18 @@ class _Fetcher:
         content = await download(self.client, url, self.settings, self.turns.wait)
         await anyio.to_thread.run_sync(store_poster, self.folder, item_id, content, self.settings.most_pixels, limiter=self.checking)
 
-    async def fetch(self, item_id:str, url:str) -> tuple[Refusal|None, int]:
+    async def take(self, item_id:str, path:str) -> Refusal|None:
+        "A picture that is a file here, checked as those from elsewhere are; why it cannot be taken, None where it is."
+        try:
+            if Path(path).stat().st_size > self.settings.most_bytes: return Refusal("too large", f"more than {self.settings.most_bytes:,} bytes")
+            await anyio.to_thread.run_sync(store_poster, self.folder, item_id, await anyio.Path(path).read_bytes(), self.settings.most_pixels, limiter=self.checking)
+        except FileNotFoundError: return Refusal("no file", path)
+        except (OSError, ValueError) as error: return Refusal("unreadable file", str(error))
+        except Refusal as refusal: return refusal
+
+    async def fetch(self, item_id:str, url:str, path:str="") -> tuple[Refusal|None, int]: # a file's path counts where there is no url
         "As many attempts as it takes and may: why the poster is missing, None where it is not, and how many were made."
+        if path and not url: return await self.take(item_id, path), 0
         if not url: return Refusal("no address", "the manifest has none"), 0
         if not url.lower().startswith(("http://", "https://")): return Refusal("not http", url[:200]), 0
         try: host, name, asked = _host(httpx.URL(url)), httpx.URL(url).raw_host.decode("ascii").lower(), 0
@@ -323,21 +333,22 @@ class FetchReport:
 # %% ../nbs/25_poster_fetching.ipynb #ce71dce7
 tmdb_pictures = "https://image.tmdb.org/t/p/w500"
 
-def read_poster_manifest(path, # CSV, TSV or Parquet: item_id, and url or poster_path
+def read_poster_manifest(path, # CSV, TSV or Parquet: item_id, and url, poster_path or path, a file seen from the manifest's folder
                          base:str=tmdb_pictures) -> pd.DataFrame: # what goes before a poster_path
-    "Item ids and URLs, '' where there is neither; a url comes before a poster_path. `InputError` for what `read_manifest` refuses."
-    table = read_manifest(path, ["url", "poster_path"])
+    "Item ids, URLs and paths of files, '' where there is none; a url comes before a poster_path, both before a file. `InputError` for what `read_manifest` refuses."
+    table = read_manifest(path, ["url", "poster_path", "path"])
     behind = base.rstrip("/") + "/" + table["poster_path"].str.lstrip("/")
-    return pd.DataFrame({"item_id": table["item_id"], "url": table["url"].where(table["url"] != "", behind.where(table["poster_path"] != "", ""))})
+    files = [str(Path(path).parent/file) if file else "" for file in table["path"]]
+    return pd.DataFrame({"item_id": table["item_id"], "url": table["url"].where(table["url"] != "", behind.where(table["poster_path"] != "", "")), "path": files})
 
 # %% ../nbs/25_poster_fetching.ipynb #1840d047
-async def _fetch_all(rows:list[tuple[str, str]], fetcher:_Fetcher, bar) -> list[dict]:
+async def _fetch_all(rows:list[tuple[str, str, str]], fetcher:_Fetcher, bar) -> list[dict]:
     "Fetch all rows; what is missing and why."
     remaining, missing = iter(rows), []
     async def work():
-        for item_id, url in remaining:
-            refusal, attempts = await fetcher.fetch(item_id, url)
-            if refusal: missing.append({"item_id": item_id, "url": url, "reason": refusal.reason, "detail": refusal.detail, "attempts": attempts})
+        for item_id, url, path in remaining:
+            refusal, attempts = await fetcher.fetch(item_id, url, path)
+            if refusal: missing.append({"item_id": item_id, "url": url or path, "reason": refusal.reason, "detail": refusal.detail, "attempts": attempts})
             bar.update(); bar.set_postfix(missing=len(missing), refresh=False)
     try:
         async with anyio.create_task_group() as group:
@@ -358,19 +369,19 @@ def _check_names(manifest:pd.DataFrame) -> None:
                          f"apart ({again.sum():,} such ids): give each item one id of its own")
 
 # %% ../nbs/25_poster_fetching.ipynb #2a65c038
-def fetch_posters(manifest:pd.DataFrame, # item_id, url; from `read_poster_manifest`
+def fetch_posters(manifest:pd.DataFrame, # item_id, url, perhaps path; from `read_poster_manifest`
                   folder, # where the pictures go; made where it is missing
                   settings:FetchSettings=FetchSettings(),
                   allowed:Callable[[Address], bool]=public_address, # which addresses may be connected to
                   resolver:Resolver=system_resolver) -> FetchReport:
     "Fetch what is not in the folder yet. `InputError`: repeated ids, a folder that cannot be written or is in use, a full disk."
-    manifest = manifest.assign(item_id=manifest["item_id"].astype(str), url=manifest["url"].fillna("").astype(str).str.strip())
+    manifest = manifest.assign(item_id=manifest["item_id"].astype(str), url=manifest["url"].fillna("").astype(str).str.strip(), path=manifest.get("path", ""))
     _check_names(manifest)
     folder = require_writable(folder, settings.most_bytes)
     with _only_one(folder):
         (folder/"missing.parquet").unlink(missing_ok=True)
         found = named_posters(folder, manifest["item_id"])
-        rows = [(item_id, url) for item_id, url, path in zip(manifest["item_id"], manifest["url"], found) if path is None]
+        rows = [(item_id, url, path) for item_id, url, path, there in zip(manifest["item_id"], manifest["url"], manifest["path"], found) if there is None]
         async def run():
             return await _fetch_all(rows, _Fetcher(folder, settings, guarded_client(settings, GuardedBackend(allowed, resolver))), bar)
         with tqdm(total=len(manifest), initial=len(manifest) - len(rows), desc="posters", unit="poster", disable=not rows) as bar:
