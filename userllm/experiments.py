@@ -109,16 +109,17 @@ def reckon_tokens(run:PlannedRun, preset:Preset, rows:int=20_748, items:int=2_40
 # %% ../nbs/66_experiments.ipynb #b8ec9a47
 def state_of(runs:list[PlannedRun], results, work, preset:Preset) -> pd.DataFrame: # folders of finished runs and of runs under way
     "Each run with its state and the hours that it took or will take."
-    lines, rates = [], []
+    lines = []
     for run in runs:
         done, begun = (Path(results)/run.path/"metrics.json").exists(), (Path(work)/run.path/"settings.json").exists()
         took = sum(read_json(Path(results)/run.path/"metrics.json")["seconds"].values()) / 3600 if done else np.nan
-        tokens = reckon_tokens(run, preset)
-        if done and tokens: rates.append(took / tokens)
         lines.append({"protocol": run.protocol, "split": run.split, "system": run.system, "seed": run.seed,
-                      "state": "done" if done else "begun" if begun else "to do", "hours": took, "tokens": tokens})
-    table, rate = pd.DataFrame(lines), float(np.median(rates)) if rates else 7e-4 / 3600 # as on two CPU cores
-    return table.assign(hours=table["hours"].fillna(table["tokens"] * rate).round(2)).drop(columns="tokens")
+                      "state": "done" if done else "begun" if begun else "to do", "hours": took, "tokens": reckon_tokens(run, preset)})
+    table = pd.DataFrame(lines)
+    rate = table["hours"] / table["tokens"].where(table["tokens"] > 0)
+    rate = rate.groupby(table["system"]).transform("median").fillna(rate.median()).fillna(7e-4 / 3600) # as its own runs had, or others, or as on two CPU cores
+    like = table.groupby("system")["hours"].transform("median") # for those without a language model, which read no tokens
+    return table.assign(hours=table["hours"].fillna((table["tokens"] * rate).where(table["tokens"] > 0, like.fillna(0))).round(2)).drop(columns="tokens")
 
 # %% ../nbs/66_experiments.ipynb #240703dc
 kept = ("settings.json", "predictions.parquet", "metrics.json") # the metrics last: a folder that has them is finished
