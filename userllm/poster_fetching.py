@@ -10,6 +10,7 @@ __all__ = ['Address', 'Resolver', 'Turn', 'tmdb_pictures', 'FetchSettings', 'Ref
 # %% ../nbs/25_poster_fetching.ipynb #c20cc4d6
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -385,7 +386,10 @@ def fetch_posters(manifest:pd.DataFrame, # item_id, url, perhaps path; from `rea
         async def run():
             return await _fetch_all(rows, _Fetcher(folder, settings, guarded_client(settings, GuardedBackend(allowed, resolver))), bar)
         with tqdm(total=len(manifest), initial=len(manifest) - len(rows), desc="posters", unit="poster", disable=not rows) as bar:
-            with anyio.from_thread.start_blocking_portal() as portal: lost = portal.call(run)
+            with anyio.from_thread.start_blocking_portal() as portal:
+                work = portal.start_task_soon(run)
+                while not futures.wait([work], timeout=0.2).done: pass # a wait without end is not broken by an interrupt once Polars has set its own signals
+                lost = work.result()
         missing = pd.DataFrame(lost, columns=["item_id", "url", "reason", "detail", "attempts"]).astype({"attempts": "int64"})
         order = {item_id: row for row, item_id in enumerate(manifest["item_id"])}
         missing = missing.sort_values("item_id", key=lambda column: column.map(order), ignore_index=True)
