@@ -184,11 +184,10 @@ def _with_targets(method:Method, targets:str|None) -> Method: # names of the LLM
 def _train(options) -> None:
     _require_device(options)
     preset = find_preset(options.preset)
-    if options.method in floors and (idle := "--lora-targets" * bool(options.lora_targets) or "--compile" * options.compile):
-        raise InputError(f"{options.method} has no language model: leave out {idle}")
+    if options.lora_targets and options.method in floors: raise InputError(f"{options.method} has no language model: leave out --lora-targets")
     method = None if options.method in floors else _with_targets(find_method(options.method), options.lora_targets)
     folder = Path(options.out or f"runs/{preset.name}-{Path(options.data).name if options.data else options.split}-{options.method}-seed{options.seed}")
-    shared = method and share_llm(options.llm, options.device, options.precision, method.model, compiled=options.compile) # before the data, which take longer
+    shared = method and share_llm(options.llm, options.device, options.precision, method.model) # before the data, which take longer
     prepared = _prepare_data(options, preset)
     require_writable(folder, 500_000_000)
     if method is None: metrics = run_floor(options.method, prepared, preset, folder, options.seed)
@@ -374,7 +373,6 @@ def _training_verbs(verb) -> None:
     made.add_argument("method", help=f"{', '.join(methods)}; or a floor: {', '.join(floors)}")
     made.add_argument("--preset", default="quick", help=f"{'; '.join(f'{name}: {make().about}' for name, make in presets.items())}; default quick")
     _llm_option(made)
-    made.add_argument("--compile", action="store_true", help="join the LLM's small steps by torch.compile: minutes at the start of a run, and faster from then on; pays from some 30,000 training rows on")
     made.add_argument("--lora-targets", metavar="LAYER,...", help="layers of the LLM that get LoRA, such as c_attn for GPT-2; default q_proj,v_proj")
     made.add_argument("--seed", type=int, default=0, help="run seed: initialisation and order; default 0")
     made.add_argument("--out", metavar="RUN", help="run folder; default runs/PRESET-SPLIT-METHOD-seedN")

@@ -9,6 +9,7 @@ __all__ = ['kinds', 'ways', 'shapes', 'PlainScorer', 'BenchSettings', 'with_hist
 
 # %% ../nbs/68_efficiency.ipynb #64cdd13f
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -267,23 +268,34 @@ def bench_packing(model:UserLLM, maker:BatchMaker, counts=(4, 16, 64), repeats:i
     return pd.DataFrame(records)
 
 # %% ../nbs/68_efficiency.ipynb #3e2793ec
-def bench_compiled(model:UserLLM, maker:BatchMaker, rows:Rows, settings:BenchSettings=BenchSettings(), repeats:int=5, backend:str="inductor") -> list[dict]:
-    "Milliseconds a row of scoring and training with reuse, without and with a compiled LLM, the seconds of compiling, and the rows that make up for them."
-    device, records, decoder = model.language.device, [], model.language.decoder
+@contextmanager
+def _compiled(decoder:torch.nn.Module, backend:str):
+    "The decoder compiled anew, and after it as it was."
+    before = decoder._compiled_call_impl # PyTorch has no way back of its own
+    torch.compiler.reset()
+    with torch.compiler.config.patch(force_disable_caches=True):
+        try: decoder.compile(dynamic=True, backend=backend); yield
+        finally: decoder._compiled_call_impl = before
+
+def bench_compiled(model:UserLLM, maker:BatchMaker, rows:Rows, # with labels
+                   settings:BenchSettings=BenchSettings(), backend:str="inductor") -> list[dict]: # of torch.compile
+    "Milliseconds a row of scoring and training with reuse, without and with a compiled LLM, the seconds of the first pass, which compiles, and the rows that make up for it."
+    device, records = model.language.device, []
     works = {"scoring": _score_with("reuse", model, maker, settings), "training": _train_with("reuse", model, maker, settings)}
-    def cost(work):
-        work(rows)
-        return 1e3 * float(np.median([_clock(lambda: work(rows), device) for _ in range(repeats)])) / len(rows)
+    model.eval()
+    def cost(work): return 1e3 * float(np.median([_clock(lambda: work(rows), device) for _ in range(settings.repeats)])) / len(rows)
     for name, work in works.items():
+        work(rows.take(np.arange(2)))
         eager = cost(work)
         try:
-            decoder.compile(dynamic=True, backend=backend)
-            compiling = _clock(lambda: work(rows), device)
-            compiled = cost(work)
-            saved = eager - compiled
-            records.append({"work": name, "eager": eager, "compiled": compiled, "compile_seconds": compiling, "rows_to_break_even": compiling * 1e3 / saved if saved > 0 else None})
-        except torch._dynamo.exc.TorchDynamoException as error: records.append({"work": name, "eager": eager, "failed": f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"})
-        finally: decoder._compiled_call_impl = None # PyTorch has no way back of its own
+            with _compiled(model.language.decoder, backend):
+                first = _clock(lambda: work(rows), device)
+                compiled = cost(work)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            records.append({"work": name, "eager": eager, "failed": f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"}); continue
+        saved = eager - compiled
+        records.append({"work": name, "rows": len(rows), "eager": eager, "compiled": compiled, "compile_seconds": first - compiled * len(rows) / 1e3,
+                        "rows_to_break_even": (first * 1e3 - compiled * len(rows)) / saved if saved > 0 else None})
     train_only(model, model.alignment_parameters())
     return records
 
@@ -369,7 +381,8 @@ def run_bench(out="bench.json", # the file to write
     if not found["states"]: found["states"] = bench_states(model, maker, settings).to_dict("records")
     if not found["packing"] and order == "item_first": found["packing"] = bench_packing(model, maker).to_dict("records")
     write_json(out, found)
-    if not found["compiled"]: found["compiled"] = bench_compiled(model, maker, rows["test"].take(np.arange(64)), settings)
+    if not found["compiled"] or any("failed" in record for record in found["compiled"]):
+        found["compiled"] = bench_compiled(model, maker, all_of_some(train, settings.training_rows), settings)
     found["records"].sort(key=lambda record: (kinds.index(record["work"]), record["history"]))
     write_json(out, found)
     plot_cost(records).savefig(Path(out).with_suffix(".png"), dpi=120)

@@ -42,7 +42,7 @@ class _Recurrence(torch.autograd.Function):
     def backward(ctx, gradient):
         states, gates, products, weight = ctx.saved_tensors
         width, flow = weight.shape[1], torch.zeros_like(states[0])
-        floor = float(gradient.abs().max()) * _Recurrence.faded
+        floor = float(gradient.abs().max()) * _Recurrence.faded if gradient.numel() else 0.
         first = next(iter(gradient.flatten(1).any(1).nonzero().flatten().tolist()), len(gates)) # of the steps at which some comes in
         inputs, own, t = torch.zeros_like(gates), torch.empty_like(gates), len(gates)
         while t > first or t and flow.any():

@@ -291,16 +291,6 @@ class LanguageModel(_Adapted):
         if self.score_kind == "difference": direction = direction - head[self.answers.no].float()
         return last.float() @ direction
 
-    def compiled(self, backend:str="inductor") -> "LanguageModel":
-        """Itself, with the decoder's small steps joined by `torch.compile` when they are first taken, which takes minutes; answers are the same up to rounding. `InputError` where
-        there is no C++ compiler."""
-        if backend == "inductor":
-            from torch._inductor import cpp_builder
-            try: cpp_builder.get_cpp_compiler()
-            except Exception as error: raise InputError("there is no C++ compiler to compile the LLM with: install g++, or leave out --compile") from error
-        self.decoder.compile(dynamic=True, backend=backend)
-        return self
-
     @torch.no_grad()
     def keys_values(self, embeddings:torch.Tensor, mask:torch.Tensor, prefix:KeyValues|None=None) -> KeyValues:
         "Keys and values of these positions (b, length, d3) alone; what stands ahead of them is read, not repeated."

@@ -320,11 +320,10 @@ class Shared:
         return self.store
 
 def share_llm(name:str="smollm2", device:str="auto", precision:str="auto", settings:ModelSettings=ModelSettings(),
-              cache:StageCache|None=None, compiled:bool=False) -> Shared: # whether by torch.compile, which pays in long trainings
+              cache:StageCache|None=None) -> Shared:
     "Load an LLM and put LoRA around it."
     llm = load_llm(name, device, precision, cache)
-    language = LanguageModel(llm, settings)
-    return Shared(llm, language.compiled() if compiled else language)
+    return Shared(llm, LanguageModel(llm, settings))
 
 def training_settings(method:Method, preset:Preset) -> dict:
     "Of what a run's result depends on, that which neither the data nor the LLM nor the run seed decides."

@@ -17,7 +17,7 @@ import polars as pl
 from PIL import Image
 from tqdm.auto import tqdm
 from .artifacts import InputError, file_sha256, read_parquet
-from .tables import find_faults, raise_faults, read_columns
+from .tables import as_text, find_faults, raise_faults, read_columns
 
 # %% ../nbs/24_posters.ipynb #c006
 def open_poster(path, # a picture file
@@ -50,14 +50,15 @@ def poster_name(item_id) -> str: # an item id of the source
 # %% ../nbs/24_posters.ipynb #04755b68
 def read_manifest(path, # CSV, TSV (packed as .gz or not) or Parquet with the column item_id
                   columns) -> pd.DataFrame: # of these at least one must be there; those that are not come back empty
-    "The manifest as text: item_id and `columns`, '' where a cell is empty. `InputError` for a missing column, with every empty or repeated id, and for what `read_columns` refuses."
+    "The manifest as text: item_id and `columns`, '' where a cell is empty. `InputError` for a missing column, for empty and repeated ids, and for what `read_columns` refuses."
     path, needed = Path(path), f"item_id and {' or '.join(columns)}"
     if not path.is_file(): raise InputError(f"manifest {path} does not exist: give a table with the columns {needed}")
-    table, others, faults = read_columns(path, ("item_id", *columns))
+    known = path.name.lower().removesuffix(".gz").endswith((".csv", ".tsv", ".parquet"))
+    table, others, faults = read_columns(path, ("item_id", *columns), separator=None if known else ",")
     there = [name for name in table.columns if name != "row"]
     if "item_id" not in there or len(there) < 2: raise InputError(f"manifest {path} has the columns {', '.join([*there, *others])}: it needs {needed}")
-    try: table = table.with_columns(pl.col(there).cast(pl.String).fill_null("").str.strip_chars())
-    except pl.exceptions.PolarsError as error: raise InputError(f"manifest {path} holds something else than text: write {needed} as text") from error
+    table, wrong = as_text(table, path.name, ("item_id",))
+    if wrong: raise_faults(faults + wrong)
     empty = pl.col("item_id") == ""
     raise_faults(faults + find_faults(table, empty, path.name, "item_id", "an empty id", "fill it or remove the row")
                  + find_faults(table, ~empty & ~pl.col("item_id").is_first_distinct(), path.name, "item_id", "an item that came before", "keep one row of each"))
@@ -99,7 +100,8 @@ def find_posters(folder, # a folder of pictures named by item id, or a manifest:
     item_ids = [str(item_id) for item_id in item_ids]
     found = named_posters(folder, item_ids) if folder.is_dir() else _listed_posters(folder, item_ids)
     if item_ids and not any(found):
-        raise InputError(f"poster folder {folder} has no picture of any item: name the files by item id, for example {poster_name(item_ids[0])}.jpg")
+        raise InputError(f"poster folder {folder} has no picture of any item: name the files by item id, for example {poster_name(item_ids[0])}.jpg" if folder.is_dir()
+                         else f"manifest {folder} names no picture of any item: its item_id must be the source's own, for example {item_ids[0]}")
     bar = tqdm(found, desc="posters found", unit="file", disable=len(found) < 1000)
     return pd.DataFrame({"item_id": item_ids, "path": [str(path or "") for path in found],
                          "poster": [file_sha256(path) if path else "" for path in bar]})
