@@ -265,6 +265,7 @@ def store_poster(folder:Path, item_id:str,
     with atomic_path(path) as temporary: temporary.write_bytes(content)
     return path
 
+# %% ../nbs/25_poster_fetching.ipynb #6447577b
 class _Fetcher:
     "What the tasks of one call share."
     def __init__(self, folder:Path, settings:FetchSettings, client:httpx.AsyncClient):

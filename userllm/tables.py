@@ -226,6 +226,7 @@ def _read_parquet(path:Path, columns:list[str]) -> pl.DataFrame:
     parts = r"^(.{8})(.{4})(.{4})(.{4})(.{12})$"
     return pl.from_arrow(table).with_columns(pl.col(uuids).bin.encode("hex").str.replace(parts, "$1-$2-$3-$4-$5"))
 
+# %% ../nbs/17_tables.ipynb #90665e04
 def read_columns(
     path:str|Path, # .csv, .tsv, these packed as .gz, or .parquet; files of other endings are read as CSV where a separator is given
     known:tuple[str, ...], # the columns that are wanted, where they are there
@@ -315,12 +316,14 @@ def _inexact_ids(frame:pl.DataFrame, file:str, columns:tuple[str, ...], names:di
             find_faults(frame, pl.col(column).is_infinite() | pl.col(column).is_finite() & (pl.col(column).abs() >= _exact(kind)), file,
                         names.get(column, column), "no exact id", "write the ids as text or as whole numbers", pl.col(column))]
 
+# %% ../nbs/17_tables.ipynb #6698f35f
 def as_text(frame:pl.DataFrame, file:str, ids:tuple[str, ...]) -> tuple[pl.DataFrame, list[Fault]]: # from `read_columns`; as faults name it; the columns that hold ids
     "Every column as text, '' where a cell is empty, and a fault for each that holds no text and for each id that is not exact."
     faults = _nested(frame, file, {}) + _inexact_ids(frame, file, ids, {})
     cells = {name: _as_ids(frame, name) if name in ids else pl.col(name).cast(pl.String) for name in frame.columns if name != "row" and name not in {fault.column for fault in faults}}
     return frame.with_columns(cell.fill_null("").str.strip_chars().alias(name) for name, cell in cells.items()), faults
 
+# %% ../nbs/17_tables.ipynb #829fe525
 def _number_checks(column:str, now:float) -> list[tuple[pl.Expr, str, str]]:
     "What a number of that column must not be: `value` is the number, null where the cell held none."
     value, numbers = pl.col("value"), "give a number"
