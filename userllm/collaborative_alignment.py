@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MeanFloor', 'MFSettings', 'MatrixFactorization', 'CollaborativeModel', 'fit_epochs', 'start_collaborative',
            'train_mf', 'save_collaborative', 'load_collaborative', 'StatisticsSettings', 'RatingStatistics',
-           'row_folds', 'rating_statistics']
+           'row_folds', 'rating_statistics', 'beside']
 
 # %% ../nbs/34_collaborative_alignment.ipynb #c003
 from contextlib import contextmanager
@@ -368,3 +368,12 @@ def rating_statistics(dataset:Dataset, # only training rows are read
     folds = variant[(rows.split == "train").to_numpy()]
     tables = [_fold_statistics(training, folds, key, size, settings) for key, size in (("user", users), ("item", items))]
     return RatingStatistics(*tables, variant, training.row_id.to_numpy(copy=True))
+
+# %% ../nbs/34_collaborative_alignment.ipynb #107ff880
+def beside(statistics:RatingStatistics, history:RatingStatistics) -> RatingStatistics: # of a dataset, and of its `learn_from_histories`
+    "Like rates and counts (users or items, folds + 1, 4): those of training rows out of fold, then those of all history events. Missing is who has neither."
+    def join(first, second):
+        further = second.values[:, -1:].expand(-1, first.values.shape[1], -1)
+        return plain_table("rating_statistics", first.key, torch.cat([first.values, further], 2).numpy(), (first.missing & second.missing).numpy(),
+                           (*first.columns, *(f"history_{column}" for column in second.columns)))
+    return RatingStatistics(join(statistics.user_table, history.user_table), join(statistics.item_table, history.item_table), statistics.variant, statistics.trained_rows)

@@ -5,17 +5,17 @@
 # %% auto #0
 __all__ = ['sources', 'tunings', 'methods', 'Method', 'userllm', 'tallrec', 'collm', 'collm_va', 'without_uhem',
            'without_knowledge', 'without_poster', 'without_collaborative', 'one_step', 'userllm_plus', 'userllm_wide',
-           'find_method']
+           'userllm_history_mf', 'userllm_wide_history', 'find_method']
 
 # %% ../nbs/62_methods.ipynb #c003
 from dataclasses import dataclass, replace
 from .artifacts import InputError
 from .mappers import FeatureTable
 from .model import ModelSettings
-from .pairs import pair_sources
+from .pairs import history_pairs, pair_sources
 
 # %% ../nbs/62_methods.ipynb #c006
-sources = ("image", "genres", "mf", "mf_bias", "lightgcn", "sasrec", "statistics")
+sources = ("image", "genres", "mf", "mf_bias", "lightgcn", "sasrec", "statistics", "history_mf", "history_statistics")
 tunings = {"two_steps": "LoRA on text, then UHEM and mappers", "text": "LoRA on text", "one_step": "LoRA, UHEM and mappers together"}
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Method:
         if slots != {slot for slot, _ in self.model.mappers}: raise InputError(f"method {self.name!r}: tables and mappers name different slots")
         if unknown := [source for _, source in self.tables if not isinstance(source, FeatureTable) and source not in sources]:
             raise InputError(f"method {self.name!r}: no source {unknown[0]!r}; the sources are {', '.join(sources)}")
-        if unknown := set(self.model.pairs) - set(pair_sources):
-            raise InputError(f"method {self.name!r}: {sorted(unknown)[0]!r} is to add to the logit, and is neither a slot of it nor a pair; the pairs are {', '.join(pair_sources)}")
+        if unknown := set(self.model.pairs) - set(pair_sources + history_pairs):
+            raise InputError(f"method {self.name!r}: {sorted(unknown)[0]!r} is to add to the logit, and is neither a slot of it nor a pair; the pairs are {', '.join(pair_sources + history_pairs)}")
         if self.tuning not in tunings: raise InputError(f"method {self.name!r}: tuning {self.tuning!r} does not exist; use {', '.join(tunings)}")
         if self.tuning == "text" and (slots or self.model.wide or self.model.history == "compressed"):
             raise InputError(f"method {self.name!r}: tuning on text alone leaves its slots untrained; take them out, or use two_steps")
@@ -94,10 +94,22 @@ def userllm_wide() -> Method:
     return replace(plus, name="userllm_wide", about="userllm_plus with statistics and pairs, out of fold, added to the logit as well",
                    model=replace(plus.model, wide=("item", "user", *pair_sources)))
 
+def userllm_history_mf() -> Method:
+    "USER-LLM whose MF embeddings have seen no label of a row, but those of the events of histories."
+    return replace(userllm(), name="userllm_history_mf", about="userllm with MF embeddings from the labels of histories, not of rows",
+                   tables=(("image", "image"), *_collaborative("history_mf")))
+
+def userllm_wide_history() -> Method:
+    "`userllm_wide` that also learns from the labels of the events of histories."
+    wide = userllm_wide()
+    return replace(wide, name="userllm_wide_history", about="userllm_wide that also learns from the labels of histories",
+                   tables=(("image", "image"), *_collaborative("history_statistics")), model=replace(wide.model, wide=(*wide.model.wide, *history_pairs)))
+
 def _collm_lightgcn(): return collm("lightgcn")
 def _collm_sasrec(): return collm("sasrec")
 
-methods = {make().name: make for make in (userllm, userllm_plus, userllm_wide, tallrec, collm, _collm_lightgcn, _collm_sasrec, collm_va, without_uhem,
+methods = {make().name: make for make in (userllm, userllm_plus, userllm_wide, userllm_history_mf, userllm_wide_history, tallrec, collm, _collm_lightgcn,
+                                          _collm_sasrec, collm_va, without_uhem,
                                           without_knowledge, without_poster, without_collaborative, one_step)}
 
 def find_method(name:str) -> Method:
