@@ -155,6 +155,7 @@ def prepare(protocol:ProtocolSettings,
         found = find_posters(posters, dataset.items["item_id"])
         hashes, (features, faults) = found["poster"].tolist(), poster_features(found, vit, device, cache=cache)
     _require_features(hashes, features, faults)
+    if posters is not None: hashes = [poster if poster in features else "" for poster in hashes] # a file that is no picture is no poster
     dataset = dataset.with_items(description=fill_descriptions(dataset.items, lambda items: descriptions_for(items, describe_with, cache=cache)), poster=hashes)
     found = audit(dataset)
     if found.total: raise InputError(f"the dataset leaks in {found.total} places:\n{found.table()}")
