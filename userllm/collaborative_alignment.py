@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MeanFloor', 'MFSettings', 'MatrixFactorization', 'CollaborativeModel', 'fit_epochs', 'start_collaborative',
            'train_mf', 'save_collaborative', 'load_collaborative', 'StatisticsSettings', 'RatingStatistics',
-           'row_folds', 'rating_statistics', 'beside']
+           'row_folds', 'rating_statistics']
 
 # %% ../nbs/34_collaborative_alignment.ipynb #c003
 from contextlib import contextmanager
@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 from .artifacts import InputError, fingerprint, read_json, read_tensors, write_json, write_tensors
+from .history_labels import histories_as_training
 from .interactions import Dataset
 from .mappers import FeatureTable, load_table, plain_table, save_table
 from .metrics import auc
@@ -311,8 +312,9 @@ class StatisticsSettings:
         if not self.smoothing > 0: raise InputError(f"StatisticsSettings: smoothing is {self.smoothing}; it must be above 0")
 
 # %% ../nbs/34_collaborative_alignment.ipynb #c055
-def _fold_statistics(training:pd.DataFrame, folds:np.ndarray, key:str, size:int, settings:StatisticsSettings) -> FeatureTable:
-    "Statistics (size, folds + 1, 2) of users or items, where variant k leaves fold k out and the last leaves out nothing."
+def _fold_statistics(training:pd.DataFrame, folds:np.ndarray, key:str, size:int, settings:StatisticsSettings,
+                     past:pd.DataFrame|None=None) -> FeatureTable: # events of histories, where their like rate is asked for
+    "Statistics (size, folds + 1, 2 or 3) of users or items, where variant k leaves fold k out and the last leaves out nothing."
     values = np.zeros((size, settings.folds + 1, 2))
     rows, labels = training[key].to_numpy(), training.label.to_numpy()
     for variant in range(settings.folds + 1):
@@ -322,15 +324,19 @@ def _fold_statistics(training:pd.DataFrame, folds:np.ndarray, key:str, size:int,
         values[:, variant, 1] = np.log1p(counts * len(rows) / inside.sum())
     of_rows = values[rows, -1, 1]
     values[:, :, 1] = (values[:, :, 1] - of_rows.mean()) / max(of_rows.std(), 1e-3)
-    missing = np.bincount(rows, minlength=size) == 0
-    return plain_table("rating_statistics", key, np.where(missing[:, None, None], 0., values), missing, ("like_rate", "count"))
+    missing, columns = np.bincount(rows, minlength=size) == 0, ("like_rate", "count")
+    if past is not None:
+        rates, counts, overall = _smoothed_rates(past[key].to_numpy(), past["label"].to_numpy(), size, settings.smoothing)
+        further = np.broadcast_to((_log_odds(rates) - _log_odds(overall))[:, None, None], (*values.shape[:2], 1))
+        values, missing, columns = np.concatenate([values, further], 2), missing & (counts == 0), (*columns, "history_like_rate")
+    return plain_table("rating_statistics", key, np.where(missing[:, None, None], 0., values), missing, columns)
 
 # %% ../nbs/34_collaborative_alignment.ipynb #c058
 @dataclass
 class RatingStatistics:
     "Like rate and count of users and items, with the variant that each row of the dataset may see."
-    user_table: FeatureTable # (users, folds + 1, 2)
-    item_table: FeatureTable # (items, folds + 1, 2)
+    user_table: FeatureTable # (users, folds + 1, 2), or 3 with the like rate of histories
+    item_table: FeatureTable # (items, folds + 1, 2 or 3)
     variant: np.ndarray # int64, by position in `dataset.interactions`: the fold of a training row, else the number of folds
     trained_rows: np.ndarray # row_ids of the rows that the statistics are made from
 
@@ -360,20 +366,13 @@ def row_folds(dataset:Dataset, settings:StatisticsSettings=StatisticsSettings(),
 
 def rating_statistics(dataset:Dataset, # only training rows are read
                       settings:StatisticsSettings=StatisticsSettings(), # folds and smoothing
-                      seed:int=0) -> RatingStatistics: # of the folds
-    "K-fold out-of-fold like rates and counts, scaled. Fewer training rows than folds raises InputError."
+                      seed:int=0, # of the folds
+                      histories:bool=False) -> RatingStatistics: # whether like rates of the events of histories stand beside them
+    "K-fold out-of-fold like rates and counts, scaled. `InputError`: fewer training rows than folds; for histories, what `histories_as_training` refuses."
     users, items, rows = len(dataset.users), len(dataset.items), dataset.interactions
     training = _training_rows(rows, users, items)
     variant = row_folds(dataset, settings, seed)
     folds = variant[(rows.split == "train").to_numpy()]
-    tables = [_fold_statistics(training, folds, key, size, settings) for key, size in (("user", users), ("item", items))]
+    past = histories_as_training(dataset).rows("train") if histories else None
+    tables = [_fold_statistics(training, folds, key, size, settings, past) for key, size in (("user", users), ("item", items))]
     return RatingStatistics(*tables, variant, training.row_id.to_numpy(copy=True))
-
-# %% ../nbs/34_collaborative_alignment.ipynb #107ff880
-def beside(statistics:RatingStatistics, history:RatingStatistics) -> RatingStatistics: # of a dataset, and of its `learn_from_histories`
-    "Like rates and counts (users or items, folds + 1, 4): those of training rows out of fold, then those of all history events. Missing is who has neither."
-    def join(first, second):
-        further = second.values[:, -1:].expand(-1, first.values.shape[1], -1)
-        return plain_table("rating_statistics", first.key, torch.cat([first.values, further], 2).numpy(), (first.missing & second.missing).numpy(),
-                           (*first.columns, *(f"history_{column}" for column in second.columns)))
-    return RatingStatistics(join(statistics.user_table, history.user_table), join(statistics.item_table, history.item_table), statistics.variant, statistics.trained_rows)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['pair_sources', 'history_pairs', 'PairTables', 'genre_matrix', 'genre_table', 'taste', 'mf_logit', 'NeighbourSettings',
-           'neighbours', 'history_mf_logit', 'history_neighbours']
+           'neighbours', 'mf_logit_history', 'neighbours_history']
 
 # %% ../nbs/35_pairs.ipynb #1c13e655
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from .artifacts import InputError, read_tensors, write_tensors
 from .collaborative_alignment import CollaborativeModel, MFSettings, MeanFloor, StatisticsSettings, row_folds, train_mf
-from .history_labels import history_events
+from .history_labels import histories_as_training, history_events
 from .interactions import Dataset
 from .mappers import FeatureTable, load_table, plain_table, product, save_table
 
@@ -124,34 +124,37 @@ def _item_places(users, items, shape:tuple, dimensions:int) -> np.ndarray: # (n,
     places = PCA(min(dimensions, min(shape) - 1), svd_solver="arpack", random_state=0).fit_transform(rated) * (length > 0)[:, None]
     return places / np.maximum(np.linalg.norm(places, axis=1, keepdims=True), 1e-9)
 
+def _liked_near(seen:pd.DataFrame, past:pd.DataFrame, shape:tuple, smoothing:float, how:NeighbourSettings) -> tuple[np.ndarray, np.ndarray]:
+    "Vectors of users (users, d) and places of items (items, d): from labelled rows, and events of which it counts only that they are."
+    users, items = seen["user"].to_numpy(), seen["item"].to_numpy()
+    places = _item_places(np.append(past["user"], users), np.append(past["item"], items), shape, how.dimensions)
+    residual = seen["label"].to_numpy() - 1 / (1 + np.exp(-MeanFloor.fit(seen, *shape, smoothing).logits(users, items)))
+    vectors = np.zeros((shape[0], places.shape[1]))
+    np.add.at(vectors, users, residual[:, None] * places[items])
+    return vectors / (np.bincount(users, minlength=shape[0]) + how.shrinkage)[:, None], places
+
 def neighbours(dataset:Dataset, settings:StatisticsSettings=StatisticsSettings(), how:NeighbourSettings=NeighbourSettings()) -> PairTables:
     "How much more than expected a user liked what is near an item, out of fold. `InputError` for fewer training rows than folds."
     rows, folds = dataset.interactions, row_folds(dataset, settings, dataset.protocol["data_seed"])
-    past, shape, values = history_events(dataset), (len(dataset.users), len(dataset.items)), {"user": [], "item": []}
-    for fold in range(settings.folds + 1):
-        seen = rows[((rows["split"] == "train") & (folds != fold)).to_numpy()]
-        users, items = seen["user"].to_numpy(), seen["item"].to_numpy()
-        places = _item_places(np.append(past["user"], users), np.append(past["item"], items), shape, how.dimensions)
-        residual = seen["label"].to_numpy() - 1 / (1 + np.exp(-MeanFloor.fit(seen, *shape, settings.smoothing).logits(users, items)))
-        vectors = np.zeros((shape[0], places.shape[1]))
-        np.add.at(vectors, users, residual[:, None] * places[items])
-        values["user"].append(vectors / (np.bincount(users, minlength=shape[0]) + how.shrinkage)[:, None]); values["item"].append(places)
-    return PairTables("neighbours", *(plain_table("neighbours", key, np.stack(values[key], 1)) for key in ("user", "item")),
-                      rows["row_id"].to_numpy()[(rows["split"] == "train").to_numpy()])
+    training, past, shape = (rows["split"] == "train").to_numpy(), history_events(dataset), (len(dataset.users), len(dataset.items))
+    made = [_liked_near(rows[training & (folds != fold)], past, shape, settings.smoothing, how) for fold in range(settings.folds + 1)]
+    return PairTables("neighbours", *(plain_table("neighbours", key, np.stack(vectors, 1)) for key, vectors in zip(("user", "item"), zip(*made))), rows["row_id"].to_numpy()[training])
 
 pair_sources = ("taste", "mf_logit", "neighbours")
 
 # %% ../nbs/35_pairs.ipynb #0ca2807f
-def history_mf_logit(model:CollaborativeModel) -> PairTables: # with biases, trained on the events of histories
-    "The logit, less its global bias, of a matrix factorisation. `InputError` for one without biases."
-    if not model.settings.bias: raise InputError("history_mf_logit is the logit of a matrix factorisation with biases: set bias=True")
-    return PairTables("history_mf_logit", *(plain_table("history_mf_logit", key, vectors) for key, vectors in _with_biases(model).items()), model.trained_rows)
+_no_rows = np.array([], dtype=np.int64)
 
-def history_neighbours(dataset:Dataset, # of `learn_from_histories`
-                       settings:StatisticsSettings=StatisticsSettings(), how:NeighbourSettings=NeighbourSettings()) -> PairTables:
-    "`neighbours` of all events of histories, none left out. `InputError` for fewer of them than folds."
-    found = neighbours(dataset, settings, how)
-    tables = (plain_table("history_neighbours", key, getattr(found, f"{key}_table").values[:, -1].numpy()) for key in ("user", "item"))
-    return PairTables("history_neighbours", *tables, found.trained_rows)
+def mf_logit_history(model:CollaborativeModel) -> PairTables: # with biases, trained on `histories_as_training`
+    "The logit, less its global bias, of a matrix factorisation: tables (users, d + 2) and (items, d + 2), of no row of the dataset. `InputError` for one without biases."
+    if not model.settings.bias: raise InputError("mf_logit_history is the logit of a matrix factorisation with biases: set bias=True")
+    return PairTables("mf_logit_history", *(plain_table("mf_logit_history", key, vectors) for key, vectors in _with_biases(model).items()), _no_rows)
 
-history_pairs = ("history_mf_logit", "history_neighbours")
+def neighbours_history(dataset:Dataset, # whose histories are read
+                       settings:StatisticsSettings=StatisticsSettings(), how:NeighbourSettings=NeighbourSettings()) -> PairTables: # smoothing
+    "`neighbours` of the events of histories, none left out: tables (users, d) and (items, d), of no row of the dataset. `InputError` as for `histories_as_training`."
+    seen, shape = histories_as_training(dataset).rows("train"), (len(dataset.users), len(dataset.items))
+    made = _liked_near(seen, seen[:0], shape, settings.smoothing, how)
+    return PairTables("neighbours_history", *(plain_table("neighbours_history", key, vectors) for key, vectors in zip(("user", "item"), made)), _no_rows)
+
+history_pairs = ("mf_logit_history", "neighbours_history")

@@ -21,20 +21,20 @@ import pandas as pd
 import torch
 from .artifacts import (InputError, RunFolder, StageCache, atomic_path, fingerprint, only_one, peak_memory_bytes, read_json, read_tensors,
                                require_writable, versions, write_json, write_parquet, write_tensors)
-from .collaborative_alignment import (CollaborativeModel, MFSettings, MeanFloor, RatingStatistics, StatisticsSettings, beside, load_collaborative,
+from .collaborative_alignment import (CollaborativeModel, MFSettings, MeanFloor, StatisticsSettings, load_collaborative,
                                              rating_statistics, row_folds, save_collaborative, train_mf)
 from .datasets import fill_descriptions
-from .history_labels import learn_from_histories, rows_learnt
+from .history_labels import histories_as_training
 from .interactions import Audit, Dataset, Histories, audit
 from .knowledge import descriptions_for
 from .lightgcn import LightGCNSettings, train_lightgcn
 from .endpoints import Endpoint
 from .llms import LLM, find_llm, load_llm
 from .mappers import FeatureTable, standardise
-from .methods import Method, find_method
+from .methods import Method, find_method, history_sources
 from .metrics import auc, evaluate
 from .model import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM, start_wide
-from .pairs import (NeighbourSettings, PairTables, genre_table, history_mf_logit, history_neighbours, history_pairs, mf_logit, neighbours,
+from .pairs import (NeighbourSettings, PairTables, genre_table, history_pairs, mf_logit, mf_logit_history, neighbours, neighbours_history,
                            pair_sources, taste)
 from .posters import find_posters, posters_for
 from .prompts import find_template
@@ -116,9 +116,15 @@ class Prepared:
                     events=np.where(stop > start, stop - 1, -1))
 
     @cached_property
-    def of_histories(self) -> "Prepared": # for models of labels that no row has
-        "The same with the events of histories as training rows. `InputError` where there are none."
-        return replace(self, dataset=learn_from_histories(self.dataset))
+    def of_histories(self) -> "Prepared": # for models of the labels of events that are no rows
+        "The same with the events of histories in the place of the training rows. `InputError` as for `histories_as_training`."
+        dataset = histories_as_training(self.dataset)
+        return replace(self, dataset=dataset, histories=Histories.for_dataset(dataset), audit=audit(dataset))
+
+    def require_histories(self, say:Callable=print) -> None: # before anything is begun that learns from them
+        "Say how many events that are no rows have which labels; `InputError` as for `histories_as_training`."
+        learnt = self.of_histories.dataset.rows("train")
+        say(f"learning also from {len(learnt):,} events that are no rows, {learnt['label'].mean():.0%} of them likes")
 
     @property
     def missing(self) -> dict:
@@ -162,9 +168,9 @@ def prepare(protocol:ProtocolSettings,
     return Prepared(dataset, Histories.for_dataset(dataset), found, standardise(image_table(dataset.items, features)), faults)
 
 # %% ../nbs/64_pipeline.ipynb #c010
-def collaborative_settings(name:str, preset:Preset, slots:bool=False): # `mf`, `mf_bias`, `lightgcn`, `sasrec` or `history_mf`; whether for its embeddings alone
+def collaborative_settings(name:str, preset:Preset, slots:bool=False): # `mf`, `mf_bias`, `lightgcn`, `sasrec` or `mf_history`; whether for its embeddings alone
     "The preset's settings of a collaborative model."
-    if name == "history_mf": return preset.mf # it has no row's label by heart
+    if name == "mf_history": return preset.mf # it has no training row's label by heart
     if name not in ("mf", "mf_bias"): return getattr(preset, name)
     return replace(preset.mf_slots if slots else preset.mf, bias=name == "mf_bias")
 
@@ -180,13 +186,12 @@ def collaborative_stage(prepared:Prepared, settings:MFSettings|LightGCNSettings|
 
 def pair_stage(prepared:Prepared, name:str, preset:Preset, run_seed:int, cache:StageCache) -> PairTables: # one of `pair_sources` or `history_pairs`
     "The tables of a pair, from the cache where they are there."
-    if name in history_pairs: prepared = prepared.of_histories
     data, mf = prepared.dataset, replace(preset.mf, bias=True)
     make, more = {"taste": (lambda: taste(data, preset.statistics), {"genres": fingerprint(data.items["genres"])}),
                   "mf_logit": (lambda: mf_logit(data, preset.statistics, mf, run_seed), {"mf": mf, "run_seed": run_seed}),
                   "neighbours": (lambda: neighbours(data, preset.statistics, preset.neighbours), {"neighbours": preset.neighbours}),
-                  "history_mf_logit": (lambda: history_mf_logit(collaborative_stage(prepared, mf, run_seed, cache)), {"mf": mf, "run_seed": run_seed}),
-                  "history_neighbours": (lambda: history_neighbours(data, preset.statistics, preset.neighbours), {"neighbours": preset.neighbours})}[name]
+                  "mf_logit_history": (lambda: mf_logit_history(collaborative_stage(prepared.of_histories, mf, run_seed, cache)), {"mf": mf, "run_seed": run_seed}),
+                  "neighbours_history": (lambda: neighbours_history(data, preset.statistics, preset.neighbours), {"neighbours": preset.neighbours})}[name]
     settings = {"pair": name, "made": 2, "statistics": preset.statistics} | more # `made` counts the changes of how a pair is made
     return PairTables.load(name, cache.folder("collaborative", settings, {"dataset": data.fingerprint}, lambda place: make().save(place)))
 
@@ -207,15 +212,6 @@ def step1_stage(prepared:Prepared, maker:BatchMaker, language:LanguageModel, llm
     return read_json(folder/"progress.json")
 
 # %% ../nbs/64_pipeline.ipynb #c012
-def _statistics(prepared:Prepared, preset:Preset, history:bool) -> RatingStatistics: # whether those of histories stand beside them
-    "Rates and counts of users and items."
-    statistics = rating_statistics(prepared.dataset, preset.statistics, seed=prepared.dataset.protocol["data_seed"])
-    return beside(statistics, rating_statistics(prepared.of_histories.dataset, preset.statistics)) if history else statistics
-
-def _rows_read(prepared:Prepared, origin:Prepared, row_ids) -> np.ndarray: # what a model was made from, and its rows
-    "The rows of the dataset that were read: of models of histories, those that should not be among them."
-    return row_ids if origin is prepared else rows_learnt(prepared.dataset, origin.dataset, row_ids)
-
 def method_tables(method:Method, prepared:Prepared, preset:Preset, run_seed:int, cache:StageCache) -> tuple[dict, np.ndarray|None, dict]:
     "Slot -> feature table, and the tables of pairs; each row's variant where a table has several; and the row_ids that all were made from, for the audit."
     tables, variant, read = {}, None, {"trained": {}, "statistics": {}}
@@ -223,20 +219,20 @@ def method_tables(method:Method, prepared:Prepared, preset:Preset, run_seed:int,
         if isinstance(source, FeatureTable): tables[slot] = source
         elif source == "image": tables[slot] = prepared.image
         elif source == "genres": tables[slot] = standardise(genre_table(prepared.dataset.items))
-        elif source in ("statistics", "history_statistics"):
-            statistics = _statistics(prepared, preset, source == "history_statistics")
+        elif source in ("statistics", "statistics_history"):
+            statistics = rating_statistics(prepared.dataset, preset.statistics, prepared.dataset.protocol["data_seed"], histories=source == "statistics_history")
             tables[slot], variant = statistics.item_table if slot == "item" else statistics.user_table, statistics.variant
             read["statistics"][source] = statistics.trained_rows
         else:
-            origin = prepared.of_histories if source == "history_mf" else prepared
-            model = collaborative_stage(origin, collaborative_settings(source, preset, slots=True), run_seed, cache)
+            own = source in history_sources
+            model = collaborative_stage(prepared.of_histories if own else prepared, collaborative_settings(source, preset, slots=True), run_seed, cache)
             if slot == "item": table = model.item_table
             else: table = model.event_table(prepared.histories) if source == "sasrec" else model.user_table
-            tables[slot], read["trained"][source] = standardise(table), _rows_read(prepared, origin, model.trained_rows)
+            tables[slot], read["trained"][source] = standardise(table), [] if own else model.trained_rows
     for name in method.model.pairs:
         pair = pair_stage(prepared, name, preset, run_seed, cache)
         variant = row_folds(prepared.dataset, preset.statistics, prepared.dataset.protocol["data_seed"])
-        tables, read["statistics"][name] = tables | pair.tables, _rows_read(prepared, prepared.of_histories if name in history_pairs else prepared, pair.trained_rows)
+        tables, read["statistics"][name] = tables | pair.tables, pair.trained_rows
     return tables, variant, read
 
 # %% ../nbs/64_pipeline.ipynb #c014
@@ -296,16 +292,17 @@ floors = {"floor": "user mean + item mean, smoothed", "mf": "matrix factorisatio
           "trees_history": "trees that also learn from the labels of histories",
           "logistic_history": "logistic regression that also learns from the labels of histories: userllm_wide_history without its language model"}
 
-feature_floors = ("trees", "logistic", "trees_history", "logistic_history")
+feature_floors = {"trees": ("trees", False), "logistic": ("logistic", False), # of what kind; whether it also learns from the labels of histories
+                  "trees_history": ("trees", True), "logistic_history": ("logistic", True)}
 
 def _floor_logits(name:str, prepared:Prepared, preset:Preset, run_seed:int, cache:StageCache, test:pd.DataFrame) -> tuple:
     "A fitted floor, and its logits of the test rows."
     dataset, users, items = prepared.dataset, test["user"].to_numpy(), test["item"].to_numpy()
     if name in feature_floors:
-        history = name.endswith("_history")
-        pairs = [pair_stage(prepared, pair, preset, run_seed, cache) for pair in pair_sources + history_pairs * history]
-        features = tree_features(dataset, _statistics(prepared, preset, history), pairs)
-        model = train_trees(dataset, features, preset.trees, run_seed) if name.startswith("trees") else train_logistic(dataset, features, run_seed)
+        kind, histories = feature_floors[name]
+        pairs = [pair_stage(prepared, pair, preset, run_seed, cache) for pair in pair_sources + history_pairs * histories]
+        features = tree_features(dataset, rating_statistics(dataset, preset.statistics, dataset.protocol["data_seed"], histories), pairs)
+        model = train_trees(dataset, features, preset.trees, run_seed) if kind == "trees" else train_logistic(dataset, features, run_seed)
         return model, model.logits[pd.Index(dataset.interactions["row_id"]).get_indexer(test["row_id"])]
     if name == "floor": model = MeanFloor.fit(dataset.interactions, len(dataset.users), len(dataset.items))
     else: model = collaborative_stage(prepared, collaborative_settings(name, preset), run_seed, cache)
@@ -315,11 +312,12 @@ def floor_settings(name:str, preset:Preset) -> dict: # one of `floors`
     "What the floor's fit depends on, beside the data and the run seed."
     if name == "floor": return {}
     if name not in feature_floors: return {name: collaborative_settings(name, preset)}
-    return {key: getattr(preset, key) for key in ("statistics", "mf", "neighbours", *["trees"] * name.startswith("trees"))}
+    return {key: getattr(preset, key) for key in ("statistics", "mf", "neighbours", *["trees"] * (feature_floors[name][0] == "trees"))}
 
 def run_floor(name:str, # one of `floors`
               prepared:Prepared, preset:Preset, folder, run_seed:int=0, cache:StageCache|None=None) -> dict:
     "Fit a floor on the training rows and measure it on test; gives its metrics."
+    if feature_floors.get(name, (name, False))[1]: prepared.require_histories(lambda _: None)
     run = open_run(folder, {"method": name, "protocol": prepared.dataset.protocol, "run_seed": run_seed} | floor_settings(name, preset))
     if run.metrics.exists(): return read_json(run.metrics)
     started, test = time.monotonic(), prepared.dataset.rows("test")
@@ -358,8 +356,8 @@ def training_settings(method:Method, preset:Preset) -> dict:
     tables = [(slot, source.fingerprint if isinstance(source, FeatureTable) else source) for slot, source in method.tables]
     sources, pairs = {source for _, source in tables}, set(method.model.pairs)
     used = {"mf_slots": sources & {"mf", "mf_bias"}, "lightgcn": sources & {"lightgcn"}, "sasrec": sources & {"sasrec"},
-            "statistics": pairs or sources & {"statistics", "history_statistics"}, "mf": pairs & {"mf_logit", "history_mf_logit"} or sources & {"history_mf"},
-            "neighbours": pairs & {"neighbours", "history_neighbours"}}
+            "statistics": pairs or sources & {"statistics", "statistics_history"}, "mf": pairs & {"mf_logit", "mf_logit_history"} or sources & {"mf_history"},
+            "neighbours": pairs & {"neighbours", "neighbours_history"}}
     tuning = {"tuning": method.tuning} if method.tuning != "two_steps" else {}
     return {"method": method.name, **tuning, "tables": tables, "model": method.model, "preset": preset.name, **_all_rows(method, preset),
             **{name: getattr(preset, name) for name, by in used.items() if by}}
@@ -389,6 +387,7 @@ def train_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared,
                  cache:StageCache|None=None, say:Callable=print) -> Trained|None:
     "Train a method in two steps, resuming where it stopped; None where its run is finished."
     cache = cache or StageCache()
+    if method.learns_from_histories: prepared.require_histories(say)
     settings = run_settings(method, prepared, preset, shared.llm, run_seed)
     run = open_run(folder, settings)
     if run.metrics.exists(): say(f"{method.name}: finished before, in {folder}"); return None

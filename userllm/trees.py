@@ -14,7 +14,7 @@ from .collaborative_alignment import RatingStatistics
 from .interactions import Dataset
 from .mappers import lookup
 from .metrics import auc
-from .pairs import PairTables, genre_matrix
+from .pairs import PairTables, genre_matrix, history_pairs, pair_sources
 
 # %% ../nbs/38_trees.ipynb #7745d74e
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def train_logistic(dataset:Dataset, features:pd.DataFrame, # of `tree_features`
     rows = dataset.interactions
     part, label = {split: (rows["split"] == split).to_numpy() for split in ("train", "valid")}, rows["label"].to_numpy()
     if len(np.unique(label[part["train"]])) < 2: raise InputError("the training rows do not hold both classes; take another split")
-    features = features[[name for name in features if name != "year" and not name.startswith("genre_")]]
+    features = features[[name for name in features if name in pair_sources + history_pairs or name.endswith(("_like_rate", "_count"))]]
     model = LogisticRegression(C=100., max_iter=1_000).fit(features[part["train"]], label[part["train"]])
     logits, valid = model.decision_function(features), (features[part["valid"]], label[part["valid"]])
     fall = permutation_importance(model, *valid, scoring="roc_auc", n_repeats=5, random_state=run_seed).importances_mean
