@@ -158,6 +158,7 @@ def _prepare(options) -> None:
     elif options.posters: print(f"\nNext, with the same options of data: {_program()} train userllm_plus{_pictures(options, None)}")
     else: print(f"\nNext: {_program()} quickstart")
 
+# %% ../nbs/80_cli.ipynb #b4908423
 def _named_posters(kept) -> set[str]:
     "The columns that the data's own list of posters has beside the item: path, url, poster_path; none where there is no list."
     return set() if kept is None or not (file := Path(kept)/"posters.csv").exists() else set(pd.read_csv(file, nrows=0).columns) - {"item_id"}
@@ -173,6 +174,7 @@ def _pictures(options, kept) -> str:
     posters = options.posters or ("POSTERS" if own & {"url", "poster_path"} else str(Path(kept)/"posters.csv") if own else None)
     return "".join(f" {name} {shlex.quote(value)}" for name, value in (("--posters", posters), ("--vit", options.vit)) if value)
 
+# %% ../nbs/80_cli.ipynb #c3a36aa4
 def _posters_missing(metrics:dict) -> str:
     missing = metrics["missing"]
     return f"posters missing for {missing['posters_missing']} of {missing['items']} items, and so for {missing['test_rows_without_poster']} test rows"

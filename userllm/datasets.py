@@ -147,6 +147,7 @@ def source_dataset(
         raw = replace(raw, notes=(*raw.notes, f"{left:,} of {len(raw.items):,} items have no event that counts: they are left out, and cannot be scored or ranked"))
     return dataset, raw
 
+# %% ../nbs/26_datasets.ipynb #b667391c
 def require_new_place(folder:str|Path) -> Path: # the folder
     "Make sure, and make nothing, that a dataset can be kept there, in place of an older one or of nothing. InputError for a folder of something else."
     folder = Path(folder)

@@ -94,6 +94,7 @@ def _of_others(rows:Rows, seed:int=0) -> Rows:
     dealt = np.random.default_rng(seed).permutation(len(rows))
     return replace(rows, histories=rows.histories[dealt], events=None if rows.events is None else rows.events[dealt])
 
+# %% ../nbs/67_factors.ipynb #d50c86b8
 def run_variant(variant:Variant, method:Method, preset:Preset, folder, # gets predictions.parquet, others.parquet and metrics.json, the metrics last
                 work, # the training's run folder
                 seed:int=0, shared:Shared|None=None, written=None, cache:StageCache|None=None, say:Callable=print) -> dict:

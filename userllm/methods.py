@@ -74,7 +74,7 @@ def without_knowledge() -> Method:
     "USER-LLM without knowledge enhancement: titles for descriptions (table 4)."
     return Method("without_knowledge", "userllm with titles for descriptions", userllm().tables, ModelSettings(description=False))
 
-# %% ../nbs/62_methods.ipynb #c009
+# %% ../nbs/62_methods.ipynb #60bea1c0
 def without_poster() -> Method:
     "USER-LLM without any poster."
     return Method("without_poster", "userllm without posters", _collaborative("mf"), ModelSettings(mappers=_pair))
@@ -99,6 +99,7 @@ def userllm_wide() -> Method:
     return replace(plus, name="userllm_wide", about="userllm_plus with statistics and pairs, out of fold, added to the logit as well",
                    model=replace(plus.model, wide=("item", "user", *pair_sources)))
 
+# %% ../nbs/62_methods.ipynb #c009
 def userllm_mf_history() -> Method:
     "USER-LLM whose MF embeddings are fitted to the labels of events that are no rows, and have seen none of a training row."
     return replace(userllm(), name="userllm_mf_history", about="userllm with MF embeddings from the labels of histories, not of rows",
@@ -110,6 +111,7 @@ def userllm_wide_history() -> Method:
     return replace(wide, name="userllm_wide_history", about="userllm_wide that also learns from the labels of histories",
                    tables=(("image", "image"), *_collaborative("statistics_history")), model=replace(wide.model, wide=(*wide.model.wide, *history_pairs)))
 
+# %% ../nbs/62_methods.ipynb #28ff3db2
 def _collm_lightgcn(): return collm("lightgcn")
 def _collm_sasrec(): return collm("sasrec")
 

@@ -253,6 +253,7 @@ def _jsonable(value):
     "Settings as JSON gives them back."
     return json.loads(json.dumps(value, default=lambda part: asdict(part) if hasattr(part, "__dataclass_fields__") else str(part)))
 
+# %% ../nbs/64_pipeline.ipynb #3ca77096
 def predictions_frame(dataset:Dataset, frame:pd.DataFrame, logits) -> pd.DataFrame:
     "Predictions with the source's own ids: what every interval, slice and picture is computed from."
     return pd.DataFrame({"row_id": frame["row_id"], "user_id": dataset.users["user_id"].to_numpy()[frame["user"]],

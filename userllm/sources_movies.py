@@ -63,6 +63,7 @@ def _read_links(path:Path) -> tuple[pl.DataFrame, list[Fault]]:
     faults += find_faults(frame, ~pl.col("movieId").is_first_distinct(), path.name, "movieId", "a movie that came before", "keep one row of each")
     return frame.select(item_id="movieId", tmdb=tmdb), faults
 
+# %% ../nbs/18_sources_movies.ipynb #e2ea9203
 def the_movies_dataset(
     folder:str|Path, # ratings_small.csv or ratings.csv, links_small.csv or links.csv, movies_metadata.csv
     overviews:bool=False, # take TMDB's overviews as descriptions

@@ -94,6 +94,7 @@ def _open_after(line:bytes, is_open:bool, separator:bytes, quote:bytes) -> bool:
         if (end := line.find(separator, end + 1)) < 0: return False
         place = end + 1
 
+# %% ../nbs/17_tables.ipynb #a554ff09
 def _records(path:Path, separator:str, quote:str|None) -> Iterator[tuple[int, list[bytes], bool]]:
     "Number (0: the header), lines and wholeness of each record; a record goes on while a quote is open."
     number, lines, is_open = 0, [], False
@@ -191,6 +192,7 @@ def _read_oddly(path:Path, columns:list[str]|None, separator:str, quote:str|None
     plain = lambda row, place: (row[place].encode("utf-8", "surrogateescape").decode("utf-8", "replace") or None) if place < len(row) else None
     return pl.DataFrame({name: pl.Series([plain(row, header.index(name)) for row in rows], dtype=pl.String) for name in columns or header})
 
+# %% ../nbs/17_tables.ipynb #146f7cc5
 def _separator(path:Path) -> str:
     "What stands between cells, by the file's name and its header. InputError for an ending that says of no table."
     ending = path.name.lower().removesuffix(".gz").rpartition(".")[2]
@@ -399,6 +401,7 @@ def _part_genres(cells:pl.Expr) -> pl.Expr: # text, or lists of text
     parted = pl.when(by_comma).then(cells.str.replace_all(r"\s*,\s*", "|").str.strip_chars("| ")).otherwise(cells)
     return pl.when(listed).then(cells.map_batches(_listed_names, return_dtype=pl.String)).otherwise(parted)
 
+# %% ../nbs/17_tables.ipynb #2d381157
 def check_items(
     frame:pl.DataFrame, # `row` and some of ITEM_COLUMNS, as text or typed
     file:str, # as faults name it
@@ -458,6 +461,7 @@ def raw_data(
     films = items.select("item_id", "title", year, **texts).to_arrow().to_pandas().astype({"year": "Int64"})
     return RawData(ratings.to_arrow().to_pandas(), films, name, licence, .5 if labelled else None, notes)
 
+# %% ../nbs/17_tables.ipynb #28949c4f
 def read_table(
     interactions:str|Path, # user_id, item_id, timestamp, label or rating; perhaps split
     items:str|Path, # item_id, title; perhaps year, genres, description, poster
