@@ -91,7 +91,7 @@ def poster_manifest(
 # %% ../nbs/26_datasets.ipynb #99207846
 sources = {"table": "your own interactions and items", "movies": "The Movies Dataset", "netflix": "the Netflix Prize", "recbole": "RecBole's atomic files"}
 
-_only_for = {"interactions": ("table",), "items": ("table",), "folder": ("movies", "netflix", "recbole"), "overviews": ("movies",), "users": ("netflix", "movies")}
+_only_for = {"interactions": ("table",), "items": ("table",), "folder": ("movies", "netflix", "recbole"), "overviews": ("movies",)}
 
 def _users_or_all(text:str) -> int|str:
     "A whole number from 1, or the word `all`."
@@ -108,7 +108,7 @@ def source_options(parser) -> None: # an argparse parser
     parser.add_argument("--items", metavar="FILE", help="table: CSV, TSV (packed as .gz or not) or Parquet with item_id,title, perhaps year,genres (parted by | or commas, or as a list),description,poster")
     parser.add_argument("--folder", metavar="DIR", help="movies, netflix, recbole: the folder as it comes")
     parser.add_argument("--overviews", action="store_true", help="movies: TMDB's overviews as descriptions")
-    parser.add_argument("--users", type=_users_or_all, metavar="N|all", help="netflix: so many users, drawn by --data-seed, default 20000; movies: those with the most rows, default 605, or all with --natural")
+    parser.add_argument("--users", type=_users_or_all, metavar="N|all", help="netflix: so many users, drawn by --data-seed, default 20000; others: those with the most rows, by default all, of movies 605, or all with --natural")
     parser.add_argument("--like-from", type=float, metavar="RATING", help="ratings from here on are likes; default 2.5, for netflix 4")
     parser.add_argument("--minimum-likes", type=int, metavar="N", help="strictly earlier likes that a row's user must have; default 5, for netflix 10")
     parser.add_argument("--out", metavar="DIR", help="keep the dataset in this folder, for --data")
@@ -136,12 +136,12 @@ def source_dataset(
         raise InputError(f"the ratings of {raw.name} go up to {highest:g}, and what counts as a like by default is meant for ratings up to 5; name the lowest rating of a like with --like-from")
     named = {"like_threshold": options.like_from, "minimum_likes": options.minimum_likes}
     if raw.likes_from is not None and options.like_from is not None: raise InputError(f"{raw.name} has labels, which say what a like is: leave out --like-from")
-    if "split" in raw.ratings and (idle := [name for name, value in (("minimum-likes", options.minimum_likes), ("natural", options.natural),
+    if "split" in raw.ratings and (idle := [name for name, value in (("minimum-likes", options.minimum_likes), ("users", options.users), ("natural", options.natural),
                                    ("split", changes.get("split", "random") != "random")) if value]):
         raise InputError(f"{raw.name} has a split of its own, and every row is kept in it: leave out --{idle[0]}, or the column split")
     changes = changes | {name: value for name, value in named.items() if value is not None}
     if options.natural: changes |= {"positives": None, "negatives": None}
-    if options.source == "movies" and (options.users or options.natural): changes["users"] = options.users if isinstance(options.users, int) else None
+    if options.source != "netflix" and (options.users or options.natural): changes["users"] = options.users if isinstance(options.users, int) else None
     dataset = dataset_of(raw, source_protocol(options.source, **changes))
     if (left := len(raw.items) - len(dataset.items)) > 0:
         raw = replace(raw, notes=(*raw.notes, f"{left:,} of {len(raw.items):,} items have no event that counts: they are left out, and cannot be scored or ranked"))

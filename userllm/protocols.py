@@ -125,7 +125,7 @@ def _most_rows(rows:pd.DataFrame, users:int|None) -> np.ndarray:
     counts = rows["user"].value_counts(sort=False).sort_index()
     if users is None: return counts.index.to_numpy()
     if len(counts) < users:
-        raise InputError(f"only {len(counts):,} users have rows, and the protocol asks for {users:,}; take all of them (users=None, or --users all where ratings come from a folder), or fewer")
+        raise InputError(f"only {len(counts):,} users have rows, and the protocol asks for {users:,}; take all of them (users=None, or --users all), or fewer")
     return counts.index.to_numpy()[np.argsort(-counts.to_numpy(), kind="stable")[:users]]
 
 def _require_rows(events:pd.DataFrame, steps:list[dict], settings:ProtocolSettings):
