@@ -181,6 +181,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                   'userllm.datasets.poster_manifest': ('datasets.html#poster_manifest', 'userllm/datasets.py'),
                                   'userllm.datasets.read_source': ('datasets.html#read_source', 'userllm/datasets.py'),
                                   'userllm.datasets.require_new_place': ('datasets.html#require_new_place', 'userllm/datasets.py'),
+                                  'userllm.datasets.require_same_dataset': ('datasets.html#require_same_dataset', 'userllm/datasets.py'),
                                   'userllm.datasets.save_dataset': ('datasets.html#save_dataset', 'userllm/datasets.py'),
                                   'userllm.datasets.source_dataset': ('datasets.html#source_dataset', 'userllm/datasets.py'),
                                   'userllm.datasets.source_options': ('datasets.html#source_options', 'userllm/datasets.py'),

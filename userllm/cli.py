@@ -13,19 +13,20 @@ from pathlib import Path
 import argparse, os, shlex, shutil, sys, tempfile
 import pandas as pd
 from .artifacts import InputError, RunFolder, atomic_path, read_json, read_parquet, require_writable, write_json
-from .datasets import bench_table, cold_rows, require_new_place, save_dataset, source_dataset, source_options, sources
+from .datasets import bench_table, cold_rows, require_new_place, require_same_dataset, save_dataset, source_dataset, source_options, sources
 from .endpoints import Endpoint
 from .doctor import examine, report
 from .efficiency import BenchSettings, bench_preparation, gains, lacking, run_bench, shapes
 from .experiments import find_table, in_words, plan_runs, protocols, reproduce, state_of, tables
 from .factors import compare_factor, factors, find_factor, run_factors, state_of_factors
+from .history_labels import histories_as_training
 from .interactions import Dataset
 from .knowledge import description_faults, description_quality
 from .llms import choose_device, choose_precision, find_llm, load_llm, precision_mark
 from .methods import Method, find_method, methods
 from .metrics import evaluate
 from .opened_runs import open_published
-from .pipeline import find_preset, floors, prepare, presets, quickstart, run_floor, run_method, share_llm
+from .pipeline import feature_floors, find_preset, floors, prepare, presets, quickstart, run_floor, run_method, share_llm
 from .poster_fetching import FetchSettings, fetch_posters, read_poster_manifest, tmdb_pictures
 from .protocols import natural, table2
 from .recommender import Recommender, check_pairs, recommender_dataset
@@ -137,14 +138,16 @@ def _prepare(options) -> None:
     if options.out: require_new_place(options.out)
     _tell_of_large(options)
     dataset, raw = _own_dataset(options)
+    if options.out and dataset is not None: require_same_dataset(options.out, dataset)
     prepared = _prepare_data(options, find_preset("paper"), dataset)
     kept = _keep(options, prepared.dataset, raw) if options.out else None # before anything is said of it
     notes = kept and (kept/"notes.txt").exists() and (kept/"notes.txt").read_text().splitlines() or (raw.notes if raw else ())
     for note in notes: print(note)
     protocol = prepared.dataset.protocol
+    labelled = raw.likes_from is not None if raw else protocol["like_threshold"] == .5 # as which labels are read
+    print("A like is a label of 1" if labelled else f"A like is a rating from {protocol['like_threshold']:g}")
     if "steps" in protocol:
-        like = f"rating from {protocol['like_threshold']:g}" + ", or a label of 1" * (protocol["like_threshold"] == .5) # as which labels are read
-        print(f"A like is a {like}; what each step left:\n{format_table(pd.DataFrame(protocol['steps']))}\n")
+        print(f"What each step left\n{format_table(pd.DataFrame(protocol['steps']))}\n")
     print(format_table(table2(prepared.dataset).rename_axis("statistic").reset_index()))
     print("\n" + ", ".join(f"{name.replace('_', ' ')}: {count:,}" for name, count in prepared.missing.items()))
     for fault in prepared.faults: print(fault)
@@ -187,10 +190,13 @@ def _train(options) -> None:
     _require_device(options)
     preset = find_preset(options.preset)
     if options.lora_targets and options.method in floors: raise InputError(f"{options.method} has no language model: leave out --lora-targets")
+    if options.method not in (*methods, *floors): raise InputError(f"method {options.method!r} does not exist: use {', '.join(methods)}; or a floor, {', '.join(floors)}")
     method = None if options.method in floors else _with_targets(find_method(options.method), options.lora_targets)
     folder = Path(options.out or f"runs/{preset.name}-{Path(options.data).name if options.data else options.split}-{options.method}-seed{options.seed}")
-    shared = method and share_llm(options.llm, options.device, options.precision, method.model) # before the data, which take longer
-    prepared = _prepare_data(options, preset)
+    dataset = _own_dataset(options)[0]
+    if dataset is not None and (method.learns_from_histories if method else feature_floors.get(options.method, ("", False))[1]): histories_as_training(dataset)
+    shared = method and share_llm(options.llm, options.device, options.precision, method.model)
+    prepared = _prepare_data(options, preset, dataset)
     require_writable(folder, 500_000_000)
     if method is None: metrics = run_floor(options.method, prepared, preset, folder, options.seed)
     else: metrics = run_method(method, prepared, preset, shared, folder, options.seed)
@@ -200,7 +206,9 @@ def _train(options) -> None:
     if (cold := metrics.get("cold")) and cold["rows"]: # a run that was finished long ago says nothing of them
         shown = ", ".join(f"{name} AUC {cold[name]:.4f}" for name in ("warm", "cold") if cold[name] is not None)
         print(f"{cold['rows']:,} of {metrics['rows']:,} test rows are cold: training had no row of their user or of their item" + (f" ({shown})" if shown else ""))
-    print(f"\nThe run is in {folder}" + (f". Next: {_program()} rank {folder} --user {shlex.quote(str(prepared.dataset.users['user_id'].iloc[0]))} --top 10" if method else ""))
+    if preset.name == "smoke": print("\nThese figures say that everything works, and nothing else: smoke trains on a handful of rows")
+    user = shlex.quote(str(prepared.dataset.users["user_id"].iloc[0]))
+    print(f"\nThe run is in {folder}" + (f". Next: {_program()} rank {folder} --user {user} --top 10" if method else ", to be compared by evaluate; a floor leaves nothing to score with"))
 
 # %% ../nbs/80_cli.ipynb #280aa265
 def _posters(options) -> None:
@@ -213,7 +221,9 @@ def _posters(options) -> None:
         print(f"\nEach with its reason: {Path(options.out)/'missing.parquet'}. The same command tries them again")
     if (found.missing["reason"] == "address not allowed").any():
         print("\nOnly public addresses are asked, so that a list from elsewhere cannot reach into your own network. Pictures that are there already are read by --posters FOLDER")
-    if there: print(f"\nNext: {_program()} train userllm --posters {shlex.quote(str(options.out))}")
+    beside = Path(options.manifest).parent
+    data = shlex.quote(str(beside)) if (beside/"dataset.json").is_file() else "FOLDER"
+    if there: print(f"\nNext: {_program()} train userllm --data {data} --posters {shlex.quote(str(options.out))}" + "   (without --data where the items are the built-in ones)" * (data == "FOLDER"))
     elif found.wanted: raise InputError("no poster arrived: the table says why")
 
 # %% ../nbs/80_cli.ipynb #c009
@@ -240,6 +250,7 @@ def _recommender(options, check) -> Recommender: # what is asked of the dataset 
     folder = Path(options.run)
     if (folder/"weights").is_dir():
         return open_published(folder, options.llm or "smollm2", options.device, options.precision, check=check)
+    if not folder.is_dir(): raise InputError(f"no run folder at {folder}; check the path, or train first")
     inner = RunFolder(folder).recommender
     if not inner.exists() and not (folder/"recommender.json").exists():
         below = sorted(found.parent for found in folder.glob("*/recommender"))
@@ -372,7 +383,7 @@ def _data_verbs(verb) -> None:
 def _training_verbs(verb) -> None:
     "Training one method, and using what was trained."
     made = verb("train", _train, "train one method, measure it on test, save its recommender", _data_options, _device_options)
-    made.add_argument("method", help=f"{', '.join(methods)}; or a floor: {', '.join(floors)}")
+    made.add_argument("method", help=f"{', '.join(methods)}; or a floor, which is measured and cannot score later: {', '.join(floors)}")
     made.add_argument("--preset", default="quick", help=f"{'; '.join(f'{name}: {make().about}' for name, make in presets.items())}; default quick")
     _llm_option(made)
     made.add_argument("--lora-targets", metavar="LAYER,...", help="layers of the LLM that get LoRA, such as c_attn for GPT-2; default q_proj,v_proj")

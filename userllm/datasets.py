@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['sources', 'source_protocol', 'dataset_of', 'cold_rows', 'fill_descriptions', 'poster_manifest', 'source_options',
-           'read_source', 'source_dataset', 'require_new_place', 'save_dataset', 'bench_table']
+           'read_source', 'source_dataset', 'require_new_place', 'require_same_dataset', 'save_dataset', 'bench_table']
 
 # %% ../nbs/26_datasets.ipynb #2dfc0c36
 from collections.abc import Callable
@@ -14,7 +14,7 @@ import os, time
 import numpy as np
 import pandas as pd
 import polars as pl
-from .artifacts import InputError, StageCache, atomic_path, peak_memory_bytes, require_writable
+from .artifacts import InputError, StageCache, atomic_path, peak_memory_bytes, read_json, require_writable
 from .interactions import SPLITS, Dataset
 from .posters import posters_for
 from .protocols import ProtocolSettings, build_dataset, dataset_with_split, movie
@@ -149,12 +149,17 @@ def source_dataset(
 
 # %% ../nbs/26_datasets.ipynb #b667391c
 def require_new_place(folder:str|Path) -> Path: # the folder
-    "Make sure, and make nothing, that a dataset can be kept there, in place of an older one or of nothing. InputError for a folder of something else."
+    "Make sure, and make nothing, that a dataset can be kept there. InputError for a folder of something else."
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir()) and not (folder/"dataset.json").is_file()):
         raise InputError(f"{folder} is there and holds no dataset; name another folder, or remove it")
     require_writable(folder, make=False)
     return folder
+
+def require_same_dataset(folder:str|Path, dataset:Dataset) -> None: # the folder it is to be kept in
+    "InputError where the folder holds another dataset, of which there may be runs."
+    if not (file := Path(folder)/"dataset.json").is_file() or read_json(file).get("fingerprint") == dataset.fingerprint: return
+    raise InputError(f"{folder} holds another dataset, and runs may have been made from it: name another folder with --out, or remove it")
 
 def save_dataset(
     dataset:Dataset, folder:str|Path,
@@ -163,6 +168,7 @@ def save_dataset(
 ) -> Path: # the folder
     "The dataset's folder; in it `posters.csv` and `notes.txt`, where the source says anything. InputError for a folder of something else."
     folder = require_new_place(folder)
+    require_same_dataset(folder, dataset)
     dataset.save(folder)
     if raw is None: return folder
     notes = raw.notes

@@ -26,6 +26,7 @@ def histories_as_training(dataset:Dataset) -> Dataset:
 
     `InputError` where there are none, where all came after the training rows, and where they are all likes or all dislikes."""
     past, rows, instead = history_events(dataset), dataset.interactions, "use a method or floor without history in its name, such as userllm_wide or logistic"
+    if dataset.protocol.get("given_split"): instead += "; or mark events as history in the column split"
     if not (dataset.events["split"] == "history").any(): raise InputError(f"all events of this dataset are rows, so its histories have no labels of their own; {instead}")
     if not len(past): raise InputError(f"all events of this dataset that are no rows came after its training rows, so nothing can be learnt from them; {instead}")
     if past["label"].nunique() < 2: raise InputError(f"the {len(past):,} events of this dataset that are no rows are all {'likes' if past['label'].iloc[0] else 'dislikes'}, from which nothing can be learnt; {instead}")

@@ -77,7 +77,7 @@ def find_llm(name:str="smollm2") -> LLMReference: # `smollm2`, a Hub name, a fol
     if (path/"config.json").is_file(): return LLMReference(name, "folder", str(path.resolve()))
     if path.is_dir() : raise InputError(f"{name} holds no config.json: give a folder that save_pretrained wrote")
     if name.endswith(".gguf") or name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise InputError(f"LLM {name!r} was not found: give smollm2, a Hub name such as lmsys/vicuna-7b-v1.5, a folder, or a .gguf file")
+        raise InputError(f"LLM {name!r} was not found: give smollm2, a Hub name with its owner, such as lmsys/vicuna-7b-v1.5 or openai-community/gpt2, a folder, or a .gguf file")
     return LLMReference(name, "hub", name)
 
 # %% ../nbs/20_llms.ipynb #c015

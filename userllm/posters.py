@@ -56,7 +56,7 @@ def read_manifest(path, # CSV, TSV (packed as .gz or not) or Parquet with the co
     known = path.name.lower().removesuffix(".gz").endswith((".csv", ".tsv", ".parquet"))
     table, others, faults = read_columns(path, ("item_id", *columns), separator=None if known else ",")
     there = [name for name in table.columns if name != "row"]
-    if "item_id" not in there or len(there) < 2: raise InputError(f"manifest {path} has the columns {', '.join([*there, *others])}: it needs {needed}")
+    if "item_id" not in there or len(there) < 2: raise InputError(f"manifest {path} has the columns {', '.join([*there, *others])}: it needs {needed} (prepare --out writes such a table, posters.csv, of an items table with the column poster)")
     table, wrong = as_text(table, path.name, ("item_id",))
     if wrong: raise_faults(faults + wrong)
     empty = pl.col("item_id") == ""

@@ -120,7 +120,7 @@ def _dense_numbers(ids, # ids as text
     for name in unknown[:3]:
         near = nearest_ids(name, known, titles)[:2]
         named.append(repr(name) + f" (near: {', '.join(near)})" * bool(near))
-    return numbers, f"{len(unknown)} unknown {kind} id{'s' * (len(unknown) > 1)} in {_rows_text((numbers < 0) & (np.asarray(ids) != ''))}: {', '.join(named)}{', ...' * (len(unknown) > 3)}: correct these ids, or remove their rows"
+    return numbers, f"{len(unknown)} unknown {kind} id{'s' * (len(unknown) > 1)} in {_rows_text((numbers < 0) & (np.asarray(ids) != ''))}: {', '.join(named)}{', ...' * (len(unknown) > 3)}: correct these ids, or remove their rows; who has no event that counts is not in the dataset and cannot be scored"
 
 # %% ../nbs/48_recommender.ipynb #6f3522b3
 def check_pairs(pairs:pd.DataFrame, dataset:Dataset) -> pd.DataFrame:
@@ -327,7 +327,7 @@ Gives the probability that a user likes an item, from the user's history, the it
 ```python
 from userllm.recommender import Recommender
 recommender = Recommender.load("this folder")
-recommender.rank("1", top=20)
+recommender.rank({dataset.users["user_id"].iloc[0]!r}, top=20)
 recommender.score(pairs) # a table with user_id, item_id and perhaps timestamp
 ```
 `lora/` is an ordinary adapter of peft. On its own it is only a part of the model.

@@ -21,6 +21,7 @@ def genre_names(cells:pl.Series) -> pl.Series:
     return pl.DataFrame({"cell": cells}).join(names, on="cell", how="left", maintain_order="left")["names"]
 
 # %% ../nbs/18_sources_movies.ipynb #39cae574
+_NO_OVERVIEW = r"(?i)^(no (movie )?overview( found| available| yet)?|not available|n/a)\.?$"
 _METADATA = ("id", "title", "original_title", "release_date", "genres", "overview", "poster_path")
 
 def movies_metadata(path:str|Path, # movies_metadata.csv
@@ -38,7 +39,10 @@ def movies_metadata(path:str|Path, # movies_metadata.csv
              f"{(genres.is_null() & once['genres'].is_not_null()).sum()} rows with unreadable genres"]
     title = pl.coalesce(pl.when(pl.col(name).str.strip_chars() != "").then(pl.col(name).str.strip_chars()) for name in ("title", "original_title"))
     year = pl.col("release_date").str.extract(r"^(\d{4})-\d{2}-\d{2}$", 1).cast(pl.Int64)
-    films = once.select("tmdb", title=title, year=year, genres=genres.fill_null(""), description=pl.col("overview").fill_null("").str.strip_chars(),
+    overview = pl.col("overview").fill_null("").str.strip_chars()
+    said = once.select(overview).to_series().str.contains(_NO_OVERVIEW)
+    notes.append(f"{said.sum()} overviews that say there is none left out")
+    films = once.select("tmdb", title=title, year=year, genres=genres.fill_null(""), description=pl.when(~said).then(overview).otherwise(pl.lit("")),
                         poster=pl.col("poster_path").fill_null(""))
     return films, tuple(f"{path.name}: {note}" for note in notes if not note.startswith("0 "))
 

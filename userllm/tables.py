@@ -45,7 +45,7 @@ def _printable(text:str) -> str:
 def _short(value:Any) -> str:
     "A value as it is shown: quoted, and cut where it is long."
     text = "empty" if value is None else repr(value if isinstance(value, (str, bool, int, float)) else str(value))
-    return text if len(text) <= 60 else text[:57] + "..."
+    return text if len(text) <= 100 else text[:97] + "..." # two UUIDs are shown whole
 
 def raise_faults(faults:list[Fault]):
     "InputError with a summary and a line for each fault; nothing where there is none."
