@@ -94,6 +94,13 @@ def test_floor_has_no_recommender(runs, say):
     refused(say("rank", runs / "floor", "--user", "1"), "no recommender")
 
 
+def test_what_is_not_there_is_told_as_that(say, tmp_path):
+    refused(say("rank", tmp_path / "none", "--user", "1"), "no run folder at")
+    refused(say("train", "userllm_wid", "--out", tmp_path / "run"), "userllm_wide_history", "or a floor", "trees")
+    refused(say("train", "userllm", "--data", tmp_path / "none", "--llm", tmp_path / "llm"), "holds no dataset")  # before the LLM is looked for
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_that_has_not_ended_and_a_folder_without_data_say_so(say, tmp_path):
     (tmp_path / "settings.json").write_text("{}")
     refused(say("rank", tmp_path, "--user", "1"), "its training has not ended")
