@@ -237,12 +237,11 @@ def _evaluate(options) -> None:
         runs[name] = read_parquet(run.predictions)
         if "missing" in metrics: notes.append(f"{name}: {_posters_missing(metrics)}")
     if options.against and options.against not in runs: raise InputError(f"--against {options.against}: of the runs that are named here none is that; they are {', '.join(runs)}")
+    against = options.against or list(runs)[0]
+    differences = difference_table(runs, against) if len(runs) > 1 else None # refuses runs of other rows, before anything is said
     print(format_table(results_table({name: evaluate(predictions) for name, predictions in runs.items()})))
     print("\n" + "\n".join(notes))
-    if len(runs) > 1:
-        against = options.against or list(runs)[0]
-        print(f"\nDifference to {against} on the same rows, with 95% interval (* leaves out zero)")
-        print(format_table(difference_table(runs, against)))
+    if differences is not None: print(f"\nDifference to {against} on the same rows, with 95% interval (* leaves out zero)\n{format_table(differences)}")
 
 def _recommender(options, check) -> Recommender: # what is asked of the dataset before a model is loaded
     "The recommender of a run folder, or of a recommender's own folder."
