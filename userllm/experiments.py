@@ -150,28 +150,31 @@ def reproduce(name:str, # a table
         (Path(results)/run.path).mkdir(parents=True, exist_ok=True)
         for file in kept: shutil.copyfile(Path(work)/run.path/file, Path(results)/run.path/file)
     if table.name == "table5":
-        for run in plan_runs(table, seeds, only, on, mark): score_lengths(run, work, results, llm, device, cache=cache)
+        for run in plan_runs(table, seeds, only, on, mark):
+            try: score_lengths(run, work, results, llm, device, cache=cache)
+            except InputError as error: say(f"{run.path}: its longer histories are not scored. {error}") # the others are
         return compare_lengths(table, results, seeds, mark=mark)
     return compare(table, results, seeds, mark)
 
 # %% ../nbs/66_experiments.ipynb #3877bfc6
 def score_lengths(run:PlannedRun, work, results, llm:str="smollm2", device:str="auto", precision:str="recorded",
                   cache:StageCache|None=None) -> pd.DataFrame:
-    "Logits of the test rows that have twice the protocol's history, by length (row_id, length, logit; 0 for all). `InputError` without a recommender."
-    target = Path(results)/run.path/"lengths.parquet"
-    if target.exists(): return read_parquet(target)
-    usual = protocols[run.protocol]().history_length
+    "Logits of the test rows that have twice the protocol's history, by length (row_id, length, logit; 0 for all). Each length is kept at once. `InputError` without a recommender."
+    target, usual = Path(results)/run.path/"lengths.parquet", protocols[run.protocol]().history_length
+    parts = [read_parquet(target)] if target.exists() else []
+    lacking = [length for length in (usual, 2 * usual, None) if not parts or (length or 0) not in set(parts[0]["length"])]
+    if not lacking: return parts[0]
     recommender = Recommender.load(RunFolder(Path(work)/run.path).recommender, llm, device, precision, cache)
     test = read_parquet(Path(results)/run.path/"predictions.parquet")
     users, items = (np.array([find(str(name)) for name in test[column]]) for find, column in
                     ((recommender.dataset.user_of, "user_id"), (recommender.dataset.item_of, "item_id")))
     start, stop = recommender.histories.ranges(users, test["timestamp"].to_numpy())
-    long, parts = stop - start >= 2 * usual, []
-    for length in (usual, 2 * usual, None):
+    long = stop - start >= 2 * usual
+    for length in lacking:
         recommender.history = replace(recommender.history, length=length)
         rows = recommender.rows_for(users[long], items[long], test["timestamp"].to_numpy()[long])
         parts.append(pd.DataFrame({"row_id": test["row_id"][long], "length": length or 0, "logit": recommender.logits(rows, f"histories of {length or 'all'}")}))
-    write_parquet(target, pd.concat(parts, ignore_index=True))
+        write_parquet(target, pd.concat(parts, ignore_index=True))
     return read_parquet(target)
 
 def compare_lengths(table:Table, results="results/experiments", seeds:int=5, resamples:int=1000, mark:str="") -> pd.DataFrame:
@@ -183,7 +186,7 @@ def compare_lengths(table:Table, results="results/experiments", seeds:int=5, res
         scored, test = read_parquet(file), read_parquet(Path(results)/run.path/"predictions.parquet").drop(columns="logit")
         by_length = {length: part.drop(columns="length").merge(test, on="row_id") for length, part in scored.groupby("length")}
         usual = protocols[run.protocol]().history_length
-        for length in (usual, 2 * usual, 0):
+        for length in (length for length in (usual, 2 * usual, 0) if length in by_length):
             found, moved = evaluate(by_length[length], resamples)["auc"], paired_difference(by_length[length], by_length[usual], resamples)["auc"]
             lines.append({"protocol": run.protocol, "system": run.system, "seed": run.seed, "likes": length or "all", "rows": len(by_length[length]),
                           "auc": found["value"], "auc_low": found["low"], "auc_high": found["high"],
