@@ -104,7 +104,7 @@ def source_options(parser) -> None: # an argparse parser
     parser = parser.add_argument_group("where ratings come from, and what is taken of them")
     about = "; ".join(f"{name}: {about}" for name, about in sources.items())
     parser.add_argument("source", nargs="?", choices=[*sources], help=f"{about}; default: the built-in ratings")
-    parser.add_argument("--interactions", metavar="FILE", help="table: CSV, TSV (packed as .gz or not) or Parquet with user_id,item_id,timestamp and label or rating, perhaps split")
+    parser.add_argument("--interactions", metavar="FILE", help="table: CSV, TSV (packed as .gz or not) or Parquet with user_id,item_id,timestamp and label or rating, perhaps split: train, valid, test, or history for what is known and not predicted")
     parser.add_argument("--items", metavar="FILE", help="table: CSV, TSV (packed as .gz or not) or Parquet with item_id,title, perhaps year,genres (parted by | or commas, or as a list),description,poster")
     parser.add_argument("--folder", metavar="DIR", help="movies, netflix, recbole: the folder as it comes")
     parser.add_argument("--overviews", action="store_true", help="movies: TMDB's overviews as descriptions")
