@@ -133,6 +133,7 @@ def _tell_of_large(options) -> None:
     size = sum(file.stat().st_size for path in named for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file())
     if size >= _LARGE: print(f"reading, checking and shaping {size / 1e6:,.0f} MB: some ten seconds for each million ratings", file=sys.stderr)
 
+# %% ../nbs/80_cli.ipynb #f4e679ab
 def _prepare(options) -> None:
     _require_device(options)
     if options.out: require_new_place(options.out)
@@ -144,8 +145,9 @@ def _prepare(options) -> None:
     notes = kept and (kept/"notes.txt").exists() and (kept/"notes.txt").read_text().splitlines() or (raw.notes if raw else ())
     for note in notes: print(note)
     protocol = prepared.dataset.protocol
-    labelled = raw.likes_from is not None if raw else protocol["like_threshold"] == .5 # as which labels are read
-    print("A like is a label of 1" if labelled else f"A like is a rating from {protocol['like_threshold']:g}")
+    labelled = raw is not None and raw.likes_from is not None
+    or_label = ", or a label of 1" * (raw is None and protocol["like_threshold"] == .5) # as which labels are read; a kept dataset does not say what it was
+    print("A like is a label of 1" if labelled else f"A like is a rating from {protocol['like_threshold']:g}{or_label}")
     if "steps" in protocol:
         print(f"What each step left\n{format_table(pd.DataFrame(protocol['steps']))}\n")
     print(format_table(table2(prepared.dataset).rename_axis("statistic").reset_index()))
