@@ -29,7 +29,7 @@ from .opened_runs import open_published
 from .pipeline import feature_floors, find_preset, floors, prepare, presets, quickstart, run_floor, run_method, share_llm
 from .poster_fetching import FetchSettings, fetch_posters, read_poster_manifest, tmdb_pictures
 from .protocols import natural, table2
-from .recommender import Recommender, check_pairs, recommender_dataset
+from .recommender import Recommender, check_pairs, liked_items, recommender_dataset
 from .reports import difference_table, format_table, results_table
 from .sources import RawData
 from .tables import read_pairs
@@ -88,7 +88,7 @@ def _own_dataset(options):
     named = [name for name, usual in (("split", "random"), ("natural", False), ("history", None), ("data_seed", 0)) if getattr(options, name) != usual]
     if options.data and (source or named):
         raise InputError(f"--data has its own protocol: leave out {'the source' if source else '--' + named[0].replace('_', '-')}, or prepare it anew")
-    given = [name for name in ("interactions", "items", "folder", "overviews", "users", "like_from", "minimum_likes") if getattr(options, name, None)]
+    given = [name for name in ("interactions", "items", "folder", "overviews", "users", "like_from", "minimum_likes", "all_items") if getattr(options, name, None)]
     if given and not source:
         raise InputError(f"--{given[0].replace('_', '-')} is for a source, and none is named: userllm prepare {' or '.join(sources)}")
     if options.data:
@@ -274,7 +274,10 @@ def _score(options) -> None:
     print(f"{len(scored):,} pairs scored, in {out}")
 
 def _rank(options) -> None:
-    ranked = _recommender(options, lambda dataset: dataset.user_of(options.user)).rank(options.user, options.top, options.include_seen, "candidates")
+    asked = (lambda dataset: dataset.user_of(options.user)) if options.likes is None else (lambda dataset: liked_items(options.likes, dataset))
+    recommender = _recommender(options, asked)
+    rank, who = (recommender.rank, options.user) if options.likes is None else (recommender.rank_from, options.likes)
+    ranked = rank(who, options.top, options.include_seen, "candidates")
     print(format_table(ranked.assign(year=ranked["year"].astype("string").fillna(""))))
 
 # %% ../nbs/80_cli.ipynb #c010
@@ -396,10 +399,12 @@ def _training_verbs(verb) -> None:
     made = verb("score", _score, "score pairs of users and items with a trained recommender", _use_options)
     made.add_argument("--pairs", required=True, metavar="FILE", help="CSV, TSV or Parquet: user_id,item_id in the source's own ids, and perhaps timestamp (histories end before it)")
     made.add_argument("--out", required=True, metavar="CSV", help="where scores go")
-    made = verb("rank", _rank, "rank all items for a user with a trained recommender; minutes on a CPU", _use_options)
-    made.add_argument("--user", required=True, metavar="ID", help="user id of the source")
+    made = verb("rank", _rank, "rank all items with a trained recommender, for a user or for a newcomer; minutes on a CPU", _use_options)
+    whose = made.add_mutually_exclusive_group(required=True)
+    whose.add_argument("--user", metavar="ID", help="user id of the source")
+    whose.add_argument("--likes", nargs="+", metavar="ID", help="what somebody who is not in the data liked: item ids of the source, oldest first")
     made.add_argument("--top", type=_count, default=20, help="how many; default 20")
-    made.add_argument("--include-seen", action="store_true", help="also items that the user has rated")
+    made.add_argument("--include-seen", action="store_true", help="also items that the user has rated, or the newcomer liked")
 
 # %% ../nbs/80_cli.ipynb #b284e8fa
 def _study_verbs(verb) -> None:

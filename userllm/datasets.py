@@ -17,7 +17,7 @@ import polars as pl
 from .artifacts import InputError, StageCache, atomic_path, peak_memory_bytes, read_json, require_writable
 from .interactions import SPLITS, Dataset
 from .posters import posters_for
-from .protocols import ProtocolSettings, build_dataset, dataset_with_split, movie
+from .protocols import ProtocolSettings, build_dataset, dataset_with_split, movie, with_further_items
 from .sources import RawData
 from .sources_movies import the_movies_dataset
 from .sources_netflix import netflix_prize
@@ -37,13 +37,15 @@ def source_protocol(
 def dataset_of(
     raw:RawData, # from any source
     settings:ProtocolSettings, # where the source has a split, only its name, like_threshold, history_length and data_seed count
+    all_items:bool=False, # also those without an event that counts
 ) -> Dataset:
     "Rows, histories and split. InputError for settings that leave no row, and splits without both classes."
     if raw.likes_from is not None: settings = replace(settings, like_threshold=raw.likes_from)
     items = raw.items.drop(columns="poster", errors="ignore")
     if raw.movielens_ids: items = items.assign(poster=posters_for(items))
     make = dataset_with_split if "split" in raw.ratings else build_dataset
-    return make(raw.ratings, items, settings)
+    made = make(raw.ratings, items, settings)
+    return with_further_items(made, items) if all_items else made
 
 # %% ../nbs/26_datasets.ipynb #2c52cafb
 def cold_rows(dataset:Dataset) -> pd.DataFrame: # index: valid, test; columns: rows, user unseen, item unseen, either
@@ -111,6 +113,7 @@ def source_options(parser) -> None: # an argparse parser
     parser.add_argument("--users", type=_users_or_all, metavar="N|all", help="netflix: so many users, drawn by --data-seed, default 20000; others: those with the most rows, by default all, of movies 605, or all with --natural")
     parser.add_argument("--like-from", type=float, metavar="RATING", help="ratings from here on are likes; default 2.5, for netflix 4")
     parser.add_argument("--minimum-likes", type=int, metavar="N", help="strictly earlier likes that a row's user must have; default 5, for netflix 10")
+    parser.add_argument("--all-items", action="store_true", help="keep items without an event that counts, to be scored and ranked by what they are")
     parser.add_argument("--out", metavar="DIR", help="keep the dataset in this folder, for --data")
 
 def read_source(options, cache:StageCache|None=None) -> RawData: # what `source_options` made of a command line
@@ -142,9 +145,9 @@ def source_dataset(
     changes = changes | {name: value for name, value in named.items() if value is not None}
     if options.natural: changes |= {"positives": None, "negatives": None}
     if options.source != "netflix" and (options.users or options.natural): changes["users"] = options.users if isinstance(options.users, int) else None
-    dataset = dataset_of(raw, source_protocol(options.source, **changes))
+    dataset = dataset_of(raw, source_protocol(options.source, **changes), options.all_items)
     if (left := len(raw.items) - len(dataset.items)) > 0:
-        raw = replace(raw, notes=(*raw.notes, f"{left:,} of {len(raw.items):,} items have no event that counts: they are left out, and cannot be scored or ranked"))
+        raw = replace(raw, notes=(*raw.notes, f"{left:,} of {len(raw.items):,} items have no event that counts: they are left out, and cannot be scored or ranked; --all-items keeps them"))
     return dataset, raw
 
 # %% ../nbs/26_datasets.ipynb #b667391c

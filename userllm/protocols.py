@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['RATING_COLUMNS', 'PAPER_TABLE2', 'ProtocolSettings', 'movie', 'natural', 'check_ratings', 'cut_times',
-           'build_dataset', 'split_kind', 'dataset_with_split', 'table2', 'statistics', 'plot_splits']
+           'build_dataset', 'split_kind', 'dataset_with_split', 'with_further_items', 'table2', 'statistics',
+           'plot_splits']
 
 # %% ../nbs/12_protocols.ipynb #c003
 from dataclasses import asdict, dataclass, fields, replace
@@ -296,6 +297,16 @@ def dataset_with_split(
     return Dataset(
         interactions=rows.assign(row_id=np.arange(len(rows))), events=events, protocol=protocol,
         items=items.assign(item=np.arange(len(items))), users=pd.DataFrame({"user": np.arange(len(user_ids)), "user_id": user_ids}))
+
+# %% ../nbs/12_protocols.ipynb #4a47814c
+def with_further_items(
+    dataset:Dataset,
+    items:pd.DataFrame, # item_id, title, year, genres, and if known description, poster; those that the dataset has are passed over
+) -> Dataset:
+    "The dataset with items behind its own that nobody has had an event with: there to be scored and ranked. InputError for a bad items table."
+    items = _known_items(items, _in_order(_as_text(items["item_id"])))
+    every = pd.concat([dataset.items, items[~items["item_id"].isin(dataset.items["item_id"])]], ignore_index=True)
+    return replace(dataset, items=every.assign(item=np.arange(len(every))))
 
 # %% ../nbs/12_protocols.ipynb #c037
 PAPER_TABLE2 = {
