@@ -189,6 +189,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
             'userllm.doctor': { 'userllm.doctor.Finding': ('doctor.html#finding', 'userllm/doctor.py'),
                                 'userllm.doctor._existing': ('doctor.html#_existing', 'userllm/doctor.py'),
                                 'userllm.doctor._shipped': ('doctor.html#_shipped', 'userllm/doctor.py'),
+                                'userllm.doctor._size': ('doctor.html#_size', 'userllm/doctor.py'),
                                 'userllm.doctor._wheel': ('doctor.html#_wheel', 'userllm/doctor.py'),
                                 'userllm.doctor.available_memory': ('doctor.html#available_memory', 'userllm/doctor.py'),
                                 'userllm.doctor.examine': ('doctor.html#examine', 'userllm/doctor.py'),

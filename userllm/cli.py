@@ -6,11 +6,15 @@
 __all__ = ['main']
 
 # %% ../nbs/80_cli.ipynb #c003
+import os, sys
+if not sys.stderr.isatty(): os.environ.setdefault("TQDM_MININTERVAL", "30")
+
+# %% ../nbs/80_cli.ipynb #c004
 from dataclasses import replace
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-import argparse, os, shlex, shutil, sys, tempfile
+import argparse, shlex, shutil, tempfile
 import pandas as pd
 from .artifacts import InputError, RunFolder, atomic_path, read_json, read_parquet, require_writable, write_json
 from .datasets import bench_table, cold_rows, require_new_place, require_same_dataset, save_dataset, source_dataset, source_options, sources

@@ -134,6 +134,9 @@ def _require_rows(events:pd.DataFrame, steps:list[dict], settings:ProtocolSettin
     if events["possible"].any(): return
     left = "; ".join(f"{step['step']}: {step['events']:,} ratings of {step['users']:,} users, {step['possible_rows']:,} possible rows" for step in steps)
     likes = f"{steps[0]['likes']:,} of {steps[0]['events']:,} ratings are likes (from {settings.like_threshold:g})"
+    if (events.groupby("user")["timestamp"].nunique() <= 1).all():
+        raise InputError(f"the protocol leaves no row: the ratings of a user all have the same time, so that none is earlier than another, and a history is what is earlier. {likes}. "
+                         "Give the times of the ratings; where only their order is known, number each user's 1, 2, 3")
     raise InputError(f"the protocol leaves no row. {likes}. What its steps left: {left}. Bring more ratings, or ask for less: a lower "
                      "like_threshold (--like-from), minimum_likes (--minimum-likes) or minimum_item_ratings")
 
