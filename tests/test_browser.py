@@ -9,7 +9,8 @@ import pytest
 from browser import CHROMIUM, lab, page_of, run_notebook
 from userllm.errors import Errors, changed_users, row_history, select_rows
 from userllm.history_effects import WhatIf
-from userllm.inspection import PromptInspector
+from userllm.inspection import PromptInspector, find_items
+from userllm.newcomers import most_liked, recommend
 from userllm.opened_runs import demo_run
 from userllm.token_map import TokenMap, neighbours, token_effects
 from userllm.widgets import table_html
@@ -223,3 +224,20 @@ def test_inspect_prompts(page, address, project):
     what.locator(".userllm-remove").click()
     page.wait_for_function("left => [...document.querySelectorAll('.userllm-place select')].at(-1).options.length === left", arg=count - 1)
     page.wait_for_function("left => [...document.querySelectorAll('.userllm-view')].at(-1).querySelectorAll('.userllm-shown-history figure').length === left", arg=count - 1)
+
+
+@pytest.mark.slow
+def test_try_it_yourself(page, address, project):
+    view, run, _ = opened(page, address, project, "try_it_yourself", place=0)
+    view.locator(".userllm-search input").fill("Notting Hill")
+    page.wait_for_function("() => [...document.querySelectorAll('.userllm-item select')].at(-1).options.length === 1")
+    view.locator(".userllm-add").click()
+    page.wait_for_function("() => document.querySelectorAll('.userllm-shown-likes figure').length === 4")
+    view.locator(".userllm-recommend").click()
+    page.wait_for_function("() => document.querySelectorAll('.userllm-shown-found figure').length === 12", timeout=240_000)
+    scorer = demo_run(recommender=True, project=project).recommender
+    titles = ("Alien", "Blade Runner", "Star Trek: First Contact", "Notting Hill")
+    likes = [find_items(run.dataset, title)["item_id"].iloc[0] for title in titles]
+    best = recommend(scorer, likes, most_liked(scorer, 60))
+    expected = [f"{place} {row.probability:.2f} ({row.change:+.3f})" for place, row in enumerate(best[:12].itertuples())]
+    assert [text.strip() for text in view.locator(".userllm-shown-found figcaption").all_inner_texts()] == expected

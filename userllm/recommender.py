@@ -140,12 +140,13 @@ def check_pairs(pairs:pd.DataFrame, dataset:Dataset) -> pd.DataFrame:
 
 # %% ../nbs/48_recommender.ipynb #b2b2a302
 def liked_items(likes, # ids of items, oldest first
-                dataset:Dataset) -> list[int]:
+                dataset:Dataset,
+                name:str="likes") -> list[int]: # what messages call them
     "Their dense numbers. `InputError` for unknown ids, with what is near, and for repeated ones."
     ids = pd.Series([str(each) for each in likes], dtype=object)
     numbers, strange = _dense_numbers(ids.to_numpy(), dataset, "item")
     again = f"{_rows_text(ids.duplicated())} name an item that came before: name each once" if ids.duplicated().any() else ""
-    if faults := [said for said in (strange, again) if said]: raise InputError("\n".join(f"likes: {said}" for said in faults))
+    if faults := [said for said in (strange, again) if said]: raise InputError("\n".join(f"{name}: {said}" for said in faults))
     return numbers.tolist()
 
 # %% ../nbs/48_recommender.ipynb #c016
