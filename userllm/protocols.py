@@ -96,17 +96,22 @@ def _as_text(ids:pd.Series) -> pd.Series:
     if pd.api.types.is_float_dtype(ids) and (ids == np.floor(ids)).all(): ids = ids.astype("int64")
     return ids.astype(str)
 
-def _in_order(ids:pd.Series) -> pd.Index:
+def _in_order(ids:pd.Series|pd.Index) -> pd.Index:
     "Distinct ids: by number if all are numbers, else as text."
     distinct = pd.Index(ids.unique())
     number = all(name.isdecimal() and name.isascii() for name in distinct)
     return pd.Index(sorted(distinct, key=(lambda name: (int(name), name)) if number else None))
 
+def _numbered(ids:pd.Series) -> tuple[np.ndarray, pd.Index]:
+    "Each id's place among the distinct ids in their order, and these."
+    codes, distinct = pd.factorize(ids) # by column: no Python object stands for a row
+    order = _in_order(distinct)
+    return order.get_indexer(distinct).astype(np.int32)[codes], order
+
 def _events(ratings:pd.DataFrame, settings:ProtocolSettings) -> tuple[pd.DataFrame, pd.Index, pd.Index]:
     "Step 1: user, item, label, timestamp (and split, where given), by user, time and item; and the ids that the numbers stand for."
-    user_ids, item_ids = _as_text(ratings["user_id"]), _as_text(ratings["item_id"])
-    users, items = _in_order(user_ids), _in_order(item_ids)
-    events = pd.DataFrame({"user": users.get_indexer(user_ids), "item": items.get_indexer(item_ids),
+    (user, users), (item, items) = (_numbered(_as_text(ratings[column])) for column in ("user_id", "item_id"))
+    events = pd.DataFrame({"user": user, "item": item,
                            "label": (ratings["rating"].to_numpy() >= settings.like_threshold).astype("int8"),
                            "timestamp": ratings["timestamp"].to_numpy().astype("int64")})
     if "split" in ratings: events["split"] = ratings["split"].to_numpy()
