@@ -201,14 +201,19 @@ def made_up_dataset(
     return Dataset(interactions=rows, events=frame, items=catalogue, users=people, protocol=protocol)
 
 # %% ../nbs/10_interactions.ipynb #c026
-def _first_not_before(times:np.ndarray, start:np.ndarray, stop:np.ndarray, limits:np.ndarray) -> np.ndarray:
+def _first_not_before(times:np.ndarray, start:np.ndarray, stop:np.ndarray, limits:np.ndarray,
+                      portion:int=1_000_000) -> np.ndarray: # ranges searched at once, each of which takes some hundred bytes meanwhile
     "For each range [start, stop) of sorted `times`, the first place whose time is not below the limit (or `stop`)."
-    low, high = start.copy(), stop.copy()
-    while (searching := low < high).any():
-        middle = (low + high) // 2
-        before = searching & (times[np.where(searching, middle, 0)] < limits)
-        low, high = np.where(before, middle + 1, low), np.where(searching & ~before, middle, high)
-    return low
+    found = start.copy()
+    for begin in range(0, len(found), portion):
+        some = slice(begin, begin + portion)
+        low, high, limit = found[some], stop[some], limits[some]
+        while (searching := low < high).any():
+            middle = (low + high) // 2
+            before = searching & (times[np.where(searching, middle, 0)] < limit)
+            low, high = np.where(before, middle + 1, low), np.where(searching & ~before, middle, high)
+        found[some] = low
+    return found
 
 # %% ../nbs/10_interactions.ipynb #c029
 def _pick_latest(items:np.ndarray, start:np.ndarray, stop:np.ndarray, candidates:np.ndarray, length:int|None) -> tuple:
