@@ -212,7 +212,7 @@ def test_inspect_prompts(page, address, project):
     inspector = PromptInspector(demo_run(recommender=True, project=project).recommender)
     chosen = {name: " ".join(view.locator(f".userllm-{name} select option:checked").first.text_content().split()) for name in ("item", "segment")}
     items = inspector.scorer.dataset.items
-    item = items.loc[(items["title"] == chosen["item"]) | (items["title"] + " (" + items["genres"] + ")" == chosen["item"]), "item_id"].iloc[0]
+    item = items.loc[(items["title"] == chosen["item"]) | (items["title"] + " (" + items["year"].astype(str) + ", " + items["genres"] + ")" == chosen["item"]), "item_id"].iloc[0]
     user = view.locator(".userllm-user input").input_value()
     blank = inspector.inspect(user, item).explanation.segments.query("name == 'description'").index[0]  # as the tour leaves it
     edits = {int(blank): " ", int(chosen["segment"].split(":")[0]): ' Movie, and a good one: "'}
@@ -239,5 +239,6 @@ def test_try_it_yourself(page, address, project):
     titles = ("Alien", "Blade Runner", "Star Trek: First Contact", "Notting Hill")
     likes = [find_items(run.dataset, title)["item_id"].iloc[0] for title in titles]
     best = recommend(scorer, likes, most_liked(scorer, 60))
-    expected = [f"{place} {row.probability:.2f} ({row.change:+.3f})" for place, row in enumerate(best[:12].itertuples())]
+    assert run.dataset.items.set_index("item_id").loc[likes, "title"].tolist() == list(titles)
+    expected = [f"{place} {row.probability:.2f} ({row.change:+.3f})" for place, row in enumerate(best[:12].itertuples(), 1)]
     assert [text.strip() for text in view.locator(".userllm-shown-found figcaption").all_inner_texts()] == expected

@@ -60,6 +60,17 @@ def test_rank_prints_titles(runs, say):
     assert code == 0 and len(out.splitlines()) == 2 + 3
 
 
+def test_rank_for_a_newcomer(runs, say):
+    likes = pd.read_parquet(runs / "userllm_plus" / "recommender" / "items.parquet")["item_id"].iloc[:2].tolist()
+    code, out, _ = say("rank", runs / "userllm_plus", "--likes", *likes, "--top", 3, "--device", "cpu")
+    assert code == 0 and len(out.splitlines()) == 2 + 3
+    refused(say("rank", runs / "userllm_plus", "--likes", likes[0], "no such film"), "likes: 'no such film' (the 2. of 2)")
+    refused(say("rank", runs / "userllm_plus", "--likes", likes[0], ""), "likes: ''")
+    refused(say("rank", runs / "userllm_plus", "--likes", likes[0], likes[0]), "came before")
+    with pytest.raises(SystemExit):
+        say("rank", runs / "userllm_plus", "--likes", likes[0], "--user", "1")
+
+
 def test_score_writes_a_probability_for_each_pair(runs, say, tmp_path):
     test = pd.read_parquet(runs / "userllm_plus" / "predictions.parquet").head(5)
     pairs = write_pairs(tmp_path / "pairs.csv", user_id=test["user_id"], item_id=test["item_id"], timestamp=test["timestamp"])

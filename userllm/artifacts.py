@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['InputError', 'fingerprint', 'file_sha256', 'atomic_path', 'write_json', 'read_json', 'append_jsonl', 'read_jsonl',
-           'write_parquet', 'read_parquet', 'write_tensors', 'read_tensors', 'read_tensors_metadata',
+           'write_parquet', 'read_parquet', 'write_tensors', 'read_tensors', 'read_tensors_metadata', 'bytes_in',
            'require_writable', 'versions', 'peak_memory_bytes', 'release_memory', 'StageCache', 'only_one', 'RunFolder']
 
 # %% ../nbs/00_artifacts.ipynb #c003
@@ -294,6 +294,14 @@ def _size(bytes:float) -> str:
         if bytes < 1000: return f"{bytes:.3g} {unit}"
         bytes /= 1000
     return f"{bytes:,.3g} TB" if bytes < 1000 else f"{bytes:,.0f} TB"
+
+
+def bytes_in(path:str|Path) -> int: # a file or a folder
+    "What it takes on disk, 0 where there is none; files that go meanwhile do not count."
+    total = 0
+    for file in [Path(path), *Path(path).rglob("*")]:
+        with suppress(OSError): total += file.stat().st_size if file.is_file() else 0
+    return total
 
 
 def require_writable(

@@ -7,16 +7,18 @@ __all__ = ['main']
 
 # %% ../nbs/80_cli.ipynb #c003
 import os, sys
-if not sys.stderr.isatty(): os.environ.setdefault("TQDM_MININTERVAL", "30")
 
 # %% ../nbs/80_cli.ipynb #c004
+if sys.stderr and not sys.stderr.isatty() and "ipykernel" not in sys.modules: os.environ.setdefault("TQDM_MININTERVAL", "30")
+
+# %% ../nbs/80_cli.ipynb #b3f7cde8
 from dataclasses import replace
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 import argparse, shlex, shutil, tempfile
 import pandas as pd
-from .artifacts import InputError, RunFolder, atomic_path, read_json, read_parquet, require_writable, write_json
+from .artifacts import InputError, RunFolder, atomic_path, bytes_in, read_json, read_parquet, require_writable, write_json
 from .datasets import bench_table, cold_rows, require_new_place, require_same_dataset, save_dataset, source_dataset, source_options, sources
 from .endpoints import Endpoint
 from .doctor import examine, report
@@ -134,7 +136,7 @@ _LARGE = 50_000_000 # bytes of tables, from which on a person would wonder what 
 def _tell_of_large(options) -> None:
     "Say on the error stream what is being read where that takes long."
     named = [Path(name) for name in (options.interactions, options.items, options.folder) if name]
-    size = sum(file.stat().st_size for path in named for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file())
+    size = sum(map(bytes_in, named))
     if size >= _LARGE: print(f"reading, checking and shaping {size / 1e6:,.0f} MB: some ten seconds for each million ratings", file=sys.stderr)
 
 # %% ../nbs/80_cli.ipynb #f4e679ab
@@ -278,10 +280,10 @@ def _score(options) -> None:
     print(f"{len(scored):,} pairs scored, in {out}")
 
 def _rank(options) -> None:
-    asked = (lambda dataset: dataset.user_of(options.user)) if options.likes is None else (lambda dataset: liked_items(options.likes, dataset))
-    recommender = _recommender(options, asked)
-    rank, who = (recommender.rank, options.user) if options.likes is None else (recommender.rank_from, options.likes)
-    ranked = rank(who, options.top, options.include_seen, "candidates")
+    if options.likes is None: recommender = _recommender(options, lambda dataset: dataset.user_of(options.user))
+    else: recommender = _recommender(options, lambda dataset: liked_items(options.likes, dataset))
+    how = (options.top, options.include_seen, "candidates")
+    ranked = recommender.rank(options.user, *how) if options.likes is None else recommender.rank_from(options.likes, *how)
     print(format_table(ranked.assign(year=ranked["year"].astype("string").fillna(""))))
 
 # %% ../nbs/80_cli.ipynb #c010

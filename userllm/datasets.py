@@ -113,7 +113,7 @@ def source_options(parser) -> None: # an argparse parser
     parser.add_argument("--users", type=_users_or_all, metavar="N|all", help="netflix: so many users, drawn by --data-seed, default 20000; others: those with the most rows, by default all, of movies 605, or all with --natural")
     parser.add_argument("--like-from", type=float, metavar="RATING", help="ratings from here on are likes; default 2.5, for netflix 4")
     parser.add_argument("--minimum-likes", type=int, metavar="N", help="strictly earlier likes that a row's user must have; default 5, for netflix 10")
-    parser.add_argument("--all-items", action="store_true", help="keep items without an event that counts, to be scored and ranked by what they are")
+    parser.add_argument("--all-items", action="store_true", help="keep items without an event that counts, to be scored and ranked by what they are: of a table and of recbole also those that nobody rated, of movies and netflix those that the protocol leaves out")
     parser.add_argument("--out", metavar="DIR", help="keep the dataset in this folder, for --data")
 
 def read_source(options, cache:StageCache|None=None) -> RawData: # what `source_options` made of a command line

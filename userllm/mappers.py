@@ -86,9 +86,10 @@ def load_table(path) -> FeatureTable:
     return FeatureTable(header["name"], header["key"], tensors["values"].float(), tensors["missing"], tuple(json.loads(header["columns"])))
 
 # %% ../nbs/30_mappers.ipynb #c017
-def standardise(table:FeatureTable) -> FeatureTable:
-    "The table with each column at mean 0 and spread 1, measured over the last variant of the rows that are not missing."
-    present = table.values[~table.missing, -1]
+def standardise(table:FeatureTable,
+                over=None) -> FeatureTable: # (n,) bool: the rows that count; all where left out
+    "The table with each column at mean 0 and spread 1, measured over the last variant of the rows that count and are not missing."
+    present = table.values[~table.missing if over is None else ~table.missing & torch.as_tensor(over), -1]
     if len(present) < 2: return table
     mean, spread = present.mean(0), present.std(0).clamp(min=1e-6)
     values = ((table.values - mean) / spread).masked_fill(table.missing[:, None, None], 0.0)

@@ -54,10 +54,11 @@ def genre_matrix(items:pd.DataFrame) -> pd.DataFrame: # (items, genres) of 0 and
     flags = items["genres"].fillna("").str.get_dummies("|")
     return flags.loc[:, flags.sum() >= min(10, len(items))].astype(np.float64)
 
-def genre_table(items:pd.DataFrame) -> FeatureTable: # (items, genres and year)
-    "Genres and year as the features of a slot. Items without any genre are flagged as missing; a missing year is the mean of the others."
+def genre_table(items:pd.DataFrame, # an items table
+                rated=None) -> FeatureTable: # (items,) bool: the items that a mean is taken over; all where left out
+    "Genres and year as the features (items, genres and year) of a slot. Items without any genre are flagged as missing; a missing year is the mean of the others."
     flags, year = genre_matrix(items), items["year"].astype("Float64")
-    year = year.fillna(year.mean()).fillna(0).to_numpy(dtype=float)
+    year = year.fillna((year if rated is None else year[rated]).mean()).fillna(0).to_numpy(dtype=float)
     return plain_table("genres and year", "item", np.column_stack([flags, year]), (flags.sum(axis=1) == 0).to_numpy(), (*flags.columns, "year"))
 
 def _taste(users, items, labels, # (n,) each
@@ -124,20 +125,22 @@ def _item_places(users, items, shape:tuple, dimensions:int) -> np.ndarray: # (n,
     places = PCA(min(dimensions, min(shape) - 1), svd_solver="arpack", random_state=0).fit_transform(rated) * (length > 0)[:, None]
     return places / np.maximum(np.linalg.norm(places, axis=1, keepdims=True), 1e-9)
 
-def _liked_near(seen:pd.DataFrame, past:pd.DataFrame, shape:tuple, smoothing:float, how:NeighbourSettings) -> tuple[np.ndarray, np.ndarray]:
+def _liked_near(seen:pd.DataFrame, past:pd.DataFrame, dataset:Dataset, smoothing:float, how:NeighbourSettings) -> tuple[np.ndarray, np.ndarray]:
     "Vectors of users (users, d) and places of items (items, d): from labelled rows, and events of which it counts only that they are."
+    known = int(np.flatnonzero(dataset.rated)[-1]) + 1 # items behind, without an event, are nowhere, and move no other's place
+    shape = (len(dataset.users), known)
     users, items = seen["user"].to_numpy(), seen["item"].to_numpy()
     places = _item_places(np.append(past["user"], users), np.append(past["item"], items), shape, how.dimensions)
     residual = seen["label"].to_numpy() - 1 / (1 + np.exp(-MeanFloor.fit(seen, *shape, smoothing).logits(users, items)))
     vectors = np.zeros((shape[0], places.shape[1]))
     np.add.at(vectors, users, residual[:, None] * places[items])
-    return vectors / (np.bincount(users, minlength=shape[0]) + how.shrinkage)[:, None], places
+    return vectors / (np.bincount(users, minlength=shape[0]) + how.shrinkage)[:, None], np.pad(places, ((0, len(dataset.items) - known), (0, 0)))
 
 def neighbours(dataset:Dataset, settings:StatisticsSettings=StatisticsSettings(), how:NeighbourSettings=NeighbourSettings()) -> PairTables:
     "How much more than expected a user liked what is near an item, out of fold. `InputError` for fewer training rows than folds."
     rows, folds = dataset.interactions, row_folds(dataset, settings, dataset.protocol["data_seed"])
-    training, past, shape = (rows["split"] == "train").to_numpy(), history_events(dataset), (len(dataset.users), len(dataset.items))
-    made = [_liked_near(rows[training & (folds != fold)], past, shape, settings.smoothing, how) for fold in range(settings.folds + 1)]
+    training, past = (rows["split"] == "train").to_numpy(), history_events(dataset)
+    made = [_liked_near(rows[training & (folds != fold)], past, dataset, settings.smoothing, how) for fold in range(settings.folds + 1)]
     return PairTables("neighbours", *(plain_table("neighbours", key, np.stack(vectors, 1)) for key, vectors in zip(("user", "item"), zip(*made))), rows["row_id"].to_numpy()[training])
 
 pair_sources = ("taste", "mf_logit", "neighbours")
@@ -153,8 +156,8 @@ def mf_logit_history(model:CollaborativeModel) -> PairTables: # with biases, tra
 def neighbours_history(dataset:Dataset, # whose histories are read
                        settings:StatisticsSettings=StatisticsSettings(), how:NeighbourSettings=NeighbourSettings()) -> PairTables: # smoothing
     "`neighbours` of the events of histories, none left out: tables (users, d) and (items, d), of no row of the dataset. `InputError` as for `histories_as_training`."
-    seen, shape = histories_as_training(dataset).rows("train"), (len(dataset.users), len(dataset.items))
-    made = _liked_near(seen, seen[:0], shape, settings.smoothing, how)
+    seen = histories_as_training(dataset).rows("train")
+    made = _liked_near(seen, seen[:0], dataset, settings.smoothing, how)
     return PairTables("neighbours_history", *(plain_table("neighbours_history", key, vectors) for key, vectors in zip(("user", "item"), made)), _no_rows)
 
 history_pairs = ("mf_logit_history", "neighbours_history")

@@ -165,7 +165,7 @@ def prepare(protocol:ProtocolSettings,
     dataset = dataset.with_items(description=fill_descriptions(dataset.items, lambda items: descriptions_for(items, describe_with, cache=cache)), poster=hashes)
     found = audit(dataset)
     if found.total: raise InputError(f"the dataset leaks in {found.total} places:\n{found.table()}")
-    return Prepared(dataset, Histories.for_dataset(dataset), found, standardise(image_table(dataset.items, features)), faults)
+    return Prepared(dataset, Histories.for_dataset(dataset), found, standardise(image_table(dataset.items, features), dataset.rated), faults)
 
 # %% ../nbs/64_pipeline.ipynb #c010
 def collaborative_settings(name:str, preset:Preset, slots:bool=False): # `mf`, `mf_bias`, `lightgcn`, `sasrec` or `mf_history`; whether for its embeddings alone
@@ -218,7 +218,7 @@ def method_tables(method:Method, prepared:Prepared, preset:Preset, run_seed:int,
     for slot, source in method.tables:
         if isinstance(source, FeatureTable): tables[slot] = source
         elif source == "image": tables[slot] = prepared.image
-        elif source == "genres": tables[slot] = standardise(genre_table(prepared.dataset.items))
+        elif source == "genres": tables[slot] = standardise(genre_table(prepared.dataset.items, prepared.dataset.rated), prepared.dataset.rated)
         elif source in ("statistics", "statistics_history"):
             statistics = rating_statistics(prepared.dataset, preset.statistics, prepared.dataset.protocol["data_seed"], histories=source == "statistics_history")
             tables[slot], variant = statistics.item_table if slot == "item" else statistics.user_table, statistics.variant

@@ -134,20 +134,23 @@ def _most_rows(rows:pd.DataFrame, users:int|None) -> np.ndarray:
         raise InputError(f"only {len(counts):,} users have rows, and the protocol asks for {users:,}; take all of them (users=None, or --users all), or fewer")
     return counts.index.to_numpy()[np.argsort(-counts.to_numpy(), kind="stable")[:users]]
 
-def _require_rows(events:pd.DataFrame, steps:list[dict], settings:ProtocolSettings):
-    "InputError where nothing is left, with what each step left."
+def _untimed(events:pd.DataFrame) -> bool:
+    "Whether all who have several events have them at one time."
+    times = events.groupby("user")["timestamp"].agg(["size", "nunique"]).query("size > 1")
+    return len(times) > 0 and bool((times["nunique"] == 1).all())
+
+def _require_rows(events:pd.DataFrame, before:pd.DataFrame, steps:list[dict], settings:ProtocolSettings):
+    "InputError where nothing is left of the events before, with what each step left."
     if events["possible"].any(): return
     left = "; ".join(f"{step['step']}: {step['events']:,} ratings of {step['users']:,} users, {step['possible_rows']:,} possible rows" for step in steps)
     likes = f"{steps[0]['likes']:,} of {steps[0]['events']:,} ratings are likes (from {settings.like_threshold:g})"
-    if (events.groupby("user")["timestamp"].nunique() <= 1).all():
-        raise InputError(f"the protocol leaves no row: the ratings of a user all have the same time, so that none is earlier than another, and a history is what is earlier. {likes}. "
-                         "Give the times of the ratings; where only their order is known, number each user's 1, 2, 3")
-    raise InputError(f"the protocol leaves no row. {likes}. What its steps left: {left}. Bring more ratings, or ask for less: a lower "
-                     "like_threshold (--like-from), minimum_likes (--minimum-likes) or minimum_item_ratings")
+    remedy = ("All ratings of a user have the same time, so that none is earlier than another, and a history is what is earlier: give the times; where only the order is known, number each user's 1, 2, 3"
+              if _untimed(before) else "Bring more ratings, or ask for less: a lower like_threshold (--like-from), minimum_likes (--minimum-likes) or minimum_item_ratings")
+    raise InputError(f"the protocol leaves no row. {likes}. What its steps left: {left}. {remedy}")
 
 def _select(events:pd.DataFrame, settings:ProtocolSettings) -> tuple[pd.DataFrame, list[dict]]:
     "Steps 2 to 5: events of the selection with a column `possible` (may become a row), and what each step left."
-    steps = []
+    steps, before = [], events
     def note(step):
         rows = events[events["possible"]]
         steps.append({"step": step, "users": events["user"].nunique(), "items": events["item"].nunique(), "events": len(events),
@@ -158,7 +161,7 @@ def _select(events:pd.DataFrame, settings:ProtocolSettings) -> tuple[pd.DataFram
     note(f"items with at least {settings.minimum_item_ratings} ratings")
     events["possible"] = _earlier_likes(events) >= settings.minimum_likes
     note(f"rows with at least {settings.minimum_likes} strictly earlier likes")
-    _require_rows(events, steps, settings)
+    _require_rows(events, before, steps, settings)
     events = events[events["user"].isin(_most_rows(events[events["possible"]], settings.users))]
     note("users with the most rows")
     while True:
@@ -168,7 +171,7 @@ def _select(events:pd.DataFrame, settings:ProtocolSettings) -> tuple[pd.DataFram
         events = events[keep]
         events["possible"] = _earlier_likes(events) >= settings.minimum_likes
     note("users and items that have rows")
-    _require_rows(events, steps, settings)
+    _require_rows(events, before, steps, settings)
     return events.reset_index(drop=True), steps
 
 # %% ../nbs/12_protocols.ipynb #c023
@@ -311,8 +314,11 @@ def with_further_items(
     dataset:Dataset,
     items:pd.DataFrame, # item_id, title, year, genres, and if known description, poster; those that the dataset has are passed over
 ) -> Dataset:
-    "The dataset with items behind its own that nobody has had an event with: there to be scored and ranked. InputError for a bad items table."
-    items = _known_items(items, _in_order(_as_text(items["item_id"])))
+    "The dataset with items behind its own that nobody has had an event with: there to be scored and ranked. InputError for a bad items table, and for items without a title."
+    if "item_id" in items and items["item_id"].isna().any(): raise InputError(f"items: {items['item_id'].isna().sum():,} rows have no item_id; fill it or remove them")
+    items = _known_items(items, _in_order(_as_text(items["item_id"])) if "item_id" in items else pd.Index([]))
+    if (untitled := items["title"].isna() | (items["title"] == "")).any():
+        raise InputError(f"items: {untitled.sum():,} have no title, the first is {items['item_id'][untitled].iloc[0]}; give them one, for it is what a prompt says of them")
     every = pd.concat([dataset.items, items[~items["item_id"].isin(dataset.items["item_id"])]], ignore_index=True)
     return replace(dataset, items=every.assign(item=np.arange(len(every))))
 
@@ -331,8 +337,9 @@ def table2(dataset:Dataset) -> pd.DataFrame: # index: the paper's names; columns
     rows, before = dataset.interactions, dataset.protocol.get("natural")
     likes = int(rows["label"].sum())
     here = {"#User": rows["user"].nunique(), "#Item": rows["item"].nunique(), "#Positive": likes, "#Negative": len(rows) - likes,
-            "#Poster": int((dataset.items["poster"] != "").sum()), **{f"#{split.title()}": len(dataset.rows(split)) for split in SPLITS}}
+            "#Poster": int((dataset.items["poster"][np.unique(rows["item"])] != "").sum()), **{f"#{split.title()}": len(dataset.rows(split)) for split in SPLITS}}
     columns = {"here": here | {"negative, %": _percent(likes, len(rows) - likes)}}
+    if further := int((~dataset.rated).sum()): columns["here"]["items without an event"] = further
     if before: columns["natural"] = {"#Positive": before["positives"], "#Negative": before["negatives"], "negative, %": _percent(**before)}
     paper = PAPER_TABLE2.get(dataset.protocol.get("name", "").removesuffix("_natural"))
     if paper: columns = {"paper": paper | {"negative, %": _percent(paper["#Positive"], paper["#Negative"])}} | columns
@@ -353,7 +360,7 @@ def statistics(dataset:Dataset) -> dict[str,Any]: # plain numbers
     found = {"users": len(dataset.users), "items": len(dataset.items), "rows": len(rows), "events": len(dataset.events),
              "positives": int(rows["label"].sum()), "negatives": int((rows["label"] == 0).sum()),
              "natural": dataset.protocol.get("natural"), "posters": int((dataset.items["poster"] != "").sum()),
-             "descriptions": int((dataset.items["description"] != "").sum()),
+             "descriptions": int((dataset.items["description"] != "").sum()), "items_without_event": int((~dataset.rated).sum()),
              "full_histories": int((available >= (length or 1)).sum()), "empty_histories": int((available == 0).sum())}
     for split in SPLITS:
         part = dataset.rows(split)

@@ -142,12 +142,17 @@ def check_pairs(pairs:pd.DataFrame, dataset:Dataset) -> pd.DataFrame:
 def liked_items(likes, # ids of items, oldest first
                 dataset:Dataset,
                 name:str="likes") -> list[int]: # what messages call them
-    "Their dense numbers. `InputError` for unknown ids, with what is near, and for repeated ones."
-    ids = pd.Series([str(each) for each in likes], dtype=object)
-    numbers, strange = _dense_numbers(ids.to_numpy(), dataset, "item")
-    again = f"{_rows_text(ids.duplicated())} name an item that came before: name each once" if ids.duplicated().any() else ""
-    if faults := [said for said in (strange, again) if said]: raise InputError("\n".join(f"{name}: {said}" for said in faults))
-    return numbers.tolist()
+    "Their dense numbers. `InputError` for what is no list, for empty, unknown (with what is near) and repeated ids."
+    if isinstance(likes, (str, bytes)) or not hasattr(likes, "__iter__"): raise InputError(f"{name} is {likes!r}: give a list of item ids, oldest first")
+    ids, known, faults = [str(int(each)) if isinstance(each, float) and each.is_integer() else str(each) for each in likes], dataset.items["item_id"], []
+    numbers = pd.Index(known).get_indexer(pd.Index(ids, dtype=known.dtype)).tolist()
+    for place, (item_id, number) in enumerate(zip(ids, numbers), 1):
+        if number < 0:
+            near = nearest_ids(item_id, known, dataset.items["title"])[:2]
+            faults.append(f"{item_id!r} (the {place}. of {len(ids)}) is the id of no item of the dataset" + f"; near: {', '.join(near)}" * bool(near))
+        elif number in numbers[:place - 1]: faults.append(f"{item_id!r} (the {place}. of {len(ids)}) came before: name each once")
+    if faults: raise InputError("\n".join(f"{name}: {said}" for said in faults[:3] + [f"{len(faults) - 3} more such faults"] * (len(faults) > 3)))
+    return numbers
 
 # %% ../nbs/48_recommender.ipynb #c016
 def _probability(logits) -> np.ndarray:
@@ -255,7 +260,6 @@ def _rank_for_user(scorer:Scorer, user_id, top:int, include_seen:bool, progress:
 def _rank_from_likes(scorer:Scorer, likes, top:int, include_seen:bool, progress:str) -> pd.DataFrame:
     "All items, or all that are not among the likes."
     _require_top(top)
-    if isinstance(likes, str): raise InputError(f"likes is {likes!r}: give a list of item ids, oldest first")
     liked = liked_items(likes, scorer.dataset)
     items = np.arange(len(scorer.dataset.items))
     return _best_items(scorer, scorer.rows_of_newcomer(liked, items if include_seen else np.setdiff1d(items, liked)), top, progress)

@@ -96,11 +96,12 @@ def poster_html(card:Mapping, # item_id, title, year, genres
     if not content: return title_card(card["title"], card["year"], card["genres"])
     return f'<img width="100" height="150" alt="{escape(str(card["title"]))}" src="data:image/jpeg;base64,{content}">'
 
-def strip_html(cards:pd.DataFrame, folder=None, notes=()) -> str: # item_id, title, year, genres; a line of text below each
-    "Posters in a row, numbered from 0."
+def strip_html(cards:pd.DataFrame, folder=None, notes=(), # item_id, title, year, genres; a line of text below each
+               first:int=0) -> str: # the number of the first
+    "Posters in a row, numbered."
     notes = list(notes) + [""] * (len(cards) - len(notes))
     boxes = [f'<figure style="margin:4px;width:104px">{poster_html(card, folder)}<figcaption style="font-size:11px">{number} {escape(str(note))}</figcaption></figure>'
-             for number, (card, note) in enumerate(zip(cards.to_dict("records"), notes))]
+             for number, (card, note) in enumerate(zip(cards.to_dict("records"), notes), first)]
     return f'<div style="display:flex;flex-wrap:wrap">{"".join(boxes) or "<i>no history</i>"}</div>'
 
 # %% ../nbs/75_widgets.ipynb #9a285d32

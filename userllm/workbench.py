@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['prompt_view', 'draw_prompt', 'PromptTool', 'what_if_view', 'WhatIfTool', 'effects_html', 'TokenTool', 'rows_view',
-           'RowsTool', 'errors_view', 'ErrorsTool']
+           'RowsTool', 'errors_view', 'ErrorsTool', 'newcomer_view', 'draw_recommended', 'NewcomerTool']
 
 # %% ../nbs/76_workbench.ipynb #b92d860b
 import time
@@ -15,14 +15,17 @@ from .artifacts import InputError
 from .errors import (SLICES, Errors, changed_users, export_rows, overall_change, plot_slice_errors, row_history, select_rows, slice_errors, slice_values,
                             what_they_share, worst_users)
 from .history_effects import WhatIf, leave_one_out, length_effects, order_effects
-from .inspection import Inspected, PromptInspector, find_items
+from .inspection import Inspected, PromptInspector, find_items, item_cards
+from .newcomers import most_liked, recommend
+from .recommender import Scorer, liked_items
 from .token_map import TokenMap, component_names, history_of, neighbours, token_effects, users_within
-from .widgets import PointMap, RowGrid, View, chance_bar, poster_html, prompt_html, strip_html, table_html
+from .widgets import LongWork, PointMap, RowGrid, View, chance_bar, poster_html, prompt_html, strip_html, table_html
 
 # %% ../nbs/76_workbench.ipynb #70dbe21e
 def _item_options(cards:pd.DataFrame) -> list: # of `find_items`
-    "(what is read, the item's id)."
-    return [(f"{card.title} ({card.genres})", card.item_id) for card in cards.itertuples()]
+    "(what is read, the item's id); films of one title are told apart by their year."
+    about = lambda card: ", ".join(part for part in ("" if pd.isna(card.year) else str(card.year), card.genres) if part)
+    return [(f"{card.title} ({about(card)})", card.item_id) for card in cards.itertuples()]
 
 def prompt_view(users:list) -> View: # their ids
     "The controls of the prompt inspector."
@@ -403,5 +406,78 @@ class ErrorsTool:
         about = "<p>A difference that stands out lies outside of what losses dealt out at random would give.</p>"
         self.view.show("worst", f"<h4>Worst served by {escape(run)}</h4>{table_html(worst, most=10)}<h4>Beside all others</h4>{about}{table_html(traits, 2)}")
         return traits
+
+    def _repr_mimebundle_(self, **options): return self.view._repr_mimebundle_(**options)
+
+# %% ../nbs/76_workbench.ipynb #6624186c
+def newcomer_view(work:LongWork) -> View:
+    "The controls of the newcomer's tool."
+    button, wide = (lambda name: ipywidgets.Button(description=name)), {"layout": {"width": "40em"}}
+    controls = {"search": ipywidgets.Text(description="Find item"), "item": ipywidgets.Dropdown(description="Found", options=[], **wide), "add": button("I like it"),
+                "place": ipywidgets.Select(description="Likes", options=[], rows=5, **wide), "remove": button("Remove"),
+                "count": ipywidgets.IntSlider(description="Of the most liked", min=20, max=1000, value=60, continuous_update=False, style={"description_width": "initial"}),
+                "genre": ipywidgets.Text(description="of genre", continuous_update=False), "recommend": button("Recommend")}
+    return View("A newcomer", controls, [["search", "item", "add"], ["place", "remove"], ["count", "genre", "recommend"]], ["likes", ("work", work.box), "found", "table"])
+
+def draw_recommended(view:View, found:pd.DataFrame, pictures=None, count:int=12) -> None:
+    "Show the best as posters, and the table of those that the likes moved most."
+    notes = [f"{card.probability:.2f} ({card.change:+.3f})" for card in found[:count].itertuples()]
+    moved = found.iloc[found["change"].abs().argsort(kind="stable")[::-1]][["title", "genres", "probability", "without_likes", "change"]]
+    best = f"<h4>Recommended, best first, of {len(found)}: P(Yes), and what the likes changed</h4>{strip_html(found[:count], pictures, notes, first=1)}"
+    view.show("found", best); view.show("table", f"<h4>What the likes moved most</h4>{table_html(moved[:count])}")
+
+# %% ../nbs/76_workbench.ipynb #e501ee48
+class NewcomerTool:
+    "Choose what somebody new liked, and see what they are recommended."
+    def __init__(self, scorer:Scorer, likes=(), pictures=None): # ids, oldest first; a folder of posters named by item id
+        self.scorer, self.pictures, self.likes, self.work = scorer, pictures, [], LongWork("candidates")
+        self.view = newcomer_view(self.work)
+        self.view.controls["count"].max = max(20, len(scorer.dataset.items))
+        handlers = {"search": lambda: self.search(self.view.values()["search"]), "add": lambda: self.add(self.view.values()["item"]),
+                    "remove": lambda: self.remove(self.view.values()["place"]), "count": self._forget, "genre": self._forget, "recommend": self.start}
+        for name, handler in handlers.items(): self.view.connect(name, handler)
+        self._set(likes)
+
+    def search(self, text:str) -> list[str]:
+        "The ids of the items found by title."
+        found = find_items(self.scorer.dataset, text) if text.strip() else pd.DataFrame(columns=["item_id", "title", "year", "genres"])
+        if text.strip() and not len(found): self.view.say(f"no title holds {text.strip()!r}")
+        self.view.set("item", options=_item_options(found), value=found["item_id"].iloc[0] if len(found) else None)
+        return found["item_id"].tolist()
+
+    def add(self, item_id) -> list[str]:
+        "Add a like, the latest; gives all of them. `InputError` for an unknown or repeated one."
+        if item_id is None: raise InputError("find an item first: type a part of its title")
+        return self._set([*self.likes, item_id])
+
+    def remove(self, place:int|None) -> list[str]: # from 0, the oldest
+        "Take a like away; gives those that are left."
+        if place is None: raise InputError("choose a like first")
+        if place not in range(len(self.likes)): raise InputError(f"there is no like at place {place}: places count from 0 to {len(self.likes) - 1}")
+        return self._set([item for number, item in enumerate(self.likes) if number != place])
+
+    def _set(self, likes) -> list[str]:
+        liked = liked_items(likes, self.scorer.dataset)
+        cards, length = item_cards(self.scorer.dataset, liked), self.scorer.history.length
+        self.likes = cards["item_id"].tolist()
+        self.view.set("place", options=[(title, place) for place, title in enumerate(cards["title"])], value=None)
+        more = f"<p>Of these the latest {length} are read, as in training.</p>" if length and len(liked) > length else ""
+        self.view.show("likes", (strip_html(cards, self.pictures) if liked else "<i>no likes yet</i>") + more)
+        self._forget()
+        return self.likes
+
+    def _forget(self) -> None: # what stands there is of another choice
+        self.work.stop(); self.work.wait()
+        for name in ("found", "table"): self.view.show(name, "")
+
+    def start(self) -> LongWork:
+        "Begin to score; the bar shows how far it is."
+        values, likes = self.view.values(), list(self.likes)
+        candidates = most_liked(self.scorer, values["count"], values["genre"])
+        return self.work.start(lambda report: recommend(self.scorer, likes, candidates, report), lambda found: draw_recommended(self.view, found, self.pictures))
+
+    def recommend(self) -> pd.DataFrame:
+        "Score, wait, show; gives the table of `recommend`."
+        return self.start().get()
 
     def _repr_mimebundle_(self, **options): return self.view._repr_mimebundle_(**options)
