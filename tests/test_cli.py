@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 import torch
 
-from userllm.artifacts import StageCache, read_json
+from userllm.artifacts import InputError, StageCache, read_json
 from userllm.cli import main
 from userllm.llms import tiny_llm
 from userllm.pipeline import quickstart, smoke
+from userllm.recommender import Recommender
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +65,20 @@ def test_rank_for_a_newcomer(runs, say):
     likes = pd.read_parquet(runs / "userllm_plus" / "recommender" / "items.parquet")["item_id"].iloc[:2].tolist()
     code, out, _ = say("rank", runs / "userllm_plus", "--likes", *likes, "--top", 3, "--device", "cpu")
     assert code == 0 and len(out.splitlines()) == 2 + 3
+    code, out, _ = say("rank", runs / "userllm_plus", "--likes", *likes, "--most-liked", 20, "--genre", "drama", "--device", "cpu")
+    assert code == 0 and 2 + 20 - len(likes) <= len(out.splitlines()) <= 2 + 20
     refused(say("rank", runs / "userllm_plus", "--likes", likes[0], "no such film"), "likes: 'no such film' (the 2. of 2)")
     refused(say("rank", runs / "userllm_plus", "--likes", likes[0], ""), "likes: ''")
     refused(say("rank", runs / "userllm_plus", "--likes", likes[0], likes[0]), "came before")
     with pytest.raises(SystemExit):
         say("rank", runs / "userllm_plus", "--likes", likes[0], "--user", "1")
+
+
+def test_a_run_folder_loads_like_its_recommender(runs):
+    first, second = (Recommender.load(folder, device="cpu") for folder in (runs / "userllm_plus", runs / "userllm_plus" / "recommender"))
+    assert first.data == second.data
+    with pytest.raises(InputError, match="lacks recommender.json"):
+        Recommender.load(runs / "floor")
 
 
 def test_score_writes_a_probability_for_each_pair(runs, say, tmp_path):
@@ -78,6 +88,9 @@ def test_score_writes_a_probability_for_each_pair(runs, say, tmp_path):
     scores = pd.read_csv(tmp_path / "scores.csv")
     assert scores["logit"].tolist() == pytest.approx(test["logit"].tolist(), abs=1e-4)
     assert scores["probability"].between(0, 1).all()
+    assert say("score", runs / "userllm_plus", "--pairs", pairs, "--out", tmp_path / "scores.parquet", "--device", "cpu")[0] == 0
+    assert pd.read_parquet(tmp_path / "scores.parquet")["logit"].tolist() == pytest.approx(scores["logit"].tolist(), abs=1e-4)
+    refused(say("score", runs / "userllm_plus", "--pairs", pairs, "--out", tmp_path / "scores.txt"), "neither .csv nor .parquet")
 
 
 @pytest.mark.parametrize("columns, words", [

@@ -260,7 +260,9 @@ def write_tensors(
         seen.add(storage.data_ptr())
         owned[name] = tensor
     with atomic_path(path) as temporary:
-        try: save_file(owned, temporary, metadata=metadata)
+        temporary.touch() # with the rights that a new file has here
+        rights = temporary.stat().st_mode
+        try: save_file(owned, temporary, metadata=metadata); temporary.chmod(rights) # which safetensors narrows to its owner
         except SafetensorError as error:
             if "os error" not in str(error): raise
             raise InputError(f"cannot write {path}: {error}; free space or choose another folder") from error

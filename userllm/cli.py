@@ -31,6 +31,7 @@ from .knowledge import description_faults, description_quality
 from .llms import choose_device, choose_precision, find_llm, load_llm, precision_mark
 from .methods import Method, find_method, methods
 from .metrics import evaluate
+from .newcomers import most_liked
 from .opened_runs import open_published
 from .pipeline import feature_floors, find_preset, floors, prepare, presets, quickstart, run_floor, run_method, share_llm
 from .poster_fetching import FetchSettings, fetch_posters, read_poster_manifest, tmdb_pictures
@@ -79,7 +80,7 @@ def _use_options(parser) -> None:
     parser.add_argument("run", metavar="RUN", help="run folder or recommender folder, or a published run with its weights, results/quick/userllm")
     parser.add_argument("--llm", help="where the LLM of the training is now; default: where it was")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default auto")
-    parser.add_argument("--precision", default="recorded", help="recorded (that of the training), auto, fp32, bf16, 8bit or 4bit; default recorded")
+    parser.add_argument("--precision", default="recorded", help="recorded (that of the training), auto, fp32, bf16, 8bit or 4bit; default recorded. In bf16 an answer's third digit depends on what is scored together, in fp32 it does not")
 
 # %% ../nbs/80_cli.ipynb #69f94aa5
 def _protocol(options, preset):
@@ -153,7 +154,8 @@ def _prepare(options) -> None:
     protocol = prepared.dataset.protocol
     labelled = raw is not None and raw.likes_from is not None
     or_label = ", or a label of 1" * (raw is None and protocol["like_threshold"] == .5) # as which labels are read; a kept dataset does not say what it was
-    print("A like is a label of 1" if labelled else f"A like is a rating from {protocol['like_threshold']:g}{or_label}")
+    share = f": {prepared.dataset.events['label'].mean():.0%} of the events are likes"
+    print(("A like is a label of 1" if labelled else f"A like is a rating from {protocol['like_threshold']:g}{or_label}") + share)
     if "steps" in protocol:
         print(f"What each step left\n{format_table(pd.DataFrame(protocol['steps']))}\n")
     print(format_table(table2(prepared.dataset).rename_axis("statistic").reset_index()))
@@ -237,12 +239,11 @@ def _posters(options) -> None:
 # %% ../nbs/80_cli.ipynb #c009
 def _evaluate(options) -> None:
     runs, notes = {}, []
-    for folder in options.runs:
-        run = RunFolder(folder).require("predictions", "metrics")
-        metrics = read_json(run.metrics)
-        name = metrics.get("method") or str(folder)
-        name = name if name not in runs else str(folder)
-        runs[name] = read_parquet(run.predictions)
+    found = {str(folder): read_json(RunFolder(folder).require("predictions", "metrics").metrics) for folder in options.runs}
+    names = [metrics.get("method") for metrics in found.values()]
+    for folder, metrics in found.items():
+        name = metrics["method"] if metrics.get("method") and names.count(metrics["method"]) == 1 else folder # of runs of one method the folders tell which is which
+        runs[name] = read_parquet(RunFolder(folder).predictions)
         if "missing" in metrics: notes.append(f"{name}: {_posters_missing(metrics)}")
     if options.against and options.against not in runs: raise InputError(f"--against {options.against}: of the runs that are named here none is that; they are {', '.join(runs)}")
     against = options.against or list(runs)[0]
@@ -272,17 +273,21 @@ def _recommender(options, check) -> Recommender: # what is asked of the dataset 
 # %% ../nbs/80_cli.ipynb #1835d2fa
 def _score(options) -> None:
     pairs, out = read_pairs(options.pairs), Path(options.out)
+    if out.suffix not in (".csv", ".parquet"): raise InputError(f"--out {out} is neither .csv nor .parquet by its name: name one of these")
     if out.is_dir(): raise InputError(f"--out {out} is a folder: name a file, for example {out}/scores.csv")
     require_writable(out.parent, 10_000_000, make=False)
     scored = _recommender(options, lambda dataset: check_pairs(pairs, dataset)).score(pairs, "pairs")
     out.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(out) as path: scored.to_csv(path, index=False)
+    with atomic_path(out) as path: scored.to_csv(path, index=False) if out.suffix == ".csv" else scored.to_parquet(path)
     print(f"{len(scored):,} pairs scored, in {out}")
 
 def _rank(options) -> None:
     if options.likes is None: recommender = _recommender(options, lambda dataset: dataset.user_of(options.user))
     else: recommender = _recommender(options, lambda dataset: liked_items(options.likes, dataset))
-    how = (options.top, options.include_seen, "candidates")
+    among = most_liked(recommender, options.most_liked or len(recommender.dataset.items), options.genre or "") if options.most_liked or options.genre else None
+    how = (options.top, options.include_seen, "candidates", among)
+    length = recommender.history.length
+    if options.likes and length and len(options.likes) > length: print(f"Of the {len(options.likes)} likes the latest {length} are read, as in training")
     ranked = recommender.rank(options.user, *how) if options.likes is None else recommender.rank_from(options.likes, *how)
     print(format_table(ranked.assign(year=ranked["year"].astype("string").fillna(""))))
 
@@ -404,13 +409,15 @@ def _training_verbs(verb) -> None:
     made.add_argument("--against", metavar="METHOD", help="which to subtract; default the first")
     made = verb("score", _score, "score pairs of users and items with a trained recommender", _use_options)
     made.add_argument("--pairs", required=True, metavar="FILE", help="CSV, TSV or Parquet: user_id,item_id in the source's own ids, and perhaps timestamp (histories end before it)")
-    made.add_argument("--out", required=True, metavar="CSV", help="where scores go")
-    made = verb("rank", _rank, "rank all items with a trained recommender, for a user or for a newcomer; minutes on a CPU", _use_options)
+    made.add_argument("--out", required=True, metavar="FILE", help="where scores go, .csv or .parquet")
+    made = verb("rank", _rank, "rank items with a trained recommender, for a user as training knew them or for a newcomer; all of them take minutes on a CPU", _use_options)
     whose = made.add_mutually_exclusive_group(required=True)
     whose.add_argument("--user", metavar="ID", help="user id of the source")
-    whose.add_argument("--likes", nargs="+", metavar="ID", help="what somebody who is not in the data liked: item ids of the source, oldest first")
+    whose.add_argument("--likes", nargs="+", metavar="ID", help="what somebody who is not in the data liked: item ids of the source, oldest first; as many of the latest are read as in training")
     made.add_argument("--top", type=_count, default=20, help="how many; default 20")
-    made.add_argument("--include-seen", action="store_true", help="also items that the user has rated, or the newcomer liked")
+    made.add_argument("--include-seen", action="store_true", help="also items that the user has an event with (held-out ones too), or the newcomer liked")
+    made.add_argument("--most-liked", type=_count, metavar="N", help="rank only the items that most people liked, so many: seconds in the place of minutes")
+    made.add_argument("--genre", metavar="NAME", help="rank only items of this genre")
 
 # %% ../nbs/80_cli.ipynb #b284e8fa
 def _study_verbs(verb) -> None:

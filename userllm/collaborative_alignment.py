@@ -225,7 +225,7 @@ def fit_epochs(name:str, # on the bar
             network.train(); loss = _train_epoch(network, optimizer, inputs, labels, settings.batch_size, generator); network.eval()
             area = auc(validation_labels, score()) if measurable else None
             history.append({"epoch": epoch, "training_loss": loss, "validation_auc": area})
-            bar.set_postfix(loss=f"{loss:.4f}", validation_auc="none" if area is None else f"{area:.4f}")
+            bar.set_postfix(loss=f"{loss:.4f}", validation_auc="none" if area is None else f"{area:.4f}", refresh=False)
             if not settings.patience or area > best:
                 best, best_epoch = area, epoch
                 kept = {name: value.detach().clone() for name, value in network.state_dict().items()} if settings.patience else None

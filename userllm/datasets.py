@@ -129,6 +129,13 @@ def read_source(options, cache:StageCache|None=None) -> RawData: # what `source_
     return read_recbole(options.folder) if options.source == "recbole" else the_movies_dataset(options.folder, options.overviews)
 
 # %% ../nbs/26_datasets.ipynb #805decfe
+def _require_both_sides(raw:RawData, like_threshold:float) -> None:
+    "InputError where every rating is a like, or none."
+    low, high = raw.ratings["rating"].min(), raw.ratings["rating"].max()
+    if low < like_threshold <= high: return
+    remedy = "there are no dislikes to learn from; bring ratings of both kinds" if low == high else "name the lowest rating of a like with --like-from"
+    raise InputError(f"the ratings of {raw.name} {f'are all {low:g}' if low == high else f'go from {low:g} to {high:g}'}, and a like is a rating from {like_threshold:g}: {remedy}")
+
 def source_dataset(
     options, # what `source_options` and the options of data made of a command line
     changes:dict, # fields of ProtocolSettings that the command line names
@@ -145,9 +152,16 @@ def source_dataset(
     changes = changes | {name: value for name, value in named.items() if value is not None}
     if options.natural: changes |= {"positives": None, "negatives": None}
     if options.source != "netflix" and (options.users or options.natural): changes["users"] = options.users if isinstance(options.users, int) else None
-    dataset = dataset_of(raw, source_protocol(options.source, **changes), options.all_items)
+    protocol = source_protocol(options.source, **changes)
+    if raw.likes_from is None: _require_both_sides(raw, protocol.like_threshold)
+    dataset = dataset_of(raw, protocol, options.all_items)
     if (left := len(raw.items) - len(dataset.items)) > 0:
         raw = replace(raw, notes=(*raw.notes, f"{left:,} of {len(raw.items):,} items have no event that counts: they are left out, and cannot be scored or ranked; --all-items keeps them"))
+    if "split" not in raw.ratings and (left := (every := raw.ratings["user_id"].nunique()) - len(dataset.users)) > 0:
+        raw = replace(raw, notes=(*raw.notes, f"{left:,} of {every:,} users are left out: without a row (one needs {dataset.protocol['minimum_likes']} strictly earlier likes), or not among those that were asked for; rank --likes serves them too"))
+    if "split" in raw.ratings:
+        counts = dataset.events["split"].value_counts()
+        raw = replace(raw, notes=(*raw.notes, f"the split is the data's own, taken for {dataset.protocol['split']}, as its times tell; {counts.get('history', 0):,} events are history and no rows"))
     return dataset, raw
 
 # %% ../nbs/26_datasets.ipynb #b667391c

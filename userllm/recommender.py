@@ -219,14 +219,16 @@ class Scorer:
         "The pairs, in their order, with logit and probability of Yes. `InputError`, before any work, for whatever is wrong with them."
         return _score_pairs(self, pairs, progress)
 
-    def rank(self, user_id, top:int=20, include_seen:bool=False, progress:str="") -> pd.DataFrame: # the user as the source names it
-        "The best items for a user now: rank, item_id, title, year, probability. `InputError` for an unknown user or top < 1."
-        return _rank_for_user(self, user_id, top, include_seen, progress)
+    def rank(self, user_id, top:int=20, include_seen:bool=False, progress:str="", # the user as the source names it
+             among=None) -> pd.DataFrame: # ids of the candidates; all items where left out
+        "The best items for a user, in the state that training knew: rank, item_id, title, year, probability. `InputError` for an unknown user or item, or top < 1."
+        return _rank_for_user(self, user_id, top, include_seen, progress, among)
 
-    def rank_from(self, likes, # items as the source names them, oldest first; none at all will do
-                  top:int=20, include_seen:bool=False, progress:str="") -> pd.DataFrame:
+    def rank_from(self, likes, # items as the source names them, oldest first; as many of the latest are read as `history` says; none at all will do
+                  top:int=20, include_seen:bool=False, progress:str="",
+                  among=None) -> pd.DataFrame: # ids of the candidates; all items where left out
         "The best items for a newcomer, of whom nothing but likes is known; as `rank` gives them. `InputError` for unknown or repeated items."
-        return _rank_from_likes(self, likes, top, include_seen, progress)
+        return _rank_from_likes(self, likes, top, include_seen, progress, among)
 
 # %% ../nbs/48_recommender.ipynb #c019
 def _score_pairs(scorer:Scorer, pairs:pd.DataFrame, progress:str) -> pd.DataFrame:
@@ -249,19 +251,23 @@ def _best_items(scorer:Scorer, rows:Rows, top:int, progress:str) -> pd.DataFrame
     found.insert(0, "rank", np.arange(1, len(best) + 1))
     return found.assign(probability=_probability(logits[best]))
 
-def _rank_for_user(scorer:Scorer, user_id, top:int, include_seen:bool, progress:str) -> pd.DataFrame:
-    "All items, or all that the user has no event with."
+def _candidates(scorer:Scorer, among) -> np.ndarray:
+    "Dense items, in their order: those that are named, or all."
+    return np.arange(len(scorer.dataset.items)) if among is None else np.sort(np.array(liked_items(among, scorer.dataset, "among"), dtype=np.int64))
+
+def _rank_for_user(scorer:Scorer, user_id, top:int, include_seen:bool, progress:str, among) -> pd.DataFrame:
+    "Candidates, or those that the user has no event with."
     _require_top(top)
-    items, events = np.arange(len(scorer.dataset.items)), scorer.dataset.events
+    items, events = _candidates(scorer, among), scorer.dataset.events
     user = scorer.dataset.user_of(str(user_id))
     candidates = items if include_seen else np.setdiff1d(items, events.loc[events["user"] == user, "item"])
     return _best_items(scorer, scorer.rows_for(np.full(len(candidates), user), candidates), top, progress)
 
-def _rank_from_likes(scorer:Scorer, likes, top:int, include_seen:bool, progress:str) -> pd.DataFrame:
-    "All items, or all that are not among the likes."
+def _rank_from_likes(scorer:Scorer, likes, top:int, include_seen:bool, progress:str, among) -> pd.DataFrame:
+    "Candidates, or those that are not among the likes."
     _require_top(top)
     liked = liked_items(likes, scorer.dataset)
-    items = np.arange(len(scorer.dataset.items))
+    items = _candidates(scorer, among)
     return _best_items(scorer, scorer.rows_of_newcomer(liked, items if include_seen else np.setdiff1d(items, liked)), top, progress)
 
 # %% ../nbs/48_recommender.ipynb #c032
@@ -501,8 +507,9 @@ class Recommender(Scorer):
              device:str="auto", # see `choose_device`
              precision:str="recorded", # as in training; or `auto`, `fp32`, `bf16`, see `choose_precision`
              cache:StageCache|None=None) -> "Recommender": # where unpacked LLMs are kept
-        "Read a folder, every part checked. `InputError` that names the part which is missing, altered or unknown, or another LLM."
-        return _read_scorer(cls, Path(folder), llm, device, precision, cache)
+        "Read a folder, or a run's folder with one in it, every part checked. `InputError` that names the part which is missing, altered or unknown, or another LLM."
+        inner = Path(folder)/"recommender"
+        return _read_scorer(cls, inner if inner.is_dir() else Path(folder), llm, device, precision, cache)
 
     def push_to_hub(self, name:str, private:bool=True) -> str: # `owner/name`; private, because it holds users' events
         "Upload the folder to the Hugging Face Hub; gives its address. Needs the network and a login."

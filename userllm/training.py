@@ -271,7 +271,7 @@ def _train_loop(step, module, optimiser, weights, best, progress, plan, train, v
                 record = {"step": step.name, "update": progress.update, "rows": sum(map(len, plan[:progress.update])),
                           "loss": float(np.mean(progress.losses)), "validation_auc": value}
                 progress.history.append(record); progress.losses = []
-                bar.set_postfix(loss=f"{record['loss']:.3f}", valid_auc=f"{value:.4f}", best=f"{progress.best:.4f}")
+                bar.set_postfix(loss=f"{record['loss']:.3f}", valid_auc=f"{value:.4f}", best=f"{progress.best:.4f}", refresh=False)
                 if report and accelerator.is_main_process: report(progress.history)
             progress.seconds = before + time.monotonic() - started
             if saving and accelerator.is_main_process:
