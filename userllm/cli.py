@@ -138,7 +138,7 @@ def _tell_of_large(options) -> None:
     "Say on the error stream what is being read where that takes long."
     named = [Path(name) for name in (options.interactions, options.items, options.folder) if name]
     size = sum(map(bytes_in, named))
-    if size >= _LARGE: print(f"reading, checking and shaping {size / 1e6:,.0f} MB: some ten seconds for each million ratings", file=sys.stderr)
+    if size >= _LARGE: print(f"reading, checking and shaping {size / 1e6:,.0f} MB: some seconds for each million ratings", file=sys.stderr)
 
 # %% ../nbs/80_cli.ipynb #f4e679ab
 def _prepare(options) -> None:
