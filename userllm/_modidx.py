@@ -70,6 +70,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                              'userllm.cli._evaluate': ('cli.html#_evaluate', 'userllm/cli.py'),
                              'userllm.cli._factors': ('cli.html#_factors', 'userllm/cli.py'),
                              'userllm.cli._keep': ('cli.html#_keep', 'userllm/cli.py'),
+                             'userllm.cli._known_user': ('cli.html#_known_user', 'userllm/cli.py'),
                              'userllm.cli._llm_option': ('cli.html#_llm_option', 'userllm/cli.py'),
                              'userllm.cli._named_posters': ('cli.html#_named_posters', 'userllm/cli.py'),
                              'userllm.cli._number_or_all': ('cli.html#_number_or_all', 'userllm/cli.py'),

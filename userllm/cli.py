@@ -281,8 +281,12 @@ def _score(options) -> None:
     with atomic_path(out) as path: scored.to_csv(path, index=False) if out.suffix == ".csv" else scored.to_parquet(path)
     print(f"{len(scored):,} pairs scored, in {out}")
 
+def _known_user(dataset:Dataset, user_id:str) -> None:
+    try: dataset.user_of(user_id)
+    except InputError as error: raise InputError(f"{error}. Users without a row were left out when the data were prepared: for them give --likes") from error
+
 def _rank(options) -> None:
-    if options.likes is None: recommender = _recommender(options, lambda dataset: dataset.user_of(options.user))
+    if options.likes is None: recommender = _recommender(options, lambda dataset: _known_user(dataset, options.user))
     else: recommender = _recommender(options, lambda dataset: liked_items(options.likes, dataset))
     among = most_liked(recommender, options.most_liked or len(recommender.dataset.items), options.genre or "") if options.most_liked or options.genre else None
     how = (options.top, options.include_seen, "candidates", among)
