@@ -386,10 +386,22 @@ def _program() -> str:
     return sys.argv[0] if Path(sys.argv[0]).name == "userllm" and not shutil.which("userllm") else "userllm"
 
 # %% ../nbs/80_cli.ipynb #c012
+_PREPARE_EXAMPLES = """examples:
+  userllm prepare table --interactions ratings.csv --items films.csv --like-from 4 --out data/mine
+  userllm prepare movies --folder the-movies-dataset --overviews --out data/movies
+  userllm prepare netflix --folder netflix-prize --users 5000 --out data/netflix
+  userllm prepare recbole --folder ml-1m --out data/ml-1m
+
+ratings.csv                              films.csv
+  user_id,item_id,timestamp,rating         item_id,title,year,genres
+  ann,tt1,2009-08-01 12:30,4.5             tt1,Ran,1985,Drama|War
+  bob,tt2,1249129800,2                     tt2,Heat,1995,Crime"""
+
 def _data_verbs(verb) -> None:
     "What is there, data, posters."
     verb("doctor", _doctor, "say what is installed, found and missing")
-    verb("prepare", _prepare, "build the dataset, of built-in ratings or your own, and print its statistics and the leaks it has", source_options, _data_options, _device_options)
+    made = verb("prepare", _prepare, "build the dataset, of built-in ratings or your own, and print its statistics and the leaks it has", source_options, _data_options, _device_options)
+    made.epilog, made.formatter_class = _PREPARE_EXAMPLES, argparse.RawDescriptionHelpFormatter
     made = verb("posters", _posters, "fetch posters by URL or TMDB path into a folder; what is there is not fetched again")
     made.add_argument("--manifest", required=True, metavar="FILE", help="CSV, TSV (packed as .gz or not) or Parquet: item_id with url, poster_path, or path of a file, which is copied")
     made.add_argument("--out", required=True, metavar="DIR", help="folder of the pictures, named by item id")
