@@ -239,7 +239,8 @@ def test_a_table_is_prepared_kept_and_trained_on(tables, capsys):
     pd.read_csv(tables / "rows.csv").drop(columns="split").to_csv(tables / "rows.tsv.gz", sep="\t", index=False)  # the protocol splits it
     capsys.readouterr()
     assert main(["prepare", "table", "--interactions", f"{tables}/rows.tsv.gz", "--items", f"{tables}/items.parquet"]) == 0
-    assert "A like is a label of 1\nWhat each step left" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "A like is a label of 1: " in out and "of the events are likes\nWhat each step left" in out
     before = (tables / "data" / "interactions.parquet").read_bytes()  # of which the run above was made
     assert main(["prepare", "table", "--interactions", f"{tables}/rows.tsv.gz", "--items", f"{tables}/items.parquet", "--out", f"{tables}/data"]) == 2
     assert "holds another dataset" in capsys.readouterr().err and (tables / "data" / "interactions.parquet").read_bytes() == before
