@@ -134,6 +134,7 @@ def _most_rows(rows:pd.DataFrame, users:int|None) -> np.ndarray:
         raise InputError(f"only {len(counts):,} users have rows, and the protocol asks for {users:,}; take all of them (users=None, or --users all), or fewer")
     return counts.index.to_numpy()[np.argsort(-counts.to_numpy(), kind="stable")[:users]]
 
+# %% ../nbs/12_protocols.ipynb #7decd395
 def _untimed(events:pd.DataFrame) -> bool:
     "Whether all who have several events have them at one time."
     times = events.groupby("user")["timestamp"].agg(["size", "nunique"]).query("size > 1")
@@ -148,6 +149,7 @@ def _require_rows(events:pd.DataFrame, before:pd.DataFrame, steps:list[dict], se
               if _untimed(before) else "Bring more ratings, or ask for less: a lower like_threshold (--like-from), minimum_likes (--minimum-likes) or minimum_item_ratings")
     raise InputError(f"the protocol leaves no row. {likes}. What its steps left: {left}. {remedy}")
 
+# %% ../nbs/12_protocols.ipynb #f2273500
 def _select(events:pd.DataFrame, settings:ProtocolSettings) -> tuple[pd.DataFrame, list[dict]]:
     "Steps 2 to 5: events of the selection with a column `possible` (may become a row), and what each step left."
     steps, before = [], events
