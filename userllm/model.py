@@ -196,6 +196,19 @@ class BatchMaker:
         laid_out = layout_histories(histories, texts, visual="image" in self.tables)
         return laid_out, lookup(self.tables["image"], laid_out.items) if "image" in self.tables else None
 
+    def prompt_lengths(self, rows:Rows) -> np.ndarray: # (n,)
+        "How many tokens each row's whole prompt has, soft ones included."
+        return np.array([len(self.text.start) + sum(len(piece.ids) or piece.segment.tokens for piece in pieces) for pieces in self.pieces(rows, self.segments)], dtype=np.int64)
+
+    def require_context(self, rows:Rows, context:int|None) -> np.ndarray: # tokens that the LLM was made for; None for no limit
+        "The lengths of the prompts (n,). `InputError` for one that is longer than that."
+        lengths = self.prompt_lengths(rows)
+        if context and len(rows) and lengths.max() > context:
+            likes = (rows.histories[lengths.argmax()] >= 0).sum()
+            raise InputError(f"the longest prompt has {lengths.max():,} tokens, with {likes:,} likes written out, and the LLM was made for {context:,}: "
+                             "prepare the data with shorter histories (--history), take an LLM that reads more, or a method that compresses the history")
+        return lengths
+
     def text_lengths(self, rows:Rows) -> np.ndarray:
         "About how many tokens each row's prompt of step 1 has."
         candidates = self.lengths(rows, history=False)
@@ -242,6 +255,10 @@ class _Adapted(nn.Module):
     def device(self) -> torch.device: return self.embedding.weight.device
     @property
     def in_parts(self) -> bool: return attends_in_parts(self.peft.get_base_model())
+    @property
+    def context(self) -> int|None: # None where its positions have no end
+        "How many tokens the LLM was made to read."
+        return getattr(self.peft.get_base_model().config.get_text_config(), "max_position_embeddings", None)
 
     def lora_parameters(self) -> dict:
         "The LoRA matrices by name; fp32 whatever the LLM's precision."
