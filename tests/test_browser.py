@@ -238,7 +238,7 @@ def test_try_it_yourself(page, address, project):
     scorer = demo_run(recommender=True, project=project).recommender
     titles = ("Alien", "Blade Runner", "Star Trek: First Contact", "Notting Hill")
     likes = [find_items(run.dataset, title)["item_id"].iloc[0] for title in titles]
-    best = recommend(scorer, likes, most_liked(scorer, 60))
+    best = recommend(scorer, likes, most_liked(scorer.dataset, 60))
     assert run.dataset.items.set_index("item_id").loc[likes, "title"].tolist() == list(titles)
     expected = [f"{place} {row.probability:.2f} ({row.change:+.3f})" for place, row in enumerate(best[:12].itertuples(), 1)]
     assert [text.strip() for text in view.locator(".userllm-shown-found figcaption").all_inner_texts()] == expected

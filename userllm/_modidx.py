@@ -965,6 +965,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                         'userllm/recommender.py'),
                                      'userllm.recommender._alignment': ('recommender.html#_alignment', 'userllm/recommender.py'),
                                      'userllm.recommender._best_items': ('recommender.html#_best_items', 'userllm/recommender.py'),
+                                     'userllm.recommender._by_title': ('recommender.html#_by_title', 'userllm/recommender.py'),
                                      'userllm.recommender._candidates': ('recommender.html#_candidates', 'userllm/recommender.py'),
                                      'userllm.recommender._check_maker': ('recommender.html#_check_maker', 'userllm/recommender.py'),
                                      'userllm.recommender._check_prompt': ('recommender.html#_check_prompt', 'userllm/recommender.py'),

@@ -286,10 +286,14 @@ def _known_user(dataset:Dataset, user_id:str) -> None:
     except InputError as error: raise InputError(f"{error}. Users without a row were left out when the data were prepared: for them give --likes") from error
 
 def _rank(options) -> None:
-    if options.likes is None: recommender = _recommender(options, lambda dataset: _known_user(dataset, options.user))
-    else: recommender = _recommender(options, lambda dataset: liked_items(options.likes, dataset))
-    among = most_liked(recommender, options.most_liked or len(recommender.dataset.items), options.genre or "") if options.most_liked or options.genre else None
-    how = (options.top, options.include_seen, "candidates", among)
+    def candidates(dataset):
+        return most_liked(dataset, options.most_liked or len(dataset.items), options.genre or "") if options.most_liked or options.genre else None
+    def check(dataset):
+        if options.likes is None: _known_user(dataset, options.user)
+        else: liked_items(options.likes, dataset)
+        candidates(dataset)
+    recommender = _recommender(options, check)
+    how = (options.top, options.include_seen, "candidates", candidates(recommender.dataset))
     length = recommender.history.length
     if options.likes and length and len(options.likes) > length: print(f"Of the {len(options.likes)} likes the latest {length} are read, as in training")
     ranked = recommender.rank(options.user, *how) if options.likes is None else recommender.rank_from(options.likes, *how)
@@ -429,7 +433,7 @@ def _training_verbs(verb) -> None:
     made = verb("rank", _rank, "rank items with a trained recommender, for a user as training knew them or for a newcomer; all of them take minutes on a CPU", _use_options)
     whose = made.add_mutually_exclusive_group(required=True)
     whose.add_argument("--user", metavar="ID", help="user id of the source")
-    whose.add_argument("--likes", nargs="+", metavar="ID", help="what somebody who is not in the data liked: item ids of the source, oldest first; as many of the latest are read as in training")
+    whose.add_argument("--likes", nargs="+", metavar="ITEM", help="what somebody who is not in the data liked: titles, or item ids of the source, oldest first; as many of the latest are read as in training")
     made.add_argument("--top", type=_count, default=20, help="how many; default 20")
     made.add_argument("--include-seen", action="store_true", help="also items that the user has an event with (held-out ones too), or the newcomer liked")
     made.add_argument("--most-liked", type=_count, metavar="N", help="rank only the items that most people liked, so many: seconds in the place of minutes")

@@ -229,7 +229,7 @@ def fit_epochs(name:str, # on the bar
             if not settings.patience or area > best:
                 best, best_epoch = area, epoch
                 kept = {name: value.detach().clone() for name, value in network.state_dict().items()} if settings.patience else None
-            elif epoch - best_epoch >= settings.patience: break
+            elif epoch - best_epoch >= settings.patience: bar.set_description(f"{name}, stopped early"); break
     if kept is not None: network.load_state_dict(kept)
     return {"validation_auc": best, "best_epoch": best_epoch, "history": tuple(history)}
 

@@ -139,18 +139,29 @@ def check_pairs(pairs:pd.DataFrame, dataset:Dataset) -> pd.DataFrame:
     return checked
 
 # %% ../nbs/48_recommender.ipynb #b2b2a302
-def liked_items(likes, # ids of items, oldest first
+def _by_title(items:pd.DataFrame) -> dict[str,list[int]]: # of the dataset
+    "The places of the items with each title, without and with its year, in lower case."
+    places = {}
+    for place, (title, year) in enumerate(zip(items["title"], items["year"])):
+        for written in {title.casefold(), f"{title} ({year})".casefold()}: places.setdefault(written, []).append(place)
+    return places
+
+def liked_items(likes, # ids of items, or titles that only one item has; oldest first
                 dataset:Dataset,
                 name:str="likes") -> list[int]: # what messages call them
-    "Their dense numbers. `InputError` for what is no list, for empty, unknown (with what is near) and repeated ids."
-    if isinstance(likes, (str, bytes)) or not hasattr(likes, "__iter__"): raise InputError(f"{name} is {likes!r}: give a list of item ids, oldest first")
+    "Their dense numbers. `InputError` for what is no list, for empty, unknown (with what is near), ambiguous and repeated ones."
+    if isinstance(likes, (str, bytes)) or not hasattr(likes, "__iter__"): raise InputError(f"{name} is {likes!r}: give a list of item ids or titles, oldest first")
     ids, known, faults = [str(int(each)) if isinstance(each, float) and each.is_integer() else str(each) for each in likes], dataset.items["item_id"], []
     numbers = pd.Index(known).get_indexer(pd.Index(ids, dtype=known.dtype)).tolist()
-    for place, (item_id, number) in enumerate(zip(ids, numbers), 1):
-        if number < 0:
+    titles = _by_title(dataset.items) if -1 in numbers else {}
+    for place, item_id in enumerate(ids):
+        titled, called = titles.get(item_id.strip().casefold(), []) if numbers[place] < 0 else [], f"{item_id!r} (the {place + 1}. of {len(ids)})"
+        if len(titled) == 1: numbers[place] = titled[0]
+        if len(titled) > 1: faults.append(f"{called} is the title of {len(titled)} items: name the one by its id, {' or '.join(known.iloc[titled][:4])}")
+        elif numbers[place] < 0:
             near = nearest_ids(item_id, known, dataset.items["title"])[:2]
-            faults.append(f"{item_id!r} (the {place}. of {len(ids)}) is the id of no item of the dataset" + f"; near: {', '.join(near)}" * bool(near))
-        elif number in numbers[:place - 1]: faults.append(f"{item_id!r} (the {place}. of {len(ids)}) came before: name each once")
+            faults.append(f"{called} is the id or title of no item of the dataset" + f"; near: {', '.join(near)}" * bool(near))
+        elif numbers[place] in numbers[:place]: faults.append(f"{called} came before: name each once")
     if faults: raise InputError("\n".join(f"{name}: {said}" for said in faults[:3] + [f"{len(faults) - 3} more such faults"] * (len(faults) > 3)))
     return numbers
 

@@ -276,5 +276,6 @@ def _train_loop(step, module, optimiser, weights, best, progress, plan, train, v
             progress.seconds = before + time.monotonic() - started
             if saving and accelerator.is_main_process:
                 _save_checkpoint(path, key, progress, weights, best, bare)
+        if progress.update < len(plan): bar.set_description(f"{step.name}, stopped early")
     with torch.no_grad():
         for name, value in weights.items(): value.copy_(best[name])

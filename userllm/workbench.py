@@ -431,6 +431,7 @@ class NewcomerTool:
     "Choose what somebody new liked, and see what they are recommended."
     def __init__(self, scorer:Scorer, likes=(), pictures=None): # ids, oldest first; a folder of posters named by item id
         self.scorer, self.pictures, self.likes, self.work = scorer, pictures, [], LongWork("candidates")
+        self.without = {} # see `recommend`
         self.view = newcomer_view(self.work)
         self.view.controls["count"].max = max(20, len(scorer.dataset.items))
         handlers = {"search": lambda: self.search(self.view.values()["search"]), "add": lambda: self.add(self.view.values()["item"]),
@@ -473,8 +474,8 @@ class NewcomerTool:
     def start(self) -> LongWork:
         "Begin to score; the bar shows how far it is."
         values, likes = self.view.values(), list(self.likes)
-        candidates = most_liked(self.scorer, values["count"], values["genre"])
-        return self.work.start(lambda report: recommend(self.scorer, likes, candidates, report), lambda found: draw_recommended(self.view, found, self.pictures))
+        candidates = most_liked(self.scorer.dataset, values["count"], values["genre"])
+        return self.work.start(lambda report: recommend(self.scorer, likes, candidates, report, self.without), lambda found: draw_recommended(self.view, found, self.pictures))
 
     def recommend(self) -> pd.DataFrame:
         "Score, wait, show; gives the table of `recommend`."
