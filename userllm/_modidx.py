@@ -272,6 +272,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
             'userllm.experiments': { 'userllm.experiments.PlannedRun': ('experiments.html#plannedrun', 'userllm/experiments.py'),
                                      'userllm.experiments.PlannedRun.path': ('experiments.html#plannedrun.path', 'userllm/experiments.py'),
                                      'userllm.experiments.Table': ('experiments.html#table', 'userllm/experiments.py'),
+                                     'userllm.experiments._score_in_portions': ( 'experiments.html#_score_in_portions',
+                                                                                 'userllm/experiments.py'),
                                      'userllm.experiments.compare': ('experiments.html#compare', 'userllm/experiments.py'),
                                      'userllm.experiments.compare_lengths': ('experiments.html#compare_lengths', 'userllm/experiments.py'),
                                      'userllm.experiments.find_table': ('experiments.html#find_table', 'userllm/experiments.py'),

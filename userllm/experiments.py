@@ -14,14 +14,16 @@ from pathlib import Path
 import shutil
 import numpy as np
 import pandas as pd
+from tqdm.auto import tqdm
 from .artifacts import InputError, RunFolder, StageCache, read_json, read_parquet, require_writable, write_parquet
 from .llms import precision_mark
 from .methods import find_method
 from .metrics import evaluate, holm, paired_difference, seeded_difference
+from .model import Rows
 from .pipeline import (Preset, floor_settings, floors, prepare, quick, require_same_training, run_floor, run_method, share_llm,
                               training_settings)
 from .protocols import ProtocolSettings, movie
-from .recommender import Recommender
+from .recommender import Recommender, Scorer
 
 # %% ../nbs/66_experiments.ipynb #32498161
 def netflix_rules() -> ProtocolSettings:
@@ -157,6 +159,18 @@ def reproduce(name:str, # a table
     return compare(table, results, seeds, mark)
 
 # %% ../nbs/66_experiments.ipynb #3877bfc6
+def _score_in_portions(scorer:Scorer, rows:Rows, kept:Path, progress:str, portion:int=128) -> np.ndarray: # the file of what is scored, in the order of scoring
+    "Logits (n,) of the rows, going on where an earlier attempt was killed."
+    order, found = scorer.rows.order(rows), read_parquet(kept)["logit"].to_numpy() if kept.exists() else np.empty(0, np.float32)
+    with tqdm(total=len(rows), initial=len(found), desc=progress, unit="row") as bar:
+        while len(found) < len(rows):
+            some = order[len(found):len(found) + portion]
+            found = np.append(found, scorer.logits(rows.take(some)))
+            write_parquet(kept, pd.DataFrame({"logit": found})); bar.update(len(some))
+    logits = np.empty(len(rows), np.float32)
+    logits[order] = found
+    return logits
+
 def score_lengths(run:PlannedRun, work, results, llm:str="smollm2", device:str="auto", precision:str="recorded",
                   cache:StageCache|None=None) -> pd.DataFrame:
     "Logits of the test rows that have twice the protocol's history, by length (row_id, length, logit; 0 for all). Each length is kept at once. `InputError` without a recommender."
@@ -173,7 +187,9 @@ def score_lengths(run:PlannedRun, work, results, llm:str="smollm2", device:str="
     for length in lacking:
         recommender.history = replace(recommender.history, length=length)
         rows = recommender.rows_for(users[long], items[long], test["timestamp"].to_numpy()[long])
-        parts.append(pd.DataFrame({"row_id": test["row_id"][long], "length": length or 0, "logit": recommender.logits(rows, f"histories of {length or 'all'}")}))
+        name = f"histories of {length or 'all'}"
+        logits = _score_in_portions(recommender, rows, Path(work)/run.path/f"{name}.parquet", name)
+        parts.append(pd.DataFrame({"row_id": test["row_id"][long], "length": length or 0, "logit": logits}))
         write_parquet(target, pd.concat(parts, ignore_index=True))
     return read_parquet(target)
 
