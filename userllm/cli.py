@@ -23,7 +23,7 @@ from .datasets import bench_table, cold_rows, require_new_place, require_same_da
 from .endpoints import Endpoint
 from .doctor import examine, report
 from .efficiency import BenchSettings, bench_preparation, gains, lacking, run_bench, shapes
-from .experiments import find_table, in_words, plan_runs, protocols, reproduce, state_of, tables
+from .experiments import find_table, in_words, lengths_in_words, plan_runs, protocols, reproduce, state_of, tables
 from .factors import compare_factor, factors, find_factor, run_factors, state_of_factors
 from .history_labels import histories_as_training
 from .interactions import Dataset
@@ -354,13 +354,15 @@ def _reproduce(options) -> None:
     table, preset = find_table(options.table), find_preset(options.preset)
     results, work, only, on = Path(options.results)/preset.name, Path(options.out)/preset.name, tuple(options.only or ()), tuple(options.on or ())
     plan = plan_runs(table, options.seeds, only, on, precision_mark(options.device, options.precision))
-    state = state_of(plan, results, work, preset)
+    state = state_of(plan, results, work, preset, bool(table.paper_lengths))
     print(format_table(state, digits=2))
-    print(f"\n{(state['state'] == 'done').sum()} of {len(state)} runs are done; about {state.loc[state['state'] != 'done', 'hours'].sum():.1f} hours to go")
+    scoring = (state["state"] == "to score").sum()
+    print(f"\n{(state['state'] == 'done').sum()} of {len(state)} runs are done" + f", {scoring} to be scored with longer histories" * bool(scoring) +
+          f"; about {state.loc[state['state'].isin(['to do', 'begun']), 'hours'].sum():.1f} hours of training to go")
     if options.dry_run: return
     _require_device(options); find_llm(options.llm)
     found = reproduce(table.name, results, work, preset, options.seeds, only, on, options.llm, options.device, options.precision)
-    print("\n" + format_table(found if table.name == "table5" else in_words(found)))
+    print("\n" + format_table((lengths_in_words if table.paper_lengths else in_words)(found)))
 
 def _reproduce_figure3(options) -> None:
     file, settings = Path(options.results).parent/"bench"/"bench.json", BenchSettings(histories=(5, 10))

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['protocols', 'tables', 'kept', 'netflix_rules', 'Table', 'find_table', 'PlannedRun', 'plan_runs', 'reckon_tokens',
-           'state_of', 'reproduce', 'score_lengths', 'compare_lengths', 'runs_of', 'compare', 'in_words',
-           'plot_compared']
+           'has_lengths', 'state_of', 'reproduce', 'score_lengths', 'compare_lengths', 'lengths_in_words', 'runs_of',
+           'compare', 'in_words', 'plot_compared']
 
 # %% ../nbs/66_experiments.ipynb #9a37859d
 from collections.abc import Callable
@@ -43,6 +43,7 @@ class Table:
     split: str = "random"
     against: str = "userllm" # the system that the others are compared with
     paper: dict = field(default_factory=dict) # (protocol, system) -> (AUC, UAUC)
+    paper_lengths: dict = field(default_factory=dict) # (protocol, system) -> AUC on its short and on its long histories
 
 _paper = {("movie", "mf"): (.6781, .6055), ("netflix_rules", "mf"): (.5730, .5711),
           ("movie", "sasrec"): (.7464, .6329), ("netflix_rules", "sasrec"): (.6499, .6493),
@@ -58,9 +59,10 @@ tables = {table.name: table for table in (
                                     "userllm_plus", "userllm_wide", "userllm_mf_history", "userllm_wide_history",
                                     "floor", "mf_bias", "logistic", "trees", "logistic_history", "trees_history"), paper=_paper),
     Table("table4", "parts taken away", ("userllm", "without_uhem", "without_knowledge", "without_poster", "without_collaborative", "one_step",
-                                         "collm_va", "floor"), paper=_paper),
-    Table("table5", "long histories", ("userllm", "collm_va"), paper={("movie", "userllm"): (.8118, None), ("movie", "collm_va"): (.8067, None),
-                                                                     ("netflix_rules", "userllm"): (.6751, None), ("netflix_rules", "collm_va"): (.6668, None)}),
+                                         "collm_va", "floor", "trees"), paper=_paper),
+    Table("table5", "long histories", ("userllm", "collm_va"),
+          paper_lengths={("movie", "userllm"): (.8117, .8118), ("movie", "collm_va"): (.8070, .8067),
+                         ("netflix_rules", "userllm"): (.6757, .6751), ("netflix_rules", "collm_va"): (.6725, .6668)}),
     Table("temporal", "all systems, split by time", ("mf", "sasrec", "lightgcn", "tallrec", "collm", "userllm", "userllm_plus", "userllm_wide", "floor",
                                                      "mf_bias", "logistic", "trees"), ("movie",), "temporal"))}
 
@@ -110,14 +112,20 @@ def reckon_tokens(run:PlannedRun, preset:Preset, rows:int=20_748, items:int=2_40
     return 3 * first * text + 3 * second * (new + encoder) + items * candidate + 2 * held_out * new
 
 # %% ../nbs/66_experiments.ipynb #b8ec9a47
-def state_of(runs:list[PlannedRun], results, work, preset:Preset) -> pd.DataFrame: # folders of finished runs and of runs under way
-    "Each run with its state and the hours that it took or will take."
+def has_lengths(folder) -> bool: # of a finished run
+    "Whether its test rows have been scored with histories of all three lengths."
+    file = Path(folder)/"lengths.parquet"
+    return file.exists() and read_parquet(file, ["length"])["length"].nunique() == 3
+
+def state_of(runs:list[PlannedRun], results, work, preset:Preset, # folders of finished runs and of runs under way
+             lengths:bool=False) -> pd.DataFrame: # whether a trained run is not done before its longer histories are scored, as in table 5
+    "Each run with its state and the hours that its training took or will take."
     lines = []
     for run in runs:
         done, begun = (Path(results)/run.path/"metrics.json").exists(), (Path(work)/run.path/"settings.json").exists()
         took = sum(read_json(Path(results)/run.path/"metrics.json")["seconds"].values()) / 3600 if done else np.nan
         lines.append({"protocol": run.protocol, "split": run.split, "system": run.system, "seed": run.seed,
-                      "state": "done" if done else "begun" if begun else "to do", "hours": took, "tokens": reckon_tokens(run, preset)})
+                      "state": ("to score" if lengths and not has_lengths(Path(results)/run.path) else "done") if done else "begun" if begun else "to do", "hours": took, "tokens": reckon_tokens(run, preset)})
     table = pd.DataFrame(lines)
     rate = table["hours"] / table["tokens"].where(table["tokens"] > 0)
     rate = rate.groupby(table["system"]).transform("median").fillna(rate.median()).fillna(7e-4 / 3600) # as its own runs had, or others, or as on two CPU cores
@@ -136,7 +144,8 @@ def reproduce(name:str, # a table
     table, preset, cache = find_table(name), preset or quick(), cache or StageCache()
     missing, mark = [], precision_mark(device, precision)
     for run in plan_runs(table, seeds, only, on, mark):
-        if not (place := Path(results)/run.path/"metrics.json").exists(): missing.append(run)
+        place, longer = Path(results)/run.path/"metrics.json", table.paper_lengths and not has_lengths(Path(results)/run.path)
+        if not place.exists() or longer and not RunFolder(Path(work)/run.path).recommender.exists(): missing.append(run)
         elif run.system in floors: require_same_training(read_json(place)["settings"], floor_settings(run.system, preset), place.parent)
         else: require_same_training(read_json(place)["settings"], training_settings(find_method(run.system), preset), place.parent, llm)
     if missing: require_writable(results, 100_000_000); require_writable(work, 1_000_000_000)
@@ -149,9 +158,10 @@ def reproduce(name:str, # a table
         else:
             shared = shared or share_llm(llm, device, precision, find_method(run.system).model, cache)
             run_method(find_method(run.system), prepared[run.protocol], preset, shared, Path(work)/run.path, run.seed, cache, say)
+        if (Path(results)/run.path/"metrics.json").exists(): continue # trained again for its recommender alone, which is not kept there
         (Path(results)/run.path).mkdir(parents=True, exist_ok=True)
         for file in kept: shutil.copyfile(Path(work)/run.path/file, Path(results)/run.path/file)
-    if table.name == "table5":
+    if table.paper_lengths:
         for run in plan_runs(table, seeds, only, on, mark):
             try: score_lengths(run, work, results, llm, device, cache=cache)
             except InputError as error: say(f"{run.path}: its longer histories are not scored. {error}") # the others are
@@ -194,22 +204,47 @@ def score_lengths(run:PlannedRun, work, results, llm:str="smollm2", device:str="
     return read_parquet(target)
 
 def compare_lengths(table:Table, results="results/experiments", seeds:int=5, resamples:int=1000, mark:str="") -> pd.DataFrame:
-    "AUC of the long rows by protocol, system, seed and length of history, with intervals, and the paired difference to the usual length."
+    "One line a protocol, system and length of history: AUC of the long rows over the runs that have all lengths (mean, low, high), the paper's, and the paired differences to the usual length and to the table's main system at that length."
     lines = []
-    for run in plan_runs(table, seeds, mark=mark):
-        file = Path(results)/run.path/"lengths.parquet"
-        if not file.exists(): continue
-        scored, test = read_parquet(file), read_parquet(Path(results)/run.path/"predictions.parquet").drop(columns="logit")
-        by_length = {length: part.drop(columns="length").merge(test, on="row_id") for length, part in scored.groupby("length")}
-        usual = protocols[run.protocol]().history_length
-        for length in (length for length in (usual, 2 * usual, 0) if length in by_length):
-            found, moved = evaluate(by_length[length], resamples)["auc"], paired_difference(by_length[length], by_length[usual], resamples)["auc"]
-            lines.append({"protocol": run.protocol, "system": run.system, "seed": run.seed, "likes": length or "all", "rows": len(by_length[length]),
-                          "auc": found["value"], "auc_low": found["low"], "auc_high": found["high"],
-                          "difference": moved["value"], "difference_low": moved["low"], "difference_high": moved["high"]})
+    for protocol in table.protocols:
+        usual, scored = protocols[protocol]().history_length, _scored_lengths(table, protocol, results, seeds, mark)
+        for (system, length), runs in scored.items():
+            values, same = [evaluate(run, 0)["auc"]["value"] for run in runs], system == table.against or (table.against, length) not in scored
+            short, long = table.paper_lengths.get((protocol, system), (np.nan, np.nan))
+            differences = {"to_usual": seeded_difference(runs, scored[system, usual], resamples, together=True)["auc"] if length != usual else {},
+                           f"to_{table.against}": {} if same else seeded_difference(runs, scored[table.against, length], resamples)["auc"]}
+            lines.append({"protocol": protocol, "system": system, "likes": length or "all", "runs": len(runs), "rows": len(runs[0]),
+                          "auc": np.mean(values), "auc_low": min(values), "auc_high": max(values), "paper_auc": {usual: short, 0: long}.get(length, np.nan),
+                          **{name + end: found.get(key, np.nan) for name, found in differences.items() for end, key in (("", "value"), ("_low", "low"), ("_high", "high"))}})
     return pd.DataFrame(lines)
 
+def _scored_lengths(table:Table, protocol:str, results, seeds:int, mark:str) -> dict: # (system, length) -> predictions of each run
+    usual, found = protocols[protocol]().history_length, {}
+    for run in plan_runs(table, seeds, on=(protocol,), mark=mark):
+        folder = Path(results)/run.path
+        if not has_lengths(folder): continue
+        test = read_parquet(folder/"predictions.parquet").drop(columns="logit")
+        by_length = dict(iter(read_parquet(folder/"lengths.parquet").groupby("length")))
+        for length in (usual, 2 * usual, 0):
+            found.setdefault((run.system, length), []).append(by_length[length].drop(columns="length").merge(test, on="row_id"))
+    return dict(sorted(found.items(), key=lambda entry: table.systems.index(entry[0][0])))
+
+def lengths_in_words(compared:pd.DataFrame) -> pd.DataFrame: # from `compare_lengths`
+    "The same with one cell a figure, as `in_words`."
+    def difference(line, name):
+        low, value, high = (line[f"{name}{end}"] for end in ("_low", "", "_high"))
+        return "" if pd.isna(value) else f"{value:+.4f} [{low:+.4f}, {high:+.4f}]"
+    names = {name: name.replace("_", " ") for name in compared.columns if name.startswith("to_") and not name.endswith(("_low", "_high"))}
+    return pd.DataFrame([{**line[["protocol", "system", "likes", "runs", "rows"]], "AUC": _mean_and_paper(line, "auc"),
+                          **{text: difference(line, name) for name, text in names.items()}} for _, line in compared.iterrows()])
+
 # %% ../nbs/66_experiments.ipynb #2e8658ae
+def _mean_and_paper(line, metric:str) -> str: # of a table of comparisons
+    paper = "" if pd.isna(line[f"paper_{metric}"]) else f" (paper {line[f'paper_{metric}']:.4f})"
+    if not line["runs"]: return "not run" + paper
+    spread = f" [{line[f'{metric}_low']:.4f}, {line[f'{metric}_high']:.4f}]" if line["runs"] > 1 else ""
+    return f"{line[metric]:.4f}{spread}{paper}"
+
 def runs_of(table:Table, protocol:str, results, seeds:int=5, mark:str="") -> dict[str, list[pd.DataFrame]]:
     "The predictions of all finished runs by system."
     found = {}
@@ -242,16 +277,11 @@ def compare(table:Table, results="results/experiments", seeds:int=5, mark:str=""
 
 def in_words(compared:pd.DataFrame) -> pd.DataFrame: # from `compare`
     "The same with one cell a figure: mean [lowest, highest] (the paper's), and difference [interval] p."
-    def score(line, metric):
-        paper = "" if pd.isna(line[f"paper_{metric}"]) else f" (paper {line[f'paper_{metric}']:.4f})"
-        if not line["runs"]: return "not run" + paper
-        spread = f" [{line[f'{metric}_low']:.4f}, {line[f'{metric}_high']:.4f}]" if line["runs"] > 1 else ""
-        return f"{line[metric]:.4f}{spread}{paper}"
     def difference(line, metric):
         if pd.isna(line[f"{metric}_difference"]): return ""
         low, value, high = (line[f"{metric}_difference{end}"] for end in ("_low", "", "_high"))
         return f"{value:+.4f} [{low:+.4f}, {high:+.4f}], p {line[f'{metric}_p']:.3f}"
-    return pd.DataFrame([{"protocol": line["protocol"], "system": line["system"], "runs": line["runs"], "AUC": score(line, "auc"), "UAUC": score(line, "uauc"),
+    return pd.DataFrame([{"protocol": line["protocol"], "system": line["system"], "runs": line["runs"], "AUC": _mean_and_paper(line, "auc"), "UAUC": _mean_and_paper(line, "uauc"),
                           "AUC, difference": difference(line, "auc"), "UAUC, difference": difference(line, "uauc")} for _, line in compared.iterrows()])
 
 # %% ../nbs/66_experiments.ipynb #fb0da148
