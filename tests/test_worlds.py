@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from userllm.llms import tiny_llm
 from userllm.methods import find_method
@@ -13,6 +14,15 @@ from userllm.training import StepSettings
 from worlds import WORDS, learn, make_world, trained, with_and_without
 
 STEPS = StepSettings(rows=4_800, batch_size=32, learning_rate=1e-2, final_learning_rate=1e-3, evaluate_every=4_800)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """A tiny model is faster so, and does not wait for another program that has a core."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

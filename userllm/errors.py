@@ -22,7 +22,7 @@ from .metrics import expected_calibration_error, paired_difference
 from .reports import slices
 
 # %% ../nbs/73_errors.ipynb #5fd01490
-SLICES = {"history": "earlier likes of the user", "popularity": "training events of the item", "activity": "training events of the user",
+SLICES = {"history": "earlier likes of the user", "popularity": "training rows of the item, 0 for a cold one", "activity": "training rows of the user, 0 for a cold one",
           "decade": "the item's decade", "genre": "the item's first genre", "poster": "whether the item has a poster",
           "description": "whether the item has a description"}
 
@@ -38,10 +38,10 @@ def row_facts(rows:pd.DataFrame, dataset:Dataset) -> pd.DataFrame: # rows: user_
     if (users < 0).any() or (items < 0).any():
         raise InputError(f"{int(((users < 0) | (items < 0)).sum())} predicted rows name users or items that the dataset does not have: "
                          "open the dataset that the run was made on")
-    known = dataset.events[dataset.events["split"].isin(("history", "train"))]
+    trained = dataset.events[dataset.events["split"] == "train"]
     start, stop = Histories.for_dataset(dataset).ranges(users, rows["timestamp"].to_numpy())
     about = dataset.items.iloc[items].set_index(rows.index)
-    count = lambda column, places: known[column].value_counts().reindex(places, fill_value=0).to_numpy()
+    count = lambda column, places: trained[column].value_counts().reindex(places, fill_value=0).to_numpy()
     decade = (about["year"] // 10 * 10).astype("Int64").astype("string").fillna("unknown").astype(object)
     facts = about[["title", "year", "genres"]].assign(history=_bands(stop - start), popularity=_bands(count("item", items)), activity=_bands(count("user", users)),
                                                       decade=decade, genre=first_genre(about["genres"]).replace("", "none"))
