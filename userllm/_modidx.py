@@ -301,6 +301,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                  'userllm.factors._variants': ('factors.html#_variants', 'userllm/factors.py'),
                                  'userllm.factors.compare_factor': ('factors.html#compare_factor', 'userllm/factors.py'),
                                  'userllm.factors.factor_in_words': ('factors.html#factor_in_words', 'userllm/factors.py'),
+                                 'userllm.factors.factor_verdict': ('factors.html#factor_verdict', 'userllm/factors.py'),
                                  'userllm.factors.find_factor': ('factors.html#find_factor', 'userllm/factors.py'),
                                  'userllm.factors.plot_factor': ('factors.html#plot_factor', 'userllm/factors.py'),
                                  'userllm.factors.run_factors': ('factors.html#run_factors', 'userllm/factors.py'),

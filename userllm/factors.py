@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['factors', 'Variant', 'find_factor', 'run_variant', 'state_of_factors', 'run_factors', 'compare_factor',
-           'factor_in_words', 'plot_factor']
+           'factor_in_words', 'factor_verdict', 'plot_factor']
 
 # %% ../nbs/67_factors.ipynb #c4b21177
 from collections.abc import Callable
@@ -17,6 +17,7 @@ from .artifacts import InputError, StageCache, only_one, read_json, read_parquet
 from .collaborative_alignment import MFSettings
 from .history_encoders import encoders
 from .interactions import Dataset
+from .mappers import MapperSettings
 from .methods import Method, find_method
 from .model import Rows
 from .metrics import evaluate, holm, seeded_difference
@@ -56,6 +57,7 @@ factors = {
     "memory": _variants("memory", "0", **{"10": {"model": {"uhem": UHEMSettings(memory=10.)}}, "10, gain 0.5": {"model": {"uhem": UHEMSettings(memory=10., gain=0.5)}}}),
     "history": _variants("history", "5", **{str(length or "all"): {"protocol": {"history_length": length}} for length in (10, 20, 50, None)}),
     "knowledge": _variants("knowledge", "smollm2", none={"model": {"description": False}}, shuffled={"descriptions": "shuffled"}, written={"descriptions": "written"}),
+    "mapper_dropout": _variants("mapper_dropout", "0", **{f"{share:g}": {"model": {"mapper": MapperSettings(dropout=share)}} for share in (.1, .3)}),
     "modality": _variants("modality", "poster", **{"poster and genres": {"modalities": ("genres",)}}),
     "mf_slots": _variants("mf_slots", "1e-4", **{"1e-5": {"preset": {"mf_slots": MFSettings(weight_decay=1e-5)}}}),
     "wide": _variants("wide", "slots alone", statistics={"model": {"wide": ("item", "user")}}, **{"statistics and pairs": {"model": {"wide": find_method("userllm_wide").model.wide}}})}
@@ -142,7 +144,7 @@ def run_factors(names, # of factors
 
 # %% ../nbs/67_factors.ipynb #1062696b
 def compare_factor(name:str, results="results/factors", seeds:int=5, resamples:int=1000) -> pd.DataFrame:
-    """One line a value: runs, AUC and UAUC of validation, the paired difference to the base (Holm within the factor), and seconds of step 2.
+    """One line a value: runs, AUC and UAUC of validation, the paired difference to the base (Holm within the factor).
 
     Of what the histories tell: the AUC that is lost when each row gets another's (`history_value`, with its interval), and how far that moves a logit, as
     a share of the logits' spread (`history_moves`; both standard deviations)."""
@@ -164,13 +166,12 @@ def compare_factor(name:str, results="results/factors", seeds:int=5, resamples:i
         own = seeded_difference([own for _, own, _ in runs], [others for _, _, others in runs], resamples, together=True)["auc"] if runs else {}
         line |= {f"history_{end}": own.get(end, np.nan) for end in ("value", "low", "high")}
         line["history_moves"] = np.mean([np.std(own["logit"] - others["logit"]) / np.std(own["logit"]) for _, own, others in runs]) if runs else np.nan
-        line["seconds"] = np.mean([metrics["seconds"].get("step2", np.nan) for metrics, _, _ in runs]) if runs else np.nan
         lines.append(line)
     return pd.DataFrame(lines)
 
 
 def factor_in_words(compared:pd.DataFrame) -> pd.DataFrame: # from `compare_factor`
-    "The same with one cell a figure: difference [interval] p, what the histories tell with its interval, and minutes of step 2."
+    "The same with one cell a figure: difference [interval] p, what the histories tell with its interval."
     def shown(line, value, low, high, p=None):
         if pd.isna(line[value]): return ""
         return f"{line[value]:+.4f} [{line[low]:+.4f}, {line[high]:+.4f}]" + (f", p {line[p]:.3f}" if p else "")
@@ -180,8 +181,20 @@ def factor_in_words(compared:pd.DataFrame) -> pd.DataFrame: # from `compare_fact
         differences = {f"{metric.upper()}, difference": shown(line, *(f"{metric}_{part}" for part in ("difference", "low", "high", "p"))) for metric in ("auc", "uauc")}
         lines.append({name: line[name], "runs": line["runs"], "AUC": f"{line['auc']:.4f}", "UAUC": f"{line['uauc']:.4f}", **differences,
                       "AUC by own histories": shown(line, "history_value", "history_low", "history_high"),
-                      "logits moved": f"{line['history_moves']:.1%}", "minutes": f"{line['seconds'] / 60:.0f}"})
+                      "logits moved": f"{line['history_moves']:.1%}"})
     return pd.DataFrame(lines).fillna("")
+
+def factor_verdict(compared:pd.DataFrame) -> str: # from `compare_factor`
+    "What the comparison comes to, in two sentences of Markdown."
+    run, base = compared[compared["runs"] > 0], f"`{compared.iloc[0, 0]}`"
+    others = run[run["auc_difference"].notna()]
+    if not len(others): return f"Nothing was run beside {base}."
+    named = lambda lines, column: ", ".join(f"`{line.iloc[0]}` ({line[column]:+.4f})" for _, line in lines.iterrows())
+    apart, heard = others[others["auc_p"] < .05], run[run["history_low"] > 0]
+    return (f"By validation AUC, after Holm's correction, {named(apart, 'auc_difference') + (' are' if len(apart) > 1 else ' is') if len(apart) else 'nothing is'} told apart from {base}; "
+            f"the intervals of all differences reach from {others['auc_low'].min():+.3f} to {others['auc_high'].max():+.3f}. "
+            + (f"A person's own history is worth AUC, by an interval without zero, with {named(heard, 'history_value')}." if len(heard) else
+               f"With none is a person's own history worth AUC that could be told from nothing: the intervals end at {run['history_high'].max():+.3f}."))
 
 # %% ../nbs/67_factors.ipynb #1ebc7d88
 def plot_factor(compared:pd.DataFrame): # from `compare_factor`
