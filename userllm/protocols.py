@@ -343,7 +343,7 @@ def table2(dataset:Dataset) -> pd.DataFrame: # index: the paper's names; columns
     columns = {"here": here | {"negative, %": _percent(likes, len(rows) - likes)}}
     if further := int((~dataset.rated).sum()): columns["here"]["items without an event"] = further
     if before: columns["natural"] = {"#Positive": before["positives"], "#Negative": before["negatives"], "negative, %": _percent(**before)}
-    paper = PAPER_TABLE2.get(dataset.protocol.get("name", "").removesuffix("_natural"))
+    paper = PAPER_TABLE2.get(dataset.protocol.get("name", "").removesuffix("_natural").removesuffix("_rules"))
     if paper: columns = {"paper": paper | {"negative, %": _percent(paper["#Positive"], paper["#Negative"])}} | columns
     return pd.DataFrame({name: {line: f"{column[line]:,}" if line in column else "" for line in columns["here"]}
                          for name, column in columns.items()})
