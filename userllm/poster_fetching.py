@@ -24,7 +24,7 @@ import pandas as pd
 from PIL import Image
 from tqdm.auto import tqdm
 from .artifacts import InputError, atomic_path, only_one, require_writable, write_parquet
-from .posters import named_posters, poster_name, read_manifest
+from .posters import named_posters, picture_formats, poster_name, read_manifest
 
 # %% ../nbs/25_poster_fetching.ipynb #519d8114
 @dataclass(frozen=True)
@@ -62,8 +62,6 @@ class Refusal(Exception):
         self.reason, self.detail, self.passing, self.wait, self.host = reason, detail, passing, wait, host
 
 # %% ../nbs/25_poster_fetching.ipynb #c2f09292
-_formats = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}
-
 def _has_its_end(content:bytes, format:str) -> bool:
     "Whether the file goes on to where its format says that it ends."
     if format == "PNG": return b"IEND\xaeB`\x82" in content
@@ -74,10 +72,10 @@ def picture_ending(content:bytes, # what a server sent
                    most_pixels:int=FetchSettings.most_pixels) -> str: # more are refused before they are unpacked
     "The file ending of a whole JPEG, PNG or WebP. `Refusal` for anything else."
     try:
-        with Image.open(io.BytesIO(content), formats=["JPEG", "PNG", "WEBP"]) as picture:
+        with Image.open(io.BytesIO(content), formats=[*picture_formats]) as picture:
             if picture.width * picture.height > most_pixels:
                 raise Refusal("too many pixels", f"{picture.width} x {picture.height}, more than {most_pixels:,}")
-            format = picture.format
+            format = "JPEG" if picture.format == "MPO" else picture.format # several JPEGs in one file
             picture.load()
     except Image.UnidentifiedImageError as error:
         start = content[:200].lstrip().lower()
@@ -88,7 +86,7 @@ def picture_ending(content:bytes, # what a server sent
     except Exception as error: # whatever a decoder throws at bytes that were made to upset it
         raise Refusal("broken picture", f"{type(error).__name__}: {error}", passing=True) from error
     if not _has_its_end(content, format): raise Refusal("broken picture", f"a {format} without its end", passing=True)
-    return _formats[format]
+    return picture_formats[format]
 
 # %% ../nbs/25_poster_fetching.ipynb #6f75306a
 Address = IPv4Address | IPv6Address
