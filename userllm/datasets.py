@@ -69,6 +69,8 @@ def fill_descriptions(
     return found.tolist()
 
 # %% ../nbs/26_datasets.ipynb #f544d303
+_tmdb_path = r"/[A-Za-z0-9]+\.(?:jpg|png)"
+
 def _poster_file(poster:str, beside:Path) -> str:
     "The whole path of a file that is there, seen from `beside` or from the working directory; '' where there is none."
     try: return next((os.path.abspath(path) for path in (beside/poster, Path(poster)) if path.is_file()), "")
@@ -83,7 +85,7 @@ def poster_manifest(
     poster = said["poster"].astype("str").str.strip()
     path = pd.Series([_poster_file(text, Path(beside)) for text in poster], said.index, dtype="str")
     url = poster.where(poster.str.lower().str.startswith(("http://", "https://")), "")
-    tmdb = poster.where(poster.str.startswith("/") & (path == ""), "")
+    tmdb = poster.where(poster.str.fullmatch(_tmdb_path) & (path == ""), "")
     table = pd.DataFrame({"item_id": said["item_id"], "url": url, "poster_path": tmdb, "path": path})
     known = (table[["url", "poster_path", "path"]] != "").any(axis=1)
     note = f"poster: left out {(~known).sum():,} cells that are no address, no path of TMDB and no file that is there, first {poster[~known].iloc[0]!r}" if not known.all() else ""
