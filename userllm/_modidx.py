@@ -577,6 +577,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                               'userllm.llms._loading': ('llms.html#_loading', 'userllm/llms.py'),
                               'userllm.llms._quantisation': ('llms.html#_quantisation', 'userllm/llms.py'),
                               'userllm.llms._quiet': ('llms.html#_quiet', 'userllm/llms.py'),
+                              'userllm.llms._tiny_tokenizer': ('llms.html#_tiny_tokenizer', 'userllm/llms.py'),
                               'userllm.llms._unpack_gguf': ('llms.html#_unpack_gguf', 'userllm/llms.py'),
                               'userllm.llms.answer_tokens': ('llms.html#answer_tokens', 'userllm/llms.py'),
                               'userllm.llms.choose_device': ('llms.html#choose_device', 'userllm/llms.py'),

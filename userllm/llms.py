@@ -192,14 +192,13 @@ def load_llm(name:str="smollm2", # `smollm2`, a Hub name, a folder, or a GGUF fi
     return LLM(model, tokenizer, reference, checksum, bits)
 
 # %% ../nbs/20_llms.ipynb #c020
-def tiny_llm(folder, # where to save it
-             words:str="", # words that become tokens of their own
-             width:int=32, layers:int=2, seed:int=0) -> LLM:
-    "A tiny random Llama with a byte-level tokenizer, in fp32 on the CPU: for tests and examples, not for recommending."
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+def _tiny_tokenizer(words:str, seq2seq:bool):
+    "A byte-level tokenizer with ` Yes`, ` No` and some words as tokens; for a seq2seq model it ends each text, as T5's does."
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+    marks = ["<pad>", "</s>"] if seq2seq else ["<|end|>"]
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: number for number, token in enumerate(["<|end|>"] + letters)}
+    vocabulary = {token: number for number, token in enumerate(marks + letters)}
     merges = []
     for word in dict.fromkeys(f" Yes No {words}".split()):
         pieces = list("Ġ" + word)
@@ -208,11 +207,22 @@ def tiny_llm(folder, # where to save it
             vocabulary.setdefault(pieces[0], len(vocabulary))
     raw = Tokenizer(models.BPE(vocab=vocabulary, merges=list(dict.fromkeys(merges))))
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False); raw.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|end|>", pad_token="<|end|>")
+    if seq2seq: raw.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return PreTrainedTokenizerFast(tokenizer_object=raw, eos_token=marks[-1], pad_token=marks[0])
+
+def tiny_llm(folder, # where to save it
+             words:str="", # words that become tokens of their own
+             width:int=32, layers:int=2, seed:int=0,
+             seq2seq:bool=False) -> LLM: # a T5 in the place of a Llama
+    "A tiny random Llama or T5 with a byte-level tokenizer, in fp32 on the CPU: for tests and examples, not for recommending."
+    from transformers import LlamaConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
+    tokenizer = _tiny_tokenizer(words, seq2seq)
     torch.manual_seed(seed)
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(vocabulary), hidden_size=width, intermediate_size=2 * width, num_hidden_layers=layers,
-                                         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=2048, tie_word_embeddings=True,
-                                         initializer_range=0.2, bos_token_id=None, eos_token_id=0, pad_token_id=0))
+    if seq2seq: model = T5ForConditionalGeneration(T5Config(vocab_size=len(tokenizer), d_model=width, d_kv=width // 4, d_ff=2 * width, num_layers=layers, num_heads=4, initializer_factor=4., feed_forward_proj="gated-gelu",
+                                                            decoder_start_token_id=0, eos_token_id=1, pad_token_id=0))
+    else: model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), hidden_size=width, intermediate_size=2 * width, num_hidden_layers=layers,
+                                               num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=2048, tie_word_embeddings=True,
+                                               initializer_range=0.2, bos_token_id=None, eos_token_id=0, pad_token_id=0))
     model.save_pretrained(folder); tokenizer.save_pretrained(folder)
     return load_llm(str(folder), "cpu", "fp32")
 
