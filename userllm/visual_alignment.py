@@ -31,7 +31,7 @@ class VisualSettings:
     "Which features are read from which model."
     model: str = offline_vit["name"] # the wheel's ViT-S/14, or any timm name
     layer: int = 9 # features after so many blocks of a ViT; 0 for the final, normalised output
-    pooling: str = "patch_mean" # of a ViT `patch_mean` or `class_token`; of any model's final output `own`: its class token, or what its own pooling gives
+    pooling: str = "patch_mean" # of a ViT `patch_mean` or `class_token`; of any model's final output `own`: what its own pooling gives
     size: int = 224 # side of the square that the whole picture is scaled to; 0 for the size that the model was made for
 
     def __post_init__(self):
@@ -129,9 +129,7 @@ def vit_features(vit, # from `load_vit`
                  pixels:torch.Tensor, # (b, 3, height, width)
                  settings:VisualSettings) -> torch.Tensor:
     "Features (b, d1) of prepared pictures (equation 2)."
-    if settings.pooling == "own":
-        whole = vit.forward_features(pixels)
-        return whole[:, 0] if getattr(vit, "cls_token", None) is not None else vit.forward_head(whole, pre_logits=True)
+    if settings.pooling == "own": return vit.forward_head(vit.forward_features(pixels), pre_logits=True)
     if settings.layer: tokens = vit.forward_intermediates(pixels, indices=[settings.layer - 1], norm=False, output_fmt="NLC",
                                                          return_prefix_tokens=True, intermediates_only=True)[0]
     else:
