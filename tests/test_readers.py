@@ -17,12 +17,13 @@ from userllm.cli import main
 from userllm.interactions import SPLIT_KINDS, SPLITS, Dataset, Histories, audit, made_up_dataset
 from userllm.protocols import dataset_with_split, split_kind
 from userllm.sources_netflix import netflix_titles, read_netflix
-from userllm.tables import check_interactions, read_columns, read_table
+from userllm.tables import _NO_VALUE, check_interactions, read_columns, read_table
 
 NOW = 1_000
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 # Text as people write it into cells; surrogates cannot be written as UTF-8, and a NUL ends a line for some readers.
 words = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=6)
+ids = words.map(str.strip).filter(lambda text: text and text not in _NO_VALUE)
 splits = st.sampled_from([*SPLITS, "history"])
 
 
@@ -35,15 +36,18 @@ def write_csv(path, header, rows):
 
 
 @quick
-@given(pairs=st.lists(st.tuples(words, words), min_size=1, max_size=8, unique=True), data=st.data())
+@given(pairs=st.lists(st.tuples(ids, ids), min_size=1, max_size=8, unique=True), data=st.data())
 def test_what_is_written_is_read(tmp_path, pairs, data):
     rows = [(*pair, data.draw(st.integers(0, NOW)), data.draw(st.integers(-4, 10)) / 2, data.draw(splits)) for pair in pairs]
     items = list(dict.fromkeys(item for _, item in pairs))
     header = ["user_id", "item_id", "timestamp", "rating", "split"]
     order = data.draw(st.permutations(range(5)))
-    write_csv(tmp_path / "rows.csv", [header[place] for place in order], [[row[place] for place in order] for row in rows])
-    titles = [data.draw(words.filter(str.strip)) for _ in items]
-    write_csv(tmp_path / "items.csv", ["title", "item_id"], list(zip(titles, items)))
+    blank = st.sampled_from(["", " ", "\t", "\u3000"])  # around a cell it is no part of an id or a title
+    around = [data.draw(blank) for _ in range(2)]
+    write_csv(tmp_path / "rows.csv", [data.draw(blank) + header[place] for place in order],
+              [[row[place] if place in (2, 3) else str(row[place]).join(around) for place in order] for row in rows])
+    titles = [data.draw(ids) for _ in items]
+    write_csv(tmp_path / "items.csv", ["title", "item_id"], [(title.join(around), item) for title, item in zip(titles, items)])
     raw = read_table(tmp_path / "rows.csv", tmp_path / "items.csv", now=NOW)
     assert [tuple(row) for row in raw.ratings[["user_id", "item_id", "timestamp", "rating", "split"]].itertuples(index=False)] == rows
     assert raw.items[["item_id", "title"]].values.tolist() == [list(row) for row in zip(items, titles)]
@@ -52,7 +56,7 @@ def test_what_is_written_is_read(tmp_path, pairs, data):
     pd.testing.assert_frame_equal(again.ratings, raw.ratings)
 
 
-cells = {"user_id": st.sampled_from(["1", "2", ""]), "item_id": st.sampled_from(["a", "b", ""]),
+cells = {"user_id": st.sampled_from(["1", "2", "NA", ""]), "item_id": st.sampled_from(["a", " b", "b", ""]),
          "timestamp": st.sampled_from(["0", "5", "7.0", "7.5", "-1", "90000000", "soon", "nan", "inf", ""]),
          "label": st.sampled_from(["0", "1", "1.0", "2", "nan", "yes", ""]), "split": st.sampled_from([*SPLITS, "history", "dev", "Train", ""])}
 
@@ -69,15 +73,15 @@ def slow_faults(rows) -> set:
     found, seen = set(), set()
     for place, row in enumerate(rows, 1):
         when, label = number(row["timestamp"]), number(row["label"])
-        found |= {(place, column) for column in ("user_id", "item_id") if row[column] == ""}
+        found |= {(place, column) for column in ("user_id", "item_id") if row[column] in ("", "NA")}
         if when is None or not math.isfinite(when) or when < 0 or when != int(when) or when > NOW + 86_400:
             found.add((place, "timestamp"))
         if label not in (0, 1):
             found.add((place, "label"))
         if row["split"] not in (*SPLITS, "history"):
             found.add((place, "split"))
-        pair = (row["user_id"], row["item_id"])
-        if pair in seen and "" not in pair:
+        pair = (row["user_id"], row["item_id"].strip())
+        if pair in seen and not {"", "NA"} & set(pair):
             found.add((place, "user_id"))
         seen.add(pair)
     return found

@@ -7,7 +7,7 @@ __all__ = ['INTERACTION_COLUMNS', 'ITEM_COLUMNS', 'Fault', 'raise_faults', 'find
            'check_interactions', 'written_names', 'check_items', 'known_items', 'raw_data', 'read_table', 'read_pairs']
 
 # %% ../nbs/17_tables.ipynb #99390434
-import ast, csv, gzip, io, json, time
+import ast, csv, gzip, io, json, re, time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -222,8 +222,14 @@ def _column_names(path:Path, separator:str, quote:str|None) -> list[str]:
 
 # %% ../nbs/17_tables.ipynb #f7bb3e72
 def _read_parquet(path:Path, columns:list[str]) -> pl.DataFrame:
-    "Columns of a Parquet file; UUIDs, which it holds as sixteen bytes each, in their written form with hyphens."
+    "Columns of a Parquet file; UUIDs, which it holds as sixteen bytes each, in their written form with hyphens, and decimals longer than Polars takes as text."
     table = pq.read_table(path, columns=columns)
+    for place, field in enumerate(table.schema):
+        try:
+            if "decimal256" in str(field.type): table = table.set_column(place, field.name, table[place].cast(pa.string())) # where Polars panics
+            pl.from_arrow(pa.array([], table.schema.field(place).type))
+        except (pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+            raise InputError(f"{path.name}, column {field.name}: is of type {field.type}; give text or numbers") from error
     uuids = [field.name for field in table.schema if str(field.type) == "extension<arrow.uuid>"]
     parts = r"^(.{8})(.{4})(.{4})(.{4})(.{12})$"
     return pl.from_arrow(table).with_columns(pl.col(uuids).bin.encode("hex").str.replace(parts, "$1-$2-$3-$4-$5"))
@@ -255,20 +261,39 @@ def read_columns(
     return frame, others, faults
 
 # %% ../nbs/17_tables.ipynb #75bacc87
+_YEAR_10000 = 253_402_300_800 # in seconds since 1970; no date that is written out is as late
+
 def _exact(kind:pl.DataType) -> int:
     "Whole numbers below it have each a floating-point number of their own."
     return 2**24 if kind == pl.Float32 else 2**53
 
+def _ticks(cells:pl.Expr) -> pl.Expr:
+    "The whole numbers that a Parquet file holds for dates and times."
+    return cells.to_physical().cast(pl.Int64)
+
+def _typed_seconds(kind:pl.DataType, cells:pl.Expr) -> pl.Expr:
+    "Dates and times as whole seconds since 1970, of any year."
+    if kind == pl.Date: return _ticks(cells).cast(pl.Float64) * 86_400
+    return (_ticks(cells) // {"ms": 10**3, "us": 10**6, "ns": 10**9}[kind.time_unit]).cast(pl.Float64)
+
+def _as_shown(kind:pl.DataType, cells:pl.Expr) -> pl.Expr:
+    "Dates, times and spans as text, those that no calendar holds as the number that stands for them with its unit; all else as it is."
+    if kind == pl.Duration: return cells.dt.to_string("polars")
+    if kind not in (pl.Date, pl.Datetime): return cells
+    dated = _typed_seconds(kind, cells).is_between(-62_135_596_800, _YEAR_10000, closed="left")
+    number = pl.concat_str(_ticks(cells), pl.lit(" days" if kind == pl.Date else f" {kind.time_unit}"))
+    return pl.coalesce(pl.when(dated).then(cells).cast(pl.String), number)
+
 def _as_ids(frame:pl.DataFrame, column:str) -> pl.Expr:
-    "An id column as text; null where a cell is empty."
+    "An id column as text without blanks around it; null where a cell is empty."
     kind = frame.schema[column]
-    cells = pl.col(column)
+    cells = _as_shown(kind, pl.col(column))
     if kind.is_float():
         cells = cells.fill_nan(None)
         exact = cells.is_finite() & (cells.abs() < _exact(kind))
         if frame.select((cells == cells.floor()).all()).item():
             return pl.when(exact).then(cells.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(cells.cast(pl.String))
-    cells = cells.cast(pl.String)
+    cells = cells.cast(pl.String).str.strip_chars()
     return pl.when(cells != "").then(cells)
 
 def _text_times(cells:pl.Expr) -> pl.Expr: # such as 2009-08-01, 2009-08-01 12:30:00 or 2009-08-01T12:30:00.5+02:00
@@ -288,7 +313,7 @@ def _as_numbers(frame:pl.DataFrame, column:str) -> pl.Expr:
         dates = column == "timestamp" and frame.select(numbers.is_null().any()).item() # which take many times the memory of numbers to read
         return pl.coalesce(numbers, _text_times(cells)) if dates else numbers
     if kind in (pl.Duration, pl.Time): return pl.lit(None, pl.Float64) # a span or a time of day is no moment
-    if kind.is_temporal(): return (cells.cast(pl.Datetime("us")).dt.epoch("us") // 10**6).cast(pl.Float64)
+    if kind.is_temporal(): return _typed_seconds(kind, cells)
     return cells.cast(pl.Float64, strict=False)
 
 def _nested(frame:pl.DataFrame, file:str, names:dict) -> list[Fault]:
@@ -307,12 +332,6 @@ def _missing_columns(frame:pl.DataFrame, file:str, needed:list[tuple[str, ...]],
     return empty + [Fault(file, "the column is missing", f"add it, or rename one of those there are, which are {there}",
                           " or ".join(names.get(column, column) for column in group)) for group in needed if not set(group) & set(frame.columns)]
 
-def _id_faults(frame:pl.DataFrame, file:str, columns:tuple[str, ...], names:dict) -> list[Fault]:
-    "Empty ids."
-    return [fault for column in columns if column in frame.columns for fault in
-            find_faults(frame.rename({column: names.get(column, column)}), pl.col(names.get(column, column)).is_null(), file,
-                        names.get(column, column), "an empty id", "fill it or remove the row")]
-
 def _inexact_ids(frame:pl.DataFrame, file:str, columns:tuple[str, ...], names:dict) -> list[Fault]:
     "Ids that are infinite, or floating-point numbers that stand for several whole ones."
     return [fault for column in columns if column in frame.columns and (kind := frame.schema[column]).is_float() for fault in
@@ -320,32 +339,71 @@ def _inexact_ids(frame:pl.DataFrame, file:str, columns:tuple[str, ...], names:di
                         names.get(column, column), "no exact id", "write the ids as text or as whole numbers", pl.col(column))]
 
 # %% ../nbs/17_tables.ipynb #6698f35f
+_NO_VALUE = ("NA", "N/A", "<NA>", "NaN", "nan", "NULL", "None") # letter by letter
+
+def _is_gap(column:str) -> pl.Expr:
+    "Where text says that there is none."
+    return pl.col(column).is_in(_NO_VALUE)
+
+def _given(column:str) -> pl.Expr:
+    "The text of a column, null where it says that there is none."
+    return pl.when(~_is_gap(column)).then(pl.col(column))
+
+def _checked_ids(frame:pl.DataFrame, file:str, columns:tuple[str, ...], names:dict) -> tuple[pl.DataFrame, list[Fault]]:
+    "The frame with those columns as text, null where empty, and a fault for each id that is empty or not exact."
+    columns = [column for column in columns if column in frame.columns]
+    faults = _inexact_ids(frame, file, columns, names)
+    frame = frame.with_columns(_as_ids(frame, column) for column in columns)
+    for column in columns:
+        empty = pl.col(column).is_null() | _is_gap(column)
+        faults += find_faults(frame, empty, file, names.get(column, column), "an empty id", "fill it or remove the row", pl.col(column))
+    return frame.with_columns(_given(column) for column in columns), faults
+
+# %% ../nbs/17_tables.ipynb #8ff247fe
 def as_text(frame:pl.DataFrame, file:str, ids:tuple[str, ...]) -> tuple[pl.DataFrame, list[Fault]]: # from `read_columns`; as faults name it; the columns that hold ids
     "Every column as text, '' where a cell is empty, and a fault for each that holds no text and for each id that is not exact."
     faults = _nested(frame, file, {}) + _inexact_ids(frame, file, ids, {})
-    cells = {name: _as_ids(frame, name) if name in ids else pl.col(name).cast(pl.String) for name in frame.columns if name != "row" and name not in {fault.column for fault in faults}}
+    cells = {name: _as_ids(frame, name) if name in ids else _as_shown(frame.schema[name], pl.col(name)).cast(pl.String) for name in frame.columns if name != "row" and name not in {fault.column for fault in faults}}
     return frame.with_columns(cell.fill_null("").str.strip_chars().alias(name) for name, cell in cells.items()), faults
 
-# %% ../nbs/17_tables.ipynb #829fe525
-def _number_checks(column:str, now:float) -> list[tuple[pl.Expr, str, str]]:
+# %% ../nbs/17_tables.ipynb #35b3fd72
+def _number_checks(column:str, kind:pl.DataType, now:float) -> list[tuple[pl.Expr, str, str]]:
     "What a number of that column must not be: `value` is the number, null where the cell held none."
-    value, numbers = pl.col("value"), "give a number"
+    value = pl.col("value")
     if column == "timestamp":
+        later = value.is_finite() & (value == value.floor()) & (value > now)
+        unit = "write the column anew: its numbers are of another unit than its type" if kind.is_temporal() else "give seconds since 1970, not milliseconds"
         return [(value.is_null() | ~value.is_finite(), "no time", "give whole seconds since 1970, or dates such as 2009-08-01 12:30:00"),
                 (value.is_finite() & (value < 0), "a time before 1970", "give whole seconds since 1970"),
                 (value.is_finite() & (value >= 0) & (value != value.floor()), "a fraction of a second", "give whole seconds since 1970"),
-                (value.is_finite() & (value == value.floor()) & (value > now), "a time in the future", "give seconds since 1970, not milliseconds")]
+                (later & (value >= _YEAR_10000), "a time in the future", unit),
+                (later & (value < _YEAR_10000), "a time in the future", "give the time at which it was, or remove the row")]
     if column == "label": return [(value.is_null() | value.is_nan() | ~value.is_in([0., 1.]), "no label", "give 1 for a like, 0 for a dislike")]
-    return [(value.is_null() | ~value.is_finite(), "no finite number", numbers)]
+    return [(value.is_null() | ~value.is_finite(), "no finite number", "give a number")]
 
-# %% ../nbs/17_tables.ipynb #8ff247fe
+# %% ../nbs/17_tables.ipynb #8ce5ff80
+_NO_SECONDS = (("years", 1900, 2100), ("days as Excel counts them", 25_569, 55_000), ("months written as YYYYMM", 1900_01, 2100_12), ("days written as YYYYMMDD", 1900_01_01, 2100_12_31))
+
+def _unlikely_times(cells:pl.DataFrame, file:str, column:str) -> list[Fault]: # with row, value and shown
+    "A fault at the first row where all times are numbers that look like years, months or days."
+    cells = cells.filter(pl.col("value").is_finite())
+    low, high = cells["value"].min(), cells["value"].max()
+    if (look := next((look for look, first, last in _NO_SECONDS if low is not None and first <= low and high <= last), None)) is None: return []
+    day, month = (pl.col("value") % 100, pl.col("value") // 100 % 100) if "DD" in look else (pl.lit(1), pl.col("value") % 100)
+    if "MM" in look and not cells.select((day.is_between(1, 31) & month.is_between(1, 12)).all()).item(): return []
+    if cells.select(pl.col("shown").cast(pl.String).str.contains("-").any()).item(): return [] # dates, which stand for seconds of 1970
+    row, _, shown = cells.row(0)
+    return [Fault(file, f"all times look like {look}, which is not seconds since 1970", "give dates such as 2009-08-01, or whole seconds since 1970", column, row, shown)]
+
+# %% ../nbs/17_tables.ipynb #4c5de39d
 def _number_faults(frame:pl.DataFrame, file:str, columns:tuple[str, ...], names:dict, now:float) -> tuple[pl.DataFrame, list[Fault]]:
     "The frame with those columns as numbers, and what is wrong with them."
     faults, made = [], []
     for column in columns:
+        kind, name = frame.schema[column], names.get(column, column)
         cells = frame.select("row", value=_as_numbers(frame, column), shown=pl.col(column))
-        for wrong, what, remedy in _number_checks(column, now):
-            faults += find_faults(cells, wrong, file, names.get(column, column), what, remedy, pl.col("shown"))
+        for wrong, what, remedy in _number_checks(column, kind, now): faults += find_faults(cells, wrong, file, name, what, remedy, _as_shown(kind, pl.col("shown")))
+        if column == "timestamp" and not kind.is_temporal(): faults += _unlikely_times(cells, file, name)
         made.append(cells["value"].alias(column))
     return frame.with_columns(made), faults
 
@@ -368,9 +426,9 @@ def check_interactions(
     faults += (nested := _nested(frame, file, names))
     frame = frame.drop([column for column in frame.columns if names.get(column, column) in {fault.column for fault in nested}])
     if "label" in frame.columns: frame = frame.drop("rating", strict=False)
-    faults += _inexact_ids(frame, file, ("user_id", "item_id"), names)
-    frame = frame.with_columns(_as_ids(frame, column) for column in ("user_id", "item_id", "split") if column in frame.columns)
-    faults += _id_faults(frame, file, ("user_id", "item_id"), names)
+    frame, found = _checked_ids(frame, file, ("user_id", "item_id"), names)
+    faults += found
+    if "split" in frame.columns: frame = frame.with_columns(_as_ids(frame, "split"))
     numbers = tuple(column for column in ("timestamp", "label", "rating") if column in frame.columns)
     frame, found = _number_faults(frame, file, numbers, names, (time.time() if now is None else now) + 86_400)
     faults += found
@@ -386,24 +444,37 @@ def check_interactions(
 # %% ../nbs/17_tables.ipynb #be2e42e4
 ITEM_COLUMNS = ("item_id", "title", "year", "genres", "description", "poster")
 
-def written_names(cell:str) -> str|None: # such as ['Drama', 'War'] or [{'id': 18, 'name': 'Drama'}], in Python's or JSON's writing
+_QUOTED = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+
+def _array_names(cell:str) -> list[str]:
+    "The names in an array as NumPy prints it, without commas; Python would join them to one. ValueError where it is none."
+    if not re.fullmatch(rf"\[\s*{_QUOTED}(\s+{_QUOTED})+\s*\]", cell): raise ValueError("no array")
+    return [ast.literal_eval(part) for part in re.findall(_QUOTED, cell)]
+
+def written_names(cell:str) -> str|None: # such as ['Drama', 'War'], ['Drama' 'War'] or [{'id': 18, 'name': 'Drama'}], in Python's, NumPy's or JSON's writing
     "The names in a list that is written out, joined by |; None where the text is no such list. No code is run."
-    for read in (json.loads, ast.literal_eval):
+    for read in (json.loads, _array_names, ast.literal_eval):
         try:
             if isinstance(found := read(cell.strip()), list): return "|".join(entry["name"] if isinstance(entry, dict) else entry for entry in found)
         except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError): continue
 
-def _listed_names(cells:pl.Series) -> pl.Series: # each in brackets
+def _listed_names(cells:pl.Series) -> pl.Series: # each in brackets, or names in quotes
     "The names in lists, joined by |, of those such as [Drama, War] too; each distinct text is read once."
-    bare = lambda cell: "|".join(filter(None, (part.strip().strip("'\"") for part in cell.strip()[1:-1].split(","))))
-    distinct = {cell: bare(cell) if (names := written_names(cell)) is None else names for cell in cells.drop_nulls().unique().to_list()}
+    bare = lambda cell: "|".join(filter(None, (part.strip().strip("'\"") for part in cell[1:-1].split(","))))
+    names = lambda cell: bare(cell) if (found := written_names(cell)) is None else found
+    distinct = {cell: names(cell if cell.startswith("[") else f"[{cell}]") for cell in cells.drop_nulls().unique().to_list()}
     return cells.replace(list(distinct), list(distinct.values())) if distinct else cells
 
-def _part_genres(cells:pl.Expr) -> pl.Expr: # text, or lists of text
-    "Genres parted by |, whatever parted them: lists, lists written out as Python or JSON do, or commas in a table that has no |."
-    listed = cells.str.strip_chars().str.contains(r"(?s)^\[.*\]$")
-    by_comma = cells.str.contains(",", literal=True).any() & ~cells.str.contains("|", literal=True).any()
-    parted = pl.when(by_comma).then(cells.str.replace_all(r"\s*,\s*", "|").str.strip_chars("| ")).otherwise(cells)
+def _parted(cells:pl.Expr, sign:str="|") -> pl.Expr:
+    "Names that a sign parts parted by | instead, without blanks around them, and without empty ones."
+    return cells.str.replace_all(rf"\s*[{sign}][\s{sign}]*", "|").str.strip_chars("|")
+
+def _part_genres(cells:pl.Expr) -> pl.Expr: # text
+    "Genres parted by |, whatever parted them: lists as Python, NumPy or JSON write them, names in quotes, or else the first of | ; , / that the column holds."
+    cells = cells.str.strip_chars()
+    listed = cells.str.contains(rf"(?s)^(\[.*\]|{_QUOTED}(\s*,\s*{_QUOTED})*)$")
+    parted = plain = pl.when(~listed).then(cells)
+    for sign in "/,;|": parted = pl.when(plain.str.contains(sign, literal=True).any()).then(_parted(plain, sign)).otherwise(parted)
     return pl.when(listed).then(cells.map_batches(_listed_names, return_dtype=pl.String)).otherwise(parted)
 
 # %% ../nbs/17_tables.ipynb #2d381157
@@ -418,22 +489,23 @@ def check_items(
     if not len(frame): return frame, faults
     kind = frame.schema.get("genres")
     if kind == pl.List(pl.String): frame = frame.with_columns(pl.col("genres").list.join("|", ignore_nulls=True))
-    elif kind == pl.String: frame = frame.with_columns(_part_genres(pl.col("genres")).alias("genres"))
     faults += (nested := _nested(frame, file, names))
     frame = frame.drop([column for column in frame.columns if names.get(column, column) in {fault.column for fault in nested}])
-    faults += _inexact_ids(frame, file, ("item_id",), names)
-    frame = frame.with_columns(_as_ids(frame, column) for column in ITEM_COLUMNS if column in frame.columns and column != "year")
-    faults += _id_faults(frame, file, ("item_id",), names)
+    frame, found = _checked_ids(frame, file, ("item_id",), names)
+    faults += found
+    frame = frame.with_columns(_as_ids(frame, column) for column in ("title", "genres", "description", "poster") if column in frame.columns)
+    frame = frame.with_columns(_given(column) for column in ("genres", "description", "poster") if column in frame.columns)
+    if "genres" in frame.columns: frame = frame.with_columns((_parted if kind == pl.List(pl.String) else _part_genres)(pl.col("genres")).alias("genres"))
     title = names.get("title", "title")
     if "item_id" in frame.columns:
         faults += find_faults(frame.drop_nulls("item_id"), ~pl.col("item_id").is_first_distinct(), file, names.get("item_id", "item_id"),
                               "an item that came before", "keep one row of each", pl.col("item_id"))
     if "title" in frame.columns:
-        faults += find_faults(frame, pl.col("title").is_null() | (pl.col("title").str.strip_chars() == ""), file, title, "no title",
+        faults += find_faults(frame, pl.col("title").is_null() | _is_gap("title") & (_is_gap("title").sum() > 1), file, title, "no title",
                               "give each item a title: it is what a language model reads", pl.col("title"))
     if "year" in frame.columns:
-        cells = frame.select("row", value=_as_numbers(frame, "year"), shown=pl.col("year").cast(pl.String))
-        there = pl.col("shown").is_not_null() & (pl.col("shown").str.strip_chars() != "")
+        cells = frame.select("row", value=_as_numbers(frame, "year"), shown=_as_shown(frame.schema["year"], pl.col("year")).cast(pl.String))
+        there = pl.col("shown").is_not_null() & (pl.col("shown").str.strip_chars() != "") & ~_is_gap("shown")
         whole = (pl.col("value") == pl.col("value").floor()) & (pl.col("value").abs() < 10_000)
         faults += find_faults(cells, there & ~whole.fill_null(False), file, names.get("year", "year"), "no year", "give a whole number or leave it empty",
                               pl.col("shown"))
@@ -507,5 +579,5 @@ def read_pairs(path:str|Path) -> pd.DataFrame: # user_id, item_id and perhaps ti
     if "timestamp" in frame.columns:
         seconds = _as_numbers(frame, "timestamp")
         whole = pl.when(seconds.is_finite() & (seconds == seconds.floor()) & (seconds.abs() < 2.**53)).then(seconds.cast(pl.Int64, strict=False).cast(pl.String))
-        found = found.with_columns(frame.select(pl.coalesce(whole, pl.col("timestamp").cast(pl.String)).alias("timestamp")).to_series())
+        found = found.with_columns(frame.select(pl.coalesce(whole, _as_shown(kind, pl.col("timestamp")).cast(pl.String)).alias("timestamp")).to_series())
     return found.to_arrow().to_pandas()
