@@ -9,7 +9,7 @@ __all__ = ['INTERACTION_COLUMNS', 'ITEM_COLUMNS', 'Fault', 'raise_faults', 'find
 # %% ../nbs/17_tables.ipynb #99390434
 import ast, csv, gzip, io, json, re, time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -101,7 +101,7 @@ def _records(path:Path, separator:str, quote:str|None) -> Iterator[tuple[int, li
     with _opened(path) as file:
         for line in file:
             lines.append(line)
-            if quote: is_open = _open_after(line.rstrip(b"\r\n"), is_open, separator.encode(), quote.encode())
+            if quote and (is_open or quote.encode() in line): is_open = _open_after(line.rstrip(b"\r\n"), is_open, separator.encode(), quote.encode())
             if not is_open: yield number, lines, True; number, lines = number + 1, []
     if lines: yield number, lines, False
 
@@ -141,6 +141,7 @@ def _width_faults(path:Path, separator:str, quote:str|None) -> list[Fault]:
     def found():
         width = 0
         for number, lines, _ in _records(path, separator, quote):
+            if number and sum(line.count(separator.encode()) for line in lines) < width: continue # which takes no parting to know
             cells = _cells(lines, separator, quote)
             if number == 0: width = len(cells)
             elif len(cells) > width:
@@ -158,7 +159,7 @@ def _open_quote(path:Path, separator:str, quote:str|None) -> list[Fault]:
             before, cell = lines[0][:start], lines[0][start:].lstrip(quote.encode())
             place = len(_cells([before + b"x"], separator, quote)) - 1
             return [Fault(path.name, "a quote that is not closed", f"close it, or write {quote * 2} for a quote within quoted text; check its quotes",
-                          header[place] if number and place < len(header) else "", number, quote + _decoded(cell))]
+                          header[place].strip() if number and place < len(header) else "", number, quote + _decoded(cell))]
     return []
 
 # %% ../nbs/17_tables.ipynb #58bb29a8
@@ -167,42 +168,50 @@ def _unreadable(path:Path, error:Exception) -> InputError:
     remedy = "pack it anew with gzip, or give it unpacked" if path.suffix.lower() == ".gz" else "check the file and its disk"
     return InputError(f"{path.name} cannot be read: {error}; {remedy}")
 
-def _read_csv(path:Path, columns:list[str]|None, separator:str, quote:str|None) -> tuple[pl.DataFrame, list[Fault]]:
-    "Columns of a CSV as text (None: all), and what is wrong with its bytes and rows."
-    options = {"separator": separator, "quote_char": quote, "infer_schema": False, "encoding": "utf8"}
-    faults = []
+def _read_csv(path:Path, columns:list[str], separator:str, quote:str|None) -> tuple[pl.DataFrame, list[Fault], bool]:
+    "Columns of a CSV as text, what is wrong with its bytes and rows, and whether it is read to its end: to a quote that is not closed otherwise."
+    options = {"columns": columns, "separator": separator, "quote_char": quote, "infer_schema": False, "encoding": "utf8"}
+    faults, closed, source = [], True, path
     while True:
-        try: return pl.read_csv(path, columns=columns, **options), faults
+        try: return pl.read_csv(source, **options), faults, closed
         except OSError as error: raise _unreadable(path, error) from error
         except (pl.exceptions.PolarsError, pl.exceptions.NoDataError) as error: reason = str(error).splitlines()[0]
-        if options["encoding"] == "utf8" and (found := _encoding_faults(path, separator, quote)):
-            faults, options["encoding"] = faults + found, "utf8-lossy"
-        elif found := _open_quote(path, separator, quote): raise_faults(faults + found)
-        elif "truncate_ragged_lines" not in options and (found := _width_faults(path, separator, quote)):
-            faults, options["truncate_ragged_lines"] = faults + found, True
-        else: return _read_oddly(path, columns, separator, quote, reason), faults
+        if options["encoding"] == "utf8" and (found := _encoding_faults(path, separator, quote)): options["encoding"] = "utf8-lossy"
+        elif closed and (found := _open_quote(path, separator, quote)):
+            if found[0].row < 2: raise_faults(faults + found)
+            closed, options["n_rows"] = False, found[0].row - 1
+        elif "truncate_ragged_lines" not in options and (found := _width_faults(path, separator, quote)): options["truncate_ragged_lines"] = True
+        elif source is path: found, source = [], _requoted(path, separator, quote)
+        else: raise InputError(f"{path.name} cannot be read as CSV: {reason}; check its quotes and its separators")
+        faults = faults + found
 
-def _read_oddly(path:Path, columns:list[str]|None, separator:str, quote:str|None, reason:str) -> pl.DataFrame:
-    "A CSV with quotes where none belong, by Python's reader, which is slower: those within unquoted text stay, those around a part of a cell, from its start on, go."
-    found = []
-    try:
-        for number, lines, _ in _records(path, separator, quote): found.append(_cells(lines, separator, quote))
-    except csv.Error as error: raise InputError(f"{path.name} cannot be read as CSV: {reason}; check its quotes and its separators") from error
-    header, rows = found[0], [row for row in found[1:] if row != [""]]
-    plain = lambda row, place: (row[place].encode("utf-8", "surrogateescape").decode("utf-8", "replace") or None) if place < len(row) else None
-    return pl.DataFrame({name: pl.Series([plain(row, header.index(name)) for row in rows], dtype=pl.String) for name in columns or header})
+def _requoted(path:Path, separator:str, quote:str|None) -> io.BytesIO:
+    "A CSV with quotes where none belong, so that every reader takes it alike: those within unquoted text stay, those around a part of a cell, from its start on, go."
+    made = io.BytesIO()
+    for _, lines, _ in _records(path, separator, quote):
+        record = b"".join(lines)
+        if quote and quote.encode() in record:
+            text = io.StringIO()
+            csv.writer(text, delimiter=separator, quotechar=quote, lineterminator="\n").writerow(_cells(lines, separator, quote))
+            record = text.getvalue().encode("utf-8", "surrogateescape")
+        made.write(record)
+    made.seek(0)
+    return made
 
 # %% ../nbs/17_tables.ipynb #146f7cc5
-def _separator(path:Path) -> str:
-    "What stands between cells, by the file's name and its header. InputError for an ending that says of no table."
+def _separator(path:Path, known:tuple[str, ...], quote:str|None) -> str:
+    "What stands between cells: the sign by which the header holds the most of the known columns, or else the most cells; by the file's name where several do. InputError for an ending that says of no table, and for a first line that is only for Excel."
     ending = path.name.lower().removesuffix(".gz").rpartition(".")[2]
     if ending not in ("csv", "tsv") and path.suffix.lower() != ".parquet":
         raise InputError(f"{path} is neither .csv, .tsv (or these as .gz) nor .parquet by its name; convert it, or rename it if it is")
-    if ending != "csv": return "\t" if ending == "tsv" else ","
+    usual = "\t" if ending == "tsv" else ","
+    if path.suffix.lower() == ".parquet": return usual
     try:
         with _opened(path) as file: header = file.readline(65_536)
-    except (OSError, EOFError): return "," # which is told where it is read
-    return ";" if b";" in header and b"," not in header else ","
+    except (OSError, EOFError): return usual # which is told where it is read
+    if re.fullmatch(rb'(\xef\xbb\xbf)?"?sep=.?"?\s*', header): raise InputError(f"{path.name} begins with the line {_decoded(header)!r}, which is none of its rows; remove that line")
+    def held(sign): names = [name.strip() for name in _cells([header], sign, quote)]; return len(set(names) & set(known)), len(names)
+    return max([usual, *",;\t|"], key=held) # the first of those that hold as much
 
 def _column_names(path:Path, separator:str, quote:str|None) -> list[str]:
     "The names of the columns of a CSV or Parquet file. InputError where it has none."
@@ -223,7 +232,8 @@ def _column_names(path:Path, separator:str, quote:str|None) -> list[str]:
 # %% ../nbs/17_tables.ipynb #f7bb3e72
 def _read_parquet(path:Path, columns:list[str]) -> pl.DataFrame:
     "Columns of a Parquet file; UUIDs, which it holds as sixteen bytes each, in their written form with hyphens, and decimals longer than Polars takes as text."
-    table = pq.read_table(path, columns=columns)
+    with pq.ParquetFile(path) as file: table = file.read(columns=columns)
+    table = table.select([table.column_names.index(name) for name in columns]) # of two by one name the first
     for place, field in enumerate(table.schema):
         try:
             if "decimal256" in str(field.type): table = table.set_column(place, field.name, table[place].cast(pa.string())) # where Polars panics
@@ -235,29 +245,39 @@ def _read_parquet(path:Path, columns:list[str]) -> pl.DataFrame:
     return pl.from_arrow(table).with_columns(pl.col(uuids).bin.encode("hex").str.replace(parts, "$1-$2-$3-$4-$5"))
 
 # %% ../nbs/17_tables.ipynb #90665e04
+def _readable_columns(path:str|Path, known:tuple[str, ...], separator:str|None=None, quote:str|None='"') -> tuple[pl.DataFrame, tuple[str, ...], list[Fault], bool]:
+    "What `read_columns` gives of a file, and whether that is all of it: of a column that stands twice the first is read, before a quote that is not closed the rows."
+    path = Path(path)
+    if not path.is_file(): raise InputError(f"{path} does not exist; check the path")
+    packed = path.suffix.lower() == ".parquet"
+    separator = separator or _separator(path, known, quote)
+    written = _column_names(path, separator, quote)
+    names = [name.strip() for name in written]
+    again = lambda name: name not in known and name.removesuffix("_duplicated_0") in known # as Polars calls the second column of a name
+    twice = sorted({name.removesuffix("_duplicated_0") for name in names if name in known and names.count(name) > 1 or not packed and again(name)})
+    wanted = {written[names.index(name)]: name for name in known if name in names}
+    faults, whole = [Fault(path.name, "the column stands there twice", "rename one of the two", name) for name in twice], not twice
+    if packed:
+        try: frame = _read_parquet(path, list(wanted))
+        except (OSError, pa.ArrowException, pl.exceptions.PolarsError) as error: raise InputError(f"{path.name} cannot be read as Parquet: {error}; write it anew") from error
+    elif wanted:
+        frame, found, closed = _read_csv(path, list(wanted), separator, quote)
+        faults, whole = faults + found, whole and closed
+    else: frame, faults = pl.DataFrame(), faults + _encoding_faults(path, separator, quote)
+    frame = frame.rename(wanted)
+    frame = frame.with_columns(pl.col(name).cast(pl.String) for name, kind in frame.schema.items() if kind in (pl.Categorical, pl.Enum)).with_row_index("row", offset=1)
+    if wanted and not packed: frame = frame.filter(~pl.all_horizontal(pl.col(list(wanted.values())).is_null()))
+    return frame, tuple(name for name in names if name not in known and not again(name)), faults, whole
+
 def read_columns(
     path:str|Path, # .csv, .tsv, these packed as .gz, or .parquet; files of other endings are read as CSV where a separator is given
     known:tuple[str, ...], # the columns that are wanted, where they are there
-    separator:str|None=None, # between cells; where left out a tab in a .tsv, and in a .csv a comma, or a semicolon where the header has these alone
+    separator:str|None=None, # between cells; where left out the one of , ; tab and | that parts the header into the known columns
     quote:str|None='"', # around cells that hold separators
 ) -> tuple[pl.DataFrame, tuple[str, ...], list[Fault]]: # the columns with `row`; the names of the others; faults
-    "The known columns of a file, those of a CSV as text. InputError for a file that is not there or is no table."
-    path = Path(path)
-    if not path.is_file(): raise InputError(f"{path} does not exist; check the path")
-    separator = separator or _separator(path)
-    names = _column_names(path, separator, quote)
-    if twice := sorted({name for name in names if names.count(name) > 1 or name.removesuffix("_duplicated_0") in known and name not in known}):
-        raise InputError(f"{path.name} has the column {twice[0].removesuffix('_duplicated_0')!r} twice; rename one of them")
-    wanted = [name for name in known if name in names]
-    others = tuple(name for name in names if name not in known)
-    if path.suffix.lower() == ".parquet":
-        try: frame, faults = _read_parquet(path, wanted), []
-        except (OSError, pa.ArrowException, pl.exceptions.PolarsError) as error: raise InputError(f"{path.name} cannot be read as Parquet: {error}; write it anew") from error
-    elif wanted: frame, faults = _read_csv(path, wanted, separator, quote)
-    else: frame, faults = pl.DataFrame(), _encoding_faults(path, separator, quote)
-    frame = frame.with_columns(pl.col(name).cast(pl.String) for name, kind in frame.schema.items() if kind in (pl.Categorical, pl.Enum))
-    frame = frame.with_row_index("row", offset=1)
-    if wanted and path.suffix.lower() != ".parquet": frame = frame.filter(~pl.all_horizontal(pl.col(wanted).is_null()))
+    "The known columns of a file, those of a CSV as text. InputError for a file that is not there, is no table, holds a known column twice, or has a quote that is not closed."
+    frame, others, faults, whole = _readable_columns(path, known, separator, quote)
+    if not whole: raise_faults(faults)
     return frame, others, faults
 
 # %% ../nbs/17_tables.ipynb #75bacc87
@@ -513,14 +533,25 @@ def check_items(
     return frame, faults
 
 # %% ../nbs/17_tables.ipynb #b0c397c6
+def _bare_id(ids:pl.Series) -> pl.Series:
+    "Ids as they are likely to be written alike: 052, 52.0 and 52 are one, tt7 and TT7 are."
+    return ids.str.replace(r"^0*(\d+)(\.0*)?$", "$1").str.to_lowercase()
+
 def known_items(interactions:pl.DataFrame, items:pl.DataFrame, file:str, items_file:str, names:dict[str,str]={}) -> list[Fault]:
-    "A fault for each item that the interactions speak of and the items table lacks."
+    "A fault for each item that the interactions speak of and the items table lacks; where it has the item in other writing, that is told."
     if "item_id" not in interactions.columns or "item_id" not in items.columns or interactions.schema["item_id"] != pl.String: return []
     if items.schema["item_id"] != pl.String and (not len(items) or _nested(items.select("item_id"), items_file, {})): return [] # told already
     rows = interactions.drop_nulls("item_id").unique("item_id", keep="first", maintain_order=True)
     rows = rows.filter(~pl.col("item_id").str.contains("\ufffd", literal=True)) # what is not UTF-8 has been told already
-    return find_faults(rows, ~pl.col("item_id").is_in(items.select(_as_ids(items, "item_id")).to_series().drop_nulls().implode()), file, names.get("item_id", "item_id"),
-                       f"an item that {items_file} lacks", "add it there, or remove its rows here", pl.col("item_id"))
+    there = items.select(_as_ids(items, "item_id")).to_series().drop_nulls()
+    rows = rows.filter(~pl.col("item_id").is_in(there.implode()))
+    if not len(rows): return []
+    meant = dict(zip(_bare_id(there), there))
+    alike = {item: meant[bare] for item, bare in zip(rows["item_id"], _bare_id(rows["item_id"])) if bare in meant}
+    find = lambda wrong, remedy: find_faults(rows, wrong, file, names.get("item_id", "item_id"), f"an item that {items_file} lacks", remedy)
+    other = find(pl.col("item_id").is_in(list(alike)), "write ids alike in both files")
+    other = [replace(fault, remedy=f"{items_file} has {_short(alike[fault.value])}: write both alike") if fault.row else fault for fault in other]
+    return other + find(~pl.col("item_id").is_in(list(alike)), "add it there, or remove its rows here")
 
 def raw_data(
     interactions:pl.DataFrame, # what `check_interactions` gives, without faults
@@ -549,7 +580,7 @@ def read_table(
     if absent := [str(path) for path in (interactions, items) if not path.is_file()]: raise InputError(f"{' and '.join(absent)} {'are no files' if len(absent) > 1 else 'is no file'}; check the path")
     parts, unreadable = [], []
     for path, known in ((interactions, INTERACTION_COLUMNS), (items, ITEM_COLUMNS)):
-        try: parts.append(read_columns(path, known))
+        try: parts.append(_readable_columns(path, known))
         except InputError as error: parts.append(None); unreadable.append(str(error))
     if unreadable: # what is wrong in the other file is told all the same
         found = []
@@ -558,12 +589,13 @@ def read_table(
         try: raise_faults(found)
         except InputError as error: unreadable.append(str(error))
         raise InputError("\n".join(unreadable))
-    (rows, others, faults), (films, more, found) = parts
+    (rows, others, faults, _), (films, more, found, all_items) = parts
     del parts # so that the text goes as soon as there are numbers
     if "label" in rows.columns and "rating" in rows.columns: others = (*others, "rating")
     rows, wrong = check_interactions(rows, interactions.name, now=now, others=others)
     films, wrong_films = check_items(films, items.name, others=more)
-    raise_faults(faults + wrong + found + wrong_films + known_items(rows, films, interactions.name, items.name))
+    strangers = known_items(rows, films, interactions.name, items.name) if all_items else []
+    raise_faults(faults + wrong + found + wrong_films + strangers)
     notes = tuple(f"{path.name}: ignored {', '.join(names)}" for path, names in [(interactions, others), (items, more)] if names)
     return raw_data(rows, films, Path(interactions.name.removesuffix(".gz")).stem, notes)
 
