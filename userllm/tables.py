@@ -413,7 +413,7 @@ def _unlikely_times(cells:pl.DataFrame, file:str, column:str) -> list[Fault]: # 
     if "MM" in look and not cells.select((day.is_between(1, 31) & month.is_between(1, 12)).all()).item(): return []
     if cells.select(pl.col("shown").cast(pl.String).str.contains("-").any()).item(): return [] # dates, which stand for seconds of 1970
     row, _, shown = cells.row(0)
-    return [Fault(file, f"all times look like {look}, which is not seconds since 1970", "give dates such as 2009-08-01, or whole seconds since 1970", column, row, shown)]
+    return [Fault(file, f"all times look like {look}, which are no seconds since 1970", "give dates such as 2009-08-01, or whole seconds since 1970", column, row, shown)]
 
 # %% ../nbs/17_tables.ipynb #4c5de39d
 def _number_faults(frame:pl.DataFrame, file:str, columns:tuple[str, ...], names:dict, now:float) -> tuple[pl.DataFrame, list[Fault]]:
@@ -548,7 +548,7 @@ def known_items(interactions:pl.DataFrame, items:pl.DataFrame, file:str, items_f
     if not len(rows): return []
     meant = dict(zip(_bare_id(there), there))
     alike = {item: meant[bare] for item, bare in zip(rows["item_id"], _bare_id(rows["item_id"])) if bare in meant}
-    find = lambda wrong, remedy: find_faults(rows, wrong, file, names.get("item_id", "item_id"), f"an item that {items_file} lacks", remedy)
+    find = lambda wrong, remedy: find_faults(rows, wrong, file, names.get("item_id", "item_id"), f"an item that {items_file} lacks", remedy, pl.col("item_id"))
     other = find(pl.col("item_id").is_in(list(alike)), "write ids alike in both files")
     other = [replace(fault, remedy=f"{items_file} has {_short(alike[fault.value])}: write both alike") if fault.row else fault for fault in other]
     return other + find(~pl.col("item_id").is_in(list(alike)), "add it there, or remove its rows here")
@@ -572,7 +572,7 @@ def raw_data(
 # %% ../nbs/17_tables.ipynb #28949c4f
 def read_table(
     interactions:str|Path, # user_id, item_id, timestamp, label or rating; perhaps split
-    items:str|Path, # item_id, title; perhaps year, genres, description, poster
+    items:str|Path, # item_id, title; perhaps year, genres (a list, or parted by one of | ; , /), description, poster
     now:float|None=None, # seconds since 1970; times later than a day after it are refused
 ) -> RawData:
     "Your own data from CSV or Parquet. InputError with every fault of both files; ignored columns stand in `notes`."
