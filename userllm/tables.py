@@ -200,7 +200,7 @@ def _requoted(path:Path, separator:str, quote:str|None) -> io.BytesIO:
 
 # %% ../nbs/17_tables.ipynb #146f7cc5
 def _separator(path:Path, known:tuple[str, ...], quote:str|None) -> str:
-    "What stands between cells: the sign by which the header holds the most of the known columns, or else the most cells; by the file's name where several do. InputError for an ending that says of no table, and for a first line that is only for Excel."
+    "The sign that parts the header into the most of the known columns, or else the most cells. InputError for an ending that says of no table, and for a first line `sep=`."
     ending = path.name.lower().removesuffix(".gz").rpartition(".")[2]
     if ending not in ("csv", "tsv") and path.suffix.lower() != ".parquet":
         raise InputError(f"{path} is neither .csv, .tsv (or these as .gz) nor .parquet by its name; convert it, or rename it if it is")
@@ -283,10 +283,6 @@ def read_columns(
 # %% ../nbs/17_tables.ipynb #75bacc87
 _YEAR_10000 = 253_402_300_800 # in seconds since 1970; no date that is written out is as late
 
-def _exact(kind:pl.DataType) -> int:
-    "Whole numbers below it have each a floating-point number of their own."
-    return 2**24 if kind == pl.Float32 else 2**53
-
 def _ticks(cells:pl.Expr) -> pl.Expr:
     "The whole numbers that a Parquet file holds for dates and times."
     return cells.to_physical().cast(pl.Int64)
@@ -303,6 +299,11 @@ def _as_shown(kind:pl.DataType, cells:pl.Expr) -> pl.Expr:
     dated = _typed_seconds(kind, cells).is_between(-62_135_596_800, _YEAR_10000, closed="left")
     number = pl.concat_str(_ticks(cells), pl.lit(" days" if kind == pl.Date else f" {kind.time_unit}"))
     return pl.coalesce(pl.when(dated).then(cells).cast(pl.String), number)
+
+# %% ../nbs/17_tables.ipynb #e88b5ff2
+def _exact(kind:pl.DataType) -> int:
+    "Whole numbers below it have each a floating-point number of their own."
+    return 2**24 if kind == pl.Float32 else 2**53
 
 def _as_ids(frame:pl.DataFrame, column:str) -> pl.Expr:
     "An id column as text without blanks around it; null where a cell is empty."
