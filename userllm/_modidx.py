@@ -1108,6 +1108,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
             'userllm.sources_recbole': { 'userllm.sources_recbole._atomic_files': ( 'sources_recbole.html#_atomic_files',
                                                                                     'userllm/sources_recbole.py'),
                                          'userllm.sources_recbole._header': ('sources_recbole.html#_header', 'userllm/sources_recbole.py'),
+                                         'userllm.sources_recbole._parted': ('sources_recbole.html#_parted', 'userllm/sources_recbole.py'),
                                          'userllm.sources_recbole._read_atomic': ( 'sources_recbole.html#_read_atomic',
                                                                                    'userllm/sources_recbole.py'),
                                          'userllm.sources_recbole._twice_between': ( 'sources_recbole.html#_twice_between',

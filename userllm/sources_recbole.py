@@ -7,6 +7,7 @@ __all__ = ['read_recbole']
 
 # %% ../nbs/19_sources_recbole.ipynb #bb00511c
 from pathlib import Path
+import re
 import polars as pl
 from .artifacts import InputError
 from .interactions import SPLITS
@@ -15,8 +16,14 @@ from .tables import INTERACTION_COLUMNS, Fault, check_interactions, check_items,
 
 # %% ../nbs/19_sources_recbole.ipynb #0e7d72ee
 _TYPES = ("token", "token_seq", "float", "float_seq")
-_NAMES = {"title": ("title", "movie_title", "item_name", "name"), "year": ("year", "release_year", "movie_year"),
+_NAMES = {"item_id": ("item_id", "movie_id"), "title": ("title", "movie_title", "item_name", "name"), "year": ("year", "release_year", "movie_year"),
           "genres": ("genres", "genre", "class", "categories", "category"), "description": ("description", "overview"), "poster": ("poster",)}
+
+_PART = re.compile(r"""[\s,]*(?:'(.+?)'(?=[\s,]|$)|"(.+?)"(?=[\s,]|$)|(\S+))""") # of a sequence: in quotes of either kind, or up to a space
+
+def _parted(cell:str) -> str:
+    "The parts of a sequence joined by |; a list in brackets as it is."
+    return cell if cell.startswith("[") else "|".join(next(filter(None, found)) for found in _PART.findall(cell))
 
 def _header(path:Path) -> tuple[dict[str,str], dict[str,str], list[Fault]]:
     "Column name to its header; column name to its type; headers without a type."
@@ -34,7 +41,7 @@ def _read_atomic(path:Path, wanted:dict[str,str]) -> tuple[pl.DataFrame, dict[st
     frame, _, found = read_columns(path, tuple(names.values()), "\t", None)
     others = [name for name, header in headers.items() if header not in names.values()]
     frame = frame.rename({header: ours for ours, header in names.items()})
-    if kinds.get(wanted.get("genres")) == "token_seq" and "genres" in frame.columns: frame = frame.with_columns(pl.col("genres").str.replace_all(" ", "|"))
+    if kinds.get(wanted.get("genres")) == "token_seq" and "genres" in frame.columns: frame = frame.with_columns(pl.col("genres").map_elements(_parted, pl.String))
     return frame, names, others, faults + found
 
 # %% ../nbs/19_sources_recbole.ipynb #93029c3b
@@ -46,10 +53,10 @@ def _atomic_files(folder:Path) -> tuple[str, dict[str|None,Path], Path]:
         raise InputError(f"{folder} holds {len(items)} .item files ({', '.join(path.name for path in items) or 'none'}); it must hold one dataset, with items")
     name = items[0].stem
     splits = {split: folder/f"{name}.{split}.inter" for split in SPLITS}
-    there = [split for split in SPLITS if splits[split].is_file()]
-    if len(there) == len(SPLITS): return name, splits, items[0]
-    lacking = " and ".join(splits[split].name for split in SPLITS if split not in there)
-    if there: raise InputError(f"{folder} holds {name}.{there[0]}.inter but not {lacking}; add them")
+    there = {split: path for split, path in splits.items() if path.is_file()}
+    lacking = [splits[split].name for split in ("train", "test") if split not in there]
+    if there and lacking: raise InputError(f"{folder} holds {' and '.join(path.name for path in there.values())} but not {' and '.join(lacking)}; a split needs both train and test: add what lacks")
+    if there: return name, there, items[0]
     if not (folder/f"{name}.inter").is_file(): raise InputError(f"{folder} holds {items[0].name} but no {name}.inter; add it")
     return name, {None: folder/f"{name}.inter"}, items[0]
 
@@ -67,16 +74,17 @@ def _twice_between(parts:list[pl.DataFrame], paths:list[Path]) -> list[Fault]:
 
 # %% ../nbs/19_sources_recbole.ipynb #355ff6ba
 def read_recbole(
-    folder:str|Path, # NAME.inter, or NAME.train.inter, NAME.valid.inter and NAME.test.inter; and NAME.item
+    folder:str|Path, # NAME.inter, or NAME.train.inter, NAME.test.inter and perhaps NAME.valid.inter; and NAME.item
     now:float|None=None, # seconds since 1970; times later than a day after it are refused
 ) -> RawData:
-    "A dataset in atomic files. InputError with every fault of all files; ignored columns stand in `notes`."
+    "A dataset in atomic files. InputError with every fault of all files; ignored columns and unreadable years stand in `notes`."
     name, files, items_path = _atomic_files(Path(folder))
     _, kinds, _ = _header(items_path)
-    wanted = {"item_id": "item_id"} | {ours: next((theirs for theirs in known if theirs in kinds), known[0]) for ours, known in _NAMES.items()}
+    wanted = {ours: next((theirs for theirs in known if theirs in kinds), known[0]) for ours, known in _NAMES.items()}
     films, names, others, faults = _read_atomic(items_path, wanted)
     films, found = check_items(films, items_path.name, {"title": "title or movie_title"} | names, tuple(others))
-    faults, ignored, parts = faults + found, {items_path.name: others}, []
+    unread = [fault for fault in found if fault.column == names.get("year")] # whose years are missing now
+    faults, ignored, parts = faults + [fault for fault in found if fault not in unread], {items_path.name: others}, []
     for split, path in files.items():
         rows, names, ignored[path.name], wrong = _read_atomic(path, {column: column for column in INTERACTION_COLUMNS if column != "split"})
         if {"label", "rating"} <= set(rows.columns): ignored[path.name] = [*ignored[path.name], "rating"]
@@ -87,4 +95,5 @@ def read_recbole(
     if len({("label" in part.columns) for part in parts}) > 1: raise InputError(f"{folder}: some splits have labels, others ratings; give the same to all")
     films = films.with_columns(title=pl.col("title").map_elements(display_title, pl.String))
     notes = tuple(f"{file}: ignored {', '.join(columns)}" for file, columns in ignored.items() if columns)
+    if unread: notes += (f"{items_path.name}: {sum(fault.count for fault in unread):,} years that are no numbers are taken for missing, the first in row {unread[0].row}, {unread[0].value!r}",)
     return raw_data(pl.concat(parts, how="diagonal"), films, name, notes)
