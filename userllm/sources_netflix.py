@@ -7,6 +7,8 @@ __all__ = ['NETFLIX_LICENCE', 'read_netflix', 'netflix_titles', 'netflix_prize']
 
 # %% ../nbs/15_sources_netflix.ipynb #fe8dba2c
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 import io
 import numpy as np
@@ -29,55 +31,87 @@ def _blocks(path:Path, size:int) -> Iterator[tuple[bytes, int]]:
         if rest.strip(): yield rest, read
 
 # %% ../nbs/15_sources_netflix.ipynb #dfce441d
-def _parsed(block:bytes, movie:int|None) -> pl.DataFrame:
-    "The lines of a block: their cells as text, what they say as numbers (null where they do not), and the movie that they belong to."
-    lines = pl.read_csv(io.BytesIO(block), has_header=False, truncate_ragged_lines=True, missing_columns="insert", quote_char=None,
-                        encoding="utf8-lossy", schema={"first": pl.String, "cell": pl.String, "date": pl.String})
+_CELLS = {name: pl.String for name in ("first", "cell", "date", "more")}
+
+@dataclass
+class _Place:
+    "How far reading has come, and what the next lines hang on."
+    path: Path
+    movies: set # that have been named, in earlier files too
+    lines: int = 0 # of this file
+    movie: int = -1 # the last that was named
+    users: pl.Series = field(default_factory=lambda: pl.Series("user", dtype=pl.Int32)) # who have rated it
+
+def _parsed(block:bytes, movie:int) -> pl.DataFrame:
+    "The lines of a block: their cells as text, what they say as numbers (null where they do not), their movie, and how many movies were named before."
+    lines = pl.read_csv(io.BytesIO(block), has_header=False, truncate_ragged_lines=True, missing_columns="insert", quote_char=None, encoding="utf8-lossy", schema=_CELLS)
     header = pl.col("cell").is_null()
+    whole = pl.when(pl.col("date").str.contains(r"^\d{4}-\d\d-\d\d$")).then(pl.col("date"))
     table = lines.with_columns(
-        header=header, rating=pl.col("cell").cast(pl.Int8, strict=False), timestamp=pl.col("date").str.to_date("%Y-%m-%d", strict=False),
+        header=header, section=(header & pl.col("first").is_not_null()).cum_sum(), rating=pl.col("cell").cast(pl.Int8, strict=False), day=whole.str.to_date("%Y-%m-%d", strict=False, cache=False),
         item=pl.when(header).then(pl.col("first").str.strip_suffix(":").cast(pl.Int32, strict=False)),
         user=pl.when(~header).then(pl.col("first").cast(pl.Int32, strict=False)))
-    return table.with_columns(item_id=pl.col("item").forward_fill().fill_null(-1 if movie is None else movie))
+    return table.with_columns(item_id=pl.col("item").forward_fill().fill_null(movie))
 
+def _malformed(table:pl.DataFrame) -> pl.Series:
+    "Whether a line of a parsed block is neither a movie nor a rating below one."
+    known = pl.col("day").is_between(date(1970, 1, 1), date.today()) & pl.col("rating").is_between(1, 5) & pl.col("user").is_not_null() & pl.col("more").is_null() & (pl.col("item_id") >= 0)
+    return table.select(pl.when("header").then(pl.col("first").is_not_null() & (pl.col("item").is_null() | ~pl.col("first").str.ends_with(":"))).otherwise(~known.fill_null(False))).to_series()
+
+def _repeated(table:pl.DataFrame, wrong:pl.Series, place:_Place) -> pl.Series:
+    "Whether a line that is not wrong names a movie, or a user below it, that came before."
+    movie = table.select(pl.col("item").is_not_null() & (pl.col("item").is_in([*place.movies]) | ~pl.col("item").is_first_distinct())).to_series()
+    key = table.select((pl.col("section").cast(pl.Int64) * 2**32 + pl.col("user")).alias("key")).to_series()
+    earlier = place.users.cast(pl.Int64).alias("key") # of section 0
+    sound = key.filter(key.is_not_null() & ~wrong)
+    if pl.concat([earlier, sound]).n_unique() == len(earlier) + len(sound): return movie & ~wrong # a look that is quicker than to mark each line
+    user = key.set(wrong, None).to_frame().select(pl.col("key").is_not_null() & (~pl.col("key").is_first_distinct() | pl.col("key").is_in(earlier.implode()))).to_series()
+    return (movie | user) & ~wrong
+
+# %% ../nbs/15_sources_netflix.ipynb #bc3f33c2
 def _told(faults:list[str], count:int, shown:int=3) -> str: # how many there are in all
     "The first faults, a line each, and how many more there are."
     return "\n".join(faults[:shown] + [f"and {count - shown:,} further lines likewise"] * (count > shown))
 
-def _ratings(block:bytes, movie:int|None, path:Path, before:int) -> tuple[pl.DataFrame, int|None, list[str], int]:
-    "The ratings of a block that follows `before` lines, the movie that its last line belongs to, the first lines that are none, and how many these are."
-    if not block.strip(): return pl.DataFrame(schema={"user_id": pl.Int32, "item_id": pl.Int32, "rating": pl.Int8, "timestamp": pl.Int64}), movie, [], 0
-    table = _parsed(block, movie)
-    wrong = table.select(pl.when("header").then(pl.col("first").is_not_null() & (pl.col("item").is_null() | ~pl.col("first").str.ends_with(":")))
-                         .otherwise(pl.col("user").is_null() | ~pl.col("rating").is_between(1, 5).fill_null(False) | pl.col("timestamp").is_null()
-                                    | (pl.col("item_id") < 0))).to_series()
-    faults = []
-    for place in wrong.arg_true().head(3).to_list():
-        text = ",".join(cell for cell in table.select("first", "cell", "date").row(place) if cell is not None)
-        faults.append(f"{path}, line {before + place + 1}: {text!r} is neither a movie's number with a colon nor user,rating (1 to 5),date "
-                      "(YYYY-MM-DD) below one; give the prize's combined_data files as they are, and whole")
-    rated = table.filter(~pl.col("header") & ~wrong)
-    seconds = pl.col("timestamp").cast(pl.Int32).cast(pl.Int64) * 86_400 # whole days since 1970
-    return rated.select(pl.col("user").alias("user_id"), "item_id", "rating", seconds.alias("timestamp")), table["item_id"][-1], faults, int(wrong.sum())
+def _fault(line:dict, malformed:bool) -> str: # of a parsed block
+    "What is wrong with a line, and what to do."
+    text = ",".join(line[name] for name in _CELLS if line[name] is not None)
+    if malformed: return f"{text!r} is neither a movie's number with a colon nor user,rating (1 to 5),date (YYYY-MM-DD, from 1970 to today) below one; give the prize's combined_data files as they are, and whole"
+    return f"{text!r} is {'a movie that came before' if line['header'] else 'a second rating of movie ' + str(line['item_id']) + ' by this user'}; keep one of them"
 
-# %% ../nbs/15_sources_netflix.ipynb #bc3f33c2
+def _ratings(block:bytes, place:_Place) -> tuple[pl.DataFrame, list[str], int]:
+    "The ratings of a block, the first lines that are none, and how many these are. The place goes on behind the block."
+    before, place.lines = place.lines, place.lines + block.count(b"\n")
+    if not block.strip(): return pl.DataFrame(schema={"user_id": pl.Int32, "item_id": pl.Int32, "rating": pl.Int8, "timestamp": pl.Int64}), [], 0
+    table = _parsed(block, place.movie)
+    wrong = _malformed(table)
+    again = _repeated(table, wrong, place)
+    faults = [f"{place.path}, line {before + line + 1}: {_fault(table.row(line, named=True), wrong[line])}" for line in (wrong | again).arg_true().head(3)]
+    seconds = pl.col("day").cast(pl.Int32).cast(pl.Int64) * 86_400 # whole days since 1970
+    rated = table.select("section", "item_id", "rating", user_id="user", timestamp=seconds).filter(~(table["header"] | wrong))
+    last = table["section"][-1]
+    users = rated.filter(pl.col("section") == last)["user_id"].rename("user")
+    place.movies |= {*table["item"].drop_nulls()}
+    place.movie, place.users = table["item_id"][-1], pl.concat([place.users, users]) if last == 0 else users
+    return rated.select("user_id", "item_id", "rating", "timestamp"), faults, int((wrong | again).sum())
+
+# %% ../nbs/15_sources_netflix.ipynb #56b74e86
 def read_netflix(files:Iterable, # combined_data_1.txt and so on
                  out, # the Parquet file to write
                  block:int=64_000_000) -> Path: # bytes read at once
-    "Write the ratings to a Parquet file: user_id and item_id int32, rating int8, timestamp int64 (midnight). `InputError` for files that are missing or hold other lines."
+    "Write the ratings to a Parquet file: user_id and item_id int32, rating int8, timestamp int64 (midnight). `InputError` for files that are missing, and with the first lines that are no ratings or come twice."
     files, out = [Path(file) for file in files], Path(out)
     if missing := [file for file in files if not file.is_file()]: raise InputError(f"{missing[0]} does not exist: give the prize's combined_data_*.txt")
     if not files: raise InputError("no file of ratings was named: give the prize's combined_data_*.txt")
     out.parent.mkdir(parents=True, exist_ok=True)
-    writer, movie, faults, count = None, None, [], 0
+    writer, faults, count, movies = None, [], 0, set()
     with atomic_path(out) as temporary, tqdm(total=sum(file.stat().st_size for file in files), desc="ratings", unit="B", unit_scale=True) as bar:
         try:
             for file in files:
-                before, movie, passed = 0, None, 0
+                before, place = 0, _Place(file, movies)
                 for lines, read in _blocks(file, block):
-                    table, movie, found, wrong = _ratings(lines, movie, file, passed)
-                    faults, count = (faults + found)[:3], count + wrong
-                    table, passed = table.to_arrow(), passed + lines.count(b"\n")
+                    table, found, wrong = _ratings(lines, place)
+                    faults, count, table = (faults + found)[:3], count + wrong, table.to_arrow()
                     writer = writer or pq.ParquetWriter(temporary, table.schema, compression="zstd")
                     if len(table): writer.write_table(table)
                     bar.update(read - before); before = read
@@ -123,7 +157,7 @@ def netflix_prize(folder:str|Path, # combined_data_*.txt and movie_titles.csv
     files, faults = sorted(folder.glob("combined_data_*.txt")), []
     try: films = netflix_titles(folder/"movie_titles.csv")
     except InputError as error: faults.append(str(error))
-    try: made = (cache or StageCache()).folder("ratings", {"source": "netflix_prize", "form": 1}, {"files": [file_sha256(file) for file in files]},
+    try: made = (cache or StageCache()).folder("ratings", {"source": "netflix_prize", "form": 2}, {"files": [file_sha256(file) for file in files]},
                                                lambda place: read_netflix(files, place/"ratings.parquet"))
     except InputError as error: faults.append(str(error))
     if faults: raise InputError("\n".join(faults))
