@@ -2,6 +2,7 @@
 import csv
 import math
 import os
+import re
 import subprocess
 import sys
 
@@ -140,18 +141,27 @@ def test_netflix_titles(tmp_path, titles):
         assert netflix_titles(tmp_path / "movie_titles.csv").rows() == [(place, title, year) for place, (year, title) in enumerate(told, 1)]
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(movies=st.lists(st.lists(st.tuples(st.integers(1, 99), st.integers(1, 5), st.integers(1, 28)), max_size=4), min_size=1, max_size=4),
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(movies=st.lists(st.tuples(st.integers(1, 9), st.lists(st.tuples(st.integers(1, 12), st.integers(1, 5), st.integers(1, 28)), max_size=4)), min_size=1, max_size=4),
        block=st.integers(3, 60))
 def test_netflix_ratings(tmp_path, movies, block):
-    lines, wanted = [], []
-    for movie, ratings in enumerate(movies, 1):
-        lines.append(f"{movie}:\n")
-        for user, rating, day in ratings:
-            lines.append(f"{user},{rating},1970-01-{day:02}\n")
+    lines, wanted, twice, named = [], [], [], set()
+    for movie, ratings in movies:
+        lines.append(f"{movie}:")
+        twice += [len(lines)] * (movie in named)
+        named.add(movie)
+        for place, (user, rating, day) in enumerate(ratings):
+            lines.append(f"{user},{rating},1970-01-{day:02}")
+            twice += [len(lines)] * (user in [earlier for earlier, _, _ in ratings[:place]])
             wanted.append((user, movie, rating, (day - 1) * 86_400))
-    (tmp_path / "combined_data_1.txt").write_text("".join(lines))
-    assert pl.read_parquet(read_netflix([tmp_path / "combined_data_1.txt"], tmp_path / "out.parquet", block)).rows() == wanted
+    (tmp_path / "combined_data_1.txt").write_text("\n".join(lines) + "\n")
+    try:
+        found = read_netflix([tmp_path / "combined_data_1.txt"], tmp_path / "out.parquet", block)
+    except InputError as error:
+        told = [int(re.search(r", line (\d+): ", line)[1]) for line in str(error).splitlines()[:3]]
+        assert told == twice[:3]
+        return
+    assert not twice and pl.read_parquet(found).rows() == wanted
 
 
 def slow_history(events, user, timestamp, candidate, allowed, likes_only, length):
