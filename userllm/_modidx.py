@@ -1088,6 +1088,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                  'userllm/sources_movies.py'),
                                         'userllm.sources_movies._read_links': ( 'sources_movies.html#_read_links',
                                                                                 'userllm/sources_movies.py'),
+                                        'userllm.sources_movies._titled': ('sources_movies.html#_titled', 'userllm/sources_movies.py'),
                                         'userllm.sources_movies.genre_names': ( 'sources_movies.html#genre_names',
                                                                                 'userllm/sources_movies.py'),
                                         'userllm.sources_movies.movies_metadata': ( 'sources_movies.html#movies_metadata',

@@ -49,6 +49,7 @@ def movies_metadata(path:str|Path, # movies_metadata.csv
 # %% ../nbs/18_sources_movies.ipynb #a2602c6f
 def _first_files(folder:Path, *choices:tuple[str, ...]) -> list[Path]:
     "Of each choice the first file that is there; InputError names every choice of which none is."
+    if not folder.is_dir(): raise InputError(f"folder {folder} does not exist; give the folder of The Movies Dataset, unpacked")
     found = [next((folder/name for name in names if (folder/name).is_file()), None) for names in choices]
     if lacking := [" and no ".join(names) for names, file in zip(choices, found) if file is None]:
         raise InputError(f"{folder} holds no {'; no '.join(lacking)}; give the folder of The Movies Dataset, unpacked")
@@ -67,12 +68,23 @@ def _read_links(path:Path) -> tuple[pl.DataFrame, list[Fault]]:
     faults += find_faults(frame, ~pl.col("movieId").is_first_distinct(), path.name, "movieId", "a movie that came before", "keep one row of each")
     return frame.select(item_id="movieId", tmdb=tmdb), faults
 
+# %% ../nbs/18_sources_movies.ipynb #ccd896b0
+def _titled(items:pl.DataFrame, links:str, about:str) -> tuple[pl.DataFrame, tuple[str, ...]]: # the files' names
+    "A title for every rated movie, and a note on those that had none. InputError where these are more than a tenth."
+    unlinked, untitled = items["tmdb"].is_null().sum(), items["title"].is_null().sum()
+    told = f"{untitled:,} of {len(items):,} rated movies have no title in the metadata"
+    if untitled > len(items) / 10:
+        raise InputError(f"{told}: {links} gives no number of TMDB for {unlinked:,} of them, and {about} has no title for the numbers of the other {untitled - unlinked:,}; "
+                         "give both files whole, and of the same edition as the ratings")
+    title = pl.coalesce(pl.col("title"), pl.concat_str(pl.lit("Unknown film "), pl.col("item_id")))
+    return items.with_columns(title=title), (told,) if untitled else ()
+
 # %% ../nbs/18_sources_movies.ipynb #e2ea9203
 def the_movies_dataset(
     folder:str|Path, # ratings_small.csv or ratings.csv, links_small.csv or links.csv, movies_metadata.csv
     overviews:bool=False, # take TMDB's overviews as descriptions
 ) -> RawData:
-    "Ratings from 0.5 to 5 with TMDB's titles. InputError for missing files, and with every fault of ratings and links at once, ratings out of range too."
+    "Ratings from 0.5 to 5 with TMDB's titles. InputError for missing files, with every fault of ratings and links at once, ratings out of range too, and where many titles are missing."
     folder = Path(folder)
     names = {"user_id": "userId", "item_id": "movieId"}
     path, links_path, about = _first_files(folder, ("ratings_small.csv", "ratings.csv"), ("links.csv", "links_small.csv"), ("movies_metadata.csv",))
@@ -90,9 +102,7 @@ def the_movies_dataset(
     if unreadable: raise InputError("\n".join(unreadable))
     rated = rows.select(pl.col("item_id").unique()).sort(pl.col("item_id").cast(pl.Int64, strict=False), "item_id")
     items = rated.join(links, on="item_id", how="left", maintain_order="left").join(films, on="tmdb", how="left", maintain_order="left")
-    untitled = items["title"].is_null().sum()
-    title = pl.coalesce(pl.col("title"), pl.concat_str(pl.lit("Unknown film "), pl.col("item_id")))
-    items = items.with_columns(title=title, description=pl.col("description") if overviews else pl.lit(""))
-    notes += (f"{untitled:,} of {len(items):,} rated movies have no title in the metadata",) if untitled else ()
+    items, untitled = _titled(items.with_columns(description=pl.col("description") if overviews else pl.lit("")), links_path.name, about.name)
+    notes += untitled
     if path.name != "ratings.csv" and (folder/"ratings.csv").is_file(): notes = (f"{path.name} was read; ratings.csv is there too, and was not: move the small one away to have it read", *notes)
     return replace(raw_data(rows, items, "the_movies_dataset", notes, MOVIELENS_LICENCE), movielens_ids=True)
