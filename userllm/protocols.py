@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RATING_COLUMNS', 'PAPER_TABLE2', 'ProtocolSettings', 'movie', 'natural', 'check_ratings', 'cut_times',
-           'build_dataset', 'split_kind', 'dataset_with_split', 'with_further_items', 'table2', 'statistics',
+           'build_dataset', 'split_kind', 'dataset_with_split', 'with_further_items', 'table2', 'statistics', 'period',
            'plot_splits']
 
 # %% ../nbs/12_protocols.ipynb #c003
@@ -145,8 +145,9 @@ def _require_rows(events:pd.DataFrame, before:pd.DataFrame, steps:list[dict], se
     if events["possible"].any(): return
     left = "; ".join(f"{step['step']}: {step['events']:,} ratings of {step['users']:,} users, {step['possible_rows']:,} possible rows" for step in steps)
     likes = f"{steps[0]['likes']:,} of {steps[0]['events']:,} ratings are likes (from {settings.like_threshold:g})"
+    lower = "a lower like_threshold (--like-from) or " if settings.like_threshold > .5 else "" # which of labels is neither lower nor higher
     remedy = ("All ratings of a user have the same time, so that none is earlier than another, and a history is what is earlier: give the times; where only the order is known, number each user's 1, 2, 3"
-              if _untimed(before) else "Bring more ratings, or ask for less: a lower like_threshold (--like-from), minimum_likes (--minimum-likes) or minimum_item_ratings")
+              if _untimed(before) else f"Bring more ratings, or ask for less: {lower}a lower minimum_likes (--minimum-likes)")
     raise InputError(f"the protocol leaves no row. {likes}. What its steps left: {left}. {remedy}")
 
 # %% ../nbs/12_protocols.ipynb #f2273500
@@ -291,20 +292,37 @@ def split_kind(
     return "random"
 
 # %% ../nbs/12_protocols.ipynb #e5ec1348
+def _with_validation(
+    rows:pd.DataFrame, # user, timestamp, split: train, test and perhaps valid
+    data_seed:int, # decides where rows are taken by chance
+) -> np.ndarray:
+    "The splits as they are, but a tenth of the training rows as validation where a split of training and test has none."
+    split = rows["split"].to_numpy(dtype=object, copy=True)
+    if {*split} != {"train", "test"}: return split
+    kind, training = split_kind(rows), split == "train"
+    cut = _split(rows[training], ProtocolSettings(split=kind, fractions=(.9, .05, .05), data_seed=data_seed))
+    split[training] = np.where(cut == "train", "train", "valid")
+    return split
+
+# %% ../nbs/12_protocols.ipynb #18861231
 def dataset_with_split(
-    ratings:pd.DataFrame, # user_id, item_id, rating, timestamp (whole seconds), split (train, valid, test, or history for what is no row)
+    ratings:pd.DataFrame, # user_id, item_id, rating, timestamp (whole seconds), split (train, test, perhaps valid, or history for what is no row)
     items:pd.DataFrame, # item_id, title, year, genres, and if known description, poster
     settings:ProtocolSettings=ProtocolSettings(), # its name, like_threshold, history_length and data_seed count
 ) -> Dataset:
-    "Every row as it is, in its own split. InputError for bad tables, unknown splits, and splits without both classes."
+    "Every row as it is, in its own split, with validation rows from training where there are none. InputError for bad tables, unknown splits, and splits without both classes."
     check_ratings(ratings)
     if "split" not in ratings: raise InputError("ratings lack the column 'split'; add it, or use build_dataset, which makes one")
     known = ratings["split"].isin([*SPLITS, "history"])
     _refuse(ratings, ~known.to_numpy(), f"no split {ratings['split'][~known].iloc[:1].tolist()}", f"the splits are {', '.join(SPLITS)} and history")
     events, user_ids, item_ids = _events(ratings, settings)
     items = _known_items(items, item_ids)
-    rows = events[events["split"] != "history"]
-    _require_classes(rows, f"the split is the data's own: give it rows of both kinds (a like is a rating from {settings.like_threshold:g}), or leave out the column to have one made")
+    given = events["split"] != "history"
+    events.loc[given, "split"] = _with_validation(events[given], settings.data_seed)
+    rows = events[given]
+    made = "" if ratings["split"].eq("valid").any() else "; the data have no valid rows, which are then a tenth of train: name others"
+    _require_classes(rows, "the split is the data's own, and AUC needs both in each part: give it rows of both kinds "
+                           f"(a like is a rating from {settings.like_threshold:g}{', or a label of 1' * (settings.like_threshold == .5)}), or leave out the column to have one made{made}")
     protocol = {"name": settings.name, "like_threshold": settings.like_threshold, "history_length": settings.history_length,
                 "split": split_kind(rows), "given_split": True, "data_seed": settings.data_seed}
     return Dataset(
@@ -371,6 +389,12 @@ def statistics(dataset:Dataset) -> dict[str,Any]: # plain numbers
                         "rows_of_untrained_users": int((~part["user"].isin(training["user"])).sum()),
                         "rows_of_untrained_items": int((~part["item"].isin(training["item"])).sum())}
     return found
+
+# %% ../nbs/12_protocols.ipynb #908d041b
+def period(dataset:Dataset) -> tuple[str, str]: # such as 1996-03-29
+    "The dates of the first and the last event, in UTC."
+    times = dataset.events["timestamp"]
+    return tuple(str(np.datetime64(int(time), "s").astype("datetime64[D]")) for time in (times.min(), times.max()))
 
 # %% ../nbs/12_protocols.ipynb #c043
 def plot_splits(
