@@ -247,6 +247,8 @@ def test_a_table_is_prepared_kept_and_trained_on(tables, capsys):
     data = Dataset.load(tables / "data")
     assert len(data.interactions) == 602 and data.protocol["split"] == "temporal" and (data.items["description"] == "A film.").all()
     assert main(["train", "floor", "--data", f"{tables}/data", "--out", f"{tables}/run"]) == 0
+    cold = [line for line in capsys.readouterr().out.splitlines() if "test rows are cold" in line]
+    assert main(["evaluate", f"{tables}/run"]) == 0 and f"floor: {cold[0]}\n" in capsys.readouterr().out
     predictions = pd.read_parquet(tables / "run" / "predictions.parquet")
     assert len(predictions) == len(data.rows("test")) and "99" in set(predictions["user_id"]) & set(predictions["item_id"])
     assert main(["prepare", "--data", f"{tables}/data"]) == 0
@@ -254,7 +256,7 @@ def test_a_table_is_prepared_kept_and_trained_on(tables, capsys):
     capsys.readouterr()
     assert main(["prepare", "table", "--interactions", f"{tables}/rows.tsv.gz", "--items", f"{tables}/items.parquet"]) == 0
     out = capsys.readouterr().out
-    assert "A like is a label of 1: " in out and "of the events are likes\nWhat each step left" in out
+    assert "A like is a label of 1: " in out and "of the events are likes\nThe events are of 1970-01-01 to 1970-01-12\nWhat each step left" in out
     before = (tables / "data" / "interactions.parquet").read_bytes()  # of which the run above was made
     assert main(["prepare", "table", "--interactions", f"{tables}/rows.tsv.gz", "--items", f"{tables}/items.parquet", "--out", f"{tables}/data"]) == 2
     assert "holds another dataset" in capsys.readouterr().err and (tables / "data" / "interactions.parquet").read_bytes() == before

@@ -62,6 +62,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                    'userllm.attention.kept_cache': ('attention.html#kept_cache', 'userllm/attention.py'),
                                    'userllm.attention.new_keys_values': ('attention.html#new_keys_values', 'userllm/attention.py')},
             'userllm.cli': { 'userllm.cli._bench': ('cli.html#_bench', 'userllm/cli.py'),
+                             'userllm.cli._cold_rows': ('cli.html#_cold_rows', 'userllm/cli.py'),
                              'userllm.cli._count': ('cli.html#_count', 'userllm/cli.py'),
                              'userllm.cli._data_options': ('cli.html#_data_options', 'userllm/cli.py'),
                              'userllm.cli._data_verbs': ('cli.html#_data_verbs', 'userllm/cli.py'),

@@ -35,7 +35,7 @@ from .newcomers import most_liked
 from .opened_runs import open_published
 from .pipeline import feature_floors, find_preset, floors, prepare, presets, quickstart, run_floor, run_method, share_llm
 from .poster_fetching import FetchSettings, fetch_posters, read_poster_manifest, tmdb_pictures
-from .protocols import natural, table2
+from .protocols import natural, period, table2
 from .recommender import Recommender, check_pairs, liked_items, recommender_dataset
 from .reports import difference_table, format_table, results_table
 from .sources import RawData
@@ -156,6 +156,7 @@ def _prepare(options) -> None:
     or_label = ", or a label of 1" * (raw is None and protocol["like_threshold"] == .5) # as which labels are read; a kept dataset does not say what it was
     share = f": {prepared.dataset.events['label'].mean():.0%} of the events are likes"
     print(("A like is a label of 1" if labelled else f"A like is a rating from {protocol['like_threshold']:g}{or_label}") + share)
+    print("The events are of {} to {}".format(*period(prepared.dataset)))
     if "steps" in protocol:
         print(f"What each step left\n{format_table(pd.DataFrame(protocol['steps']))}\n")
     print(format_table(table2(prepared.dataset).rename_axis("statistic").reset_index()))
@@ -190,7 +191,14 @@ def _pictures(options, kept) -> str:
 # %% ../nbs/80_cli.ipynb #c3a36aa4
 def _posters_missing(metrics:dict) -> str:
     missing = metrics["missing"]
+    "How many items, and so rows, have no picture, in words."
     return f"posters missing for {missing['posters_missing']} of {missing['items']} items, and so for {missing['test_rows_without_poster']} test rows"
+
+def _cold_rows(metrics:dict) -> str: # '' where there are none, and for runs of long ago, which say nothing of them
+    "How many rows were of users or items that training had not seen, and how they were told apart, in words."
+    if not (cold := metrics.get("cold")) or not cold["rows"]: return ""
+    shown = ", ".join(f"{name} AUC {cold[name]:.4f}" for name in ("warm", "cold") if cold[name] is not None)
+    return f"{cold['rows']:,} of {metrics['rows']:,} test rows are cold: training had no row of their user or of their item" + (f" ({shown})" if shown else "")
 
 def _with_targets(method:Method, targets:str|None) -> Method: # names of the LLM's layers, with commas; None for the usual ones
     "The method with LoRA in other layers."
@@ -213,9 +221,7 @@ def _train(options) -> None:
     if not metrics: return # one of several processes; another measures
     print(format_table(results_table({options.method: metrics})))
     print(f"\n{_posters_missing(metrics)}.")
-    if (cold := metrics.get("cold")) and cold["rows"]: # a run that was finished long ago says nothing of them
-        shown = ", ".join(f"{name} AUC {cold[name]:.4f}" for name in ("warm", "cold") if cold[name] is not None)
-        print(f"{cold['rows']:,} of {metrics['rows']:,} test rows are cold: training had no row of their user or of their item" + (f" ({shown})" if shown else ""))
+    if told := _cold_rows(metrics): print(told)
     if preset.name == "smoke": print("\nThese figures say that everything works, and nothing else: smoke trains on a handful of rows")
     user = shlex.quote(str(prepared.dataset.users["user_id"].iloc[0]))
     print(f"\nThe run is in {folder}" + (f". Next: {_program()} rank {folder} --user {user} --top 10" if method else ", to be compared by evaluate; a floor leaves nothing to score with"))
@@ -244,7 +250,7 @@ def _evaluate(options) -> None:
     for folder, metrics in found.items():
         name = metrics["method"] if metrics.get("method") and names.count(metrics["method"]) == 1 else folder # of runs of one method the folders tell which is which
         runs[name] = read_parquet(RunFolder(folder).predictions)
-        if "missing" in metrics: notes.append(f"{name}: {_posters_missing(metrics)}")
+        notes += [f"{name}: {told}" for told in (_posters_missing(metrics) if "missing" in metrics else "", _cold_rows(metrics)) if told]
     if options.against and options.against not in runs: raise InputError(f"--against {options.against}: of the runs that are named here none is that; they are {', '.join(runs)}")
     against = options.against or list(runs)[0]
     differences = difference_table(runs, against) if len(runs) > 1 else None # refuses runs of other rows, before anything is said

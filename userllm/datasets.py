@@ -108,7 +108,7 @@ def source_options(parser) -> None: # an argparse parser
     parser = parser.add_argument_group("where ratings come from, and what is taken of them")
     about = "; ".join(f"{name}: {about}" for name, about in sources.items())
     parser.add_argument("source", nargs="?", choices=[*sources], help=f"{about}; default: the built-in ratings")
-    parser.add_argument("--interactions", metavar="FILE", help="table: CSV, TSV (packed as .gz or not) or Parquet with user_id,item_id,timestamp and label or rating, perhaps split: train, valid, test, or history for what is known and not predicted")
+    parser.add_argument("--interactions", metavar="FILE", help="table: CSV, TSV (packed as .gz or not) or Parquet with user_id,item_id,timestamp and label or rating, perhaps split: train, test, perhaps valid (else a tenth of train), or history for what is known and not predicted")
     parser.add_argument("--items", metavar="FILE", help="table: CSV, TSV (packed as .gz or not) or Parquet with item_id,title, perhaps year,genres (parted by | or commas, or as a list),description,poster")
     parser.add_argument("--folder", metavar="DIR", help="movies, netflix, recbole: the folder as it comes")
     parser.add_argument("--overviews", action="store_true", help="movies: TMDB's overviews as descriptions")
@@ -164,6 +164,9 @@ def source_dataset(
     if "split" in raw.ratings:
         counts = dataset.events["split"].value_counts()
         raw = replace(raw, notes=(*raw.notes, f"the split is the data's own, taken for {dataset.protocol['split']}, as its times tell; {counts.get('history', 0):,} events are history and no rows"))
+        if not raw.ratings["split"].eq("valid").any():
+            how = {"random": "at random", "temporal": "the latest", "temporal_user": "each user's latest"}[dataset.protocol["split"]]
+            raw = replace(raw, notes=(*raw.notes, f"the split has no validation rows: {counts['valid']:,} training rows, {how}, are taken for them; to choose them yourself, name rows valid in the column split (or give NAME.valid.inter)"))
     return dataset, raw
 
 # %% ../nbs/26_datasets.ipynb #b667391c
