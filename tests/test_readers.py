@@ -1,4 +1,5 @@
 """Readers and histories against a slow and obvious reference, on tables that hypothesis makes up."""
+import ast
 import csv
 import math
 import os
@@ -17,7 +18,10 @@ from userllm.artifacts import InputError
 from userllm.cli import main
 from userllm.interactions import SPLIT_KINDS, SPLITS, Dataset, Histories, audit, made_up_dataset
 from userllm.protocols import dataset_with_split, split_kind
+from userllm.sources import display_title
+from userllm.sources_movies import movies_metadata
 from userllm.sources_netflix import netflix_titles, read_netflix
+from userllm.sources_recbole import read_recbole
 from userllm.tables import _NO_VALUE, check_interactions, read_columns, read_table
 
 NOW = 1_000
@@ -162,6 +166,88 @@ def test_netflix_ratings(tmp_path, movies, block):
         assert told == twice[:3]
         return
     assert not twice and pl.read_parquet(found).rows() == wanted
+
+
+# Parts of a sequence: a word, or several in quotes, neither with a quote at its ends.
+plain = st.text("abc'-&", min_size=1, max_size=5).filter(lambda part: part.strip("'") == part)
+quoted = st.text("abc ,&", min_size=1, max_size=6)
+years = st.sampled_from(["", "1999", "1984.0", "V", "unkonwn", "1922-1930", "1999.5", "123456"])
+
+
+def slow_year(text):
+    return int(number(text)) if (number(text) or 0) % 1 == 0 and 0 < (number(text) or 0) < 10_000 else None
+
+
+@quick
+@given(items=st.lists(st.tuples(words, words.filter(str.strip), years, st.lists(st.tuples(st.booleans(), plain, quoted), max_size=3)), min_size=1, max_size=5, unique_by=lambda item: item[0]),
+       named=st.tuples(st.sampled_from(["item_id", "movie_id"]), st.sampled_from(["title", "movie_title"]), st.sampled_from(["year", "release_year"]), st.sampled_from(["genre", "class", "categories"])),
+       parts=st.sampled_from([[None], ["train", "test"], [*SPLITS]]), data=st.data())
+def test_recbole(tmp_path, items, named, parts, data):
+    for file in tmp_path.iterdir():
+        file.unlink()
+    kinds, order = dict(zip(named, ("token", "token_seq", "token", "token_seq"))) | {"price": "float"}, data.draw(st.permutations(range(5)))
+    lines, sequences = [[f"{name}:{kind}" for name, kind in kinds.items()]], []
+    for item, title, year, genres in items:
+        sequences.append([name if several else word for several, word, name in genres])
+        lines.append([item, title, year, data.draw(st.sampled_from([" ", ","])).join(f"'{name}'" for _, _, name in genres) if all(several for several, _, _ in genres)
+                      else " ".join(f'"{name}"' if several else word for several, word, name in genres), "3"])
+    (tmp_path / "x.item").write_text("".join("\t".join(line[place] for place in order) + "\n" for line in lines), encoding="utf-8")
+    wanted = []
+    for split in parts:  # each user has rated each item at most once, and in one split
+        rows = data.draw(st.lists(st.tuples(words, st.sampled_from([item[0] for item in items]), st.integers(-4, 10), st.integers(0, NOW)), min_size=1, max_size=4, unique_by=lambda row: row[:2]))
+        rows = [(f"{split}{user}", item, rating / 2, time) for user, item, rating, time in rows]
+        text = "".join(f"{item}\t{rating}\t{user}\tx\t{time}\n" for user, item, rating, time in rows)
+        (tmp_path / ("x.inter" if split is None else f"x.{split}.inter")).write_text("item_id:token\trating:float\tuser_id:token\tmood:token\ttimestamp:float\n" + text, encoding="utf-8")
+        wanted += [row if split is None else (*row, split) for row in rows]
+    raw = read_recbole(tmp_path, now=NOW)
+    assert list(raw.ratings.itertuples(index=False, name=None)) == wanted
+    found = [(film.item_id, film.title, None if pd.isna(film.year) else film.year, film.genres) for film in raw.items.itertuples()]
+    assert found == [(item, display_title(title), slow_year(year), "|".join(genres)) for (item, title, year, _), genres in zip(items, sequences)]
+    unread = [year for _, _, year, _ in items if year and slow_year(year) is None]
+    assert [note for note in raw.notes if "years" in note] == ([f"x.item: {len(unread)} years that are no numbers are taken for missing, the first in row "
+                                                                f"{next(place for place, item in enumerate(items, 1) if item[2] == unread[0])}, {unread[0]!r}"] if unread else [])
+
+
+metadata = {"id": st.sampled_from(["7", "8", " 9 ", "10.0", "1997-08-20", "x", "", "11"]), "title": st.sampled_from(["", "  ", "Ran", ' M, or "so" ']),
+            "original_title": st.sampled_from(["", "Heat\nor not"]), "release_date": st.sampled_from(["1995-10-30", "", "1995", "10/30/1995", "1995-10-30 "]),
+            "genres": st.sampled_from(["[]", "[{'id': 1, 'name': 'Drama'}, {'id': 2, 'name': \"Children's\"}]", '[{"name": "War"}]', "", "Released", "[{'id': 1}]", "[1]"]),
+            "overview": st.sampled_from(["", "No overview found.", "n/a", " Told. ", "No overviewer sleeps."]), "poster_path": st.sampled_from(["/a.jpg", "/b.jpg"])}
+
+
+def slow_genres(text):
+    "None where the text is no list of names."
+    try:
+        return "|".join(entry["name"] for entry in ast.literal_eval(text))
+    except (ValueError, SyntaxError, TypeError, KeyError):
+        return None
+
+
+def slow_metadata(rows):
+    "Row by row: the films, and how many rows are numberless, come again, have unreadable genres, say that there is no overview."
+    films, counts = {}, [0, 0, 0, 0]
+    for row in rows:
+        match = re.fullmatch(r"\d+(\.0)?", row["id"].strip())
+        if not match or (tmdb := int(float(row["id"]))) in films:
+            counts[1 if match else 0] += 1
+            continue
+        genres, silent = slow_genres(row["genres"]), row["overview"] in ("No overview found.", "n/a")
+        counts[2] += bool(row["genres"]) and genres is None
+        counts[3] += silent
+        year = int(row["release_date"][:4]) if re.fullmatch(r"\d{4}-\d\d-\d\d", row["release_date"]) else None
+        title = row["title"].strip() or row["original_title"].strip() or None
+        films[tmdb] = (tmdb, title, year, genres or "", "" if silent else row["overview"].strip(), row["poster_path"])
+    return list(films.values()), counts
+
+
+@quick
+@given(rows=st.lists(st.fixed_dictionaries(metadata), min_size=1, max_size=7), order=st.permutations(list(metadata)))
+def test_movies_metadata(tmp_path, rows, order):
+    path = write_csv(tmp_path / "movies_metadata.csv", [*order, "adult"], [[*(row[name] for name in order), "False"] for row in rows])
+    films, notes = movies_metadata(path)
+    wanted, counts = slow_metadata(rows)
+    assert films.rows() == wanted
+    told = ["rows without a number left out", "rows of a number that came before left out", "rows with unreadable genres", "overviews that say there is none left out"]
+    assert notes == tuple(f"movies_metadata.csv: {count} {what}" for count, what in zip(counts, told) if count)
 
 
 def slow_history(events, user, timestamp, candidate, allowed, likes_only, length):

@@ -36,7 +36,7 @@ def movies_metadata(path:str|Path, # movies_metadata.csv
     once = numbered.filter(pl.col("tmdb").is_first_distinct())
     genres = genre_names(once["genres"])
     notes = [f"{len(frame) - len(numbered)} rows without a number left out", f"{len(numbered) - len(once)} rows of a number that came before left out",
-             f"{(genres.is_null() & once['genres'].is_not_null()).sum()} rows with unreadable genres"]
+             f"{(genres.is_null() & (once['genres'] != '')).sum()} rows with unreadable genres"]
     title = pl.coalesce(pl.when(pl.col(name).str.strip_chars() != "").then(pl.col(name).str.strip_chars()) for name in ("title", "original_title"))
     year = pl.col("release_date").str.extract(r"^(\d{4})-\d{2}-\d{2}$", 1).cast(pl.Int64)
     overview = pl.col("overview").fill_null("").str.strip_chars()

@@ -12,7 +12,7 @@ import polars as pl
 from .artifacts import InputError
 from .interactions import SPLITS
 from .sources import RawData, display_title
-from .tables import INTERACTION_COLUMNS, Fault, check_interactions, check_items, known_items, raise_faults, raw_data, read_columns
+from .tables import INTERACTION_COLUMNS, Fault, check_interactions, check_items, known_items, raise_faults, raw_data, read_columns, written_names
 
 # %% ../nbs/19_sources_recbole.ipynb #0e7d72ee
 _TYPES = ("token", "token_seq", "float", "float_seq")
@@ -21,9 +21,10 @@ _NAMES = {"item_id": ("item_id", "movie_id"), "title": ("title", "movie_title", 
 
 _PART = re.compile(r"""[\s,]*(?:'(.+?)'(?=[\s,]|$)|"(.+?)"(?=[\s,]|$)|(\S+))""") # of a sequence: in quotes of either kind, or up to a space
 
-def _parted(cell:str) -> str:
-    "The parts of a sequence joined by |; a list in brackets as it is."
-    return cell if cell.startswith("[") else "|".join(next(filter(None, found)) for found in _PART.findall(cell))
+def _parted(cell:str) -> list[str]:
+    "The parts of a sequence."
+    listed = written_names(cell)
+    return [next(filter(None, found)) for found in _PART.findall(cell)] if listed is None else listed.split("|")
 
 def _header(path:Path) -> tuple[dict[str,str], dict[str,str], list[Fault]]:
     "Column name to its header; column name to its type; headers without a type."
@@ -41,7 +42,7 @@ def _read_atomic(path:Path, wanted:dict[str,str]) -> tuple[pl.DataFrame, dict[st
     frame, _, found = read_columns(path, tuple(names.values()), "\t", None)
     others = [name for name, header in headers.items() if header not in names.values()]
     frame = frame.rename({header: ours for ours, header in names.items()})
-    if kinds.get(wanted.get("genres")) == "token_seq" and "genres" in frame.columns: frame = frame.with_columns(pl.col("genres").map_elements(_parted, pl.String))
+    if kinds.get(wanted.get("genres")) == "token_seq" and "genres" in frame.columns: frame = frame.with_columns(pl.col("genres").map_elements(_parted, pl.List(pl.String)))
     return frame, names, others, faults + found
 
 # %% ../nbs/19_sources_recbole.ipynb #93029c3b
