@@ -179,7 +179,7 @@ def slow_year(text):
 
 
 @quick
-@given(items=st.lists(st.tuples(words, words.filter(str.strip), years, st.lists(st.tuples(st.booleans(), plain, quoted), max_size=3)), min_size=1, max_size=5, unique_by=lambda item: item[0]),
+@given(items=st.lists(st.tuples(ids, ids, years, st.lists(st.tuples(st.booleans(), plain, quoted), max_size=3)), min_size=1, max_size=5, unique_by=lambda item: item[0]),
        named=st.tuples(st.sampled_from(["item_id", "movie_id"]), st.sampled_from(["title", "movie_title"]), st.sampled_from(["year", "release_year"]), st.sampled_from(["genre", "class", "categories"])),
        parts=st.sampled_from([[None], ["train", "test"], [*SPLITS]]), data=st.data())
 def test_recbole(tmp_path, items, named, parts, data):
@@ -188,13 +188,13 @@ def test_recbole(tmp_path, items, named, parts, data):
     kinds, order = dict(zip(named, ("token", "token_seq", "token", "token_seq"))) | {"price": "float"}, data.draw(st.permutations(range(5)))
     lines, sequences = [[f"{name}:{kind}" for name, kind in kinds.items()]], []
     for item, title, year, genres in items:
-        sequences.append([name if several else word for several, word, name in genres])
+        sequences.append([name for several, word, quoted in genres if (name := quoted.strip() if several else word)])
         lines.append([item, title, year, data.draw(st.sampled_from([" ", ","])).join(f"'{name}'" for _, _, name in genres) if all(several for several, _, _ in genres)
                       else " ".join(f'"{name}"' if several else word for several, word, name in genres), "3"])
     (tmp_path / "x.item").write_text("".join("\t".join(line[place] for place in order) + "\n" for line in lines), encoding="utf-8")
     wanted = []
     for split in parts:  # each user has rated each item at most once, and in one split
-        rows = data.draw(st.lists(st.tuples(words, st.sampled_from([item[0] for item in items]), st.integers(-4, 10), st.integers(0, NOW)), min_size=1, max_size=4, unique_by=lambda row: row[:2]))
+        rows = data.draw(st.lists(st.tuples(ids, st.sampled_from([item[0] for item in items]), st.integers(-4, 10), st.integers(0, NOW)), min_size=1, max_size=4, unique_by=lambda row: row[:2]))
         rows = [(f"{split}{user}", item, rating / 2, time) for user, item, rating, time in rows]
         text = "".join(f"{item}\t{rating}\t{user}\tx\t{time}\n" for user, item, rating, time in rows)
         (tmp_path / ("x.inter" if split is None else f"x.{split}.inter")).write_text("item_id:token\trating:float\tuser_id:token\tmood:token\ttimestamp:float\n" + text, encoding="utf-8")

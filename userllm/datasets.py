@@ -109,7 +109,7 @@ def source_options(parser) -> None: # an argparse parser
     about = "; ".join(f"{name}: {about}" for name, about in sources.items())
     parser.add_argument("source", nargs="?", choices=[*sources], help=f"{about}; default: the built-in ratings")
     parser.add_argument("--interactions", metavar="FILE", help="table: CSV, TSV (packed as .gz or not) or Parquet with user_id,item_id,timestamp and label or rating, perhaps split: train, test, perhaps valid (else a tenth of train), or history for what is known and not predicted")
-    parser.add_argument("--items", metavar="FILE", help="table: CSV, TSV (packed as .gz or not) or Parquet with item_id,title, perhaps year,genres (parted by | or commas, or as a list),description,poster")
+    parser.add_argument("--items", metavar="FILE", help="table: CSV, TSV (packed as .gz or not) or Parquet with item_id,title, perhaps year,genres (parted by one of | ; , /, or a list),description,poster")
     parser.add_argument("--folder", metavar="DIR", help="movies, netflix, recbole: the folder as it comes")
     parser.add_argument("--overviews", action="store_true", help="movies: TMDB's overviews as descriptions")
     parser.add_argument("--users", type=_users_or_all, metavar="N|all", help="netflix: so many users, drawn by --data-seed, default 20000; others: those with the most rows, by default all, of movies 605, or all with --natural")
