@@ -364,7 +364,7 @@ def _reproduce(options) -> None:
     print(format_table(state, digits=2))
     scoring = (state["state"] == "to score").sum()
     print(f"\n{(state['state'] == 'done').sum()} of {len(state)} runs are done" + f", {scoring} to be scored with longer histories" * bool(scoring) +
-          f"; about {state.loc[state['state'].isin(['to do', 'begun']), 'hours'].sum():.1f} hours of training to go")
+          f"; about {state.loc[state['state'].isin(['to do', 'begun', 'to train again']), 'hours'].sum():.1f} hours of training to go")
     if options.dry_run: return
     _require_device(options); find_llm(options.llm)
     found = reproduce(table.name, results, work, preset, options.seeds, only, on, options.llm, options.device, options.precision)

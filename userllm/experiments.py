@@ -123,9 +123,10 @@ def state_of(runs:list[PlannedRun], results, work, preset:Preset, # folders of f
     lines = []
     for run in runs:
         done, begun = (Path(results)/run.path/"metrics.json").exists(), (Path(work)/run.path/"settings.json").exists()
+        longer = "to score" if RunFolder(Path(work)/run.path).recommender.exists() else "to train again" # for a recommender
         took = sum(read_json(Path(results)/run.path/"metrics.json")["seconds"].values()) / 3600 if done else np.nan
         lines.append({"protocol": run.protocol, "split": run.split, "system": run.system, "seed": run.seed,
-                      "state": ("to score" if lengths and not has_lengths(Path(results)/run.path) else "done") if done else "begun" if begun else "to do", "hours": took, "tokens": reckon_tokens(run, preset)})
+                      "state": (longer if lengths and not has_lengths(Path(results)/run.path) else "done") if done else "begun" if begun else "to do", "hours": took, "tokens": reckon_tokens(run, preset)})
     table = pd.DataFrame(lines)
     rate = table["hours"] / table["tokens"].where(table["tokens"] > 0)
     rate = rate.groupby(table["system"]).transform("median").fillna(rate.median()).fillna(7e-4 / 3600) # as its own runs had, or others, or as on two CPU cores
@@ -146,7 +147,8 @@ def reproduce(name:str, # a table
     for run in plan_runs(table, seeds, only, on, mark):
         place, longer = Path(results)/run.path/"metrics.json", table.paper_lengths and not has_lengths(Path(results)/run.path)
         if not place.exists() or longer and not RunFolder(Path(work)/run.path).recommender.exists(): missing.append(run)
-        elif run.system in floors: require_same_training(read_json(place)["settings"], floor_settings(run.system, preset), place.parent)
+        if not place.exists(): continue
+        if run.system in floors: require_same_training(read_json(place)["settings"], floor_settings(run.system, preset), place.parent)
         else: require_same_training(read_json(place)["settings"], training_settings(find_method(run.system), preset), place.parent, llm)
     if missing: require_writable(results, 100_000_000); require_writable(work, 1_000_000_000)
     prepared, shared = {}, None
@@ -158,7 +160,8 @@ def reproduce(name:str, # a table
         else:
             shared = shared or share_llm(llm, device, precision, find_method(run.system).model, cache)
             run_method(find_method(run.system), prepared[run.protocol], preset, shared, Path(work)/run.path, run.seed, cache, say)
-        if (Path(results)/run.path/"metrics.json").exists(): continue # trained again for its recommender alone, which is not kept there
+        if (Path(results)/run.path/"metrics.json").exists(): # trained again for its recommender alone, which is not kept there, nor the very same
+            (Path(results)/run.path/"lengths.parquet").unlink(missing_ok=True); continue
         (Path(results)/run.path).mkdir(parents=True, exist_ok=True)
         for file in kept: shutil.copyfile(Path(work)/run.path/file, Path(results)/run.path/file)
     if table.paper_lengths:
@@ -169,17 +172,16 @@ def reproduce(name:str, # a table
     return compare(table, results, seeds, mark)
 
 # %% ../nbs/66_experiments.ipynb #3877bfc6
-def _score_in_portions(scorer:Scorer, rows:Rows, kept:Path, progress:str, portion:int=128) -> np.ndarray: # the file of what is scored, in the order of scoring
+def _score_in_portions(scorer:Scorer, rows:Rows, row_ids:np.ndarray, kept:Path, progress:str, portion:int=128) -> np.ndarray: # the file of what is scored
     "Logits (n,) of the rows, going on where an earlier attempt was killed."
-    order, found = scorer.rows.order(rows), read_parquet(kept)["logit"].to_numpy() if kept.exists() else np.empty(0, np.float32)
-    with tqdm(total=len(rows), initial=len(found), desc=progress, unit="row") as bar:
-        while len(found) < len(rows):
-            some = order[len(found):len(found) + portion]
-            found = np.append(found, scorer.logits(rows.take(some)))
-            write_parquet(kept, pd.DataFrame({"logit": found})); bar.update(len(some))
-    logits = np.empty(len(rows), np.float32)
-    logits[order] = found
-    return logits
+    found = dict(read_parquet(kept)[["row_id", "logit"]].itertuples(index=False, name=None)) if kept.exists() else {}
+    left = [place for place in scorer.rows.order(rows) if row_ids[place] not in found]
+    with tqdm(total=len(rows), initial=len(rows) - len(left), desc=progress, unit="row") as bar:
+        for start in range(0, len(left), portion):
+            some = np.array(left[start:start + portion])
+            found |= zip(row_ids[some].tolist(), scorer.logits(rows.take(some)).tolist())
+            write_parquet(kept, pd.DataFrame({"row_id": [*found], "logit": [*found.values()]})); bar.update(len(some))
+    return np.array([found[row] for row in row_ids.tolist()], dtype=np.float32)
 
 def score_lengths(run:PlannedRun, work, results, llm:str="smollm2", device:str="auto", precision:str="recorded",
                   cache:StageCache|None=None) -> pd.DataFrame:
@@ -198,9 +200,9 @@ def score_lengths(run:PlannedRun, work, results, llm:str="smollm2", device:str="
         recommender.history = replace(recommender.history, length=length)
         rows = recommender.rows_for(users[long], items[long], test["timestamp"].to_numpy()[long])
         name = f"histories of {length or 'all'}"
-        logits = _score_in_portions(recommender, rows, Path(work)/run.path/f"{name}.parquet", name)
-        parts.append(pd.DataFrame({"row_id": test["row_id"][long], "length": length or 0, "logit": logits}))
-        write_parquet(target, pd.concat(parts, ignore_index=True))
+        row_ids, begun = test["row_id"].to_numpy()[long], Path(work)/run.path/f"{name}.parquet"
+        parts.append(pd.DataFrame({"row_id": row_ids, "length": length or 0, "logit": _score_in_portions(recommender, rows, row_ids, begun, name)}))
+        write_parquet(target, pd.concat(parts, ignore_index=True)); begun.unlink()
     return read_parquet(target)
 
 def compare_lengths(table:Table, results="results/experiments", seeds:int=5, resamples:int=1000, mark:str="") -> pd.DataFrame:

@@ -130,6 +130,7 @@ class BatchMaker:
                            HistoryItems() if settings.history == "items" and isinstance(s, RowText) and s.field == "history_titles" else s)
         self.segments = tuple(shape(segment) for segment in template.active(settings.parts))
         self.text_segments = template.active(settings.text_parts)
+        self.item_lengths = {} # candidate -> tokens of a prompt about it, where the history is compressed
 
     def reuse_plan(self, training:bool) -> ReusePlan: # whether the slots are being trained
         "How prompts are cut into what is kept and what is new, in step 2 or in scoring."
@@ -198,15 +199,19 @@ class BatchMaker:
 
     def prompt_lengths(self, rows:Rows) -> np.ndarray: # (n,)
         "How many tokens each row's whole prompt has, soft ones included."
-        return np.array([len(self.text.start) + sum(len(piece.ids) or piece.segment.tokens for piece in pieces) for pieces in self.pieces(rows, self.segments)], dtype=np.int64)
+        count = lambda some: [len(self.text.start) + sum(len(piece.ids) or piece.segment.tokens for piece in pieces) for pieces in self.pieces(some, self.segments)]
+        if self.settings.history != "compressed": return np.array(count(rows), dtype=np.int64)
+        new = [item for item in dict.fromkeys(rows.items.tolist()) if item not in self.item_lengths] # nothing but the candidate's texts differs
+        self.item_lengths |= zip(new, count(Rows(np.full(len(new), -1), np.array(new, dtype=np.int64), np.full((len(new), 1), -1))))
+        return np.array([self.item_lengths[item] for item in rows.items.tolist()], dtype=np.int64)
 
     def require_context(self, rows:Rows, context:int|None) -> np.ndarray: # tokens that the LLM was made for; None for no limit
         "The lengths of the prompts (n,). `InputError` for one that is longer than that."
         lengths = self.prompt_lengths(rows)
         if context and len(rows) and lengths.max() > context:
-            likes = (rows.histories[lengths.argmax()] >= 0).sum()
-            raise InputError(f"the longest prompt has {lengths.max():,} tokens, with {likes:,} likes written out, and the LLM was made for {context:,}: "
-                             "prepare the data with shorter histories (--history), take an LLM that reads more, or a method that compresses the history")
+            likes = (rows.histories[lengths.argmax()] >= 0).sum() * (self.settings.history != "compressed")
+            raise InputError(f"the longest prompt has {lengths.max():,} tokens" + f", with {likes:,} likes written out," * bool(likes) + f" and the LLM was made for {context:,}: "
+                             "take shorter histories (--history where the data are prepared), an LLM that reads more, or a method that compresses the history")
         return lengths
 
     def text_lengths(self, rows:Rows) -> np.ndarray:

@@ -397,7 +397,7 @@ def train_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared,
     seconds["tables"] = time.monotonic() - started
     maker = BatchMaker(prepared.dataset.items, tables, shared.llm.tokenizer, method.model)
     rows = {split: prepared.rows(prepared.dataset.rows(split), variant) for split in ("train", "valid", "test")}
-    for part in rows.values() if method.model.history != "compressed" else (): maker.require_context(part, shared.language.context)
+    for part in rows.values(): maker.require_context(part, shared.language.context)
     steps, store, text = _all_rows(method, preset), None, {"history": [], "row_ids": []}
     if method.tuning != "one_step":
         say(f"{method.name}: step 1, LoRA on text")

@@ -269,13 +269,16 @@ class RowScorer:
         "The rows with their histories compressed."
         return rows if self.histories is None else replace(rows, history_tokens=self.histories(rows.histories))
 
-    def order(self, rows:Rows) -> np.ndarray:
+    def order(self, rows:Rows,
+              lengths:np.ndarray|None=None) -> np.ndarray: # `prompt_lengths`, where they are known
         "The order in which rows are best scored: those of like length together, and among these owner by owner."
-        lengths = lambda history: self.maker.lengths(rows, history) if self.maker.settings.history == "compressed" else self.maker.prompt_lengths(rows)
-        if self.store is None or self.store.level.owner == "all": return np.argsort(lengths(True), kind="stable")
+        owner = None if self.store is None else self.store.level.owner
+        if self.maker.settings.history == "compressed": lengths = self.maker.lengths(rows, owner != "item")
+        elif lengths is None: lengths = self.maker.prompt_lengths(rows)
+        if owner in (None, "all"): return np.argsort(lengths, kind="stable")
         owners = self.store.owners(rows)
         number = {owner: place for place, owner in enumerate(dict.fromkeys(owners))}
-        return np.lexsort([[number[owner] for owner in owners], lengths(self.store.level.owner == "user")])
+        return np.lexsort([[number[owner] for owner in owners], lengths])
 
     @torch.no_grad()
     def batch(self, rows:Rows) -> torch.Tensor: # that are ready
@@ -308,11 +311,11 @@ def score_together(scorers:list[RowScorer], # of models that share the language 
     "For each scorer its logits (n,) as float32, in the order of the rows. `InputError` for rows of other candidates, and for prompts beyond what the LLM reads."
     items = rows[0].items
     if any(not np.array_equal(one.items, items) for one in rows): raise InputError("models are scored together on the same candidates only")
-    lengths = np.max([scorer.maker.require_context(one, scorer.model.language.context) for scorer, one in zip(scorers, rows)], axis=0)
+    each = [scorer.maker.require_context(one, scorer.model.language.context) for scorer, one in zip(scorers, rows)]
     scores, training = [np.empty(len(items), dtype=np.float32) for _ in scorers], [scorer.model.training for scorer in scorers]
     for scorer in scorers: scorer.model.eval()
     try:
-        rows, order = [scorer.ready(one) for scorer, one in zip(scorers, rows)], scorers[0].order(rows[0])
+        rows, order, lengths = [scorer.ready(one) for scorer, one in zip(scorers, rows)], scorers[0].order(rows[0], each[0]), np.max(each, axis=0)
         with tqdm(total=len(items), desc=progress, unit="row", disable=not progress) as bar:
             for index in (order[part] for part in batches_of(lengths[order], batch_size, batch_tokens)):
                 for scorer, one, logits in zip(scorers, rows, scores): logits[index] = scorer.batch(one.take(index)).float().cpu().numpy()
