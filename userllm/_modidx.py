@@ -1138,6 +1138,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                 'userllm.tables._decoded': ('tables.html#_decoded', 'userllm/tables.py'),
                                 'userllm.tables._encoding_faults': ('tables.html#_encoding_faults', 'userllm/tables.py'),
                                 'userllm.tables._exact': ('tables.html#_exact', 'userllm/tables.py'),
+                                'userllm.tables._for_polars': ('tables.html#_for_polars', 'userllm/tables.py'),
                                 'userllm.tables._given': ('tables.html#_given', 'userllm/tables.py'),
                                 'userllm.tables._inexact_ids': ('tables.html#_inexact_ids', 'userllm/tables.py'),
                                 'userllm.tables._is_gap': ('tables.html#_is_gap', 'userllm/tables.py'),

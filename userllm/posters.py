@@ -34,7 +34,7 @@ def open_poster(path, # a picture file
                 raise InputError(f"poster {path} has {picture.width} x {picture.height} pixels: more than {most_pixels:,}; scale it down")
             if least: picture.draft("RGB", least)
             return picture.convert("RGB")
-    except InputError: raise
+    except (InputError, MemoryError): raise
     except Exception as error: # whatever a decoder throws at bytes that were made to upset it
         what = f"none of {', '.join(picture_formats)}" if isinstance(error, Image.UnidentifiedImageError) else f"{type(error).__name__}: {error}"
         raise InputError(f"poster {path} cannot be read as a picture ({what}): fetch it again or remove it") from error

@@ -296,10 +296,16 @@ def _with_validation(
     rows:pd.DataFrame, # user, timestamp, split: train, test and perhaps valid
     data_seed:int, # decides where rows are taken by chance
 ) -> np.ndarray:
-    "The splits as they are, but a tenth of the training rows as validation where a split of training and test has none."
+    "The splits as they are, but about a tenth of the training rows as validation where a split of training and test has none."
     split = rows["split"].to_numpy(dtype=object, copy=True)
     if {*split} != {"train", "test"}: return split
     kind, training = split_kind(rows), split == "train"
+    if kind == "temporal_user": # few rows of each, where only the last one is for testing
+        times, by_user = rows["timestamp"].to_numpy(), pd.Series(np.flatnonzero(training)).groupby(rows["user"].to_numpy()[training])
+        for _, places in by_user:
+            share = max(.1, 1 / len(places)) if len(places) > 1 else 0.
+            split[places] = np.where(_cut_times(times[places], (1 - share, share / 2, share / 2)) == "train", "train", "valid")
+        return split
     cut = _split(rows[training], ProtocolSettings(split=kind, fractions=(.9, .05, .05), data_seed=data_seed))
     split[training] = np.where(cut == "train", "train", "valid")
     return split
@@ -320,7 +326,7 @@ def dataset_with_split(
     given = events["split"] != "history"
     events.loc[given, "split"] = _with_validation(events[given], settings.data_seed)
     rows = events[given]
-    made = "" if ratings["split"].eq("valid").any() else "; the data have no valid rows, which are then a tenth of train: name others"
+    made = "" if ratings["split"].eq("valid").any() else "; the data have no valid rows, which are then taken from train: name others"
     _require_classes(rows, "the split is the data's own, and AUC needs both in each part: give it rows of both kinds "
                            f"(a like is a rating from {settings.like_threshold:g}{', or a label of 1' * (settings.like_threshold == .5)}), or leave out the column to have one made{made}")
     protocol = {"name": settings.name, "like_threshold": settings.like_threshold, "history_length": settings.history_length,

@@ -7,8 +7,9 @@ __all__ = ['INTERACTION_COLUMNS', 'ITEM_COLUMNS', 'Fault', 'raise_faults', 'find
            'check_interactions', 'written_names', 'check_items', 'known_items', 'raw_data', 'read_table', 'read_pairs']
 
 # %% ../nbs/17_tables.ipynb #99390434
-import ast, csv, gzip, io, json, re, time
+import ast, csv, gzip, io, json, re, time, zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -71,9 +72,17 @@ def find_faults(
     return faults
 
 # %% ../nbs/17_tables.ipynb #2463706b
-def _opened(path:Path) -> BinaryIO:
-    "The bytes of a file, of those packed by gzip as they were before."
-    return gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb")
+@contextmanager
+def _opened(path:Path) -> Iterator[BinaryIO]:
+    "The bytes of a file, of those packed by gzip as they were before. InputError for one that cannot be read or unpacked."
+    try:
+        with gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb") as file: yield file
+    except (OSError, EOFError, zlib.error) as error: raise _unreadable(path, error) from error
+
+def _for_polars(path:Path): # which takes a damaged gzip file for a table with fewer rows in some columns
+    "The file, or what is packed in it."
+    if path.suffix.lower() != ".gz": return path
+    with _opened(path) as file: return file.read()
 
 def _decoded(cell:bytes) -> str:
     "Bytes as text, for being shown."
@@ -171,7 +180,7 @@ def _unreadable(path:Path, error:Exception) -> InputError:
 def _read_csv(path:Path, columns:list[str], separator:str, quote:str|None) -> tuple[pl.DataFrame, list[Fault], bool]:
     "Columns of a CSV as text, what is wrong with its bytes and rows, and whether it is read to its end: to a quote that is not closed otherwise."
     options = {"columns": columns, "separator": separator, "quote_char": quote, "infer_schema": False, "encoding": "utf8"}
-    faults, closed, source = [], True, path
+    faults, closed, requoted, source = [], True, False, _for_polars(path)
     while True:
         try: return pl.read_csv(source, **options), faults, closed
         except OSError as error: raise _unreadable(path, error) from error
@@ -181,11 +190,11 @@ def _read_csv(path:Path, columns:list[str], separator:str, quote:str|None) -> tu
             if found[0].row < 2: raise_faults(faults + found)
             closed, options["n_rows"] = False, found[0].row - 1
         elif "truncate_ragged_lines" not in options and (found := _width_faults(path, separator, quote)): options["truncate_ragged_lines"] = True
-        elif source is path: found, source = [], _requoted(path, separator, quote)
+        elif not requoted: found, requoted, source = [], True, _requoted(path, separator, quote)
         else: raise InputError(f"{path.name} cannot be read as CSV: {reason}; check its quotes and its separators")
         faults = faults + found
 
-def _requoted(path:Path, separator:str, quote:str|None) -> io.BytesIO:
+def _requoted(path:Path, separator:str, quote:str|None) -> bytes:
     "A CSV with quotes where none belong, so that every reader takes it alike: those within unquoted text stay, those around a part of a cell, from its start on, go."
     made = io.BytesIO()
     for _, lines, _ in _records(path, separator, quote):
@@ -195,8 +204,7 @@ def _requoted(path:Path, separator:str, quote:str|None) -> io.BytesIO:
             csv.writer(text, delimiter=separator, quotechar=quote, lineterminator="\n").writerow(_cells(lines, separator, quote))
             record = text.getvalue().encode("utf-8", "surrogateescape")
         made.write(record)
-    made.seek(0)
-    return made
+    return made.getvalue()
 
 # %% ../nbs/17_tables.ipynb #146f7cc5
 def _separator(path:Path, known:tuple[str, ...], quote:str|None) -> str:
@@ -206,9 +214,7 @@ def _separator(path:Path, known:tuple[str, ...], quote:str|None) -> str:
         raise InputError(f"{path} is neither .csv, .tsv (or these as .gz) nor .parquet by its name; convert it, or rename it if it is")
     usual = "\t" if ending == "tsv" else ","
     if path.suffix.lower() == ".parquet": return usual
-    try:
-        with _opened(path) as file: header = file.readline(65_536)
-    except (OSError, EOFError): return usual # which is told where it is read
+    with _opened(path) as file: header = file.readline(65_536)
     if re.fullmatch(rb'(\xef\xbb\xbf)?"?sep=.?"?\s*', header): raise InputError(f"{path.name} begins with the line {_decoded(header)!r}, which is none of its rows; remove that line")
     def held(sign): names = [name.strip() for name in _cells([header], sign, quote)]; return len(set(names) & set(known)), len(names)
     return max([usual, *",;\t|"], key=held) # the first of those that hold as much
@@ -220,10 +226,8 @@ def _column_names(path:Path, separator:str, quote:str|None) -> list[str]:
         except (OSError, pa.ArrowException) as error:
             raise InputError(f"{path.name} cannot be read as Parquet: {str(error).splitlines()[0]}; write it anew") from error
     with _opened(path) as file:
-        try: start = file.read(4096)
-        except (OSError, EOFError) as error: raise _unreadable(path, error) from error
-        if b"\0" in start: raise InputError(f"{path.name} holds zero bytes, so it is no UTF-8 text; save the table as CSV in UTF-8, or as .parquet")
-    try: return pl.read_csv(path, n_rows=0, separator=separator, quote_char=quote, infer_schema=False, encoding="utf8-lossy").columns
+        if b"\0" in file.read(4096): raise InputError(f"{path.name} holds zero bytes, so it is no UTF-8 text; save the table as CSV in UTF-8, or as .parquet")
+    try: return pl.read_csv(_for_polars(path), n_rows=0, separator=separator, quote_char=quote, infer_schema=False, encoding="utf8-lossy").columns
     except OSError as error: raise _unreadable(path, error) from error
     except pl.exceptions.NoDataError as error: raise InputError(f"{path.name} is empty; it needs a header and rows") from error
     except pl.exceptions.PolarsError as error:
@@ -458,7 +462,7 @@ def check_interactions(
         faults += find_faults(frame, ~pl.col("split").is_in([*SPLITS, "history"]).fill_null(False), file, "split", "no split",
                               f"the splits are {known}, and history for what is known and not predicted")
     if {"user_id", "item_id"} <= set(frame.columns):
-        faults += find_faults(_repeated_pairs(frame), pl.lit(True), file, names.get("user_id", "user_id"), "a pair of user and item that came before", "keep one row of each",
+        faults += find_faults(_repeated_pairs(frame), pl.col("row").is_not_null(), file, names.get("user_id", "user_id"), "a pair of user and item that came before", "keep one row of each",
                               pl.concat_str(pl.col("user_id"), pl.lit(" with item "), pl.col("item_id")))
     return frame, faults
 
@@ -483,20 +487,20 @@ def _listed_names(cells:pl.Series) -> pl.Series: # each in brackets, or names in
     "The names in lists, joined by |, of those such as [Drama, War] too; each distinct text is read once."
     bare = lambda cell: "|".join(filter(None, (part.strip().strip("'\"") for part in cell[1:-1].split(","))))
     names = lambda cell: bare(cell) if (found := written_names(cell)) is None else found
+    cells = cells.str.strip_chars()
     distinct = {cell: names(cell if cell.startswith("[") else f"[{cell}]") for cell in cells.drop_nulls().unique().to_list()}
     return cells.replace(list(distinct), list(distinct.values())) if distinct else cells
 
-def _parted(cells:pl.Expr, sign:str="|") -> pl.Expr:
+def _parted(cells:pl.Series, sign:str="|") -> pl.Series:
     "Names that a sign parts parted by | instead, without blanks around them, and without empty ones."
-    return cells.str.replace_all(rf"\s*[{sign}][\s{sign}]*", "|").str.strip_chars("|")
+    return cells.str.strip_chars().str.replace_all(rf"\s*[{sign}][\s{sign}]*", "|").str.strip_chars("|")
 
-def _part_genres(cells:pl.Expr) -> pl.Expr: # text
-    "Genres parted by |, whatever parted them: lists as Python, NumPy or JSON write them, names in quotes, or else the first of | ; , / that the column holds."
-    cells = cells.str.strip_chars()
-    listed = cells.str.contains(rf"(?s)^(\[.*\]|{_QUOTED}(\s*,\s*{_QUOTED})*)$")
-    parted = plain = pl.when(~listed).then(cells)
-    for sign in "/,;|": parted = pl.when(plain.str.contains(sign, literal=True).any()).then(_parted(plain, sign)).otherwise(parted)
-    return pl.when(listed).then(cells.map_batches(_listed_names, return_dtype=pl.String)).otherwise(parted)
+def _part_genres(cells:pl.Series) -> pl.Series: # text
+    "Genres parted by |, whatever parted them: lists as Python, NumPy or JSON write them, names in quotes, or else the one of | ; , / that most cells hold."
+    listed = cells.str.strip_chars().str.contains(rf"(?s)^(\[.*\]|{_QUOTED}(\s*,\s*{_QUOTED})*)$").fill_null(False)
+    plain = cells.set(listed, None)
+    held = {sign: plain.str.contains(sign, literal=True).sum() for sign in "|;,/"}
+    return _parted(_listed_names(cells.set(~listed, None))).zip_with(listed, _parted(plain, max(held, key=held.get)))
 
 # %% ../nbs/17_tables.ipynb #2d381157
 def check_items(
@@ -516,7 +520,7 @@ def check_items(
     faults += found
     frame = frame.with_columns(_as_ids(frame, column) for column in ("title", "genres", "description", "poster") if column in frame.columns)
     frame = frame.with_columns(_given(column) for column in ("genres", "description", "poster") if column in frame.columns)
-    if "genres" in frame.columns: frame = frame.with_columns((_parted if kind == pl.List(pl.String) else _part_genres)(pl.col("genres")).alias("genres"))
+    if "genres" in frame.columns: frame = frame.with_columns((_parted if kind == pl.List(pl.String) else _part_genres)(frame["genres"]).alias("genres"))
     title = names.get("title", "title")
     if "item_id" in frame.columns:
         faults += find_faults(frame.drop_nulls("item_id"), ~pl.col("item_id").is_first_distinct(), file, names.get("item_id", "item_id"),
