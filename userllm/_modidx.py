@@ -87,6 +87,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                              'userllm.cli._protocol': ('cli.html#_protocol', 'userllm/cli.py'),
                              'userllm.cli._quickstart': ('cli.html#_quickstart', 'userllm/cli.py'),
                              'userllm.cli._rank': ('cli.html#_rank', 'userllm/cli.py'),
+                             'userllm.cli._read_likes': ('cli.html#_read_likes', 'userllm/cli.py'),
                              'userllm.cli._recommender': ('cli.html#_recommender', 'userllm/cli.py'),
                              'userllm.cli._reproduce': ('cli.html#_reproduce', 'userllm/cli.py'),
                              'userllm.cli._reproduce_figure3': ('cli.html#_reproduce_figure3', 'userllm/cli.py'),

@@ -291,6 +291,12 @@ def _known_user(dataset:Dataset, user_id:str) -> None:
     try: dataset.user_of(user_id)
     except InputError as error: raise InputError(f"{error}. Users without a row were left out when the data were prepared: for them give --likes") from error
 
+def _read_likes(likes:list[str], recommender:Recommender) -> str:
+    "Which items the likes were taken for, an id or a title each, in words."
+    length, items = recommender.history.length, recommender.dataset.items.iloc[liked_items(likes, recommender.dataset)]
+    read = [f"{title} ({year})" if pd.notna(year) else title for title, year in zip(items["title"], items["year"])][-(length or len(likes)):]
+    return (f"Of the {len(likes)} likes the latest {len(read)} are read, as in training: " if len(read) < len(likes) else "Liked: ") + "; ".join(read)
+
 def _rank(options) -> None:
     def candidates(dataset):
         return most_liked(dataset, options.most_liked or len(dataset.items), options.genre or "") if options.most_liked or options.genre else None
@@ -300,8 +306,7 @@ def _rank(options) -> None:
         candidates(dataset)
     recommender = _recommender(options, check)
     how = (options.top, options.include_seen, "candidates", candidates(recommender.dataset))
-    length = recommender.history.length
-    if options.likes and length and len(options.likes) > length: print(f"Of the {len(options.likes)} likes the latest {length} are read, as in training")
+    if options.likes is not None: print(_read_likes(options.likes, recommender))
     ranked = recommender.rank(options.user, *how) if options.likes is None else recommender.rank_from(options.likes, *how)
     print(format_table(ranked.assign(year=ranked["year"].astype("string").fillna(""))))
 

@@ -183,6 +183,7 @@ def _score_in_portions(scorer:Scorer, rows:Rows, row_ids:np.ndarray, kept:Path, 
             write_parquet(kept, pd.DataFrame({"row_id": [*found], "logit": [*found.values()]})); bar.update(len(some))
     return np.array([found[row] for row in row_ids.tolist()], dtype=np.float32)
 
+# %% ../nbs/66_experiments.ipynb #d3db9132
 def score_lengths(run:PlannedRun, work, results, llm:str="smollm2", device:str="auto", precision:str="recorded",
                   cache:StageCache|None=None) -> pd.DataFrame:
     "Logits of the test rows that have twice the protocol's history, by length (row_id, length, logit; 0 for all). Each length is kept at once. `InputError` without a recommender."
@@ -205,6 +206,7 @@ def score_lengths(run:PlannedRun, work, results, llm:str="smollm2", device:str="
         write_parquet(target, pd.concat(parts, ignore_index=True)); begun.unlink()
     return read_parquet(target)
 
+# %% ../nbs/66_experiments.ipynb #5c78ea6c
 def compare_lengths(table:Table, results="results/experiments", seeds:int=5, resamples:int=1000, mark:str="") -> pd.DataFrame:
     "One line a protocol, system and length of history: AUC of the long rows over the runs that have all lengths (mean, low, high), the paper's, and the paired differences to the usual length and to the table's main system at that length."
     lines = []
@@ -277,6 +279,7 @@ def compare(table:Table, results="results/experiments", seeds:int=5, mark:str=""
             lines.append(line)
     return pd.DataFrame(lines)
 
+# %% ../nbs/66_experiments.ipynb #99472491
 def in_words(compared:pd.DataFrame) -> pd.DataFrame: # from `compare`
     "The same with one cell a figure: mean [lowest, highest] (the paper's), and difference [interval] p."
     def difference(line, metric):

@@ -169,7 +169,7 @@ def compare_factor(name:str, results="results/factors", seeds:int=5, resamples:i
         lines.append(line)
     return pd.DataFrame(lines)
 
-
+# %% ../nbs/67_factors.ipynb #25a1b4db
 def factor_in_words(compared:pd.DataFrame) -> pd.DataFrame: # from `compare_factor`
     "The same with one cell a figure: difference [interval] p, what the histories tell with its interval."
     def shown(line, value, low, high, p=None):
