@@ -64,7 +64,7 @@ def test_rank_prints_titles(runs, say):
 def test_rank_for_a_newcomer(runs, say):
     likes = pd.read_parquet(runs / "userllm_plus" / "recommender" / "items.parquet")["item_id"].iloc[:2].tolist()
     code, out, _ = say("rank", runs / "userllm_plus", "--likes", *likes, "--top", 3, "--device", "cpu")
-    assert code == 0 and len(out.splitlines()) == 2 + 3
+    assert code == 0 and len(out.splitlines()) == 3 + 3
     code, out, _ = say("rank", runs / "userllm_plus", "--likes", *likes, "--most-liked", 20, "--genre", "drama", "--device", "cpu")
     assert code == 0 and out.startswith("Liked: ") and 3 + 20 - len(likes) <= len(out.splitlines()) <= 3 + 20
     refused(say("rank", runs / "userllm_plus", "--likes", likes[0], "no such film"), "likes: 'no such film' (the 2. of 2)")
