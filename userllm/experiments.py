@@ -208,30 +208,30 @@ def score_lengths(run:PlannedRun, work, results, llm:str="smollm2", device:str="
 
 # %% ../nbs/66_experiments.ipynb #5c78ea6c
 def compare_lengths(table:Table, results="results/experiments", seeds:int=5, resamples:int=1000, mark:str="") -> pd.DataFrame:
-    "One line a protocol, system and length of history: AUC of the long rows over the runs that have all lengths (mean, low, high), the paper's, and the paired differences to the usual length and to the table's main system at that length."
+    "One line a protocol, system and length of history: AUC of the long rows over the runs that have it (mean, low, high), the paper's, and the paired differences to the usual length and to the table's main system."
     lines = []
     for protocol in table.protocols:
         usual, scored = protocols[protocol]().history_length, _scored_lengths(table, protocol, results, seeds, mark)
-        for (system, length), runs in scored.items():
-            values, same = [evaluate(run, 0)["auc"]["value"] for run in runs], system == table.against or (table.against, length) not in scored
-            short, long = table.paper_lengths.get((protocol, system), (np.nan, np.nan))
-            differences = {"to_usual": seeded_difference(runs, scored[system, usual], resamples, together=True)["auc"] if length != usual else {},
-                           f"to_{table.against}": {} if same else seeded_difference(runs, scored[table.against, length], resamples)["auc"]}
-            lines.append({"protocol": protocol, "system": system, "likes": length or "all", "runs": len(runs), "rows": len(runs[0]),
-                          "auc": np.mean(values), "auc_low": min(values), "auc_high": max(values), "paper_auc": {usual: short, 0: long}.get(length, np.nan),
+        for system, length in ((system, length) for system in table.systems for length in (usual, 2 * usual, 0)):
+            runs, short_and_long = scored[system, length], table.paper_lengths.get((protocol, system), (np.nan, np.nan))
+            values, before, other = [evaluate(run, 0)["auc"]["value"] for run in runs.values()], scored[system, usual], scored[table.against, length]
+            differences = {"to_usual": seeded_difference([*runs.values()], [before[seed] for seed in runs], resamples, together=True)["auc"] if runs and length != usual else {},
+                           f"to_{table.against}": seeded_difference([*runs.values()], [*other.values()], resamples)["auc"] if runs and other and system != table.against else {}}
+            lines.append({"protocol": protocol, "system": system, "likes": length or "all", "runs": len(runs), "rows": len(next(iter(runs.values()), ())),
+                          "auc": np.mean(values) if values else np.nan, "auc_low": min(values, default=np.nan), "auc_high": max(values, default=np.nan),
+                          "paper_auc": dict(zip((usual, 0), short_and_long)).get(length, np.nan),
                           **{name + end: found.get(key, np.nan) for name, found in differences.items() for end, key in (("", "value"), ("_low", "low"), ("_high", "high"))}})
     return pd.DataFrame(lines)
 
-def _scored_lengths(table:Table, protocol:str, results, seeds:int, mark:str) -> dict: # (system, length) -> predictions of each run
-    usual, found = protocols[protocol]().history_length, {}
+def _scored_lengths(table:Table, protocol:str, results, seeds:int, mark:str) -> dict: # (system, length) -> seed -> predictions
+    usual = protocols[protocol]().history_length
+    found = {(system, length): {} for system in table.systems for length in (usual, 2 * usual, 0)}
     for run in plan_runs(table, seeds, on=(protocol,), mark=mark):
         folder = Path(results)/run.path
-        if not has_lengths(folder): continue
+        if not (folder/"lengths.parquet").exists(): continue
         test = read_parquet(folder/"predictions.parquet").drop(columns="logit")
-        by_length = dict(iter(read_parquet(folder/"lengths.parquet").groupby("length")))
-        for length in (usual, 2 * usual, 0):
-            found.setdefault((run.system, length), []).append(by_length[length].drop(columns="length").merge(test, on="row_id"))
-    return dict(sorted(found.items(), key=lambda entry: table.systems.index(entry[0][0])))
+        for length, scored in read_parquet(folder/"lengths.parquet").groupby("length"): found[run.system, length][run.seed] = scored.drop(columns="length").merge(test, on="row_id")
+    return found
 
 def lengths_in_words(compared:pd.DataFrame) -> pd.DataFrame: # from `compare_lengths`
     "The same with one cell a figure, as `in_words`."
