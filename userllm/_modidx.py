@@ -1005,6 +1005,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                      'userllm.recommender._score_pairs': ('recommender.html#_score_pairs', 'userllm/recommender.py'),
                                      'userllm.recommender._timestamp_column': ( 'recommender.html#_timestamp_column',
                                                                                 'userllm/recommender.py'),
+                                     'userllm.recommender._title_key': ('recommender.html#_title_key', 'userllm/recommender.py'),
                                      'userllm.recommender._tuples': ('recommender.html#_tuples', 'userllm/recommender.py'),
                                      'userllm.recommender._write_folder': ('recommender.html#_write_folder', 'userllm/recommender.py'),
                                      'userllm.recommender._write_manifest': ('recommender.html#_write_manifest', 'userllm/recommender.py'),

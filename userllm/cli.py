@@ -222,7 +222,7 @@ def _train(options) -> None:
     print(format_table(results_table({options.method: metrics})))
     print(f"\n{_posters_missing(metrics)}.")
     if told := _cold_rows(metrics): print(told)
-    if preset.name == "smoke": print("\nThese figures say that everything works, and nothing else: smoke trains on a handful of rows")
+    if preset.name == "smoke" and method: print("\nThese figures say that everything works, and nothing else: smoke trains on a handful of rows")
     user = shlex.quote(str(prepared.dataset.users["user_id"].iloc[0]))
     print(f"\nThe run is in {folder}" + (f". Next: {_program()} rank {folder} --user {user} --top 10" if method else ", to be compared by evaluate; a floor leaves nothing to score with"))
 

@@ -298,7 +298,7 @@ def plot_compared(compared:pd.DataFrame): # the lines of one protocol, from `com
     for axis, metric in zip(axes, ("auc", "uauc")):
         span = np.abs(run[[f"{metric}_low", f"{metric}_high"]].to_numpy().T - run[metric].to_numpy())
         axis.errorbar(run[metric], run["system"], xerr=span, fmt="o", color="#0072b2", capsize=3, label="here: mean and range of the runs")
-        axis.plot(run[f"paper_{metric}"], run["system"], "D", color="#d55e00", fillstyle="none", label="the paper, on other rows, with Vicuna-7B")
+        if run[f"paper_{metric}"].notna().any(): axis.plot(run[f"paper_{metric}"], run["system"], "D", color="#d55e00", fillstyle="none", label="the paper, on other rows, with Vicuna-7B")
         for floor in run.loc[run["system"] == "floor", metric]: axis.axvline(floor, color="grey", linewidth=1, linestyle="--", label="the floor")
         axis.set_xlabel(f"test {metric.upper()}"); axis.grid(axis="x", alpha=.3)
     if len(run): axes[0].invert_yaxis(); figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)

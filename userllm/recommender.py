@@ -7,7 +7,7 @@ __all__ = ['format_version', 'restore_settings', 'HistorySettings', 'BaseLLM', '
            'load_weights', 'recommender_dataset', 'Recommender']
 
 # %% ../nbs/48_recommender.ipynb #c003
-import dataclasses, tempfile, types, typing
+import dataclasses, re, tempfile, types, typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,6 +24,7 @@ from .mappers import load_table, save_table
 from .model import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM
 from .prompts import PromptText, find_template
 from .reuse import RowScorer
+from .sources import display_title
 
 # %% ../nbs/48_recommender.ipynb #c006
 def _tuples(value):
@@ -139,11 +140,16 @@ def check_pairs(pairs:pd.DataFrame, dataset:Dataset) -> pd.DataFrame:
     return checked
 
 # %% ../nbs/48_recommender.ipynb #b2b2a302
+def _title_key(written:str) -> str:
+    "A title in lower case and with its article in front, also where a year stands behind it."
+    title, bracket, year = written.strip().partition(" (") if re.search(r" \(\d{4}\)$", written.strip()) else (written, "", "")
+    return f"{display_title(title)}{bracket}{year}".casefold()
+
 def _by_title(items:pd.DataFrame) -> dict[str,list[int]]: # of the dataset
-    "The places of the items with each title, without and with its year, in lower case."
+    "The places of the items with each title, without and with its year."
     places = {}
     for place, (title, year) in enumerate(zip(items["title"], items["year"])):
-        for written in {title.casefold(), f"{title} ({year})".casefold()}: places.setdefault(written, []).append(place)
+        for written in {_title_key(title), _title_key(f"{title} ({year})")}: places.setdefault(written, []).append(place)
     return places
 
 def liked_items(likes, # ids of items, or titles that only one item has; oldest first
@@ -154,12 +160,13 @@ def liked_items(likes, # ids of items, or titles that only one item has; oldest 
     ids, known, faults = [str(int(each)) if isinstance(each, float) and each.is_integer() else str(each) for each in likes], dataset.items["item_id"], []
     numbers = pd.Index(known).get_indexer(pd.Index(ids, dtype=known.dtype)).tolist()
     titles = _by_title(dataset.items) if -1 in numbers else {}
+    shown = lambda number: "{} ({}, {})".format(*dataset.items[["item_id", "title", "year"]].iloc[number])
     for place, item_id in enumerate(ids):
-        titled, called = titles.get(item_id.strip().casefold(), []) if numbers[place] < 0 else [], f"{item_id!r} (the {place + 1}. of {len(ids)})"
+        titled, called = titles.get(_title_key(item_id), []) if numbers[place] < 0 else [], f"{item_id!r} (the {place + 1}. of {len(ids)})"
         if len(titled) == 1: numbers[place] = titled[0]
-        if len(titled) > 1: faults.append(f"{called} is the title of {len(titled)} items: name the one by its id, {' or '.join(known.iloc[titled][:4])}")
+        if len(titled) > 1: faults.append(f"{called} is the title of {len(titled)} items: name the one by its id or with its year, {' or '.join(map(shown, titled[:4]))}")
         elif numbers[place] < 0:
-            near = nearest_ids(item_id, known, dataset.items["title"])[:2]
+            near = nearest_ids(re.sub(r" \(\d{4}\)$", "", item_id.strip()), known, dataset.items["title"])[:2]
             faults.append(f"{called} is the id or title of no item of the dataset" + f"; near: {', '.join(near)}" * bool(near))
         elif numbers[place] in numbers[:place]: faults.append(f"{called} came before: name each once")
     if faults: raise InputError("\n".join(f"{name}: {said}" for said in faults[:3] + [f"{len(faults) - 3} more such faults"] * (len(faults) > 3)))

@@ -87,7 +87,7 @@ def read_recbole(
     unread = [fault for fault in found if fault.column == names.get("year")] # whose years are missing now
     faults, ignored, parts = faults + [fault for fault in found if fault not in unread], {items_path.name: others}, []
     for split, path in files.items():
-        rows, names, ignored[path.name], wrong = _read_atomic(path, {column: column for column in INTERACTION_COLUMNS if column != "split"})
+        rows, names, ignored[path.name], wrong = _read_atomic(path, {column: wanted["item_id"] if column == "item_id" and wanted["item_id"] in _header(path)[0] else column for column in INTERACTION_COLUMNS if column != "split"})
         if {"label", "rating"} <= set(rows.columns): ignored[path.name] = [*ignored[path.name], "rating"]
         rows, found = check_interactions(rows, path.name, names, now, tuple(ignored[path.name]))
         faults += wrong + found + known_items(rows, films, path.name, items_path.name, names)

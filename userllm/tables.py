@@ -565,13 +565,15 @@ def raw_data(
     notes:tuple[str, ...]=(),
     licence:str="yours to know",
 ) -> RawData:
-    "The two tables of a source in pandas. Labels become ratings of 0 and 1."
+    "The two tables of a source in pandas. Labels become ratings of 0 and 1; a year in brackets behind a title goes to the years, unless another one stands there."
     labelled = "label" in interactions.columns
     columns = ["user_id", "item_id", "rating", "timestamp"] + ["split"] * ("split" in interactions.columns)
     ratings = interactions.rename({"label": "rating"}, strict=False).select(columns).with_columns(pl.col("timestamp").cast(pl.Int64))
     texts = {column: pl.col(column).fill_null("") if column in items.columns else pl.lit("") for column in ("genres", "description", "poster")}
-    year = pl.col("year") if "year" in items.columns else pl.lit(None, pl.Int64).alias("year")
-    films = items.select("item_id", "title", year, **texts).to_arrow().to_pandas().astype({"year": "Int64"})
+    year, parts = (pl.col("year") if "year" in items.columns else pl.lit(None, pl.Int64)), pl.col("title").str.extract_groups(r"^(.*\S)\s*\((\d{4})\)$")
+    behind = parts.struct.field("2").cast(pl.Int64)
+    title = pl.when((behind == year).fill_null(True) & behind.is_not_null()).then(parts.struct.field("1")).otherwise(pl.col("title"))
+    films = items.select("item_id", title=title, year=pl.coalesce(year, behind), **texts).to_arrow().to_pandas().astype({"year": "Int64"})
     return RawData(ratings.to_arrow().to_pandas(), films, name, licence, .5 if labelled else None, notes)
 
 # %% ../nbs/17_tables.ipynb #28949c4f

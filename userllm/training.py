@@ -198,11 +198,12 @@ def _validate(step:TuningStep, rows:Rows, accelerator) -> float:
     return auc(rows.labels, np.array([logits[n] for n in range(len(rows))]))
 
 def _validation_rows(step:TuningStep, rows:Rows, limit:int) -> Rows:
-    "The same random rows at every look, whatever the run seed. `InputError` where they are of one class."
-    chosen = rows.take(np.random.default_rng(0).permutation(len(rows))[:limit])
-    if len(np.unique(chosen.labels)) < 2:
-        raise InputError(f"{step.name}: the {len(chosen)} validation rows have one class only; take more of them or another split")
-    return chosen
+    "The same random rows at every look, whatever the run seed, with one of either label at least. `InputError` where all are of one class."
+    drawn = np.random.default_rng(0).permutation(len(rows))
+    if len(np.unique(rows.labels)) < 2: raise InputError(f"{step.name}: the {len(rows)} validation rows have one class only; take another split, or another rating from which on items count as liked")
+    chosen, rest = drawn[:limit], drawn[limit:]
+    if len(np.unique(rows.labels[chosen])) < 2: chosen[-1] = rest[rows.labels[rest] != rows.labels[chosen[0]]][0]
+    return rows.take(chosen)
 
 
 def _coming(plan:list, train:Rows, valid:Rows, settings:StepSettings) -> Rows:
