@@ -155,7 +155,7 @@ def _prepare(options) -> None:
     labelled = raw is not None and raw.likes_from is not None
     or_label = ", or a label of 1" * (raw is None and protocol["like_threshold"] == .5) # as which labels are read; a kept dataset does not say what it was
     likes = prepared.dataset.events["label"].mean()
-    share = f": {likes:.0%} of the events are likes" + "; another rating (--like-from) would part them more evenly" * (raw is not None and not labelled and not .1 <= likes <= .9)
+    share = f": {likes:.0%} of the events are likes" + "; another rating (--like-from) may part them more evenly" * (raw is not None and not labelled and not .1 <= likes <= .9)
     print(("A like is a label of 1" if labelled else f"A like is a rating from {protocol['like_threshold']:g}{or_label}") + share)
     print("The events are of {} to {}".format(*period(prepared.dataset)))
     if "steps" in protocol:
