@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -16,13 +17,14 @@ from hypothesis import strategies as st
 
 from userllm.artifacts import InputError
 from userllm.cli import main
+from userllm.columns import read_columns
 from userllm.interactions import SPLIT_KINDS, SPLITS, Dataset, Histories, audit, made_up_dataset
 from userllm.protocols import dataset_with_split, split_kind
 from userllm.sources import display_title
 from userllm.sources_movies import movies_metadata
 from userllm.sources_netflix import netflix_titles, read_netflix
 from userllm.sources_recbole import read_recbole
-from userllm.tables import _NO_VALUE, check_interactions, read_columns, read_table
+from userllm.tables import _NO_VALUE, check_interactions, read_interactions, read_table
 
 NOW = 1_000
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -53,7 +55,8 @@ def test_what_is_written_is_read(tmp_path, pairs, data):
               [[row[place] if place in (2, 3) else str(row[place]).join(around) for place in order] for row in rows])
     titles = [data.draw(ids) for _ in items]
     write_csv(tmp_path / "items.csv", ["title", "item_id"], [(title.join(around), item) for title, item in zip(titles, items)])
-    raw = read_table(tmp_path / "rows.csv", tmp_path / "items.csv", now=NOW)
+    with mock.patch("userllm.columns._PORTION", data.draw(st.sampled_from([1, 3, 1_000]))):
+        raw = read_table(tmp_path / "rows.csv", tmp_path / "items.csv", now=NOW)
     assert [tuple(row) for row in raw.ratings[["user_id", "item_id", "timestamp", "rating", "split"]].itertuples(index=False)] == rows
     assert raw.items[["item_id", "title"]].values.tolist() == [list(row) for row in zip(items, titles)]
     pl.DataFrame(rows, header, orient="row").write_parquet(tmp_path / "rows.parquet")
@@ -106,6 +109,10 @@ def test_every_fault_is_found_and_nothing_else(tmp_path, rows):
     assert {column for _, column in shown} == {column for _, column in wanted}
     if len(rows) <= 3:  # of one kind, three rows are shown
         assert shown == wanted
+    whole = read_interactions(path, now=NOW)[3]
+    assert {(fault.row, fault.column) for fault in whole if fault.row is not None} == shown
+    with mock.patch("userllm.columns._PORTION", 1):  # however the rows are portioned, the same is told
+        assert read_interactions(path, now=NOW)[3] == whole
 
 
 @quick

@@ -36,8 +36,13 @@ def _feed_array(hasher, kind:str, dtype:str, shape:tuple, content):
     hasher.update(content)
 
 # %% ../nbs/00_artifacts.ipynb #c010
+def _kind_of(column:pd.Series) -> str:
+    "The type of a column. Text that is held as categories is text."
+    kind = column.dtype
+    return str(kind.categories.dtype if isinstance(kind, pd.CategoricalDtype) and pd.api.types.is_string_dtype(kind.categories) else kind)
+
 def _feed_column(hasher, column:pd.Series):
-    _feed_piece(hasher, "column", f"{column.name!r} {column.dtype}".encode())
+    _feed_piece(hasher, "column", f"{column.name!r} {_kind_of(column)}".encode())
     if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biufcmM":
         return _feed(hasher, column.to_numpy())
     try: codes, values = pd.factorize(column)  # a missing value has the code -1
@@ -225,8 +230,8 @@ def write_parquet(
     path:str|Path, # the file
     frame:pd.DataFrame, # any table; an index that is not the plain row number is kept
 ):
-    "Write a table as Parquet, atomically."
-    with atomic_path(path) as temporary: frame.to_parquet(temporary, engine="pyarrow", compression="zstd")
+    "Write a table as Parquet, atomically, in row groups of a million rows."
+    with atomic_path(path) as temporary: frame.to_parquet(temporary, engine="pyarrow", compression="zstd", row_group_size=1_000_000)
 
 
 def read_parquet(

@@ -19,7 +19,7 @@ from pathlib import Path
 import argparse, shlex, shutil, tempfile
 import pandas as pd
 from .artifacts import InputError, RunFolder, atomic_path, bytes_in, read_json, read_parquet, require_writable, write_json
-from .datasets import bench_table, cold_rows, require_new_place, require_same_dataset, save_dataset, source_dataset, source_options, sources
+from .datasets import cold_rows, require_new_place, require_same_dataset, save_dataset, source_dataset, source_options, sources
 from .endpoints import Endpoint
 from .doctor import examine, report
 from .efficiency import BenchSettings, bench_preparation, gains, lacking, run_bench, shapes
@@ -138,7 +138,7 @@ def _tell_of_large(options) -> None:
     "Say on the error stream what is being read where that takes long."
     named = [Path(name) for name in (options.interactions, options.items, options.folder) if name]
     size = sum(map(bytes_in, named))
-    if size >= _LARGE: print(f"reading, checking and shaping {size / 1e6:,.0f} MB: some seconds for each million ratings", file=sys.stderr)
+    if size >= _LARGE: print(f"reading, checking and shaping {size / 1e6:,.0f} MB: a few seconds for each million ratings", file=sys.stderr)
 
 # %% ../nbs/80_cli.ipynb #f4e679ab
 def _prepare(options) -> None:
@@ -330,23 +330,23 @@ def _quickstart(options) -> None:
 
 def _bench(options) -> None:
     _require_device(options); find_llm(options.llm)
-    if options.table: return _time_preparation(bench_table, [options.table], "rows of a table", options.out or "table.json")
-    if options.preparation: return _time_preparation(bench_preparation, options.preparation, "ratings", options.out or "preparation.json")
+    for source in ("table", "netflix"):
+        if counts := getattr(options, source): return _time_preparation(source, counts, options.out or f"{source}.json")
     if options.shape and options.shape not in shapes: raise InputError(f"shape {options.shape!r} does not exist: use {', '.join(shapes)}")
     settings = BenchSettings(histories=tuple(options.histories), repeats=options.repeats, rows=options.rows)
     out = options.out or "bench.json"
     _show_bench(run_bench(out, settings, options.llm, options.device, options.precision, options.order, options.shape))
     print(f"\nWritten: {out} and {Path(out).with_suffix('.png')}")
 
-def _time_preparation(measure, counts, what:str, out) -> None: # how many `what` each; a JSON file to write
+def _time_preparation(source:str, counts:list[int], out) -> None: # how many ratings each; a JSON file to write
     found = []
-    require_writable(Path(out).parent, 40 * max(counts)) # of scratch space
+    require_writable(Path(out).parent, 80 * max(counts)) # of scratch space
     for count in counts:
         with tempfile.TemporaryDirectory(dir=Path(out).parent) as place, ProcessPoolExecutor(1, get_context("spawn")) as fresh: # peak memory is a process's
-            found.append(fresh.submit(measure, count, place).result())
+            found.append(fresh.submit(bench_preparation, source, count, place).result())
         line = found[-1]
-        print(f"{line['ratings']:,} {what}: {line['seconds']:.0f} s ({line['read_seconds']:.0f} reading, {line['shape_seconds']:.0f} shaping), "
-              f"peak memory {line['peak_memory_bytes'] / 1e9:.1f} GB")
+        stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in line["seconds"].items())
+        print(f"{line['ratings']:,} ratings, {source}: {sum(line['seconds'].values()):.1f} s ({stages}), peak memory {line['peak_memory_bytes'] / 1e9:.1f} GB", flush=True)
         write_json(out, found)
     print(f"\nWritten: {out}")
 
@@ -488,9 +488,9 @@ def _study_verbs(verb) -> None:
     made.add_argument("--repeats", type=_count, default=3, help="of which the median counts; default 3")
     made.add_argument("--order", default="item_first", help="the prompt's order: item_first, user_first or paper; default item_first")
     made.add_argument("--shape", metavar="SHAPE", help=f"random weights of this shape in place of an LLM: {', '.join(shapes)}; for a GPU")
-    made.add_argument("--preparation", type=_count, nargs="+", metavar="RATINGS", help="time reading and shaping of so many made-up ratings instead")
-    made.add_argument("--table", type=_count, metavar="ROWS", help="time reading and shaping of a made-up table of so many rows instead")
-    made.add_argument("--out", metavar="JSON", help="where the figures go; default bench.json, preparation.json or table.json")
+    made.add_argument("--table", type=_count, nargs="+", metavar="RATINGS", help="time the preparation of made-up tables of so many ratings instead")
+    made.add_argument("--netflix", type=_count, nargs="+", metavar="RATINGS", help="the same of so many ratings in the Netflix Prize's format")
+    made.add_argument("--out", metavar="JSON", help="where the figures go; default bench.json, table.json or netflix.json")
 
 # %% ../nbs/80_cli.ipynb #96e6c0c8
 def _parser() -> argparse.ArgumentParser:

@@ -4,17 +4,15 @@
 
 # %% auto #0
 __all__ = ['sources', 'source_protocol', 'dataset_of', 'cold_rows', 'fill_descriptions', 'poster_manifest', 'source_options',
-           'read_source', 'source_dataset', 'require_new_place', 'require_same_dataset', 'save_dataset', 'bench_table']
+           'read_source', 'source_dataset', 'require_new_place', 'require_same_dataset', 'save_dataset']
 
 # %% ../nbs/26_datasets.ipynb #2dfc0c36
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-import os, time
-import numpy as np
+import os
 import pandas as pd
-import polars as pl
-from .artifacts import InputError, StageCache, atomic_path, peak_memory_bytes, read_json, require_writable
+from .artifacts import InputError, StageCache, atomic_path, read_json, require_writable
 from .interactions import SPLITS, Dataset
 from .posters import posters_for
 from .protocols import ProtocolSettings, build_dataset, dataset_with_split, movie, with_further_items
@@ -203,24 +201,3 @@ def save_dataset(
     if notes:
         with atomic_path(folder/"notes.txt") as path: path.write_text("".join(f"{note}\n" for note in notes), encoding="utf-8")
     return folder
-
-# %% ../nbs/26_datasets.ipynb #5e136b04
-def bench_table(rows:int, # how many
-                folder) -> dict: # scratch space: about 30 bytes a row
-    "Seconds and peak memory of reading a table and of shaping it. Peak memory is that of the process, so call it in a fresh one."
-    folder, random, users = Path(folder), np.random.default_rng(0), max(rows // 100, 1)
-    items = max(min(rows // 50, 20_000), 200)
-    pairs = np.unique(random.integers(0, users * items, int(rows * 1.3)))
-    pairs = random.permutation(pairs)[:rows]
-    made = pl.DataFrame({"user_id": pairs // items, "item_id": pairs % items, "timestamp": random.integers(10**9, 15 * 10**8, len(pairs)),
-                         "rating": random.integers(1, 6, len(pairs))})
-    made = made.with_columns(user_id=pl.format("u{}", "user_id"), item_id=pl.format("i{}", "item_id"))
-    made.write_csv(folder/"interactions.csv")
-    pl.DataFrame({"item_id": [f"i{item}" for item in range(items)], "title": [f"Film {item}" for item in range(items)]}).write_csv(folder/"items.csv")
-    started = time.perf_counter()
-    raw = read_table(folder/"interactions.csv", folder/"items.csv")
-    read = time.perf_counter()
-    dataset = dataset_of(raw, source_protocol("table", split="temporal"))
-    done = time.perf_counter()
-    return {"ratings": len(raw.ratings), "rows": len(dataset.interactions), "read_seconds": read - started, "shape_seconds": done - read,
-            "seconds": done - started, "peak_memory_bytes": peak_memory_bytes()}

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['kinds', 'ways', 'shapes', 'PlainScorer', 'BenchSettings', 'with_history', 'all_of_some', 'matrix_rate', 'TokenCount',
            'bench', 'bench_states', 'score_packed', 'bench_packing', 'bench_compiled', 'gains', 'plot_cost', 'lacking',
-           'run_bench', 'write_ratings', 'bench_preparation']
+           'run_bench', 'write_ratings', 'write_table', 'bench_preparation']
 
 # %% ../nbs/68_efficiency.ipynb #64cdd13f
 from collections.abc import Callable
@@ -21,16 +21,19 @@ import torch
 from torch.nn import functional as F
 from .attention import kept_cache
 from .artifacts import InputError, StageCache, peak_memory_bytes, read_json, require_writable, versions, write_json
-from .large import shape_ratings
 from .llms import choose_device, choose_precision, load_llm
 from .mappers import lookup
+from .datasets import dataset_of, source_protocol
+from .interactions import Dataset, audit
 from .methods import find_method
 from .model import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM, train_only
 from .pipeline import Shared, prepare, quick, method_tables, share_llm
 from .prompts import Piece, Slot, embed_prompts, layout_prompts
-from .protocols import movie, natural
+from .protocols import statistics
 from .reuse import HistoryStore, Memory, RowScorer, store_prefixes
-from .sources_netflix import read_netflix
+from .sources import RawData
+from .sources_netflix import netflix_prize
+from .tables import read_table
 
 # %% ../nbs/68_efficiency.ipynb #a2412fd2
 class PlainScorer:
@@ -413,15 +416,46 @@ def write_ratings(folder, # where combined_data_1.txt and so on go
                 out.write(f"{film + 1}:\n".encode()); lines.write_csv(out, include_header=False)
     return files
 
-def bench_preparation(ratings:int, # how many, about
-                      folder) -> dict: # scratch space: about 40 bytes a rating
-    "Seconds and peak memory of reading and shaping so many ratings. Peak memory is that of the process, so call it in a fresh one."
-    folder = Path(folder)
+def write_table(folder, # where interactions.csv and items.csv go
+                ratings:int, # how many, about
+                seed:int=0) -> list[Path]:
+    "Random ratings, a hundred a user, as a table with ids as text, and the items of it."
+    random, users, folder = np.random.default_rng(seed), max(ratings // 100, 1), Path(folder)
+    items = max(min(ratings // 50, 20_000), 200)
+    with open(folder/"interactions.csv", "wb") as out:
+        out.write(b"user_id,item_id,timestamp,rating\n")
+        for first in range(0, users, 50_000):
+            some = min(50_000, users - first)
+            pairs = random.permutation(np.unique(random.integers(0, some * items, some * 101)))
+            pl.DataFrame({"user": pairs // items + first, "item": pairs % items, "timestamp": random.integers(10**9, 15 * 10**8, len(pairs)), "rating": random.integers(1, 6, len(pairs))}).select(
+                pl.format("u{}", "user"), pl.format("i{}", "item"), "timestamp", "rating").write_csv(out, include_header=False)
+    pl.DataFrame({"item_id": [f"i{item}" for item in range(items)], "title": [f"Film {item}" for item in range(items)]}).write_csv(folder/"items.csv")
+    return [folder/"interactions.csv", folder/"items.csv"]
+
+def _raw_netflix(ratings:int, folder:Path) -> Callable[[], RawData]:
     files = write_ratings(folder, ratings)
-    started = time.perf_counter()
-    table = read_netflix(files, folder/"ratings.parquet")
-    read = time.perf_counter()
-    counts = shape_ratings(table, folder/"shaped", natural(movie(users=None, like_threshold=4, history_length=10, minimum_likes=10)))
-    done = time.perf_counter()
-    return {"ratings": pl.scan_parquet(table).select(pl.len()).collect().item(), "read_seconds": read - started, "shape_seconds": done - read,
-            "seconds": done - started, "peak_memory_bytes": peak_memory_bytes(), "counts": counts}
+    (folder/"movie_titles.csv").write_text("".join(f"{film},2000,Film {film}\n" for film in range(1, 17_771)))
+    return lambda: netflix_prize(folder, cache=StageCache(folder/"cache"))
+
+_RAW = {"netflix": _raw_netflix, "table": lambda ratings, folder: (lambda files: lambda: read_table(*files))(write_table(folder, ratings))}
+
+def bench_preparation(source:str, # netflix or table
+                      ratings:int, # how many, about
+                      folder) -> dict: # scratch space: about 80 bytes a rating
+    "Seconds of each stage and peak memory of preparing so many ratings. Peak memory is that of the process, so call it in a fresh one."
+    folder, seconds = Path(folder), {}
+    def stage(name, work, *arguments):
+        began = time.perf_counter()
+        made = work(*arguments)
+        seconds[name] = time.perf_counter() - began
+        return made
+    raw = stage("read", _RAW[source](ratings, folder))
+    dataset = stage("shape", dataset_of, raw, source_protocol(source, split="temporal", like_threshold=4))
+    found = {"source": source, "ratings": len(raw.ratings)}
+    del raw
+    leaks = stage("check", lambda: (statistics(dataset), audit(dataset).total)[1])
+    found |= {"users": len(dataset.users), "items": len(dataset.items), "rows": len(dataset.interactions), "leaks": leaks}
+    stage("keep", dataset.save, folder/"dataset")
+    del dataset
+    stage("open", Dataset.load, folder/"dataset")
+    return found | {"seconds": seconds, "peak_memory_bytes": peak_memory_bytes()}

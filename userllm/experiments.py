@@ -14,16 +14,15 @@ from pathlib import Path
 import shutil
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
-from .artifacts import InputError, RunFolder, StageCache, read_json, read_parquet, require_writable, write_parquet
+from .artifacts import InputError, RunFolder, StageCache, fingerprint, read_json, read_parquet, require_writable, write_parquet
 from .llms import precision_mark
 from .methods import find_method
 from .metrics import evaluate, holm, paired_difference, seeded_difference
-from .model import Rows
 from .pipeline import (Preset, floor_settings, floors, prepare, quick, require_same_training, run_floor, run_method, share_llm,
                               training_settings)
 from .protocols import ProtocolSettings, movie
-from .recommender import Recommender, Scorer
+from .recommender import Recommender
+from .reuse import KeptScores
 
 # %% ../nbs/66_experiments.ipynb #32498161
 def netflix_rules() -> ProtocolSettings:
@@ -172,18 +171,6 @@ def reproduce(name:str, # a table
     return compare(table, results, seeds, mark)
 
 # %% ../nbs/66_experiments.ipynb #3877bfc6
-def _score_in_portions(scorer:Scorer, rows:Rows, row_ids:np.ndarray, kept:Path, progress:str, portion:int=128) -> np.ndarray: # the file of what is scored
-    "Logits (n,) of the rows, going on where an earlier attempt was killed."
-    found = dict(read_parquet(kept)[["row_id", "logit"]].itertuples(index=False, name=None)) if kept.exists() else {}
-    left = [place for place in scorer.rows.order(rows) if row_ids[place] not in found]
-    with tqdm(total=len(rows), initial=len(rows) - len(left), desc=progress, unit="row") as bar:
-        for start in range(0, len(left), portion):
-            some = np.array(left[start:start + portion])
-            found |= zip(row_ids[some].tolist(), scorer.logits(rows.take(some)).tolist())
-            write_parquet(kept, pd.DataFrame({"row_id": [*found], "logit": [*found.values()]})); bar.update(len(some))
-    return np.array([found[row] for row in row_ids.tolist()], dtype=np.float32)
-
-# %% ../nbs/66_experiments.ipynb #d3db9132
 def score_lengths(run:PlannedRun, work, results, llm:str="smollm2", device:str="auto", precision:str="recorded",
                   cache:StageCache|None=None) -> pd.DataFrame:
     "Logits of the test rows that have twice the protocol's history, by length (row_id, length, logit; 0 for all). Each length is kept at once. `InputError` without a recommender."
@@ -201,9 +188,10 @@ def score_lengths(run:PlannedRun, work, results, llm:str="smollm2", device:str="
         recommender.history = replace(recommender.history, length=length)
         rows = recommender.rows_for(users[long], items[long], test["timestamp"].to_numpy()[long])
         name = f"histories of {length or 'all'}"
-        row_ids, begun = test["row_id"].to_numpy()[long], Path(work)/run.path/f"{name}.parquet"
-        parts.append(pd.DataFrame({"row_id": row_ids, "length": length or 0, "logit": _score_in_portions(recommender, rows, row_ids, begun, name)}))
-        write_parquet(target, pd.concat(parts, ignore_index=True)); begun.unlink()
+        row_ids = test["row_id"].to_numpy()[long]
+        kept = KeptScores(Path(work)/run.path/f"{name}.safetensors", fingerprint(row_ids, length))
+        parts.append(pd.DataFrame({"row_id": row_ids, "length": length or 0, "logit": recommender.rows(rows, progress=name, kept=kept)}))
+        write_parquet(target, pd.concat(parts, ignore_index=True)); kept.forget()
     return read_parquet(target)
 
 # %% ../nbs/66_experiments.ipynb #5c78ea6c

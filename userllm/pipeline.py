@@ -40,7 +40,7 @@ from .posters import find_posters, posters_for
 from .prompts import find_template
 from .protocols import ProtocolSettings, build_dataset, movie
 from .recommender import Recommender, restore_settings
-from .reuse import Memory, PrefixStore, RowScorer, score_together, store_prefixes
+from .reuse import KeptScores, Memory, PrefixStore, RowScorer, score_together, store_prefixes
 from .sasrec import SASRecModel, SASRecSettings, load_sasrec, save_sasrec, train_sasrec
 from .sources import movielens_small
 from .training import StepSettings, one_step, step1, step2, tune
@@ -258,7 +258,7 @@ def predictions_frame(dataset:Dataset, frame:pd.DataFrame, logits) -> pd.DataFra
     "Predictions with the source's own ids: what every interval, slice and picture is computed from."
     return pd.DataFrame({"row_id": frame["row_id"], "user_id": dataset.users["user_id"].to_numpy()[frame["user"]],
                          "item_id": dataset.items["item_id"].to_numpy()[frame["item"]], "timestamp": frame["timestamp"], "label": frame["label"],
-                         "split": frame["split"], "logit": np.asarray(logits, dtype=np.float32)}).reset_index(drop=True)
+                         "split": frame["split"].astype("str"), "logit": np.asarray(logits, dtype=np.float32)}).reset_index(drop=True)
 
 def cold_scores(dataset:Dataset, predictions:pd.DataFrame) -> dict: # rows; warm, cold: AUC, None where one class is missing
     "The predictions of rows whose user or item training had no row of, apart from the others."
@@ -454,7 +454,9 @@ def measure(trained:list[Trained], prepared:Prepared, preset:Preset, shared:Shar
     if any(one.store is not trained[0].store for one in trained): raise InputError("only methods that share step 1 are measured together")
     started = time.monotonic()
     scorers = [RowScorer(one.model, one.maker, one.store) for one in trained]
-    scores = score_together(scorers, [one.test for one in trained], progress="test")
+    weights = [{name: value.detach().float().cpu() for name, value in one.model.named_parameters() if value.requires_grad} for one in trained]
+    kept = KeptScores(trained[0].run.checkpoints/"test.safetensors", fingerprint([one.method.name for one in trained], weights, prepared.dataset.fingerprint))
+    scores = score_together(scorers, [one.test for one in trained], progress="test", kept=kept)
     seconds, metrics = time.monotonic() - started, []
     for one, logits in zip(trained, scores):
         name = one.method.name

@@ -17,7 +17,8 @@ import polars as pl
 from PIL import Image
 from tqdm.auto import tqdm
 from .artifacts import InputError, file_sha256, read_parquet
-from .tables import as_text, find_faults, raise_faults, read_columns
+from .columns import find_faults, raise_faults, read_columns
+from .tables import as_text
 
 # %% ../nbs/24_posters.ipynb #c006
 picture_formats = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"} # and the ending of such a file

@@ -19,7 +19,7 @@ from .protocols import check_ratings
 @dataclass(frozen=True, eq=False)
 class RawData:
     "What a source gives. The ratings have been checked."
-    ratings: pd.DataFrame # user_id str, item_id str, rating float64, timestamp int64 (seconds since 1970); split where the source has one
+    ratings: pd.DataFrame # user_id and item_id text, perhaps as categories, rating float64, timestamp int64 (seconds since 1970); split where the source has one
     items: pd.DataFrame # item_id str, title, year Int64 (may be missing), genres joined by | ('' where none); perhaps description, poster
     name: str # of the source, such as "movielens_small"
     licence: str # what may be done with it, in a sentence or two

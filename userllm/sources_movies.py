@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 import polars as pl
 from .artifacts import InputError
+from .columns import Fault, find_faults, raise_faults, read_columns
 from .sources import MOVIELENS_LICENCE, RawData
-from .tables import Fault, check_interactions, find_faults, raise_faults, raw_data, read_columns, written_names
+from .tables import raw_data, read_interactions, written_names
 
 # %% ../nbs/18_sources_movies.ipynb #d6e95a19
 def genre_names(cells:pl.Series) -> pl.Series:
@@ -86,13 +87,11 @@ def the_movies_dataset(
 ) -> RawData:
     "Ratings from 0.5 to 5 with TMDB's titles. InputError for missing files, with every fault of ratings and links at once, ratings out of range too, and where many titles are missing."
     folder = Path(folder)
-    names = {"user_id": "userId", "item_id": "movieId"}
     path, links_path, about = _first_files(folder, ("ratings_small.csv", "ratings.csv"), ("links.csv", "links_small.csv"), ("movies_metadata.csv",))
     unreadable = []
     try: films, notes = movies_metadata(about)
     except InputError as error: unreadable.append(str(error)) # what is wrong in the other files is told all the same
-    rows, others, faults = read_columns(path, ("userId", "movieId", "rating", "timestamp"))
-    rows, wrong = check_interactions(rows.rename({file: name for name, file in names.items()}, strict=False), path.name, names, others=others)
+    rows, _, faults, wrong = read_interactions(path, {"user_id": "userId", "item_id": "movieId"})
     if rows.schema.get("rating") == pl.Float64:
         outside = pl.col("rating").is_finite() & ~pl.col("rating").is_between(.5, 5)
         wrong += find_faults(rows, outside, path.name, "rating", "a rating outside 0.5 to 5", "give the file as it comes, its ratings from 0.5 to 5")
@@ -100,7 +99,7 @@ def the_movies_dataset(
     try: raise_faults(faults + wrong + found)
     except InputError as error: unreadable.append(str(error))
     if unreadable: raise InputError("\n".join(unreadable))
-    rated = rows.select(pl.col("item_id").unique()).sort(pl.col("item_id").cast(pl.Int64, strict=False), "item_id")
+    rated = rows.select(pl.col("item_id").unique().cast(pl.String)).sort(pl.col("item_id").cast(pl.Int64, strict=False), "item_id")
     items = rated.join(links, on="item_id", how="left", maintain_order="left").join(films, on="tmdb", how="left", maintain_order="left")
     items, untitled = _titled(items.with_columns(description=pl.col("description") if overviews else pl.lit("")), links_path.name, about.name)
     notes += untitled

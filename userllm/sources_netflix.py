@@ -12,6 +12,7 @@ from datetime import date
 from pathlib import Path
 import io
 import numpy as np
+import pandas as pd
 import polars as pl
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
@@ -144,10 +145,16 @@ def netflix_titles(path:str|Path, # movie_titles.csv
     return found.select("item_id", "title", year="born")
 
 # %% ../nbs/15_sources_netflix.ipynb #bbf6248d
+def _ids(numbers:pl.Series) -> pd.Categorical:
+    "Numbers as ids: text, held as categories."
+    distinct = numbers.unique().sort()
+    codes = np.searchsorted(distinct.to_numpy(), numbers.to_numpy()).astype(np.int32)
+    return pd.Categorical.from_codes(codes, pd.Index(distinct.cast(pl.String).to_list(), dtype="str"))
+
 NETFLIX_LICENCE = "Netflix Prize, Netflix, Inc., 2009: for research under the prize's rules, not to be passed on, not for commerce."
 
 def netflix_prize(folder:str|Path, # combined_data_*.txt and movie_titles.csv
-                  users:int|None=None, # so many users at random; None: all, which takes about 100 bytes a rating
+                  users:int|None=None, # so many users at random; None: all
                   seed:int=0, # of that choice
                   cache:StageCache|None=None) -> RawData:
     "Ratings from 1 to 5 and the titles of what was rated. `InputError` for missing or faulty files, and for movies without a title."
@@ -172,5 +179,5 @@ def netflix_prize(folder:str|Path, # combined_data_*.txt and movie_titles.csv
     if len(unknown := rated.join(films, on="item_id", how="anti")):
         raise InputError(f"{folder/'movie_titles.csv'} lacks {len(unknown):,} movies that were rated, the first is {unknown['item_id'][0]}; give the whole file")
     items = rated.join(films, on="item_id", maintain_order="left").with_columns(pl.col("item_id").cast(pl.String), genres=pl.lit(""))
-    ratings = ratings.with_columns(pl.col("user_id", "item_id").cast(pl.String), pl.col("rating").cast(pl.Float64))
-    return RawData(ratings.to_arrow().to_pandas(), items.to_arrow().to_pandas().astype({"year": "Int64"}), "netflix", NETFLIX_LICENCE, notes=notes)
+    columns = {"user_id": _ids(ratings["user_id"]), "item_id": _ids(ratings["item_id"]), "rating": ratings["rating"].to_numpy().astype(np.float64), "timestamp": ratings["timestamp"].to_numpy(writable=True)}
+    return RawData(pd.DataFrame(columns, copy=False), items.to_arrow().to_pandas().astype({"year": "Int64"}), "netflix", NETFLIX_LICENCE, notes=notes)

@@ -10,9 +10,10 @@ from pathlib import Path
 import re
 import polars as pl
 from .artifacts import InputError
-from .interactions import SPLITS
+from .columns import Fault, raise_faults, read_columns
+from .interactions import SPLIT_TYPE, SPLITS
 from .sources import RawData, display_title
-from .tables import INTERACTION_COLUMNS, Fault, check_interactions, check_items, known_items, raise_faults, raw_data, read_columns, written_names
+from .tables import INTERACTION_COLUMNS, check_items, known_items, raw_data, read_interactions, written_names
 
 # %% ../nbs/19_sources_recbole.ipynb #0e7d72ee
 _TYPES = ("token", "token_seq", "float", "float_seq")
@@ -69,7 +70,7 @@ def _twice_between(parts:list[pl.DataFrame], paths:list[Path]) -> list[Fault]:
         for earlier, path in zip(parts[:place], paths):
             both = part.join(earlier.select(columns), on=columns, how="semi")
             if not len(both): continue
-            row, pair = both.select("row", pl.concat_str(columns, separator=" ")).row(0)
+            row, pair = both.select("row", pl.concat_str((pl.col(column).cast(pl.String) for column in columns), separator=" ")).row(0)
             faults.append(Fault(paths[place].name, f"the pair stands in {path.name} too", "keep one of the two", "user_id, item_id", row, pair, len(both)))
     return faults
 
@@ -87,11 +88,13 @@ def read_recbole(
     unread = [fault for fault in found if fault.column == names.get("year")] # whose years are missing now
     faults, ignored, parts = faults + [fault for fault in found if fault not in unread], {items_path.name: others}, []
     for split, path in files.items():
-        rows, names, ignored[path.name], wrong = _read_atomic(path, {column: wanted["item_id"] if column == "item_id" and wanted["item_id"] in _header(path)[0] else column for column in INTERACTION_COLUMNS if column != "split"})
-        if {"label", "rating"} <= set(rows.columns): ignored[path.name] = [*ignored[path.name], "rating"]
-        rows, found = check_interactions(rows, path.name, names, now, tuple(ignored[path.name]))
-        faults += wrong + found + known_items(rows, films, path.name, items_path.name, names)
-        parts.append(rows if split is None else rows.with_columns(split=pl.lit(split)))
+        headers, _, untyped = _header(path)
+        if wanted["item_id"] in headers: headers["item_id"] = headers[wanted["item_id"]] # as the items call it
+        names = {column: headers[column] for column in INTERACTION_COLUMNS if column != "split" and column in headers}
+        rows, others, found, wrong = read_interactions(path, names, "\t", None, now)
+        ignored[path.name] = [name.rpartition(":")[0] or name for name in others]
+        faults += untyped + found + wrong + known_items(rows, films, path.name, items_path.name, names)
+        parts.append(rows if split is None else rows.with_columns(split=pl.lit(split).cast(pl.Enum([*SPLIT_TYPE.categories]))))
     raise_faults(faults + _twice_between(parts, list(files.values())))
     if len({("label" in part.columns) for part in parts}) > 1: raise InputError(f"{folder}: some splits have labels, others ratings; give the same to all")
     films = films.with_columns(title=pl.col("title").map_elements(display_title, pl.String))
