@@ -809,6 +809,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                   'userllm.pipeline.share_llm': ('pipeline.html#share_llm', 'userllm/pipeline.py'),
                                   'userllm.pipeline.smoke': ('pipeline.html#smoke', 'userllm/pipeline.py'),
                                   'userllm.pipeline.step1_stage': ('pipeline.html#step1_stage', 'userllm/pipeline.py'),
+                                  'userllm.pipeline.tested_rows': ('pipeline.html#tested_rows', 'userllm/pipeline.py'),
                                   'userllm.pipeline.train_method': ('pipeline.html#train_method', 'userllm/pipeline.py'),
                                   'userllm.pipeline.training_settings': ('pipeline.html#training_settings', 'userllm/pipeline.py')},
             'userllm.poster_fetching': { 'userllm.poster_fetching.FetchReport': ( 'poster_fetching.html#fetchreport',

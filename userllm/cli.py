@@ -208,6 +208,7 @@ def _with_targets(method:Method, targets:str|None) -> Method: # names of the LLM
 def _train(options) -> None:
     _require_device(options)
     preset = find_preset(options.preset)
+    if options.test_rows: preset = replace(preset, test_rows=options.test_rows)
     if options.lora_targets and options.method in floors: raise InputError(f"{options.method} has no language model: leave out --lora-targets")
     if options.method not in (*methods, *floors): raise InputError(f"method {options.method!r} does not exist: use {', '.join(methods)}; or a floor, {', '.join(floors)}")
     method = None if options.method in floors else _with_targets(find_method(options.method), options.lora_targets)
@@ -436,6 +437,7 @@ def _training_verbs(verb) -> None:
     made.add_argument("--preset", default="quick", help=f"{'; '.join(f'{name}: {make().about}' for name, make in presets.items())}; default quick")
     _llm_option(made)
     made.add_argument("--lora-targets", metavar="LAYER,...", help="layers of the LLM that get LoRA, such as c_attn for GPT-2; default q_proj,v_proj")
+    made.add_argument("--test-rows", type=_count, metavar="N", help="measure on about so many test rows, all those of users drawn by chance, the same for every method; for large data; default all, of smoke 500")
     made.add_argument("--seed", type=int, default=0, help="run seed: initialisation and order; default 0")
     made.add_argument("--out", metavar="RUN", help="run folder; default runs/PRESET-SPLIT-METHOD-seedN")
     made = verb("evaluate", _evaluate, "print results of runs side by side, with paired differences")

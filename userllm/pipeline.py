@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['presets', 'floors', 'feature_floors', 'Preset', 'quick', 'paper', 'smoke', 'find_preset', 'Prepared', 'prepare',
            'collaborative_settings', 'collaborative_stage', 'pair_stage', 'step1_stage', 'method_tables', 'open_run',
-           'predictions_frame', 'cold_scores', 'finish_run', 'floor_settings', 'run_floor', 'Shared', 'share_llm',
-           'training_settings', 'run_settings', 'Trained', 'train_method', 'require_same_training', 'measure',
-           'run_method', 'quickstart']
+           'tested_rows', 'predictions_frame', 'cold_scores', 'finish_run', 'floor_settings', 'run_floor', 'Shared',
+           'share_llm', 'training_settings', 'run_settings', 'Trained', 'train_method', 'require_same_training',
+           'measure', 'run_method', 'quickstart']
 
 # %% ../nbs/64_pipeline.ipynb #c003
 from collections.abc import Callable
@@ -65,6 +65,7 @@ class Preset:
     statistics: StatisticsSettings = StatisticsSettings()
     neighbours: NeighbourSettings = NeighbourSettings()
     prefix_budget: int = 1_500_000_000 # bytes of keys and values that are kept
+    test_rows: int|None = None # about so many test rows are scored, of users drawn by chance; None: all
 
 _gentle = {"learning_rate": 3e-4, "final_learning_rate": 3e-5} # of step 2
 
@@ -86,7 +87,7 @@ def smoke() -> Preset:
                   StepSettings(rows=32, batch_size=8, evaluate_every=16, validation_rows=24, checkpoint_every=8),
                   mf=MFSettings(dimensions=8, epochs=3), mf_slots=MFSettings(dimensions=8, epochs=3), lightgcn=LightGCNSettings(dimensions=8, epochs=2),
                   sasrec=SASRecSettings(dimensions=8, length=5, epochs=2),
-                  trees=TreesSettings(trees=20))
+                  trees=TreesSettings(trees=20), test_rows=500)
 
 presets = {make().name: make for make in (quick, paper, smoke)}
 
@@ -254,6 +255,16 @@ def _jsonable(value):
     return json.loads(json.dumps(value, default=lambda part: asdict(part) if hasattr(part, "__dataclass_fields__") else str(part)))
 
 # %% ../nbs/64_pipeline.ipynb #3ca77096
+def tested_rows(dataset:Dataset,
+                limit:int|None) -> pd.DataFrame: # about so many; None: all
+    "The test rows that every system is measured on: all of them, or all those of some users, drawn by the data seed, so that UAUC has its meaning."
+    rows = dataset.rows("test")
+    if limit is None or len(rows) <= limit: return rows
+    counts = np.bincount(rows["user"])
+    users = np.random.default_rng([dataset.protocol.get("data_seed", 0), 64]).permutation(np.flatnonzero(counts))
+    chosen = np.isin(np.arange(len(counts)), users[:np.searchsorted(np.cumsum(counts[users]), limit) + 1])
+    return rows[chosen[rows["user"]]]
+
 def predictions_frame(dataset:Dataset, frame:pd.DataFrame, logits) -> pd.DataFrame:
     "Predictions with the source's own ids: what every interval, slice and picture is computed from."
     return pd.DataFrame({"row_id": frame["row_id"], "user_id": dataset.users["user_id"].to_numpy()[frame["user"]],
@@ -311,9 +322,10 @@ def _floor_logits(name:str, prepared:Prepared, preset:Preset, run_seed:int, cach
 
 def floor_settings(name:str, preset:Preset) -> dict: # one of `floors`
     "What the floor's fit depends on, beside the data and the run seed."
-    if name == "floor": return {}
-    if name not in feature_floors: return {name: collaborative_settings(name, preset)}
-    return {key: getattr(preset, key) for key in ("statistics", "mf", "neighbours", *["trees"] * (feature_floors[name][0] == "trees"))}
+    tested = {"test_rows": preset.test_rows} if preset.test_rows else {}
+    if name == "floor": return tested
+    if name not in feature_floors: return tested | {name: collaborative_settings(name, preset)}
+    return tested | {key: getattr(preset, key) for key in ("statistics", "mf", "neighbours", *["trees"] * (feature_floors[name][0] == "trees"))}
 
 def run_floor(name:str, # one of `floors`
               prepared:Prepared, preset:Preset, folder, run_seed:int=0, cache:StageCache|None=None) -> dict:
@@ -321,7 +333,7 @@ def run_floor(name:str, # one of `floors`
     if feature_floors.get(name, (name, False))[1]: prepared.require_histories(lambda _: None)
     run = open_run(folder, {"method": name, "protocol": prepared.dataset.protocol, "run_seed": run_seed} | floor_settings(name, preset))
     if run.metrics.exists(): return read_json(run.metrics)
-    started, test = time.monotonic(), prepared.dataset.rows("test")
+    started, test = time.monotonic(), tested_rows(prepared.dataset, preset.test_rows)
     model, logits = _floor_logits(name, prepared, preset, run_seed, cache or StageCache(), test)
     predictions = predictions_frame(prepared.dataset, test, logits)
     read = {"trained": {}, "statistics": {}}
@@ -359,8 +371,8 @@ def training_settings(method:Method, preset:Preset) -> dict:
     used = {"mf_slots": sources & {"mf", "mf_bias"}, "lightgcn": sources & {"lightgcn"}, "sasrec": sources & {"sasrec"},
             "statistics": pairs or sources & {"statistics", "statistics_history"}, "mf": pairs & {"mf_logit", "mf_logit_history"} or sources & {"mf_history"},
             "neighbours": pairs & {"neighbours", "neighbours_history"}}
-    tuning = {"tuning": method.tuning} if method.tuning != "two_steps" else {}
-    return {"method": method.name, **tuning, "tables": tables, "model": method.model, "preset": preset.name, **_all_rows(method, preset),
+    more = ({"tuning": method.tuning} if method.tuning != "two_steps" else {}) | ({"test_rows": preset.test_rows} if preset.test_rows else {})
+    return {"method": method.name, **more, "tables": tables, "model": method.model, "preset": preset.name, **_all_rows(method, preset),
             **{name: getattr(preset, name) for name, by in used.items() if by}}
 
 def run_settings(method:Method, prepared:Prepared, preset:Preset, llm:LLM, run_seed:int) -> dict:
@@ -396,7 +408,8 @@ def train_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared,
     tables, variant, read = method_tables(method, prepared, preset, run_seed, cache)
     seconds["tables"] = time.monotonic() - started
     maker = BatchMaker(prepared.dataset.items, tables, shared.llm.tokenizer, method.model)
-    rows = {split: prepared.rows(prepared.dataset.rows(split), variant) for split in ("train", "valid", "test")}
+    frames = {split: prepared.dataset.rows(split) for split in ("train", "valid")} | {"test": tested_rows(prepared.dataset, preset.test_rows)}
+    rows = {split: prepared.rows(frame, variant) for split, frame in frames.items()}
     for part in rows.values(): maker.require_context(part, shared.language.context)
     steps, store, text = _all_rows(method, preset), None, {"history": [], "row_ids": []}
     if method.tuning != "one_step":
@@ -433,7 +446,7 @@ def require_same_training(settings:dict, # of a finished run
                           where, llm:str="") -> None: # '' for a floor
     "`InputError` where a finished run is not what these would give."
     settings, expected = _in_use(settings), _in_use(_jsonable(expected))
-    differing = [key for key, value in expected.items() if settings.get(key) != value]
+    differing = [key for key in {**dict.fromkeys(expected), "test_rows": None} if settings.get(key) != expected.get(key)]
     if llm and settings["llm"]["name"] != find_llm(llm).name: differing.append("llm")
     if differing: raise InputError(f"{where} was made with other settings ({', '.join(differing)}): move it away, or name another folder for results")
 
@@ -463,7 +476,7 @@ def measure(trained:list[Trained], prepared:Prepared, preset:Preset, shared:Shar
         recommender = Recommender.build(shared.llm, prepared.dataset, one.maker.all_tables, one.model, one.maker, name,
                                         {"run_seed": run_seed, "preset": preset.name})
         recommender.save(one.run.recommender)
-        predictions = predictions_frame(prepared.dataset, prepared.dataset.rows("test"), logits)
+        predictions = predictions_frame(prepared.dataset, tested_rows(prepared.dataset, preset.test_rows), logits)
         metrics.append(finish_run(one.run, prepared, name, run_seed, predictions, one.read, one.seconds | {"test": seconds / len(trained)}, one.about))
     return metrics
 
