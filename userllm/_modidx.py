@@ -613,6 +613,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                               'userllm.llms.installed_folder': ('llms.html#installed_folder', 'userllm/llms.py'),
                               'userllm.llms.load_llm': ('llms.html#load_llm', 'userllm/llms.py'),
                               'userllm.llms.precision_mark': ('llms.html#precision_mark', 'userllm/llms.py'),
+                              'userllm.llms.quiet_hub': ('llms.html#quiet_hub', 'userllm/llms.py'),
                               'userllm.llms.text_tokens': ('llms.html#text_tokens', 'userllm/llms.py'),
                               'userllm.llms.tiny_llm': ('llms.html#tiny_llm', 'userllm/llms.py')},
             'userllm.mappers': { 'userllm.mappers.FeatureTable': ('mappers.html#featuretable', 'userllm/mappers.py'),

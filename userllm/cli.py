@@ -394,7 +394,7 @@ def _factors(options) -> None:
     if options.written and not Path(options.written).is_file(): raise InputError(f"descriptions {options.written} do not exist: give a CSV with the columns item_id,description")
     state = state_of_factors(names, results, options.seeds, options.written)
     print(format_table(state))
-    print(f"\n{(state['state'] == 'done').sum()} of {len(state)} runs are done")
+    print(f"\n{(state['state'] == 'done').sum()} of {len(state)} runs of {options.method} with the rows of {options.preset}, in {str(choose_precision(choose_device(options.device), options.precision)).removeprefix('torch.')}, are done; they are in {results}")
     if options.dry_run: return
     _require_device(options); find_llm(options.llm)
     run_factors(names, options.method, options.preset, results, work, options.seeds, options.llm, options.device, options.precision, options.written)

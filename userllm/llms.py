@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['offline_llm', 'choose_device', 'choose_precision', 'precision_mark', 'LLMReference', 'installed_folder', 'find_llm',
-           'LLM', 'load_llm', 'tiny_llm', 'AnswerTokens', 'text_tokens', 'answer_tokens']
+           'quiet_hub', 'LLM', 'load_llm', 'tiny_llm', 'AnswerTokens', 'text_tokens', 'answer_tokens']
 
 # %% ../nbs/20_llms.ipynb #c003
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-import contextlib, errno, hashlib, io, os, warnings
+import contextlib, errno, hashlib, io, logging, os, warnings
 import torch
 from .artifacts import InputError, StageCache, file_sha256
 
@@ -100,13 +100,23 @@ def _unpack_gguf(path:Path, cache:StageCache|None) -> Path:
         model.save_pretrained(folder); tokenizer.save_pretrained(folder)
     return (cache or StageCache()).folder("llms", {"format": "safetensors"}, {"gguf": file_sha256(path)}, make)
 
+@contextlib.contextmanager
+def quiet_hub():
+    "Without a line for each attempt of the Hub's client: what comes of them is told in one message."
+    client = logging.getLogger("huggingface_hub")
+    before = client.level
+    client.setLevel(logging.ERROR)
+    try: yield
+    finally: client.setLevel(before)
+
 def _download(name:str, weights:bool=True) -> Path:
     "The folder of a Hub model, at first perhaps without weights: of these safetensors, and others only where there are none."
     from huggingface_hub import snapshot_download
     small = ["*.json", "*.model", "*.txt"]
     try:
-        folder = Path(snapshot_download(name, allow_patterns=small + ["*.safetensors"] * weights))
-        if weights and not list(folder.glob("*.safetensors")): folder = Path(snapshot_download(name, allow_patterns=small + ["*.bin"]))
+        with quiet_hub():
+            folder = Path(snapshot_download(name, allow_patterns=small + ["*.safetensors"] * weights))
+            if weights and not list(folder.glob("*.safetensors")): folder = Path(snapshot_download(name, allow_patterns=small + ["*.bin"]))
     except Exception as error:
         raise InputError(f"LLM {name!r} could not be fetched from the Hub ({type(error).__name__}): check the name and the network, "
                          "or give a folder or a .gguf file; `userllm doctor` shows what is here") from error

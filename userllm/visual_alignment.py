@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from PIL import Image
 from tqdm.auto import tqdm
 from .artifacts import InputError, StageCache, file_sha256, fingerprint, read_tensors, read_tensors_metadata, write_tensors
-from .llms import choose_device, installed_folder
+from .llms import choose_device, installed_folder, quiet_hub
 from .mappers import FeatureTable, plain_table
 from .posters import open_poster
 
@@ -169,10 +169,11 @@ def load_vit(settings:VisualSettings=VisualSettings(),
     "The model in eval mode, and the `Preparation` of its pictures. `InputError` where it cannot be had, or gives no vector per picture."
     import timm
     device = choose_device(device)
-    try: model = _offline_vit(cache or StageCache()) if settings.model == offline_vit["name"] else timm.create_model(settings.model, pretrained=True, num_classes=0)
+    try:
+        with quiet_hub(): model = _offline_vit(cache or StageCache()) if settings.model == offline_vit["name"] else timm.create_model(settings.model, pretrained=True, num_classes=0)
     except InputError: raise
     except Exception as error:
-        raise InputError(f"timm model {settings.model!r} could not be had ({type(error).__name__}: {error}): check the name and the "
+        raise InputError(f"timm model {settings.model!r} could not be had ({type(error).__name__}: {str(error).partition(chr(10))[0]}): check the name and the "
                          f"network, or use {offline_vit['name']!r}") from error
     model = model.to(device).eval().requires_grad_(False)
     preparation = own_preparation(model, settings.size)
