@@ -210,6 +210,7 @@ def _gathered(portions:Iterable[pl.DataFrame], made:Callable[[pl.DataFrame], pl.
         for portion in portions: kept.append(made(portion)); bar.update(len(portion))
     return pl.DataFrame([pl.concat([part.drop_in_place(name) for part in kept], rechunk=True) for name in kept[0].columns])
 
+# %% ../nbs/16_columns.ipynb #41232f64
 def _unreadable(path:Path, error:Exception) -> InputError:
     "For what the disk, or a packed file, does not give."
     remedy = "pack it anew with gzip, or give it unpacked" if path.suffix.lower() == ".gz" else "check the file and its disk"
@@ -302,6 +303,7 @@ def _portion_maker(wanted:dict[str,str], packed:bool, take:Callable|None) -> Cal
         return take(frame) if take else frame
     return made
 
+# %% ../nbs/16_columns.ipynb #1698efe2
 def readable_columns(
     path:str|Path, known:tuple[str, ...], separator:str|None=None, quote:str|None='"', # as in `read_columns`
     begin:Callable[[], Callable[[pl.DataFrame], pl.DataFrame]]|None=None, # called whenever reading begins; what it gives is called with each portion, and what that gives is kept

@@ -416,6 +416,7 @@ def write_ratings(folder, # where combined_data_1.txt and so on go
                 out.write(f"{film + 1}:\n".encode()); lines.write_csv(out, include_header=False)
     return files
 
+# %% ../nbs/68_efficiency.ipynb #156cd2de
 def write_table(folder, # where interactions.csv and items.csv go
                 ratings:int, # how many, about
                 seed:int=0) -> list[Path]:
@@ -432,6 +433,7 @@ def write_table(folder, # where interactions.csv and items.csv go
     pl.DataFrame({"item_id": [f"i{item}" for item in range(items)], "title": [f"Film {item}" for item in range(items)]}).write_csv(folder/"items.csv")
     return [folder/"interactions.csv", folder/"items.csv"]
 
+# %% ../nbs/68_efficiency.ipynb #20454984
 def _raw_netflix(ratings:int, folder:Path) -> Callable[[], RawData]:
     files = write_ratings(folder, ratings)
     (folder/"movie_titles.csv").write_text("".join(f"{film},2000,Film {film}\n" for film in range(1, 17_771)))

@@ -185,6 +185,7 @@ def _repeated_pairs(frame:pl.DataFrame) -> pl.DataFrame: # row, user_id and item
     if not (ordered[1:] == ordered[:-1]).any(): return frame[:0]
     return frame.filter(~pairs.is_first_distinct() & pairs.is_not_null())
 
+# %% ../nbs/17_tables.ipynb #84d85f1c
 class InteractionChecks:
     "Types of interactions that come in portions, and every fault in them. Of `label` and `rating`, `label` counts where both are there."
     def __init__(self,
@@ -227,6 +228,7 @@ class InteractionChecks:
         pair = pl.concat_str(pl.col("user_id").cast(pl.String), pl.lit(" with item "), pl.col("item_id").cast(pl.String))
         return found + find_faults(_repeated_pairs(frame), pl.col("row").is_not_null(), self.file, self._name("user_id"), "a pair of user and item that came before", "keep one row of each", pair)
 
+# %% ../nbs/17_tables.ipynb #91e58a33
 def check_interactions(frame:pl.DataFrame, file:str, names:dict[str,str]={}, now:float|None=None, others:tuple[str, ...]=()) -> tuple[pl.DataFrame, list[Fault]]: # as in `InteractionChecks`
     "The same of a table that is there as a whole."
     checks = InteractionChecks(file, names, now)
@@ -330,6 +332,7 @@ def _category(ids:pl.Series) -> pd.Categorical: # text as categories
     place[numbers] = np.arange(len(numbers))
     return pd.Categorical.from_codes(place[codes], pd.Index(distinct.cast(pl.String).to_list(), dtype="str"))
 
+# %% ../nbs/17_tables.ipynb #4f43abd8
 def _bare_id(ids:pl.Series) -> pl.Series:
     "Ids as they are likely to be written alike: 052, 52.0 and 52 are one, tt7 and TT7 are."
     return ids.str.replace(r"^0*(\d+)(\.0*)?$", "$1").str.to_lowercase()
