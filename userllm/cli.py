@@ -191,8 +191,8 @@ def _pictures(options, kept) -> str:
 
 # %% ../nbs/80_cli.ipynb #c3a36aa4
 def _posters_missing(metrics:dict) -> str:
-    missing = metrics["missing"]
     "How many items, and so rows, have no picture, in words."
+    missing = metrics["missing"]
     return f"posters missing for {missing['posters_missing']} of {missing['items']} items, and so for {missing['test_rows_without_poster']} test rows"
 
 def _cold_rows(metrics:dict) -> str: # '' where there are none, and for runs of long ago, which say nothing of them
@@ -490,8 +490,9 @@ def _study_verbs(verb) -> None:
     made.add_argument("--repeats", type=_count, default=3, help="of which the median counts; default 3")
     made.add_argument("--order", default="item_first", help="the prompt's order: item_first, user_first or paper; default item_first")
     made.add_argument("--shape", metavar="SHAPE", help=f"random weights of this shape in place of an LLM: {', '.join(shapes)}; for a GPU")
-    made.add_argument("--table", type=_count, nargs="+", metavar="RATINGS", help="time the preparation of made-up tables of so many ratings instead")
-    made.add_argument("--netflix", type=_count, nargs="+", metavar="RATINGS", help="the same of so many ratings in the Netflix Prize's format")
+    instead = made.add_mutually_exclusive_group()
+    instead.add_argument("--table", type=_count, nargs="+", metavar="RATINGS", help="time the preparation of made-up tables of so many ratings instead")
+    instead.add_argument("--netflix", type=_count, nargs="+", metavar="RATINGS", help="the same of so many ratings in the Netflix Prize's format")
     made.add_argument("--out", metavar="JSON", help="where the figures go; default bench.json, table.json or netflix.json")
 
 # %% ../nbs/80_cli.ipynb #96e6c0c8

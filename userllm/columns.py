@@ -6,7 +6,7 @@
 __all__ = ['Fault', 'shown_value', 'raise_faults', 'FaultTally', 'find_faults', 'readable_columns', 'read_columns']
 
 # %% ../nbs/16_columns.ipynb #0a44395b
-import csv, gzip, io, re, zlib
+import csv, gzip, io, re, shutil, tempfile, zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -102,10 +102,11 @@ def _opened(path:Path) -> Iterator[BinaryIO]:
         with gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb") as file: yield file
     except (OSError, EOFError, zlib.error) as error: raise _unreadable(path, error) from error
 
-def _for_polars(path:Path): # which takes a damaged gzip file for a table with fewer rows in some columns
-    "The file, or what is packed in it."
+def _unpacked(path:Path, folder:Path) -> Path:
+    "The file, or what is packed in it, in the folder: Polars takes a damaged gzip file for a table with fewer rows in some columns."
     if path.suffix.lower() != ".gz": return path
-    with _opened(path) as file: return file.read()
+    with _opened(path) as packed, open(folder/"unpacked", "wb") as file: shutil.copyfileobj(packed, file, 2**24)
+    return folder/"unpacked"
 
 def _decoded(cell:bytes) -> str:
     "Bytes as text, for being shown."
@@ -197,11 +198,15 @@ def _open_quote(path:Path, separator:str, quote:str|None) -> list[Fault]:
 # %% ../nbs/16_columns.ipynb #18df8677
 _PORTION = 1_000_000 # rows
 
-def _csv_portions(source, columns:list[str], options:dict) -> Iterator[pl.DataFrame]:
+class _NotRead(Exception): "What Polars says of a file that it cannot read."
+
+def _csv_portions(source:Path, columns:list[str], options:dict) -> Iterator[pl.DataFrame]:
     "Columns of a CSV as text, at least one portion of them, perhaps empty."
-    whole, some = pl.scan_csv(source, **options).select(columns), False
-    for portion in whole.collect_batches(chunk_size=_PORTION, maintain_order=True): some = True; yield portion
-    if not some: yield pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
+    try:
+        whole, some = pl.scan_csv(source, glob=False, **options).select(columns), False
+        for portion in whole.collect_batches(chunk_size=_PORTION, maintain_order=True): some = True; yield portion
+        if not some: yield pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
+    except pl.exceptions.PolarsError as error: raise _NotRead(str(error).splitlines()[0]) from error
 
 def _gathered(portions:Iterable[pl.DataFrame], made:Callable[[pl.DataFrame], pl.DataFrame], rows:int|None=None) -> pl.DataFrame:
     "What is made of the portions, joined column by column, so that no more than one column is there twice. The bar knows the number of rows where the file says it."
@@ -218,32 +223,36 @@ def _unreadable(path:Path, error:Exception) -> InputError:
 
 def _read_csv(path:Path, columns:list[str], separator:str, quote:str|None, begin:Callable) -> tuple[pl.DataFrame, list[Fault], bool]:
     "What is made of the columns of a CSV, what is wrong with its bytes and rows, and whether it is read to its end: to a quote that is not closed otherwise."
+    with tempfile.TemporaryDirectory() as folder: return _read_unpacked(path, Path(folder), columns, separator, quote, begin)
+
+def _read_unpacked(path:Path, folder:Path, columns:list[str], separator:str, quote:str|None, begin:Callable) -> tuple[pl.DataFrame, list[Fault], bool]:
+    "The same, with a folder for what is unpacked or written anew."
     options = {"separator": separator, "quote_char": quote, "infer_schema": False, "encoding": "utf8"}
-    faults, closed, requoted, source = [], True, False, _for_polars(path)
+    faults, closed, requoted, source = [], True, False, _unpacked(path, folder)
     while True: # from the start again where something is wrong: each reading has a beginning of its own
         try: return _gathered(_csv_portions(source, columns, options), begin()), faults, closed
         except OSError as error: raise _unreadable(path, error) from error
-        except (pl.exceptions.PolarsError, pl.exceptions.NoDataError) as error: reason = str(error).splitlines()[0]
+        except _NotRead as error: reason = str(error)
         if options["encoding"] == "utf8" and (found := _encoding_faults(path, separator, quote)): options["encoding"] = "utf8-lossy"
         elif closed and (found := _open_quote(path, separator, quote)):
             if found[0].row < 2: raise_faults(faults + found)
             closed, options["n_rows"] = False, found[0].row - 1
         elif "truncate_ragged_lines" not in options and (found := _width_faults(path, separator, quote)): options["truncate_ragged_lines"] = True
-        elif not requoted: found, requoted, source = [], True, _requoted(path, separator, quote)
+        elif not requoted: found, requoted, source = [], True, _requoted(path, folder/"requoted", separator, quote)
         else: raise InputError(f"{path.name} cannot be read as CSV: {reason}; check its quotes and its separators")
         faults = faults + found
 
-def _requoted(path:Path, separator:str, quote:str|None) -> bytes:
-    "A CSV with quotes where none belong, so that every reader takes it alike: those within unquoted text stay, those around a part of a cell, from its start on, go."
-    made = io.BytesIO()
-    for _, lines, _ in _records(path, separator, quote):
-        record = b"".join(lines)
-        if quote and quote.encode() in record:
-            text = io.StringIO()
-            csv.writer(text, delimiter=separator, quotechar=quote, lineterminator="\n").writerow(_cells(lines, separator, quote))
-            record = text.getvalue().encode("utf-8", "surrogateescape")
-        made.write(record)
-    return made.getvalue()
+def _requoted(path:Path, target:Path, separator:str, quote:str|None) -> Path:
+    "A CSV with quotes where none belong, written so that every reader takes it alike: those within unquoted text stay, those around a part of a cell, from its start on, go."
+    with open(target, "wb") as made:
+        for _, lines, _ in _records(path, separator, quote):
+            record = b"".join(lines)
+            if quote and quote.encode() in record:
+                text = io.StringIO()
+                csv.writer(text, delimiter=separator, quotechar=quote, lineterminator="\n").writerow(_cells(lines, separator, quote))
+                record = text.getvalue().encode("utf-8", "surrogateescape")
+            made.write(record)
+    return target
 
 # %% ../nbs/16_columns.ipynb #4a3cfeaa
 def _separator(path:Path, known:tuple[str, ...], quote:str|None) -> str:
@@ -266,17 +275,22 @@ def _column_names(path:Path, separator:str, quote:str|None) -> list[str]:
             raise InputError(f"{path.name} cannot be read as Parquet: {str(error).splitlines()[0]}; write it anew") from error
     with _opened(path) as file:
         if b"\0" in file.read(4096): raise InputError(f"{path.name} holds zero bytes, so it is no UTF-8 text; save the table as CSV in UTF-8, or as .parquet")
-    try: return pl.read_csv(_for_polars(path), n_rows=0, separator=separator, quote_char=quote, infer_schema=False, encoding="utf8-lossy").columns
+    packed = path.suffix.lower() == ".gz"
+    source = b"".join(next((lines for _, lines, _ in _records(path, separator, quote) if b"".join(lines).strip()), [])) if packed else path
+    try: return pl.read_csv(source, n_rows=0, separator=separator, quote_char=quote, infer_schema=False, encoding="utf8-lossy", glob=False).columns
     except OSError as error: raise _unreadable(path, error) from error
     except pl.exceptions.NoDataError as error: raise InputError(f"{path.name} is empty; it needs a header and rows") from error
     except pl.exceptions.PolarsError as error:
         raise InputError(f"{path.name} cannot be read as CSV: {str(error).splitlines()[0]}; check its header") from error
 
 # %% ../nbs/16_columns.ipynb #03fedcb9
-def _parquet_portions(file:pq.ParquetFile, columns:list[str]) -> Iterator[pa.Table]:
+def _parquet_portions(path:Path, columns:list[str]) -> Iterator[pl.DataFrame]:
     "Columns of a Parquet file, at least one portion of them, perhaps empty; of two columns by one name the first."
-    parts = (pa.Table.from_batches([batch]) for batch in file.iter_batches(_PORTION, columns=columns)) if file.metadata.num_rows else [file.read(columns=columns)]
-    for table in parts: yield table.select([table.column_names.index(name) for name in columns])
+    try:
+        with pq.ParquetFile(path) as file:
+            parts = (pa.Table.from_batches([batch]) for batch in file.iter_batches(_PORTION, columns=columns)) if file.metadata.num_rows else [file.read(columns=columns)]
+            for table in parts: yield _as_polars(table.select([table.column_names.index(name) for name in columns]), path)
+    except (OSError, pa.ArrowException, pl.exceptions.PolarsError) as error: raise InputError(f"{path.name} cannot be read as Parquet: {error}; write it anew") from error
 
 def _as_polars(table:pa.Table, path:Path) -> pl.DataFrame:
     "UUIDs, which Parquet holds as sixteen bytes each, in their written form with hyphens, and decimals longer than Polars takes as text."
@@ -321,10 +335,7 @@ def readable_columns(
     faults, whole = [Fault(path.name, "the column stands there twice", "rename one of the two", name) for name in twice], not twice
     maker = lambda: _portion_maker(wanted, packed, begin() if begin else None)
     if not wanted: frame, faults = maker()(pl.DataFrame()), faults + ([] if packed else _encoding_faults(path, separator, quote))
-    elif packed:
-        try:
-            with pq.ParquetFile(path) as file: frame = _gathered((_as_polars(table, path) for table in _parquet_portions(file, list(wanted))), maker(), file.metadata.num_rows)
-        except (OSError, pa.ArrowException, pl.exceptions.PolarsError) as error: raise InputError(f"{path.name} cannot be read as Parquet: {error}; write it anew") from error
+    elif packed: frame = _gathered(_parquet_portions(path, list(wanted)), maker(), pq.read_metadata(path).num_rows)
     else:
         frame, found, closed = _read_csv(path, list(wanted), separator, quote, maker)
         faults, whole = faults + found, whole and closed

@@ -171,6 +171,10 @@ def reproduce(name:str, # a table
     return compare(table, results, seeds, mark)
 
 # %% ../nbs/66_experiments.ipynb #3877bfc6
+def _lengths_key(recommender:Recommender, run:RunFolder, row_ids:np.ndarray, length:int|None) -> str:
+    "Fingerprint of all that the scores depend on."
+    return fingerprint(run.recommender, str(next(recommender.model.parameters()).dtype), row_ids, length)
+
 def score_lengths(run:PlannedRun, work, results, llm:str="smollm2", device:str="auto", precision:str="recorded",
                   cache:StageCache|None=None) -> pd.DataFrame:
     "Logits of the test rows that have twice the protocol's history, by length (row_id, length, logit; 0 for all). Each length is kept at once. `InputError` without a recommender."
@@ -189,7 +193,7 @@ def score_lengths(run:PlannedRun, work, results, llm:str="smollm2", device:str="
         rows = recommender.rows_for(users[long], items[long], test["timestamp"].to_numpy()[long])
         name = f"histories of {length or 'all'}"
         row_ids = test["row_id"].to_numpy()[long]
-        kept = KeptScores(Path(work)/run.path/f"{name}.safetensors", fingerprint(row_ids, length))
+        kept = KeptScores(Path(work)/run.path/f"{name}.safetensors", _lengths_key(recommender, RunFolder(Path(work)/run.path), row_ids, length))
         parts.append(pd.DataFrame({"row_id": row_ids, "length": length or 0, "logit": recommender.rows(rows, progress=name, kept=kept)}))
         write_parquet(target, pd.concat(parts, ignore_index=True)); kept.forget()
     return read_parquet(target)

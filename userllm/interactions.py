@@ -41,7 +41,7 @@ def _typed(name:str, frame:pd.DataFrame) -> pd.DataFrame:
         if kind != "Int64" and frame[column].isna().any():
             raise InputError(f"the table {name} has {frame[column].isna().sum()} empty cells in {column!r}; fill them first")
     splits = SPLITS if name == "interactions" else tuple(SPLIT_TYPE.categories)
-    if "split" in columns and (unknown := sorted(set(frame["split"].unique()) - set(splits))):
+    if "split" in columns and (unknown := sorted(map(str, set(frame["split"].unique()) - set(splits)))):
         raise InputError(f"{name}: no split {unknown[0]!r}; the splits are {', '.join(splits)}")
     try: return frame[list(columns)].astype(columns).reset_index(drop=True)
     except (ValueError, TypeError, OverflowError) as error:
@@ -354,15 +354,19 @@ def _twice(frame:pd.DataFrame, items:int) -> int:
     keys = np.sort(_pair_keys(frame, items))
     return int((keys[1:] == keys[:-1]).sum())
 
+def _alike(one:pd.DataFrame, other:pd.DataFrame, items:int) -> bool:
+    "Whether two tables without a repeated pair have the same rows, in whatever order."
+    keys = [_pair_keys(frame, items) for frame in (one, other)]
+    first, second = (slice(None), slice(None)) if np.array_equal(*keys) else map(np.argsort, keys)
+    return len(one) == len(other) and all(np.array_equal(_codes(one[name])[first], _codes(other[name])[second]) for name in one)
+
 def _table_leaks(dataset:Dataset) -> dict[str,int]:
     "Leaks that the tables show by themselves: repeated pairs, and events that contradict rows."
     rows, events, items = dataset.interactions, dataset.events, len(dataset.items)
     twice, columns = _twice(rows, items) + _twice(events, items), ["user", "item", "label", "timestamp", "split"]
-    of_rows = (events["split"] != "history").to_numpy()
-    alike = of_rows.sum() == len(rows) and all(np.array_equal(_codes(events[name])[of_rows], _codes(rows[name])) for name in columns)
-    if alike and not twice: return {"pair twice": 0, "event unlike its row": 0} # in the order of the events, as rows usually are
-    told, real = (fingerprints.value_counts() for fingerprints in
-                  [events.loc[events["split"] != "history", columns], rows[columns]])
+    told = events[(events["split"] != "history").to_numpy()]
+    if not twice and _alike(told[columns], rows[columns], items): return {"pair twice": 0, "event unlike its row": 0}
+    told, real = (frame[columns].assign(split=split_codes(frame["split"])).value_counts() for frame in [told, rows])
     unlike = int(told.sub(real, fill_value=0).abs().sum())
     known = np.isin(_pair_keys(events[events["split"] == "history"], items), _pair_keys(rows, items))
     return {"pair twice": twice, "event unlike its row": unlike + int(known.sum())}

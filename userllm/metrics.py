@@ -256,7 +256,7 @@ def _on_the_same_rows(systems:list[pd.DataFrame]) -> tuple[np.ndarray, list[np.n
         only_first, only_second = (~first.row_id.isin(other.index)).sum(), (~second.row_id.isin(first.row_id)).sum()
         if only_first or only_second:
             raise InputError(f"the systems predict different rows: {only_first} are only in the first, {only_second} only in the second; "
-                             "both must predict the same split of the same dataset")
+                             "both must predict the same rows: the same split of the same dataset, with the same --test-rows")
         other = other.loc[first.row_id]
         for column in ["label", "user_id"]:
             differ = (other[column].to_numpy() != first[column].to_numpy()).sum()

@@ -130,10 +130,13 @@ class Prepared:
     @property
     def missing(self) -> dict:
         "How many posters and descriptions are missing, by item and by row."
-        items, rows = self.dataset.items, self.dataset.interactions
+        return self.missing_of(self.dataset.rows("test"))
+
+    def missing_of(self, test:pd.DataFrame) -> dict: # the rows that are measured
+        "The same, of those test rows."
+        items = self.dataset.items
         poster, words = self.image.missing.numpy(), (items["description"].fillna("") == "").to_numpy()
-        return {"items": len(items), "posters_missing": int(poster.sum()), "descriptions_missing": int(words.sum()),
-                "test_rows_without_poster": int(poster[rows.loc[rows["split"] == "test", "item"]].sum())}
+        return {"items": len(items), "posters_missing": int(poster.sum()), "descriptions_missing": int(words.sum()), "test_rows_without_poster": int(poster[test["item"]].sum())}
 
 # %% ../nbs/64_pipeline.ipynb #d2042dc7
 def _require_features(hashes:list[str], features:dict, faults:list[str]) -> None:
@@ -257,12 +260,14 @@ def _jsonable(value):
 # %% ../nbs/64_pipeline.ipynb #3ca77096
 def tested_rows(dataset:Dataset,
                 limit:int|None) -> pd.DataFrame: # about so many; None: all
-    "The test rows that every system is measured on: all of them, or all those of some users, drawn by the data seed, so that UAUC has its meaning."
+    "The test rows that every system is measured on: all of them, or all those of some users, drawn by the data seed until there are likes and dislikes, so that AUC and UAUC have their meaning."
     rows = dataset.rows("test")
     if limit is None or len(rows) <= limit: return rows
-    counts = np.bincount(rows["user"])
+    counts, likes = np.bincount(rows["user"]), np.bincount(rows["user"], rows["label"])
     users = np.random.default_rng([dataset.protocol.get("data_seed", 0), 64]).permutation(np.flatnonzero(counts))
-    chosen = np.isin(np.arange(len(counts)), users[:np.searchsorted(np.cumsum(counts[users]), limit) + 1])
+    so_far, liked = np.cumsum(counts[users]), np.cumsum(likes[users])
+    enough = (so_far >= limit) & (liked > 0) & (liked < so_far) # with both classes, or there is no AUC
+    chosen = np.isin(np.arange(len(counts)), users[:np.argmax(enough) + 1] if enough.any() else users)
     return rows[chosen[rows["user"]]]
 
 def predictions_frame(dataset:Dataset, frame:pd.DataFrame, logits) -> pd.DataFrame:
@@ -271,9 +276,13 @@ def predictions_frame(dataset:Dataset, frame:pd.DataFrame, logits) -> pd.DataFra
                          "item_id": dataset.items["item_id"].to_numpy()[frame["item"]], "timestamp": frame["timestamp"], "label": frame["label"],
                          "split": frame["split"].astype("str"), "logit": np.asarray(logits, dtype=np.float32)}).reset_index(drop=True)
 
+def _rows_of(dataset:Dataset, predictions:pd.DataFrame) -> pd.DataFrame:
+    "The test rows that the predictions are of, in their order."
+    return dataset.rows("test").set_index("row_id").loc[predictions["row_id"]]
+
 def cold_scores(dataset:Dataset, predictions:pd.DataFrame) -> dict: # rows; warm, cold: AUC, None where one class is missing
     "The predictions of rows whose user or item training had no row of, apart from the others."
-    training, frame = dataset.rows("train"), dataset.interactions.set_index("row_id").loc[predictions["row_id"]]
+    training, frame = dataset.rows("train"), _rows_of(dataset, predictions)
     cold = ~(frame["user"].isin(training["user"]) & frame["item"].isin(training["item"])).to_numpy()
     def score(part):
         both = len(part) and part["label"].nunique() == 2
@@ -289,7 +298,7 @@ def finish_run(run:RunFolder, prepared:Prepared, method:str, run_seed:int, predi
     write_parquet(run.predictions, predictions)
     protocol = prepared.dataset.protocol
     metrics = {"method": method, "protocol": protocol["name"], "split": protocol["split"], "data_seed": protocol["data_seed"], "run_seed": run_seed,
-               **evaluate(predictions), "cold": cold_scores(prepared.dataset, predictions), **more, "leaks": found.total, "dataset": prepared.dataset.fingerprint, "missing": prepared.missing,
+               **evaluate(predictions), "cold": cold_scores(prepared.dataset, predictions), **more, "leaks": found.total, "dataset": prepared.dataset.fingerprint, "missing": prepared.missing_of(_rows_of(prepared.dataset, predictions)),
                "settings": read_json(run.settings), "versions": versions(), "seconds": {name: round(value, 1) for name, value in seconds.items()},
                "peak_memory_bytes": peak_memory_bytes()}
     write_json(run.metrics, metrics)

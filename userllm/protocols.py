@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from .artifacts import InputError
-from .interactions import SPLIT_KINDS, SPLITS, Dataset, Histories, in_time, split_codes, split_names
+from .interactions import SPLIT_KINDS, SPLIT_TYPE, SPLITS, Dataset, Histories, in_time, split_codes, split_names
 
 # %% ../nbs/12_protocols.ipynb #c006
 @dataclass(frozen=True)
@@ -104,8 +104,9 @@ def check_ratings(
 # %% ../nbs/12_protocols.ipynb #c014
 def _as_text(ids:pd.Series) -> pd.Series:
     "Ids as text; whole numbers that pandas turned into floats come back without `.0`."
-    if pd.api.types.is_float_dtype(ids) and (ids == np.floor(ids)).all(): ids = ids.astype("int64")
-    return ids.astype(str)
+    if not pd.api.types.is_float_dtype(ids): return ids.astype(str)
+    whole = np.isfinite(ids) & (ids.abs() < 2.**53) & (ids == np.floor(ids))
+    return ids.astype(str).mask(whole, ids.where(whole, 0).astype("int64").astype(str))
 
 def _in_order(ids:pd.Series|pd.Index) -> pd.Index:
     "Distinct ids: by number if all are numbers, else as text."
@@ -116,16 +117,18 @@ def _in_order(ids:pd.Series|pd.Index) -> pd.Index:
 def _numbered(ids:pd.Series) -> tuple[np.ndarray, pd.Index]:
     "Each id's place among the distinct ids as text in their order, and these."
     codes, distinct = _distinct(ids)
-    distinct = _as_text(pd.Series(distinct))
-    order = _in_order(distinct[np.bincount(codes, minlength=len(distinct)) > 0])
-    return order.get_indexer(distinct).astype(np.int32)[codes], order
+    there, numbers = np.bincount(codes, minlength=len(distinct)) > 0, np.full(len(distinct), -1, np.int32)
+    text = _as_text(pd.Series(distinct[there]))
+    order = _in_order(text)
+    numbers[there] = order.get_indexer(text)
+    return numbers[codes], order
 
 def _events(ratings:pd.DataFrame, settings:ProtocolSettings) -> tuple[pd.DataFrame, pd.Index, pd.Index]:
     "Step 1: user, item, label, timestamp (and split, where given), by user, time and item; and the ids that the numbers stand for."
     (user, users), (item, items) = (_numbered(ratings[column]) for column in ("user_id", "item_id"))
     columns = {"user": user, "item": item, "label": (ratings["rating"].to_numpy() >= settings.like_threshold).astype("int8"),
-               "timestamp": ratings["timestamp"].to_numpy("int64")}
-    if "split" in ratings: columns["split"] = split_names(split_codes(ratings["split"]))
+               "timestamp": ratings["timestamp"].astype("int64").reset_index(drop=True)} # as a Series, so that what is done to the ratings later is not done to it
+    if "split" in ratings: columns["split"] = pd.Categorical(ratings["split"], dtype=SPLIT_TYPE)
     return in_time(pd.DataFrame(columns, copy=False)), users, items
 
 # %% ../nbs/12_protocols.ipynb #c017
@@ -171,6 +174,10 @@ def _count(values:pd.Series) -> np.ndarray:
     "How often each number occurs, from 0 to the highest."
     return np.bincount(values.to_numpy())
 
+def _occur(ids:np.ndarray, where:np.ndarray) -> np.ndarray:
+    "For each event whether its id occurs in one of those events."
+    return (np.bincount(ids[where], minlength=ids.max(initial=-1) + 1) > 0)[ids]
+
 def _keep(events:pd.DataFrame, which:np.ndarray) -> pd.DataFrame:
     "Those events; all of them are not copied."
     return events if which.all() else events[which]
@@ -193,7 +200,7 @@ def _select(events:pd.DataFrame, settings:ProtocolSettings) -> tuple[pd.DataFram
     note("users with the most rows")
     while True:
         possible = events["possible"].to_numpy()
-        keep = np.logical_and.reduce([np.bincount(ids[possible], minlength=ids.max(initial=-1) + 1).astype(bool)[ids] for ids in (events[column].to_numpy() for column in ("user", "item"))])
+        keep = _occur(events["user"].to_numpy(), possible) & _occur(events["item"].to_numpy(), possible)
         if keep.all(): break
         events = events[keep]
         events = events.assign(possible=_earlier_likes(events) >= settings.minimum_likes)

@@ -316,7 +316,8 @@ class KeptScores:
     def begin(self, scorers:int, rows:int) -> np.ndarray: # (scorers, rows) float32, NaN where there is none yet
         "The scores so far."
         self.written = time.monotonic()
-        if self.path.is_file() and read_tensors_metadata(self.path).get("key") == self.key: return read_tensors(self.path)["scores"].numpy()
+        if self.path.exists() and read_tensors_metadata(self.path).get("key") == self.key:
+            if (scores := read_tensors(self.path)["scores"].numpy()).shape == (scorers, rows): return scores
         return np.full((scorers, rows), np.nan, np.float32)
 
     def keep(self, scores:np.ndarray):
@@ -340,7 +341,8 @@ def score_together(scorers:list[RowScorer], # of models that share the language 
     items = rows[0].items
     if any(not np.array_equal(one.items, items) for one in rows): raise InputError("models are scored together on the same candidates only")
     each = [scorer.maker.require_context(one, scorer.model.language.context) for scorer, one in zip(scorers, rows)]
-    scores, training = (kept or KeptScores(Path(), "")).begin(len(scorers), len(items)), [scorer.model.training for scorer in scorers]
+    scores = kept.begin(len(scorers), len(items)) if kept else np.full((len(scorers), len(items)), np.nan, np.float32)
+    training = [scorer.model.training for scorer in scorers]
     for scorer in scorers: scorer.model.eval()
     try:
         rows, order, lengths = [scorer.ready(one) for scorer, one in zip(scorers, rows)], scorers[0].order(rows[0], each[0]), np.max(each, axis=0)

@@ -17,7 +17,7 @@ import polars as pl
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 from .artifacts import InputError, StageCache, atomic_path, file_sha256
-from .sources import RawData
+from .sources import RawData, id_categories
 
 # %% ../nbs/15_sources_netflix.ipynb #d39cc802
 def _blocks(path:Path, size:int) -> Iterator[tuple[bytes, int]]:
@@ -145,12 +145,6 @@ def netflix_titles(path:str|Path, # movie_titles.csv
     return found.select("item_id", "title", year="born")
 
 # %% ../nbs/15_sources_netflix.ipynb #bbf6248d
-def _ids(numbers:pl.Series) -> pd.Categorical:
-    "Numbers as ids: text, held as categories."
-    distinct = numbers.unique().sort()
-    codes = np.searchsorted(distinct.to_numpy(), numbers.to_numpy()).astype(np.int32)
-    return pd.Categorical.from_codes(codes, pd.Index(distinct.cast(pl.String).to_list(), dtype="str"))
-
 NETFLIX_LICENCE = "Netflix Prize, Netflix, Inc., 2009: for research under the prize's rules, not to be passed on, not for commerce."
 
 def netflix_prize(folder:str|Path, # combined_data_*.txt and movie_titles.csv
@@ -168,7 +162,7 @@ def netflix_prize(folder:str|Path, # combined_data_*.txt and movie_titles.csv
                                                lambda place: read_netflix(files, place/"ratings.parquet"))
     except InputError as error: faults.append(str(error))
     if faults: raise InputError("\n".join(faults))
-    ratings = pl.scan_parquet(made/"ratings.parquet")
+    ratings = pl.scan_parquet(made/"ratings.parquet", glob=False)
     there = ratings.select(pl.col("user_id").unique().sort()).collect(engine="streaming")["user_id"]
     notes = (f"{len(there):,} users in all",)
     if users is not None and users < len(there):
@@ -179,5 +173,5 @@ def netflix_prize(folder:str|Path, # combined_data_*.txt and movie_titles.csv
     if len(unknown := rated.join(films, on="item_id", how="anti")):
         raise InputError(f"{folder/'movie_titles.csv'} lacks {len(unknown):,} movies that were rated, the first is {unknown['item_id'][0]}; give the whole file")
     items = rated.join(films, on="item_id", maintain_order="left").with_columns(pl.col("item_id").cast(pl.String), genres=pl.lit(""))
-    columns = {"user_id": _ids(ratings["user_id"]), "item_id": _ids(ratings["item_id"]), "rating": ratings["rating"].to_numpy().astype(np.float64), "timestamp": ratings["timestamp"].to_numpy(writable=True)}
+    columns = {"user_id": id_categories(ratings["user_id"]), "item_id": id_categories(ratings["item_id"]), "rating": ratings["rating"].to_numpy().astype(np.float64), "timestamp": ratings["timestamp"].to_numpy(writable=True)}
     return RawData(pd.DataFrame(columns, copy=False), items.to_arrow().to_pandas().astype({"year": "Int64"}), "netflix", NETFLIX_LICENCE, notes=notes)

@@ -16,7 +16,7 @@ import polars as pl
 from .artifacts import InputError
 from .columns import Fault, FaultTally, find_faults, raise_faults, read_columns, readable_columns, shown_value
 from .interactions import SPLIT_TYPE, SPLITS
-from .sources import RawData
+from .sources import RawData, id_categories
 
 # %% ../nbs/17_tables.ipynb #75bacc87
 _YEAR_10000 = 253_402_300_800 # in seconds since 1970; no date that is written out is as late
@@ -324,15 +324,6 @@ def check_items(
     return frame, faults
 
 # %% ../nbs/17_tables.ipynb #b0c397c6
-def _category(ids:pl.Series) -> pd.Categorical: # text as categories
-    "The ids in pandas: a number a row, and the distinct ids in the order in which they come."
-    distinct = ids.unique(maintain_order=True)
-    numbers, codes = distinct.to_physical().to_numpy(), ids.to_physical().to_numpy()
-    place = np.zeros(numbers.max(initial=0) + 1, np.int32)
-    place[numbers] = np.arange(len(numbers))
-    return pd.Categorical.from_codes(place[codes], pd.Index(distinct.cast(pl.String).to_list(), dtype="str"))
-
-# %% ../nbs/17_tables.ipynb #4f43abd8
 def _bare_id(ids:pl.Series) -> pl.Series:
     "Ids as they are likely to be written alike: 052, 52.0 and 52 are one, tt7 and TT7 are."
     return ids.str.replace(r"^0*(\d+)(\.0*)?$", "$1").str.to_lowercase()
@@ -362,7 +353,7 @@ def raw_data(
 ) -> RawData:
     "The two tables of a source in pandas. Labels become ratings of 0 and 1; a year in brackets behind a title goes to the years, unless another one stands there."
     labelled = "label" in interactions.columns
-    columns = {column: _category(interactions[column]) for column in ("user_id", "item_id")}
+    columns = {column: id_categories(interactions[column]) for column in ("user_id", "item_id")}
     columns |= {"rating": interactions["label" if labelled else "rating"].to_numpy(writable=True), "timestamp": interactions["timestamp"].cast(pl.Int64).to_numpy(writable=True)}
     if "split" in interactions.columns: columns["split"] = pd.Categorical.from_codes(interactions["split"].to_physical().to_numpy(), dtype=SPLIT_TYPE)
     ratings = pd.DataFrame(columns, copy=False)
