@@ -229,3 +229,13 @@ def test_options_of_a_source_need_one(say, arguments, words):
                                               (("factors", "--preset", "huge"), ("huge", "quick")), (("bench", "--shape", "round"), ("round", "vicuna-7b"))])
 def test_unknown_names_of_studies_are_refused(say, tmp_path, arguments, words):
     refused(say(*arguments), *words)
+
+
+def test_runs_on_other_test_rows_are_compared_on_those_that_both_have(say, tmp_path):
+    for name, more in (("whole", ()), ("some", ("--test-rows", 300))):
+        code, _, _ = say("train", "floor", "--out", tmp_path / name, *more)
+        assert code == 0
+    code, out, _ = say("evaluate", tmp_path / "whole", tmp_path / "some")
+    assert code == 0 and "test rows that all of these runs scored" in out and "(--test-rows)" in out
+    some = read_json(tmp_path / "some" / "metrics.json")
+    assert 300 <= some["rows"] < 400 and out.count(f" {some['rows']}") >= 2  # both lines are of the same rows

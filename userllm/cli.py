@@ -58,7 +58,7 @@ def _data_options(parser) -> None:
     "Which data, split how."
     parser = parser.add_argument_group("rows, splits, and what is known of items")
     parser.add_argument("--data", metavar="DIR", help="a dataset that userllm prepare kept with --out; default: the built-in ratings")
-    parser.add_argument("--split", default="random", help="random, temporal (one cut in time) or temporal_user (each user's latest rows); default random")
+    parser.add_argument("--split", help="random, temporal (one cut in time) or temporal_user (each user's latest rows); default random")
     parser.add_argument("--natural", action="store_true", help="keep all rows instead of sampling to the paper's counts")
     parser.add_argument("--history", type=_number_or_all, metavar="N|all", help="likes that a model is shown of a row's user, the latest or all; default 5")
     parser.add_argument("--data-seed", type=int, default=0, help="seed of sampling and split; default 0")
@@ -85,14 +85,14 @@ def _use_options(parser) -> None:
 # %% ../nbs/80_cli.ipynb #69f94aa5
 def _protocol(options, preset):
     "The preset's protocol with the options of the command line."
-    protocol = replace(preset.protocol, split=options.split, data_seed=options.data_seed)
+    protocol = replace(preset.protocol, split=options.split or preset.protocol.split, data_seed=options.data_seed)
     if options.history is not None: protocol = replace(protocol, history_length=None if options.history == "all" else options.history)
     return natural(protocol) if options.natural else protocol
 
 def _own_dataset(options):
     "The dataset of --data or of a source, and what the source gave; None for the built-in ratings."
     source = getattr(options, "source", None)
-    named = [name for name, usual in (("split", "random"), ("natural", False), ("history", None), ("data_seed", 0)) if getattr(options, name) != usual]
+    named = [name for name, usual in (("split", None), ("natural", False), ("history", None), ("data_seed", 0)) if getattr(options, name) != usual]
     if options.data and (source or named):
         raise InputError(f"--data has its own protocol: leave out {'the source' if source else '--' + named[0].replace('_', '-')}, or prepare it anew")
     given = [name for name in ("interactions", "items", "folder", "overviews", "users", "like_from", "minimum_likes", "all_items") if getattr(options, name, None)]
@@ -102,7 +102,7 @@ def _own_dataset(options):
         if not (Path(options.data)/"dataset.json").is_file(): raise InputError(f"--data {options.data} holds no dataset: give a folder that userllm prepare made with --out")
         return Dataset.load(options.data), None
     if not source: return None, None
-    changes = {"split": options.split, "data_seed": options.data_seed}
+    changes = {"data_seed": options.data_seed} | ({"split": options.split} if options.split else {})
     if options.history is not None: changes["history_length"] = None if options.history == "all" else options.history
     return source_dataset(options, changes)
 
@@ -153,6 +153,7 @@ def _prepare(options) -> None:
     for note in notes: print(note)
     protocol = prepared.dataset.protocol
     labelled = raw is not None and raw.likes_from is not None
+    if raw is not None and not labelled: print(f"Ratings go from {raw.ratings['rating'].min():g} to {raw.ratings['rating'].max():g}")
     or_label = ", or a label of 1" * (raw is None and protocol["like_threshold"] == .5) # as which labels are read; a kept dataset does not say what it was
     likes = prepared.dataset.events["label"].mean()
     share = f": {likes:.0%} of the events are likes" + "; another rating (--like-from) may part them more evenly" * (raw is not None and not labelled and not .1 <= likes <= .9)
@@ -170,7 +171,8 @@ def _prepare(options) -> None:
     print(f"\nLeaks counted: {prepared.audit.total}\n{format_table(prepared.audit.table().reset_index())}")
     if kept: print(f"\nKept in {kept}. Next: {_poster_steps(options, kept)}{_program()} train userllm_plus --data {shlex.quote(str(kept))}{_pictures(options, kept)}")
     elif raw: print(f"\nNext: the same with --out FOLDER, and {_program()} train userllm_plus --data FOLDER{_pictures(options, None)}")
-    elif options.posters: print(f"\nNext, with the same options of data: {_program()} train userllm_plus{_pictures(options, None)}")
+    elif options.data or options.posters or options.describe_with: print(f"\nNext, with the same options of data: {_program()} train userllm_plus{f' --data {shlex.quote(options.data)}' if options.data else ''}{_pictures(options, None)}"
+                                                                        + (f" --describe-with {shlex.quote(options.describe_with)}" if options.describe_with else ""))
     else: print(f"\nNext: {_program()} quickstart")
 
 # %% ../nbs/80_cli.ipynb #b4908423
@@ -212,7 +214,7 @@ def _train(options) -> None:
     if options.lora_targets and options.method in floors: raise InputError(f"{options.method} has no language model: leave out --lora-targets")
     if options.method not in (*methods, *floors): raise InputError(f"method {options.method!r} does not exist: use {', '.join(methods)}; or a floor, {', '.join(floors)}")
     method = None if options.method in floors else _with_targets(find_method(options.method), options.lora_targets)
-    folder = Path(options.out or f"runs/{preset.name}-{Path(options.data).name if options.data else options.split}-{options.method}-seed{options.seed}")
+    folder = Path(options.out or f"runs/{preset.name}-{Path(options.data).name if options.data else options.split or preset.protocol.split}-{options.method}-seed{options.seed}")
     dataset = _own_dataset(options)[0]
     if dataset is not None and (method.learns_from_histories if method else feature_floors.get(options.method, ("", False))[1]): histories_as_training(dataset)
     shared = method and share_llm(options.llm, options.device, options.precision, method.model)
@@ -238,13 +240,20 @@ def _posters(options) -> None:
         print(f"\n{format_table(found.reasons())}")
         print(f"\nEach with its reason: {Path(options.out)/'missing.parquet'}. The same command tries them again")
     if (found.missing["reason"] == "address not allowed").any():
-        print("\nOnly public addresses are asked, so that a list from elsewhere cannot reach into your own network. Pictures that are there already are read by --posters FOLDER")
+        print("\nOnly public addresses are asked, so that a list from elsewhere cannot reach into your own network. Pictures that are there already are read by --posters, from a folder or from a table item_id,path")
     beside = Path(options.manifest).parent
     data = shlex.quote(str(beside)) if (beside/"dataset.json").is_file() else "FOLDER"
     if there: print(f"\nNext: {_program()} train userllm --data {data} --posters {shlex.quote(str(options.out))}" + "   (without --data where the items are the built-in ones)" * (data == "FOLDER"))
     elif found.wanted: raise InputError("no poster arrived: the table says why")
 
 # %% ../nbs/80_cli.ipynb #c009
+def _shared_rows(runs:dict[str,pd.DataFrame], datasets:set) -> tuple[dict[str,pd.DataFrame], str]:
+    "The predictions of the rows that all runs of one dataset scored, and what a person is to know of it: '' where they all scored the same."
+    shared = set.intersection(*(set(run["row_id"]) for run in runs.values()))
+    if not shared or len(datasets) > 1 or all(len(run) == len(shared) for run in runs.values()): return runs, ""
+    told = ", ".join(f"{name} {len(run):,}" for name, run in runs.items())
+    return {name: run[run["row_id"].isin(shared)] for name, run in runs.items()}, f"All of it on the {len(shared):,} test rows that all of these runs scored; they scored {told} (--test-rows)"
+
 def _evaluate(options) -> None:
     runs, notes = {}, []
     found = {str(folder): read_json(RunFolder(folder).require("predictions", "metrics").metrics) for folder in options.runs}
@@ -255,6 +264,8 @@ def _evaluate(options) -> None:
         notes += [f"{name}: {told}" for told in (_posters_missing(metrics) if "missing" in metrics else "", _cold_rows(metrics)) if told]
     if options.against and options.against not in runs: raise InputError(f"--against {options.against}: of the runs that are named here none is that; they are {', '.join(runs)}")
     against = options.against or list(runs)[0]
+    runs, shared = _shared_rows(runs, {metrics.get("dataset") for metrics in found.values()})
+    if shared: notes.insert(0, shared)
     differences = difference_table(runs, against) if len(runs) > 1 else None # refuses runs of other rows, before anything is said
     print(format_table(results_table({name: evaluate(predictions) for name, predictions in runs.items()})))
     print("\n" + "\n".join(notes))
@@ -446,13 +457,13 @@ def _training_verbs(verb) -> None:
     made = verb("score", _score, "score pairs of users and items with a trained recommender", _use_options)
     made.add_argument("--pairs", required=True, metavar="FILE", help="CSV, TSV or Parquet: user_id,item_id in the source's own ids, and perhaps timestamp (histories end before it)")
     made.add_argument("--out", required=True, metavar="FILE", help="where scores go, .csv or .parquet")
-    made = verb("rank", _rank, "rank items with a trained recommender, for a user as training knew them or for a newcomer; all of them take minutes on a CPU", _use_options)
+    made = verb("rank", _rank, "rank items with a trained recommender, for a user as training knew them or for a newcomer; to rank all items takes minutes on a CPU", _use_options)
     whose = made.add_mutually_exclusive_group(required=True)
     whose.add_argument("--user", metavar="ID", help="user id of the source")
     whose.add_argument("--likes", nargs="+", metavar="ITEM", help="what somebody who is not in the data liked: titles, or item ids of the source, oldest first; as many of the latest are read as in training")
     made.add_argument("--top", type=_count, default=20, help="how many; default 20")
     made.add_argument("--include-seen", action="store_true", help="also items that the user has an event with (held-out ones too), or the newcomer liked")
-    made.add_argument("--most-liked", type=_count, metavar="N", help="rank only the items that most people liked, so many: seconds in the place of minutes")
+    made.add_argument("--most-liked", type=_count, metavar="N", help="rank only the items that most people liked, so many, less those that the user has seen: seconds in the place of minutes")
     made.add_argument("--genre", metavar="NAME", help="rank only items of this genre")
 
 # %% ../nbs/80_cli.ipynb #b284e8fa

@@ -191,7 +191,7 @@ def _open_quote(path:Path, separator:str, quote:str|None) -> list[Fault]:
             start = next(place for place in range(len(lines[0]), -1, -1) if not _open_after(lines[0][:place], False, separator.encode(), quote.encode()))
             before, cell = lines[0][:start], lines[0][start:].lstrip(quote.encode())
             place = len(_cells([before + b"x"], separator, quote)) - 1
-            return [Fault(path.name, "a quote that is not closed", f"close it, or write {quote * 2} for a quote within quoted text; check its quotes",
+            return [Fault(path.name, "a quote that is not closed", f"close it, or write {quote * 2} for a quote within quoted text; check its quotes; what stands below it could not be read",
                           header[place].strip() if number and place < len(header) else "", number, quote + _decoded(cell))]
     return []
 

@@ -107,8 +107,8 @@ def source_options(parser) -> None: # an argparse parser
     about = "; ".join(f"{name}: {about}" for name, about in sources.items())
     parser.add_argument("source", nargs="?", choices=[*sources], help=f"{about}; default: the built-in ratings")
     parser.add_argument("--interactions", metavar="FILE", help="table: CSV, TSV (packed as .gz or not) or Parquet with user_id,item_id,timestamp and label or rating, perhaps split: train, test, perhaps valid (else a tenth of train), or history for what is known and not predicted")
-    parser.add_argument("--items", metavar="FILE", help="table: CSV, TSV (packed as .gz or not) or Parquet with item_id,title, perhaps year,genres (parted by one of | ; , /, or a list),description,poster")
-    parser.add_argument("--folder", metavar="DIR", help="movies, netflix, recbole: the folder as it comes")
+    parser.add_argument("--items", metavar="FILE", help="table: CSV, TSV (packed as .gz or not) or Parquet with item_id,title, perhaps year,genres (parted by one of | ; , /, or a list),description,poster (an address, a path of TMDB, or a file as seen from the items)")
+    parser.add_argument("--folder", metavar="DIR", help="movies, recbole: the folder as it comes; netflix: one with combined_data_*.txt and movie_titles.csv")
     parser.add_argument("--overviews", action="store_true", help="movies: TMDB's overviews as descriptions")
     parser.add_argument("--users", type=_users_or_all, metavar="N|all", help="netflix: so many users, drawn by --data-seed, default 20000; others: those with the most rows, by default all, of movies 605, or all with --natural")
     parser.add_argument("--like-from", type=float, metavar="RATING", help="ratings from here on are likes; default 2.5, for netflix 4")
@@ -130,9 +130,10 @@ def read_source(options, cache:StageCache|None=None) -> RawData: # what `source_
 
 # %% ../nbs/26_datasets.ipynb #805decfe
 def _require_both_sides(raw:RawData, like_threshold:float) -> None:
-    "InputError where every rating is a like, or none."
+    "InputError where every rating or label is a like, or none."
     low, high = raw.ratings["rating"].min(), raw.ratings["rating"].max()
     if low < like_threshold <= high: return
+    if raw.likes_from is not None: raise InputError(f"the labels of {raw.name} are all {low:g}: there are no {'likes' if high < like_threshold else 'dislikes'} to learn from; bring labels of both kinds")
     remedy = "there are no dislikes to learn from; bring ratings of both kinds" if low == high else "name the lowest rating of a like with --like-from"
     raise InputError(f"the ratings of {raw.name} {f'are all {low:g}' if low == high else f'go from {low:g} to {high:g}'}, and a like is a rating from {like_threshold:g}: {remedy}")
 
@@ -147,13 +148,13 @@ def source_dataset(
     named = {"like_threshold": options.like_from, "minimum_likes": options.minimum_likes}
     if raw.likes_from is not None and options.like_from is not None: raise InputError(f"{raw.name} has labels, which say what a like is: leave out --like-from")
     if "split" in raw.ratings and (idle := [name for name, value in (("minimum-likes", options.minimum_likes), ("users", options.users), ("natural", options.natural),
-                                   ("split", changes.get("split", "random") != "random")) if value]):
+                                   ("split", "split" in changes)) if value]):
         raise InputError(f"{raw.name} has a split of its own, and every row is kept in it: leave out --{idle[0]}, or the column split")
     changes = changes | {name: value for name, value in named.items() if value is not None}
     if options.natural: changes |= {"positives": None, "negatives": None}
     if options.source != "netflix" and (options.users or options.natural): changes["users"] = options.users if isinstance(options.users, int) else None
     protocol = source_protocol(options.source, **changes)
-    if raw.likes_from is None: _require_both_sides(raw, protocol.like_threshold)
+    _require_both_sides(raw, protocol.like_threshold if raw.likes_from is None else raw.likes_from)
     dataset = dataset_of(raw, protocol, options.all_items)
     if (left := len(raw.items) - len(dataset.items)) > 0:
         raw = replace(raw, notes=(*raw.notes, f"{left:,} of {len(raw.items):,} items have no event that counts: they are left out, and cannot be scored or ranked; --all-items keeps them"))

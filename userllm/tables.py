@@ -54,6 +54,13 @@ def _as_ids(frame:pl.DataFrame, column:str) -> pl.Expr:
     cells = cells.cast(pl.String).str.strip_chars()
     return pl.when(cells != "").then(cells)
 
+def _without_points(frame:pl.DataFrame, column:str) -> pl.DataFrame:
+    "The frame with those ids without `.0`, where all of them end in it."
+    if column not in frame.columns: return frame
+    kind, distinct = frame.schema[column], frame[column].unique().cast(pl.String).drop_nulls()
+    if not len(distinct) or not distinct.str.contains(r"^\d+\.0$").all(): return frame
+    return frame.with_columns(pl.col(column).cast(pl.String).str.strip_suffix(".0").cast(kind))
+
 def _text_times(cells:pl.Expr) -> pl.Expr: # such as 2009-08-01, 2009-08-01 12:30:00 or 2009-08-01T12:30:00.5+02:00
     "Text of ISO 8601 as whole seconds since 1970, in UTC where no zone is named; null where it is none."
     cells = pl.when(cells.str.contains(r"^\d{4}-\d\d-\d\d$")).then(cells + " 00:00:00").otherwise(cells.str.replace(r"^(\d{4}-\d\d-\d\d)T", "$1 "))
@@ -226,7 +233,9 @@ class InteractionChecks:
         found = missing + self.nested + self.tally.faults() + self.times.faults(self.file, self._name("timestamp"))
         if not {"user_id", "item_id"} <= set(frame.columns): return found
         pair = pl.concat_str(pl.col("user_id").cast(pl.String), pl.lit(" with item "), pl.col("item_id").cast(pl.String))
-        return found + find_faults(_repeated_pairs(frame), pl.col("row").is_not_null(), self.file, self._name("user_id"), "a pair of user and item that came before", "keep one row of each", pair)
+        first = lambda row: frame.filter((frame["user_id"] == frame["user_id"][row]) & (frame["item_id"] == frame["item_id"][row]))["row"][0]
+        again = find_faults(_repeated_pairs(frame), pl.col("row").is_not_null(), self.file, self._name("user_id"), "a pair of user and item that came before", "keep one row of each", pair)
+        return found + [replace(fault, remedy=f"{fault.remedy}, the first of this pair is row {first(frame['row'].index_of(fault.row)):,}") if fault.row else fault for fault in again]
 
 # %% ../nbs/17_tables.ipynb #91e58a33
 def check_interactions(frame:pl.DataFrame, file:str, names:dict[str,str]={}, now:float|None=None, others:tuple[str, ...]=()) -> tuple[pl.DataFrame, list[Fault]]: # as in `InteractionChecks`
@@ -250,6 +259,7 @@ def read_interactions(
         return lambda portion: checks.take(portion.rename(ours, strict=False))
     frame, others, faults, whole = readable_columns(path, tuple(names.get(column, column) for column in INTERACTION_COLUMNS), separator, quote, begin)
     wrong = checks.faults(frame, others)
+    for column in ("user_id", "item_id"): frame = _without_points(frame, column)
     return frame, (*others, names.get("rating", "rating")) if {"label", "rating"} <= set(checks.columns) else others, faults, wrong
 
 # %% ../nbs/17_tables.ipynb #be2e42e4
@@ -318,10 +328,10 @@ def check_items(
         cells = frame.select("row", value=_as_numbers(frame, "year"), shown=_as_shown(frame.schema["year"], pl.col("year")).cast(pl.String))
         there = pl.col("shown").is_not_null() & (pl.col("shown").str.strip_chars() != "") & ~_is_gap("shown")
         whole = (pl.col("value") == pl.col("value").floor()) & (pl.col("value").abs() < 10_000)
-        faults += find_faults(cells, there & ~whole.fill_null(False), file, names.get("year", "year"), "no year", "give a whole number or leave it empty",
+        faults += find_faults(cells, there & ~whole.fill_null(False), file, names.get("year", "year"), "no year", "give one such as 1995, or leave it empty",
                               pl.col("shown"))
         frame = frame.with_columns(cells.select(pl.when(whole).then(pl.col("value")).cast(pl.Int64).alias("year")).to_series())
-    return frame, faults
+    return _without_points(frame, "item_id"), faults
 
 # %% ../nbs/17_tables.ipynb #b0c397c6
 def _bare_id(ids:pl.Series) -> pl.Series:
@@ -332,17 +342,21 @@ def known_items(interactions:pl.DataFrame, items:pl.DataFrame, file:str, items_f
     "A fault for each item that the interactions speak of and the items table lacks; where it has the item in other writing, that is told."
     if "item_id" not in interactions.columns or "item_id" not in items.columns: return []
     if items.schema["item_id"] != pl.String and (not len(items) or _nested(items.select("item_id"), items_file, {})): return [] # told already
-    rows = interactions.select("row", "item_id").unique("item_id", keep="first", maintain_order=True).with_columns(pl.col("item_id").cast(pl.String)).drop_nulls()
+    rows = interactions.group_by("item_id", maintain_order=True).agg(pl.col("row").first(), pl.len().alias("rows")).with_columns(pl.col("item_id").cast(pl.String)).drop_nulls()
     rows = rows.filter(~pl.col("item_id").str.contains("\ufffd", literal=True)) # what is not UTF-8 has been told already
     there = items.select(_as_ids(items, "item_id")).to_series().drop_nulls()
     rows = rows.filter(~pl.col("item_id").is_in(there.implode()))
     if not len(rows): return []
     meant = dict(zip(_bare_id(there), there))
     alike = {item: meant[bare] for item, bare in zip(rows["item_id"], _bare_id(rows["item_id"])) if bare in meant}
-    find = lambda wrong, remedy: find_faults(rows, wrong, file, names.get("item_id", "item_id"), f"an item that {items_file} lacks", remedy, pl.col("item_id"))
-    other = find(pl.col("item_id").is_in(list(alike)), "write ids alike in both files")
-    other = [replace(fault, remedy=f"{items_file} has {shown_value(alike[fault.value])}: write both alike") if fault.row else fault for fault in other]
-    return other + find(~pl.col("item_id").is_in(list(alike)), "add it there, or remove its rows here")
+    what, column = f"an item that {items_file} lacks", names.get("item_id", "item_id")
+    def told(some:pl.DataFrame, remedy, rest:str, shown:int=3) -> list[Fault]: # the remedy from the item and the number of its rows
+        faults = [Fault(file, what, remedy(item, count), column, row, item) for item, row, count in some.head(shown).rows()]
+        if more := len(some) - len(faults): faults.append(Fault(file, f"{more:,} further items likewise, in {some['rows'][shown:].sum():,} rows: {what}", rest, column, count=more))
+        return faults
+    otherwise = pl.col("item_id").is_in(list(alike))
+    return (told(rows.filter(otherwise), lambda item, count: f"{items_file} has {shown_value(alike[item])}: write both alike", "write ids alike in both files")
+            + told(rows.filter(~otherwise), lambda item, count: f"add it there, or remove its {count:,} rows here" if count > 1 else "add it there, or remove its row here", "add them there, or remove their rows here"))
 
 def raw_data(
     interactions:pl.DataFrame, # what `check_interactions` gives, without faults
@@ -399,6 +413,7 @@ def read_pairs(path:str|Path) -> pd.DataFrame: # user_id, item_id and perhaps ti
     if (kind := frame.schema.get("timestamp")) in (pl.Duration, pl.Time, pl.Boolean): faults.append(Fault(path.name, f"is of type {kind}", "give seconds since 1970, or dates", "timestamp"))
     raise_faults(faults)
     found = frame.select(_as_ids(frame, name).alias(name) for name in ("user_id", "item_id"))
+    for name in found.columns: found = _without_points(found, name)
     if "timestamp" in frame.columns:
         seconds = _as_numbers(frame, "timestamp")
         whole = pl.when(seconds.is_finite() & (seconds == seconds.floor()) & (seconds.abs() < 2.**53)).then(seconds.cast(pl.Int64, strict=False).cast(pl.String))
