@@ -159,7 +159,7 @@ def source_dataset(
     if (left := len(raw.items) - len(dataset.items)) > 0:
         raw = replace(raw, notes=(*raw.notes, f"{left:,} of {len(raw.items):,} items have no event that counts: they are left out, and cannot be scored or ranked; --all-items keeps them"))
     if "split" not in raw.ratings and (left := (every := raw.ratings["user_id"].nunique()) - len(dataset.users)) > 0:
-        raw = replace(raw, notes=(*raw.notes, f"{left:,} of {every:,} users are left out: without a row (one needs {dataset.protocol['minimum_likes']} strictly earlier likes), or not among those that were asked for; rank --likes serves them too"))
+        raw = replace(raw, notes=(*raw.notes, f"{left:,} of {every:,} users are left out: without a row (one needs {dataset.protocol['minimum_likes']} strictly earlier likes){', or not among those with the most rows' if dataset.protocol['users'] else ''}; rank --likes serves them too"))
     if "split" in raw.ratings:
         counts = dataset.events["split"].value_counts()
         raw = replace(raw, notes=(*raw.notes, f"the split is the data's own, taken for {dataset.protocol['split']}, as its times tell; {counts.get('history', 0):,} events are history and no rows"))

@@ -126,7 +126,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         try: found = [ip_address(text) for text in await self.resolver(host, port)]
         except (OSError, UnicodeError) as error: raise Refusal("host not found", f"{host}: {error}", passing=True, host=host.lower()) from error
         addresses = [address for address in found if self.allowed(address)]
-        if not addresses: raise Refusal("address not allowed", f"{host} is {', '.join(map(str, found)) or 'nowhere'}")
+        if not addresses: raise Refusal("address not allowed", f"{host} is {', '.join(map(str, found)) or 'nowhere'}" if [host] != [*map(str, found)] else f"{host} is no public address")
         for address in addresses[:3]:
             try: return await self.backend.connect_tcp(str(address), port, timeout, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error: last = error
