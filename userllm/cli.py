@@ -171,8 +171,9 @@ def _prepare(options) -> None:
     print(f"\nLeaks counted: {prepared.audit.total}\n{format_table(prepared.audit.table().reset_index())}")
     if kept: print(f"\nKept in {kept}. Next: {_poster_steps(options, kept)}{_program()} train userllm_plus --data {shlex.quote(str(kept))}{_pictures(options, kept)}")
     elif raw: print(f"\nNext: the same with --out FOLDER, and {_program()} train userllm_plus --data FOLDER{_pictures(options, None)}")
-    elif options.data or options.posters or options.describe_with: print(f"\nNext, with the same options of data: {_program()} train userllm_plus{f' --data {shlex.quote(options.data)}' if options.data else ''}{_pictures(options, None)}"
-                                                                        + (f" --describe-with {shlex.quote(options.describe_with)}" if options.describe_with else ""))
+    elif options.data or options.posters or options.describe_with:
+        named = "".join(f" --{name.replace('_', '-')} {shlex.quote(value)}" for name in ("data", "describe_with") if (value := getattr(options, name)))
+        print(f"\nNext{'' if options.data else ', with the same options of data'}: {_poster_steps(options, options.data)}{_program()} train userllm_plus{named}{_pictures(options, options.data)}")
     else: print(f"\nNext: {_program()} quickstart")
 
 # %% ../nbs/80_cli.ipynb #b4908423
@@ -250,16 +251,17 @@ def _posters(options) -> None:
 def _shared_rows(runs:dict[str,pd.DataFrame], datasets:set) -> tuple[dict[str,pd.DataFrame], str]:
     "The predictions of the rows that all runs of one dataset scored, and what a person is to know of it: '' where they all scored the same."
     shared = set.intersection(*(set(run["row_id"]) for run in runs.values()))
-    if not shared or len(datasets) > 1 or all(len(run) == len(shared) for run in runs.values()): return runs, ""
+    if not shared or len(datasets) > 1 or None in datasets or all(len(run) == len(shared) for run in runs.values()): return runs, ""
     told = ", ".join(f"{name} {len(run):,}" for name, run in runs.items())
-    return {name: run[run["row_id"].isin(shared)] for name, run in runs.items()}, f"All of it on the {len(shared):,} test rows that all of these runs scored; they scored {told} (--test-rows)"
+    return {name: run[run["row_id"].isin(shared)] for name, run in runs.items()}, f"The tables are of the {len(shared):,} test rows that all of these runs scored; each run scored {told} (--test-rows), of which the following is said"
 
 def _evaluate(options) -> None:
     runs, notes = {}, []
     found = {str(folder): read_json(RunFolder(folder).require("predictions", "metrics").metrics) for folder in options.runs}
-    names = [metrics.get("method") for metrics in found.values()]
-    for folder, metrics in found.items():
-        name = metrics["method"] if metrics.get("method") and names.count(metrics["method"]) == 1 else folder # of runs of one method the folders tell which is which
+    called = [metrics.get("method") for metrics in found.values()]
+    names = [method if method and called.count(method) == 1 else folder for folder, method in zip(found, called)] # of runs of one method the folders tell which is which
+    if len({*names}) < len(names): names = [*found] # a folder is called like another run's method
+    for name, (folder, metrics) in zip(names, found.items()):
         runs[name] = read_parquet(RunFolder(folder).predictions)
         notes += [f"{name}: {told}" for told in (_posters_missing(metrics) if "missing" in metrics else "", _cold_rows(metrics)) if told]
     if options.against and options.against not in runs: raise InputError(f"--against {options.against}: of the runs that are named here none is that; they are {', '.join(runs)}")

@@ -6,7 +6,7 @@
 __all__ = ['Fault', 'shown_value', 'raise_faults', 'FaultTally', 'find_faults', 'readable_columns', 'read_columns']
 
 # %% ../nbs/16_columns.ipynb #0a44395b
-import csv, gzip, io, re, shutil, tempfile, zlib
+import csv, gzip, io, re, tempfile, zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -102,11 +102,21 @@ def _opened(path:Path) -> Iterator[BinaryIO]:
         with gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb") as file: yield file
     except (OSError, EOFError, zlib.error) as error: raise _unreadable(path, error) from error
 
-def _unpacked(path:Path, folder:Path) -> Path:
-    "The file, or what is packed in it, in the folder: Polars takes a damaged gzip file for a table with fewer rows in some columns."
-    if path.suffix.lower() != ".gz": return path
-    with _opened(path) as packed, open(folder/"unpacked", "wb") as file: shutil.copyfileobj(packed, file, 2**24)
-    return folder/"unpacked"
+def _written(pieces:Iterable[bytes], name:str, made:list) -> Path: # temporary folders, which go with the list
+    "A temporary file of those bytes. InputError where there is no room for it."
+    try:
+        made.append(tempfile.TemporaryDirectory())
+        with open(Path(made[-1].name)/"table", "wb") as file:
+            for piece in pieces: file.write(piece)
+    except OSError as error: raise InputError(f"{name} has to be written anew to be read, and that fails in {tempfile.gettempdir()}: {error}; free some space, or name another folder in TMPDIR") from error
+    return Path(made[-1].name)/"table"
+
+def _unpacked(path:Path, made:list) -> Path: # as in `_written`
+    "The file, or what is packed in it: Polars takes a damaged gzip file for a table with fewer rows in some columns."
+    def pieces():
+        with _opened(path) as packed:
+            while piece := packed.read(2**24): yield piece
+    return _written(pieces(), path.name, made) if path.suffix.lower() == ".gz" else path
 
 def _decoded(cell:bytes) -> str:
     "Bytes as text, for being shown."
@@ -223,12 +233,8 @@ def _unreadable(path:Path, error:Exception) -> InputError:
 
 def _read_csv(path:Path, columns:list[str], separator:str, quote:str|None, begin:Callable) -> tuple[pl.DataFrame, list[Fault], bool]:
     "What is made of the columns of a CSV, what is wrong with its bytes and rows, and whether it is read to its end: to a quote that is not closed otherwise."
-    with tempfile.TemporaryDirectory() as folder: return _read_unpacked(path, Path(folder), columns, separator, quote, begin)
-
-def _read_unpacked(path:Path, folder:Path, columns:list[str], separator:str, quote:str|None, begin:Callable) -> tuple[pl.DataFrame, list[Fault], bool]:
-    "The same, with a folder for what is unpacked or written anew."
-    options = {"separator": separator, "quote_char": quote, "infer_schema": False, "encoding": "utf8"}
-    faults, closed, requoted, source = [], True, False, _unpacked(path, folder)
+    options, made = {"separator": separator, "quote_char": quote, "infer_schema": False, "encoding": "utf8"}, []
+    faults, closed, requoted, source = [], True, False, _unpacked(path, made)
     while True: # from the start again where something is wrong: each reading has a beginning of its own
         try: return _gathered(_csv_portions(source, columns, options), begin()), faults, closed
         except OSError as error: raise _unreadable(path, error) from error
@@ -238,21 +244,19 @@ def _read_unpacked(path:Path, folder:Path, columns:list[str], separator:str, quo
             if found[0].row < 2: raise_faults(faults + found)
             closed, options["n_rows"] = False, found[0].row - 1
         elif "truncate_ragged_lines" not in options and (found := _width_faults(path, separator, quote)): options["truncate_ragged_lines"] = True
-        elif not requoted: found, requoted, source = [], True, _requoted(path, folder/"requoted", separator, quote)
+        elif not requoted: found, requoted, source = [], True, _written(_requoted(path, separator, quote), path.name, made)
         else: raise InputError(f"{path.name} cannot be read as CSV: {reason}; check its quotes and its separators")
         faults = faults + found
 
-def _requoted(path:Path, target:Path, separator:str, quote:str|None) -> Path:
-    "A CSV with quotes where none belong, written so that every reader takes it alike: those within unquoted text stay, those around a part of a cell, from its start on, go."
-    with open(target, "wb") as made:
-        for _, lines, _ in _records(path, separator, quote):
-            record = b"".join(lines)
-            if quote and quote.encode() in record:
-                text = io.StringIO()
-                csv.writer(text, delimiter=separator, quotechar=quote, lineterminator="\n").writerow(_cells(lines, separator, quote))
-                record = text.getvalue().encode("utf-8", "surrogateescape")
-            made.write(record)
-    return target
+def _requoted(path:Path, separator:str, quote:str|None) -> Iterator[bytes]:
+    "The records of a CSV with quotes where none belong, so that every reader takes it alike: those within unquoted text stay, those around a part of a cell, from its start on, go."
+    for _, lines, _ in _records(path, separator, quote):
+        record = b"".join(lines)
+        if quote and quote.encode() in record:
+            text = io.StringIO()
+            csv.writer(text, delimiter=separator, quotechar=quote, lineterminator="\n").writerow(_cells(lines, separator, quote))
+            record = text.getvalue().encode("utf-8", "surrogateescape")
+        yield record
 
 # %% ../nbs/16_columns.ipynb #4a3cfeaa
 def _separator(path:Path, known:tuple[str, ...], quote:str|None) -> str:
@@ -276,7 +280,7 @@ def _column_names(path:Path, separator:str, quote:str|None) -> list[str]:
     with _opened(path) as file:
         if b"\0" in file.read(4096): raise InputError(f"{path.name} holds zero bytes, so it is no UTF-8 text; save the table as CSV in UTF-8, or as .parquet")
     packed = path.suffix.lower() == ".gz"
-    source = b"".join(next((lines for _, lines, _ in _records(path, separator, quote) if b"".join(lines).strip()), [])) if packed else path
+    source = b"".join(next((lines for _, lines, _ in _records(path, separator, quote) if b"".join(lines).removeprefix(b"\xef\xbb\xbf").strip(b"\r\n")), [])) if packed else path
     try: return pl.read_csv(source, n_rows=0, separator=separator, quote_char=quote, infer_schema=False, encoding="utf8-lossy", glob=False).columns
     except OSError as error: raise _unreadable(path, error) from error
     except pl.exceptions.NoDataError as error: raise InputError(f"{path.name} is empty; it needs a header and rows") from error

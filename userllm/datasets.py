@@ -130,8 +130,9 @@ def read_source(options, cache:StageCache|None=None) -> RawData: # what `source_
 
 # %% ../nbs/26_datasets.ipynb #805decfe
 def _require_both_sides(raw:RawData, like_threshold:float) -> None:
-    "InputError where every rating or label is a like, or none."
-    low, high = raw.ratings["rating"].min(), raw.ratings["rating"].max()
+    "InputError where every rating or label of a row is a like, or none."
+    rated = raw.ratings["rating"][raw.ratings["split"] != "history"] if "split" in raw.ratings else raw.ratings["rating"]
+    low, high = rated.min(), rated.max()
     if low < like_threshold <= high: return
     if raw.likes_from is not None: raise InputError(f"the labels of {raw.name} are all {low:g}: there are no {'likes' if high < like_threshold else 'dislikes'} to learn from; bring labels of both kinds")
     remedy = "there are no dislikes to learn from; bring ratings of both kinds" if low == high else "name the lowest rating of a like with --like-from"

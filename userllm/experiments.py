@@ -17,7 +17,7 @@ import pandas as pd
 from .artifacts import InputError, RunFolder, StageCache, fingerprint, read_json, read_parquet, require_writable, write_parquet
 from .llms import precision_mark
 from .methods import find_method
-from .metrics import evaluate, holm, paired_difference, seeded_difference
+from .metrics import evaluate, holm, seeded_difference
 from .pipeline import (Preset, floor_settings, floors, prepare, quick, require_same_training, run_floor, run_method, share_llm,
                               training_settings)
 from .protocols import ProtocolSettings, movie

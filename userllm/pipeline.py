@@ -260,7 +260,7 @@ def _jsonable(value):
 # %% ../nbs/64_pipeline.ipynb #3ca77096
 def tested_rows(dataset:Dataset,
                 limit:int|None) -> pd.DataFrame: # about so many; None: all
-    "The test rows that every system is measured on: all of them, or all those of some users, drawn by the data seed until there are likes and dislikes, so that AUC and UAUC have their meaning."
+    "The test rows that every system is measured on: all of them, or all those of some users, drawn by the data seed until there are likes and dislikes, without which there is no AUC."
     rows = dataset.rows("test")
     if limit is None or len(rows) <= limit: return rows
     counts, likes = np.bincount(rows["user"]), np.bincount(rows["user"], rows["label"])

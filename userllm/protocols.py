@@ -105,7 +105,7 @@ def check_ratings(
 def _as_text(ids:pd.Series) -> pd.Series:
     "Ids as text; whole numbers that pandas turned into floats come back without `.0`."
     if not pd.api.types.is_float_dtype(ids): return ids.astype(str)
-    whole = np.isfinite(ids) & (ids.abs() < 2.**53) & (ids == np.floor(ids))
+    whole = ((ids.abs() < 2.**53) & (ids == np.floor(ids))).fillna(False).astype(bool)
     return ids.astype(str).mask(whole, ids.where(whole, 0).astype("int64").astype(str))
 
 def _in_order(ids:pd.Series|pd.Index) -> pd.Index:

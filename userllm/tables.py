@@ -54,13 +54,6 @@ def _as_ids(frame:pl.DataFrame, column:str) -> pl.Expr:
     cells = cells.cast(pl.String).str.strip_chars()
     return pl.when(cells != "").then(cells)
 
-def _without_points(frame:pl.DataFrame, column:str) -> pl.DataFrame:
-    "The frame with those ids without `.0`, where all of them end in it."
-    if column not in frame.columns: return frame
-    kind, distinct = frame.schema[column], frame[column].unique().cast(pl.String).drop_nulls()
-    if not len(distinct) or not distinct.str.contains(r"^\d+\.0$").all(): return frame
-    return frame.with_columns(pl.col(column).cast(pl.String).str.strip_suffix(".0").cast(kind))
-
 def _text_times(cells:pl.Expr) -> pl.Expr: # such as 2009-08-01, 2009-08-01 12:30:00 or 2009-08-01T12:30:00.5+02:00
     "Text of ISO 8601 as whole seconds since 1970, in UTC where no zone is named; null where it is none."
     cells = pl.when(cells.str.contains(r"^\d{4}-\d\d-\d\d$")).then(cells + " 00:00:00").otherwise(cells.str.replace(r"^(\d{4}-\d\d-\d\d)T", "$1 "))
@@ -259,7 +252,6 @@ def read_interactions(
         return lambda portion: checks.take(portion.rename(ours, strict=False))
     frame, others, faults, whole = readable_columns(path, tuple(names.get(column, column) for column in INTERACTION_COLUMNS), separator, quote, begin)
     wrong = checks.faults(frame, others)
-    for column in ("user_id", "item_id"): frame = _without_points(frame, column)
     return frame, (*others, names.get("rating", "rating")) if {"label", "rating"} <= set(checks.columns) else others, faults, wrong
 
 # %% ../nbs/17_tables.ipynb #be2e42e4
@@ -331,7 +323,7 @@ def check_items(
         faults += find_faults(cells, there & ~whole.fill_null(False), file, names.get("year", "year"), "no year", "give one such as 1995, or leave it empty",
                               pl.col("shown"))
         frame = frame.with_columns(cells.select(pl.when(whole).then(pl.col("value")).cast(pl.Int64).alias("year")).to_series())
-    return _without_points(frame, "item_id"), faults
+    return frame, faults
 
 # %% ../nbs/17_tables.ipynb #b0c397c6
 def _bare_id(ids:pl.Series) -> pl.Series:
@@ -401,6 +393,8 @@ def read_table(
     strangers = known_items(rows, films, interactions.name, items.name) if all_items else []
     raise_faults(faults + found + strangers)
     notes = tuple(f"{path.name}: ignored {', '.join(names)}" for path, names in [(interactions, others), (items, more)] if names)
+    if rows["user_id"].unique().cast(pl.String).str.contains(r"^\d+\.0$").all(): # as pandas writes whole numbers among which there was a gap
+        notes += (f"{interactions.name}: every user_id ends in .0, and is taken as it stands, such as {rows['user_id'][0]}; write whole numbers if they are meant",)
     return raw_data(rows, films, Path(interactions.name.removesuffix(".gz")).stem, notes)
 
 # %% ../nbs/17_tables.ipynb #fe4edcd4
@@ -413,7 +407,6 @@ def read_pairs(path:str|Path) -> pd.DataFrame: # user_id, item_id and perhaps ti
     if (kind := frame.schema.get("timestamp")) in (pl.Duration, pl.Time, pl.Boolean): faults.append(Fault(path.name, f"is of type {kind}", "give seconds since 1970, or dates", "timestamp"))
     raise_faults(faults)
     found = frame.select(_as_ids(frame, name).alias(name) for name in ("user_id", "item_id"))
-    for name in found.columns: found = _without_points(found, name)
     if "timestamp" in frame.columns:
         seconds = _as_numbers(frame, "timestamp")
         whole = pl.when(seconds.is_finite() & (seconds == seconds.floor()) & (seconds.abs() < 2.**53)).then(seconds.cast(pl.Int64, strict=False).cast(pl.String))
