@@ -26,4 +26,4 @@ def test_two_processes_train_one_run(tmp_path):
     # The rows of every update are the same; only which random slots are dropped differs.
     assert [record["rows"] for record in metrics[2]["history"]] == [record["rows"] for record in metrics[1]["history"]]
     assert metrics[2]["history"][-1]["loss"] == pytest.approx(metrics[1]["history"][-1]["loss"], abs=0.05)
-    assert metrics[2]["rows"] == 2076
+    assert metrics[2]["rows"] == metrics[1]["rows"] >= 500
