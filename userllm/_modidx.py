@@ -198,6 +198,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                  'userllm.columns._parquet_portions': ('columns.html#_parquet_portions', 'userllm/columns.py'),
                                  'userllm.columns._portion_maker': ('columns.html#_portion_maker', 'userllm/columns.py'),
                                  'userllm.columns._printable': ('columns.html#_printable', 'userllm/columns.py'),
+                                 'userllm.columns._read_anew': ('columns.html#_read_anew', 'userllm/columns.py'),
                                  'userllm.columns._read_csv': ('columns.html#_read_csv', 'userllm/columns.py'),
                                  'userllm.columns._records': ('columns.html#_records', 'userllm/columns.py'),
                                  'userllm.columns._requoted': ('columns.html#_requoted', 'userllm/columns.py'),

@@ -8,7 +8,7 @@ __all__ = ['Fault', 'shown_value', 'raise_faults', 'FaultTally', 'find_faults', 
 # %% ../nbs/16_columns.ipynb #0a44395b
 import csv, gzip, io, re, tempfile, zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -102,16 +102,16 @@ def _opened(path:Path) -> Iterator[BinaryIO]:
         with gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb") as file: yield file
     except (OSError, EOFError, zlib.error) as error: raise _unreadable(path, error) from error
 
-def _written(pieces:Iterable[bytes], name:str, made:list) -> Path: # temporary folders, which go with the list
+def _written(pieces:Iterable[bytes], name:str, made:ExitStack) -> Path: # at whose end it goes
     "A temporary file of those bytes. InputError where there is no room for it."
     try:
-        made.append(tempfile.TemporaryDirectory())
-        with open(Path(made[-1].name)/"table", "wb") as file:
+        target = Path(made.enter_context(tempfile.TemporaryDirectory()))/"table"
+        with open(target, "wb") as file:
             for piece in pieces: file.write(piece)
     except OSError as error: raise InputError(f"{name} has to be written anew to be read, and that fails in {tempfile.gettempdir()}: {error}; free some space, or name another folder in TMPDIR") from error
-    return Path(made[-1].name)/"table"
+    return target
 
-def _unpacked(path:Path, made:list) -> Path: # as in `_written`
+def _unpacked(path:Path, made:ExitStack) -> Path: # as in `_written`
     "The file, or what is packed in it: Polars takes a damaged gzip file for a table with fewer rows in some columns."
     def pieces():
         with _opened(path) as packed:
@@ -233,7 +233,11 @@ def _unreadable(path:Path, error:Exception) -> InputError:
 
 def _read_csv(path:Path, columns:list[str], separator:str, quote:str|None, begin:Callable) -> tuple[pl.DataFrame, list[Fault], bool]:
     "What is made of the columns of a CSV, what is wrong with its bytes and rows, and whether it is read to its end: to a quote that is not closed otherwise."
-    options, made = {"separator": separator, "quote_char": quote, "infer_schema": False, "encoding": "utf8"}, []
+    with ExitStack() as made: return _read_anew(path, columns, separator, quote, begin, made)
+
+def _read_anew(path:Path, columns:list[str], separator:str, quote:str|None, begin:Callable, made:ExitStack) -> tuple[pl.DataFrame, list[Fault], bool]:
+    "The same, with what holds temporary files."
+    options = {"separator": separator, "quote_char": quote, "infer_schema": False, "encoding": "utf8"}
     faults, closed, requoted, source = [], True, False, _unpacked(path, made)
     while True: # from the start again where something is wrong: each reading has a beginning of its own
         try: return _gathered(_csv_portions(source, columns, options), begin()), faults, closed

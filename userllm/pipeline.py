@@ -289,6 +289,7 @@ def cold_scores(dataset:Dataset, predictions:pd.DataFrame) -> dict: # rows; warm
         return auc(part["label"], part["logit"]) if both else None
     return {"rows": int(cold.sum()), "warm": score(predictions[~cold]), "cold": score(predictions[cold])}
 
+# %% ../nbs/64_pipeline.ipynb #c970a981
 def finish_run(run:RunFolder, prepared:Prepared, method:str, run_seed:int, predictions:pd.DataFrame,
                read:dict, # row_ids that were read: {"trained": {model: row_ids}, "statistics": {statistic: row_ids}}
                seconds:dict, more:dict) -> dict:
