@@ -2,6 +2,9 @@
 
 d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url': '', 'lib_path': 'userllm'},
   'syms': { 'userllm.artifacts': { 'userllm.artifacts.InputError': ('artifacts.html#inputerror', 'userllm/artifacts.py'),
+                                   'userllm.artifacts.InputError.__init__': ('artifacts.html#inputerror.__init__', 'userllm/artifacts.py'),
+                                   'userllm.artifacts.InputError.__reduce__': ( 'artifacts.html#inputerror.__reduce__',
+                                                                                'userllm/artifacts.py'),
                                    'userllm.artifacts.RunFolder': ('artifacts.html#runfolder', 'userllm/artifacts.py'),
                                    'userllm.artifacts.RunFolder.__post_init__': ( 'artifacts.html#runfolder.__post_init__',
                                                                                   'userllm/artifacts.py'),

@@ -22,7 +22,15 @@ from safetensors import SafetensorError, safe_open
 
 # %% ../nbs/00_artifacts.ipynb #c006
 class InputError(ValueError):
-    "Something that a person can put right: a file, a setting, a folder. The message is one line: what, where, what to do."
+    "Something that a person can put right: a file, a setting, a folder. Its text is `what; fix`."
+    def __init__(self,
+        what:str, # what is wrong, and where
+        fix:str="", # what to do about it
+    ):
+        super().__init__(f"{what}; {fix}" if fix else what)
+        self.what, self.fix = what, fix
+
+    def __reduce__(self): return type(self), (self.what, self.fix)  # it crosses process borders whole
 
 # %% ../nbs/00_artifacts.ipynb #c008
 def _feed_piece(hasher, kind:str, content:bytes):
