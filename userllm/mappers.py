@@ -12,12 +12,25 @@ from dataclasses import dataclass
 import json, math
 import numpy as np
 import torch
-from fastcore.basics import patch
 from torch import nn
 from .artifacts import InputError, fingerprint, read_tensors, read_tensors_metadata, write_tensors
 from .interactions import Dataset
 
 # %% ../nbs/30_mappers.ipynb #c006
+def _id_text(ids) -> list[str]:
+    "Ids as the dataset has them: text, and whole floating-point numbers without `.0`."
+    numbers = (number.item() if isinstance(number, np.generic) else number for number in ids)
+    whole = lambda number: isinstance(number, float) and number.is_integer()
+    return [str(int(number)) if whole(number) else str(number) for number in numbers]
+
+def _require_ids(ids:list[str], known:dict, name:str, key:str) -> None:
+    "`InputError` for an id that occurs twice, and where no id is one of the dataset's."
+    if twice := next((one for one, count in Counter(ids).items() if count > 1), None):
+        raise InputError(f"feature table {name!r}: the {key} id {twice!r} occurs twice", fix="keep one row of each")
+    if ids and not any(one in known for one in ids):
+        what = f"feature table {name!r}: none of its {len(ids):,} {key} ids is one of the dataset's, such as {ids[0]!r}"
+        raise InputError(what, fix=f"give ids of the source, such as {next(iter(known), '')!r}")
+
 @dataclass
 class FeatureTable:
     "Features of items or users: one row each, perhaps in several variants, with a mask of what is missing."
@@ -28,11 +41,15 @@ class FeatureTable:
     columns: tuple = () # names of the d columns, where they have any
 
     def __post_init__(self):
-        if self.key not in ("item", "user", "event"): raise InputError(f"feature table {self.name!r}: key is {self.key!r}; use 'item', 'user' or 'event'")
-        if self.values.ndim != 3: raise InputError(f"feature table {self.name!r}: values have shape {tuple(self.values.shape)}; give (rows, variants, d)")
-        if len(self.missing) != len(self.values): raise InputError(f"feature table {self.name!r}: {len(self.values)} rows but {len(self.missing)} missing flags")
-        present = self.values[~self.missing]
-        if not torch.isfinite(present).all(): raise InputError(f"feature table {self.name!r}: holds NaN or infinity; flag such rows as missing")
+        where = f"feature table {self.name!r}"
+        if self.key not in ("item", "user", "event"):
+            raise InputError(f"{where}: key is {self.key!r}", fix="use 'item', 'user' or 'event'")
+        if self.values.ndim != 3:
+            raise InputError(f"{where}: values have shape {tuple(self.values.shape)}", fix="give (rows, variants, d)")
+        if len(self.missing) != len(self.values):
+            raise InputError(f"{where}: {len(self.values)} rows but {len(self.missing)} missing flags", fix="give a flag a row")
+        if not torch.isfinite(self.values[~self.missing]).all():
+            raise InputError(f"{where}: holds NaN or infinity", fix="flag such rows as missing")
 
     @property
     def width(self) -> int: return self.values.shape[2]
@@ -41,6 +58,38 @@ class FeatureTable:
     def fingerprint(self) -> str:
         "16 hex characters that change with any value, flag, name or key."
         return fingerprint(self.name, self.key, self.values, self.missing, list(self.columns))
+
+    @classmethod
+    def from_ids(cls,
+                 ids, # (n,) ids of the source, in any order; those that the dataset lacks are passed over
+                 values, # (n, d) array, tensor or data frame, a row for each of `ids`; a row of NaN alone is missing
+                 dataset:Dataset, # whose items or users the rows become
+                 name:str, # what the features are
+                 key:str="item", # `item` or `user`
+                 columns:tuple=()) -> "FeatureTable": # names of the d columns; a data frame brings its own
+        """A table with the dataset's rows; who has no row is missing.
+
+        `InputError` for ids that occur twice or fit nowhere, and for values of another length."""
+        if key not in ("item", "user"):
+            raise InputError(f"feature table {name!r}: key is {key!r}", fix="use 'item' or 'user': events have no ids")
+        ids, columns = _id_text(ids), tuple(columns) or tuple(map(str, getattr(values, "columns", ())))
+        values = np.asarray(values, dtype=np.float32)
+        if values.ndim != 2 or len(values) != len(ids):
+            raise InputError(f"feature table {name!r}: {len(ids):,} ids and values of shape {values.shape}",
+                             fix="give values (n, d), a row for each id")
+        wanted = getattr(dataset, f"{key}s")[f"{key}_id"]
+        place = {one: number for number, one in enumerate(ids)}
+        _require_ids(ids, dict.fromkeys(wanted), name, key)
+        row = np.array([place.get(one, -1) for one in wanted], dtype=np.int64)
+        found = np.where(row[:, None] >= 0, values[row] if len(values) else 0, np.nan) if len(row) else values[:0]
+        return table_by_position(name, key, found, np.isnan(found).all(axis=1), columns)
+
+    def require_rows(self, dataset:Dataset) -> "FeatureTable":
+        "The table itself. `InputError` where it has not a row for each item (or user) of the dataset."
+        wanted = {"item": len(dataset.items), "user": len(dataset.users)}.get(self.key, len(self.missing))
+        if len(self.missing) == wanted: return self
+        what = f"feature table {self.name!r} has {len(self.missing):,} rows, and the dataset {wanted:,} {self.key}s"
+        raise InputError(what, fix="make it by FeatureTable.from_ids, with the ids of the source")
 
 # %% ../nbs/30_mappers.ipynb #c008
 def table_by_position(name:str, # what the features are
@@ -56,54 +105,6 @@ def table_by_position(name:str, # what the features are
     missing = torch.as_tensor(missing, dtype=torch.bool)
     if values.ndim == 2 and len(missing) == len(values): values[missing] = 0
     return FeatureTable(name, key, values[:, None] if values.ndim == 2 else values, missing, tuple(columns))
-
-# %% ../nbs/30_mappers.ipynb #ac269be1
-def _id_text(ids) -> list[str]:
-    "Ids as the dataset has them: text, and whole floating-point numbers without `.0`."
-    numbers = (number.item() if isinstance(number, np.generic) else number for number in ids)
-    whole = lambda number: isinstance(number, float) and number.is_integer()
-    return [str(int(number)) if whole(number) else str(number) for number in numbers]
-
-def _require_ids(ids:list[str], known:dict, name:str, key:str) -> None:
-    "`InputError` for an id that occurs twice, and where no id is one of the dataset's."
-    if twice := next((one for one, count in Counter(ids).items() if count > 1), None):
-        raise InputError(f"feature table {name!r}: the {key} id {twice!r} occurs twice", fix="keep one row of each")
-    if ids and not any(one in known for one in ids):
-        what = f"feature table {name!r}: none of its {len(ids):,} {key} ids is one of the dataset's, such as {ids[0]!r}"
-        raise InputError(what, fix=f"give ids of the source, such as {next(iter(known), '')!r}")
-
-@patch(cls_method=True)
-def from_ids(cls:FeatureTable,
-             ids, # (n,) ids of the source, in any order; those that the dataset lacks are passed over
-             values, # (n, d) array, tensor or data frame, a row for each of `ids`; a row of NaN alone is missing
-             dataset:Dataset, # whose items or users the rows become
-             name:str, # what the features are
-             key:str="item", # `item` or `user`
-             columns:tuple=()) -> FeatureTable: # names of the d columns; a data frame brings its own
-    """A table with the dataset's rows; who has no row is missing.
-
-    `InputError` for ids that occur twice or fit nowhere, and for values of another length."""
-    if key not in ("item", "user"):
-        raise InputError(f"feature table {name!r}: key is {key!r}", fix="use 'item' or 'user': events have no ids")
-    ids, columns = _id_text(ids), tuple(columns) or tuple(map(str, getattr(values, "columns", ())))
-    values = np.asarray(values, dtype=np.float32)
-    if values.ndim != 2 or len(values) != len(ids):
-        raise InputError(f"feature table {name!r}: {len(ids):,} ids and values of shape {values.shape}",
-                         fix="give values (n, d), a row for each id")
-    wanted = getattr(dataset, f"{key}s")[f"{key}_id"]
-    place = {one: number for number, one in enumerate(ids)}
-    _require_ids(ids, dict.fromkeys(wanted), name, key)
-    row = np.array([place.get(one, -1) for one in wanted], dtype=np.int64)
-    found = np.where(row[:, None] >= 0, values[row] if len(values) else 0, np.nan) if len(row) else values[:0]
-    return table_by_position(name, key, found, np.isnan(found).all(axis=1), columns)
-
-@patch
-def require_rows(self:FeatureTable, dataset:Dataset) -> FeatureTable:
-    "The table itself. `InputError` where it has not a row for each item (or user) of the dataset."
-    wanted = {"item": len(dataset.items), "user": len(dataset.users)}.get(self.key, len(self.missing))
-    if len(self.missing) == wanted: return self
-    what = f"feature table {self.name!r} has {len(self.missing):,} rows, and the dataset {wanted:,} {self.key}s"
-    raise InputError(what, fix="make it by FeatureTable.from_ids, with the ids of the source")
 
 # %% ../nbs/30_mappers.ipynb #c011
 def lookup(table:FeatureTable, # the table
