@@ -150,7 +150,7 @@ def _prepare(options) -> None:
     if options.out and dataset is not None: require_same_dataset(options.out, dataset)
     prepared = _prepare_data(options, find_preset("paper"), dataset)
     kept = _keep(options, prepared.dataset, raw) if options.out else None # before anything is said of it
-    notes = kept and (kept/"notes.txt").exists() and (kept/"notes.txt").read_text().splitlines() or (raw.notes if raw else ())
+    notes = kept and (kept/"notes.txt").exists() and (kept/"notes.txt").read_text(encoding="utf-8").splitlines() or (raw.notes if raw else ())
     for note in notes: print(note)
     protocol = prepared.dataset.protocol
     labelled = raw is not None and raw.likes_from is not None
