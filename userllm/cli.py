@@ -169,12 +169,12 @@ def _prepare(options) -> None:
         print(f"\nDescriptions, of which faults of form can be counted, but not whether they are true\n{format_table(found.assign(items=found['items'].map('{:,.0f}'.format), share=found['share'].map('{:.1%}'.format, na_action='ignore').astype('string').fillna('')).reset_index())}")
     print(f"\nCold rows, of users or items that training has not seen\n{format_table(cold_rows(prepared.dataset).reset_index())}")
     print(f"\nLeaks counted: {prepared.audit.total}\n{format_table(prepared.audit.table().reset_index())}")
-    if kept: print(f"\nKept in {kept}. Next: {_poster_steps(options, kept)}{_program()} train userllm_plus --data {shlex.quote(str(kept))}{_pictures(options, kept)}")
-    elif raw: print(f"\nNext: the same with --out FOLDER, and {_program()} train userllm_plus --data FOLDER{_pictures(options, None)}")
+    if kept: print(f"\nKept in {kept}. Next: {_poster_steps(options, kept)}{_command('train', 'userllm_plus', '--data', kept)}{_pictures(options, kept)}")
+    elif raw: print(f"\nNext: the same with --out FOLDER, and {_command('train', 'userllm_plus', '--data', 'FOLDER')}{_pictures(options, None)}")
     elif options.data or options.posters or options.describe_with:
-        named = "".join(f" --{name.replace('_', '-')} {shlex.quote(value)}" for name in ("data", "describe_with") if (value := getattr(options, name)))
-        print(f"\nNext{'' if options.data else ', with the same options of data'}: {_poster_steps(options, options.data)}{_program()} train userllm_plus{named}{_pictures(options, options.data)}")
-    else: print(f"\nNext: {_program()} quickstart")
+        named = [part for name in ("data", "describe_with") if (value := getattr(options, name)) for part in ("--" + name.replace("_", "-"), value)]
+        print(f"\nNext{'' if options.data else ', with the same options of data'}: {_poster_steps(options, options.data)}{_command('train', 'userllm_plus', *named)}{_pictures(options, options.data)}")
+    else: print(f"\nNext: {_command('quickstart')}")
 
 # %% ../nbs/80_cli.ipynb #b4908423
 def _named_posters(kept) -> set[str]:
@@ -184,7 +184,7 @@ def _named_posters(kept) -> set[str]:
 def _poster_steps(options, kept) -> str:
     "What comes before training where the data name posters by address."
     if options.posters or not _named_posters(kept) & {"url", "poster_path"}: return ""
-    return f"{_program()} posters --manifest {shlex.quote(str(Path(kept)/'posters.csv'))} --out POSTERS, and then "
+    return _command("posters", "--manifest", Path(kept)/"posters.csv", "--out", "POSTERS") + ", and then "
 
 def _pictures(options, kept) -> str:
     "The options that name pictures, as they must be given again: a dataset keeps the hashes of its pictures, not their features."
@@ -228,8 +228,8 @@ def _train(options) -> None:
     print(f"\n{_posters_missing(metrics)}.")
     if told := _cold_rows(metrics): print(told)
     if preset.name == "smoke" and method: print("\nThese figures say that everything works, and nothing else: smoke trains on a handful of rows")
-    user = shlex.quote(str(prepared.dataset.users["user_id"].iloc[0]))
-    print(f"\nThe run is in {folder}" + (f". Next: {_program()} rank {folder} --user {user} --top 10" if method else ", to be compared by evaluate; a floor leaves nothing to score with"))
+    following = _command("rank", folder, *_user_option(prepared.dataset.users["user_id"].iloc[0]), "--top", 10)
+    print(f"\nThe run is in {folder}" + (f". Next: {following}" if method else ", to be compared by evaluate; a floor leaves nothing to score with"))
 
 # %% ../nbs/80_cli.ipynb #280aa265
 def _posters(options) -> None:
@@ -243,8 +243,9 @@ def _posters(options) -> None:
     if (found.missing["reason"] == "address not allowed").any():
         print("\nOnly public addresses are asked, so that a list from elsewhere cannot reach into your own network. Pictures that are there already are read by --posters, from a folder or from a table item_id,path")
     beside = Path(options.manifest).parent
-    data = shlex.quote(str(beside)) if (beside/"dataset.json").is_file() else "FOLDER"
-    if there: print(f"\nNext: {_program()} train userllm --data {data} --posters {shlex.quote(str(options.out))}" + "   (without --data where the items are the built-in ones)" * (data == "FOLDER"))
+    data = beside if (beside/"dataset.json").is_file() else "FOLDER"
+    following = _command("train", "userllm", "--data", data, "--posters", options.out)
+    if there: print(f"\nNext: {following}" + "   (without --data where the items are the built-in ones)" * (data == "FOLDER"))
     elif found.wanted: raise InputError("no poster arrived: the table says why")
 
 # %% ../nbs/80_cli.ipynb #c009
@@ -338,9 +339,9 @@ def _quickstart(options) -> None:
     predictions = {name: read_parquet(RunFolder(folder/name).predictions) for name in results}
     print("\nDifference to the floor on the same rows (* leaves out zero)")
     print(format_table(difference_table(predictions, "floor")))
-    user = predictions["userllm"]["user_id"].iloc[0]
+    following = _command("rank", folder/"userllm_wide", *_user_option(predictions["userllm"]["user_id"].iloc[0]), "--top", 10)
     print(f"\nSaved: {folder}/userllm/recommender and {folder}/userllm_wide/recommender"
-          f"\nNext:  {_program()} rank {folder}/userllm_wide --user {shlex.quote(str(user))} --top 10   (scores all films: minutes on a CPU)")
+          f"\nNext:  {following}   (scores all films: minutes on a CPU)")
 
 def _bench(options) -> None:
     _require_device(options); find_llm(options.llm)
@@ -416,6 +417,14 @@ def _factors(options) -> None:
 def _program() -> str:
     "The command as it was called, so that what is printed can be typed."
     return sys.argv[0] if Path(sys.argv[0]).name == "userllm" and not shutil.which("userllm") else "userllm"
+
+def _command(*parts) -> str: # verb, options and values, as they are meant
+    "The command with these arguments, each quoted where a shell would take it apart."
+    return shlex.join(map(str, (_program(), *parts)))
+
+def _user_option(user_id) -> tuple: # as the source has it
+    "`--user ID`, in one word where the id would be read as an option."
+    return (f"--user={user_id}",) if str(user_id).startswith("-") else ("--user", user_id)
 
 # %% ../nbs/80_cli.ipynb #c012
 _PREPARE_EXAMPLES = """examples:

@@ -220,7 +220,7 @@ def method_tables(method:Method, prepared:Prepared, preset:Preset, run_seed:int,
     "Slot -> feature table, and the tables of pairs; each row's variant where a table has several; and the row_ids that all were made from, for the audit."
     tables, variant, read = {}, None, {"trained": {}, "statistics": {}}
     for slot, source in method.tables:
-        if isinstance(source, FeatureTable): tables[slot] = source
+        if isinstance(source, FeatureTable): tables[slot] = source.require_rows(prepared.dataset)
         elif source == "image": tables[slot] = prepared.image
         elif source == "genres": tables[slot] = standardise(genre_table(prepared.dataset.items, prepared.dataset.rated), prepared.dataset.rated)
         elif source in ("statistics", "statistics_history"):
