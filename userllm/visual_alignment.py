@@ -20,7 +20,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 from .artifacts import InputError, StageCache, file_sha256, fingerprint, read_tensors, read_tensors_metadata, write_tensors
 from .llms import choose_device, installed_folder, quiet_hub
-from .mappers import FeatureTable, plain_table
+from .mappers import FeatureTable, table_by_position
 from .posters import open_poster
 
 # %% ../nbs/32_visual_alignment.ipynb #c006
@@ -238,4 +238,4 @@ def image_table(items:pd.DataFrame, # an items table: poster, the picture hash
     missing = ~items["poster"].isin(features).to_numpy()
     width = len(next(iter(features.values()))) if features else 384
     values = torch.stack([features[poster].float() if poster in features else torch.zeros(width) for poster in items["poster"]])
-    return plain_table("image", "item", values, missing)
+    return table_by_position("image", "item", values, missing)
