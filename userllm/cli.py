@@ -95,7 +95,7 @@ def _own_dataset(options):
     named = [name for name, usual in (("split", None), ("natural", False), ("history", None), ("data_seed", 0)) if getattr(options, name) != usual]
     if options.data and (source or named):
         raise InputError(f"--data has its own protocol: leave out {'the source' if source else '--' + named[0].replace('_', '-')}, or prepare it anew")
-    given = [name for name in ("interactions", "items", "folder", "overviews", "users", "like_from", "minimum_likes", "all_items") if getattr(options, name, None)]
+    given = [name for name in ("interactions", "items", "folder", "overviews", "users", "like_from", "minimum_likes", "item_noun", "item_plural", "liking_verb", "all_items") if getattr(options, name, None)]
     if given and not source:
         raise InputError(f"--{given[0].replace('_', '-')} is for a source, and none is named: userllm prepare {' or '.join(sources)}")
     if options.data:

@@ -56,7 +56,7 @@ class PromptExplanation:
 def _uncompressed(scorer:Scorer, rows:Rows) -> int: # of one row
     "The length of the prompt with its history written out; of the prompt as it is where the model compresses none."
     maker = scorer.maker
-    written = BatchMaker(scorer.dataset.items[:0], maker.all_tables, maker.text.tokenizer, replace(maker.settings, history="items")).segments
+    written = BatchMaker(scorer.dataset.items[:0], maker.all_tables, maker.text.tokenizer, replace(maker.settings, history="items"), maker.noun).segments
     segments = written if maker.settings.history == "compressed" else maker.segments
     return int(layout_prompts(maker.pieces(rows, segments), maker.text.start).lengths[0])
 

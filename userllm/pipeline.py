@@ -12,7 +12,7 @@ __all__ = ['presets', 'floors', 'feature_floors', 'Preset', 'quick', 'paper', 's
 # %% ../nbs/64_pipeline.ipynb #c003
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 import json, shutil, time
@@ -26,14 +26,14 @@ from .collaborative_alignment import (CollaborativeModel, MFSettings, MeanFloor,
 from .datasets import fill_descriptions
 from .history_labels import histories_as_training
 from .interactions import Audit, Dataset, Histories, audit
-from .knowledge import descriptions_for
+from .knowledge import KnowledgeSettings, descriptions_for
 from .lightgcn import LightGCNSettings, train_lightgcn
 from .endpoints import Endpoint
 from .llms import LLM, find_llm, load_llm
 from .mappers import FeatureTable, standardise
 from .methods import Method, find_method, history_sources
 from .metrics import auc, evaluate
-from .model import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM, start_wide
+from .model import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM, require_categories, start_wide
 from .pairs import (NeighbourSettings, PairTables, genre_table, history_pairs, mf_logit, mf_logit_history, neighbours, neighbours_history,
                            pair_sources, taste)
 from .posters import find_posters, posters_for
@@ -166,7 +166,7 @@ def prepare(protocol:ProtocolSettings,
         hashes, (features, faults) = found["poster"].tolist(), poster_features(found, vit, device, cache=cache)
     _require_features(hashes, features, faults)
     if posters is not None: hashes = [poster if poster in features else "" for poster in hashes] # a file that is no picture is no poster
-    dataset = dataset.with_items(description=fill_descriptions(dataset.items, lambda items: descriptions_for(items, describe_with, cache=cache)), poster=hashes)
+    dataset = dataset.with_items(description=fill_descriptions(dataset.items, lambda items: descriptions_for(items, describe_with, KnowledgeSettings.of(dataset.noun), cache)), poster=hashes)
     found = audit(dataset)
     if found.total: raise InputError(f"the dataset leaks in {found.total} places:\n{found.table()}")
     return Prepared(dataset, Histories.for_dataset(dataset), found, standardise(image_table(dataset.items, features), dataset.rated), faults)
@@ -388,7 +388,7 @@ def training_settings(method:Method, preset:Preset) -> dict:
 def run_settings(method:Method, prepared:Prepared, preset:Preset, llm:LLM, run_seed:int) -> dict:
     "All that a run's result depends on, as it stands in its settings.json."
     return training_settings(method, preset) | {
-        "prompt": find_template(method.model.order).fingerprint, "protocol": prepared.dataset.protocol, "run_seed": run_seed, "items": fingerprint(prepared.dataset.items, prepared.image.fingerprint),
+        "prompt": find_template(method.model.order, prepared.dataset.noun).fingerprint, "protocol": prepared.dataset.protocol, "run_seed": run_seed, "items": fingerprint(prepared.dataset.items, prepared.image.fingerprint),
         "llm": {"name": llm.reference.name, "kind": llm.reference.kind, "checksum": llm.checksum, "dtype": llm.precision if llm.bits else str(llm.dtype)}}
 
 # %% ../nbs/64_pipeline.ipynb #c020
@@ -411,13 +411,14 @@ def train_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared,
     "Train a method in two steps, resuming where it stopped; None where its run is finished."
     cache = cache or StageCache()
     if method.learns_from_histories: prepared.require_histories(say)
+    if method.model.category: require_categories(prepared.dataset.items)
     settings = run_settings(method, prepared, preset, shared.llm, run_seed)
     run = open_run(folder, settings)
     if run.metrics.exists(): say(f"{method.name}: finished before, in {folder}"); return None
     seconds, started = {}, time.monotonic()
     tables, variant, read = method_tables(method, prepared, preset, run_seed, cache)
     seconds["tables"] = time.monotonic() - started
-    maker = BatchMaker(prepared.dataset.items, tables, shared.llm.tokenizer, method.model)
+    maker = BatchMaker(prepared.dataset.items, tables, shared.llm.tokenizer, method.model, prepared.dataset.noun)
     frames = {split: prepared.dataset.rows(split) for split in ("train", "valid")} | {"test": tested_rows(prepared.dataset, preset.test_rows)}
     rows = {split: prepared.rows(frame, variant) for split, frame in frames.items()}
     for part in rows.values(): maker.require_context(part, shared.language.context)
@@ -444,9 +445,9 @@ def train_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared,
 
 # %% ../nbs/64_pipeline.ipynb #4c1fc0c8
 def _in_use(settings:dict) -> dict:
-    "Settings without those of a UHEM that the method does not have; in the others, those of UHEM that came later than the run have their defaults."
+    "Settings without those of a UHEM that the method does not have; those of the model and of UHEM that came later than the run have their defaults."
     if "model" not in settings: return settings
-    model = dict(settings["model"])
+    model = {each.name: each.default for each in fields(ModelSettings) if each.metadata.get("later")} | settings["model"]
     if model["history"] == "compressed": model["uhem"] = asdict(restore_settings(UHEMSettings, model["uhem"], "uhem"))
     else: model.pop("uhem", None)
     return settings | {"model": model}

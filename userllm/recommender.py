@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from .artifacts import (InputError, atomic_path, file_sha256, fingerprint, read_json, read_parquet, read_tensors, versions,
                                write_json, write_parquet, write_tensors)
-from .interactions import Dataset, Histories, nearest_ids
+from .interactions import MOVIE, Dataset, Histories, nearest_ids, protocol_noun
 from .llms import LLM, AnswerTokens, StageCache, answer_tokens, choose_device, choose_precision, load_llm, offline_llm
 from .mappers import load_table, save_table
 from .model import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM
@@ -373,6 +373,8 @@ _movielens_terms = ("Where the ratings are MovieLens: research use, with acknowl
 
 def _model_card(manifest:Manifest, dataset:Dataset) -> str:
     "README.md of a recommender."
+    noun = dataset.noun
+    terms = f" {_movielens_terms}" if noun == MOVIE else "" # other things are not MovieLens's
     protocol = ", ".join(f"{name} {value}" for name, value in manifest.protocol.items() if isinstance(value, (str, int, float)))
     return f"""---
 library_name: userllm
@@ -380,11 +382,11 @@ tags: [recommendation, lora]
 ---
 # A recommender by the method {manifest.method}
 
-Gives the probability that a user likes an item, from the user's history, the item's text and whatever else its prompt holds.
+Gives the probability that a user will {noun.liking} {noun.a_one}, from the user's history, the {noun.one}'s text and whatever else its prompt holds.
 
 - **Base LLM** (not in this folder): {manifest.base.name}, checksum {manifest.base.checksum[:16]}, {manifest.base.precision}
 - **Prompt**: order {manifest.settings.order}; parts {", ".join(manifest.settings.parts)}
-- **Data**: {len(dataset.users):,} users, {len(dataset.items):,} items, {len(dataset.events):,} events; {protocol}
+- **Data**: {len(dataset.users):,} users, {len(dataset.items):,} {noun.many}, {len(dataset.events):,} events; {protocol}
 - **Fingerprint of the training data**: {manifest.data}
 
 ## Use
@@ -399,8 +401,8 @@ recommender.score(pairs) # a table with user_id, item_id and perhaps timestamp
 
 ## Licence
 
-`users.parquet`, `items.parquet`, `events.parquet`, `features/` and the weights are derived from the ratings, and their terms apply.
-{_movielens_terms} The base LLM has its own licence.
+`users.parquet`, `items.parquet`, `events.parquet`, `features/` and the weights are derived from the ratings, and their terms apply.{terms}
+The base LLM has its own licence.
 """
 
 # %% ../nbs/48_recommender.ipynb #c039
@@ -412,7 +414,7 @@ def _write_folder(scorer:Scorer, folder:Path, tokenizer) -> None:
     for name, table in scorer.maker.pair_tables.items(): save_table(dataclasses.replace(table, values=table.values[:, -1:]), folder/"features"/f"{name}.safetensors")
     for name in ("items", "users", "events"): write_parquet(folder/f"{name}.parquet", getattr(scorer.dataset, name))
     tokenizer.save_pretrained(folder/"tokenizer")
-    manifest = Manifest(format_version, scorer.method, scorer.settings, find_template(scorer.settings.order).fingerprint, scorer.history,
+    manifest = Manifest(format_version, scorer.method, scorer.settings, find_template(scorer.settings.order, scorer.dataset.noun).fingerprint, scorer.history,
                         scorer.base, answer_tokens(tokenizer), scorer.data, scorer.dataset.protocol, scorer.provenance, versions(), {})
     (folder/"README.md").write_text(_model_card(manifest, scorer.dataset), encoding="utf-8")
     _write_manifest(folder, dataclasses.replace(manifest, parts={name: file_sha256(path) for name, path in _parts(folder).items()}))
@@ -423,7 +425,7 @@ def _read_tables(folder:Path, settings:ModelSettings, dataset:Dataset) -> dict:
     return _fitting_tables({path.stem: load_table(path) for path in sorted((folder/"features").glob("*.safetensors"))}, settings, dataset)
 
 def _check_prompt(manifest:Manifest) -> None:
-    if find_template(manifest.settings.order).fingerprint != manifest.template:
+    if find_template(manifest.settings.order, protocol_noun(manifest.protocol)).fingerprint != manifest.template:
         raise InputError(f"the wording of the prompt {manifest.settings.order!r} is another in this version of userllm than in training: "
                          f"use userllm {manifest.versions.get('userllm', 'of then')}, or train again")
 
@@ -463,7 +465,7 @@ def _read_scorer(kind:type, folder:Path, name:str|None, device:str, precision:st
     with torch.random.fork_rng(devices=[]): # what is drawn here is overwritten; nobody else's draws should change
         model = UserLLM(LanguageModel(llm, manifest.settings), {slot: table.width for slot, table in tables.items()}, manifest.settings)
     load_weights(model, folder)
-    maker = BatchMaker(dataset.items, tables, llm.tokenizer, manifest.settings)
+    maker = BatchMaker(dataset.items, tables, llm.tokenizer, manifest.settings, dataset.noun)
     return kind(manifest.method, model.eval(), maker, dataset, manifest.history, manifest.base, manifest.data, manifest.provenance)
 
 # %% ../nbs/48_recommender.ipynb #c044
@@ -485,8 +487,10 @@ def _check_maker(maker:BatchMaker, tables:Mapping, settings:ModelSettings, datas
     for slot, table in tables.items():
         own = maker.all_tables[slot]
         if own is not table and own.fingerprint != table.fingerprint: raise InputError(f"the batch maker has another feature table for {slot!r}: make it with the same tables")
-    text = PromptText(dataset.items, maker.text.tokenizer, settings.budget)
-    if text.titles != maker.text.titles or text.descriptions != maker.text.descriptions:
+    if maker.noun != dataset.noun:
+        raise InputError(f"the batch maker calls items {maker.noun.many} and the dataset {dataset.noun.many}", fix="make it with dataset.noun")
+    text = PromptText(dataset.items, maker.text.tokenizer, settings.budget, settings.category)
+    if text.titles != maker.text.titles or text.history_texts != maker.text.history_texts or text.descriptions != maker.text.descriptions:
         raise InputError("the batch maker was made from other titles or descriptions than the dataset's: make it from dataset.items")
 
 def _may_replace(folder:Path) -> None:
