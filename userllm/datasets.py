@@ -30,7 +30,7 @@ def source_protocol(
     "The settings for a source. InputError for fields that do not exist."
     whole = {"users": None, "positives": None, "negatives": None}
     usual = {"movies": {"name": "movie"}, "netflix": whole | {"like_threshold": 4, "history_length": 10, "minimum_likes": 10}}
-    return movie(**{"name": source} | usual.get(source, whole | {"minimum_item_ratings": 1}) | changes)
+    return movie(**{"name": source} | usual.get(source, whole | {"minimum_item_ratings": 1, "history_items": True}) | changes)
 
 def dataset_of(
     raw:RawData, # from any source

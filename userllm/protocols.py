@@ -31,6 +31,7 @@ class ProtocolSettings:
     split: str = "random" # random | temporal (one cut in time for all) | temporal_user (each user's latest rows)
     fractions: tuple[float, float, float] = (.8, .1, .1) # of rows in training, validation, test
     data_seed: int = 0 # decides about sampling and the random split, and about nothing else
+    history_items: bool = False # keep items without a possible row, for histories alone (step 5)
     noun: ItemNoun = ItemNoun() # what the items are called; `movie` in the paper's protocol
 
     def __post_init__(self):
@@ -160,15 +161,27 @@ def _untimed(events:pd.DataFrame) -> bool:
     times = events.groupby("user")["timestamp"].agg(["size", "nunique"]).query("size > 1")
     return len(times) > 0 and bool((times["nunique"] == 1).all())
 
+def _lacking_rows(before:pd.DataFrame, steps:list[dict], settings:ProtocolSettings) -> tuple[str, str]: # why, and what to do
+    "Why no row is left, where that can be told; '' where there are too few ratings."
+    if _untimed(before):
+        why = "All ratings of a user have the same time, so that none is earlier than another, and a history is what is earlier"
+        return why, "give the times; where only the order is known, number each user's 1, 2, 3"
+    if any(step["possible_rows"] for step in steps[2:]): # there were some until items were dropped
+        why = ("Users rate in the same order: the first items have no likes before them and are dropped for want of a row, "
+               "then the next ones are the first")
+        return why, "keep such items for histories: history_items=True; or read the ratings with prepare table, which does"
+    lower = "a lower like_threshold (--like-from) or " if settings.like_threshold > .5 else "" # which of labels is neither
+    return "", f"Bring more ratings, or ask for less: {lower}a lower minimum_likes (--minimum-likes)"
+
 def _require_rows(events:pd.DataFrame, before:pd.DataFrame, steps:list[dict], settings:ProtocolSettings):
     "InputError where nothing is left of the events before, with what each step left."
     if events["possible"].any(): return
-    left = "; ".join(f"{step['step']}: {step['events']:,} ratings of {step['users']:,} users, {step['possible_rows']:,} possible rows" for step in steps)
+    left = "; ".join(f"{step['step']}: {step['events']:,} ratings of {step['users']:,} users, {step['possible_rows']:,} possible rows"
+                     for step in steps)
     likes = f"{steps[0]['likes']:,} of {steps[0]['events']:,} ratings are likes (from {settings.like_threshold:g})"
-    lower = "a lower like_threshold (--like-from) or " if settings.like_threshold > .5 else "" # which of labels is neither lower nor higher
-    remedy = ("All ratings of a user have the same time, so that none is earlier than another, and a history is what is earlier: give the times; where only the order is known, number each user's 1, 2, 3"
-              if _untimed(before) else f"Bring more ratings, or ask for less: {lower}a lower minimum_likes (--minimum-likes)")
-    raise InputError(f"the protocol leaves no row. {likes}. What its steps left: {left}. {remedy}")
+    why, fix = _lacking_rows(before, steps, settings)
+    reason = f". {why}" if why else ""
+    raise InputError(f"the protocol leaves no row. {likes}. What its steps left: {left}{reason}", fix=fix)
 
 # %% ../nbs/12_protocols.ipynb #f2273500
 def _count(values:pd.Series) -> np.ndarray:
@@ -182,6 +195,16 @@ def _occur(ids:np.ndarray, where:np.ndarray) -> np.ndarray:
 def _keep(events:pd.DataFrame, which:np.ndarray) -> pd.DataFrame:
     "Those events; all of them are not copied."
     return events if which.all() else events[which]
+
+def _having_rows(events:pd.DataFrame, settings:ProtocolSettings) -> pd.DataFrame:
+    "Step 5: without users and items that have no possible row, until nothing changes; items stay where they are kept for histories."
+    while True:
+        possible = events["possible"].to_numpy()
+        keep = _occur(events["user"].to_numpy(), possible)
+        if not settings.history_items: keep &= _occur(events["item"].to_numpy(), possible)
+        if keep.all(): return events
+        events = events[keep]
+        events = events.assign(possible=_earlier_likes(events) >= settings.minimum_likes)
 
 def _select(events:pd.DataFrame, settings:ProtocolSettings) -> tuple[pd.DataFrame, list[dict]]:
     "Steps 2 to 5: events of the selection with a column `possible` (may become a row), and what each step left."
@@ -199,13 +222,8 @@ def _select(events:pd.DataFrame, settings:ProtocolSettings) -> tuple[pd.DataFram
     chosen = np.isin(np.arange(events["user"].max() + 1), _most_rows(events["user"].to_numpy()[events["possible"]], settings.users))
     events = _keep(events, chosen[events["user"]])
     note("users with the most rows")
-    while True:
-        possible = events["possible"].to_numpy()
-        keep = _occur(events["user"].to_numpy(), possible) & _occur(events["item"].to_numpy(), possible)
-        if keep.all(): break
-        events = events[keep]
-        events = events.assign(possible=_earlier_likes(events) >= settings.minimum_likes)
-    note("users and items that have rows")
+    events = _having_rows(events, settings)
+    note("users that have rows" if settings.history_items else "users and items that have rows")
     _require_rows(events, before, steps, settings)
     return events.reset_index(drop=True), steps
 
@@ -304,6 +322,7 @@ def build_dataset(
     rows = events[split < 3]
     _require_classes(rows)
     protocol = asdict(settings) | {"fractions": list(settings.fractions), "steps": steps, "natural": natural}
+    if not settings.history_items: del protocol["history_items"] # as in datasets of before there was a choice
     protocol = with_noun(protocol, settings.noun)
     return Dataset(
         interactions=rows.assign(row_id=np.arange(len(rows))), events=events, protocol=protocol,
@@ -399,6 +418,7 @@ def table2(dataset:Dataset) -> pd.DataFrame: # index: the paper's names; columns
             "#Poster": int((dataset.items["poster"][np.unique(rows["item"])] != "").sum()), **{f"#{split.title()}": len(dataset.rows(split)) for split in SPLITS}}
     columns = {"here": here | {"negative, %": _percent(likes, len(rows) - likes)}}
     if further := int((~dataset.rated).sum()): columns["here"]["items without an event"] = further
+    if histories := int(dataset.rated.sum() - rows["item"].nunique()): columns["here"]["items in histories alone"] = histories
     if before: columns["natural"] = {"#Positive": before["positives"], "#Negative": before["negatives"], "negative, %": _percent(**before)}
     paper = PAPER_TABLE2.get(dataset.protocol.get("name", "").removesuffix("_natural").removesuffix("_rules"))
     if paper: columns = {"paper": paper | {"negative, %": _percent(paper["#Positive"], paper["#Negative"])}} | columns
