@@ -359,7 +359,7 @@ def _quickstart(options) -> None:
     print(format_table(difference_table(predictions, "floor")))
     following = _command("rank", folder/"userllm_wide", *_user_option(predictions["userllm"]["user_id"].iloc[0]), "--top", 10)
     print(f"\nSaved: {folder}/userllm/recommender and {folder}/userllm_wide/recommender"
-          f"\nNext:  {following}   (scores all films: minutes on a CPU)")
+          f"\nNext:  {following}   (scores all movies: minutes on a CPU)")
 
 def _bench(options) -> None:
     _require_device(options); find_llm(options.llm)
