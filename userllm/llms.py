@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-import contextlib, errno, hashlib, io, logging, os, warnings
+import contextlib, difflib, errno, hashlib, io, logging, os, warnings
 import torch
 from .artifacts import InputError, StageCache, file_sha256
 
@@ -66,18 +66,44 @@ def installed_folder(package:str) -> Path|None:
     spec = find_spec(package)
     return Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None
 
-def find_llm(name:str="smollm2") -> LLMReference: # `smollm2`, a Hub name, a folder, or a GGUF file
-    "Resolve a name to a place. Nothing is loaded; `InputError` for a path that does not exist."
+# %% ../nbs/20_llms.ipynb #82196735
+def _missing_llm(name:str, path:Path) -> InputError: # as it was given; where it would be
+    "Nothing is at this path: what is there by a similar name, and what else can be given."
+    beside = [found.name for found in path.parent.iterdir()] if path.parent.is_dir() else []
+    similar = difflib.get_close_matches(path.name, beside, 1)
+    first = f"did you mean {path.parent/similar[0]}? Or " if similar else ""
+    return InputError(f"LLM {name!r} was not found", fix=first + "give smollm2, a folder, a .gguf file, or a Hub name with its owner, "
+                      "such as lmsys/vicuna-7b-v1.5 (hub:OWNER/NAME where a folder is called as its owner)")
+
+
+def _on_hub(name:str) -> bool:
+    "Whether the Hub could have a model of this name: an owner and a name, each in its letters."
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+    try: validate_repo_id(name)
+    except HFValidationError: return False
+    return name.count("/") == 1 and not name.endswith((".gguf", ".safetensors", ".bin"))
+
+
+def find_llm(
+    name:str="smollm2", # `smollm2`, a folder, a GGUF file, or a Hub name (`hub:` ahead of it leaves no doubt)
+) -> LLMReference:
+    "Resolve a name to a place. Nothing is loaded or asked of a network; `InputError` for a path that does not exist."
     if name == offline_llm["name"]:
         folder = installed_folder(offline_llm["package"])
         if folder and (folder/offline_llm["file"]).exists(): return LLMReference(name, "gguf", str(folder/offline_llm["file"]))
         return LLMReference(name, "hub", offline_llm["hub"])
-    path = Path(name).expanduser()
+
+    if name.startswith("hub:"):
+        hub_name = name.removeprefix("hub:")
+        if not _on_hub(hub_name): raise InputError(f"{hub_name!r} is not a name of the Hub", fix="give its owner and its name, such as hub:lmsys/vicuna-7b-v1.5")
+        return LLMReference(name, "hub", hub_name)
+
+    path = Path(os.path.expanduser(name)) # which leaves a ~ that nobody knows as it is
     if name.endswith(".gguf") and path.is_file(): return LLMReference(name, "gguf", str(path.resolve()))
     if (path/"config.json").is_file(): return LLMReference(name, "folder", str(path.resolve()))
-    if path.is_dir() : raise InputError(f"{name} holds no config.json: give a folder that save_pretrained wrote")
-    if name.endswith(".gguf") or name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise InputError(f"LLM {name!r} was not found: give smollm2, a Hub name with its owner, such as lmsys/vicuna-7b-v1.5 or openai-community/gpt2, a folder, or a .gguf file")
+    if path.is_dir(): raise InputError(f"{name} holds no config.json", fix="give a folder that save_pretrained wrote")
+    if path.is_file(): raise InputError(f"{name} is a file, and not a .gguf", fix="give the folder that it lies in, with config.json and the tokenizer's files")
+    if path.parent != Path(".") and path.parent.is_dir() or not _on_hub(name): raise _missing_llm(name, path)
     return LLMReference(name, "hub", name)
 
 # %% ../nbs/20_llms.ipynb #c015

@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from .artifacts import InputError
 from .inspection import number_text, slot_colours
-from .posters import named_posters, open_poster, pictures_in
+from .posters import named_posters, open_picture, pictures_in
 from .token_map import PointLook, plot_points
 
 _browser = Path(str(files("userllm")/"browser")) # the widgets' halves that run in the browser
@@ -102,7 +102,7 @@ def _listing(folder:str, changed:int) -> dict:
 @lru_cache(maxsize=2000)
 def _thumbnail(path:str, changed:int, size:int) -> str:
     "A picture as a small JPEG in base64, '' where it cannot be read."
-    try: picture = open_poster(path, least=(200, 300))
+    try: picture = open_picture(path, least=(200, 300))
     except InputError: return ""
     content = io.BytesIO()
     picture.thumbnail((200, 300))
