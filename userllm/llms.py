@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['offline_llm', 'choose_device', 'choose_precision', 'precision_mark', 'LLMReference', 'installed_folder', 'find_llm',
-           'quiet_hub', 'LLM', 'load_llm', 'tiny_llm', 'AnswerTokens', 'text_tokens', 'answer_tokens']
+           'quiet_libraries', 'quiet_hub', 'LLM', 'load_llm', 'tiny_llm', 'AnswerTokens', 'text_tokens',
+           'answer_tokens']
 
 # %% ../nbs/20_llms.ipynb #c003
 from dataclasses import dataclass
@@ -112,6 +113,13 @@ def _quiet():
     from transformers.utils import logging as transformers_logging
     transformers_logging.disable_progress_bar(); transformers_logging.set_verbosity_error()
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning) # peft asks for it
+
+@contextlib.contextmanager
+def quiet_libraries():
+    "Without the warnings of libraries, which nobody who recommends can act upon; errors are errors still."
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 def _unpack_gguf(path:Path, cache:StageCache|None) -> Path:
     "The GGUF file as a folder of safetensors, made once."
