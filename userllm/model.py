@@ -260,6 +260,8 @@ class _Adapted(nn.Module):
                             bias="none", task_type="CAUSAL_LM")
         with quiet_libraries(): self.peft = get_peft_model(llm.model, config)
         self.pads = True # whether rows of unequal length may share a batch; `check_engine` finds out
+        self.checks = {} # what it found, by the prompt's shape
+        self.name = llm.reference.name
         self.width, self.token_norm, self.score_kind = llm.width, llm.token_norm, settings.score
         self.answers = answer_tokens(llm.tokenizer)
         attend_in_parts(llm.model)
