@@ -12,7 +12,7 @@ import torch
 
 from userllm.collaborative_alignment import MFSettings, train_mf
 from userllm.interactions import Dataset
-from userllm.mappers import plain_table, standardise
+from userllm.mappers import table_by_position, standardise
 from userllm.methods import find_method
 from userllm.metrics import auc
 from userllm.model import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM, start_wide
@@ -33,7 +33,7 @@ class World:
 
 def _nothing(name: str, key: str, count: int, width: int = 8):
     "A feature table that says nothing."
-    return plain_table(name, key, np.zeros((count, width)), missing=np.ones(count, dtype=bool))
+    return table_by_position(name, key, np.zeros((count, width)), missing=np.ones(count, dtype=bool))
 
 
 def _pairs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -66,7 +66,7 @@ def make_world(name: str, seed: int = 0) -> World:
     telling = np.array(["space", "love"])[kinds] if name == "description" else np.full(count, "film")
     frame = pd.DataFrame({"title": ["film"] * count, "description": [f"film about {word}" for word in telling]})
     posters = np.where(kinds[:, None], 1., -1.) * np.ones(8) + generator.normal(size=(count, 8))
-    tables = {"image": plain_table("image", "item", posters) if name in ("poster", "order") else _nothing("image", "item", count),
+    tables = {"image": table_by_position("image", "item", posters) if name in ("poster", "order") else _nothing("image", "item", count),
               "item": _nothing("mf", "item", count), "user": _nothing("mf", "user", 2 * USERS)}
     parts = items // 2 % 8 if name != "collaborative" else (users // 2 + items // 2) % 8
     split = np.where(parts < 2, "test", np.where(parts == 2, "valid", "train"))  # a quarter: by luck an AUC is seldom further from 0.5 than 0.03

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from .artifacts import InputError, fingerprint, read_json, read_tensors, write_json, write_tensors
 from .history_labels import histories_as_training
 from .interactions import Dataset
-from .mappers import FeatureTable, load_table, plain_table, save_table
+from .mappers import FeatureTable, load_table, table_by_position, save_table
 from .metrics import auc
 
 # %% ../nbs/34_collaborative_alignment.ipynb #c010
@@ -163,7 +163,7 @@ class CollaborativeModel:
 
     def _table(self, key:str, known:np.ndarray) -> FeatureTable:
         parts = [getattr(self.network, f"{key}_vectors")] + ([getattr(self.network, f"{key}_bias")] if self.settings.bias else [])
-        return plain_table(self.name, key, torch.cat([part.detach() for part in parts], 1).numpy(), missing=~known)
+        return table_by_position(self.name, key, torch.cat([part.detach() for part in parts], 1).numpy(), missing=~known)
 
     @property
     def user_table(self) -> FeatureTable: return self._table("user", self.user_known)
@@ -329,7 +329,7 @@ def _fold_statistics(training:pd.DataFrame, folds:np.ndarray, key:str, size:int,
         rates, counts, overall = _smoothed_rates(past[key].to_numpy(), past["label"].to_numpy(), size, settings.smoothing)
         further = np.broadcast_to((_log_odds(rates) - _log_odds(overall))[:, None, None], (*values.shape[:2], 1))
         values, missing, columns = np.concatenate([values, further], 2), missing & (counts == 0), (*columns, "history_like_rate")
-    return plain_table("rating_statistics", key, np.where(missing[:, None, None], 0., values), missing, columns)
+    return table_by_position("rating_statistics", key, np.where(missing[:, None, None], 0., values), missing, columns)
 
 # %% ../nbs/34_collaborative_alignment.ipynb #c058
 @dataclass

@@ -13,7 +13,7 @@ from pathlib import Path
 import os
 import pandas as pd
 from .artifacts import InputError, StageCache, atomic_path, read_json, require_writable
-from .interactions import SPLITS, Dataset
+from .interactions import SPLITS, Dataset, ItemNoun
 from .posters import posters_for
 from .protocols import ProtocolSettings, build_dataset, dataset_with_split, movie, with_further_items
 from .sources import RawData
@@ -34,10 +34,11 @@ def source_protocol(
 
 def dataset_of(
     raw:RawData, # from any source
-    settings:ProtocolSettings, # where the source has a split, only its name, like_threshold, history_length and data_seed count
+    settings:ProtocolSettings, # where the source has a split, only its name, like_threshold, history_length and data_seed count; the noun is the source's
     all_items:bool=False, # also those without an event that counts
 ) -> Dataset:
     "Rows, histories and split. InputError for settings that leave no row, and splits without both classes."
+    settings = replace(settings, noun=raw.noun)
     if raw.likes_from is not None: settings = replace(settings, like_threshold=raw.likes_from)
     items = raw.items.drop(columns="poster", errors="ignore")
     if raw.movielens_ids: items = items.assign(poster=posters_for(items))
@@ -113,6 +114,9 @@ def source_options(parser) -> None: # an argparse parser
     parser.add_argument("--users", type=_users_or_all, metavar="N|all", help="netflix: so many users, drawn by --data-seed, default 20000; others: those with the most rows, by default all, of movies 605, or all with --natural")
     parser.add_argument("--like-from", type=float, metavar="RATING", help="ratings from here on are likes; default 2.5, for netflix 4")
     parser.add_argument("--minimum-likes", type=int, metavar="N", help="strictly earlier likes that a row's user must have; default 5, for netflix 10")
+    parser.add_argument("--item-noun", metavar="WORD", help="what an item is called in prompts, questions and output, such as product or book; default item")
+    parser.add_argument("--item-plural", metavar="WORD", help="its plural; default by the rules of English")
+    parser.add_argument("--liking-verb", metavar="WORD", help="what a user does who likes one, as in: will the user VERB the WORD; default like, and enjoy for what is watched, read, heard, played, eaten or visited")
     parser.add_argument("--all-items", action="store_true", help="keep items without an event that counts, to be scored and ranked by what they are: of a table and of recbole also those that nobody rated, of movies and netflix those that the protocol leaves out")
     parser.add_argument("--out", metavar="DIR", help="keep the dataset in this folder, for --data")
 
@@ -138,12 +142,20 @@ def _require_both_sides(raw:RawData, like_threshold:float) -> None:
     remedy = "there are no dislikes to learn from; bring ratings of both kinds" if low == high else "name the lowest rating of a like with --like-from"
     raise InputError(f"the ratings of {raw.name} {f'are all {low:g}' if low == high else f'go from {low:g} to {high:g}'}, and a like is a rating from {like_threshold:g}: {remedy}")
 
+def _named_items(options, usual:ItemNoun) -> ItemNoun: # what the source itself calls them
+    "What the items are called by the options, else by the source. InputError for what is no word."
+    one = options.item_noun or usual.one
+    if one != usual.one: usual = ItemNoun(one)
+    return ItemNoun(one, options.item_plural or usual.many, options.liking_verb or usual.liking)
+
 def source_dataset(
     options, # what `source_options` and the options of data made of a command line
     changes:dict, # fields of ProtocolSettings that the command line names
 ) -> tuple[Dataset, RawData]:
     "The dataset of a source and what it was made from."
+    _named_items(options, ItemNoun()) # refuses what is no word, before anything is read
     raw = read_source(options)
+    raw = replace(raw, noun=_named_items(options, raw.noun))
     if raw.likes_from is None and options.like_from is None and (highest := raw.ratings["rating"].max()) > 5:
         raise InputError(f"the ratings of {raw.name} go up to {highest:g}, and what counts as a like by default is meant for ratings up to 5; name the lowest rating of a like with --like-from")
     named = {"like_threshold": options.like_from, "minimum_likes": options.minimum_likes}
@@ -158,7 +170,7 @@ def source_dataset(
     _require_both_sides(raw, protocol.like_threshold if raw.likes_from is None else raw.likes_from)
     dataset = dataset_of(raw, protocol, options.all_items)
     if (left := len(raw.items) - len(dataset.items)) > 0:
-        raw = replace(raw, notes=(*raw.notes, f"{left:,} of {len(raw.items):,} items have no event that counts: they are left out, and cannot be scored or ranked; --all-items keeps them"))
+        raw = replace(raw, notes=(*raw.notes, f"{left:,} of {len(raw.items):,} {raw.noun.many} have no event that counts: they are left out, and cannot be scored or ranked; --all-items keeps them"))
     if "split" not in raw.ratings and (left := (every := raw.ratings["user_id"].nunique()) - len(dataset.users)) > 0:
         raw = replace(raw, notes=(*raw.notes, f"{left:,} of {every:,} users are left out: without a row (one needs {dataset.protocol['minimum_likes']} strictly earlier likes){', or not among those with the most rows' if dataset.protocol['users'] else ''}; rank --likes serves them too"))
     if "split" in raw.ratings:

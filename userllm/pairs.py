@@ -16,7 +16,7 @@ from .artifacts import InputError, read_tensors, write_tensors
 from .collaborative_alignment import CollaborativeModel, MFSettings, MeanFloor, StatisticsSettings, row_folds, train_mf
 from .history_labels import histories_as_training, history_events
 from .interactions import Dataset
-from .mappers import FeatureTable, load_table, plain_table, product, save_table
+from .mappers import FeatureTable, load_table, table_by_position, product, save_table
 
 # %% ../nbs/35_pairs.ipynb #ae9dce43
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def genre_table(items:pd.DataFrame, # an items table
     "Genres and year as the features (items, genres and year) of a slot. Items without any genre are flagged as missing; a missing year is the mean of the others."
     flags, year = genre_matrix(items), items["year"].astype("Float64")
     year = year.fillna((year if rated is None else year[rated]).mean()).fillna(0).to_numpy(dtype=float)
-    return plain_table("genres and year", "item", np.column_stack([flags, year]), (flags.sum(axis=1) == 0).to_numpy(), (*flags.columns, "year"))
+    return table_by_position("genres and year", "item", np.column_stack([flags, year]), (flags.sum(axis=1) == 0).to_numpy(), (*flags.columns, "year"))
 
 def _taste(users, items, labels, # (n,) each
            size:int, genres:np.ndarray, smoothing:float) -> np.ndarray: # how many users; (items, genres) flags
@@ -81,7 +81,7 @@ def taste(dataset:Dataset, settings:StatisticsSettings=StatisticsSettings()) -> 
         inside = training & (folds != fold)
         values.append(_taste(user[inside], item[inside], label[inside].astype(np.float64), len(dataset.users), genres, settings.smoothing))
     share = genres / np.maximum(1, genres.sum(1, keepdims=True))
-    return PairTables("taste", plain_table("taste", "user", np.stack(values, 1)), plain_table("taste", "item", share), rows["row_id"].to_numpy()[training])
+    return PairTables("taste", table_by_position("taste", "user", np.stack(values, 1)), table_by_position("taste", "item", share), rows["row_id"].to_numpy()[training])
 
 # %% ../nbs/35_pairs.ipynb #9e3b5073
 def _with_biases(model:CollaborativeModel) -> dict[str, np.ndarray]:
@@ -104,7 +104,7 @@ def mf_logit(dataset:Dataset, settings:StatisticsSettings=StatisticsSettings(), 
         model = train_mf(replace(dataset, interactions=rows[~(training & (folds == fold))].reset_index(drop=True)), mf, run_seed, progress)
         for key, vectors in _with_biases(model).items(): values[key].append(vectors)
         read.append(model.trained_rows)
-    return PairTables("mf_logit", *(plain_table("mf_logit", key, np.stack(values[key], 1)) for key in ("user", "item")), np.unique(np.concatenate(read)))
+    return PairTables("mf_logit", *(table_by_position("mf_logit", key, np.stack(values[key], 1)) for key in ("user", "item")), np.unique(np.concatenate(read)))
 
 # %% ../nbs/35_pairs.ipynb #69246998
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def neighbours(dataset:Dataset, settings:StatisticsSettings=StatisticsSettings()
     rows, folds = dataset.interactions, row_folds(dataset, settings, dataset.protocol["data_seed"])
     training, past = (rows["split"] == "train").to_numpy(), history_events(dataset)
     made = [_liked_near(rows[training & (folds != fold)], past, dataset, settings.smoothing, how) for fold in range(settings.folds + 1)]
-    return PairTables("neighbours", *(plain_table("neighbours", key, np.stack(vectors, 1)) for key, vectors in zip(("user", "item"), zip(*made))), rows["row_id"].to_numpy()[training])
+    return PairTables("neighbours", *(table_by_position("neighbours", key, np.stack(vectors, 1)) for key, vectors in zip(("user", "item"), zip(*made))), rows["row_id"].to_numpy()[training])
 
 pair_sources = ("taste", "mf_logit", "neighbours")
 
@@ -151,13 +151,13 @@ _no_rows = np.array([], dtype=np.int64)
 def mf_logit_history(model:CollaborativeModel) -> PairTables: # with biases, trained on `histories_as_training`
     "The logit, less its global bias, of a matrix factorisation: tables (users, d + 2) and (items, d + 2), of no row of the dataset. `InputError` for one without biases."
     if not model.settings.bias: raise InputError("mf_logit_history is the logit of a matrix factorisation with biases: set bias=True")
-    return PairTables("mf_logit_history", *(plain_table("mf_logit_history", key, vectors) for key, vectors in _with_biases(model).items()), _no_rows)
+    return PairTables("mf_logit_history", *(table_by_position("mf_logit_history", key, vectors) for key, vectors in _with_biases(model).items()), _no_rows)
 
 def neighbours_history(dataset:Dataset, # whose histories are read
                        settings:StatisticsSettings=StatisticsSettings(), how:NeighbourSettings=NeighbourSettings()) -> PairTables: # smoothing
     "`neighbours` of the events of histories, none left out: tables (users, d) and (items, d), of no row of the dataset. `InputError` as for `histories_as_training`."
     seen = histories_as_training(dataset).rows("train")
     made = _liked_near(seen, seen[:0], dataset, settings.smoothing, how)
-    return PairTables("neighbours_history", *(plain_table("neighbours_history", key, vectors) for key, vectors in zip(("user", "item"), made)), _no_rows)
+    return PairTables("neighbours_history", *(table_by_position("neighbours_history", key, vectors) for key, vectors in zip(("user", "item"), made)), _no_rows)
 
 history_pairs = ("mf_logit_history", "neighbours_history")

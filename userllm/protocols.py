@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from .artifacts import InputError
-from .interactions import SPLIT_KINDS, SPLIT_TYPE, SPLITS, Dataset, Histories, in_time, split_codes, split_names
+from .interactions import MOVIE, SPLIT_KINDS, SPLIT_TYPE, SPLITS, Dataset, Histories, ItemNoun, in_time, split_codes, split_names, with_noun
 
 # %% ../nbs/12_protocols.ipynb #c006
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class ProtocolSettings:
     split: str = "random" # random | temporal (one cut in time for all) | temporal_user (each user's latest rows)
     fractions: tuple[float, float, float] = (.8, .1, .1) # of rows in training, validation, test
     data_seed: int = 0 # decides about sampling and the random split, and about nothing else
+    noun: ItemNoun = ItemNoun() # what the items are called; `movie` in the paper's protocol
 
     def __post_init__(self):
         object.__setattr__(self, "fractions", tuple(self.fractions))
@@ -51,7 +52,7 @@ def movie(
     known = [field.name for field in fields(ProtocolSettings)]
     if unknown := sorted(set(changes) - set(known)):
         raise InputError(f"a protocol has no setting {unknown[0]!r}; it has {', '.join(known)}")
-    return ProtocolSettings(**changes)
+    return ProtocolSettings(**{"noun": MOVIE} | changes)
 
 
 def natural(settings:ProtocolSettings) -> ProtocolSettings:
@@ -284,7 +285,7 @@ def _renumbered(numbers:pd.Series) -> tuple[np.ndarray, np.ndarray]:
 def build_dataset(
     ratings:pd.DataFrame, # user_id, item_id, rating, timestamp (whole seconds)
     items:pd.DataFrame, # item_id, title, year, genres, and if known description, poster
-    settings:ProtocolSettings=ProtocolSettings(),
+    settings:ProtocolSettings=movie(),
 ) -> Dataset:
     "Steps 1 to 7. InputError for bad tables, counts that can't be had, and splits without both classes."
     check_ratings(ratings)
@@ -303,6 +304,7 @@ def build_dataset(
     rows = events[split < 3]
     _require_classes(rows)
     protocol = asdict(settings) | {"fractions": list(settings.fractions), "steps": steps, "natural": natural}
+    protocol = with_noun(protocol, settings.noun)
     return Dataset(
         interactions=rows.assign(row_id=np.arange(len(rows))), events=events, protocol=protocol,
         items=items.iloc[items_kept].assign(item=np.arange(len(items_kept))),
@@ -342,7 +344,7 @@ def _with_validation(
 def dataset_with_split(
     ratings:pd.DataFrame, # user_id, item_id, rating, timestamp (whole seconds), split (train, test, perhaps valid, or history for what is no row)
     items:pd.DataFrame, # item_id, title, year, genres, and if known description, poster
-    settings:ProtocolSettings=ProtocolSettings(), # its name, like_threshold, history_length and data_seed count
+    settings:ProtocolSettings=movie(), # its name, like_threshold, history_length, data_seed and noun count
 ) -> Dataset:
     "Every row as it is, in its own split, with validation rows from training where there are none. InputError for bad tables, unknown splits, and splits without both classes."
     check_ratings(ratings)
@@ -361,6 +363,7 @@ def dataset_with_split(
                            f"(a like is a rating from {settings.like_threshold:g}{', or a label of 1' * (settings.like_threshold == .5)}), or leave out the column to have one made{made}")
     protocol = {"name": settings.name, "like_threshold": settings.like_threshold, "history_length": settings.history_length,
                 "split": split_kind(rows), "given_split": True, "data_seed": settings.data_seed}
+    protocol = with_noun(protocol, settings.noun)
     return Dataset(
         interactions=rows.assign(row_id=np.arange(len(rows))), events=events, protocol=protocol,
         items=items.assign(item=np.arange(len(items))), users=pd.DataFrame({"user": np.arange(len(user_ids)), "user_id": user_ids}))

