@@ -351,7 +351,7 @@ def run_bench(out="bench.json", # the file to write
     prepared = prepare(preset.protocol, device=device, cache=cache)
     shared = share_llm(llm, device, precision, method.model, cache) if shape is None else _of_shape(shape, llm, device, precision, method.model, cache)
     tables, variant, _ = method_tables(method, prepared, preset, 0, cache)
-    maker = BatchMaker(prepared.dataset.items, tables, shared.llm.tokenizer, method.model)
+    maker = BatchMaker(prepared.dataset.items, tables, shared.llm.tokenizer, method.model, prepared.dataset.noun)
     torch.manual_seed(0)
     model = UserLLM(shared.language, {slot: table.width for slot, table in tables.items()}, method.model)
     rows = {split: prepared.rows(prepared.dataset.rows(split), variant) for split in ("train", "test")}

@@ -185,7 +185,7 @@ class _Projections:
         "Add to the bank what these items have and it lacks."
         items = sorted(item for item in items if item not in self.rows_of)
         if not items: return
-        texts = self.maker.text.descriptions if self.maker.settings.description else self.maker.text.titles
+        texts = self.maker.history_texts
         ids = [token for token in dict.fromkeys(token for item in items for token in texts[item]) if token not in self.token_row]
         device, start = self.model.language.device, 0 if self.bank is None else len(self.bank)
         _, features = self.maker.histories(np.array(items)[:, None])
