@@ -420,7 +420,7 @@ def write_table(folder, # where interactions.csv and items.csv go
 # %% ../nbs/68_efficiency.ipynb #20454984
 def _raw_netflix(ratings:int, folder:Path) -> Callable[[], RawData]:
     files = write_ratings(folder, ratings)
-    (folder/"movie_titles.csv").write_text("".join(f"{film},2000,Film {film}\n" for film in range(1, 17_771)))
+    (folder/"movie_titles.csv").write_text("".join(f"{film},2000,Film {film}\n" for film in range(1, 17_771)), encoding="utf-8")
     return lambda: netflix_prize(folder, cache=StageCache(folder/"cache"))
 
 _RAW = {"netflix": _raw_netflix, "table": lambda ratings, folder: (lambda files: lambda: read_table(*files))(write_table(folder, ratings))}

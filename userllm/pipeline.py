@@ -501,7 +501,7 @@ def _all_rows(method:Method, preset:Preset) -> dict:
 
 def _write_log(run:RunFolder, history:list) -> None:
     "What each look at validation showed, one JSON line each."
-    with atomic_path(run.log) as path: path.write_text("".join(json.dumps(record) + "\n" for record in history))
+    with atomic_path(run.log) as path: path.write_text("".join(json.dumps(record) + "\n" for record in history), encoding="utf-8")
 
 # %% ../nbs/64_pipeline.ipynb #c021
 def measure(trained:list[Trained], prepared:Prepared, preset:Preset, shared:Shared, run_seed:int=0) -> list[dict]:
