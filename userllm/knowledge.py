@@ -19,18 +19,26 @@ import torch
 from tqdm.auto import tqdm
 from .artifacts import InputError, StageCache, append_jsonl, fingerprint, read_json, read_jsonl, read_parquet
 from .endpoints import Endpoint
+from .interactions import MOVIE, ItemNoun
 from .llms import LLM
 
 # %% ../nbs/22_knowledge.ipynb #c006
+_QUESTION = ("Generate a concise {item} description for the title {title} around 20 words, "
+             "highlighting the main theme and unique elements.") # the paper's Figure 6, of a movie
+
 @dataclass(frozen=True)
 class KnowledgeSettings:
     "How descriptions are asked for."
-    question: str = ("Generate a concise movie description for the title {title} around 20 words, "
-                     "highlighting the main theme and unique elements.") # the paper's Figure 6
+    question: str = MOVIE.fill(_QUESTION) # with {title} in it
     frame: str = "#Question: {question} \n#Answer:" # around the question, for a model without a chat template
     new_tokens: int = 40 # the longest answer
     words: int = 24 # what is kept of it: whole sentences up to so many words
     batch_size: int = 64 # titles asked at once
+
+    @classmethod
+    def of(cls, noun:ItemNoun) -> "KnowledgeSettings": # what the items are called
+        "The paper's question, about items of that name."
+        return cls(question=noun.fill(_QUESTION))
 
 def knowledge_prompt(title:str, llm:LLM, settings:KnowledgeSettings=KnowledgeSettings()) -> str:
     "The text that the LLM is given for one title."

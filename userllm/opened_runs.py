@@ -20,7 +20,7 @@ from .model import BatchMaker, ModelSettings, UserLLM
 from .pipeline import prepare, share_llm, smoke, train_method
 from .prompts import find_template
 from .protocols import movie
-from .recommender import Recommender, load_weights, restore_settings
+from .recommender import HistorySettings, Recommender, load_weights, restore_settings
 
 # %% ../nbs/74_opened_runs.ipynb #92c9b018
 @dataclass
@@ -74,16 +74,17 @@ def open_published(folder, # a run's folder under `results`, with `metrics.json`
     model_settings, prepared = restore_settings(ModelSettings, settings["model"], f"{folder/'metrics.json'}, model"), prepare(movie(), device="cpu", cache=cache)
     if check: check(prepared.dataset)
     shared = share_llm(llm, device, "fp32" if precision == "recorded" else precision, model_settings, cache)
-    wording = find_template(model_settings.order).fingerprint
+    wording = find_template(model_settings.order, prepared.dataset.noun).fingerprint
     for what, here, then in (("wording of the prompt", wording, settings["prompt"]), ("ratings or rules", prepared.dataset.fingerprint, metrics["dataset"]),
                              ("items", fingerprint(prepared.dataset.items, prepared.image.fingerprint), settings["items"]),
                              ("language model", shared.llm.checksum, settings["llm"]["checksum"])):
         if here != then: raise InputError(f"{folder} was trained with other {what} than are here ({then[:16]}; here {here[:16]}): train it again")
     tables = {"image": prepared.image} | {path.stem: load_table(path) for path in sorted((folder/"weights"/"features").glob("*.safetensors"))}
-    maker = BatchMaker(prepared.dataset.items, tables, shared.llm.tokenizer, model_settings)
+    maker = BatchMaker(prepared.dataset.items, tables, shared.llm.tokenizer, model_settings, prepared.dataset.noun)
     model = UserLLM(shared.language, {slot: table.width for slot, table in tables.items()}, model_settings).eval()
     load_weights(model, folder/"weights")
-    return Recommender.build(shared.llm, prepared.dataset, tables, model, maker, settings["method"], {"published": True})
+    history = restore_settings(HistorySettings, settings["history"], f"{folder/'metrics.json'}, history") if "history" in settings else None
+    return Recommender.build(shared.llm, prepared.dataset, tables, model, maker, settings["method"], {"published": True}, history)
 
 # %% ../nbs/74_opened_runs.ipynb #51b3fe29
 def project_folder(start=".") -> Path:

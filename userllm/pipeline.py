@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['presets', 'floors', 'feature_floors', 'Preset', 'quick', 'paper', 'smoke', 'find_preset', 'Prepared', 'prepare',
            'collaborative_settings', 'collaborative_stage', 'pair_stage', 'step1_stage', 'method_tables', 'open_run',
-           'tested_rows', 'predictions_frame', 'cold_scores', 'finish_run', 'floor_settings', 'run_floor', 'Shared',
-           'share_llm', 'training_settings', 'run_settings', 'Trained', 'train_method', 'require_same_training',
-           'measure', 'run_method', 'quickstart']
+           'data_settings', 'tested_rows', 'predictions_frame', 'cold_scores', 'finish_run', 'floor_settings',
+           'run_floor', 'Shared', 'share_llm', 'training_settings', 'run_settings', 'Trained', 'train_method',
+           'require_same_training', 'measure', 'run_method', 'quickstart']
 
 # %% ../nbs/64_pipeline.ipynb #c003
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 import json, shutil, time
@@ -26,20 +26,21 @@ from .collaborative_alignment import (CollaborativeModel, MFSettings, MeanFloor,
 from .datasets import fill_descriptions
 from .history_labels import histories_as_training
 from .interactions import Audit, Dataset, Histories, audit
-from .knowledge import descriptions_for
+from .knowledge import KnowledgeSettings, descriptions_for
 from .lightgcn import LightGCNSettings, train_lightgcn
 from .endpoints import Endpoint
+from .engines import check_engine
 from .llms import LLM, find_llm, load_llm
 from .mappers import FeatureTable, standardise
 from .methods import Method, find_method, history_sources
 from .metrics import auc, evaluate
-from .model import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM, start_wide
+from .model import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM, require_categories, start_wide
 from .pairs import (NeighbourSettings, PairTables, genre_table, history_pairs, mf_logit, mf_logit_history, neighbours, neighbours_history,
                            pair_sources, taste)
 from .posters import find_posters, posters_for
 from .prompts import find_template
 from .protocols import ProtocolSettings, build_dataset, movie
-from .recommender import Recommender, restore_settings
+from .recommender import HistorySettings, Recommender, restore_settings
 from .reuse import KeptScores, Memory, PrefixStore, RowScorer, score_together, store_prefixes
 from .sasrec import SASRecModel, SASRecSettings, load_sasrec, save_sasrec, train_sasrec
 from .sources import movielens_small
@@ -128,6 +129,23 @@ class Prepared:
         say(f"learning also from {len(learnt):,} events that are no rows, {learnt['label'].mean():.0%} of them likes")
 
     @property
+    def history(self) -> HistorySettings:
+        "What a row's history is, for scoring as in training. `InputError` for histories that cannot be made again."
+        return HistorySettings.of(self.histories, self.dataset)
+
+    @property
+    def other_history(self) -> dict: # for settings and keys
+        "What sets the histories apart from the usual ones (likes, by the kind of split); nothing where they are those."
+        history, usual = self.history, HistorySettings(self.dataset.protocol["history_length"])
+        return {} if history == usual else {"history": asdict(history)}
+
+    def require_sound_histories(self) -> None: # before anything is begun that reads them
+        "`InputError` where the histories leak, or cannot be made again. The usual ones were audited when the data were prepared."
+        if not self.other_history: return
+        found = audit(self.dataset, histories=self.histories)
+        if found.total: raise InputError(f"the histories leak in {found.total} places:\n{found.table()}")
+
+    @property
     def missing(self) -> dict:
         "How many posters and descriptions are missing, by item and by row."
         return self.missing_of(self.dataset.rows("test"))
@@ -166,7 +184,7 @@ def prepare(protocol:ProtocolSettings,
         hashes, (features, faults) = found["poster"].tolist(), poster_features(found, vit, device, cache=cache)
     _require_features(hashes, features, faults)
     if posters is not None: hashes = [poster if poster in features else "" for poster in hashes] # a file that is no picture is no poster
-    dataset = dataset.with_items(description=fill_descriptions(dataset.items, lambda items: descriptions_for(items, describe_with, cache=cache)), poster=hashes)
+    dataset = dataset.with_items(description=fill_descriptions(dataset.items, lambda items: descriptions_for(items, describe_with, KnowledgeSettings.of(dataset.noun), cache)), poster=hashes)
     found = audit(dataset)
     if found.total: raise InputError(f"the dataset leaks in {found.total} places:\n{found.table()}")
     return Prepared(dataset, Histories.for_dataset(dataset), found, standardise(image_table(dataset.items, features), dataset.rated), faults)
@@ -204,6 +222,7 @@ def step1_stage(prepared:Prepared, maker:BatchMaker, language:LanguageModel, llm
     "Set the language model's LoRA to what step 1 learns, from the cache where it is there (equation 13). Gives what its training showed."
     text = {"segments": [str(segment) for segment in maker.text_segments], "budget": maker.settings.budget, "lora": maker.settings.lora}
     key = {"settings": settings, "run_seed": run_seed, "text": text, "score": language.score_kind, "dtype": llm.precision if llm.bits else str(llm.dtype)}
+    if "titles" in maker.settings.text_parts: key |= prepared.other_history # whose titles stand in the prompt
     inputs = {"dataset": prepared.dataset.fingerprint, "llm": llm.checksum, "texts": fingerprint(maker.text.titles, maker.text.descriptions)}
     def make(place):
         language.fresh_lora(run_seed)
@@ -252,6 +271,11 @@ def open_run(folder, # the run's folder
         if differing: raise InputError(f"{folder} holds a run with other settings ({', '.join(differing)}): name another folder with --out, or remove it")
     else: write_json(run.settings, settings)
     return run
+
+def data_settings(prepared:Prepared) -> dict: # for a run's settings
+    "The data that a run is made of: a folder with a run on other ratings, texts or pictures is not gone on with."
+    return {"protocol": prepared.dataset.protocol, "dataset": prepared.dataset.fingerprint,
+            "items": fingerprint(prepared.dataset.items, prepared.image.fingerprint)}
 
 def _jsonable(value):
     "Settings as JSON gives them back."
@@ -341,7 +365,9 @@ def run_floor(name:str, # one of `floors`
               prepared:Prepared, preset:Preset, folder, run_seed:int=0, cache:StageCache|None=None) -> dict:
     "Fit a floor on the training rows and measure it on test; gives its metrics."
     if feature_floors.get(name, (name, False))[1]: prepared.require_histories(lambda _: None)
-    run = open_run(folder, {"method": name, "protocol": prepared.dataset.protocol, "run_seed": run_seed} | floor_settings(name, preset))
+    settings = {"method": name, "run_seed": run_seed} | data_settings(prepared) | floor_settings(name, preset)
+    if name == "sasrec": settings |= prepared.other_history # the others read none
+    run = open_run(folder, settings)
     if run.metrics.exists(): return read_json(run.metrics)
     started, test = time.monotonic(), tested_rows(prepared.dataset, preset.test_rows)
     model, logits = _floor_logits(name, prepared, preset, run_seed, cache or StageCache(), test)
@@ -387,9 +413,11 @@ def training_settings(method:Method, preset:Preset) -> dict:
 
 def run_settings(method:Method, prepared:Prepared, preset:Preset, llm:LLM, run_seed:int) -> dict:
     "All that a run's result depends on, as it stands in its settings.json."
-    return training_settings(method, preset) | {
-        "prompt": find_template(method.model.order).fingerprint, "protocol": prepared.dataset.protocol, "run_seed": run_seed, "items": fingerprint(prepared.dataset.items, prepared.image.fingerprint),
-        "llm": {"name": llm.reference.name, "kind": llm.reference.kind, "checksum": llm.checksum, "dtype": llm.precision if llm.bits else str(llm.dtype)}}
+    precision = llm.precision if llm.bits else str(llm.dtype)
+    return training_settings(method, preset) | data_settings(prepared) | prepared.other_history | {
+        "prompt": find_template(method.model.order, prepared.dataset.noun).fingerprint,
+        "run_seed": run_seed,
+        "llm": {"name": llm.reference.name, "kind": llm.reference.kind, "checksum": llm.checksum, "dtype": precision}}
 
 # %% ../nbs/64_pipeline.ipynb #c020
 @dataclass
@@ -410,26 +438,29 @@ def train_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared,
                  cache:StageCache|None=None, say:Callable=print) -> Trained|None:
     "Train a method in two steps, resuming where it stopped; None where its run is finished."
     cache = cache or StageCache()
+    prepared.require_sound_histories()
     if method.learns_from_histories: prepared.require_histories(say)
+    if method.model.category: require_categories(prepared.dataset.items)
     settings = run_settings(method, prepared, preset, shared.llm, run_seed)
     run = open_run(folder, settings)
     if run.metrics.exists(): say(f"{method.name}: finished before, in {folder}"); return None
     seconds, started = {}, time.monotonic()
     tables, variant, read = method_tables(method, prepared, preset, run_seed, cache)
     seconds["tables"] = time.monotonic() - started
-    maker = BatchMaker(prepared.dataset.items, tables, shared.llm.tokenizer, method.model)
+    maker = BatchMaker(prepared.dataset.items, tables, shared.llm.tokenizer, method.model, prepared.dataset.noun)
     frames = {split: prepared.dataset.rows(split) for split in ("train", "valid")} | {"test": tested_rows(prepared.dataset, preset.test_rows)}
     rows = {split: prepared.rows(frame, variant) for split, frame in frames.items()}
-    for part in rows.values(): maker.require_context(part, shared.language.context)
+    longest = max(maker.require_context(part, shared.language.context).max(initial=0) for part in rows.values())
+    torch.manual_seed(run_seed)
+    model = UserLLM(shared.language, {slot: table.width for slot, table in tables.items()}, method.model)
+    checked = check_engine(model, maker, longest, say=say) # before anything is trained
     steps, store, text = _all_rows(method, preset), None, {"history": [], "row_ids": []}
     if method.tuning != "one_step":
         say(f"{method.name}: step 1, LoRA on text")
         text = step1_stage(prepared, maker, shared.language, shared.llm, steps["step1"], run_seed, cache)
         read["trained"]["step 1"], seconds["step1"] = text["row_ids"], text["seconds"]
-    torch.manual_seed(run_seed)
-    model = UserLLM(shared.language, {slot: table.width for slot, table in tables.items()}, method.model)
     start_wide(model, maker, rows["train"])
-    about = {"validation_auc": text.get("best"), "step1_validation_auc": text.get("best"), "history": text["history"]}
+    about = {"validation_auc": text.get("best"), "step1_validation_auc": text.get("best"), "history": text["history"], "engine": asdict(checked)}
     if method.tuning != "text":
         if method.tuning == "one_step": shared.language.fresh_lora(run_seed); step = one_step(model, maker)
         else: store = shared.store_for(maker, preset.prefix_budget); step = step2(model, maker, store)
@@ -444,9 +475,9 @@ def train_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared,
 
 # %% ../nbs/64_pipeline.ipynb #4c1fc0c8
 def _in_use(settings:dict) -> dict:
-    "Settings without those of a UHEM that the method does not have; in the others, those of UHEM that came later than the run have their defaults."
+    "Settings without those of a UHEM that the method does not have; those of the model and of UHEM that came later than the run have their defaults."
     if "model" not in settings: return settings
-    model = dict(settings["model"])
+    model = {each.name: each.default for each in fields(ModelSettings) if each.metadata.get("later")} | settings["model"]
     if model["history"] == "compressed": model["uhem"] = asdict(restore_settings(UHEMSettings, model["uhem"], "uhem"))
     else: model.pop("uhem", None)
     return settings | {"model": model}
@@ -456,7 +487,8 @@ def require_same_training(settings:dict, # of a finished run
                           where, llm:str="") -> None: # '' for a floor
     "`InputError` where a finished run is not what these would give."
     settings, expected = _in_use(settings), _in_use(_jsonable(expected))
-    differing = [key for key in {**dict.fromkeys(expected), "test_rows": None} if settings.get(key) != expected.get(key)]
+    keys = dict.fromkeys([*expected, "test_rows", "history"])
+    differing = [key for key in keys if settings.get(key) != expected.get(key)]
     if llm and settings["llm"]["name"] != find_llm(llm).name: differing.append("llm")
     if differing: raise InputError(f"{where} was made with other settings ({', '.join(differing)}): move it away, or name another folder for results")
 
@@ -469,7 +501,7 @@ def _all_rows(method:Method, preset:Preset) -> dict:
 
 def _write_log(run:RunFolder, history:list) -> None:
     "What each look at validation showed, one JSON line each."
-    with atomic_path(run.log) as path: path.write_text("".join(json.dumps(record) + "\n" for record in history))
+    with atomic_path(run.log) as path: path.write_text("".join(json.dumps(record) + "\n" for record in history), encoding="utf-8")
 
 # %% ../nbs/64_pipeline.ipynb #c021
 def measure(trained:list[Trained], prepared:Prepared, preset:Preset, shared:Shared, run_seed:int=0) -> list[dict]:
@@ -484,7 +516,7 @@ def measure(trained:list[Trained], prepared:Prepared, preset:Preset, shared:Shar
     for one, logits in zip(trained, scores):
         name = one.method.name
         recommender = Recommender.build(shared.llm, prepared.dataset, one.maker.all_tables, one.model, one.maker, name,
-                                        {"run_seed": run_seed, "preset": preset.name})
+                                        {"run_seed": run_seed, "preset": preset.name}, prepared.history)
         recommender.save(one.run.recommender)
         predictions = predictions_frame(prepared.dataset, tested_rows(prepared.dataset, preset.test_rows), logits)
         metrics.append(finish_run(one.run, prepared, name, run_seed, predictions, one.read, one.seconds | {"test": seconds / len(trained)}, one.about))

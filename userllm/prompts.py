@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 import pandas as pd
 import torch
 from .artifacts import InputError, fingerprint
+from .interactions import MOVIE, ItemNoun
 from .llms import text_tokens
 
 # %% ../nbs/40_prompts.ipynb #c006
 @dataclass(frozen=True)
 class Text:
     "The same text in every prompt."
-    text: str
+    text: str # in a template with {item}, {Item}, {items}, {like} and {picture} for the words of the dataset
     needs: str = "" # the part without which it is left out; of several with | between, any will do
 
 @dataclass(frozen=True)
@@ -66,42 +67,47 @@ class Template:
         beside = {"item": [Slot(name) for name, key in slots.items() if key == "item"], "user": [Slot(name) for name, key in slots.items() if key != "item"]}
         return replace(self, segments=tuple(one for s in self.segments for one in (s, *(beside.get(s.name, ()) if isinstance(s, Slot) else ()))))
 
+    def worded(self, noun:ItemNoun) -> "Template": # what the dataset's items are called
+        "The same with those words in its fixed texts."
+        filled = lambda segment: replace(segment, text=noun.fill(segment.text)) if isinstance(segment, Text) else segment
+        return replace(self, segments=tuple(map(filled, self.segments)))
+
     @property
     def fingerprint(self) -> str:
         "16 hex characters that change with any word, slot or order."
         return fingerprint(self.name, [(type(s).__name__, str(s)) for s in self.segments])
 
 # %% ../nbs/40_prompts.ipynb #c009
-_ask, _answer = "#Question: Will the user enjoy the movie? Answer Yes or No.", Text(" Answer:")
-_movie = (Text(' Movie: "'), RowText("title"), Text('"'), Text(", ", needs="description"), RowText("description", needs="description"))
-_movie_slots = (Slot("image"), Slot("item"))
+_ask, _answer = "#Question: Will the user {like} the {item}? Answer Yes or No.", Text(" Answer:")
+_candidate = (Text(' {Item}: "'), RowText("title"), Text('"'), Text(", ", needs="description"), RowText("description", needs="description"))
+_candidate_slots = (Slot("image"), Slot("item"))
 _user = (Text(" The user likes: ", needs="titles"), RowText("history_titles", needs="titles"), Slot("history"), Slot("user"))
 
 def paper_template() -> Template:
     "The order of the paper's Figures 4 and 5, with description and poster of the candidate; reconstructed."
     return Template("paper", (
-        Text("#Question: "), Text("A user has given high ratings to the following movies: ", needs="titles|history"), RowText("history_titles", needs="titles"),
+        Text("#Question: "), Text("A user has given high ratings to the following {items}: ", needs="titles|history"), RowText("history_titles", needs="titles"),
         Slot("history"), Text(". ", needs="titles|history"),
         Text("Additionally, we have information about the user's preferences encoded in the feature ", needs="user"), Slot("user"), Text(". ", needs="user"),
-        Text('Using all available information, make a prediction about whether the user would enjoy the movie titled "'), RowText("title"),
+        Text('Using all available information, make a prediction about whether the user would {like} the {item} titled "'), RowText("title"),
         Text('"'), Text(" described as: ", needs="description"), RowText("description", needs="description"),
-        Text(" with the poster ", needs="image"), Slot("image"), Text(" and with the feature ", needs="item"), Slot("item"),
+        Text(" with the {picture} ", needs="image"), Slot("image"), Text(" and with the feature ", needs="item"), Slot("item"),
         Text('? Answer with "Yes" or "No". \n#Answer:')))
 
 def item_first_template() -> Template:
     "What is the same for all rows first, then the candidate, then the user; text before soft slots."
-    return Template("item_first", (Text(_ask), *_movie, *_movie_slots, *_user, _answer))
+    return Template("item_first", (Text(_ask), *_candidate, *_candidate_slots, *_user, _answer))
 
 def user_first_template() -> Template:
     "What is the same for all rows first, then the user, then the candidate."
-    return Template("user_first", (Text(_ask), *_user, *_movie, *_movie_slots, _answer))
+    return Template("user_first", (Text(_ask), *_user, *_candidate, *_candidate_slots, _answer))
 
 templates = {make().name: make for make in (paper_template, item_first_template, user_first_template)}
 
-def find_template(name:str) -> Template:
-    "The template of that name; `InputError` lists the names there are."
+def find_template(name:str, noun:ItemNoun=MOVIE) -> Template: # what the dataset's items are called
+    "The template of that name, in the words of the dataset; `InputError` lists the names there are."
     if name not in templates: raise InputError(f"prompt order {name!r} does not exist: use {', '.join(templates)}")
-    return templates[name]()
+    return templates[name]().worded(noun)
 
 # %% ../nbs/40_prompts.ipynb #c012
 @dataclass(frozen=True)
@@ -121,11 +127,19 @@ class Piece:
     item: int = -1 # whose visual token stands here, where a history is written out
 
 # %% ../nbs/40_prompts.ipynb #e39f8bd0
+_CATEGORIES = 4 # of an item are written, the first ones
+
+def _in_brackets(genres:str) -> str: # joined by |
+    "The categories as they stand behind a title; '' where there are none."
+    named = [name for name in genres.split("|") if name][:_CATEGORIES]
+    return f" ({', '.join(named)})" if named else ""
+
 class PromptText:
     "The text of a dataset's prompts as token ids: fixed texts, titles, descriptions."
     def __init__(self, items:pd.DataFrame, # title and description, one row an item
                  tokenizer, # the LLM's
-                 budget:TextBudget=TextBudget()):
+                 budget:TextBudget=TextBudget(),
+                 category:bool=False): # whether the categories (the column genres) stand behind titles
         self.tokenizer, self.budget = tokenizer, budget
         titles = [str(title) for title in items["title"]]
         described = [text or title for text, title in zip(items["description"].fillna("").astype(str), titles)]
@@ -133,10 +147,21 @@ class PromptText:
                      "description": [text_tokens(tokenizer, text) for text in described]}
         self.titles = [ids[:budget.title] for ids in self.full["title"]]
         self.descriptions = [ids[:budget.description] for ids in self.full["description"]]
+        self.named = [ids[:budget.history_title] for ids in self.full["title"]] # as a list of titles has them
+        self.history_texts = {"title": self.titles, "description": self.descriptions} # as a history that is compressed or written out has them
+        if category: self._add_categories([_in_brackets(genres) for genres in items["genres"].fillna("").astype(str)])
         first = tokenizer("a")["input_ids"]
         self.start = first[:1] if tokenizer.bos_token_id is not None and first[:1] == [tokenizer.bos_token_id] else []
         self._comma, self._nothing = text_tokens(tokenizer, ", "), text_tokens(tokenizer, "nothing yet")
         self._fixed = {}
+
+    def _add_categories(self, texts:list[str]) -> None: # one an item, '' where it has none
+        "Put the categories behind the titles, and in histories behind descriptions too."
+        known = {text: text_tokens(self.tokenizer, text) for text in dict.fromkeys(texts)}
+        behind = [known[text] for text in texts]
+        join = lambda lists: [ids + more for ids, more in zip(lists, behind)]
+        self.full["title"], self.titles, self.named = join(self.full["title"]), join(self.titles), join(self.named)
+        self.history_texts = {"title": self.titles, "description": join(self.descriptions)}
 
     def fixed(self, text:str) -> list[int]:
         "The token ids of a fixed text."
@@ -149,7 +174,7 @@ class PromptText:
         if not known: return self._nothing
         ids = []
         for position, item in enumerate(known):
-            ids += (self._comma if position else []) + self.full["title"][item][:self.budget.history_title]
+            ids += (self._comma if position else []) + self.named[item]
         return ids
 
     def written_out(self, history, texts:Sequence, visual:bool) -> list[Piece]: # token ids of each item's text; whether its visual token follows

@@ -12,7 +12,7 @@ from collections.abc import Hashable
 import numpy as np
 import pandas as pd
 
-from .artifacts import InputError
+from .artifacts import SHOWN, InputError, shown_text
 from .metrics import calibration_curve, evaluate, expected_calibration_error, log_loss, paired_difference
 
 # %% ../nbs/60_reports.ipynb #c008
@@ -49,28 +49,32 @@ def results_table(
 _HEADINGS = {"auc": "AUC", "uauc": "UAUC", "uauc_weighted": "UAUC weighted", "users_total": "users"}
 
 
-def _text(value, form:str) -> str:
-    "One cell."
+def _text(
+    value,
+    form:str, # of numbers with a fraction
+    most:int, # signs; a longer text is cut
+) -> str:
+    "One cell. Titles are foreign text: what a terminal would obey is written out."
     if isinstance(value, (bool, np.bool_)): return "yes" if value else "no"
     if pd.api.types.is_scalar(value) and pd.isna(value): return "-"
     if isinstance(value, (float, np.floating)): return format(value, form)
     if isinstance(value, (int, np.integer)): return f"{value:,}"
-    return " ".join(str(value).split())
+    return shown_text(" ".join(str(value).split()), most)
 
 
-def _strings(frame:pd.DataFrame, digits:int) -> tuple[dict[str,list[str]], set[str]]:
+def _strings(frame:pd.DataFrame, digits:int, most:int) -> tuple[dict[str,list[str]], set[str]]:
     "Heading to cells, and the headings of columns that hold numbers."
     columns, numeric = {}, set()
     parts = {f"{name}_{end}" for name in frame if f"{name}_low" in frame for end in ["low", "high", "differs"]}
     for name in (name for name in frame if name not in parts):
         sign = "+" if f"{name}_differs" in frame else ""
-        cells = [_text(value, f"{sign}.{digits}f") for value in frame[name]]
+        cells = [_text(value, f"{sign}.{digits}f", most) for value in frame[name]]
         if f"{name}_low" in frame:
             ends = zip(frame[f"{name}_low"], frame[f"{name}_high"])
             intervals = ["" if pd.isna(low) else f" [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]" for low, high in ends]
             stars = frame[f"{name}_differs"].map({True: " *", False: "  "}) if sign else [""] * len(frame)
             cells = ["".join(parts) for parts in zip(cells, intervals, stars)]
-        heading = _HEADINGS.get(name, str(name).replace("_", " "))
+        heading = _HEADINGS.get(name, shown_text(str(name).replace("_", " "), most))
         columns[heading] = cells
         if pd.api.types.is_numeric_dtype(frame[name]): numeric.add(heading)
     return columns, numeric
@@ -84,9 +88,10 @@ def _width(text:str) -> int:
 def format_table(
     frame:pd.DataFrame, # any table; x, x_low, x_high become one column, as does x_differs
     digits:int=4, # after the decimal point
+    most:int=SHOWN, # signs of a cell; a longer text is cut
 ) -> str: # lines of equal width, without a newline at the end
     "A table as plain text for a terminal: text to the left, numbers to the right."
-    columns, numeric = _strings(frame, digits)
+    columns, numeric = _strings(frame, digits, most)
     aligned = []
     for heading, cells in columns.items():
         width = max(map(_width, [heading, *cells]))
@@ -101,7 +106,7 @@ def to_markdown(
     digits:int=4, # after the decimal point
 ) -> str: # without a newline at the end
     "A table as Markdown: numbers to the right, bars in text escaped."
-    columns, numeric = _strings(frame, digits)
+    columns, numeric = _strings(frame, digits, most=10_000)
     rules = ["---:" if heading in numeric else ":---" for heading in columns]
     lines = [columns, rules, *zip(*columns.values())]
     return "\n".join("| " + " | ".join(cell.strip().replace("|", "\\|") for cell in line) + " |" for line in lines)

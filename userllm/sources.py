@@ -15,6 +15,7 @@ import pandas as pd
 import polars as pl
 
 from .artifacts import InputError, StageCache, fingerprint, read_parquet, write_parquet
+from .interactions import MOVIE, ItemNoun
 from .protocols import check_ratings
 
 # %% ../nbs/14_sources.ipynb #c006
@@ -27,6 +28,7 @@ class RawData:
     licence: str # what may be done with it, in a sentence or two
     likes_from: float|None = None # the lowest rating that is a like, where the source says so itself
     notes: tuple[str, ...] = () # what a person should know: columns that were ignored, rows that were left out
+    noun: ItemNoun = ItemNoun() # what the items are called
     movielens_ids: bool = False # whether item ids are MovieLens numbers, by which the shipped posters are known
 
 # %% ../nbs/14_sources.ipynb #cf6cc346
@@ -92,4 +94,4 @@ def movielens_small(
     folder = cache.folder("ratings", {"source": "movielens_small", "form": 1}, {}, _make_movielens)
     ratings, items = (read_parquet(folder / f"{name}.parquet") for name in ["ratings", "items"])
     if fingerprint(ratings) != _MOVIELENS_FINGERPRINT: raise InputError(f"the ratings in {folder} have been altered; remove that folder")
-    return RawData(ratings, items, "movielens_small", MOVIELENS_LICENCE, movielens_ids=True)
+    return RawData(ratings, items, "movielens_small", MOVIELENS_LICENCE, noun=MOVIE, movielens_ids=True)

