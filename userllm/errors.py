@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['RESAMPLES', 'SEED', 'SLICES', 'row_facts', 'Errors', 'select_rows', 'export_rows', 'row_history', 'slice_values',
-           'slice_errors', 'plot_slice_errors', 'changed_users', 'overall_change', 'worst_users', 'user_traits',
-           'what_they_share', 'rescored', 'stored_difference', 'wrong_and_right', 'withheld', 'net_turned',
-           'what_misled']
+           'slice_errors', 'plot_slice_errors', 'changed_users', 'overall_change', 'change_verdict', 'worst_users',
+           'user_traits', 'what_they_share', 'rescored', 'stored_difference', 'wrong_and_right', 'withheld',
+           'net_turned', 'what_misled']
 
 # %% ../nbs/73_errors.ipynb #d1cf46b2
 from collections.abc import Mapping
@@ -232,6 +232,24 @@ def overall_change(errors:Errors, first:str, second:str, resamples:int=RESAMPLES
     "The paired differences second - first over all users, with 95% intervals: metric, value, low, high."
     found = paired_difference(errors.predictions[errors.require(second)], errors.predictions[errors.require(first)], resamples, seed)
     return pd.DataFrame([{"metric": name} | found[name] for name in ("auc", "uauc", "log_loss")])
+
+# %% ../nbs/73_errors.ipynb #437e17ef
+def change_verdict(overall:pd.DataFrame, changed:pd.DataFrame, first:str, second:str) -> str: # from `overall_change` and `changed_users`
+    "What the change did over all users and to single ones, in sentences that follow from the numbers."
+    loss = overall.set_index("metric").loc["log_loss"]
+    better = "better" if loss["value"] < 0 else "worse"
+    sure = loss["low"] > 0 or loss["high"] < 0
+    interval = f"the mean loss changes by {loss['value']:+.4f} nats, 95% interval {loss['low']:+.4f} to {loss['high']:+.4f}"
+    whole = f"Over all rows {second} is {better} than {first}: {interval}." if sure else f"Over all rows {second} and {first} cannot be told apart: {interval}."
+
+    several = changed.dropna(subset=["low"])
+    helped, hurt = int((several["high"] < 0).sum()), int((several["low"] > 0).sum())
+    users = f"Of {len(several)} users with five rows or more, {helped} were helped and {hurt} were hurt beyond their own interval."
+    if helped == hurt or (helped > hurt) == (loss["value"] < 0): return f"{whole} {users}"
+    mean = several["change"].mean()
+    others = (f"That is no contradiction: a count of users weighs a small change like a large one, and leaves out those with few rows, who count in the "
+              f"mean. The users that are counted here change by {mean:+.4f} nats on average; the largest losses lie elsewhere or are larger than the gains.")
+    return f"{whole} {users} {others}"
 
 # %% ../nbs/73_errors.ipynb #fbec022e
 def _losses(errors:Errors, run:str, least_rows:int) -> tuple[pd.Index, np.ndarray, np.ndarray]:

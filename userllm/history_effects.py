@@ -341,9 +341,9 @@ def usual_range(changes, least:int=8) -> tuple[float, float]: # of a control; so
     low, high = np.quantile(changes, (.05, .95))
     return float(low), float(high)
 
-def judged(changes, noise:Noise, control=()) -> list[str]: # changes of P(Yes); those of a control
+def judged(changes, noise:Noise, control=(), least:int=8) -> list[str]: # changes of P(Yes); those of a control, so many at least
     "What can be said of each change: nothing, or what it is beside the control."
-    low, high = usual_range(control)
+    low, high = usual_range(control, least)
     def verdict(change:float, hidden:bool) -> str:
         if hidden: return "none: below rounding"
         if np.isnan(low): return "no control"

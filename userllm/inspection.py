@@ -266,7 +266,7 @@ def plain_words(text:str) -> list[str]:
 def _word_match(wanted:str, words:list[str]) -> float: # 0 to 1
     "How well a typed word is found among those of a title: equal, as a beginning, or inside of one."
     if wanted in words: return 1.
-    if any(word.startswith(wanted) and not wanted.isdigit() for word in words): return .8
+    if any(word.startswith(wanted) for word in words): return .3 if wanted.isdigit() else .8
     inside = len(wanted) > 1 and not wanted.isdigit() and any(wanted in word for word in words)
     return .4 if inside else 0.
 

@@ -20,7 +20,7 @@ from .model import BatchMaker, ModelSettings, UserLLM
 from .pipeline import prepare, share_llm, smoke, train_method
 from .prompts import find_template
 from .protocols import movie
-from .recommender import HistorySettings, Recommender, load_weights, restore_settings
+from .recommender import HistorySettings, Recommender, load_weights, recommender_dataset, restore_settings
 
 # %% ../nbs/74_opened_runs.ipynb #92c9b018
 @dataclass
@@ -139,7 +139,9 @@ def demo_run(recommender:bool=False, # whether one is wanted, or predictions alo
     "The quickstart's runs; where they were not made, the published ones; and a stand-in for a recommender that is neither made nor published."
     project = Path(project) if project else project_folder()
     made = project/"runs"/"quickstart"
-    if RunFolder(made/method).recommender.is_dir(): return open_run_folder(made, method)
+    place = RunFolder(made/method).recommender
+    if place.is_dir() and recommender: return open_run_folder(made, method)
+    if place.is_dir(): return OpenedRun(str(made), recommender_dataset(place), find_predictions(made)) # and no LLM is loaded
     predictions = find_predictions(project/"results"/"quick")
     if not recommender:
         notice = "These are the published predictions. `make quickstart` makes the runs themselves."
