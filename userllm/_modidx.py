@@ -743,6 +743,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                               'userllm.llms._on_hub': ('llms.html#_on_hub', 'userllm/llms.py'),
                               'userllm.llms._quantisation': ('llms.html#_quantisation', 'userllm/llms.py'),
                               'userllm.llms._quiet': ('llms.html#_quiet', 'userllm/llms.py'),
+                              'userllm.llms._read_once': ('llms.html#_read_once', 'userllm/llms.py'),
                               'userllm.llms._tiny_tokenizer': ('llms.html#_tiny_tokenizer', 'userllm/llms.py'),
                               'userllm.llms._unpack_gguf': ('llms.html#_unpack_gguf', 'userllm/llms.py'),
                               'userllm.llms.answer_tokens': ('llms.html#answer_tokens', 'userllm/llms.py'),

@@ -7,7 +7,7 @@ __all__ = ['format_version', 'restore_settings', 'HistorySettings', 'BaseLLM', '
            'load_weights', 'recommender_dataset', 'Recommender']
 
 # %% ../nbs/48_recommender.ipynb #c003
-import dataclasses, re, tempfile, types, typing
+import dataclasses, re, tempfile, types, typing, unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -162,9 +162,10 @@ def check_pairs(pairs:pd.DataFrame, dataset:Dataset) -> pd.DataFrame:
 
 # %% ../nbs/48_recommender.ipynb #b2b2a302
 def _title_key(written:str) -> str:
-    "A title in lower case and with its article in front, also where a year stands behind it."
+    "A title in lower case, without accents and with its article in front, also where a year stands behind it."
     title, bracket, year = written.strip().partition(" (") if re.search(r" \(\d{4}\)$", written.strip()) else (written, "", "")
-    return f"{display_title(title)}{bracket}{year}".casefold()
+    letters = unicodedata.normalize("NFKD", f"{display_title(title)}{bracket}{year}")
+    return "".join(letter for letter in letters if not unicodedata.combining(letter)).casefold()
 
 def _by_title(items:pd.DataFrame) -> dict[str,list[int]]: # of the dataset
     "The places of the items with each title, without and with its year."

@@ -17,7 +17,7 @@ import pandas as pd
 from .artifacts import InputError
 from .errors import (RESAMPLES, SLICES, Errors, change_verdict, changed_users, export_rows, overall_change, plot_slice_errors, rescored, row_history,
                             select_rows, slice_errors, slice_values, stored_difference, what_they_share, worst_users)
-from .history_effects import (WhatIf, judged, leave_one_out, leave_one_out_control, length_effects, numerical_noise, order_effects, usual_range,
+from .history_effects import (Noise, WhatIf, judged, leave_one_out, leave_one_out_control, length_effects, numerical_noise, order_effects, usual_range,
                             what_if_control)
 from .inspection import GENERATED, Inspected, PromptInspector, edited_tokens, find_items, generated_descriptions, item_cards, number_text
 from .interactions import ItemNoun
@@ -53,7 +53,8 @@ def prompt_view(users:list) -> View: # their ids
     return View("Prompt inspector", controls, rows, ["prompt", "answers", "slots", "history"])
 
 def draw_prompt(view:View, found:Inspected, pictures=None,
-                edited=(), unedited:float|None=None) -> None: # places of segments that were edited, and what P(Yes) was before
+                edited=(), unedited:float|None=None, # places of segments that were edited, and what P(Yes) was before
+                noise:Noise|None=None) -> None: # below which a change is none
     "Show a prompt and what is known around it."
     explained = found.explanation
     lines, label = explained.segments, {None: "this never happened", 0: "did not like it", 1: "liked it"}[found.label]
@@ -61,7 +62,9 @@ def draw_prompt(view:View, found:Inspected, pictures=None,
     kept = view.values()["segment"]
     view.set("segment", options=texts, value=kept if kept in [place for _, place in texts] else texts[0][1])
     view.set("text", value=lines["text"][view.values()["segment"]])
-    bars = "".join(chance_bar(value, name) for name, value in {"this prompt": explained.probability, **({"unedited": unedited} if edited else {}), **found.answers}.items())
+    chances = {"this prompt": explained.probability, **({"unedited": unedited} if edited else {}), **found.answers}
+    bars = "".join(chance_bar(value, name) for name, value in chances.items())
+    if edited and noise is not None and noise.hides(explained.probability - unedited): bars += "<p>The edit has no effect: the change is no larger than rounding.</p>"
     tokens = f"{explained.tokens} tokens; {explained.uncompressed} with the history written out"
     view.show("prompt", prompt_html(lines, edited))
     summands = ", ".join(f"{name} {value:+.2f}" for name, value in explained.summands.items())
@@ -140,7 +143,7 @@ class PromptTool(_PromptChoice):
         edits = self.edits | {place: text}
         self._announce(edits)
         self.now, self.edits = self.inspector.inspect(self.now.user_id, self.now.item_id, self.now.timestamp, edits), edits
-        draw_prompt(self.view, self.now, self.pictures, self.edits, self.unedited)
+        draw_prompt(self.view, self.now, self.pictures, self.edits, self.unedited, numerical_noise(self.inspector.scorer))
         return self.now
 
     def _announce(self, edits:dict, long:int=600) -> None: # tokens
