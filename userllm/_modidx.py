@@ -1256,6 +1256,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                 'userllm.tables._bare_id': ('tables.html#_bare_id', 'userllm/tables.py'),
                                 'userllm.tables._checked_ids': ('tables.html#_checked_ids', 'userllm/tables.py'),
                                 'userllm.tables._exact': ('tables.html#_exact', 'userllm/tables.py'),
+                                'userllm.tables._find_signs': ('tables.html#_find_signs', 'userllm/tables.py'),
                                 'userllm.tables._given': ('tables.html#_given', 'userllm/tables.py'),
                                 'userllm.tables._inexact_ids': ('tables.html#_inexact_ids', 'userllm/tables.py'),
                                 'userllm.tables._is_gap': ('tables.html#_is_gap', 'userllm/tables.py'),

@@ -143,7 +143,7 @@ def _written(
     return target
 
 # %% ../nbs/16_columns.ipynb #14bcd4ec
-_PIECE = 2**24 # bytes
+_PIECE = 2**20 # bytes; larger ones take longer to come by
 
 def _old_line_ends(path:Path) -> bool:
     "Whether lines end with carriage returns alone, as on old Macs: there is no other line end in the whole file."
@@ -184,19 +184,20 @@ def _survey(
     size:int=_PIECE, # bytes of a block
 ) -> _Survey:
     "Count rows, and see where quotes stand. Where they are not placed by the rules, the counts mean nothing."
-    quotes = rows = within = returns = 0
+    quotes = rows = within = returns = held = 0
     placed, opens, closes, block = True, False, False, b""
     sign = quote.encode() if quote else b""
     for block in _blocks(source, size):
         if not quotes and block.startswith(b"\xef\xbb\xbf"): block = block[3:]
-        held = block.count(sign) if quote else 0
-        if not held and quotes % 2 == 0:
-            rows += block.count(b"\n")
-            returns += block.count(b"\r") - block.count(b"\r\n")
+        signs = np.frombuffer(block, np.uint8)
+        held = 0
+        if (not quote or sign not in block) and quotes % 2 == 0:
+            rows += np.count_nonzero(signs == 10) # quicker than to count bytes that are many
+            if b"\r" in block: returns += block.count(b"\r") - block.count(b"\r\n")
             continue
 
-        signs = np.frombuffer(block, np.uint8)
         at = np.flatnonzero(signs == ord(quote))
+        held = len(at)
         around = np.concatenate([[10], signs, [10]]) # a block begins and ends with a line
         first = np.isin(around[at], (ord(separator), 10))
         last = np.isin(around[at + 2], (ord(separator), 10, 13))

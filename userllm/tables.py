@@ -112,13 +112,18 @@ _UNSEEN = "a control sign in an id"
 
 _TAKE_OUT = "take out its tabs, line ends and the like; where a quote joins lines, mend the quote"
 
+def _find_signs(frame:pl.DataFrame, tally:FaultTally, columns:tuple[str, ...], names:dict):
+    "Tally ids, as text or categories, that hold control signs. Few ids are many rows, so each is looked at once."
+    for column in columns:
+        if column not in frame.columns or not frame[column].unique().cast(pl.String).str.contains(CONTROL_SIGNS).any(): continue
+        text = pl.col(column).cast(pl.String)
+        tally.find(frame, text.str.contains(CONTROL_SIGNS), names.get(column, column), _UNSEEN, _TAKE_OUT, text)
+
 def _checked_ids(frame:pl.DataFrame, tally:FaultTally, columns:tuple[str, ...], names:dict) -> pl.DataFrame:
-    "The frame with those columns as text, null where empty; ids that are empty, not exact or hold control signs are tallied."
+    "The frame with those columns as text, null where empty; ids that are empty or not exact are tallied."
     columns = [column for column in columns if column in frame.columns]
     _inexact_ids(frame, tally, columns, names)
-    written = [column for column in columns if frame.schema[column] == pl.String]
     frame = frame.with_columns(_as_ids(frame, column) for column in columns)
-    for column in written: tally.find(frame, pl.col(column).str.contains(CONTROL_SIGNS), names.get(column, column), _UNSEEN, _TAKE_OUT, pl.col(column))
     for column in columns:
         empty = pl.col(column).is_null() | _is_gap(column)
         tally.find(frame, empty, names.get(column, column), "an empty id", "fill it or remove the row", pl.col(column))
@@ -223,7 +228,9 @@ class InteractionChecks:
             frame, known = frame.with_columns(_as_ids(frame, "split")), [*SPLIT_TYPE.categories]
             self.tally.find(frame, ~pl.col("split").is_in(known).fill_null(False), "split", "no split", f"the splits are {', '.join(SPLITS)}, and history for what is known and not predicted")
             frame = frame.with_columns(pl.col("split").cast(pl.Enum(known), strict=False))
-        return frame.with_columns(pl.col(column).cast(pl.Categorical) for column in ("user_id", "item_id") if column in frame.columns)
+        frame = frame.with_columns(pl.col(column).cast(pl.Categorical) for column in ("user_id", "item_id") if column in frame.columns)
+        _find_signs(frame, self.tally, ("user_id", "item_id"), self.names)
+        return frame
 
     def _name(self, column:str) -> str: return self.names.get(column, column)
 
@@ -321,7 +328,9 @@ def check_items(
     if kind == pl.List(pl.String): frame = frame.with_columns(pl.col("genres").list.join("|", ignore_nulls=True))
     faults += (nested := _nested(frame, file, names))
     frame = frame.drop([column for column in frame.columns if names.get(column, column) in {fault.column for fault in nested}])
-    frame = _checked_ids(frame, tally := FaultTally(file), ("item_id",), names)
+    tally = FaultTally(file)
+    frame = _checked_ids(frame, tally, ("item_id",), names)
+    _find_signs(frame, tally, ("item_id",), names)
     faults += tally.faults()
     frame = frame.with_columns(_as_ids(frame, column) for column in ("title", "genres", "description", "poster") if column in frame.columns)
     frame = frame.with_columns(_given(column) for column in ("genres", "description", "poster") if column in frame.columns)
