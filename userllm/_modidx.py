@@ -1391,6 +1391,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                   'userllm.training._train_loop': ('training.html#_train_loop', 'userllm/training.py'),
                                   'userllm.training._validate': ('training.html#_validate', 'userllm/training.py'),
                                   'userllm.training._validation_rows': ('training.html#_validation_rows', 'userllm/training.py'),
+                                  'userllm.training._work': ('training.html#_work', 'userllm/training.py'),
                                   'userllm.training.learning_rate': ('training.html#learning_rate', 'userllm/training.py'),
                                   'userllm.training.one_step': ('training.html#one_step', 'userllm/training.py'),
                                   'userllm.training.plan_batches': ('training.html#plan_batches', 'userllm/training.py'),
