@@ -5,27 +5,11 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-import torch
 
-from userllm.artifacts import InputError, StageCache, read_json
+from userllm.artifacts import InputError, read_json
 from userllm.cli import main
-from userllm.llms import tiny_llm
-from userllm.pipeline import quickstart, smoke
+from userllm.pipeline import smoke
 from userllm.recommender import Recommender
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    "The floor and one method, trained on a tiny LLM and the real ratings."
-    place = tmp_path_factory.mktemp("cli")
-    tiny_llm(place / "llm", width=16, layers=1)
-    preset = smoke()
-    preset = replace(preset, step2=replace(preset.step2, rows=16, evaluate_every=16))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    quickstart(place / "runs", preset, str(place / "llm"), "cpu", "fp32", names=("userllm_plus",), cache=StageCache(place / "cache"))
-    yield place / "runs"
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -163,6 +163,7 @@ def _prepare(options) -> None:
     kept = _keep(options, prepared.dataset, raw) if options.out else None # before anything is said of it
     notes = kept and (kept/"notes.txt").exists() and (kept/"notes.txt").read_text(encoding="utf-8").splitlines() or (raw.notes if raw else ())
     for note in notes: print(note)
+    print(_question(prepared.dataset.noun, raw is not None))
     protocol = prepared.dataset.protocol
     labelled = raw is not None and raw.likes_from is not None
     if raw is not None and not labelled: print(f"Ratings go from {raw.ratings['rating'].min():g} to {raw.ratings['rating'].max():g}")
@@ -171,7 +172,6 @@ def _prepare(options) -> None:
     share = f": {likes:.0%} of the events are likes" + "; another rating (--like-from) may part them more evenly" * (raw is not None and not labelled and not .1 <= likes <= .9)
     print(("A like is a label of 1" if labelled else f"A like is a rating from {protocol['like_threshold']:g}{or_label}") + share)
     print("The events are of {} to {}".format(*period(prepared.dataset)))
-    print(_question(prepared.dataset.noun, raw is not None))
     if "steps" in protocol:
         print(f"What each step left\n{format_table(pd.DataFrame(protocol['steps']))}\n")
     print(format_table(table2(prepared.dataset).rename_axis("statistic").reset_index()))
@@ -360,7 +360,7 @@ def _quickstart(options) -> None:
     print(format_table(difference_table(predictions, "floor")))
     following = _command("rank", folder/"userllm_wide", *_user_option(predictions["userllm"]["user_id"].iloc[0]), "--top", 10)
     print(f"\nSaved: {folder}/userllm/recommender and {folder}/userllm_wide/recommender"
-          f"\nNext:  {following}   (scores all films: minutes on a CPU)")
+          f"\nNext:  {following}   (scores all movies: minutes on a CPU)")
 
 def _bench(options) -> None:
     _require_device(options); find_llm(options.llm)
