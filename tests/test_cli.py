@@ -275,8 +275,8 @@ def test_a_dataset_keeps_what_it_was_prepared_with(shop, say):
 
 def test_pictures_that_are_passed_over_are_named(shop, say):
     for name in ("p20.tif", "p21.heic", "p22"):
-        (shop / "art" / name).write_text("a picture of another kind")
-    (shop / "art" / "p23.png").write_text("broken")
+        (shop / "art" / name).write_text("a picture of another kind", encoding="utf-8")
+    (shop / "art" / "p23.png").write_text("broken", encoding="utf-8")
     out = prepared(shop, say, "--like-from", 3, "--posters", shop / "art")
     assert "20 of 25 items" in out
     assert all(name in out for name in ("p20.tif", "p21.heic", "p22", "p23.png"))
