@@ -345,6 +345,7 @@ class Histories:
         likes_only:bool=True, # leave out events of label 0
     ):
         events = in_time(events)
+        self.splits, self.likes_only = tuple(splits), bool(likes_only) # how they were made, so that they can be made again
         keep = events["split"].isin(splits).to_numpy()
         if likes_only: keep = keep & (events["label"].to_numpy() == 1)
         kept = lambda column, kind: events[column].to_numpy(kind)[keep]

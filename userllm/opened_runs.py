@@ -20,7 +20,7 @@ from .model import BatchMaker, ModelSettings, UserLLM
 from .pipeline import prepare, share_llm, smoke, train_method
 from .prompts import find_template
 from .protocols import movie
-from .recommender import Recommender, load_weights, restore_settings
+from .recommender import HistorySettings, Recommender, load_weights, restore_settings
 
 # %% ../nbs/74_opened_runs.ipynb #92c9b018
 @dataclass
@@ -83,7 +83,8 @@ def open_published(folder, # a run's folder under `results`, with `metrics.json`
     maker = BatchMaker(prepared.dataset.items, tables, shared.llm.tokenizer, model_settings, prepared.dataset.noun)
     model = UserLLM(shared.language, {slot: table.width for slot, table in tables.items()}, model_settings).eval()
     load_weights(model, folder/"weights")
-    return Recommender.build(shared.llm, prepared.dataset, tables, model, maker, settings["method"], {"published": True})
+    history = restore_settings(HistorySettings, settings["history"], f"{folder/'metrics.json'}, history") if "history" in settings else None
+    return Recommender.build(shared.llm, prepared.dataset, tables, model, maker, settings["method"], {"published": True}, history)
 
 # %% ../nbs/74_opened_runs.ipynb #51b3fe29
 def project_folder(start=".") -> Path:
