@@ -66,11 +66,13 @@ def _has_its_end(content:bytes, format:str) -> bool:
     "Whether the file goes on to where its format says that it ends."
     if format == "PNG": return b"IEND\xaeB`\x82" in content
     if format == "WEBP": return len(content) >= 8 + int.from_bytes(content[4:8], "little")
+    if format == "GIF": return content.rstrip(b"\0").endswith(b";")
+    if format == "BMP": return len(content) >= int.from_bytes(content[2:6], "little")
     return content.rfind(b"\xff\xd9") > content.rfind(b"\xff\xda") # JPEG: an end of image after the last start of scan
 
 def picture_ending(content:bytes, # what a server sent
                    most_pixels:int=FetchSettings.most_pixels) -> str: # more are refused before they are unpacked
-    "The file ending of a whole JPEG, PNG or WebP. `Refusal` for anything else."
+    "The file ending of a whole JPEG, PNG, WebP, GIF or BMP. `Refusal` for anything else."
     try:
         with Image.open(io.BytesIO(content), formats=[*picture_formats]) as picture:
             if picture.width * picture.height > most_pixels:
@@ -166,7 +168,7 @@ def guarded_client(settings:FetchSettings=FetchSettings(),
     "A client that keeps no cookies, takes nothing from the environment, follows no redirect by itself and wants bytes as they are."
     return httpx.AsyncClient(transport=GuardedTransport(backend or GuardedBackend(), settings.concurrency), timeout=settings.timeout,
                              trust_env=False, follow_redirects=False, cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-                             headers={"User-Agent": "userllm", "Accept": "image/jpeg, image/png, image/webp", "Accept-Encoding": "identity"})
+                             headers={"User-Agent": "userllm", "Accept": "image/jpeg, image/png, image/webp, image/gif, image/bmp", "Accept-Encoding": "identity"})
 
 # %% ../nbs/25_poster_fetching.ipynb #a3557974
 _passing_statuses = {408, 425, 429, 500, 502, 503, 504}

@@ -18,7 +18,8 @@ import pandas as pd
 import torch
 from .artifacts import (InputError, atomic_path, file_sha256, fingerprint, read_json, read_parquet, read_tensors, shown_text, versions,
                                write_json, write_parquet, write_tensors)
-from .interactions import MOVIE, Dataset, Histories, nearest_ids, protocol_noun
+from .engines import check_engine
+from .interactions import MOVIE, Dataset, Histories, history_splits, nearest_ids, protocol_noun
 from .llms import LLM, AnswerTokens, StageCache, answer_tokens, choose_device, choose_precision, load_llm, offline_llm
 from .mappers import load_table, save_table
 from .model import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM
@@ -63,6 +64,26 @@ class HistorySettings:
     "What a row's history is."
     length: int|None = 5 # the latest events; None for all
     likes_only: bool = True # liked items only
+    splits: tuple|None = field(default=None, metadata={"later": True}) # whose events it may hold; None: as the kind of split has it
+
+    @classmethod
+    def of(cls, histories:Histories, dataset:Dataset) -> "HistorySettings": # that training reads, with the protocol's length
+        "What these histories are. `InputError` where they cannot be made again from the dataset's events."
+        usual = set(histories.splits) == set(history_splits(dataset.protocol["split"]))
+        found = cls(dataset.protocol["history_length"], histories.likes_only, None if usual else histories.splits)
+        again = found.histories(dataset)
+        parts = ("items", "labels", "timestamps", "offsets")
+        same = all(np.array_equal(getattr(again, part), getattr(histories, part)) for part in parts)
+        if type(histories) is not Histories or not same:
+            raise InputError("these histories cannot be made again from the dataset's events, so what is trained on them could not be "
+                             "saved", fix="make them by Histories(dataset.events, users, splits, likes_only) from this dataset")
+        return found
+
+    def histories(self, dataset:Dataset, trained:bool=False) -> Histories: # whether without what training did not know
+        "The histories of this dataset."
+        splits = self.splits or history_splits(dataset.protocol["split"])
+        if trained: splits = tuple(split for split in splits if split in ("history", "train"))
+        return Histories(dataset.events, len(dataset.users), splits, self.likes_only)
 
 @dataclass(frozen=True)
 class BaseLLM:
@@ -198,11 +219,11 @@ class Scorer:
     @property
     def tables(self) -> dict: return self.maker.tables
     @cached_property
-    def histories(self) -> Histories: return Histories.for_dataset(self.dataset, likes_only=self.history.likes_only)
+    def histories(self) -> Histories: return self.history.histories(self.dataset)
     @cached_property
     def training_histories(self) -> Histories:
         "The state that training knew: without the events of validation and test, whatever the kind of split."
-        return Histories(self.dataset.events, len(self.dataset.users), ("history", "train"), self.history.likes_only)
+        return self.history.histories(self.dataset, trained=True)
     @cached_property
     def rows(self) -> RowScorer:
         "What scores rows, and keeps what it computed for the next ones."
@@ -377,6 +398,7 @@ _movielens_terms = ("Where the ratings are MovieLens: research use, with acknowl
 def _model_card(manifest:Manifest, dataset:Dataset) -> str:
     "README.md of a recommender."
     noun = dataset.noun
+    categories = "; categories behind titles" if manifest.settings.category else ""
     terms = f" {_movielens_terms}" if noun == MOVIE else "" # other things are not MovieLens's
     protocol = ", ".join(f"{name} {value}" for name, value in manifest.protocol.items() if isinstance(value, (str, int, float)))
     return f"""---
@@ -388,7 +410,7 @@ tags: [recommendation, lora]
 Gives the probability that a user will {noun.liking} {noun.a_one}, from the user's history, the {noun.one}'s text and whatever else its prompt holds.
 
 - **Base LLM** (not in this folder): {manifest.base.name}, checksum {manifest.base.checksum[:16]}, {manifest.base.precision}
-- **Prompt**: order {manifest.settings.order}; parts {", ".join(manifest.settings.parts)}
+- **Prompt**: order {manifest.settings.order}; parts {", ".join(manifest.settings.parts)}{categories}
 - **Data**: {len(dataset.users):,} users, {len(dataset.items):,} {noun.many}, {len(dataset.events):,} events; {protocol}
 - **Fingerprint of the training data**: {manifest.data}
 
@@ -423,9 +445,10 @@ def _write_folder(scorer:Scorer, folder:Path, tokenizer) -> None:
     _write_manifest(folder, dataclasses.replace(manifest, parts={name: file_sha256(path) for name, path in _parts(folder).items()}))
 
 # %% ../nbs/48_recommender.ipynb #c041
-def _read_tables(folder:Path, settings:ModelSettings, dataset:Dataset) -> dict:
+def _read_tables(folder:Path, manifest:Manifest, dataset:Dataset) -> dict:
     "The feature tables of the model's slots, each checked against the dataset."
-    return _fitting_tables({path.stem: load_table(path) for path in sorted((folder/"features").glob("*.safetensors"))}, settings, dataset)
+    tables = {path.stem: load_table(path) for path in sorted((folder/"features").glob("*.safetensors"))}
+    return _fitting_tables(tables, manifest.settings, dataset, manifest.history)
 
 def _check_prompt(manifest:Manifest) -> None:
     if find_template(manifest.settings.order, protocol_noun(manifest.protocol)).fingerprint != manifest.template:
@@ -463,22 +486,24 @@ def _read_scorer(kind:type, folder:Path, name:str|None, device:str, precision:st
     manifest = _read_manifest(folder)
     _check_prompt(manifest)
     dataset = _read_dataset(folder, manifest)
-    tables = _read_tables(folder, manifest.settings, dataset)
+    tables = _read_tables(folder, manifest, dataset)
     llm = _load_base(manifest, folder, name, device, precision, cache)
     with torch.random.fork_rng(devices=[]): # what is drawn here is overwritten; nobody else's draws should change
         model = UserLLM(LanguageModel(llm, manifest.settings), {slot: table.width for slot, table in tables.items()}, manifest.settings)
     load_weights(model, folder)
     maker = BatchMaker(dataset.items, tables, llm.tokenizer, manifest.settings, dataset.noun)
+    check_engine(model, maker, training=False)
     return kind(manifest.method, model.eval(), maker, dataset, manifest.history, manifest.base, manifest.data, manifest.provenance)
 
 # %% ../nbs/48_recommender.ipynb #c044
-def _fitting_tables(tables:Mapping, settings:ModelSettings, dataset:Dataset) -> dict:
-    "The tables of the model's slots and pairs, each checked against the dataset."
+def _fitting_tables(tables:Mapping, settings:ModelSettings, dataset:Dataset, history:HistorySettings) -> dict:
+    "The tables of the model's slots and pairs, each checked against the dataset and its histories."
     names = [*dict(settings.mappers), *settings.pair_tables]
     for slot in names:
         if slot not in tables: raise InputError(f"{slot!r} has no feature table: give one, or take it out of the settings")
         table = tables[slot]
-        rows = len({"user": dataset.users, "item": dataset.items}[table.key]) if table.key != "event" else len(Histories.for_dataset(dataset).items)
+        if table.key == "event": rows = len(history.histories(dataset).items)
+        else: rows = len({"user": dataset.users, "item": dataset.items}[table.key])
         if len(table.missing) != rows:
             raise InputError(f"the feature table of {slot!r} has {len(table.missing)} rows for {rows} {table.key}s: "
                              "make it from the same dataset")
@@ -512,12 +537,13 @@ class Recommender(Scorer):
               maker:BatchMaker, # that it was trained with
               method:str, # the method's name
               provenance:Mapping|None=None, # plain values: seeds, settings, metrics
-              history:HistorySettings|None=None) -> "Recommender": # the protocol's history length, likes only, where left out
+              history:HistorySettings|None=None) -> "Recommender": # what training read; the protocol's length, likes only, where left out
         "Put the parts together. `InputError` for parts that do not fit each other."
-        tables = _fitting_tables(tables, model.settings, dataset)
+        history = history or HistorySettings(length=dataset.protocol["history_length"])
+        tables = _fitting_tables(tables, model.settings, dataset, history)
         _check_maker(maker, tables, model.settings, dataset)
         lean = dataclasses.replace(dataset, interactions=dataset.interactions.iloc[:0])
-        history = history or HistorySettings(length=dataset.protocol["history_length"])
+        check_engine(model, maker, training=False)
         return cls(method, model.eval(), maker, lean, history, BaseLLM.of(llm), dataset.fingerprint, dict(provenance or {}))
 
     def save(self, folder) -> Path: # replaces a recommender that is there, and nothing else
