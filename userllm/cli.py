@@ -18,7 +18,7 @@ from multiprocessing import get_context
 from pathlib import Path
 import argparse, shlex, shutil, tempfile
 import pandas as pd
-from .artifacts import InputError, RunFolder, atomic_path, bytes_in, read_json, read_parquet, require_writable, write_json
+from .artifacts import InputError, RunFolder, atomic_path, bytes_in, read_json, read_parquet, require_writable, shown_text, write_json
 from .command import finish_output, guarded, require_output
 from .datasets import cold_rows, poster_manifest, require_new_place, require_same_dataset, save_dataset, source_dataset, source_options, sources
 from .endpoints import Endpoint
@@ -364,7 +364,7 @@ def _known_user(dataset:Dataset, user_id:str) -> None:
 def _read_likes(likes:list[str], recommender:Recommender) -> str:
     "Which items the likes were taken for, an id or a title each, in words."
     length, items = recommender.history.length, recommender.dataset.items.iloc[liked_items(likes, recommender.dataset)]
-    read = [f"{title} ({year})" if pd.notna(year) else title for title, year in zip(items["title"], items["year"])][-(length or len(likes)):]
+    read = [shown_text(f"{title} ({year})" if pd.notna(year) else title) for title, year in zip(items["title"], items["year"])][-(length or len(likes)):]
     return (f"Of the {len(likes)} likes the latest {len(read)} are read, as in training: " if len(read) < len(likes) else "Liked: ") + "; ".join(read)
 
 def _rank(options) -> None:

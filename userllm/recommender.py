@@ -144,7 +144,7 @@ def _dense_numbers(ids, # ids as text
     named = []
     for name in unknown[:3]:
         near = nearest_ids(name, known, titles)[:2]
-        named.append(repr(name) + f" (near: {', '.join(near)})" * bool(near))
+        named.append(shown_text(repr(name)) + f" (near: {', '.join(near)})" * bool(near))
     return numbers, f"{len(unknown)} unknown {kind} id{'s' * (len(unknown) > 1)} in {_rows_text((numbers < 0) & (np.asarray(ids) != ''))}: {', '.join(named)}{', ...' * (len(unknown) > 3)}: correct these ids, or remove their rows; who has no event that counts is not in the dataset and cannot be scored"
 
 # %% ../nbs/48_recommender.ipynb #6f3522b3
@@ -184,9 +184,9 @@ def liked_items(likes, # ids of items, or titles that only one item has; oldest 
     ids, known, faults = [str(int(each)) if isinstance(each, float) and each.is_integer() else str(each) for each in likes], dataset.items["item_id"], []
     numbers = pd.Index(known).get_indexer(pd.Index(ids, dtype=known.dtype)).tolist()
     titles = _by_title(dataset.items) if -1 in numbers else {}
-    shown = lambda number: "{} ({}, {})".format(*dataset.items[["item_id", "title", "year"]].iloc[number])
+    shown = lambda number: shown_text("{} ({}, {})".format(*dataset.items[["item_id", "title", "year"]].iloc[number]))
     for place, item_id in enumerate(ids):
-        titled, called = titles.get(_title_key(item_id), []) if numbers[place] < 0 else [], f"{item_id!r} (the {place + 1}. of {len(ids)})"
+        titled, called = titles.get(_title_key(item_id), []) if numbers[place] < 0 else [], f"{shown_text(repr(item_id))} (the {place + 1}. of {len(ids)})"
         if len(titled) == 1: numbers[place] = titled[0]
         if len(titled) > 1: faults.append(f"{called} is the title of {len(titled)} items: name the one by its id or with its year, {' or '.join(map(shown, titled[:4]))}")
         elif numbers[place] < 0:
