@@ -359,6 +359,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                 'userllm.errors._calibration': ('errors.html#_calibration', 'userllm/errors.py'),
                                 'userllm.errors._checked': ('errors.html#_checked', 'userllm/errors.py'),
                                 'userllm.errors._losses': ('errors.html#_losses', 'userllm/errors.py'),
+                                'userllm.errors._plain_text': ('errors.html#_plain_text', 'userllm/errors.py'),
+                                'userllm.errors._plot_metric': ('errors.html#_plot_metric', 'userllm/errors.py'),
                                 'userllm.errors._shrunken': ('errors.html#_shrunken', 'userllm/errors.py'),
                                 'userllm.errors.changed_users': ('errors.html#changed_users', 'userllm/errors.py'),
                                 'userllm.errors.export_rows': ('errors.html#export_rows', 'userllm/errors.py'),
