@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from browser import CHROMIUM, lab, page_of, run_notebook
+from conftest import NO_CHROMIUM
 from userllm.errors import Errors, changed_users, row_history, select_rows
 from userllm.history_effects import WhatIf
 from userllm.inspection import PromptInspector, find_items
@@ -17,7 +18,7 @@ from userllm.token_map import TokenMap, history_of, neighbours, token_effects
 from userllm.widgets import table_html
 
 pytest.importorskip("playwright", reason="playwright is not installed: make setup")
-pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason=f"{NO_CHROMIUM}: .ci/chromium"), pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "tests" / "artifacts"
 WHERE = "count => Array.from({length: count}, (_, place) => document.querySelector('.userllm-map canvas').place(place))"  # points on the screen

@@ -414,7 +414,7 @@ def write_table(folder, # where interactions.csv and items.csv go
             pairs = random.permutation(np.unique(random.integers(0, some * items, some * 101)))
             pl.DataFrame({"user": pairs // items + first, "item": pairs % items, "timestamp": random.integers(10**9, 15 * 10**8, len(pairs)), "rating": random.integers(1, 6, len(pairs))}).select(
                 pl.format("u{}", "user"), pl.format("i{}", "item"), "timestamp", "rating").write_csv(out, include_header=False)
-    pl.DataFrame({"item_id": [f"i{item}" for item in range(items)], "title": [f"Film {item}" for item in range(items)]}).write_csv(folder/"items.csv")
+    pl.DataFrame({"item_id": [f"i{item}" for item in range(items)], "title": [f"Item {item}" for item in range(items)]}).write_csv(folder/"items.csv")
     return [folder/"interactions.csv", folder/"items.csv"]
 
 # %% ../nbs/68_efficiency.ipynb #20454984
