@@ -263,7 +263,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                   'userllm.datasets.source_options': ('datasets.html#source_options', 'userllm/datasets.py'),
                                   'userllm.datasets.source_protocol': ('datasets.html#source_protocol', 'userllm/datasets.py')},
             'userllm.doctor': { 'userllm.doctor.Finding': ('doctor.html#finding', 'userllm/doctor.py'),
-                                'userllm.doctor._existing': ('doctor.html#_existing', 'userllm/doctor.py'),
+                                'userllm.doctor._cache': ('doctor.html#_cache', 'userllm/doctor.py'),
                                 'userllm.doctor._shipped': ('doctor.html#_shipped', 'userllm/doctor.py'),
                                 'userllm.doctor._wheel': ('doctor.html#_wheel', 'userllm/doctor.py'),
                                 'userllm.doctor.available_memory': ('doctor.html#available_memory', 'userllm/doctor.py'),
