@@ -286,7 +286,9 @@ def _train(options) -> None:
 # %% ../nbs/80_cli.ipynb #280aa265
 def _posters(options) -> None:
     settings = FetchSettings(concurrency=options.concurrency, rate=options.rate, retries=options.retries)
-    found = fetch_posters(read_poster_manifest(options.manifest, options.base), options.out, settings)
+    manifest = read_poster_manifest(options.manifest, options.base)
+    print(manifest.attrs["rows"])
+    found = fetch_posters(manifest, options.out, settings)
     there = found.there_before + found.fetched
     print(f"{there:,} of {found.wanted:,} posters are in {options.out}: {found.fetched:,} arrived now, {found.there_before:,} were there; {len(found.missing):,} are missing")
     if len(found.missing):
@@ -346,14 +348,15 @@ def _recommender(options, check) -> Recommender: # what is asked of the dataset 
 
 # %% ../nbs/80_cli.ipynb #1835d2fa
 def _score(options) -> None:
-    pairs, out = read_pairs(options.pairs), Path(options.out)
+    pairs, count = read_pairs(options.pairs)
+    out = Path(options.out)
     if out.suffix not in (".csv", ".parquet"): raise InputError(f"--out {out} is neither .csv nor .parquet by its name: name one of these")
     if out.is_dir(): raise InputError(f"--out {out} is a folder: name a file, for example {out}/scores.csv")
     require_writable(out.parent, 10_000_000, make=False)
     scored = _recommender(options, lambda dataset: check_pairs(pairs, dataset)).score(pairs, "pairs")
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(out) as path: scored.to_csv(path, index=False) if out.suffix == ".csv" else scored.to_parquet(path)
-    print(f"{len(scored):,} pairs scored, in {out}")
+    print(f"{count}\n{len(scored):,} pairs scored, in {out}")
 
 def _known_user(dataset:Dataset, user_id:str) -> None:
     try: dataset.user_of(user_id)
