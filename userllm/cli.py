@@ -20,7 +20,7 @@ import argparse, shlex, shutil, tempfile
 import pandas as pd
 from .artifacts import InputError, RunFolder, atomic_path, bytes_in, read_json, read_parquet, require_writable, write_json
 from .command import finish_output, guarded, require_output
-from .datasets import cold_rows, require_new_place, require_same_dataset, save_dataset, source_dataset, source_options, sources
+from .datasets import cold_rows, poster_manifest, require_new_place, require_same_dataset, save_dataset, source_dataset, source_options, sources
 from .endpoints import Endpoint
 from .doctor import examine, report
 from .efficiency import BenchSettings, bench_preparation, gains, lacking, run_bench, shapes
@@ -35,7 +35,7 @@ from .model import require_categories
 from .metrics import evaluate
 from .newcomers import most_liked
 from .opened_runs import open_published
-from .pipeline import feature_floors, find_preset, floors, prepare, presets, quickstart, run_floor, run_method, share_llm
+from .pipeline import Prepared, feature_floors, find_preset, floors, keep_prepared, prepare, presets, quickstart, run_floor, run_method, share_llm
 from .poster_fetching import FetchSettings, fetch_posters, read_poster_manifest, tmdb_pictures
 from .protocols import natural, period, table2
 from .recommender import Recommender, check_pairs, liked_items, recommender_dataset
@@ -64,9 +64,11 @@ def _data_options(parser) -> None:
     parser.add_argument("--natural", action="store_true", help="keep all rows instead of sampling to the paper's counts")
     parser.add_argument("--history", type=_number_or_all, metavar="N|all", help="likes that a model is shown of a row's user, the latest or all; default 5")
     parser.add_argument("--data-seed", type=int, default=0, help="seed of sampling and split; default 0")
-    parser.add_argument("--posters", metavar="DIR", help="folder of posters named by item id, or a table item_id,path (CSV, TSV or Parquet); default: the shipped features")
+    parser.add_argument("--posters", metavar="DIR", help="folder of posters named by item id, or a table item_id,path (CSV, TSV or Parquet); default: what the items' column poster names, or --data was prepared with; of MovieLens the shipped features")
     parser.add_argument("--vit", metavar="MODEL", help="read --posters with this timm model, such as the paper's vit_small_patch16_224.dino")
-    parser.add_argument("--describe-with", metavar="LLM", help="describe titles with this LLM, or with an endpoint ADDRESS#MODEL; default: the shipped descriptions")
+    described = parser.add_mutually_exclusive_group()
+    described.add_argument("--describe-with", metavar="LLM", help="describe titles with this LLM, or with an endpoint ADDRESS#MODEL; default: of MovieLens the shipped descriptions")
+    described.add_argument("--shipped-descriptions", action="store_true", help="give items without a description the shipped ones, made up for films of that title and year; default: only MovieLens's")
 
 def _device_options(parser) -> None:
     "Where to compute."
@@ -112,26 +114,41 @@ def _require_device(options) -> None:
     "Refuse a device or precision that is not there before any work."
     choose_precision(choose_device(options.device), "auto" if options.precision == "recorded" else options.precision)
 
-def _prepare_data(options, preset, dataset=None):
+def _named_pictures(raw:RawData|None, beside) -> tuple[pd.DataFrame|None, tuple[str, ...]]:
+    "The pictures that the items name as files, item_id and path, None where they name none; and notes on cells that name nothing."
+    if raw is None or "poster" not in raw.items: return None, ()
+    table, notes = poster_manifest(raw.items, beside)
+    return (table.loc[table["path"] != "", ["item_id", "path"]] if "path" in table else None), notes
+
+def _beside(options) -> Path:
+    "The folder that paths in the items table are seen from."
+    return Path(options.items).parent if getattr(options, "items", None) else Path()
+
+def _prepare_data(options, preset, dataset=None, raw=None):
     "The dataset that the options name, with all that is known about its items."
     endpoint = Endpoint.parse(options.describe_with) if (options.describe_with or "").startswith(("http://", "https://")) else None
     if options.describe_with and endpoint is None: find_llm(options.describe_with)
-    if options.vit and not options.posters: raise InputError("--vit says how pictures are read: name their folder with --posters as well")
+    posters = options.posters
+    if not posters: posters, _ = _named_pictures(raw, _beside(options))
+    if options.vit and posters is None: raise InputError("--vit says how pictures are read: name their folder with --posters as well")
     protocol = _protocol(options, preset)
     dataset = _own_dataset(options)[0] if dataset is None else dataset
     llm = endpoint or (load_llm(options.describe_with, options.device, options.precision) if options.describe_with else None)
-    return prepare(protocol, options.posters, llm, visual_settings(options.vit) if options.vit else VisualSettings(), options.device,
-                   dataset=dataset)
+    vit = visual_settings(options.vit) if options.vit else VisualSettings()
+    films = dataset is None or raw is not None and raw.movielens_ids
+    return prepare(protocol, posters, llm, vit, options.device, dataset=dataset, kept=options.data, shipped=options.shipped_descriptions or films)
 
 # %% ../nbs/80_cli.ipynb #c008
 def _doctor(options) -> None: print(report(examine()))
 
-def _keep(options, dataset:Dataset, raw:RawData|None) -> Path:
-    "Save the dataset where --out says, with the list of posters and the notes of where it came from."
-    kept = save_dataset(dataset, options.out, raw, Path(options.items).parent if getattr(options, "items", None) else ".")
-    if options.data and Path(options.data).resolve() != kept.resolve():
-        for name in ("posters.csv", "notes.txt"):
-            if (Path(options.data)/name).exists(): shutil.copyfile(Path(options.data)/name, kept/name)
+def _keep(options, prepared:Prepared, raw:RawData|None) -> Path:
+    "Save the dataset where --out says, with features of its pictures, the list of posters and the notes of where it came from."
+    files = [Path(options.data)/name for name in ("posters.csv", "notes.txt")] if options.data else []
+    before = {file.name: file.read_bytes() for file in files if file.exists()} # --out may be --data, and is written anew
+    kept = save_dataset(prepared.dataset, options.out, raw, _beside(options))
+    keep_prepared(prepared, kept)
+    for name, content in before.items():
+        with atomic_path(kept/name) as path: path.write_bytes(content)
     return kept
 
 _LARGE = 50_000_000 # bytes of tables, from which on a person would wonder what is going on
@@ -153,14 +170,25 @@ def _question(noun:ItemNoun, may_change:bool) -> str: # whether options of this 
     asked = noun.fill("Prompts ask: Will the user {like} the {item}?")
     return asked + (" --item-noun names them by what they are" if may_change and noun == ItemNoun() else "")
 
+def _known_in_words(prepared:Prepared) -> str:
+    "How many items have a picture and a description, and where the descriptions are from."
+    items, noun = len(prepared.dataset.items), prepared.dataset.noun
+    pictures = sum(map(bool, prepared.pictures.hashes))
+    lines = [f"{noun.picture}s: {pictures:,} of {items:,} {noun.many}" + (f", read by {prepared.pictures.settings.model}" if prepared.pictures.own else "")]
+    described = sum(prepared.described.values())
+    sources = ", ".join(f"{count:,} {source}" for source, count in prepared.described.items())
+    lines.append(f"descriptions: {described:,} of {items:,} {noun.many}" + (f" ({sources})" if sources else ""))
+    return "\n".join(lines)
+
 def _prepare(options) -> None:
     _require_device(options)
     if options.out: require_new_place(options.out)
     _tell_of_large(options)
     dataset, raw = _own_dataset(options)
     if options.out and dataset is not None: require_same_dataset(options.out, dataset)
-    prepared = _prepare_data(options, find_preset("paper"), dataset)
-    kept = _keep(options, prepared.dataset, raw) if options.out else None # before anything is said of it
+    prepared = _prepare_data(options, find_preset("paper"), dataset, raw)
+    if raw is not None: raw = replace(raw, notes=(*raw.notes, *_named_pictures(raw, _beside(options))[1]))
+    kept = _keep(options, prepared, raw) if options.out else None # before anything is said of it
     notes = kept and (kept/"notes.txt").exists() and (kept/"notes.txt").read_text(encoding="utf-8").splitlines() or (raw.notes if raw else ())
     for note in notes: print(note)
     print(_question(prepared.dataset.noun, raw is not None))
@@ -176,16 +204,18 @@ def _prepare(options) -> None:
         print(f"What each step left\n{format_table(pd.DataFrame(protocol['steps']))}\n")
     print(format_table(table2(prepared.dataset).rename_axis("statistic").reset_index()))
     print(f"\n{_missing_in_words(prepared.missing, prepared.dataset.noun)}")
+    print(_known_in_words(prepared))
     for fault in prepared.faults: print(fault)
     if options.describe_with:
         found = description_quality(description_faults(prepared.dataset.items["title"], prepared.dataset.items["description"]))
         print(f"\nDescriptions, of which faults of form can be counted, but not whether they are true\n{format_table(found.assign(items=found['items'].map('{:,.0f}'.format), share=found['share'].map('{:.1%}'.format, na_action='ignore').astype('string').fillna('')).reset_index())}")
     print(f"\nCold rows, of users or {prepared.dataset.noun.many} that training has not seen\n{format_table(cold_rows(prepared.dataset).reset_index())}")
     print(f"\nLeaks counted: {prepared.audit.total}\n{format_table(prepared.audit.table().reset_index())}")
-    if kept: print(f"\nKept in {kept}. Next: {_poster_steps(options, kept)}{_command('train', 'userllm_plus', '--data', kept)}{_pictures(options, kept)}")
-    elif raw: print(f"\nNext: the same with --out FOLDER, and {_command('train', 'userllm_plus', '--data', 'FOLDER')}{_pictures(options, None)}")
-    elif options.data or options.posters or options.describe_with:
+    if kept: print(f"\nKept in {kept}. Next: {_poster_steps(options, kept)}{_command('train', 'userllm_plus', '--data', kept)}{_pictures(options, kept, in_it=True)}")
+    elif raw: print(f"\nNext: the same with --out FOLDER, and {_command('train', 'userllm_plus', '--data', 'FOLDER')}")
+    elif options.data or options.posters or options.describe_with or options.shipped_descriptions:
         named = [part for name in ("data", "describe_with") if (value := getattr(options, name)) for part in ("--" + name.replace("_", "-"), value)]
+        if options.shipped_descriptions: named.append("--shipped-descriptions")
         print(f"\nNext{'' if options.data else ', with the same options of data'}: {_poster_steps(options, options.data)}{_command('train', 'userllm_plus', *named)}{_pictures(options, options.data)}")
     else: print(f"\nNext: {_command('quickstart')}")
 
@@ -199,9 +229,11 @@ def _poster_steps(options, kept) -> str:
     if options.posters or not _named_posters(kept) & {"url", "poster_path"}: return ""
     return _command("posters", "--manifest", Path(kept)/"posters.csv", "--out", "POSTERS") + ", and then "
 
-def _pictures(options, kept) -> str:
-    "The options that name pictures, as they must be given again: a dataset keeps the hashes of its pictures, not their features."
+def _pictures(options, kept, in_it:bool=False) -> str: # whether what the options name is kept there
+    "The options that name pictures, as they must be given again where the dataset does not keep their features."
     own = _named_posters(kept)
+    features = kept is not None and (Path(kept)/"posters.safetensors").exists()
+    if features and (in_it or not options.posters) and not own & {"url", "poster_path"}: return ""
     posters = options.posters or ("POSTERS" if own & {"url", "poster_path"} else str(Path(kept)/"posters.csv") if own else None)
     return "".join(f" {name} {shlex.quote(value)}" for name, value in (("--posters", posters), ("--vit", options.vit)) if value)
 
@@ -234,6 +266,7 @@ def _train(options) -> None:
     if options.method not in (*methods, *floors): raise InputError(f"method {options.method!r} does not exist: use {', '.join(methods)}; or a floor, {', '.join(floors)}")
     method = None if options.method in floors else _with_category(_with_targets(find_method(options.method), options.lora_targets), options.category)
     folder = Path(options.out or f"runs/{preset.name}-{Path(options.data).name if options.data else options.split or preset.protocol.split}-{options.method}{'-category' * options.category}-seed{options.seed}")
+    require_writable(folder, 500_000_000, make=False)
     dataset = _own_dataset(options)[0]
     if dataset is not None and (method.learns_from_histories if method else feature_floors.get(options.method, ("", False))[1]): histories_as_training(dataset)
     if dataset is not None and options.category: require_categories(dataset.items)
@@ -253,7 +286,9 @@ def _train(options) -> None:
 # %% ../nbs/80_cli.ipynb #280aa265
 def _posters(options) -> None:
     settings = FetchSettings(concurrency=options.concurrency, rate=options.rate, retries=options.retries)
-    found = fetch_posters(read_poster_manifest(options.manifest, options.base), options.out, settings)
+    manifest = read_poster_manifest(options.manifest, options.base)
+    print(manifest.attrs["rows"])
+    found = fetch_posters(manifest, options.out, settings)
     there = found.there_before + found.fetched
     print(f"{there:,} of {found.wanted:,} posters are in {options.out}: {found.fetched:,} arrived now, {found.there_before:,} were there; {len(found.missing):,} are missing")
     if len(found.missing):
@@ -313,14 +348,15 @@ def _recommender(options, check) -> Recommender: # what is asked of the dataset 
 
 # %% ../nbs/80_cli.ipynb #1835d2fa
 def _score(options) -> None:
-    pairs, out = read_pairs(options.pairs), Path(options.out)
+    pairs, count = read_pairs(options.pairs)
+    out = Path(options.out)
     if out.suffix not in (".csv", ".parquet"): raise InputError(f"--out {out} is neither .csv nor .parquet by its name: name one of these")
     if out.is_dir(): raise InputError(f"--out {out} is a folder: name a file, for example {out}/scores.csv")
     require_writable(out.parent, 10_000_000, make=False)
     scored = _recommender(options, lambda dataset: check_pairs(pairs, dataset)).score(pairs, "pairs")
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(out) as path: scored.to_csv(path, index=False) if out.suffix == ".csv" else scored.to_parquet(path)
-    print(f"{len(scored):,} pairs scored, in {out}")
+    print(f"{count}\n{len(scored):,} pairs scored, in {out}")
 
 def _known_user(dataset:Dataset, user_id:str) -> None:
     try: dataset.user_of(user_id)
@@ -350,6 +386,7 @@ def _quickstart(options) -> None:
     _require_device(options)
     preset, folder = find_preset(options.preset), Path(options.out)
     find_llm(options.llm)
+    require_writable(folder, 500_000_000, make=False)
     results = quickstart(folder, preset, options.llm, options.device, options.precision, options.seed)
     print("\n" + format_table(results_table(results)))
     first = results["userllm"]
@@ -364,6 +401,7 @@ def _quickstart(options) -> None:
 
 def _bench(options) -> None:
     _require_device(options); find_llm(options.llm)
+    if options.out: _require_place_of_file(options.out)
     for source in ("table", "netflix"):
         if counts := getattr(options, source): return _time_preparation(source, counts, options.out or f"{source}.json")
     if options.shape and options.shape not in shapes: raise InputError(f"shape {options.shape!r} does not exist: use {', '.join(shapes)}")
@@ -371,6 +409,11 @@ def _bench(options) -> None:
     out = options.out or "bench.json"
     _show_bench(run_bench(out, settings, options.llm, options.device, options.precision, options.order, options.shape))
     print(f"\nWritten: {out} and {Path(out).with_suffix('.png')}")
+
+def _require_place_of_file(out) -> None:
+    "Refuse a file that could not be written in the end, before any work."
+    if Path(out).is_dir(): raise InputError(f"--out {out} is a folder", fix="name a file")
+    require_writable(Path(out).parent, make=False)
 
 def _time_preparation(source:str, counts:list[int], out) -> None: # how many ratings each; a JSON file to write
     found = []
@@ -407,6 +450,7 @@ def _reproduce(options) -> None:
           f"; about {state.loc[state['state'].isin(['to do', 'begun', 'to train again']), 'hours'].sum():.1f} hours of training to go")
     if options.dry_run: return
     _require_device(options); find_llm(options.llm)
+    for folder in (results, work): require_writable(folder, make=False)
     found = reproduce(table.name, results, work, preset, options.seeds, only, on, options.llm, options.device, options.precision)
     print("\n" + format_table((lengths_in_words if table.paper_lengths else in_words)(found)))
 
@@ -416,6 +460,7 @@ def _reproduce_figure3(options) -> None:
     print(f"{file} {f'lacks {len(left)} measurements: an hour or two on a CPU' if left else 'is there'}")
     if options.dry_run: return
     _require_device(options); find_llm(options.llm)
+    _require_place_of_file(file)
     if left: run_bench(file, settings, options.llm, options.device, options.precision)
     _show_bench(read_json(file))
 
@@ -430,6 +475,7 @@ def _factors(options) -> None:
     print(f"\n{(state['state'] == 'done').sum()} of {len(state)} runs of {options.method} with the rows of {options.preset}, in {str(choose_precision(choose_device(options.device), options.precision)).removeprefix('torch.')}, are done; they are in {results}")
     if options.dry_run: return
     _require_device(options); find_llm(options.llm)
+    for folder in (results, work): require_writable(folder, make=False)
     run_factors(names, options.method, options.preset, results, work, options.seeds, options.llm, options.device, options.precision, options.written)
     for name in names: print("\n" + format_table(compare_factor(name, results, options.seeds)))
 
