@@ -266,6 +266,7 @@ def _train(options) -> None:
     if options.method not in (*methods, *floors): raise InputError(f"method {options.method!r} does not exist: use {', '.join(methods)}; or a floor, {', '.join(floors)}")
     method = None if options.method in floors else _with_category(_with_targets(find_method(options.method), options.lora_targets), options.category)
     folder = Path(options.out or f"runs/{preset.name}-{Path(options.data).name if options.data else options.split or preset.protocol.split}-{options.method}{'-category' * options.category}-seed{options.seed}")
+    require_writable(folder, 500_000_000, make=False)
     dataset = _own_dataset(options)[0]
     if dataset is not None and (method.learns_from_histories if method else feature_floors.get(options.method, ("", False))[1]): histories_as_training(dataset)
     if dataset is not None and options.category: require_categories(dataset.items)
@@ -385,6 +386,7 @@ def _quickstart(options) -> None:
     _require_device(options)
     preset, folder = find_preset(options.preset), Path(options.out)
     find_llm(options.llm)
+    require_writable(folder, 500_000_000, make=False)
     results = quickstart(folder, preset, options.llm, options.device, options.precision, options.seed)
     print("\n" + format_table(results_table(results)))
     first = results["userllm"]
@@ -399,6 +401,7 @@ def _quickstart(options) -> None:
 
 def _bench(options) -> None:
     _require_device(options); find_llm(options.llm)
+    if options.out: _require_place_of_file(options.out)
     for source in ("table", "netflix"):
         if counts := getattr(options, source): return _time_preparation(source, counts, options.out or f"{source}.json")
     if options.shape and options.shape not in shapes: raise InputError(f"shape {options.shape!r} does not exist: use {', '.join(shapes)}")
@@ -406,6 +409,11 @@ def _bench(options) -> None:
     out = options.out or "bench.json"
     _show_bench(run_bench(out, settings, options.llm, options.device, options.precision, options.order, options.shape))
     print(f"\nWritten: {out} and {Path(out).with_suffix('.png')}")
+
+def _require_place_of_file(out) -> None:
+    "Refuse a file that could not be written in the end, before any work."
+    if Path(out).is_dir(): raise InputError(f"--out {out} is a folder", fix="name a file")
+    require_writable(Path(out).parent, make=False)
 
 def _time_preparation(source:str, counts:list[int], out) -> None: # how many ratings each; a JSON file to write
     found = []
@@ -442,6 +450,7 @@ def _reproduce(options) -> None:
           f"; about {state.loc[state['state'].isin(['to do', 'begun', 'to train again']), 'hours'].sum():.1f} hours of training to go")
     if options.dry_run: return
     _require_device(options); find_llm(options.llm)
+    for folder in (results, work): require_writable(folder, make=False)
     found = reproduce(table.name, results, work, preset, options.seeds, only, on, options.llm, options.device, options.precision)
     print("\n" + format_table((lengths_in_words if table.paper_lengths else in_words)(found)))
 
@@ -451,6 +460,7 @@ def _reproduce_figure3(options) -> None:
     print(f"{file} {f'lacks {len(left)} measurements: an hour or two on a CPU' if left else 'is there'}")
     if options.dry_run: return
     _require_device(options); find_llm(options.llm)
+    _require_place_of_file(file)
     if left: run_bench(file, settings, options.llm, options.device, options.precision)
     _show_bench(read_json(file))
 
@@ -465,6 +475,7 @@ def _factors(options) -> None:
     print(f"\n{(state['state'] == 'done').sum()} of {len(state)} runs of {options.method} with the rows of {options.preset}, in {str(choose_precision(choose_device(options.device), options.precision)).removeprefix('torch.')}, are done; they are in {results}")
     if options.dry_run: return
     _require_device(options); find_llm(options.llm)
+    for folder in (results, work): require_writable(folder, make=False)
     run_factors(names, options.method, options.preset, results, work, options.seeds, options.llm, options.device, options.precision, options.written)
     for name in names: print("\n" + format_table(compare_factor(name, results, options.seeds)))
 
