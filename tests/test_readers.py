@@ -500,15 +500,15 @@ def test_ids_that_begin_with_a_quote_stay_apart(shop):
 def test_lone_carriage_returns_end_lines_and_are_not_echoed(shop, capsys):
     write_lines(shop / "ratings.csv", small_ratings(), end="\r")
     assert len(read_table(shop / "ratings.csv", shop / "films.csv").ratings) == 600
-    text = (shop / "ratings.csv").read_text()
+    text = (shop / "ratings.csv").read_text(encoding="utf-8")
     (shop / "ratings.csv").write_bytes((text.replace("\n", "\r") + "1,100,5,4\n").encode())  # both kinds of line end
     code, _, error = prepared(shop, "ratings.csv", capsys)
     assert code == 2 and len(error) < 1000 and "ratings.csv" in error
 
 
 def test_a_file_without_a_header_is_told_so(shop, capsys):
-    (shop / "u.data").write_text("196\t242\t3\t881250949\n186\t302\t3\t891717742\n")
-    (shop / "ratings.dat").write_text("1::1193::5::978300760\n")
+    (shop / "u.data").write_text("196\t242\t3\t881250949\n186\t302\t3\t891717742\n", encoding="utf-8")
+    (shop / "ratings.dat").write_text("1::1193::5::978300760\n", encoding="utf-8")
     for name, words in (("u.data", "u.data has no header"), ("ratings.dat", "with :: between its cells")):
         code, _, error = prepared(shop, name, capsys)
         assert code == 2 and words in error and error.count("\n") <= 2, error
