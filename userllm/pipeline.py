@@ -30,10 +30,10 @@ from .knowledge import KnowledgeSettings, descriptions_for
 from .lightgcn import LightGCNSettings, train_lightgcn
 from .endpoints import Endpoint
 from .llms import LLM, find_llm, load_llm
-from .mappers import FeatureTable, standardise
+from .mappers import FeatureTable, MapperSettings, standardise
 from .methods import Method, find_method, history_sources
 from .metrics import auc, evaluate
-from .model import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM, require_categories, start_wide
+from .model import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM, own_code, require_categories, start_wide
 from .pairs import (NeighbourSettings, PairTables, genre_table, history_pairs, mf_logit, mf_logit_history, neighbours, neighbours_history,
                            pair_sources, taste)
 from .posters import find_posters, posters_for
@@ -407,6 +407,7 @@ def training_settings(method:Method, preset:Preset) -> dict:
             "statistics": pairs or sources & {"statistics", "statistics_history"}, "mf": pairs & {"mf_logit", "mf_logit_history"} or sources & {"mf_history"},
             "neighbours": pairs & {"neighbours", "neighbours_history"}}
     more = ({"tuning": method.tuning} if method.tuning != "two_steps" else {}) | ({"test_rows": preset.test_rows} if preset.test_rows else {})
+    if origins := own_code(method.model): more["code"] = [asdict(origin) for origin in origins]
     return {"method": method.name, **more, "tables": tables, "model": method.model, "preset": preset.name, **_all_rows(method, preset),
             **{name: getattr(preset, name) for name, by in used.items() if by}}
 
@@ -473,9 +474,10 @@ def train_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared,
 
 # %% ../nbs/64_pipeline.ipynb #4c1fc0c8
 def _in_use(settings:dict) -> dict:
-    "Settings without those of a UHEM that the method does not have; those of the model and of UHEM that came later than the run have their defaults."
+    "Settings without those of a UHEM that the method does not have; those of the model, its mappers and UHEM that came later than the run have their defaults."
     if "model" not in settings: return settings
     model = {each.name: each.default for each in fields(ModelSettings) if each.metadata.get("later")} | settings["model"]
+    model["mapper"] = asdict(restore_settings(MapperSettings, model["mapper"], "mapper"))
     if model["history"] == "compressed": model["uhem"] = asdict(restore_settings(UHEMSettings, model["uhem"], "uhem"))
     else: model.pop("uhem", None)
     return settings | {"model": model}
@@ -485,7 +487,7 @@ def require_same_training(settings:dict, # of a finished run
                           where, llm:str="") -> None: # '' for a floor
     "`InputError` where a finished run is not what these would give."
     settings, expected = _in_use(settings), _in_use(_jsonable(expected))
-    keys = dict.fromkeys([*expected, "test_rows", "history"])
+    keys = dict.fromkeys([*expected, "test_rows", "history", "code"])
     differing = [key for key in keys if settings.get(key) != expected.get(key)]
     if llm and settings["llm"]["name"] != find_llm(llm).name: differing.append("llm")
     if differing: raise InputError(f"{where} was made with other settings ({', '.join(differing)}): move it away, or name another folder for results")
