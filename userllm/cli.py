@@ -26,10 +26,11 @@ from .efficiency import BenchSettings, bench_preparation, gains, lacking, run_be
 from .experiments import find_table, in_words, lengths_in_words, plan_runs, protocols, reproduce, state_of, tables
 from .factors import compare_factor, factors, find_factor, run_factors, state_of_factors
 from .history_labels import histories_as_training
-from .interactions import Dataset
+from .interactions import Dataset, ItemNoun, protocol_noun
 from .knowledge import description_faults, description_quality
 from .llms import choose_device, choose_precision, find_llm, load_llm, precision_mark
 from .methods import Method, find_method, methods
+from .model import require_categories
 from .metrics import evaluate
 from .newcomers import most_liked
 from .opened_runs import open_published
@@ -141,6 +142,16 @@ def _tell_of_large(options) -> None:
     if size >= _LARGE: print(f"reading, checking and shaping {size / 1e6:,.0f} MB: a few seconds for each million ratings", file=sys.stderr)
 
 # %% ../nbs/80_cli.ipynb #f4e679ab
+def _missing_in_words(missing:dict, noun:ItemNoun) -> str: # from `Prepared.missing`
+    "How many items there are, and what is missing of them."
+    called = {"items": noun.many} | {name: name.replace("_", " ").replace("poster", noun.picture) for name in missing if name != "items"}
+    return ", ".join(f"{called[name]}: {count:,}" for name, count in missing.items())
+
+def _question(noun:ItemNoun, may_change:bool) -> str: # whether options of this very command say it
+    "What prompts ask, and how to have other words in it."
+    asked = noun.fill("Prompts ask: Will the user {like} the {item}?")
+    return asked + (" --item-noun names them by what they are" if may_change and noun == ItemNoun() else "")
+
 def _prepare(options) -> None:
     _require_device(options)
     if options.out: require_new_place(options.out)
@@ -159,15 +170,16 @@ def _prepare(options) -> None:
     share = f": {likes:.0%} of the events are likes" + "; another rating (--like-from) may part them more evenly" * (raw is not None and not labelled and not .1 <= likes <= .9)
     print(("A like is a label of 1" if labelled else f"A like is a rating from {protocol['like_threshold']:g}{or_label}") + share)
     print("The events are of {} to {}".format(*period(prepared.dataset)))
+    print(_question(prepared.dataset.noun, raw is not None))
     if "steps" in protocol:
         print(f"What each step left\n{format_table(pd.DataFrame(protocol['steps']))}\n")
     print(format_table(table2(prepared.dataset).rename_axis("statistic").reset_index()))
-    print("\n" + ", ".join(f"{name.replace('_', ' ')}: {count:,}" for name, count in prepared.missing.items()))
+    print(f"\n{_missing_in_words(prepared.missing, prepared.dataset.noun)}")
     for fault in prepared.faults: print(fault)
     if options.describe_with:
         found = description_quality(description_faults(prepared.dataset.items["title"], prepared.dataset.items["description"]))
         print(f"\nDescriptions, of which faults of form can be counted, but not whether they are true\n{format_table(found.assign(items=found['items'].map('{:,.0f}'.format), share=found['share'].map('{:.1%}'.format, na_action='ignore').astype('string').fillna('')).reset_index())}")
-    print(f"\nCold rows, of users or items that training has not seen\n{format_table(cold_rows(prepared.dataset).reset_index())}")
+    print(f"\nCold rows, of users or {prepared.dataset.noun.many} that training has not seen\n{format_table(cold_rows(prepared.dataset).reset_index())}")
     print(f"\nLeaks counted: {prepared.audit.total}\n{format_table(prepared.audit.table().reset_index())}")
     if kept: print(f"\nKept in {kept}. Next: {_poster_steps(options, kept)}{_command('train', 'userllm_plus', '--data', kept)}{_pictures(options, kept)}")
     elif raw: print(f"\nNext: the same with --out FOLDER, and {_command('train', 'userllm_plus', '--data', 'FOLDER')}{_pictures(options, None)}")
@@ -195,8 +207,8 @@ def _pictures(options, kept) -> str:
 # %% ../nbs/80_cli.ipynb #c3a36aa4
 def _posters_missing(metrics:dict) -> str:
     "How many items, and so rows, have no picture, in words."
-    missing = metrics["missing"]
-    return f"posters missing for {missing['posters_missing']} of {missing['items']} items, and so for {missing['test_rows_without_poster']} test rows"
+    missing, noun = metrics["missing"], protocol_noun(metrics.get("settings", {}).get("protocol", {}))
+    return f"{noun.picture}s missing for {missing['posters_missing']} of {missing['items']} {noun.many}, and so for {missing['test_rows_without_poster']} test rows"
 
 def _cold_rows(metrics:dict) -> str: # '' where there are none, and for runs of long ago, which say nothing of them
     "How many rows were of users or items that training had not seen, and how they were told apart, in words."
@@ -208,16 +220,22 @@ def _with_targets(method:Method, targets:str|None) -> Method: # names of the LLM
     "The method with LoRA in other layers."
     return replace(method, model=replace(method.model, lora=replace(method.model.lora, targets=tuple(targets.split(","))))) if targets else method
 
+def _with_category(method:Method, category:bool) -> Method:
+    "The method with the items' categories in its prompt, where they are wanted."
+    return replace(method, model=replace(method.model, category=True)) if category else method
+
 def _train(options) -> None:
     _require_device(options)
     preset = find_preset(options.preset)
     if options.test_rows: preset = replace(preset, test_rows=options.test_rows)
     if options.lora_targets and options.method in floors: raise InputError(f"{options.method} has no language model: leave out --lora-targets")
+    if options.category and options.method in floors: raise InputError(f"{options.method} has no prompt", fix="leave out --category")
     if options.method not in (*methods, *floors): raise InputError(f"method {options.method!r} does not exist: use {', '.join(methods)}; or a floor, {', '.join(floors)}")
-    method = None if options.method in floors else _with_targets(find_method(options.method), options.lora_targets)
-    folder = Path(options.out or f"runs/{preset.name}-{Path(options.data).name if options.data else options.split or preset.protocol.split}-{options.method}-seed{options.seed}")
+    method = None if options.method in floors else _with_category(_with_targets(find_method(options.method), options.lora_targets), options.category)
+    folder = Path(options.out or f"runs/{preset.name}-{Path(options.data).name if options.data else options.split or preset.protocol.split}-{options.method}{'-category' * options.category}-seed{options.seed}")
     dataset = _own_dataset(options)[0]
     if dataset is not None and (method.learns_from_histories if method else feature_floors.get(options.method, ("", False))[1]): histories_as_training(dataset)
+    if dataset is not None and options.category: require_categories(dataset.items)
     shared = method and share_llm(options.llm, options.device, options.precision, method.model)
     prepared = _prepare_data(options, preset, dataset)
     require_writable(folder, 500_000_000)
@@ -428,15 +446,15 @@ def _user_option(user_id) -> tuple: # as the source has it
 
 # %% ../nbs/80_cli.ipynb #c012
 _PREPARE_EXAMPLES = """examples:
-  userllm prepare table --interactions ratings.csv --items films.csv --like-from 4 --out data/mine
+  userllm prepare table --interactions ratings.csv --items books.csv --item-noun book --like-from 4 --out data/mine
   userllm prepare movies --folder the-movies-dataset --overviews --out data/movies
   userllm prepare netflix --folder netflix-prize --users 5000 --out data/netflix
   userllm prepare recbole --folder ml-1m --out data/ml-1m
 
-ratings.csv                              films.csv
+ratings.csv                              books.csv
   user_id,item_id,timestamp,rating         item_id,title,year,genres
-  ann,tt1,2009-08-01 12:30,4.5             tt1,Ran,1985,Drama|War
-  bob,tt2,1249129800,2                     tt2,Heat,1995,Crime"""
+  ann,b1,2009-08-01 12:30,4.5              b1,Emma,1815,Novel|Romance
+  bob,b2,1249129800,2                      b2,Walden,1854,Essay"""
 
 def _data_verbs(verb) -> None:
     "What is there, data, posters."
@@ -459,6 +477,7 @@ def _training_verbs(verb) -> None:
     made.add_argument("--preset", default="quick", help=f"{'; '.join(f'{name}: {make().about}' for name, make in presets.items())}; default quick")
     _llm_option(made)
     made.add_argument("--lora-targets", metavar="LAYER,...", help="layers of the LLM that get LoRA, such as c_attn for GPT-2; default q_proj,v_proj")
+    made.add_argument("--category", action="store_true", help="write an item's categories (its genres) behind its title in the prompt, as in: Emma (Novel, Romance)")
     made.add_argument("--test-rows", type=_count, metavar="N", help="measure on about so many test rows, all those of users drawn by chance, the same for every method; for large data; default all, of smoke 500")
     made.add_argument("--seed", type=int, default=0, help="run seed: initialisation and order; default 0")
     made.add_argument("--out", metavar="RUN", help="run folder; default runs/PRESET-SPLIT-METHOD-seedN")

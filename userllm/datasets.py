@@ -114,7 +114,7 @@ def source_options(parser) -> None: # an argparse parser
     parser.add_argument("--users", type=_users_or_all, metavar="N|all", help="netflix: so many users, drawn by --data-seed, default 20000; others: those with the most rows, by default all, of movies 605, or all with --natural")
     parser.add_argument("--like-from", type=float, metavar="RATING", help="ratings from here on are likes; default 2.5, for netflix 4")
     parser.add_argument("--minimum-likes", type=int, metavar="N", help="strictly earlier likes that a row's user must have; default 5, for netflix 10")
-    parser.add_argument("--item-noun", metavar="WORD", help="what an item is called in prompts, questions and output, such as product or book; default item, of films movie")
+    parser.add_argument("--item-noun", metavar="WORD", help="what an item is called in prompts, questions and output, such as product or book; default item")
     parser.add_argument("--item-plural", metavar="WORD", help="its plural; default by the rules of English")
     parser.add_argument("--liking-verb", metavar="WORD", help="what a user does who likes one, as in: will the user VERB the WORD; default like, and enjoy for what is watched, read, heard, played, eaten or visited")
     parser.add_argument("--all-items", action="store_true", help="keep items without an event that counts, to be scored and ranked by what they are: of a table and of recbole also those that nobody rated, of movies and netflix those that the protocol leaves out")
@@ -170,7 +170,7 @@ def source_dataset(
     _require_both_sides(raw, protocol.like_threshold if raw.likes_from is None else raw.likes_from)
     dataset = dataset_of(raw, protocol, options.all_items)
     if (left := len(raw.items) - len(dataset.items)) > 0:
-        raw = replace(raw, notes=(*raw.notes, f"{left:,} of {len(raw.items):,} items have no event that counts: they are left out, and cannot be scored or ranked; --all-items keeps them"))
+        raw = replace(raw, notes=(*raw.notes, f"{left:,} of {len(raw.items):,} {raw.noun.many} have no event that counts: they are left out, and cannot be scored or ranked; --all-items keeps them"))
     if "split" not in raw.ratings and (left := (every := raw.ratings["user_id"].nunique()) - len(dataset.users)) > 0:
         raw = replace(raw, notes=(*raw.notes, f"{left:,} of {every:,} users are left out: without a row (one needs {dataset.protocol['minimum_likes']} strictly earlier likes){', or not among those with the most rows' if dataset.protocol['users'] else ''}; rank --likes serves them too"))
     if "split" in raw.ratings:

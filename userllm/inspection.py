@@ -67,8 +67,8 @@ def _source(scorer:Scorer, piece, rows:Rows) -> str:
     if isinstance(segment, Text): return "the same in every prompt"
     name = segment.name if isinstance(segment, Slot) else segment.field
     history = [titles[item] for item in rows.histories[0] if item >= 0]
-    if piece.item >= 0: return f"the poster of {titles[piece.item]}, by the feature table {scorer.tables['image'].name}"
-    if name == "history": return f"{len(history)} items, oldest first: {', '.join(history)}" if history else "an empty history"
+    if piece.item >= 0: return f"the {scorer.dataset.noun.picture} of {titles[piece.item]}, by the feature table {scorer.tables['image'].name}"
+    if name == "history": return f"{len(history)} {scorer.dataset.noun.many}, oldest first: {', '.join(history)}" if history else "an empty history"
     if name in ("history_titles", "history_item"): return "the titles of the history" if name == "history_titles" else "an item of the history"
     if name not in scorer.tables: return f"the candidate's {name}"
     table, user = scorer.tables[name], int(rows.users[0])

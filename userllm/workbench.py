@@ -16,6 +16,7 @@ from .errors import (SLICES, Errors, changed_users, export_rows, overall_change,
                             what_they_share, worst_users)
 from .history_effects import WhatIf, leave_one_out, length_effects, order_effects
 from .inspection import Inspected, PromptInspector, find_items, item_cards
+from .interactions import ItemNoun
 from .newcomers import most_liked, recommend
 from .recommender import Scorer, liked_items
 from .token_map import TokenMap, component_names, history_of, neighbours, token_effects, users_within
@@ -23,7 +24,7 @@ from .widgets import LongWork, PointMap, RowGrid, View, chance_bar, poster_html,
 
 # %% ../nbs/76_workbench.ipynb #70dbe21e
 def _item_options(cards:pd.DataFrame) -> list: # of `find_items`
-    "(what is read, the item's id); films of one title are told apart by their year."
+    "(what is read, the item's id); items of one title are told apart by their year."
     about = lambda card: ", ".join(part for part in ("" if pd.isna(card.year) else str(card.year), card.genres) if part)
     return [(f"{card.title} ({about(card)})", card.item_id) for card in cards.itertuples()]
 
@@ -129,13 +130,13 @@ class PromptTool(_PromptChoice):
         self.edit(values["segment"], values["text"])
 
 # %% ../nbs/76_workbench.ipynb #3222af16
-def what_if_view(title:str) -> View:
+def what_if_view(title:str, noun:ItemNoun=ItemNoun()) -> View: # what the dataset's items are called
     "The controls of a what-if."
     button, wide = (lambda name: ipywidgets.Button(description=name)), {"layout": {"width": "40em"}}
     controls = {"place": ipywidgets.Select(description="History", options=[], rows=6, **wide), "remove": button("Remove"), "earlier": button("Earlier"),
-                "later": button("Later"), "reset": button("As it was"), "search": ipywidgets.Text(description="Find item"),
-                "item": ipywidgets.Dropdown(description="Found", options=[], **wide), "add": button("Add to history"), "poster": button("Use its poster"),
-                "no_poster": button("No poster"), "description": ipywidgets.Textarea(description="Description", **wide), "describe": button("Describe so")}
+                "later": button("Later"), "reset": button("As it was"), "search": ipywidgets.Text(description=f"Find {noun.one}"),
+                "item": ipywidgets.Dropdown(description="Found", options=[], **wide), "add": button("Add to history"), "poster": button(f"Use its {noun.picture}"),
+                "no_poster": button(f"No {noun.picture}"), "description": ipywidgets.Textarea(description="Description", **wide), "describe": button("Describe so")}
     rows = [["place"], ["remove", "earlier", "later", "reset"], ["search", "item", "add"], ["poster", "no_poster"], ["description", "describe"]]
     return View(title, controls, rows, ["answer", "candidate", "history"])
 
@@ -144,7 +145,7 @@ class WhatIfTool:
     "Change a pair's history, poster or description, and see P(Yes)."
     def __init__(self, scorer, user_id, item_id, timestamp:int=-1, pictures=None):
         self.what, self.pictures = WhatIf(scorer, user_id, item_id, timestamp), pictures
-        self.view = what_if_view(f"What if, asked of {scorer.method}: user {user_id} and {scorer.dataset.items['title'][self.what.item]}")
+        self.view = what_if_view(f"What if, asked of {scorer.method}: user {user_id} and {scorer.dataset.items['title'][self.what.item]}", scorer.dataset.noun)
         for name in ("remove", "earlier", "later", "add", "poster", "no_poster", "describe", "reset"):
             self.view.connect(name, lambda name=name: self.do(name, **self.view.values()))
         self.view.connect("search", lambda: self.search(self.view.values()["search"]))
@@ -168,7 +169,8 @@ class WhatIfTool:
         what, items = self.what, self.what.scorer.dataset.items
         image, place = what.scorer.tables.get("image"), what.item if what.poster is None else what.poster
         unseen = image is None or place == -1 or bool(image.missing[place])
-        of = "no poster" if unseen else "its own poster" if what.poster is None else f"the poster of {items['title'][place]}"
+        picture = what.scorer.dataset.noun.picture
+        of = f"no {picture}" if unseen else f"its own {picture}" if what.poster is None else f"the {picture} of {items['title'][place]}"
         card = "" if unseen else poster_html(items.iloc[place].to_dict(), self.pictures)
         usual, text = what.scorer.history.length, self.described if what.description is None else what.description
         if not what.scorer.settings.description: text = "its title, for this model reads no descriptions"
@@ -410,10 +412,10 @@ class ErrorsTool:
     def _repr_mimebundle_(self, **options): return self.view._repr_mimebundle_(**options)
 
 # %% ../nbs/76_workbench.ipynb #6624186c
-def newcomer_view(work:LongWork) -> View:
+def newcomer_view(work:LongWork, noun:ItemNoun=ItemNoun()) -> View: # what the dataset's items are called
     "The controls of the newcomer's tool."
     button, wide = (lambda name: ipywidgets.Button(description=name)), {"layout": {"width": "40em"}}
-    controls = {"search": ipywidgets.Text(description="Find item"), "item": ipywidgets.Dropdown(description="Found", options=[], **wide), "add": button("I like it"),
+    controls = {"search": ipywidgets.Text(description=f"Find {noun.one}"), "item": ipywidgets.Dropdown(description="Found", options=[], **wide), "add": button("I like it"),
                 "place": ipywidgets.Select(description="Likes", options=[], rows=5, **wide), "remove": button("Remove"),
                 "count": ipywidgets.IntSlider(description="Of the most liked", min=20, max=1000, value=60, continuous_update=False, style={"description_width": "initial"}),
                 "genre": ipywidgets.Text(description="of genre", continuous_update=False), "recommend": button("Recommend")}
@@ -432,7 +434,7 @@ class NewcomerTool:
     def __init__(self, scorer:Scorer, likes=(), pictures=None): # ids, oldest first; a folder of posters named by item id
         self.scorer, self.pictures, self.likes, self.work = scorer, pictures, [], LongWork("candidates")
         self.without = {} # see `recommend`
-        self.view = newcomer_view(self.work)
+        self.view = newcomer_view(self.work, scorer.dataset.noun)
         self.view.controls["count"].max = max(20, len(scorer.dataset.items))
         handlers = {"search": lambda: self.search(self.view.values()["search"]), "add": lambda: self.add(self.view.values()["item"]),
                     "remove": lambda: self.remove(self.view.values()["place"]), "count": self._forget, "genre": self._forget, "recommend": self.start}
