@@ -396,6 +396,7 @@ _movielens_terms = ("Where the ratings are MovieLens: research use, with acknowl
 def _model_card(manifest:Manifest, dataset:Dataset) -> str:
     "README.md of a recommender."
     noun = dataset.noun
+    categories = "; categories behind titles" if manifest.settings.category else ""
     terms = f" {_movielens_terms}" if noun == MOVIE else "" # other things are not MovieLens's
     protocol = ", ".join(f"{name} {value}" for name, value in manifest.protocol.items() if isinstance(value, (str, int, float)))
     return f"""---
@@ -407,7 +408,7 @@ tags: [recommendation, lora]
 Gives the probability that a user will {noun.liking} {noun.a_one}, from the user's history, the {noun.one}'s text and whatever else its prompt holds.
 
 - **Base LLM** (not in this folder): {manifest.base.name}, checksum {manifest.base.checksum[:16]}, {manifest.base.precision}
-- **Prompt**: order {manifest.settings.order}; parts {", ".join(manifest.settings.parts)}
+- **Prompt**: order {manifest.settings.order}; parts {", ".join(manifest.settings.parts)}{categories}
 - **Data**: {len(dataset.users):,} users, {len(dataset.items):,} {noun.many}, {len(dataset.events):,} events; {protocol}
 - **Fingerprint of the training data**: {manifest.data}
 
