@@ -39,11 +39,12 @@ from .pairs import (NeighbourSettings, PairTables, genre_table, history_pairs, m
 from .posters import find_posters, posters_for
 from .prompts import find_template
 from .protocols import ProtocolSettings, build_dataset, movie
+from .reports import language_share
 from .recommender import HistorySettings, Recommender, restore_settings
 from .reuse import KeptScores, Memory, PrefixStore, RowScorer, score_together, store_prefixes
 from .sasrec import SASRecModel, SASRecSettings, load_sasrec, save_sasrec, train_sasrec
 from .sources import movielens_small
-from .training import StepSettings, one_step, step1, step2, tune
+from .training import StepSettings, nothing_learnt, one_step, step1, step2, tune
 from .trees import TreesSettings, train_logistic, train_trees, tree_features
 from .uhem import UHEMSettings
 from .visual_alignment import VisualSettings, image_table, poster_features, shipped_features
@@ -293,11 +294,13 @@ def tested_rows(dataset:Dataset,
     chosen = np.isin(np.arange(len(counts)), users[:np.argmax(enough) + 1] if enough.any() else users)
     return rows[chosen[rows["user"]]]
 
-def predictions_frame(dataset:Dataset, frame:pd.DataFrame, logits) -> pd.DataFrame:
+def predictions_frame(dataset:Dataset, frame:pd.DataFrame, logits,
+                      linear=None) -> pd.DataFrame: # (n,) what the linear features add to each logit, and the bias, where a method has them
     "Predictions with the source's own ids: what every interval, slice and picture is computed from."
+    more = {} if linear is None else {"linear": np.asarray(linear, dtype=np.float32)}
     return pd.DataFrame({"row_id": frame["row_id"], "user_id": dataset.users["user_id"].to_numpy()[frame["user"]],
                          "item_id": dataset.items["item_id"].to_numpy()[frame["item"]], "timestamp": frame["timestamp"], "label": frame["label"],
-                         "split": frame["split"].astype("str"), "logit": np.asarray(logits, dtype=np.float32)}).reset_index(drop=True)
+                         "split": frame["split"].astype("str"), "logit": np.asarray(logits, dtype=np.float32), **more}).reset_index(drop=True)
 
 def _rows_of(dataset:Dataset, predictions:pd.DataFrame) -> pd.DataFrame:
     "The test rows that the predictions are of, in their order."
@@ -459,6 +462,8 @@ def train_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared,
     torch.manual_seed(run_seed)
     model = UserLLM(shared.language, {slot: table.width for slot, table in tables.items()}, method.model)
     start_wide(model, maker, rows["train"])
+    unlearnt = [] if method.tuning == "one_step" else [("step 1", nothing_learnt("step1", text))]
+    if unlearnt and unlearnt[0][1]: say(unlearnt[0][1])
     about = {"validation_auc": text.get("best"), "step1_validation_auc": text.get("best"), "history": text["history"]}
     if method.tuning != "text":
         if method.tuning == "one_step": shared.language.fresh_lora(run_seed); step = one_step(model, maker)
@@ -468,8 +473,11 @@ def train_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared,
         progress = tune(step, rows["train"], rows["valid"], steps["step2"], run.checkpoints, run_seed,
                         key=fingerprint(settings), report=lambda history: _write_log(run, text["history"] + history))
         read["trained"][step.name], seconds[step.name] = rows["train"].row_ids, progress.seconds
+        unlearnt.append(("step 2" if step.name == "step2" else "its one step", nothing_learnt(step.name, vars(progress))))
+        if unlearnt[-1][1]: say(unlearnt[-1][1])
         about |= {"validation_auc": progress.best, "history": progress.history, "prefix_hit_rate": store and round(store.hit_rate, 4)}
     else: _write_log(run, text["history"])
+    about["nothing_learnt"] = [step for step, message in unlearnt if message]
     return Trained(method, run, model, maker, rows["test"], store, read, seconds, about)
 
 # %% ../nbs/64_pipeline.ipynb #4c1fc0c8
@@ -504,6 +512,12 @@ def _write_log(run:RunFolder, history:list) -> None:
     with atomic_path(run.log) as path: path.write_text("".join(json.dumps(record) + "\n" for record in history))
 
 # %% ../nbs/64_pipeline.ipynb #c021
+@torch.no_grad()
+def _linear_logits(one:Trained) -> np.ndarray|None:
+    "The summands of the test rows' logits that are not the language model's (n,); None where there are none."
+    if not one.model.wide: return None
+    return (one.model.add_wide(one.maker.wide_features(one.test)) + one.model.wide_bias).float().cpu().numpy()
+
 def measure(trained:list[Trained], prepared:Prepared, preset:Preset, shared:Shared, run_seed:int=0) -> list[dict]:
     "Score the test rows once, save recommenders, finish the runs; gives the metrics of each. All must share step 1."
     if any(one.store is not trained[0].store for one in trained): raise InputError("only methods that share step 1 are measured together")
@@ -518,8 +532,10 @@ def measure(trained:list[Trained], prepared:Prepared, preset:Preset, shared:Shar
         recommender = Recommender.build(shared.llm, prepared.dataset, one.maker.all_tables, one.model, one.maker, name,
                                         {"run_seed": run_seed, "preset": preset.name}, prepared.history)
         recommender.save(one.run.recommender)
-        predictions = predictions_frame(prepared.dataset, tested_rows(prepared.dataset, preset.test_rows), logits)
-        metrics.append(finish_run(one.run, prepared, name, run_seed, predictions, one.read, one.seconds | {"test": seconds / len(trained)}, one.about))
+        predictions = predictions_frame(prepared.dataset, tested_rows(prepared.dataset, preset.test_rows), logits, _linear_logits(one))
+        share = language_share(predictions)
+        more = one.about | ({"language_share": share} if share else {})
+        metrics.append(finish_run(one.run, prepared, name, run_seed, predictions, one.read, one.seconds | {"test": seconds / len(trained)}, more))
     return metrics
 
 def run_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared, folder, run_seed:int=0,
