@@ -157,8 +157,8 @@ def test_a_name_of_ours_under_which_other_code_stands_is_refused(place, monkeypa
 
 def test_code_that_was_redefined_is_saved_as_what_was_trained(place, monkeypatch):
     "In a notebook a class may have been edited between training and saving."
-    import my_code
     assert main(TRAIN) == 0
+    my_code = sys.modules["my_code"]
     loaded = Recommender.load("run", device="cpu", plugins=["my_code"])
     trained = loaded.model.origins
     class Pooled(my_code.Pooled):
@@ -168,3 +168,17 @@ def test_code_that_was_redefined_is_saved_as_what_was_trained(place, monkeypatch
     assert [each["source"] for each in read_json(place / "copy" / "recommender.json")["code"]] == [origin.source for origin in trained]
     with pytest.raises(InputError, match="another source here"):
         Recommender.load(place / "copy", device="cpu")
+
+
+def test_code_that_cannot_be_restored_is_refused_before_training(place, capsys):
+    drawn = REGISTERED.replace("nn.Linear(width, width)\n", "nn.Linear(width, width)\n        self.noise = torch.randn(width)\n").replace(
+        "self.layer(pooled", "self.noise * self.layer(pooled").replace("from torch import nn", "import torch\nfrom torch import nn")
+    (place / "my_code.py").write_text(drawn)
+    assert main(TRAIN) == 2
+    error = capsys.readouterr().err
+    assert "neither a parameter nor a buffer" in error and "my_code:Pooled" in error and not (place / "cache" / "step1").exists()
+    (place / "my_code.py").write_text(drawn.replace("self.noise = torch.randn(width)", 'self.register_buffer("noise", torch.randn(width))'))
+    forget()
+    TRAIN_AGAIN = [*TRAIN[:-3], "run2", *TRAIN[-2:]]
+    assert main(TRAIN_AGAIN) == 0
+    assert Recommender.load("run2", device="cpu", plugins=["my_code"]).method == "mine"

@@ -40,7 +40,7 @@ from .posters import find_posters, posters_for
 from .prompts import find_template
 from .protocols import ProtocolSettings, build_dataset, movie
 from .reports import language_share
-from .recommender import HistorySettings, Recommender, restore_settings
+from .recommender import HistorySettings, Recommender, require_restorable, restore_settings
 from .reuse import KeptScores, Memory, PrefixStore, RowScorer, score_together, store_prefixes
 from .sasrec import SASRecModel, SASRecSettings, load_sasrec, save_sasrec, train_sasrec
 from .sources import movielens_small
@@ -437,6 +437,15 @@ class Trained:
     about: dict # what training has to say in metrics.json
 
 # %% ../nbs/64_pipeline.ipynb #86db07d9
+@torch.no_grad()
+def _require_restorable_start(method:Method, shared:Shared, widths:dict) -> None: # slot -> width of its feature table
+    "`InputError`, before anything is trained, where what a method's own code learns could not be loaded again."
+    if not own_code(method.model): return
+    with torch.random.fork_rng(devices=[]):
+        model = UserLLM(shared.language, widths, method.model)
+        for value in model.alignment_parameters().values(): value.add_(torch.randn_like(value) * .1) # some start at zero, which hides things
+    require_restorable(model, widths)
+
 def train_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared, folder, run_seed:int=0,
                  cache:StageCache|None=None, say:Callable=print) -> Trained|None:
     "Train a method in two steps, resuming where it stopped; None where its run is finished."
@@ -454,13 +463,15 @@ def train_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared,
     frames = {split: prepared.dataset.rows(split) for split in ("train", "valid")} | {"test": tested_rows(prepared.dataset, preset.test_rows)}
     rows = {split: prepared.rows(frame, variant) for split, frame in frames.items()}
     for part in rows.values(): maker.require_context(part, shared.language.context)
+    widths = {slot: table.width for slot, table in tables.items()}
+    _require_restorable_start(method, shared, widths)
     steps, store, text = _all_rows(method, preset), None, {"history": [], "row_ids": []}
     if method.tuning != "one_step":
         say(f"{method.name}: step 1, LoRA on text")
         text = step1_stage(prepared, maker, shared.language, shared.llm, steps["step1"], run_seed, cache)
         read["trained"]["step 1"], seconds["step1"] = text["row_ids"], text["seconds"]
     torch.manual_seed(run_seed)
-    model = UserLLM(shared.language, {slot: table.width for slot, table in tables.items()}, method.model)
+    model = UserLLM(shared.language, widths, method.model)
     start_wide(model, maker, rows["train"])
     unlearnt = [] if method.tuning == "one_step" else [("step 1", nothing_learnt("step1", text))]
     if unlearnt and unlearnt[0][1]: say(unlearnt[0][1])

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['format_version', 'restore_settings', 'HistorySettings', 'BaseLLM', 'check_pairs', 'liked_items', 'Scorer', 'Manifest',
-           'load_weights', 'require_code', 'recommender_dataset', 'Recommender']
+           'load_weights', 'require_restorable', 'require_code', 'recommender_dataset', 'Recommender']
 
 # %% ../nbs/48_recommender.ipynb #c003
 import dataclasses, re, tempfile, types, typing
@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 from .artifacts import (InputError, atomic_path, file_sha256, fingerprint, read_json, read_parquet, read_tensors, versions,
                                write_json, write_parquet, write_tensors)
+from .histories import HistoryInput
 from .interactions import MOVIE, Dataset, Histories, history_splits, nearest_ids, protocol_noun
 from .llms import LLM, AnswerTokens, StageCache, answer_tokens, choose_device, choose_precision, load_llm, offline_llm
 from .mappers import load_table, save_table
@@ -389,6 +390,36 @@ def load_weights(model:UserLLM, folder:Path) -> None:
     with torch.no_grad():
         for name, value in own.items(): value.copy_(tensors[name])
 
+# %% ../nbs/48_recommender.ipynb #6b072ac6
+@torch.no_grad()
+def require_restorable(
+    model:UserLLM, # as it stands
+    widths:Mapping[str,int], # slot -> width of its feature table
+) -> None:
+    "`InputError` where a model with a person's own code would answer otherwise after saving and loading."
+    if not model.origins or own_code(model.settings) != model.origins: return # without any, or with code that is gone
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(64)
+        again = UserLLM(model.language, dict(widths), model.settings).eval()
+        bank = torch.randn(12, model.language.width) * model.language.token_norm / model.language.width ** .5
+        features = {slot: torch.randn(4, widths[slot]) for slot in model.slots}
+    theirs, ours = _alignment(again), _alignment(model)
+    if theirs.keys() == ours.keys():
+        for name, value in ours.items(): theirs[name].copy_(value)
+
+    training, device = model.training, model.language.device
+    model.eval()
+    layout = torch.arange(12).view(2, 6)
+    history = HistoryInput(bank.to(device), layout.to(device), torch.tensor([[0, 0, 1, 1, 2, 2]] * 2, device=device))
+    present = torch.zeros(4, dtype=torch.bool, device=device)
+    read = lambda one: [one.slots[slot](values.to(device), present) for slot, values in features.items()] + ([one.uhem(history)] if one.uhem else [])
+    alike = theirs.keys() == ours.keys() and all(torch.allclose(one, other, 1e-3, 1e-5) for one, other in zip(read(model), read(again)))
+    model.train(training)
+    if not alike:
+        named = " or ".join(f"the {origin.kind} {origin.name!r} ({origin.code})" for origin in model.origins if origin.kind != "prompt")
+        raise InputError(f"{named} holds what is neither a parameter nor a buffer, so it would answer otherwise after loading",
+                         fix="keep it by self.register_buffer(name, tensor)")
+
 # %% ../nbs/48_recommender.ipynb #c037
 _movielens_terms = ("Where the ratings are MovieLens: research use, with acknowledgement of GroupLens; no commercial use without permission; "
                     "redistribution under the same terms only.")
@@ -431,6 +462,7 @@ The base LLM has its own licence.
 # %% ../nbs/48_recommender.ipynb #c039
 def _write_folder(scorer:Scorer, folder:Path, tokenizer) -> None:
     "Write all parts, the manifest last."
+    require_restorable(scorer.model, {slot: table.width for slot, table in scorer.maker.all_tables.items()})
     _save_lora(scorer.model.language, folder/"lora", scorer.base)
     write_tensors(folder/"alignment.safetensors", _alignment(scorer.model))
     for slot, table in scorer.tables.items(): save_table(table, folder/"features"/f"{slot}.safetensors")
