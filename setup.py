@@ -31,7 +31,7 @@ setup(
         "Programming Language :: Python :: 3",
     ],
     packages=find_packages(include=[library, library + ".*"]),
-    package_data={library: ["data/**"]},
+    package_data={library: ["data/**", "browser/**"]},
     include_package_data=False,
     python_requires=f">={settings['min_python']}",
     install_requires=settings["requirements"].split(),

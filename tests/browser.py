@@ -29,7 +29,7 @@ def lab(root: Path, place: Path):
     for name, value in SETTINGS.items():
         file = place / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(value))
+        file.write_text(json.dumps(value), encoding="utf-8")
     port, token, environment = free_port(), secrets.token_hex(), os.environ | {"JUPYTERLAB_SETTINGS_DIR": str(place / "settings"), "USERLLM_CACHE": str(place / "cache")}
     for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "JUPYTERLAB_WORKSPACES_DIR"):
         environment[name] = str(place / name.lower())
@@ -51,13 +51,13 @@ def lab(root: Path, place: Path):
 def wait_for(address: str, server, log: Path, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        assert server.poll() is None, log.read_text()[-2000:]
+        assert server.poll() is None, log.read_text(encoding="utf-8")[-2000:]
         try:
             with urllib.request.urlopen(address, timeout=2):
                 return
         except OSError:
             time.sleep(0.2)
-    raise AssertionError(f"JupyterLab did not answer in {seconds:.0f} s:\n{log.read_text()[-2000:]}")
+    raise AssertionError(f"JupyterLab did not answer in {seconds:.0f} s:\n{log.read_text(encoding='utf-8')[-2000:]}")
 
 
 @contextmanager

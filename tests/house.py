@@ -169,7 +169,7 @@ def drifted_export(root: Path) -> list[str]:
                 path.unlink()
         environment = {name: value for name, value in os.environ.items() if name != "IN_TEST"}  # nbdev exports nothing under it
         command = [sys.executable, "-c", "from nbdev.doclinks import nbdev_export; nbdev_export.__wrapped__()"]
-        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, encoding="utf-8")
         if done.returncode:
             return [f"nbdev_export fails: {(done.stderr or done.stdout).strip().splitlines()[-1]}"]
         fresh = {path.relative_to(copy): path.read_bytes() for path in (copy / LIBRARY).rglob("*.py")}
@@ -181,7 +181,7 @@ def drifted_export(root: Path) -> list[str]:
 def stale_readme(root: Path) -> list[str]:
     "README.md is what its notebook says, and its relative links lead somewhere."
     builder = Path(__file__).resolve().parents[1] / "tools" / "build_readme.py"
-    done = subprocess.run([sys.executable, str(builder), "--check", "--root", str(root)], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, str(builder), "--check", "--root", str(root)], capture_output=True, text=True, encoding="utf-8")
     problems = [f"README.md is not what nbs/index.ipynb makes: make readme\n{done.stdout}{done.stderr}"] if done.returncode else []
     text = (root / "README.md").read_text(encoding="utf-8")
     for link in re.findall(r"\]\((?![a-z]+:|#)([^)\s#]+)", text):
@@ -260,3 +260,48 @@ def unpinned_requirements(root: Path) -> list[str]:
         elif version and version != pinned:
             problems.append(f"{wanted} in settings.ini, {pinned} in constraints.txt")
     return problems
+
+
+def unstated_encodings(root: Path) -> list[str]:
+    "Text is opened, read and written with its encoding stated: the locale's differs from machine to machine."
+    problems = []
+    places = [path for folder in (LIBRARY, "tools", "tests") for path in sorted((root / folder).rglob("*.py"))]
+    for path in places + [root / "setup.py"] * (root / "setup.py").exists():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and not states_encoding(node):
+                problems.append(f"{path.relative_to(root)}:{node.lineno}: {ast.unparse(node.func)}() without an encoding")
+    return problems
+
+
+TEXT = {"read_text": 0, "write_text": 1, "TextIOWrapper": 1}  # how many arguments stand before the encoding
+PACKED = {"gzip", "bz2", "lzma"}  # whose `open` is binary where no mode is given
+NO_TEXT = {"os", "Image", "self", "webbrowser"}  # whose `open` opens something else
+PROCESSES = {"run", "Popen", "check_output", "check_call"}  # text=True decodes what a child prints
+
+
+def states_encoding(call: ast.Call) -> bool:
+    "Whether a call opens no text, or says in which encoding."
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    owner = ast.unparse(call.func.value) if isinstance(call.func, ast.Attribute) else ""
+    given = {word.arg: word.value for word in call.keywords}
+    if "encoding" in given or None in given:  # or in what ** holds
+        return True
+    if name in TEXT:
+        return len(call.args) > TEXT[name]
+    if name in PROCESSES:
+        as_text = [given[word] for word in ("text", "universal_newlines") if word in given]
+        return not any(isinstance(value, ast.Constant) and value.value for value in as_text)
+
+    temporary = name in ("TemporaryFile", "NamedTemporaryFile", "SpooledTemporaryFile")
+    if not temporary and (name not in ("open", "fdopen") or name == "open" and owner in NO_TEXT):
+        return True
+    is_path = name == "open" and owner not in ("", "io", "codecs", *PACKED)  # the mode comes first in path.open(mode)
+    place = 0 if is_path or temporary else 1
+    if name == "SpooledTemporaryFile":
+        place = 1
+    mode = given.get("mode", call.args[place] if len(call.args) > place else None)
+    if mode is None:
+        return temporary or owner in PACKED
+    if not isinstance(mode, ast.Constant):
+        return False
+    return "b" in mode.value or owner in PACKED and "t" not in mode.value

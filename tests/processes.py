@@ -45,7 +45,7 @@ class WarmInterpreter:
 
     def run(self, path: Path, seconds: float, folder: Path) -> tuple[int | None, str]:
         "As `run_within`, for a notebook."
-        with tempfile.NamedTemporaryFile("r") as output:
+        with tempfile.NamedTemporaryFile("r", encoding="utf-8") as output:
             order = {"path": str(path), "folder": str(folder), "output": output.name}
             self.process.stdin.write(json.dumps(order).encode() + b"\n")
             child, in_time = int(self._line()), []
@@ -57,7 +57,7 @@ class WarmInterpreter:
                 except (ProcessLookupError, PermissionError):
                     pass  # the group is empty already
                 status = int(self._line())
-            return status if in_time else None, Path(output.name).read_text(errors="replace")
+            return status if in_time else None, Path(output.name).read_text(errors="replace", encoding="utf-8")
 
     def close(self) -> None:
         "End it."

@@ -3,24 +3,25 @@ plain objects."""
 import shutil
 from pathlib import Path
 
-import pandas as pd
+import nbformat
+import numpy as np
 import pytest
 
 from browser import CHROMIUM, lab, page_of, run_notebook
+from conftest import NO_CHROMIUM
 from userllm.errors import Errors, changed_users, row_history, select_rows
 from userllm.history_effects import WhatIf
 from userllm.inspection import PromptInspector, find_items
 from userllm.newcomers import most_liked, recommend
 from userllm.opened_runs import demo_run
-from userllm.token_map import TokenMap, neighbours, token_effects
+from userllm.token_map import TokenMap, history_of, neighbours, token_effects
 from userllm.widgets import table_html
 
 pytest.importorskip("playwright", reason="playwright is not installed: make setup")
-pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason=f"{NO_CHROMIUM}: .ci/chromium"), pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "tests" / "artifacts"
-WHERE = """() => [...document.querySelector('.userllm-view .scatterlayer .trace').querySelectorAll('path.point')].map(point => {
-    const box = point.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2] })"""  # the points of the map on the screen
+WHERE = "count => Array.from({length: count}, (_, place) => document.querySelector('.userllm-map canvas').place(place))"  # points on the screen
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,12 @@ def opened(page, address, project, name, place=-1):
     return view, run, Errors.of(run.predictions, run.dataset)
 
 
+def write_notebook(path, *sources):
+    "A notebook with these code cells."
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources], metadata=metadata), path)
+
+
 ATTACK = "<img src=x onerror=window.struck=1><script>window.struck=1</script>"
 HOSTILE = f"""
 import numpy as np, pandas as pd
@@ -80,25 +87,83 @@ frame = pd.DataFrame(dict(row_id=rows["row_id"], user_id=of("users", "user"), it
 tool, points = RowsTool(Errors.of({{attack: frame}}, dataset)), PointMap([0.], [0.], [attack], (attack, attack))
 points.paint(pd.Series([attack], name=attack))
 tool.view.controls["sure"].value = 0.0
-tool.view.box.children += (points.widget,)
+tool.view.box.children += (points,)
 tool
 """
 
 
 def test_titles_stay_text(page, address, project):
-    import nbformat
-    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(HOSTILE)], metadata=metadata), project / "hostile.ipynb")
+    write_notebook(project / "hostile.ipynb", HOSTILE)
     assert run_notebook(page, address, "hostile.ipynb") == []
     view = page.locator(".userllm-view")
     view.locator(".userllm-row tbody tr").first.click()
-    page.wait_for_function("() => document.querySelector('.userllm-shown-row svg')")
-    view.locator(".js-plotly-plot .scatterlayer path.point").first.hover(force=True)
-    page.wait_for_timeout(500)
+    page.wait_for_function("() => document.querySelector('.userllm-shown-row img')")
+    view.locator(".userllm-map canvas").scroll_into_view_if_needed()
+    page.mouse.move(*page.evaluate(WHERE, 1)[0])
+    page.wait_for_function("attack => document.querySelector('.userllm-map .card').innerText.includes(attack)", arg=ATTACK)
     assert page.evaluate("() => window.struck") is None
     assert view.locator("script, img[src=x]").count() == 0
     assert view.locator(".userllm-row td").first.inner_text() == ATTACK
-    assert view.locator(".userllm-shown-row svg").get_attribute("aria-label") == ATTACK
+    assert view.locator(".userllm-shown-row img").first.get_attribute("alt").startswith(ATTACK)
+
+
+MAP = """
+import numpy as np, pandas as pd
+from userllm.widgets import PointMap, View
+x, y = np.random.default_rng(0).normal(size=(2, 200))
+points = PointMap(x, y, range(200), ("first", "second"), notes=[f"liked film {n}" for n in range(200)])
+points.paint(pd.Series(["Drama", "Comedy", None, "War"] * 50, name="genre"))
+view = View("Map", {}, [], [("map", points), "answer"])
+view.connect("map", lambda: view.show("answer", f"{points.picked['count']}: {' '.join(points.picked_ids)}"), "picked")
+view
+"""
+
+
+def test_no_selection_on_the_map_is_lost(page, address, project):
+    "Each drag begins and ends on a point, and the mouse goes on over other points before the kernel has answered."
+    write_notebook(project / "map.ipynb", MAP)
+    assert run_notebook(page, address, "map.ipynb") == []
+    page.locator(".userllm-map canvas").scroll_into_view_if_needed()
+    places = page.evaluate(WHERE, 200)
+    random = np.random.default_rng(1)
+    answer = "answer => document.querySelector('.userllm-shown-answer').innerText.trim() === answer"
+    for count in range(1, 21):
+        (x1, y1), (x2, y2) = (places[point] for point in random.choice(200, 2, replace=False))
+        (left, right), (top, bottom) = sorted((x1, x2)), sorted((y1, y2))
+        caught = [point for point, (x, y) in enumerate(places) if left < x < right and top < y < bottom]
+        page.mouse.move(x1, y1)
+        page.mouse.down()
+        page.mouse.move(x2, y2, steps=5)
+        page.mouse.up()
+        for point in random.choice(200, 10):
+            page.mouse.move(*places[point])
+        page.wait_for_function("count => document.querySelector('.userllm-shown-answer').innerText.startsWith(count + ':')", arg=count, timeout=5_000)
+        ids = set(page.locator(".userllm-shown-answer").inner_text().split()[1:])
+        border = {str(point) for point, place in enumerate(places) if any(abs(a - b) < 0.01 for a, b in zip(place * 2, (x1, y1, x2, y2)))}
+        assert ids - border == {str(point) for point in caught} - border
+
+    page.mouse.click(*places[7])
+    page.wait_for_function(answer, arg="21: 7")
+    page.locator(".userllm-map .legend button", has_text="Drama").click()  # hides every fourth point
+    page.locator(".userllm-map input[value=lasso]").check()
+    corners = page.locator(".userllm-map canvas").bounding_box()
+    page.mouse.move(corners["x"] + 60, corners["y"] + 15)
+    page.mouse.down()
+    for x, y in ((corners["width"] - 15, 15), (corners["width"] - 15, corners["height"] - 45), (60, corners["height"] - 45)):
+        page.mouse.move(corners["x"] + x, corners["y"] + y, steps=3)
+    page.mouse.up()
+    page.wait_for_function(answer, arg="22: " + " ".join(str(point) for point in range(200) if point % 4))
+    assert page.locator(".userllm-map .legend button").all_inner_texts() == ["Drama (50)", "Comedy (50)", "War (50)", "unknown (50)"]
+
+    page.locator(".userllm-map canvas").focus()  # by keyboard: to a point, choose it, choose nobody
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => document.querySelector('.userllm-shown-answer').innerText.startsWith('23:')")
+    chosen = page.locator(".userllm-shown-answer").inner_text().split()[1:]
+    assert len(chosen) == 1 and f"user {chosen[0]}" in page.locator(".userllm-map .spoken").inner_text()
+    page.keyboard.press("Escape")
+    page.wait_for_function(answer, arg="24:")
+    assert page.locator(".userllm-sign").is_hidden()
 
 
 def test_browse_predictions(page, address, project):
@@ -128,7 +193,7 @@ def test_browse_predictions(page, address, project):
     for key in "bx":  # would insert a cell, and cut one
         page.keyboard.press(key)
     assert page.evaluate(cells) == before
-    page.wait_for_function("title => [...document.querySelectorAll('.userllm-shown-row svg')].at(-1)?.getAttribute('aria-label') === title", arg=row["title"])
+    page.wait_for_function("title => [...document.querySelectorAll('.userllm-shown-row img')].at(-1)?.alt.startsWith(title)", arg=row["title"])
     assert f"User {row['user_id']}," in shown(view, "row")
     for name in errors.runs:
         assert f"{name} {row[f'P {name}']:.3f}" in shown(view, "scores")
@@ -160,34 +225,33 @@ def test_analyse_errors(page, address, project):
 @pytest.mark.slow
 def test_explore_tokens(page, address, project):
     view, run, _ = opened(page, address, project, "explore_tokens")
-    points = view.locator(".scatterlayer .trace").first.locator("path.point")
-    kinds = view.locator(".legend .traces").count()
-    assert points.count() == len(run.dataset.users) and kinds > 2
+    users = run.dataset.users
+    assert view.locator(".userllm-map .legend button").count() > 2
     view.locator(".userllm-colour select").select_option("events")
-    page.wait_for_function("() => document.querySelectorAll('.userllm-view .legend .traces').length < 3 && document.querySelector('.userllm-view .cbtitle')")
+    page.wait_for_function("() => document.querySelector('.userllm-map .legend b').innerText === 'events' && document.querySelector('.userllm-map .bar')")
 
-    chart = view.locator(".js-plotly-plot")
+    chart = view.locator(".userllm-map canvas")
     chart.scroll_into_view_if_needed()
-    places = page.evaluate(WHERE)
+    places = page.evaluate(WHERE, len(users))
     tokens = TokenMap.of(demo_run(recommender=True, project=project).recommender)
     users = tokens.users
     right = int(users["x"].argmax())
     page.mouse.move(*places[right])
+    latest = history_of(tokens, users["user_id"][right])["title"].iloc[-1]
+    page.wait_for_function("title => document.querySelector('.userllm-map .card').innerText.includes(title)", arg=latest)
     page.mouse.click(*places[right])
     chosen = users["user_id"][right]
     page.wait_for_function("name => [...document.querySelectorAll('.userllm-shown-user')].at(-1).innerText.includes('User ' + name)", arg=chosen)
     chart.scroll_into_view_if_needed()
-    places = page.evaluate(WHERE)
-    assert all(float(opacity) == 1 for opacity in points.evaluate_all("points => points.map(point => getComputedStyle(point).opacity)"))
+    places = page.evaluate(WHERE, len(users))
     ordered = sorted(x for x, _ in places)
     border = (ordered[-6] + ordered[-7]) / 2  # six users are to the right of it
-    box = view.locator(".nsewdrag").first.bounding_box()
-    page.mouse.move(border, box["y"] + box["height"] - 1)  # from below, for the map's own tools lie over its top
+    box = chart.bounding_box()
+    page.mouse.move(border, box["y"] + 12)
     page.mouse.down()
-    page.mouse.move(box["x"] + box["width"] - 1, box["y"] + 1, steps=5)
+    page.mouse.move(box["x"] + box["width"] - 13, box["y"] + box["height"] - 42, steps=5)
     page.mouse.up()
     page.wait_for_function("() => [...document.querySelectorAll('.userllm-shown-area')].at(-1).innerText.startsWith('6 users')")
-    assert all(float(opacity) == 1 for opacity in points.evaluate_all("points => points.map(point => getComputedStyle(point).opacity)"))  # rings tell who was chosen
     caught = view.locator(".userllm-shown-area table tbody tr").all_inner_texts()
     assert {row.split()[0] for row in caught} == set(users.nlargest(6, "x")["user_id"])
 

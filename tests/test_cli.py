@@ -5,27 +5,11 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-import torch
 
-from userllm.artifacts import InputError, StageCache, read_json
+from userllm.artifacts import InputError, read_json
 from userllm.cli import main
-from userllm.llms import tiny_llm
-from userllm.pipeline import quickstart, smoke
+from userllm.pipeline import smoke
 from userllm.recommender import Recommender
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    "The floor and one method, trained on a tiny LLM and the real ratings."
-    place = tmp_path_factory.mktemp("cli")
-    tiny_llm(place / "llm", width=16, layers=1)
-    preset = smoke()
-    preset = replace(preset, step2=replace(preset.step2, rows=16, evaluate_every=16))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    quickstart(place / "runs", preset, str(place / "llm"), "cpu", "fp32", names=("userllm_plus",), cache=StageCache(place / "cache"))
-    yield place / "runs"
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -126,7 +110,7 @@ def test_what_is_not_there_is_told_as_that(say, tmp_path):
 
 
 def test_a_run_that_has_not_ended_and_a_folder_without_data_say_so(say, tmp_path):
-    (tmp_path / "settings.json").write_text("{}")
+    (tmp_path / "settings.json").write_text("{}", encoding="utf-8")
     refused(say("rank", tmp_path, "--user", "1"), "its training has not ended")
     refused(say("train", "userllm", "--data", tmp_path), "holds no dataset")
 
@@ -157,8 +141,8 @@ def test_histories_may_be_whole(runs, say, tmp_path):
     code, out, _ = say("train", "userllm_plus", "--history", "all", "--preset", "smoke", "--llm", runs.parent / "llm", "--device", "cpu",
                        "--precision", "fp32", "--out", tmp_path / "run")
     assert code == 0 and "userllm_plus" in out
-    assert json.loads((tmp_path / "run" / "settings.json").read_text())["protocol"]["history_length"] is None
-    recommender = json.loads((tmp_path / "run" / "recommender" / "recommender.json").read_text())
+    assert json.loads((tmp_path / "run" / "settings.json").read_text(encoding="utf-8"))["protocol"]["history_length"] is None
+    recommender = json.loads((tmp_path / "run" / "recommender" / "recommender.json").read_text(encoding="utf-8"))
     assert recommender["history"]["length"] is None
 
 
@@ -186,7 +170,7 @@ def test_what_is_asked_is_checked_before_a_model_is_loaded(runs, say, tmp_path, 
 
 
 def test_output_folder_that_cannot_be_written_is_refused(runs, say, tmp_path):
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
     refused(say("train", "floor", "--out", tmp_path / "file" / "run"), str(tmp_path / "file"))
 
 
@@ -197,9 +181,9 @@ def test_full_disk_is_refused_before_work(say, tmp_path, monkeypatch):
 
 
 def test_other_run_in_the_folder_is_refused(runs, say):
-    before = json.loads((runs / "floor" / "metrics.json").read_text())
+    before = json.loads((runs / "floor" / "metrics.json").read_text(encoding="utf-8"))
     refused(say("train", "mf", "--out", runs / "floor", "--preset", "smoke"), "other settings")
-    assert json.loads((runs / "floor" / "metrics.json").read_text()) == before
+    assert json.loads((runs / "floor" / "metrics.json").read_text(encoding="utf-8")) == before
 
 
 def test_a_split_without_both_classes_is_refused(say, tmp_path, monkeypatch):

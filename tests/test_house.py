@@ -12,7 +12,7 @@ import house
 ROOT = Path(__file__).resolve().parents[1]
 RULES = [house.climbing_imports, house.misplaced_modules, house.unclean_notebooks, house.swallowed_prose, house.drifted_export,
          house.stale_readme, house.unmapped_rooms, house.private_text, house.unsafe_files,
-         house.undeclared_imports, house.unpinned_requirements]
+         house.undeclared_imports, house.unpinned_requirements, house.unstated_encodings]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -32,7 +32,7 @@ def write_notebook(path: Path, *cells: str, prose: str = "Prose.", **metadata):
 
 
 def save(path: Path, notebook: dict):
-    path.write_text(json.dumps(notebook, sort_keys=True, indent=1, ensure_ascii=False) + "\n")
+    path.write_text(json.dumps(notebook, sort_keys=True, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @pytest.fixture(scope="session")
@@ -68,13 +68,13 @@ def export(root: Path):
 
 def edit(path: Path, change):
     "Apply `change` to a notebook in place."
-    notebook = json.loads(path.read_text())
+    notebook = json.loads(path.read_text(encoding="utf-8"))
     change(notebook)
     save(path, notebook)
 
 
 def append(path: Path, text: str):
-    path.write_text(path.read_text() + text)
+    path.write_text(path.read_text(encoding="utf-8") + text, encoding="utf-8")
 
 
 def test_a_small_house_keeps_every_rule(small_house):
@@ -96,7 +96,7 @@ def test_misplaced_modules_are_found(small_house):
     write_notebook(nbs / "20_twice.ipynb", "#| default_exp ground")
     write_notebook(nbs / "10_none.ipynb", "1 + 1")
     write_notebook(nbs / "workbench" / "loud.ipynb", "#| export\nx = 1")
-    (small_house / "userllm" / "old.py").write_text("")
+    (small_house / "userllm" / "old.py").write_text("", encoding="utf-8")
     problems = "\n".join(house.misplaced_modules(small_house))
     for part in ["20_twice.ipynb and 00_ground.ipynb both export", "10_none.ipynb has a number and no", "have the same number",
                  "userllm/old.py comes from no notebook", "nbs/workbench/loud.ipynb exports"]:
@@ -111,10 +111,10 @@ def test_unclean_notebooks_are_found(small_house):
         return [{"name": "stdout", "output_type": "stream", "text": [text], **more}]
 
     def found(change):
-        before = path.read_text()
+        before = path.read_text(encoding="utf-8")
         edit(path, change)
         problems = "\n".join(house.unclean_notebooks(small_house))
-        path.write_text(before)
+        path.write_text(before, encoding="utf-8")
         return problems
 
     assert found(lambda notebook: None) == ""
@@ -135,7 +135,7 @@ def test_swallowed_prose_is_found(small_house, source):
 def test_a_drifted_export_is_found(small_house):
     module = small_house / "userllm" / "ground.py"
     append(module, "extra = 1\n")
-    (small_house / "userllm" / "old.py").write_text("x = 1\n")
+    (small_house / "userllm" / "old.py").write_text("x = 1\n", encoding="utf-8")
     (small_house / "userllm" / "first.py").unlink()
     assert [problem.split()[0] for problem in house.drifted_export(small_house)] == \
         ["userllm/first.py", "userllm/ground.py", "userllm/old.py"]
@@ -155,15 +155,15 @@ def test_a_room_without_a_row_is_found(small_house):
 @pytest.mark.parametrize("text", ["/ho" "me/someone/data", "/Use" "rs/someone", "/ro" "ot/.cache", "C:" r"\Users\someone", "../sha" "red/data",
                                   f"https://{house.HOSTS[0]}/simple", f"--index-url https://{house.HOSTS[2]}/whl"])
 def test_private_text_is_found(small_house, text):
-    (small_house / "note.txt").write_text(f"fine\nkept at {text}\n")
+    (small_house / "note.txt").write_text(f"fine\nkept at {text}\n", encoding="utf-8")
     problems = house.private_text(small_house)
     assert len(problems) == 1 and problems[0].startswith("note.txt:2: ")
 
 
 def test_the_own_folder_is_found_and_plain_text_is_not(small_house):
-    (small_house / "note.txt").write_text(f"made in {small_house}\n")
+    (small_house / "note.txt").write_text(f"made in {small_house}\n", encoding="utf-8")
     assert len(house.private_text(small_house)) == 1
-    (small_house / "note.txt").write_text("root/stage/meta.json, {root}/stage, shared/x, ~/.cache, https://doi.org/10.1/2\n")
+    (small_house / "note.txt").write_text("root/stage/meta.json, {root}/stage, shared/x, ~/.cache, https://doi.org/10.1/2\n", encoding="utf-8")
     assert house.private_text(small_house) == []
 
 
@@ -176,7 +176,7 @@ def test_unsafe_files_are_found(small_house, name):
 
 def test_only_what_git_would_hold_is_read(small_house):
     subprocess.run(["git", "init", "-q", str(small_house)], check=True)
-    (small_house / ".gitignore").write_text("runs/\n")
+    (small_house / ".gitignore").write_text("runs/\n", encoding="utf-8")
     (small_house / "runs").mkdir()
     (small_house / "runs" / "model.pt").write_bytes(b"\x80")
     assert house.unsafe_files(small_house) == []
@@ -187,15 +187,32 @@ def test_only_what_git_would_hold_is_read(small_house):
 def test_undeclared_imports_are_found(small_house):
     write_notebook(small_house / "nbs" / "00_ground.ipynb", "#| default_exp ground", "import os, torch.nn, pytest, sklearn.svm, PIL",
                    "def late():\n    from novelty.deep import thing")
-    (small_house / "userllm" / "ground.py").write_text("from pytest import fail\nimport numpy as np\n")
+    (small_house / "userllm" / "ground.py").write_text("from pytest import fail\nimport numpy as np\n", encoding="utf-8")
     assert house.undeclared_imports(small_house) == ["userllm/ground.py imports pytest, which settings.ini does not require",
                                                      "nbs/00_ground.ipynb imports novelty, which settings.ini does not require"]
 
 
 def test_unpinned_requirements_are_found(small_house):
     settings = small_house / "settings.ini"
-    settings.write_text(settings.read_text().replace("requirements = torch ", "requirements = torch novelty "))
+    settings.write_text(settings.read_text(encoding="utf-8").replace("requirements = torch ", "requirements = torch novelty "), encoding="utf-8")
     constraints = small_house / "constraints.txt"
-    constraints.write_text(constraints.read_text().replace("nbdev==2.4.14", "nbdev==2.4.13"))
+    constraints.write_text(constraints.read_text(encoding="utf-8").replace("nbdev==2.4.14", "nbdev==2.4.13"), encoding="utf-8")
     assert house.unpinned_requirements(small_house) == ["novelty is not in constraints.txt: make constraints",
                                                         "nbdev==2.4.14 in settings.ini, 2.4.13 in constraints.txt"]
+
+
+@pytest.mark.parametrize("line", ["open('x').read()", "open('x', 'w')", "path.read_text()", "path.write_text('é')", "path.open('a')",
+                                  "gzip.open('x', 'rt')", "tempfile.NamedTemporaryFile('w')", "subprocess.run(['ls'], text=True)",
+                                  "io.TextIOWrapper(raw)", "os.fdopen(3, 'w')", "def late(mode): return open('x', mode)"])
+def test_text_without_an_encoding_is_found(small_house, line):
+    (small_house / "tests").mkdir()
+    (small_house / "tests" / "test_x.py").write_text(f"import gzip\n{line}\n", encoding="utf-8")
+    problem, = house.unstated_encodings(small_house)
+    assert problem.startswith("tests/test_x.py:2: ")
+
+
+def test_text_with_an_encoding_and_bytes_are_not_found(small_house):
+    lines = ["open('x', encoding='utf-8')", "open('x', 'rb')", "path.read_text('utf-8')", "path.open('wb')", "gzip.open('x')", "os.open('x', 0)",
+             "tempfile.TemporaryFile()", "subprocess.run(['ls'], capture_output=True)", "open('x', **how)", "self.open(row)", "os.fdopen(3, 'rb')"]
+    (small_house / "userllm" / "ground.py").write_text("\n".join(lines), encoding="utf-8")
+    assert house.unstated_encodings(small_house) == []

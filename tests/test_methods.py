@@ -33,7 +33,7 @@ def world(tmp_path_factory):
 def test_a_method_is_trained_measured_and_saved(world, name):
     place, cache, preset, prepared, shared = world
     metrics = run_method(find_method(name), prepared, preset, shared, place / "runs" / name, cache=cache, say=lambda _: None)
-    settings = json.loads((place / "runs" / name / "settings.json").read_text())
+    settings = json.loads((place / "runs" / name / "settings.json").read_text(encoding="utf-8"))
     assert metrics["rows"] == len(prepared.dataset.rows("test")) and metrics["leaks"] == 0
     # the same budget of rows in the settings of all
     trained = {"two_steps": 8 + 16, "text": settings["step1"]["rows"], "one_step": settings["step2"]["rows"]}[find_method(name).tuning]

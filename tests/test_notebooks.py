@@ -73,7 +73,7 @@ def alive(process: int) -> bool:
     except ProcessLookupError:
         return False
     state = Path(f"/proc/{process}/stat")
-    return not (state.exists() and state.read_text().rsplit(")", 1)[1].split()[0] == "Z")
+    return not (state.exists() and state.read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] == "Z")
 
 
 @pytest.mark.parametrize("last, expected", [("time.sleep(600)", None), ("sys.exit(3)", 3)])

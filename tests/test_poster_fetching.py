@@ -284,7 +284,7 @@ STORM = LASTING | {"dripping": "timed out", "silent": "timed out"}
 
 def start(place) -> subprocess.Popen:
     "A child that fetches; what it says goes to a file, because a pipe that nobody reads would stop it."
-    with open(place / "log.txt", "w") as log:
+    with open(place / "log.txt", "w", encoding="utf-8") as log:
         return subprocess.Popen([sys.executable, "-c", CHILD, str(place / "list.csv"), str(place / "posters")], stderr=log,
                                 env=os.environ | {"OMP_NUM_THREADS": "1"})
 
@@ -295,7 +295,7 @@ def kill_at(place, count: int) -> list[str]:
     def whole(): return [name for name in names_in(place / "posters") if not name.startswith(".tmp-")] if (place / "posters").exists() else []
     while child.poll() is None and len(whole()) < count:
         time.sleep(0.05)
-    assert child.poll() is None, f"it ended before it was killed\n{(place / 'log.txt').read_text()[-2000:]}"
+    assert child.poll() is None, f"it ended before it was killed\n{(place / 'log.txt').read_text(encoding='utf-8')[-2000:]}"
     child.send_signal(signal.SIGKILL)
     child.wait()
     return whole()

@@ -12,6 +12,7 @@ from userllm.visual_alignment import poster_features, shipped_features
 POSTERS = Path(os.environ.get("USERLLM_DATA", "nowhere")) / "movielens-small" / "posters"
 
 
+@pytest.mark.optional_data
 @pytest.mark.skipif(not POSTERS.is_dir(), reason="USERLLM_DATA names no folder with movielens-small/posters, pictures named by MovieLens id")
 def test_posters_give_the_shipped_features(tmp_path, monkeypatch):
     shipped, known = shipped_features(), shipped_posters()

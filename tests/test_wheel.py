@@ -26,7 +26,7 @@ def site(tmp_path_factory) -> Path:
 def run_installed(site: Path, code: str, *arguments: str) -> str:
     "What `code` prints in a new process that finds the installed package first and nothing of the checkout by its folder."
     start = f"import sys; sys.path.insert(0, {str(site)!r})\n"
-    done = subprocess.run([sys.executable, "-I", "-c", start + code, *arguments], cwd=site.parent, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-I", "-c", start + code, *arguments], cwd=site.parent, capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -35,7 +35,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(site):
     installed = {path.relative_to(site) for path in (site / "userllm").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     assert installed == {path for path in house.tracked(ROOT) if path.parts[0] == "userllm"}
     assert {path.name.split("-")[0] for path in site.iterdir()} <= {"userllm", "bin"}
-    assert "userllm=userllm.cli:main" in next(site.glob("*.dist-info/entry_points.txt")).read_text().replace(" ", "")
+    commands = next(site.glob("*.dist-info/entry_points.txt")).read_text(encoding="utf-8")
+    assert "userllm=userllm.entry:main" in commands.replace(" ", "")
 
 
 def test_the_installed_package_imports(site):

@@ -15,8 +15,8 @@ HEADER = """\
 def pins() -> list[str]:
     "The `name==version` lines of this environment, without pip, the project and the data-carrying packages."
     frozen = subprocess.run([sys.executable, "-m", "pip", "freeze", "--all", "--exclude-editable"], cwd=ROOT,
-                            check=True, capture_output=True, text=True).stdout.splitlines()
-    offline = re.findall(r"^([\w.-]+)==", (ROOT / "requirements-offline.txt").read_text(), flags=re.M)
+                            check=True, capture_output=True, text=True, encoding="utf-8").stdout.splitlines()
+    offline = re.findall(r"^([\w.-]+)==", (ROOT / "requirements-offline.txt").read_text(encoding="utf-8"), flags=re.M)
     apart = {name.lower().replace("_", "-") for name in ("pip", "userllm", *offline)}
     plain = [line.split("+")[0] for line in frozen if re.fullmatch(r"[\w.-]+==[\w.!+-]+", line)]
     return [line for line in plain if line.split("==")[0].lower().replace("_", "-") not in apart]
@@ -24,5 +24,5 @@ def pins() -> list[str]:
 
 if __name__ == "__main__":
     lines = pins()
-    (ROOT / "constraints.txt").write_text(HEADER + "\n".join(lines) + "\n")
+    (ROOT / "constraints.txt").write_text(HEADER + "\n".join(lines) + "\n", encoding="utf-8")
     print(f"constraints.txt: {len(lines)} packages")

@@ -61,7 +61,7 @@ def examine(cache:StageCache|None=None, folder=".") -> list[Finding]: # the stag
 def available_memory(limits="/sys/fs/cgroup") -> int: # where Linux says what a container may use
     "Bytes that a run may still take: what the machine has available, or a container's limit leaves."
     available = psutil.virtual_memory().available
-    try: limit, used = ((Path(limits)/f"memory.{name}").read_text().strip() for name in ("max", "current"))
+    try: limit, used = ((Path(limits)/f"memory.{name}").read_text(encoding="utf-8").strip() for name in ("max", "current"))
     except OSError: return available
     return min(available, max(0, int(limit) - int(used))) if limit.isdigit() else available
 

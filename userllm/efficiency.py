@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['kinds', 'ways', 'shapes', 'PlainScorer', 'BenchSettings', 'with_history', 'all_of_some', 'matrix_rate', 'TokenCount',
-           'bench', 'bench_states', 'score_packed', 'bench_packing', 'bench_compiled', 'gains', 'plot_cost', 'lacking',
-           'run_bench', 'write_ratings', 'write_table', 'bench_preparation']
+           'bench', 'bench_states', 'bench_packing', 'bench_compiled', 'gains', 'plot_cost', 'lacking', 'run_bench',
+           'write_ratings', 'write_table', 'bench_preparation']
 
 # %% ../nbs/68_efficiency.ipynb #64cdd13f
 from collections.abc import Callable
@@ -19,7 +19,6 @@ import pandas as pd
 import polars as pl
 import torch
 from torch.nn import functional as F
-from .attention import kept_cache
 from .artifacts import InputError, StageCache, peak_memory_bytes, read_json, require_writable, versions, write_json
 from .llms import choose_device, choose_precision, load_llm
 from .mappers import lookup
@@ -30,7 +29,7 @@ from .model import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM, trai
 from .pipeline import Shared, prepare, quick, method_tables, share_llm
 from .prompts import Piece, Slot, embed_prompts, layout_prompts
 from .protocols import statistics
-from .reuse import HistoryStore, Memory, RowScorer, store_prefixes
+from .reuse import HistoryStore, Memory, RowScorer, score_packed, store_prefixes
 from .sources import RawData
 from .sources_netflix import netflix_prize
 from .tables import read_table
@@ -241,21 +240,6 @@ def bench_states(model:UserLLM, maker:BatchMaker, settings:BenchSettings=BenchSe
     return pd.DataFrame(records)
 
 # %% ../nbs/68_efficiency.ipynb #b0dabd02
-@torch.no_grad()
-def score_packed(model:UserLLM, maker:BatchMaker, rows:Rows, # of one candidate, with new parts of one length
-                 text:Callable) -> torch.Tensor: # the store of the prefix
-    "Logits (b,) of rows behind one copy of their prefix. `InputError` where new parts differ in length, or the model is one that this cannot score."
-    ahead, batch = text(rows.take(np.arange(1))), maker.batch(rows, maker.reuse_plan(training=True).new).to(model.language.device)
-    if not batch.prompt.mask.all(): raise InputError("rows are packed only where their new parts are of one length")
-    if model.wide or not model.language.in_parts: raise InputError("rows are packed only for models of PyTorch's own attention whose logit is the language model's alone")
-    (count, length), room = batch.prompt.layout.shape, ahead.layers[0][0].shape[2]
-    steps = torch.arange(count * length, device=model.language.device)
-    own = (steps[:, None] // length == steps // length) & (steps[:, None] >= steps)
-    mask = torch.cat([own.new_ones(len(steps), room), own], 1)[None, None]
-    hidden = model.language.decoder(inputs_embeds=model.embed(batch).reshape(1, len(steps), -1), attention_mask=mask, position_ids=(room + steps % length)[None],
-                                    past_key_values=kept_cache(ahead.layers, model.language.in_parts), use_cache=True).last_hidden_state
-    return model.language.answer(hidden.view(count, length, -1)[:, -1])
-
 def bench_packing(model:UserLLM, maker:BatchMaker, counts=(4, 16, 64), repeats:int=5) -> pd.DataFrame: # rows of a candidate
     "Milliseconds a row, for rows of one candidate with a copy of the prefix each, and with one for all."
     records, generator, plan = [], np.random.default_rng(0), maker.reuse_plan(training=True)
@@ -430,13 +414,13 @@ def write_table(folder, # where interactions.csv and items.csv go
             pairs = random.permutation(np.unique(random.integers(0, some * items, some * 101)))
             pl.DataFrame({"user": pairs // items + first, "item": pairs % items, "timestamp": random.integers(10**9, 15 * 10**8, len(pairs)), "rating": random.integers(1, 6, len(pairs))}).select(
                 pl.format("u{}", "user"), pl.format("i{}", "item"), "timestamp", "rating").write_csv(out, include_header=False)
-    pl.DataFrame({"item_id": [f"i{item}" for item in range(items)], "title": [f"Film {item}" for item in range(items)]}).write_csv(folder/"items.csv")
+    pl.DataFrame({"item_id": [f"i{item}" for item in range(items)], "title": [f"Item {item}" for item in range(items)]}).write_csv(folder/"items.csv")
     return [folder/"interactions.csv", folder/"items.csv"]
 
 # %% ../nbs/68_efficiency.ipynb #20454984
 def _raw_netflix(ratings:int, folder:Path) -> Callable[[], RawData]:
     files = write_ratings(folder, ratings)
-    (folder/"movie_titles.csv").write_text("".join(f"{film},2000,Film {film}\n" for film in range(1, 17_771)))
+    (folder/"movie_titles.csv").write_text("".join(f"{film},2000,Film {film}\n" for film in range(1, 17_771)), encoding="utf-8")
     return lambda: netflix_prize(folder, cache=StageCache(folder/"cache"))
 
 _RAW = {"netflix": _raw_netflix, "table": lambda ratings, folder: (lambda files: lambda: read_table(*files))(write_table(folder, ratings))}

@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['offline_llm', 'choose_device', 'choose_precision', 'precision_mark', 'LLMReference', 'installed_folder', 'find_llm',
-           'quiet_hub', 'LLM', 'load_llm', 'tiny_llm', 'AnswerTokens', 'text_tokens', 'answer_tokens']
+           'quiet_libraries', 'quiet_hub', 'LLM', 'load_llm', 'tiny_llm', 'AnswerTokens', 'text_tokens',
+           'answer_tokens']
 
 # %% ../nbs/20_llms.ipynb #c003
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.util import find_spec
@@ -112,6 +114,13 @@ def _quiet():
     from transformers.utils import logging as transformers_logging
     transformers_logging.disable_progress_bar(); transformers_logging.set_verbosity_error()
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning) # peft asks for it
+
+@contextlib.contextmanager
+def quiet_libraries():
+    "Without the warnings of libraries, which nobody who recommends can act upon; errors are errors still."
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 def _unpack_gguf(path:Path, cache:StageCache|None) -> Path:
     "The GGUF file as a folder of safetensors, made once."
@@ -249,12 +258,15 @@ def _tiny_tokenizer(words:str, seq2seq:bool):
 def tiny_llm(folder, # where to save it
              words:str="", # words that become tokens of their own
              width:int=32, layers:int=2, seed:int=0,
-             seq2seq:bool=False) -> LLM: # a T5 in the place of a Llama
+             seq2seq:bool=False, # a T5 in the place of a Llama
+             configure:Callable|None=None) -> LLM: # size of the vocabulary -> a config of Transformers, for another family
     "A tiny random Llama or T5 with a byte-level tokenizer, in fp32 on the CPU: for tests and examples, not for recommending."
-    from transformers import LlamaConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
+    from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
+    _quiet()
     tokenizer = _tiny_tokenizer(words, seq2seq)
     torch.manual_seed(seed)
-    if seq2seq: model = T5ForConditionalGeneration(T5Config(vocab_size=len(tokenizer), d_model=width, d_kv=width // 4, d_ff=2 * width, num_layers=layers, num_heads=4, initializer_factor=4., feed_forward_proj="gated-gelu",
+    if configure is not None: model = AutoModelForCausalLM.from_config(configure(len(tokenizer)), dtype=torch.float32)
+    elif seq2seq: model = T5ForConditionalGeneration(T5Config(vocab_size=len(tokenizer), d_model=width, d_kv=width // 4, d_ff=2 * width, num_layers=layers, num_heads=4, initializer_factor=4., feed_forward_proj="gated-gelu",
                                                             decoder_start_token_id=0, eos_token_id=1, pad_token_id=0))
     else: model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), hidden_size=width, intermediate_size=2 * width, num_hidden_layers=layers,
                                                num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=2048, tie_word_embeddings=True,

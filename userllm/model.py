@@ -16,12 +16,12 @@ from torch import nn
 from .artifacts import InputError
 from .attention import attend_in_parts, attends_in_parts, kept_cache, new_keys_values
 from .interactions import MOVIE, ItemNoun
-from .llms import LLM, answer_tokens
+from .llms import LLM, answer_tokens, quiet_libraries
 from .history_encoders import encoders
 from .mappers import FeatureTable, MapperSettings, SoftToken, find_mapper, lookup, mapper_kinds, product
 from .plugins import Origin, origin_of
-from .prompts import (HistoryItems, Piece, PromptBatch, PromptText, ReusePlan, RowText, Slot, TextBudget, Template, Text, embed_prompts, find_template, layout_prompts,
-                             plan_reuse, templates)
+from .prompts import (HistoryItems, Piece, PromptBatch, PromptText, ReusePlan, RowText, Slot, Template, Text, TextBudget, embed_prompts, find_template,
+                             layout_prompts, plan_reuse, templates)
 from .histories import HistoryBatch, embed_histories, layout_histories
 from .uhem import UHEM, UHEMSettings
 
@@ -168,9 +168,11 @@ class BatchMaker:
         self.segments = tuple(shape(segment) for segment in template.active(settings.parts))
         self.text_segments = template.active(settings.text_parts)
         self.item_lengths = {} # candidate -> tokens of a prompt about it, where the history is compressed
+        self.reuse = True # False for an LLM that has to read each prompt whole; `check_engine` finds out
 
     def reuse_plan(self, training:bool) -> ReusePlan: # whether the slots are being trained
         "How prompts are cut into what is kept and what is new, in step 2 or in scoring."
+        if not self.reuse: return ReusePlan((), self.segments)
         keys = {slot: "item" if table.key == "item" else "user" for slot, table in self.tables.items()} | {"history": "user"}
         return plan_reuse(self.segments, keys, tuple(keys) if training else ())
 
@@ -268,6 +270,17 @@ class KeyValues:
     lengths: torch.Tensor # (b,)
 
 # %% ../nbs/44_model.ipynb #fb5dc361
+def _target_layers(llm:LLM, targets) -> list[nn.Module]: # the last parts of layers' names
+    "The layers that get LoRA. `InputError` where a name is none's, with those that peft would take."
+    from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as usual
+    found = {name: [layer for path, layer in llm.model.named_modules() if path.rsplit(".", 1)[-1] == name] for name in targets}
+    if absent := [name for name, layers in found.items() if not layers]:
+        known = ",".join(usual.get(llm.model.config.model_type, ()))
+        example = f", such as {known}" if known else ""
+        raise InputError(f"{llm.reference.name} has no layers named {', '.join(absent)}",
+                         fix=f"name its attention layers with --lora-targets (LoRASettings.targets){example}")
+    return [layer for layers in found.values() for layer in layers]
+
 class _Adapted(nn.Module):
     "An LLM with LoRA around it."
     def __init__(self, llm:LLM, settings:ModelSettings=ModelSettings()):
@@ -276,12 +289,14 @@ class _Adapted(nn.Module):
         if llm.seq2seq: raise InputError(f"{llm.reference.name} is a seq2seq model: recommending needs a causal LLM; it can write descriptions")
         if settings.score not in ("difference", "yes"): raise InputError(f"score {settings.score!r} does not exist: use difference or yes")
         lora = settings.lora
-        names = {name.rsplit(".", 1)[-1] for name, _ in llm.model.named_modules()}
-        if absent := [target for target in lora.targets if target not in names]:
-            raise InputError(f"{llm.reference.name} has no layers named {', '.join(absent)}: name its attention layers with --lora-targets (LoRASettings.targets)")
+        layers = _target_layers(llm, lora.targets)
         config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=list(lora.targets),
+                            fan_in_fan_out=any(type(layer).__name__ == "Conv1D" for layer in layers), # as GPT-2 keeps its weights
                             bias="none", task_type="CAUSAL_LM")
-        self.peft = get_peft_model(llm.model, config)
+        with quiet_libraries(): self.peft = get_peft_model(llm.model, config)
+        self.pads = True # whether rows of unequal length may share a batch; `check_engine` finds out
+        self.checks = {} # what it found, by the prompt's shape
+        self.name = llm.reference.name
         self.width, self.token_norm, self.score_kind = llm.width, llm.token_norm, settings.score
         self.answers = answer_tokens(llm.tokenizer)
         attend_in_parts(llm.model)
@@ -296,9 +311,19 @@ class _Adapted(nn.Module):
     @property
     def in_parts(self) -> bool: return attends_in_parts(self.peft.get_base_model())
     @property
+    def config(self):
+        "The LLM's own settings, those of its text part."
+        return self.peft.get_base_model().config.get_text_config()
+    @property
     def context(self) -> int|None: # None where its positions have no end
         "How many tokens the LLM was made to read."
-        return getattr(self.peft.get_base_model().config.get_text_config(), "max_position_embeddings", None)
+        return getattr(self.config, "max_position_embeddings", None)
+    @property
+    def window(self) -> int|None: # None where each token sees all that stand ahead of it
+        "How many tokens the shortest attention of its layers spans."
+        limits = [value for name, value in self.config.to_dict().items()
+                  if ("window" in name or "chunk" in name) and "layers" not in name and type(value) is int and value > 1]
+        return min(limits, default=None)
 
     def lora_parameters(self) -> dict:
         "The LoRA matrices by name; fp32 whatever the LLM's precision."
@@ -320,6 +345,22 @@ class _Adapted(nn.Module):
         with torch.no_grad():
             for name, value in own.items(): value.copy_(tensors[name])
 
+# %% ../nbs/44_model.ipynb #db681918
+_bends = ("logit_scale", "logits_scaling", "final_logit_softcapping") # settings of LLMs whose head does more than a product
+
+def _token_logits(head:nn.Module, # the LLM's output embeddings
+                  config, # its settings
+                  last:torch.Tensor, # (b, d3) the decoder's output at each row's last token
+                  token:int) -> torch.Tensor:
+    "One token's logits (b,) in fp32, as the LLM itself gives them."
+    logits = last.float() @ head.weight[token].float()
+    if getattr(head, "bias", None) is not None: logits = logits + head.bias[token].float()
+
+    logits = logits * (getattr(config, "logit_scale", None) or 1) # Cohere
+    logits = logits / (getattr(config, "logits_scaling", None) or 1) # Granite
+    cap = getattr(config, "final_logit_softcapping", None) # Gemma 2
+    return cap * torch.tanh(logits / cap) if cap else logits
+
 # %% ../nbs/44_model.ipynb #d6e63871
 class LanguageModel(_Adapted):
     "An LLM with LoRA (equations 10 and 11) that answers with one logit a row."
@@ -338,14 +379,31 @@ class LanguageModel(_Adapted):
 
     def forward(self, embeddings:torch.Tensor, mask:torch.Tensor, prefix:KeyValues|None=None) -> torch.Tensor:
         "Logits (b,) at each row's last token (equation 11)."
+        lengths = mask.sum(1)
+        if prefix is None and not self.pads: return self._without_padding(embeddings, lengths)
         hidden = self.decode(embeddings, mask, prefix).last_hidden_state
-        return self.answer(hidden[torch.arange(len(mask), device=mask.device), mask.sum(1) - 1])
+        return self.answer(hidden[torch.arange(len(mask), device=mask.device), lengths - 1])
+
+    def _without_padding(self, embeddings:torch.Tensor, lengths:torch.Tensor) -> torch.Tensor: # (b, length, d3), (b,)
+        "Logits (b,), rows of one length at a time: for an LLM that reads padding."
+        places, logits = [], []
+        for length in lengths.unique().tolist():
+            rows = (lengths == length).nonzero()[:, 0]
+            some = embeddings[rows, :length]
+            hidden = self.decode(some, torch.ones_like(some[..., 0], dtype=torch.bool)).last_hidden_state
+            places.append(rows)
+            logits.append(self.answer(hidden[:, -1]))
+        return torch.cat(logits)[torch.cat(places).argsort()]
 
     def answer(self, last:torch.Tensor) -> torch.Tensor: # (b, d3) the decoder's output at each row's last token
         "Logits (b,), by the two rows of the LM head that count, in fp32."
-        head = self.peft.get_base_model().get_output_embeddings().weight
-        direction = head[self.answers.yes].float()
-        if self.score_kind == "difference": direction = direction - head[self.answers.no].float()
+        head, difference = self.peft.get_base_model().get_output_embeddings(), self.score_kind == "difference"
+        if getattr(head, "bias", None) is not None or any(getattr(self.config, name, None) for name in _bends):
+            logits = _token_logits(head, self.config, last, self.answers.yes)
+            return logits - _token_logits(head, self.config, last, self.answers.no) if difference else logits
+
+        direction = head.weight[self.answers.yes].float()
+        if difference: direction = direction - head.weight[self.answers.no].float()
         return last.float() @ direction
 
     @torch.no_grad()

@@ -29,6 +29,7 @@ from .interactions import Audit, Dataset, Histories, audit
 from .knowledge import KnowledgeSettings, descriptions_for
 from .lightgcn import LightGCNSettings, train_lightgcn
 from .endpoints import Endpoint
+from .engines import check_engine
 from .llms import LLM, find_llm, load_llm
 from .mappers import FeatureTable, MapperSettings, standardise
 from .methods import Method, find_method, history_sources
@@ -462,20 +463,21 @@ def train_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared,
     maker = BatchMaker(prepared.dataset.items, tables, shared.llm.tokenizer, method.model, prepared.dataset.noun)
     frames = {split: prepared.dataset.rows(split) for split in ("train", "valid")} | {"test": tested_rows(prepared.dataset, preset.test_rows)}
     rows = {split: prepared.rows(frame, variant) for split, frame in frames.items()}
-    for part in rows.values(): maker.require_context(part, shared.language.context)
+    longest = max(maker.require_context(part, shared.language.context).max(initial=0) for part in rows.values())
     widths = {slot: table.width for slot, table in tables.items()}
     _require_restorable_start(method, shared, widths)
+    torch.manual_seed(run_seed)
+    model = UserLLM(shared.language, widths, method.model)
+    checked = check_engine(model, maker, longest, say=say) # before anything is trained
     steps, store, text = _all_rows(method, preset), None, {"history": [], "row_ids": []}
     if method.tuning != "one_step":
         say(f"{method.name}: step 1, LoRA on text")
         text = step1_stage(prepared, maker, shared.language, shared.llm, steps["step1"], run_seed, cache)
         read["trained"]["step 1"], seconds["step1"] = text["row_ids"], text["seconds"]
-    torch.manual_seed(run_seed)
-    model = UserLLM(shared.language, widths, method.model)
     start_wide(model, maker, rows["train"])
     unlearnt = [] if method.tuning == "one_step" else [("step 1", nothing_learnt("step1", text))]
     if unlearnt and unlearnt[0][1]: say(unlearnt[0][1])
-    about = {"validation_auc": text.get("best"), "step1_validation_auc": text.get("best"), "history": text["history"]}
+    about = {"validation_auc": text.get("best"), "step1_validation_auc": text.get("best"), "history": text["history"], "engine": asdict(checked)}
     if method.tuning != "text":
         if method.tuning == "one_step": shared.language.fresh_lora(run_seed); step = one_step(model, maker)
         else: store = shared.store_for(maker, preset.prefix_budget); step = step2(model, maker, store)
@@ -520,7 +522,7 @@ def _all_rows(method:Method, preset:Preset) -> dict:
 
 def _write_log(run:RunFolder, history:list) -> None:
     "What each look at validation showed, one JSON line each."
-    with atomic_path(run.log) as path: path.write_text("".join(json.dumps(record) + "\n" for record in history))
+    with atomic_path(run.log) as path: path.write_text("".join(json.dumps(record) + "\n" for record in history), encoding="utf-8")
 
 # %% ../nbs/64_pipeline.ipynb #c021
 @torch.no_grad()

@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 from .artifacts import (InputError, atomic_path, file_sha256, fingerprint, read_json, read_parquet, read_tensors, versions,
                                write_json, write_parquet, write_tensors)
+from .engines import check_engine
 from .histories import HistoryInput
 from .interactions import MOVIE, Dataset, Histories, history_splits, nearest_ids, protocol_noun
 from .llms import LLM, AnswerTokens, StageCache, answer_tokens, choose_device, choose_precision, load_llm, offline_llm
@@ -538,6 +539,7 @@ def _read_scorer(kind:type, folder:Path, name:str|None, device:str, precision:st
         model = UserLLM(LanguageModel(llm, manifest.settings), {slot: table.width for slot, table in tables.items()}, manifest.settings)
     load_weights(model, folder)
     maker = BatchMaker(dataset.items, tables, llm.tokenizer, manifest.settings, dataset.noun)
+    check_engine(model, maker, training=False)
     return kind(manifest.method, model.eval(), maker, dataset, manifest.history, manifest.base, manifest.data, manifest.provenance)
 
 # %% ../nbs/48_recommender.ipynb #c044

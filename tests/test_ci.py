@@ -1,0 +1,98 @@
+"""Continuous integration proves everything or fails: a test that is skipped for a missing part is a failure, and a browser is fetched."""
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SKIPS = """
+import pytest
+
+@pytest.mark.skipif(True, reason="no Chromium here: .ci/chromium")
+def test_browser(): pass
+
+def test_inside(): pytest.skip("this part is not installed")
+
+@pytest.mark.optional_data
+@pytest.mark.skipif(True, reason="USERLLM_DATA names no folder")
+def test_data(): pass
+
+@pytest.mark.xfail
+def test_known_fault(): assert False
+
+def test_whole(): pass
+"""
+
+
+def pytest_on(folder: Path, ci: str, *files: str) -> tuple[int, str]:
+    "Exit status and output of a pytest of its own, with this folder's conftest and settings."
+    shutil.copy(ROOT / "tests" / "conftest.py", folder)
+    shutil.copy(ROOT / "pytest.ini", folder)
+    done = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *files], cwd=folder, env=os.environ | {"CI": ci},
+                          capture_output=True, text=True, encoding="utf-8")
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_skip_is_a_failure_on_ci_alone(tmp_path):
+    (tmp_path / "test_skips.py").write_text(SKIPS, encoding="utf-8")
+    status, output = pytest_on(tmp_path, "true", "test_skips.py")
+    assert status == 1 and "1 failed, 1 passed, 1 skipped, 1 xfailed, 1 error" in output, output
+    assert "skipped, which CI=true does not allow: this part is not installed" in output
+    status, output = pytest_on(tmp_path, "", "test_skips.py")
+    assert status == 0 and "1 passed, 3 skipped, 1 xfailed" in output, output
+
+
+def test_a_module_that_is_skipped_is_a_failure_on_ci(tmp_path):
+    (tmp_path / "test_module.py").write_text("import pytest\npytest.importorskip('novelty', reason='novelty is not installed')", encoding="utf-8")
+    status, output = pytest_on(tmp_path, "true", "test_module.py")
+    assert status and "does not allow: novelty is not installed" in output, output
+    assert "1 skipped" in pytest_on(tmp_path, "false", "test_module.py")[1]
+
+
+def test_skipped_browser_tests_are_told_loudly(tmp_path):
+    (tmp_path / "test_skips.py").write_text(SKIPS, encoding="utf-8")
+    output = pytest_on(tmp_path, "", "test_skips.py")[1]
+    assert "BROWSER TESTS WERE SKIPPED !!!" in output and "\n1 tests of the workbench" in output and ".ci/chromium" in output
+    (tmp_path / "test_skips.py").write_text("def test_whole(): pass", encoding="utf-8")
+    assert "BROWSER" not in pytest_on(tmp_path, "", "test_skips.py")[1]
+
+
+@pytest.fixture
+def machine(tmp_path):
+    "A PATH of stand-ins that write down how they were called; installing makes a chromium."
+    def program(name: str, text: str):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+
+    program("apt-get", f'echo "apt-get $*" >> {tmp_path}/log; case "$*" in *install*) printf "#!/bin/sh" > {tmp_path}/chromium; chmod +x {tmp_path}/chromium;; esac')
+    program("sudo", f'echo sudo >> {tmp_path}/log; "$@"')
+    program("id", "echo 1000")
+    for name in ("bash", "sh", "env", "chmod"):
+        (tmp_path / name).symlink_to(shutil.which(name))
+    return tmp_path
+
+
+def chromium(machine: Path) -> list[str]:
+    "What `.ci/chromium` called there."
+    (machine / "log").write_text("", encoding="utf-8")
+    subprocess.run([str(ROOT / ".ci" / "chromium")], env={"PATH": str(machine)}, check=True, capture_output=True)
+    return (machine / "log").read_text(encoding="utf-8").splitlines()
+
+
+def test_chromium_is_installed_once(machine):
+    assert chromium(machine) == ["sudo", "apt-get -qq update", "sudo", "apt-get -qq -y --no-install-recommends install chromium"]
+    assert chromium(machine) == []
+    (machine / "chromium").rename(machine / "google-chrome")
+    assert chromium(machine) == []
+    (machine / "google-chrome").unlink()
+    (machine / "id").write_text("#!/bin/sh\necho 0\n", encoding="utf-8")
+    assert "sudo" not in chromium(machine)
+
+
+def test_continuous_integration_fetches_a_browser_and_allows_no_skips():
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    assert script.index("export CI=true") < script.index(".ci/chromium") < script.index("make test")
+    assert ".ci/run" in (ROOT / ".github" / "workflows" / "test.yaml").read_text(encoding="utf-8")
