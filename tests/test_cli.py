@@ -1,15 +1,19 @@
 """The command line on a small trained run: what it gives, and what it says to bad input."""
 import json
+import random
 import shutil
 from dataclasses import replace
 
 import pandas as pd
 import pytest
+import timm
+from PIL import Image
 
 from userllm.artifacts import InputError, read_json
 from userllm.cli import main
 from userllm.pipeline import smoke
 from userllm.recommender import Recommender
+from userllm.visual_alignment import Preparation
 
 
 @pytest.fixture
@@ -223,3 +227,70 @@ def test_runs_on_other_test_rows_are_compared_on_those_that_both_have(say, tmp_p
     assert code == 0 and "test rows that all of these runs scored" in out and "(--test-rows)" in out
     some = read_json(tmp_path / "some" / "metrics.json")
     assert 300 <= some["rows"] < 400 and out.count(f" {some['rows']}") >= 2  # both lines are of the same rows
+
+
+@pytest.fixture
+def shop(tmp_path, monkeypatch):
+    "A small shop: stars, products whose column poster names files, and a fresh cache."
+    monkeypatch.setenv("USERLLM_CACHE", str(tmp_path / "cache"))
+    vit = timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=0, depth=9, embed_dim=24, pretrained=False).eval()
+    monkeypatch.setattr("userllm.visual_alignment.load_vit", lambda *_: (vit, Preparation((32, 32), (0.5,) * 3, (0.5,) * 3)))
+    draw = random.Random(0)
+    pairs = [(user, item) for user in range(20) for item in draw.sample(range(25), 15)]
+    stars = [{"user_id": f"u{user}", "item_id": f"p{item}", "timestamp": 1_200_000_000 + place, "rating": draw.randint(1, 5)} for place, (user, item) in enumerate(pairs)]
+    pd.DataFrame(stars).to_csv(tmp_path / "stars.csv", index=False)
+    (tmp_path / "art").mkdir()
+    products = [{"item_id": f"p{item}", "title": f"Mug {item}", "year": 1995, "description": "Blue.", "poster": ""} for item in range(25)]
+    products[3] |= {"title": "Heat", "description": ""}  # which is also a film of 1995
+    for item in range(20):
+        Image.new("RGB", (20, 30), (10 * item, 50, 90)).save(tmp_path / "art" / f"p{item}.png")
+        products[item]["poster"] = f"art/p{item}.png"
+    products[24]["poster"] = "art/none.png"
+    pd.DataFrame(products).to_csv(tmp_path / "products.csv", index=False)
+    return tmp_path
+
+
+def prepared(shop, say, *more):
+    code, out, error = say("prepare", "table", "--interactions", shop / "stars.csv", "--items", shop / "products.csv", "--device", "cpu", *more)
+    assert code == 0, error
+    return out
+
+
+def test_a_dataset_keeps_what_it_was_prepared_with(shop, say):
+    out = prepared(shop, say, "--like-from", 3, "--out", shop / "data")
+    assert "#Poster" in out and "posters: 20 of 25 items" in out.replace("pictures:", "posters:")
+    assert "first 'art/none.png'" in out and out.rstrip().endswith(f"--data {shop / 'data'}")
+    shutil.rmtree(shop / "art")  # pictures and the cache of their features may go
+    shutil.rmtree(shop / "cache")
+    again = say("prepare", "--data", shop / "data", "--device", "cpu")[1]
+    assert "20 of 25 items, read by vit_s14_focus" in again and "24 from the data" in again
+    assert "--posters" not in again
+    code, out, error = say("train", "floor", "--data", shop / "data", "--out", shop / "run", "--device", "cpu")
+    assert code == 0 and read_json(shop / "run" / "metrics.json")["missing"]["posters_missing"] == 5, error
+    # kept in its own place it loses nothing
+    assert say("prepare", "--data", shop / "data", "--out", shop / "data", "--device", "cpu")[0] == 0
+    kept = {path.name for path in (shop / "data").iterdir()}
+    assert {"posters.csv", "notes.txt", "posters.safetensors", "prepared.json"} <= kept
+
+
+def test_pictures_that_are_passed_over_are_named(shop, say):
+    for name in ("p20.tif", "p21.heic", "p22"):
+        (shop / "art" / name).write_text("a picture of another kind", encoding="utf-8")
+    (shop / "art" / "p23.png").write_text("broken", encoding="utf-8")
+    out = prepared(shop, say, "--like-from", 3, "--posters", shop / "art")
+    assert "20 of 25 items" in out
+    assert all(name in out for name in ("p20.tif", "p21.heic", "p22", "p23.png"))
+
+
+def test_films_lend_their_descriptions_to_films_alone(shop, say):
+    assert "(24 from the data)" in prepared(shop, say, "--like-from", 3)
+    asked = prepared(shop, say, "--like-from", 3, "--shipped-descriptions", "--out", shop / "data")
+    assert "(24 from the data, 1 shipped with the library, made up by a language model for films)" in asked
+    assert "1 shipped with the library" in say("prepare", "--data", shop / "data", "--device", "cpu")[1]
+    with pytest.raises(SystemExit):
+        say("prepare", "--shipped-descriptions", "--describe-with", "smollm2")
+
+
+def test_what_is_a_like_is_asked_where_nobody_said_it(shop, say):
+    assert "Which ratings are likes? Nothing was said, so those from 2.5 on are" in prepared(shop, say)
+    assert "Which ratings" not in prepared(shop, say, "--like-from", 2.5)

@@ -20,7 +20,7 @@ import argparse, shlex, shutil, tempfile
 import pandas as pd
 from .artifacts import InputError, RunFolder, atomic_path, bytes_in, read_json, read_parquet, require_writable, write_json
 from .command import finish_output, guarded, require_output
-from .datasets import cold_rows, require_new_place, require_same_dataset, save_dataset, source_dataset, source_options, sources
+from .datasets import cold_rows, poster_manifest, require_new_place, require_same_dataset, save_dataset, source_dataset, source_options, sources
 from .endpoints import Endpoint
 from .doctor import examine, report
 from .efficiency import BenchSettings, bench_preparation, gains, lacking, run_bench, shapes
@@ -35,7 +35,7 @@ from .model import require_categories
 from .metrics import evaluate
 from .newcomers import most_liked
 from .opened_runs import open_published
-from .pipeline import feature_floors, find_preset, floors, prepare, presets, quickstart, run_floor, run_method, share_llm
+from .pipeline import Prepared, feature_floors, find_preset, floors, keep_prepared, prepare, presets, quickstart, run_floor, run_method, share_llm
 from .poster_fetching import FetchSettings, fetch_posters, read_poster_manifest, tmdb_pictures
 from .protocols import natural, period, table2
 from .recommender import Recommender, check_pairs, liked_items, recommender_dataset
@@ -65,9 +65,11 @@ def _data_options(parser) -> None:
     parser.add_argument("--natural", action="store_true", help="keep all rows instead of sampling to the paper's counts")
     parser.add_argument("--history", type=_number_or_all, metavar="N|all", help="likes that a model is shown of a row's user, the latest or all; default 5")
     parser.add_argument("--data-seed", type=int, default=0, help="seed of sampling and split; default 0")
-    parser.add_argument("--posters", metavar="DIR", help="folder of posters named by item id, or a table item_id,path (CSV, TSV or Parquet); default: the shipped features")
+    parser.add_argument("--posters", metavar="DIR", help="folder of posters named by item id, or a table item_id,path (CSV, TSV or Parquet); default: what the items' column poster names, or --data was prepared with; of MovieLens the shipped features")
     parser.add_argument("--vit", metavar="MODEL", help="read --posters with this timm model, such as the paper's vit_small_patch16_224.dino")
-    parser.add_argument("--describe-with", metavar="LLM", help="describe titles with this LLM, or with an endpoint ADDRESS#MODEL; default: the shipped descriptions")
+    described = parser.add_mutually_exclusive_group()
+    described.add_argument("--describe-with", metavar="LLM", help="describe titles with this LLM, or with an endpoint ADDRESS#MODEL; default: of MovieLens the shipped descriptions")
+    described.add_argument("--shipped-descriptions", action="store_true", help="give items without a description the shipped ones, made up for films of that title and year; default: only MovieLens's")
 
 def _device_options(parser) -> None:
     "Where to compute."
@@ -113,26 +115,41 @@ def _require_device(options) -> None:
     "Refuse a device or precision that is not there before any work."
     choose_precision(choose_device(options.device), "auto" if options.precision == "recorded" else options.precision)
 
-def _prepare_data(options, preset, dataset=None):
+def _named_pictures(raw:RawData|None, beside) -> tuple[pd.DataFrame|None, tuple[str, ...]]:
+    "The pictures that the items name as files, item_id and path, None where they name none; and notes on cells that name nothing."
+    if raw is None or "poster" not in raw.items: return None, ()
+    table, notes = poster_manifest(raw.items, beside)
+    return (table.loc[table["path"] != "", ["item_id", "path"]] if "path" in table else None), notes
+
+def _beside(options) -> Path:
+    "The folder that paths in the items table are seen from."
+    return Path(options.items).parent if getattr(options, "items", None) else Path()
+
+def _prepare_data(options, preset, dataset=None, raw=None):
     "The dataset that the options name, with all that is known about its items."
     endpoint = Endpoint.parse(options.describe_with) if (options.describe_with or "").startswith(("http://", "https://")) else None
     if options.describe_with and endpoint is None: find_llm(options.describe_with)
-    if options.vit and not options.posters: raise InputError("--vit says how pictures are read: name their folder with --posters as well")
+    posters = options.posters
+    if not posters: posters, _ = _named_pictures(raw, _beside(options))
+    if options.vit and posters is None: raise InputError("--vit says how pictures are read: name their folder with --posters as well")
     protocol = _protocol(options, preset)
     dataset = _own_dataset(options)[0] if dataset is None else dataset
     llm = endpoint or (load_llm(options.describe_with, options.device, options.precision) if options.describe_with else None)
-    return prepare(protocol, options.posters, llm, visual_settings(options.vit) if options.vit else VisualSettings(), options.device,
-                   dataset=dataset)
+    vit = visual_settings(options.vit) if options.vit else VisualSettings()
+    films = dataset is None or raw is not None and raw.movielens_ids
+    return prepare(protocol, posters, llm, vit, options.device, dataset=dataset, kept=options.data, shipped=options.shipped_descriptions or films)
 
 # %% ../nbs/80_cli.ipynb #c008
 def _doctor(options) -> None: print(report(examine()))
 
-def _keep(options, dataset:Dataset, raw:RawData|None) -> Path:
-    "Save the dataset where --out says, with the list of posters and the notes of where it came from."
-    kept = save_dataset(dataset, options.out, raw, Path(options.items).parent if getattr(options, "items", None) else ".")
-    if options.data and Path(options.data).resolve() != kept.resolve():
-        for name in ("posters.csv", "notes.txt"):
-            if (Path(options.data)/name).exists(): shutil.copyfile(Path(options.data)/name, kept/name)
+def _keep(options, prepared:Prepared, raw:RawData|None) -> Path:
+    "Save the dataset where --out says, with features of its pictures, the list of posters and the notes of where it came from."
+    files = [Path(options.data)/name for name in ("posters.csv", "notes.txt")] if options.data else []
+    before = {file.name: file.read_bytes() for file in files if file.exists()} # --out may be --data, and is written anew
+    kept = save_dataset(prepared.dataset, options.out, raw, _beside(options))
+    keep_prepared(prepared, kept)
+    for name, content in before.items():
+        with atomic_path(kept/name) as path: path.write_bytes(content)
     return kept
 
 _LARGE = 50_000_000 # bytes of tables, from which on a person would wonder what is going on
@@ -154,14 +171,25 @@ def _question(noun:ItemNoun, may_change:bool) -> str: # whether options of this 
     asked = noun.fill("Prompts ask: Will the user {like} the {item}?")
     return asked + (" --item-noun names them by what they are" if may_change and noun == ItemNoun() else "")
 
+def _known_in_words(prepared:Prepared) -> str:
+    "How many items have a picture and a description, and where the descriptions are from."
+    items, noun = len(prepared.dataset.items), prepared.dataset.noun
+    pictures = sum(map(bool, prepared.pictures.hashes))
+    lines = [f"{noun.picture}s: {pictures:,} of {items:,} {noun.many}" + (f", read by {prepared.pictures.settings.model}" if prepared.pictures.own else "")]
+    described = sum(prepared.described.values())
+    sources = ", ".join(f"{count:,} {source}" for source, count in prepared.described.items())
+    lines.append(f"descriptions: {described:,} of {items:,} {noun.many}" + (f" ({sources})" if sources else ""))
+    return "\n".join(lines)
+
 def _prepare(options) -> None:
     _require_device(options)
     if options.out: require_new_place(options.out)
     _tell_of_large(options)
     dataset, raw = _own_dataset(options)
     if options.out and dataset is not None: require_same_dataset(options.out, dataset)
-    prepared = _prepare_data(options, find_preset("paper"), dataset)
-    kept = _keep(options, prepared.dataset, raw) if options.out else None # before anything is said of it
+    prepared = _prepare_data(options, find_preset("paper"), dataset, raw)
+    if raw is not None: raw = replace(raw, notes=(*raw.notes, *_named_pictures(raw, _beside(options))[1]))
+    kept = _keep(options, prepared, raw) if options.out else None # before anything is said of it
     notes = kept and (kept/"notes.txt").exists() and (kept/"notes.txt").read_text(encoding="utf-8").splitlines() or (raw.notes if raw else ())
     for note in notes: print(note)
     print(_question(prepared.dataset.noun, raw is not None))
@@ -177,6 +205,7 @@ def _prepare(options) -> None:
         print(f"What each step left\n{format_table(pd.DataFrame(protocol['steps']))}\n")
     print(format_table(table2(prepared.dataset).rename_axis("statistic").reset_index()))
     print(f"\n{_missing_in_words(prepared.missing, prepared.dataset.noun)}")
+    print(_known_in_words(prepared))
     for fault in prepared.faults: print(fault)
     if options.describe_with:
         found = description_quality(description_faults(prepared.dataset.items["title"], prepared.dataset.items["description"]))
@@ -198,13 +227,17 @@ def _poster_steps(options, kept) -> str:
 def _next_steps(options, kept:Path|None, from_source:bool) -> str: # the folder of the dataset, where it was kept
     "What to type after `prepare`: what is quick and known to do well comes first."
     data = kept or options.data or ("FOLDER" if from_source else None)
-    if not (data or options.posters or options.describe_with): return f"Next: {_command('quickstart')}"
+    told = options.posters or options.describe_with or options.shipped_descriptions
+    if not (data or told): return f"Next: {_command('quickstart')}"
     named = ["--data", data] if data else []
-    if options.describe_with and not kept: named += ["--describe-with", options.describe_with]
+    if not (kept or from_source): # what is kept with a dataset is not told again
+        if options.describe_with: named += ["--describe-with", options.describe_with]
+        if options.shipped_descriptions: named.append("--shipped-descriptions")
+    pictures = "" if from_source and not kept else _pictures(options, kept or options.data, in_it=bool(kept))
 
     systems = {"logistic": "seconds", "trees": "seconds; the two are what a language model has to beat",
                "userllm_wide": "the features of logistic and a language model, whose own share it tells"}
-    commands = [_command("train", name, *named) + _pictures(options, kept or options.data) for name in systems]
+    commands = [_command("train", name, *named) + pictures for name in systems]
     width = max(map(len, commands))
     lines = [f"  {command:{width}}   # {about}" for command, about in zip(commands, systems.values())]
     runs = [f"runs/quick-{Path(data).name}-{name}-seed0" for name in systems] if data else []
@@ -215,9 +248,11 @@ def _next_steps(options, kept:Path|None, from_source:bool) -> str: # the folder 
     if from_source and not kept: first = "Next: the same with --out FOLDER, and then"
     return "\n".join([first, *lines])
 
-def _pictures(options, kept) -> str:
-    "The options that name pictures, as they must be given again: a dataset keeps the hashes of its pictures, not their features."
+def _pictures(options, kept, in_it:bool=False) -> str: # whether what the options name is kept there
+    "The options that name pictures, as they must be given again where the dataset does not keep their features."
     own = _named_posters(kept)
+    features = kept is not None and (Path(kept)/"posters.safetensors").exists()
+    if features and (in_it or not options.posters) and not own & {"url", "poster_path"}: return ""
     posters = options.posters or ("POSTERS" if own & {"url", "poster_path"} else str(Path(kept)/"posters.csv") if own else None)
     return "".join(f" {name} {shlex.quote(value)}" for name, value in (("--posters", posters), ("--vit", options.vit)) if value)
 

@@ -215,10 +215,9 @@ def save_dataset(
     dataset.save(folder)
     if raw is None: return folder
     notes = raw.notes
-    for name in ("posters.csv", "notes.txt"): (folder/name).unlink(missing_ok=True) # of another source that was kept here before
     if "poster" in raw.items:
         posters, more = poster_manifest(raw.items[raw.items["item_id"].isin(dataset.items["item_id"])], beside)
-        notes += more
+        notes += tuple(note for note in more if note not in notes)
         if len(posters):
             with atomic_path(folder/"posters.csv") as path: posters.to_csv(path, index=False)
     if notes:

@@ -590,6 +590,7 @@ class Recommender(Scorer):
         tables = _fitting_tables(tables, model.settings, dataset, history)
         _check_maker(maker, tables, model.settings, dataset)
         lean = dataclasses.replace(dataset, interactions=dataset.interactions.iloc[:0])
+        check_engine(model, maker, training=False)
         return cls(method, model.eval(), maker, lean, history, BaseLLM.of(llm), dataset.fingerprint, dict(provenance or {}))
 
     def save(self, folder) -> Path: # replaces a recommender that is there, and nothing else

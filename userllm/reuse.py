@@ -401,6 +401,7 @@ class PatientBar(tqdm):
         "Seconds, or None where it is too early to say: in the first seconds, and before a fiftieth of the work is done."
         done = self.done if self.done is not None else np.arange(self.total + 1)
         worked, left = done[self.n] - done[self.before], done[-1] - done[self.n]
+        if not left: return 0.
         if elapsed < self.sure or worked < (worked + left) / 50 or worked <= 0: return None
         return elapsed * left / worked
 

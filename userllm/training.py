@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 from .artifacts import InputError, fingerprint, read_tensors, read_tensors_metadata, release_memory, write_tensors
+from .llms import quiet_libraries
 from .metrics import auc
 from .model import BatchMaker, LanguageModel, ModelBatch, Rows, UserLLM, train_only
 from .prompts import embed_prompts
-from .reuse import PrefixStore, RowScorer, store_prefixes
+from .reuse import PatientBar, PrefixStore, RowScorer, store_prefixes
 
 # %% ../nbs/50_training.ipynb #c006
 @dataclass(frozen=True)
@@ -269,14 +269,22 @@ def tune(step:TuningStep, # what is trained
     return progress
 
 # %% ../nbs/50_training.ipynb #c020
+def _work(step:TuningStep, plan:list, train:Rows, valid:Rows, look:int) -> np.ndarray: # (updates,)
+    "About what each update costs, with a look at validation after every so many: tokens, a third of them where nothing is trained."
+    lengths = step.lengths(train)
+    work = np.array([lengths[batch].sum() for batch in plan], dtype=float)
+    work[look - 1::look] += step.lengths(valid).sum() / 3
+    return work
+
 def _train_loop(step, module, optimiser, weights, best, progress, plan, train, valid, settings, seed, key, path, report, accelerator) -> None:
     "The updates of `tune`, from `progress.update` on."
     rows_an_update = sum(map(len, plan)) / len(plan)
     look, save = (max(1, round(rows / rows_an_update)) for rows in (settings.evaluate_every, settings.checkpoint_every))
     bare, pending = getattr(optimiser, "optimizer", optimiser), []
     started, before = time.monotonic(), progress.seconds
-    bar = tqdm(total=len(plan), initial=progress.update, desc=step.name, unit="update", disable=not accelerator.is_main_process)
-    with bar:
+    bar = PatientBar(total=len(plan), initial=progress.update, work=_work(step, plan, train, valid, look), desc=step.name, unit="update",
+                     disable=not accelerator.is_main_process)
+    with bar, quiet_libraries():
         while progress.update < len(plan) and progress.waited < settings.patience:
             torch.manual_seed(int(fingerprint(seed, step.name, progress.update, accelerator.process_index), 16) % 2**63)
             step.module.train()
@@ -284,8 +292,11 @@ def _train_loop(step, module, optimiser, weights, best, progress, plan, train, v
             loss = _loss(step, module, train.take(plan[progress.update]), accelerator)
             accelerator.backward(loss)
             accelerator.clip_grad_norm_(weights.values(), settings.clip)
-            optimiser.step(); optimiser.zero_grad()
-            pending.append(loss.detach()); progress.update += 1; bar.update(1)
+            optimiser.step()
+            optimiser.zero_grad()
+            pending.append(loss.detach())
+            progress.update += 1
+            bar.update(1)
             last = progress.update == len(plan)
             saving = progress.update % save == 0 or progress.update % look == 0 or last
             if saving: progress.losses += torch.stack(pending).tolist(); pending = []

@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['offline_vit', 'VisualSettings', 'paper_visual_settings', 'visual_settings', 'Preparation', 'own_preparation',
-           'prepare_picture', 'vit_features', 'load_vit', 'poster_features', 'save_features', 'load_features',
-           'shipped_features', 'image_table']
+           'prepare_picture', 'vit_features', 'load_vit', 'poster_features', 'save_features', 'features_settings',
+           'load_features', 'cached_features', 'shipped_features', 'image_table']
 
 # %% ../nbs/32_visual_alignment.ipynb #c003
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
-import time
+import json, time
 import numpy as np
 import pandas as pd
 import torch
@@ -188,7 +188,7 @@ def poster_features(posters:pd.DataFrame, # from `find_posters`: path and poster
     "Features (d1,) by picture hash, and the messages about pictures that could not be read. Resumes where it stopped."
     cache = cache or StageCache()
     file = cache.root/"posters"/f"{settings.key}.safetensors"
-    known = load_features(file, settings) if file.exists() else {}
+    known = cached_features(settings, cache)
     shipped = shipped_features() if settings == VisualSettings() else {}
     todo = posters[(posters["poster"] != "") & ~posters["poster"].isin(known) & ~posters["poster"].isin(shipped)].drop_duplicates("poster")
     faults, saved = [], time.monotonic()
@@ -212,19 +212,33 @@ def _halves(features:torch.Tensor, settings:VisualSettings) -> torch.Tensor:
     if not features.isfinite().all(): raise InputError(f"model {settings.model!r} gives features that are no numbers, or too large for 16 bits: name another model")
     return features
 
+# %% ../nbs/32_visual_alignment.ipynb #ae8ca149
 def save_features(path, features:dict, settings:VisualSettings) -> None:
     "Features by hash as one fp16 matrix with the hashes as bytes beside it. Where there are none, no file is written."
     if not features: return
     path.parent.mkdir(parents=True, exist_ok=True)
     hashes = torch.tensor([list(bytes.fromhex(poster)) for poster in features], dtype=torch.uint8)
-    write_tensors(path, {"hashes": hashes, "features": torch.stack(list(features.values())).half()}, {"settings": settings.key})
+    tensors = {"hashes": hashes, "features": torch.stack(list(features.values())).half()}
+    write_tensors(path, tensors, {"settings": settings.key, "visual": json.dumps(asdict(settings))})
+
+def features_settings(path) -> VisualSettings: # of a file that `save_features` wrote
+    "How the features in a file were read. `InputError` for a file that does not say it."
+    try: return VisualSettings(**json.loads(read_tensors_metadata(path)["visual"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} does not say how its features were read", fix="prepare the data anew") from error
 
 def load_features(path, settings:VisualSettings) -> dict:
     "What `save_features` wrote. `InputError` for features that were read with other settings."
     if read_tensors_metadata(path).get("settings") != settings.key:
-        raise InputError(f"{path} holds features that were read with other settings than {settings}: name those, or make the file again")
+        what = f"{path} holds features that were read with other settings than {settings}"
+        raise InputError(what, fix="name those, or make the file again")
     tensors = read_tensors(path)
     return {bytes(row.tolist()).hex(): feature for row, feature in zip(tensors["hashes"], tensors["features"])}
+
+def cached_features(settings:VisualSettings=VisualSettings(), cache:StageCache|None=None) -> dict:
+    "Every feature by picture hash that was read with these settings before; none where none was."
+    file = (cache or StageCache()).root/"posters"/f"{settings.key}.safetensors"
+    return load_features(file, settings) if file.exists() else {}
 
 # %% ../nbs/32_visual_alignment.ipynb #c022
 def shipped_features() -> dict:
