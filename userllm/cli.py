@@ -297,6 +297,7 @@ def _train(options) -> None:
                          fix="name the module of a method of your own with --plugin")
     method = None if options.method in floors else _with_category(_with_targets(find_method(options.method), options.lora_targets), options.category)
     folder = Path(options.out or f"runs/{preset.name}-{Path(options.data).name if options.data else options.split or preset.protocol.split}-{options.method}{'-category' * options.category}-seed{options.seed}")
+    require_writable(folder, 500_000_000, make=False)
     dataset = _own_dataset(options)[0]
     if dataset is not None and (method.learns_from_histories if method else feature_floors.get(options.method, ("", False))[1]): histories_as_training(dataset)
     if dataset is not None and options.category: require_categories(dataset.items)
@@ -316,7 +317,9 @@ def _train(options) -> None:
 # %% ../nbs/80_cli.ipynb #280aa265
 def _posters(options) -> None:
     settings = FetchSettings(concurrency=options.concurrency, rate=options.rate, retries=options.retries)
-    found = fetch_posters(read_poster_manifest(options.manifest, options.base), options.out, settings)
+    manifest = read_poster_manifest(options.manifest, options.base)
+    print(manifest.attrs["rows"])
+    found = fetch_posters(manifest, options.out, settings)
     there = found.there_before + found.fetched
     print(f"{there:,} of {found.wanted:,} posters are in {options.out}: {found.fetched:,} arrived now, {found.there_before:,} were there; {len(found.missing):,} are missing")
     if len(found.missing):
@@ -392,14 +395,15 @@ def _recommender(options, check) -> Recommender: # what is asked of the dataset 
 
 # %% ../nbs/80_cli.ipynb #1835d2fa
 def _score(options) -> None:
-    pairs, out = read_pairs(options.pairs), Path(options.out)
+    pairs, count = read_pairs(options.pairs)
+    out = Path(options.out)
     if out.suffix not in (".csv", ".parquet"): raise InputError(f"--out {out} is neither .csv nor .parquet by its name: name one of these")
     if out.is_dir(): raise InputError(f"--out {out} is a folder: name a file, for example {out}/scores.csv")
     require_writable(out.parent, 10_000_000, make=False)
     scored = _recommender(options, lambda dataset: check_pairs(pairs, dataset)).score(pairs, "pairs")
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(out) as path: scored.to_csv(path, index=False) if out.suffix == ".csv" else scored.to_parquet(path)
-    print(f"{len(scored):,} pairs scored, in {out}")
+    print(f"{count}\n{len(scored):,} pairs scored, in {out}")
 
 def _known_user(dataset:Dataset, user_id:str) -> None:
     try: dataset.user_of(user_id)
@@ -429,6 +433,7 @@ def _quickstart(options) -> None:
     _require_device(options)
     preset, folder = find_preset(options.preset), Path(options.out)
     find_llm(options.llm)
+    require_writable(folder, 500_000_000, make=False)
     results = quickstart(folder, preset, options.llm, options.device, options.precision, options.seed)
     print("\n" + format_table(results_table(results)))
     first = results["userllm"]
@@ -445,6 +450,7 @@ def _quickstart(options) -> None:
 
 def _bench(options) -> None:
     _require_device(options); find_llm(options.llm)
+    if options.out: _require_place_of_file(options.out)
     for source in ("table", "netflix"):
         if counts := getattr(options, source): return _time_preparation(source, counts, options.out or f"{source}.json")
     if options.shape and options.shape not in shapes: raise InputError(f"shape {options.shape!r} does not exist: use {', '.join(shapes)}")
@@ -452,6 +458,11 @@ def _bench(options) -> None:
     out = options.out or "bench.json"
     _show_bench(run_bench(out, settings, options.llm, options.device, options.precision, options.order, options.shape))
     print(f"\nWritten: {out} and {Path(out).with_suffix('.png')}")
+
+def _require_place_of_file(out) -> None:
+    "Refuse a file that could not be written in the end, before any work."
+    if Path(out).is_dir(): raise InputError(f"--out {out} is a folder", fix="name a file")
+    require_writable(Path(out).parent, make=False)
 
 def _time_preparation(source:str, counts:list[int], out) -> None: # how many ratings each; a JSON file to write
     found = []
@@ -496,6 +507,7 @@ def _reproduce(options) -> None:
     if options.dry_run: return
     _require_device(options)
     find_llm(options.llm)
+    for folder in (results, work): require_writable(folder, make=False)
     found = reproduce(table.name, results, work, preset, options.seeds, only, on, options.llm, options.device, options.precision)
     print("\n" + format_table((lengths_in_words if table.paper_lengths else in_words)(found)))
 
@@ -506,6 +518,7 @@ def _reproduce_figure3(options) -> None:
     print(_no_results(Path(options.results)), end="")
     if options.dry_run: return
     _require_device(options); find_llm(options.llm)
+    _require_place_of_file(file)
     if left: run_bench(file, settings, options.llm, options.device, options.precision)
     _show_bench(read_json(file))
 
@@ -521,6 +534,7 @@ def _factors(options) -> None:
     print(_no_results(results), end="")
     if options.dry_run: return
     _require_device(options); find_llm(options.llm)
+    for folder in (results, work): require_writable(folder, make=False)
     run_factors(names, options.method, options.preset, results, work, options.seeds, options.llm, options.device, options.precision, options.written)
     for name in names: print("\n" + format_table(compare_factor(name, results, options.seeds)))
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from .artifacts import (InputError, atomic_path, file_sha256, fingerprint, read_json, read_parquet, read_tensors, versions,
+from .artifacts import (InputError, atomic_path, file_sha256, fingerprint, read_json, read_parquet, read_tensors, shown_text, versions,
                                write_json, write_parquet, write_tensors)
 from .engines import check_engine
 from .histories import HistoryInput
@@ -28,6 +28,7 @@ from .plugins import Origin, import_plugins, require_origins
 from .prompts import PromptText, find_template
 from .reuse import RowScorer
 from .sources import display_title
+from .tables import in_seconds
 
 # %% ../nbs/48_recommender.ipynb #c006
 def _tuples(value):
@@ -123,11 +124,13 @@ def _timestamp_column(pairs:pd.DataFrame) -> tuple[np.ndarray, str]:
     if "timestamp" not in pairs: return np.full(len(pairs), -1), ""
     column = pairs["timestamp"]
     empty = _empty_cells(column)
-    timed = pd.api.types.is_bool_dtype(column) or pd.api.types.is_datetime64_any_dtype(column)
-    numbers = pd.to_numeric(column.astype(str if timed else object).where(~empty, -1), errors="coerce").to_numpy(dtype=float)
+    numbers = np.where(empty, -1, in_seconds(column))
     bad = ~empty & ~((numbers >= 0) & (numbers < 1e11) & (np.floor(numbers) == numbers))
-    said = (f"timestamp is no whole number of seconds (milliseconds are none) since 1970 in {_rows_text(bad)}, such as {str(column.iloc[bad.argmax()])!r}: correct them (a file may hold dates too, such as 2009-08-01 12:30), "
-            "or leave the cell empty for the latest state") if bad.any() else ""
+    said = ""
+    if bad.any():
+        example = shown_text(repr(str(column.iloc[bad.argmax()])))
+        said = (f"timestamp is no date, and no whole number of seconds (milliseconds are none) since 1970 in {_rows_text(bad)}, such as {example}: "
+                "correct them, for example 2009-08-01 12:30, or leave the cell empty for the latest state")
     return np.where(bad, -2, numbers).astype(np.int64), said
 
 # %% ../nbs/48_recommender.ipynb #c014
@@ -273,10 +276,10 @@ class Scorer:
 
 # %% ../nbs/48_recommender.ipynb #c019
 def _score_pairs(scorer:Scorer, pairs:pd.DataFrame, progress:str) -> pd.DataFrame:
-    "Check, score, and put beside the ids."
+    "Check, score, and put beside the ids and the times, which stay as they were given."
     checked = check_pairs(pairs, scorer.dataset)
     result = checked[["user_id", "item_id"]].astype(str)
-    if "timestamp" in pairs: result["timestamp"] = checked["time"].astype("Int64").mask(checked["time"] < 0)
+    if "timestamp" in pairs: result["timestamp"] = pairs["timestamp"].reset_index(drop=True)
     logits = scorer.logits(scorer.rows_for(checked["user"], checked["item"], checked["time"]), progress)
     return result.assign(logit=logits, probability=_probability(logits))
 
