@@ -70,7 +70,7 @@ def place(tmp_path, monkeypatch):
     pd.DataFrame({"item_id": range(30), "title": [f"Thing {item}" for item in range(30)], "description": "A thing."}).to_csv("items.csv", index=False)
     tiny_llm(tmp_path / "llm", width=16, layers=1)
     assert main("prepare table --interactions rows.csv --items items.csv --out data".split()) == 0
-    (tmp_path / "my_code.py").write_text(REGISTERED)
+    (tmp_path / "my_code.py").write_text(REGISTERED, encoding="utf-8")
     yield tmp_path
     for registry, entries in zip(registries, before):
         registry.clear()
@@ -102,11 +102,11 @@ def test_a_run_belongs_to_the_source_of_its_code(place, capsys):
     edits = {"helper": ("by_item=False)[:, 0]", "by_item=False)[:, -1] * 2"), "constant": ("LOUDNESS = 1.0", "LOUDNESS = 2.0"),
              "mapper": (".tanh()", ".sin()")}
     for old, new in edits.values():
-        (place / "my_code.py").write_text(REGISTERED.replace(old, new))
+        (place / "my_code.py").write_text(REGISTERED.replace(old, new), encoding="utf-8")
         forget()
         assert main(TRAIN) == 2
         assert "holds a run with other settings (code)" in capsys.readouterr().err
-    (place / "my_code.py").write_text("# A comment changes nothing.\n" + REGISTERED.replace("# one token", "# K is 1"))
+    (place / "my_code.py").write_text("# A comment changes nothing.\n" + REGISTERED.replace("# one token", "# K is 1"), encoding="utf-8")
     forget()
     assert main(TRAIN) == 0 and "finished before" in capsys.readouterr().out
 
@@ -129,18 +129,18 @@ def test_a_recommender_opens_where_its_code_can_be_imported(place, capsys, tmp_p
     there = pd.read_csv("scores.csv")
     assert np.abs(there["logit"] - scored["logit"]).max() < 1e-4
 
-    (place / "my_code.py").write_text(MODULE.replace("def mine", "templates['my_words'] = lambda: replace(find_template('paper'), name='my_words')\ndef mine"))
+    (place / "my_code.py").write_text(MODULE.replace("def mine", "templates['my_words'] = lambda: replace(find_template('paper'), name='my_words')\ndef mine"), encoding="utf-8")
     forget()
     again = Recommender.load("run", device="cpu", plugins=["my_code"]) # it registers no encoder and no mapper: they are found by their names
     pairs = pd.read_csv("pairs.csv", dtype={"user_id": str, "item_id": str})
     assert np.abs(again.score(pairs)["logit"] - scored["logit"]).max() < 1e-4
     assert Recommender.load(again.save(place / "copy"), device="cpu").model.origins == again.model.origins
 
-    (place / "my_code.py").write_text(REGISTERED.replace("LOUDNESS = 1.0", "LOUDNESS = 3.0"))
+    (place / "my_code.py").write_text(REGISTERED.replace("LOUDNESS = 1.0", "LOUDNESS = 3.0"), encoding="utf-8")
     forget()
     with pytest.raises(InputError, match="history encoder 'pooled' has another source here than the recommender .*run.* was trained with"):
         Recommender.load("run", device="cpu", plugins=["my_code"])
-    (place / "my_code.py").write_text(REGISTERED.replace('find_template("paper")', 'find_template("user_first")'))
+    (place / "my_code.py").write_text(REGISTERED.replace('find_template("paper")', 'find_template("user_first")'), encoding="utf-8")
     forget()
     with pytest.raises(InputError, match="wording of the prompt 'my_words'"):
         Recommender.load("run", device="cpu", plugins=["my_code"])
@@ -173,11 +173,11 @@ def test_code_that_was_redefined_is_saved_as_what_was_trained(place, monkeypatch
 def test_code_that_cannot_be_restored_is_refused_before_training(place, capsys):
     drawn = REGISTERED.replace("nn.Linear(width, width)\n", "nn.Linear(width, width)\n        self.noise = torch.randn(width)\n").replace(
         "self.layer(pooled", "self.noise * self.layer(pooled").replace("from torch import nn", "import torch\nfrom torch import nn")
-    (place / "my_code.py").write_text(drawn)
+    (place / "my_code.py").write_text(drawn, encoding="utf-8")
     assert main(TRAIN) == 2
     error = capsys.readouterr().err
     assert "neither a parameter nor a buffer" in error and "my_code:Pooled" in error and not (place / "cache" / "step1").exists()
-    (place / "my_code.py").write_text(drawn.replace("self.noise = torch.randn(width)", 'self.register_buffer("noise", torch.randn(width))'))
+    (place / "my_code.py").write_text(drawn.replace("self.noise = torch.randn(width)", 'self.register_buffer("noise", torch.randn(width))'), encoding="utf-8")
     forget()
     TRAIN_AGAIN = [*TRAIN[:-3], "run2", *TRAIN[-2:]]
     assert main(TRAIN_AGAIN) == 0
