@@ -8,11 +8,13 @@ import torch
 
 from userllm import cli, endpoints
 from userllm.cli import main
+from userllm.inspection import explain_prompt
 from userllm.interactions import Dataset
 from userllm.llms import tiny_llm
 from userllm.methods import methods
 from userllm.prompts import find_template, templates
 from userllm.recommender import Recommender
+from userllm.workbench import NewcomerTool, WhatIfTool
 
 FILM = re.compile("movie|film|cinema", re.IGNORECASE)
 SOURCES = re.compile(r"The Movies Dataset|the-movies-dataset|movie_titles\.csv|data/movies|\bmovies\b")  # films are what these are
@@ -116,6 +118,21 @@ def test_the_model_card_has_the_word(shop):
     card = (place / "run" / "recommender" / "README.md").read_text(encoding="utf-8")
     assert not speaks_of_films(card)
     assert f"like {'an item' if noun == 'item' else 'a product'}" in card and f"20 {noun}s" in card
+
+
+def test_the_workbench_has_the_word(shop):
+    place, _, _, noun = shop
+    recommender = Recommender.load(place / "run", device="cpu")
+    user, item = recommender.dataset.users["user_id"][0], recommender.dataset.items["item_id"][0]
+    what_if = WhatIfTool(recommender, user, item)
+    what_if.do("no_poster")
+    assert "with no picture" in what_if.view.shown["candidate"].value
+    for tool in (what_if, NewcomerTool(recommender, [item])):
+        seen = [getattr(control, "description", "") for control in tool.view.controls.values()] + [html.value for html in tool.view.shown.values() if hasattr(html, "value")]
+        assert f"Find {noun}" in seen and not speaks_of_films("\n".join(seen)), seen
+        assert not any("poster" in text.lower() for text in seen), "films have posters, other things have pictures"
+    sources = "\n".join(explain_prompt(recommender, user, item).segments["source"])
+    assert not speaks_of_films(sources)
 
 
 @pytest.mark.parametrize("verb", ["", "prepare", "posters", "train", "evaluate", "score", "rank"])

@@ -409,7 +409,7 @@ def require_writable(
     "Make sure of a folder with room. InputError, and nothing made: read-only folder, a file of that name, too little space."
     folder = Path(folder)
     try:
-        existing = next(path for path in [folder, *folder.absolute().parents] if path.exists())
+        existing = next(path for path in [folder, *folder.absolute().parents] if os.path.lexists(path))  # a link to nothing is in the way
         if not existing.is_dir():
             raise InputError(f"{existing} is not a folder, so nothing can be written to {folder}", fix=_remedy(folder, ""))
         free = shutil.disk_usage(existing).free

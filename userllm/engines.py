@@ -294,8 +294,9 @@ def check_engine(model:UserLLM, # as it is about to be trained, or was loaded
     language = model.language
     window = language.window
     whole = window is not None and 2 * longest > window
-    key = str(maker.segments), str(maker.text_segments), sorted(maker.tables), training, whole
-    if (known := language.checks.get(str(key))) is not None:
+    prompt = str((maker.segments, maker.text_segments, sorted(maker.tables), whole))
+    known = language.checks.get((prompt, True)) or language.checks.get((prompt, training)) # what holds for training holds for scoring
+    if known is not None:
         maker.reuse = known.engine == "reuse"
         return known
 
@@ -310,6 +311,6 @@ def check_engine(model:UserLLM, # as it is about to be trained, or was loaded
     said = _sentence(exam.name, engine, exam.differences, tolerance, window)
     differences = {way: far if np.isfinite(far) else None for way, far in exam.differences.items()}
     check = EngineCheck(engine, differences, tolerance, exam.spread, int(maker.prompt_lengths(exam.rows).max()), said)
-    language.checks[str(key)] = check
+    language.checks[prompt, training] = check
     if said: say(said)
     return check

@@ -13,7 +13,9 @@ from pathlib import Path
 import shutil
 import numpy as np
 import pandas as pd
-from .artifacts import InputError, StageCache, only_one, read_json, read_parquet, require_writable, versions, write_json, write_parquet
+import polars as pl
+from .artifacts import InputError, StageCache, only_one, read_json, read_parquet, require_writable, versions, write_json, write_parquet, shown_names
+from .columns import find_faults, raise_faults, read_columns
 from .collaborative_alignment import MFSettings
 from .history_encoders import encoders
 from .interactions import Dataset
@@ -23,6 +25,7 @@ from .model import Rows
 from .metrics import evaluate, holm, seeded_difference
 from .pipeline import Preset, Shared, find_preset, predictions_frame, prepare, require_same_training, share_llm, train_method, training_settings
 from .reuse import RowScorer
+from .tables import as_text
 from .uhem import UHEMSettings
 
 # %% ../nbs/67_factors.ipynb #717d48d8
@@ -81,14 +84,23 @@ def _changed(variant:Variant, method:Method, preset:Preset) -> tuple[Method, Pre
     return replace(method, name=f"{method.name}, {variant.name}", tables=(*method.tables, *further),
                    model=replace(method.model, mappers=(*method.model.mappers, *further), **variant.model)), preset
 
+def _written_descriptions(path:Path) -> pd.DataFrame: # item_id, description
+    "A table of descriptions by people. `InputError` for one that cannot be read, lacks a column, or has ids that are empty, come twice or hold control signs."
+    frame, others, faults, *_ = read_columns(path, ("item_id", "description"))
+    if absent := [name for name in ("item_id", "description") if name not in frame.columns]:
+        raise InputError(f"descriptions {path} have no column {', '.join(absent)}", f"add it; they have {shown_names([*frame.columns[1:], *others])}")
+    ids, wrong = as_text(frame.select("row", "item_id"), path.name, ("item_id",))
+    faults += wrong + find_faults(ids, pl.col("item_id") == "", path.name, "item_id", "an empty id", "fill it or remove the row")
+    faults += find_faults(ids.filter(pl.col("item_id") != ""), ~pl.col("item_id").is_first_distinct(), path.name, "item_id", "an item that came before", "keep one row of each")
+    raise_faults(faults)
+    return ids.select("item_id", frame["description"].cast(pl.String).fill_null("")).to_arrow().to_pandas()
+
 def _described(dataset:Dataset, how:str, written=None) -> Dataset:
     "The dataset with other descriptions. `InputError` for a file that cannot serve."
     if how == "shuffled": return dataset.with_items(description=dataset.items["description"].sample(frac=1, random_state=0).tolist())
     if how != "written": return dataset
-    try: table = pd.read_csv(written, dtype=str)
-    except (OSError, ValueError, UnicodeDecodeError) as error: raise InputError(f"descriptions {written} cannot be read as CSV: {error}") from error
-    if absent := {"item_id", "description"} - set(table): raise InputError(f"descriptions {written} have no column {', '.join(sorted(absent))}; they have {', '.join(table)}")
-    if not dataset.items["item_id"].isin(table["item_id"]).any(): raise InputError(f"descriptions {written} are of none of the {len(dataset.items):,} items: item_id must be the source's own")
+    table = _written_descriptions(Path(written))
+    if not dataset.items["item_id"].isin(table["item_id"]).any(): raise InputError(f"descriptions {written} are of none of the {len(dataset.items):,} items", "item_id must be the source's own")
     return dataset.with_items(description=dataset.items["item_id"].map(dict(zip(table["item_id"], table["description"]))).fillna("").tolist())
 
 def _of_others(rows:Rows, seed:int=0) -> Rows:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-import contextlib, difflib, errno, hashlib, io, logging, os, warnings
+import contextlib, difflib, hashlib, io, logging, os, warnings
 import torch
-from .artifacts import InputError, StageCache, file_sha256
+from .artifacts import InputError, StageCache, disk_fault, file_sha256
 
 # %% ../nbs/20_llms.ipynb #c006
 def choose_device(name:str="auto") -> torch.device: # `auto`, `cpu`, `cuda`, `cuda:1`, `mps`
@@ -112,12 +112,14 @@ def find_llm(
 def _quiet():
     "Keep the progress bars of a library's inner steps off the screen; ours tell the story."
     from transformers.utils import logging as transformers_logging
-    transformers_logging.disable_progress_bar(); transformers_logging.set_verbosity_error()
-    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning) # peft asks for it
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    for library in ("torch", "peft", "transformers", "accelerate", "bitsandbytes"): # what they warn of, nobody who recommends can act upon
+        warnings.filterwarnings("ignore", module=rf"{library}(\.|$)")
 
 @contextlib.contextmanager
 def quiet_libraries():
-    "Without the warnings of libraries, which nobody who recommends can act upon; errors are errors still."
+    "Without warnings, also those that libraries pass on as their caller's; errors are errors still."
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -132,7 +134,8 @@ def _unpack_gguf(path:Path, cache:StageCache|None) -> Path:
             tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
         if hasattr(model.config, "quantization_config"): del model.config.quantization_config
         model.hf_quantizer = None
-        model.save_pretrained(folder); tokenizer.save_pretrained(folder)
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     return (cache or StageCache()).folder("llms", {"format": "safetensors"}, {"gguf": file_sha256(path)}, make)
 
 @contextlib.contextmanager
@@ -153,8 +156,10 @@ def _download(name:str, weights:bool=True) -> Path:
             folder = Path(snapshot_download(name, allow_patterns=small + ["*.safetensors"] * weights))
             if weights and not list(folder.glob("*.safetensors")): folder = Path(snapshot_download(name, allow_patterns=small + ["*.bin"]))
     except Exception as error:
-        raise InputError(f"LLM {name!r} could not be fetched from the Hub ({type(error).__name__}): check the name and the network, "
-                         "or give a folder or a .gguf file; `userllm doctor` shows what is here") from error
+        if refused := disk_fault(error):
+            raise InputError(f"LLM {name!r} cannot be kept on the disk ({refused})", fix="free space, or name a folder on another disk in HF_HOME") from error
+        raise InputError(f"LLM {name!r} could not be fetched from the Hub ({type(error).__name__})",
+                         fix="check the name and the network, or give a folder or a .gguf file; `userllm doctor` shows what is here") from error
     return folder
 
 # %% ../nbs/20_llms.ipynb #c017
@@ -192,7 +197,8 @@ class LLM:
     @cached_property
     def token_norm(self) -> float:
         "The mean length of the LLM's token embeddings: what a soft token should be about as long as."
-        return self.model.get_input_embeddings().weight.float().norm(dim=1).mean().item()
+        embedding = self.model.get_input_embeddings()
+        return float(getattr(embedding, "embed_scale", 1)) * embedding.weight.float().norm(dim=1).mean().item() # Gemma 3 scales them
 
 # %% ../nbs/20_llms.ipynb #c018
 def _quantisation(bits:int, dtype:torch.dtype): # 8 or 4, and what is computed in
@@ -207,10 +213,13 @@ def _loading(name:str, folder:Path, what:str):
     try: yield
     except (InputError, MemoryError, torch.OutOfMemoryError): raise
     except Exception as error:
-        if getattr(error, "errno", None) == errno.ENOSPC: raise
+        if refused := disk_fault(error):
+            raise InputError(f"the disk, not the {what} of LLM {name!r}, is at fault ({refused})",
+                             fix="free space, see to the rights of that file, or name another folder in USERLLM_CACHE") from error
         said = (str(error).strip().splitlines() or [""])[0][:200]
-        whole = "" if what == "file" else " a folder needs config.json, the tokenizer's files and whole weights, as save_pretrained writes them;"
-        raise InputError(f"the {what} of LLM {name!r} cannot be loaded from {folder} ({type(error).__name__}: {said}):{whole} fetch or copy it again, or name another LLM") from error
+        needs = "" if what == "file" else "a folder needs config.json, the tokenizer's files and whole weights, as save_pretrained writes them; "
+        raise InputError(f"the {what} of LLM {name!r} cannot be loaded from {folder} ({type(error).__name__}: {said})",
+                         fix=f"{needs}fetch or copy it again, or name another LLM") from error
 
 def load_llm(name:str="smollm2", # `smollm2`, a Hub name, a folder, or a GGUF file
              device:str="auto", # see `choose_device`

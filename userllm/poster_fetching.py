@@ -341,7 +341,9 @@ def read_poster_manifest(path, # CSV, TSV or Parquet: item_id, and url, poster_p
     table = read_manifest(path, ["url", "poster_path", "path"])
     behind = base.rstrip("/") + "/" + table["poster_path"].str.lstrip("/")
     files = [str(Path(path).parent/file) if file else "" for file in table["path"]]
-    return pd.DataFrame({"item_id": table["item_id"], "url": table["url"].where(table["url"] != "", behind.where(table["poster_path"] != "", "")), "path": files})
+    found = pd.DataFrame({"item_id": table["item_id"], "url": table["url"].where(table["url"] != "", behind.where(table["poster_path"] != "", "")), "path": files})
+    found.attrs = table.attrs # the rows of the file
+    return found
 
 # %% ../nbs/25_poster_fetching.ipynb #1840d047
 async def _fetch_all(rows:list[tuple[str, str, str]], fetcher:_Fetcher, bar) -> list[dict]:

@@ -18,7 +18,7 @@ import pandas as pd
 import polars as pl
 from PIL import ExifTags, Image, ImageCms, ImageOps
 from tqdm.auto import tqdm
-from .artifacts import InputError, file_sha256, read_parquet
+from .artifacts import InputError, file_sha256, read_parquet, shown_names
 from .columns import find_faults, raise_faults, read_columns
 from .tables import as_text
 
@@ -126,15 +126,17 @@ def read_manifest(path, # CSV, TSV (packed as .gz or not) or Parquet with the co
     path, needed = Path(path), f"item_id and {' or '.join(columns)}"
     if not path.is_file(): raise InputError(f"manifest {path} does not exist: give a table with the columns {needed}")
     known = path.name.lower().removesuffix(".gz").endswith((".csv", ".tsv", ".parquet"))
-    table, others, faults = read_columns(path, ("item_id", *columns), separator=None if known else ",")
+    table, others, faults, _, count = read_columns(path, ("item_id", *columns), separator=None if known else ",")
     there = [name for name in table.columns if name != "row"]
-    if "item_id" not in there or len(there) < 2: raise InputError(f"manifest {path} has the columns {', '.join([*there, *others])}: it needs {needed} (prepare --out writes such a table, posters.csv, of an items table with the column poster)")
+    if "item_id" not in there or len(there) < 2: raise InputError(f"manifest {path} has the columns {shown_names([*there, *others])}: it needs {needed} (prepare --out writes such a table, posters.csv, of an items table with the column poster)")
     table, wrong = as_text(table, path.name, ("item_id",))
     if wrong: raise_faults(faults + wrong)
     empty = pl.col("item_id") == ""
     raise_faults(faults + find_faults(table, empty, path.name, "item_id", "an empty id", "fill it or remove the row")
                  + find_faults(table, ~empty & ~pl.col("item_id").is_first_distinct(), path.name, "item_id", "an item that came before", "keep one row of each"))
-    return table.select("item_id", *(pl.col(name) if name in there else pl.lit("").alias(name) for name in columns)).to_arrow().to_pandas()
+    found = table.select("item_id", *(pl.col(name) if name in there else pl.lit("").alias(name) for name in columns)).to_arrow().to_pandas()
+    found.attrs["rows"] = str(count) # how many the file has, and how many were read
+    return found
 
 # %% ../nbs/24_posters.ipynb #d96b10a6
 picture_endings = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp")

@@ -16,9 +16,9 @@ import pandas as pd
 import polars as pl
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
-from .artifacts import InputError, StageCache, atomic_path, file_sha256
+from .artifacts import InputError, StageCache, atomic_path, file_sha256, shown_text
 from .interactions import MOVIE
-from .sources import RawData, id_categories
+from .sources import RawData, control_note, id_categories, in_one_line
 
 # %% ../nbs/15_sources_netflix.ipynb #d39cc802
 def _blocks(path:Path, size:int) -> Iterator[tuple[bytes, int]]:
@@ -26,6 +26,8 @@ def _blocks(path:Path, size:int) -> Iterator[tuple[bytes, int]]:
     with open(path, "rb") as file:
         rest, read = b"", 0
         while chunk := file.read(size):
+            if not read and b"\n" not in chunk and b"\r" in chunk[:-1]:
+                raise InputError(f"{path} ends its lines with carriage returns alone", "write them as line feeds, or give the prize's files as they are")
             read += len(chunk)
             end = chunk.rfind(b"\n") + 1
             if end: yield rest + chunk[:end], read
@@ -41,12 +43,14 @@ class _Place:
     path: Path
     movies: set # that have been named, in earlier files too
     lines: int = 0 # of this file
+    empty: int = 0 # of these
     movie: int = -1 # the last that was named
     users: pl.Series = field(default_factory=lambda: pl.Series("user", dtype=pl.Int32)) # who have rated it
 
 def _parsed(block:bytes, movie:int) -> pl.DataFrame:
     "The lines of a block: their cells as text, what they say as numbers (null where they do not), their movie, and how many movies were named before."
-    lines = pl.read_csv(io.BytesIO(block), has_header=False, truncate_ragged_lines=True, missing_columns="insert", quote_char=None, encoding="utf8-lossy", schema=_CELLS)
+    lines = pl.read_csv(io.BytesIO(block), has_header=False, truncate_ragged_lines=True, missing_columns="insert", extra_columns="ignore", quote_char=None,
+                        encoding="utf8-lossy", schema=_CELLS)
     header = pl.col("cell").is_null()
     whole = pl.when(pl.col("date").str.contains(r"^\d{4}-\d\d-\d\d$")).then(pl.col("date"))
     table = lines.with_columns(
@@ -78,14 +82,20 @@ def _told(faults:list[str], count:int, shown:int=3) -> str: # how many there are
 def _fault(line:dict, malformed:bool) -> str: # of a parsed block
     "What is wrong with a line, and what to do."
     text = ",".join(line[name] for name in _CELLS if line[name] is not None)
-    if malformed: return f"{text!r} is neither a movie's number with a colon nor user,rating (1 to 5),date (YYYY-MM-DD, from 1970 to today) below one; give the prize's combined_data files as they are, and whole"
-    return f"{text!r} is {'a movie that came before' if line['header'] else 'a second rating of movie ' + str(line['item_id']) + ' by this user'}; keep one of them"
+    shown = shown_text(repr(text[:200]))
+    if malformed: return f"{shown} is neither a movie's number with a colon nor user,rating (1 to 5),date (YYYY-MM-DD, from 1970 to today) below one; give the prize's combined_data files as they are, and whole"
+    return f"{shown} is {'a movie that came before' if line['header'] else 'a second rating of movie ' + str(line['item_id']) + ' by this user'}; keep one of them"
 
 def _ratings(block:bytes, place:_Place) -> tuple[pl.DataFrame, list[str], int]:
     "The ratings of a block, the first lines that are none, and how many these are. The place goes on behind the block."
-    before, place.lines = place.lines, place.lines + block.count(b"\n")
-    if not block.strip(): return pl.DataFrame(schema={"user_id": pl.Int32, "item_id": pl.Int32, "rating": pl.Int8, "timestamp": pl.Int64}), [], 0
+    before, lines = place.lines, block.count(b"\n") + (not block.endswith(b"\n"))
+    place.lines += lines
+    if not block.strip():
+        place.empty += lines
+        return pl.DataFrame(schema={"user_id": pl.Int32, "item_id": pl.Int32, "rating": pl.Int8, "timestamp": pl.Int64}), [], 0
     table = _parsed(block, place.movie)
+    if len(table) != lines: raise InputError(f"{place.path}: of {lines:,} lines from line {before + 1} on {len(table):,} were read", "give the prize's files as they are")
+    place.empty += table["first"].null_count()
     wrong = _malformed(table)
     again = _repeated(table, wrong, place)
     faults = [f"{place.path}, line {before + line + 1}: {_fault(table.row(line, named=True), wrong[line])}" for line in (wrong | again).arg_true().head(3)]
@@ -101,12 +111,14 @@ def _ratings(block:bytes, place:_Place) -> tuple[pl.DataFrame, list[str], int]:
 def read_netflix(files:Iterable, # combined_data_1.txt and so on
                  out, # the Parquet file to write
                  block:int=64_000_000) -> Path: # bytes read at once
-    "Write the ratings to a Parquet file: user_id and item_id int32, rating int8, timestamp int64 (midnight). `InputError` for files that are missing, and with the first lines that are no ratings or come twice."
+    """Write the ratings to a Parquet file: user_id and item_id int32, rating int8, timestamp int64 (midnight); its metadata count the lines that were read.
+    `InputError` for files that are missing, and with the first lines that are no ratings or come twice."""
     files, out = [Path(file) for file in files], Path(out)
-    if missing := [file for file in files if not file.is_file()]: raise InputError(f"{missing[0]} does not exist: give the prize's combined_data_*.txt")
-    if not files: raise InputError("no file of ratings was named: give the prize's combined_data_*.txt")
+    if missing := [file for file in files if not file.is_file()]: raise InputError(f"{missing[0]} does not exist", "give the prize's combined_data_*.txt")
+    if not files: raise InputError("no file of ratings was named", "give the prize's combined_data_*.txt")
     out.parent.mkdir(parents=True, exist_ok=True)
-    writer, faults, count, movies = None, [], 0, set()
+    writer, faults, count = None, [], 0
+    movies, total, ratings, empty = set(), 0, 0, 0
     with atomic_path(out) as temporary, tqdm(total=sum(file.stat().st_size for file in files), desc="ratings", unit="B", unit_scale=True) as bar:
         try:
             for file in files:
@@ -116,9 +128,14 @@ def read_netflix(files:Iterable, # combined_data_1.txt and so on
                     faults, count, table = (faults + found)[:3], count + wrong, table.to_arrow()
                     writer = writer or pq.ParquetWriter(temporary, table.schema, compression="zstd")
                     if len(table): writer.write_table(table)
-                    bar.update(read - before); before = read
+                    ratings += len(table)
+                    bar.update(read - before)
+                    before = read
+                total, empty = total + place.lines, empty + place.empty
             if faults: raise InputError(_told(faults, count))
-            if writer is None: raise InputError(f"{files[0]} is empty: give the prize's combined_data_*.txt")
+            if writer is None: raise InputError(f"{files[0]} is empty", "give the prize's combined_data_*.txt")
+            if total != len(movies) + ratings + empty: raise InputError(f"{files[0]} and those beside it have {total:,} lines, and {len(movies) + ratings + empty:,} were read", "give the prize's files as they are")
+            writer.add_key_value_metadata({"lines": f"{total:,} lines, {len(movies):,} movies and {ratings:,} ratings read" + f", {empty:,} empty lines passed over" * bool(empty)})
         finally:
             if writer: writer.close()
     return out
@@ -128,17 +145,18 @@ def netflix_titles(path:str|Path, # movie_titles.csv
                    ) -> pl.DataFrame: # item_id int32, title, year int64 (may be missing)
     "Number, title and year of each movie. `InputError` for a missing file and for lines that are no number,year,title."
     path = Path(path)
-    if not path.is_file(): raise InputError(f"{path} does not exist: give the prize's movie_titles.csv")
+    if not path.is_file(): raise InputError(f"{path} does not exist", "give the prize's movie_titles.csv")
     content = path.read_bytes()
     try: text = content.decode("utf-8-sig")
     except UnicodeDecodeError: text = content.decode("latin-1")
+    if "\n" not in text: text = text.replace("\r", "\n") # line ends of old Macs
     lines = pl.DataFrame({"line": text.split("\n")}).with_row_index("number", offset=1).with_columns(pl.col("line").str.strip_chars_end("\r"))
     lines = lines.filter(pl.col("line").str.strip_chars() != "")
     cells = lines.with_columns(pl.col("line").str.splitn(",", 3).struct.rename_fields(["item", "year", "title"]).struct.unnest())
     found = cells.with_columns(item_id=pl.col("item").cast(pl.Int32, strict=False), title=pl.col("title").str.strip_chars(),
                                born=pl.when(pl.col("year") != "NULL").then(pl.col("year")).cast(pl.Int64, strict=False))
     wrong = found.filter(pl.col("item_id").is_null() | pl.col("title").is_null() | (pl.col("title") == "")
-                         | (pl.col("born").is_null() & (pl.col("year") != "NULL")).fill_null(True) | ~pl.col("item_id").is_first_distinct())
+                         | pl.col("line").str.contains("\r", literal=True) | (pl.col("born").is_null() & (pl.col("year") != "NULL")).fill_null(True) | ~pl.col("item_id").is_first_distinct())
     lines = wrong.select("number", "line").rows() if len(found) else [(1, "")]
     if lines:
         raise InputError(_told([f"{path}, line {place}: {line[:80]!r} is no number,year,title of a movie that has not come before; give the prize's movie_titles.csv as it is"
@@ -159,20 +177,24 @@ def netflix_prize(folder:str|Path, # combined_data_*.txt and movie_titles.csv
     files, faults = sorted(folder.glob("combined_data_*.txt")), []
     try: films = netflix_titles(folder/"movie_titles.csv")
     except InputError as error: faults.append(str(error))
-    try: made = (cache or StageCache()).folder("ratings", {"source": "netflix_prize", "form": 2}, {"files": [file_sha256(file) for file in files]},
+    try: made = (cache or StageCache()).folder("ratings", {"source": "netflix_prize", "form": 3}, {"files": [file_sha256(file) for file in files]},
                                                lambda place: read_netflix(files, place/"ratings.parquet"))
     except InputError as error: faults.append(str(error))
     if faults: raise InputError("\n".join(faults))
     ratings = pl.scan_parquet(made/"ratings.parquet", glob=False)
     there = ratings.select(pl.col("user_id").unique().sort()).collect(engine="streaming")["user_id"]
-    notes = (f"{len(there):,} users in all",)
+    notes = (f"combined_data_*.txt: {pq.read_metadata(made/'ratings.parquet').metadata[b'lines'].decode()}", f"movie_titles.csv: {len(films):,} titles read",
+             *control_note("movie_titles.csv", "title", films["title"]))
+    films = films.with_columns(title=in_one_line(pl.col("title")))
+    users_note = f"{len(there):,} users in all"
     if users is not None and users < len(there):
         some = np.random.default_rng([seed, 15]).choice(there.to_numpy(), users, replace=False)
-        ratings, notes = ratings.filter(pl.col("user_id").is_in(pl.Series(some).implode())), (f"{users:,} of {len(there):,} users, at random",)
+        ratings = ratings.filter(pl.col("user_id").is_in(pl.Series(some).implode()))
+        users_note = f"{users:,} of {len(there):,} users, at random"
     ratings = ratings.collect(engine="streaming")
     rated = ratings.select(pl.col("item_id").unique().sort())
     if len(unknown := rated.join(films, on="item_id", how="anti")):
         raise InputError(f"{folder/'movie_titles.csv'} lacks {len(unknown):,} movies that were rated, the first is {unknown['item_id'][0]}; give the whole file")
     items = rated.join(films, on="item_id", maintain_order="left").with_columns(pl.col("item_id").cast(pl.String), genres=pl.lit(""))
     columns = {"user_id": id_categories(ratings["user_id"]), "item_id": id_categories(ratings["item_id"]), "rating": ratings["rating"].to_numpy().astype(np.float64), "timestamp": ratings["timestamp"].to_numpy(writable=True)}
-    return RawData(pd.DataFrame(columns, copy=False), items.to_arrow().to_pandas().astype({"year": "Int64"}), "netflix", NETFLIX_LICENCE, notes=notes, noun=MOVIE)
+    return RawData(pd.DataFrame(columns, copy=False), items.to_arrow().to_pandas().astype({"year": "Int64"}), "netflix", NETFLIX_LICENCE, notes=(*notes, users_note), noun=MOVIE)

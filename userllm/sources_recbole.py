@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 import re
 import polars as pl
-from .artifacts import InputError
-from .columns import Fault, raise_faults, read_columns
+from .artifacts import InputError, shown_names
+from .columns import Fault, RowCount, raise_faults, read_columns, shown_value
 from .interactions import MOVIE, SPLIT_TYPE, SPLITS
 from .sources import RawData, display_title
 from .tables import INTERACTION_COLUMNS, check_items, known_items, raw_data, read_interactions, written_names
@@ -37,15 +37,15 @@ def _header(path:Path) -> tuple[dict[str,str], dict[str,str], list[Fault]]:
     good = {header: (name, kind) for header, (name, _, kind) in parts.items() if kind in _TYPES}
     return {name: header for header, (name, _) in good.items()}, {name: kind for name, kind in good.values()}, faults
 
-def _read_atomic(path:Path, wanted:dict[str,str]) -> tuple[pl.DataFrame, dict[str,str], list[str], list[Fault]]:
-    "Columns by our names (`wanted`: ours to theirs), the headers they have in the file, names of the other columns, faults."
+def _read_atomic(path:Path, wanted:dict[str,str]) -> tuple[pl.DataFrame, dict[str,str], list[str], list[Fault], RowCount]:
+    "Columns by our names (`wanted`: ours to theirs), the headers they have in the file, names of the other columns, faults, the rows of the file."
     headers, kinds, faults = _header(path)
     names = {ours: headers[theirs] for ours, theirs in wanted.items() if theirs in headers}
-    frame, _, found = read_columns(path, tuple(names.values()), "\t", None)
+    frame, _, found, _, count = read_columns(path, tuple(names.values()), "\t", None)
     others = [name for name, header in headers.items() if header not in names.values()]
     frame = frame.rename({header: ours for ours, header in names.items()})
     if kinds.get(wanted.get("genres")) == "token_seq" and "genres" in frame.columns: frame = frame.with_columns(pl.col("genres").map_elements(_parted, pl.List(pl.String)))
-    return frame, names, others, faults + found
+    return frame, names, others, faults + found, count
 
 # %% ../nbs/19_sources_recbole.ipynb #93029c3b
 def _atomic_files(folder:Path) -> tuple[str, dict[str|None,Path], Path]:
@@ -84,23 +84,25 @@ def read_recbole(
     name, files, items_path = _atomic_files(Path(folder))
     _, kinds, _ = _header(items_path)
     wanted = {ours: next((theirs for theirs in known if theirs in kinds), known[0]) for ours, known in _NAMES.items()}
-    items, names, others, faults = _read_atomic(items_path, wanted)
+    items, names, others, faults, count = _read_atomic(items_path, wanted)
     items, found = check_items(items, items_path.name, {"title": "title or movie_title"} | names, tuple(others))
     unread = [fault for fault in found if fault.column == names.get("year")] # whose years are missing now
-    faults, ignored, parts = faults + [fault for fault in found if fault not in unread], {items_path.name: others}, []
+    faults += [fault for fault in found if fault not in unread]
+    ignored, counts, parts = {items_path.name: others}, [count], []
     for split, path in files.items():
         headers, _, untyped = _header(path)
         if wanted["item_id"] in headers: headers["item_id"] = headers[wanted["item_id"]] # as the items call it
         names = {column: headers[column] for column in INTERACTION_COLUMNS if column != "split" and column in headers}
-        rows, others, found, wrong = read_interactions(path, names, "\t", None, now)
+        rows, others, found, wrong, count = read_interactions(path, names, "\t", None, now)
+        counts.append(count)
         ignored[path.name] = [name.rpartition(":")[0] or name for name in others]
         faults += untyped + found + wrong + known_items(rows, items, path.name, items_path.name, names)
         parts.append(rows if split is None else rows.with_columns(split=pl.lit(split).cast(pl.Enum([*SPLIT_TYPE.categories]))))
     raise_faults(faults + _twice_between(parts, list(files.values())))
     if len({("label" in part.columns) for part in parts}) > 1: raise InputError(f"{folder}: some splits have labels, others ratings; give the same to all")
     items = items.with_columns(title=pl.col("title").map_elements(display_title, pl.String))
-    notes = tuple(f"{file}: ignored {', '.join(columns)}" for file, columns in ignored.items() if columns)
-    if unread: notes += (f"{items_path.name}: {sum(fault.count for fault in unread):,} years that are no numbers are taken for missing, the first in row {unread[0].row}, {unread[0].value!r}",)
-    raw = raw_data(pl.concat(parts, how="diagonal"), items, name, notes)
+    notes = tuple(map(str, counts[1:] + counts[:1])) + tuple(f"{file}: ignored {shown_names(columns)}" for file, columns in ignored.items() if columns)
+    if unread: notes += (f"{items_path.name}: {sum(fault.count for fault in unread):,} years that are no numbers are taken for missing, the first in row {unread[0].row}, {shown_value(unread[0].value)}",)
+    raw = raw_data(pl.concat(parts, how="diagonal"), items, name, notes, items_file=items_path.name)
     named_movies = any(theirs in kinds for known in _NAMES.values() for theirs in known if theirs.startswith("movie_"))
     return replace(raw, noun=MOVIE) if named_movies else raw

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['INTERACTION_COLUMNS', 'ITEM_COLUMNS', 'as_text', 'InteractionChecks', 'check_interactions', 'read_interactions',
-           'written_names', 'check_items', 'known_items', 'raw_data', 'read_table', 'read_pairs']
+           'written_names', 'check_items', 'known_items', 'raw_data', 'read_table', 'in_seconds', 'read_pairs']
 
 # %% ../nbs/17_tables.ipynb #99390434
 import ast, json, re, time
@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import polars as pl
-from .artifacts import InputError
-from .columns import Fault, FaultTally, find_faults, raise_faults, read_columns, readable_columns, shown_value
+from .artifacts import InputError, shown_names, shown_text
+from .columns import Fault, FaultTally, RowCount, find_faults, raise_faults, read_columns, readable_columns, shown_value
 from .interactions import SPLIT_TYPE, SPLITS
-from .sources import RawData, id_categories
+from .sources import CONTROL_SIGNS, RawData, control_note, id_categories, in_one_line
 
 # %% ../nbs/17_tables.ipynb #75bacc87
 _YEAR_10000 = 253_402_300_800 # in seconds since 1970; no date that is written out is as late
@@ -85,7 +85,7 @@ INTERACTION_COLUMNS = ("user_id", "item_id", "timestamp", "label", "rating", "sp
 def _missing_columns(columns:list[str], rows:int, file:str, needed:list[tuple[str, ...]], names:dict, others:tuple[str, ...]) -> list[Fault]:
     "A fault for each group of columns of which none is there, and one for a table without rows."
     known = [column for column in columns if column != "row"]
-    there = ", ".join([*(names.get(column, column) for column in known), *others]) or "none"
+    there = shown_names([*(names.get(column, column) for column in known), *others]) or "none"
     empty = [Fault(file, "holds no row", "give rows below the header")] if known and not rows else []
     return empty + [Fault(file, "the column is missing", f"add it, or rename one of those there are, which are {there}",
                           " or ".join(names.get(column, column) for column in group)) for group in needed if not set(group) & set(columns)]
@@ -108,6 +108,17 @@ def _given(column:str) -> pl.Expr:
     "The text of a column, null where it says that there is none."
     return pl.when(~_is_gap(column)).then(pl.col(column))
 
+_UNSEEN = "a control sign in an id"
+
+_TAKE_OUT = "take out its tabs, line ends and the like; where a quote joins lines, mend the quote"
+
+def _find_signs(frame:pl.DataFrame, tally:FaultTally, columns:tuple[str, ...], names:dict):
+    "Tally ids, as text or categories, that hold control signs. Few ids are many rows, so each is looked at once."
+    for column in columns:
+        if column not in frame.columns or not frame[column].unique().cast(pl.String).str.contains(CONTROL_SIGNS).any(): continue
+        text = pl.col(column).cast(pl.String)
+        tally.find(frame, text.str.contains(CONTROL_SIGNS), names.get(column, column), _UNSEEN, _TAKE_OUT, text)
+
 def _checked_ids(frame:pl.DataFrame, tally:FaultTally, columns:tuple[str, ...], names:dict) -> pl.DataFrame:
     "The frame with those columns as text, null where empty; ids that are empty or not exact are tallied."
     columns = [column for column in columns if column in frame.columns]
@@ -119,12 +130,22 @@ def _checked_ids(frame:pl.DataFrame, tally:FaultTally, columns:tuple[str, ...], 
     return frame.with_columns(_given(column) for column in columns)
 
 # %% ../nbs/17_tables.ipynb #8ff247fe
-def as_text(frame:pl.DataFrame, file:str, ids:tuple[str, ...]) -> tuple[pl.DataFrame, list[Fault]]: # from `read_columns`; as faults name it; the columns that hold ids
-    "Every column as text, '' where a cell is empty, and a fault for each that holds no text and for each id that is not exact."
-    _inexact_ids(frame, tally := FaultTally(file), ids, {})
-    faults = _nested(frame, file, {}) + tally.faults()
-    cells = {name: _as_ids(frame, name) if name in ids else _as_shown(frame.schema[name], pl.col(name)).cast(pl.String) for name in frame.columns if name != "row" and name not in {fault.column for fault in faults}}
-    return frame.with_columns(cell.fill_null("").str.strip_chars().alias(name) for name, cell in cells.items()), faults
+def as_text(
+    frame:pl.DataFrame, # from `read_columns`
+    file:str, # as faults name it
+    ids:tuple[str, ...], # the columns that hold ids
+) -> tuple[pl.DataFrame, list[Fault]]:
+    "Every column as text, '' where a cell is empty, and a fault for each that holds no text, for each id that is not exact, and for control signs."
+    tally = FaultTally(file)
+    _inexact_ids(frame, tally, ids, {})
+    faults = _nested(frame, file, {})
+    sound = [name for name in frame.columns if name != "row" and name not in {fault.column for fault in faults}]
+    cells = {name: _as_ids(frame, name) if name in ids else _as_shown(frame.schema[name], pl.col(name)).cast(pl.String) for name in sound}
+    frame = frame.with_columns(cell.fill_null("").str.strip_chars().alias(name) for name, cell in cells.items())
+    for name in sound:
+        what = _UNSEEN if name in ids else "a control sign"
+        tally.find(frame, pl.col(name).str.contains(CONTROL_SIGNS), name, what, _TAKE_OUT)
+    return frame, faults + tally.faults()
 
 # %% ../nbs/17_tables.ipynb #35b3fd72
 def _number_checks(column:str, kind:pl.DataType, now:float) -> list[tuple[pl.Expr, str, str]]:
@@ -207,7 +228,9 @@ class InteractionChecks:
             frame, known = frame.with_columns(_as_ids(frame, "split")), [*SPLIT_TYPE.categories]
             self.tally.find(frame, ~pl.col("split").is_in(known).fill_null(False), "split", "no split", f"the splits are {', '.join(SPLITS)}, and history for what is known and not predicted")
             frame = frame.with_columns(pl.col("split").cast(pl.Enum(known), strict=False))
-        return frame.with_columns(pl.col(column).cast(pl.Categorical) for column in ("user_id", "item_id") if column in frame.columns)
+        frame = frame.with_columns(pl.col(column).cast(pl.Categorical) for column in ("user_id", "item_id") if column in frame.columns)
+        _find_signs(frame, self.tally, ("user_id", "item_id"), self.names)
+        return frame
 
     def _name(self, column:str) -> str: return self.names.get(column, column)
 
@@ -243,16 +266,17 @@ def read_interactions(
     names:dict[str,str]={}, # how columns are called in the file, where otherwise
     separator:str|None=None, quote:str|None='"', # as in `read_columns`
     now:float|None=None, # seconds since 1970; times later than a day after it are refused
-) -> tuple[pl.DataFrame, tuple[str, ...], list[Fault], list[Fault]]: # `row` and those of INTERACTION_COLUMNS that are there; the names of the others; what is wrong with bytes and rows, and with cells
+) -> tuple[pl.DataFrame, tuple[str, ...], list[Fault], list[Fault], RowCount]: # `row` and those of INTERACTION_COLUMNS that are there; the names of the others; what is wrong with bytes and rows, and with cells; the rows of the file
     "Interactions in a file of any size, a portion at a time. InputError for one that cannot be read, or not to its end."
     checks, ours = None, {name: column for column, name in names.items()}
     def begin():
         nonlocal checks
         checks = InteractionChecks(Path(path).name, names, now)
         return lambda portion: checks.take(portion.rename(ours, strict=False))
-    frame, others, faults, whole = readable_columns(path, tuple(names.get(column, column) for column in INTERACTION_COLUMNS), separator, quote, begin)
+    frame, others, faults, _, count = readable_columns(path, tuple(names.get(column, column) for column in INTERACTION_COLUMNS), separator, quote, begin)
     wrong = checks.faults(frame, others)
-    return frame, (*others, names.get("rating", "rating")) if {"label", "rating"} <= set(checks.columns) else others, faults, wrong
+    if {"label", "rating"} <= set(checks.columns): others = (*others, names.get("rating", "rating"))
+    return frame, others, faults, wrong, count
 
 # %% ../nbs/17_tables.ipynb #be2e42e4
 ITEM_COLUMNS = ("item_id", "title", "year", "genres", "description", "poster")
@@ -297,14 +321,16 @@ def check_items(
     names:dict[str,str]={}, # how columns are called in the file, where otherwise
     others:tuple[str, ...]=(), # further columns of the file
 ) -> tuple[pl.DataFrame, list[Fault]]: # year int64 (may be missing), all else text
-    "Types, and every fault: missing columns, empty or repeated ids, empty titles, years that are no whole numbers."
+    "Types, and every fault: missing columns, empty or repeated ids, empty titles and those of several lines, years that are no whole numbers."
     faults = _missing_columns(frame.columns, len(frame), file, [("item_id",), ("title",)], names, others)
     if not len(frame): return frame, faults
     kind = frame.schema.get("genres")
     if kind == pl.List(pl.String): frame = frame.with_columns(pl.col("genres").list.join("|", ignore_nulls=True))
     faults += (nested := _nested(frame, file, names))
     frame = frame.drop([column for column in frame.columns if names.get(column, column) in {fault.column for fault in nested}])
-    frame = _checked_ids(frame, tally := FaultTally(file), ("item_id",), names)
+    tally = FaultTally(file)
+    frame = _checked_ids(frame, tally, ("item_id",), names)
+    _find_signs(frame, tally, ("item_id",), names)
     faults += tally.faults()
     frame = frame.with_columns(_as_ids(frame, column) for column in ("title", "genres", "description", "poster") if column in frame.columns)
     frame = frame.with_columns(_given(column) for column in ("genres", "description", "poster") if column in frame.columns)
@@ -316,6 +342,7 @@ def check_items(
     if "title" in frame.columns:
         faults += find_faults(frame, pl.col("title").is_null() | _is_gap("title") & (_is_gap("title").sum() > 1), file, title, "no title",
                               "give each item a title: it is what a language model reads", pl.col("title"))
+        faults += find_faults(frame, pl.col("title").str.contains(r"[\r\n]"), file, title, "a line end in a title", "write it in one line; where a quote joins rows, mend the quote", pl.col("title"))
     if "year" in frame.columns:
         cells = frame.select("row", value=_as_numbers(frame, "year"), shown=_as_shown(frame.schema["year"], pl.col("year")).cast(pl.String))
         there = pl.col("shown").is_not_null() & (pl.col("shown").str.strip_chars() != "") & ~_is_gap("shown")
@@ -350,14 +377,27 @@ def known_items(interactions:pl.DataFrame, items:pl.DataFrame, file:str, items_f
     return (told(rows.filter(otherwise), lambda item, count: f"{items_file} has {shown_value(alike[item])}: write both alike", "write ids alike in both files")
             + told(rows.filter(~otherwise), lambda item, count: f"add it there, or remove its {count:,} rows here" if count > 1 else "add it there, or remove its row here", "add them there, or remove their rows here"))
 
+def _without_control_signs(items:pl.DataFrame, file:str) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    "Titles, genres and descriptions with blanks for control signs, and notes that count them. A description may go over lines."
+    notes, lines = (), r"[\p{Cc}--\t\r\n]"
+    for name in ("title", "genres", "description"):
+        if name not in items.columns: continue
+        signs = lines if name == "description" else CONTROL_SIGNS
+        if not items[name].str.contains(signs).any(): continue
+        notes += control_note(file, name, items[name]) if name != "description" else control_note(file, name, items[name].str.replace_all(r"[\t\r\n]", " "))
+        items = items.with_columns(pl.col(name).str.replace_all(lines, " ").str.strip_chars() if name == "description" else in_one_line(pl.col(name)))
+    return items, notes
+
 def raw_data(
     interactions:pl.DataFrame, # what `check_interactions` gives, without faults
     items:pl.DataFrame, # what `check_items` gives, without faults
     name:str, # of the source
     notes:tuple[str, ...]=(),
     licence:str="yours to know",
+    items_file:str="the items", # as notes name it
 ) -> RawData:
-    "The two tables of a source in pandas. Labels become ratings of 0 and 1; a year in brackets behind a title goes to the years, unless another one stands there."
+    "The two tables of a source in pandas. Labels become ratings of 0 and 1; a year in brackets behind a title goes to the years, unless another one stands there. Text loses its control signs, and `notes` count them."
+    items, signs = _without_control_signs(items, items_file)
     labelled = "label" in interactions.columns
     columns = {column: id_categories(interactions[column]) for column in ("user_id", "item_id")}
     columns |= {"rating": interactions["label" if labelled else "rating"].to_numpy(writable=True), "timestamp": interactions["timestamp"].cast(pl.Int64).to_numpy(writable=True)}
@@ -368,7 +408,7 @@ def raw_data(
     behind = parts.struct.field("2").cast(pl.Int64)
     title = pl.when((behind == year).fill_null(True) & behind.is_not_null()).then(parts.struct.field("1")).otherwise(pl.col("title"))
     films = items.select("item_id", title=title, year=pl.coalesce(year, behind), **texts).to_arrow().to_pandas().astype({"year": "Int64"})
-    return RawData(ratings, films, name, licence, .5 if labelled else None, notes)
+    return RawData(ratings, films, name, licence, .5 if labelled else None, notes + signs)
 
 # %% ../nbs/17_tables.ipynb #28949c4f
 def read_table(
@@ -376,15 +416,18 @@ def read_table(
     items:str|Path, # item_id, title; perhaps year, genres (a list, or parted by one of | ; , /), description, poster
     now:float|None=None, # seconds since 1970; times later than a day after it are refused
 ) -> RawData:
-    "Your own data from CSV or Parquet. InputError with every fault of both files; ignored columns stand in `notes`."
+    "Your own data from CSV or Parquet. InputError with every fault of both files; the rows of each and ignored columns stand in `notes`."
     interactions, items = Path(interactions), Path(items)
-    if absent := [str(path) for path in (interactions, items) if not path.is_file()]: raise InputError(f"{' and '.join(absent)} {'are no files' if len(absent) > 1 else 'is no file'}; check the path")
+    if absent := [str(path) for path in (interactions, items) if not path.is_file()]: raise InputError(f"{' and '.join(absent)} {'are no files' if len(absent) > 1 else 'is no file'}", "check the path")
     unreadable, faults, found = [], [], []
-    try: rows, others, faults, wrong = read_interactions(interactions, now=now); faults = faults + wrong
+    try:
+        rows, others, faults, wrong, count = read_interactions(interactions, now=now)
+        faults = faults + wrong
     except InputError as error: unreadable.append(str(error))
     try:
-        films, more, found, all_items = readable_columns(items, ITEM_COLUMNS)
-        films, wrong = check_items(films, items.name, others=more); found = found + wrong
+        films, more, found, all_items, item_count = readable_columns(items, ITEM_COLUMNS)
+        films, wrong = check_items(films, items.name, others=more)
+        found = found + wrong
     except InputError as error: unreadable.append(str(error))
     if unreadable: # what is wrong in the other file is told all the same
         try: raise_faults(faults + found)
@@ -392,23 +435,52 @@ def read_table(
         raise InputError("\n".join(unreadable))
     strangers = known_items(rows, films, interactions.name, items.name) if all_items else []
     raise_faults(faults + found + strangers)
-    notes = tuple(f"{path.name}: ignored {', '.join(names)}" for path, names in [(interactions, others), (items, more)] if names)
+    notes = (str(count), str(item_count))
+    notes += tuple(f"{shown_text(path.name)}: ignored {shown_names(names)}" for path, names in [(interactions, others), (items, more)] if names)
     if rows["user_id"].unique().cast(pl.String).str.contains(r"^\d+\.0$").all(): # as pandas writes whole numbers among which there was a gap
-        notes += (f"{interactions.name}: every user_id ends in .0, and is taken as it stands, such as {rows['user_id'][0]}; write whole numbers if they are meant",)
-    return raw_data(rows, films, Path(interactions.name.removesuffix(".gz")).stem, notes)
+        notes += (f"{interactions.name}: every user_id ends in .0, and is taken as it stands, such as {shown_text(rows['user_id'][0])}; write whole numbers if they are meant",)
+    return raw_data(rows, films, Path(interactions.name.removesuffix(".gz")).stem, notes, items_file=shown_text(items.name))
 
 # %% ../nbs/17_tables.ipynb #fe4edcd4
-def read_pairs(path:str|Path) -> pd.DataFrame: # user_id, item_id and perhaps timestamp, as text
-    "Pairs of users and items from CSV, TSV or Parquet, times as seconds since 1970 where they are times. InputError for a file that cannot be read, or has none of the columns."
+def in_seconds(
+    times:pd.Series, # numbers, dates of any type, or either as text
+) -> np.ndarray: # float64
+    "Seconds since 1970, in UTC where no zone is named, NaN where a cell is no time. Fractions of a second are dropped from dates."
+    if pd.api.types.is_bool_dtype(times): return np.full(len(times), np.nan)
+    if pd.api.types.is_numeric_dtype(times): return times.to_numpy(dtype=float, na_value=np.nan)
+    if isinstance(times.dtype, pd.DatetimeTZDtype): times = times.dt.tz_convert(None)
+    if isinstance(times.dtype, np.dtype) and times.dtype.kind == "M":
+        unit = np.datetime_data(times.dtype)[0]
+        ticks = times.to_numpy().astype(np.int64) // {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
+        return np.where(times.isna(), np.nan, ticks.astype(float))
+    there = times.notna() & ~times.map(lambda cell: isinstance(cell, (bool, np.bool_)))
+    frame = pl.DataFrame({"timestamp": times.astype(object).where(there, "").astype(str).to_list()}, schema={"timestamp": pl.String})
+    return frame.select(_as_numbers(frame, "timestamp").cast(pl.Float64)).to_series().fill_null(float("nan")).to_numpy()
+
+def _as_given(frame:pl.DataFrame, column:str) -> pd.Series:
+    "A column as the file has it; times that no calendar holds as text."
+    kind, cells = frame.schema[column], frame[column]
+    if kind in (pl.Date, pl.Datetime):
+        seconds = frame.select(_typed_seconds(kind, pl.col(column))).to_series()
+        if not seconds.is_between(-62_135_596_800, _YEAR_10000, closed="left").all(): cells = frame.select(_as_shown(kind, pl.col(column)).cast(pl.String)).to_series()
+    given = cells.to_arrow().to_pandas()
+    return given.astype("Int64") if kind.is_integer() else given
+
+def read_pairs(
+    path:str|Path, # CSV, TSV or Parquet
+) -> tuple[pd.DataFrame, RowCount]: # user_id and item_id as text, and perhaps timestamp as the file has it; the rows of the file
+    "Pairs of users and items. InputError for a file that cannot be read, has none of the columns, or ids with control signs."
     path = Path(path)
-    frame, others, faults = read_columns(path, ("user_id", "item_id", "timestamp"))
-    _inexact_ids(frame, tally := FaultTally(path.name), ("user_id", "item_id"), {})
-    faults += _missing_columns(frame.columns, len(frame), path.name, [("user_id",), ("item_id",)], {}, others) + _nested(frame, path.name, {}) + tally.faults()
-    if (kind := frame.schema.get("timestamp")) in (pl.Duration, pl.Time, pl.Boolean): faults.append(Fault(path.name, f"is of type {kind}", "give seconds since 1970, or dates", "timestamp"))
+    frame, others, faults, _, count = read_columns(path, ("user_id", "item_id", "timestamp"))
+    tally = FaultTally(path.name)
+    _inexact_ids(frame, tally, ("user_id", "item_id"), {})
+    nested = _nested(frame, path.name, {})
+    sound = [name for name in ("user_id", "item_id") if name in frame.columns and name not in {fault.column for fault in nested}]
+    pairs = frame.select("row", *(_as_ids(frame, name).alias(name) for name in sound)) if sound else frame
+    for name in sound: tally.find(pairs, pl.col(name).str.contains(CONTROL_SIGNS), name, _UNSEEN, _TAKE_OUT)
+    faults += _missing_columns(frame.columns, len(frame), path.name, [("user_id",), ("item_id",)], {}, others) + nested + tally.faults()
+    kind = frame.schema.get("timestamp")
+    if kind in (pl.Duration, pl.Time, pl.Boolean): faults.append(Fault(path.name, f"is of type {kind}", "give seconds since 1970, or dates", "timestamp"))
     raise_faults(faults)
-    found = frame.select(_as_ids(frame, name).alias(name) for name in ("user_id", "item_id"))
-    if "timestamp" in frame.columns:
-        seconds = _as_numbers(frame, "timestamp")
-        whole = pl.when(seconds.is_finite() & (seconds == seconds.floor()) & (seconds.abs() < 2.**53)).then(seconds.cast(pl.Int64, strict=False).cast(pl.String))
-        found = found.with_columns(frame.select(pl.coalesce(whole, _as_shown(kind, pl.col("timestamp")).cast(pl.String)).alias("timestamp")).to_series())
-    return found.to_arrow().to_pandas()
+    found = pairs.select("user_id", "item_id").to_arrow().to_pandas()
+    return found.assign(timestamp=_as_given(frame, "timestamp")) if kind is not None else found, count
