@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 
-from .artifacts import InputError, atomic_path, fingerprint, read_json, read_parquet, write_json, write_parquet
+from .artifacts import InputError, atomic_path, fingerprint, read_json, read_parquet, shown_names, shown_text, write_json, write_parquet
 
 # %% ../nbs/10_interactions.ipynb #c006
 SPLITS = ("train", "valid", "test") # of rows
@@ -155,14 +155,14 @@ def nearest_ids(wanted:str, ids:Iterable[str], titles:Iterable[str]=()) -> list[
         places = {title.casefold(): place for place, title in enumerate(titles)}
         near = [places[title] for title in difflib.get_close_matches(folded, list(places), n=2, cutoff=.75)]
     near += [ids.index(name) for name in difflib.get_close_matches(wanted, ids, n=3, cutoff=.5)]
-    return [f"{ids[place]} ({titles[place]})" if titles else ids[place] for place in dict.fromkeys(near)]
+    return [shown_text(f"{ids[place]} ({titles[place]})" if titles else ids[place]) for place in dict.fromkeys(near)]
 
 def _unknown(kind:str, wanted:str, ids:Iterable[str], titles:Iterable[str]=()) -> InputError:
     "The error for an id that nobody knows, with the nearest ids and titles."
     ids = list(ids)
     shown = nearest_ids(wanted, ids, titles)
-    return InputError(f"unknown {kind} {wanted!r}, not among the {len(ids):,} of the dataset; "
-                      + (f"near: {', '.join(shown[:4])}" if shown else f"ids look like {', '.join(ids[:3])}"))
+    return InputError(f"unknown {kind} {shown_text(repr(wanted))}, not among the {len(ids):,} of the dataset; "
+                      + (f"near: {', '.join(shown[:4])}" if shown else f"ids look like {shown_names(ids[:3])}"))
 
 # %% ../nbs/10_interactions.ipynb #c014
 def _read_dataset(folder:Path) -> "Dataset":
