@@ -12,7 +12,7 @@ from browser import CHROMIUM, lab, page_of, run_notebook
 from conftest import NO_CHROMIUM
 from userllm.errors import Errors, changed_users, row_history, select_rows
 from userllm.history_effects import WhatIf
-from userllm.inspection import PromptInspector, find_items
+from userllm.inspection import PromptInspector, find_items, number_text
 from userllm.newcomers import most_liked, recommend
 from userllm.opened_runs import demo_run
 from userllm.token_map import TokenMap, history_of, neighbours, token_effects
@@ -247,6 +247,20 @@ def test_a_wait_and_an_ended_kernel_are_said(page, address, project):
     page.wait_for_function("() => document.querySelector('.userllm-sign')?.innerText.includes('Run, Run All Cells')", timeout=20_000)
 
 
+def test_cells_out_of_order(page, address, project):
+    "The kernel says which cell makes what is missing."
+    write_notebook(project / "order.ipynb", "import userllm.workbench", "tokens = 5", "print(tokens)")
+    assert run_notebook(page, address, "order.ipynb") == []
+    page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    page.wait_for_function("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'")
+    for cell in (0, 2):
+        page.evaluate("cell => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = cell }", cell)
+        page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-cell')")
+    said = page.locator(".jp-OutputArea").last
+    said.get_by_text("NameError").first.wait_for()
+    said.get_by_text("tokens is made in code cell 2 of 3, by: tokens = 5").wait_for()
+
+
 def test_a_notebook_that_is_not_trusted_shows_pictures(page, address, project):
     "What a fresh clone or a code host shows of a saved notebook: cards side by side with their alt texts, and a still map."
     write_notebook(project / "saved.ipynb", MAP, STRIP)
@@ -400,5 +414,5 @@ def test_try_it_yourself(page, address, project):
     likes = [find_items(run.dataset, title)["item_id"].iloc[0] for title in titles]
     best = recommend(scorer, likes, most_liked(scorer.dataset, 60))
     assert run.dataset.items.set_index("item_id").loc[likes, "title"].tolist() == list(titles)
-    expected = [f"{place} {row.probability:.2f} ({row.change:+.3f})" for place, row in enumerate(best[:12].itertuples(), 1)]
+    expected = [f"{place} {row.probability:.2f} ({number_text(row.change, signed=True)})" for place, row in enumerate(best[:12].itertuples(), 1)]
     assert [text.strip() for text in view.locator(".userllm-shown-found figcaption").all_inner_texts()] == expected

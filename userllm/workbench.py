@@ -20,7 +20,9 @@ from .interactions import ItemNoun
 from .newcomers import most_liked, recommend
 from .recommender import Scorer, liked_items
 from .token_map import TokenMap, component_names, history_of, neighbours, token_effects, users_within
-from .widgets import LongWork, PointMap, RowGrid, View, chance_bar, poster_html, prompt_html, strip_html, table_html
+from .widgets import LongWork, PointMap, RowGrid, View, chance_bar, poster_html, prompt_html, strip_html, table_html, tell_missing_cells
+
+tell_missing_cells()
 
 # %% ../nbs/76_workbench.ipynb #70dbe21e
 def _item_options(cards:pd.DataFrame) -> list: # of `find_items`
