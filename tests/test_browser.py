@@ -1,6 +1,7 @@
 """The workbench in a real browser: each notebook runs without an error and answers clicks; what is shown is compared with the
 plain objects."""
 import shutil
+import sys
 from pathlib import Path
 
 import nbformat
@@ -11,7 +12,7 @@ from browser import CHROMIUM, lab, page_of, run_notebook
 from conftest import NO_CHROMIUM
 from userllm.errors import Errors, changed_users, row_history, select_rows
 from userllm.history_effects import WhatIf
-from userllm.inspection import PromptInspector, find_items
+from userllm.inspection import PromptInspector, find_items, number_text
 from userllm.newcomers import most_liked, recommend
 from userllm.opened_runs import demo_run
 from userllm.token_map import TokenMap, history_of, neighbours, token_effects
@@ -20,6 +21,9 @@ from userllm.widgets import table_html
 pytest.importorskip("playwright", reason="playwright is not installed: make setup")
 pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason=f"{NO_CHROMIUM}: .ci/chromium"), pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "tools"))
+import store_outputs  # noqa: E402
+
 PICTURES = ROOT / "tests" / "artifacts"
 WHERE = "count => Array.from({length: count}, (_, place) => document.querySelector('.userllm-map canvas').place(place))"  # points on the screen
 
@@ -166,6 +170,112 @@ def test_no_selection_on_the_map_is_lost(page, address, project):
     assert page.locator(".userllm-sign").is_hidden()
 
 
+STRIP = """
+import pandas as pd
+from IPython.display import HTML
+from userllm.widgets import strip_html
+HTML(strip_html(pd.DataFrame({"item_id": list("abc"), "title": ["Heat", "Alien", "Big"], "year": [1995, 1979, 1988],
+                              "genres": ["Action|Crime", "Horror", "Comedy"]})))
+"""
+
+
+TOOLS = """
+import numpy as np, pandas as pd, time, ipywidgets
+from userllm.widgets import RowGrid, View, strip_html
+frame = pd.DataFrame({"title": [f"The long title of item number {n}" for n in range(250)]} | {f"column number {c}": np.arange(250.) for c in range(16)})
+grid = RowGrid()
+grid.fill(frame, list(range(250)))
+controls = {"row": grid, "reach": ipywidgets.FloatRangeSlider(description="x from, to"), "go": ipywidgets.Button(description="Go")}
+view = View("Tools", controls, [["reach", "go"], ["row"]], ["answer"])
+view.connect("go", lambda: view.show("answer", "answered"))
+def sort():
+    name, up = grid.order
+    grid.fill(frame.sort_values(name, ascending=up), list(range(250)))
+view.connect("row", sort, "order")
+view
+"""
+
+
+def test_a_view_in_a_narrow_window(page, address, project):
+    "One tab stop, headings and rows by arrows, the sorted column and the open row in sight, nothing wider than its window."
+    write_notebook(project / "tools.ipynb", TOOLS, "grid.mark(60)")
+    page.set_viewport_size({"width": 700, "height": 1000})
+    assert run_notebook(page, address, "tools.ipynb") == []
+    page.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area')")
+    view = page.locator(".userllm-view")
+    stops = "() => [...document.querySelectorAll('.userllm-row .frame *')].filter(place => place.tabIndex === 0).map(place => place.tagName)"
+    page.wait_for_function("() => document.querySelector('.userllm-row tr[aria-selected=true]')?.dataset.key === '60'")  # marked by a program
+    in_sight = """selector => {
+        const place = document.querySelector(selector).getBoundingClientRect(), frame = document.querySelector('.userllm-row .frame').getBoundingClientRect();
+        return place.left >= frame.left - 1 && place.right <= frame.right + 1 && place.top >= frame.top - 1 && place.bottom <= frame.bottom + 1;
+    }"""
+    page.wait_for_function(in_sight, arg=".userllm-row tr[aria-selected=true] td")
+    assert page.evaluate(stops) == ["TR"]
+
+    view.locator(".userllm-row tbody tr").first.focus()
+    for key in ("ArrowUp", "End", "Enter"):  # to the headings, to the last of them, sort by it
+        page.keyboard.press(key)
+    page.wait_for_function("() => document.querySelector('.userllm-row th[aria-sort]')?.innerText.startsWith('column number 15')")
+    page.wait_for_function(in_sight, arg=".userllm-row th[aria-sort] button")
+    page.wait_for_function("() => document.activeElement.dataset.name === 'column number 15'")
+    assert page.evaluate(stops) == ["BUTTON"]
+
+    labels = view.locator(".userllm-reach [role=slider]").evaluate_all("handles => handles.map(handle => handle.ariaLabel)")
+    assert labels == ["x from, to: lower end", "x from, to: upper end"]
+    assert view.evaluate("view => view.scrollWidth <= view.parentElement.clientWidth + 1")
+    page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+    page.wait_for_function("() => getComputedStyle(document.querySelector('.userllm-row td')).color === 'rgba(255, 255, 255, 0.87)' "
+                           "|| getComputedStyle(document.querySelector('.userllm-row td')).color.match(/\\d+/g).slice(0, 3).every(part => part > 150)")
+    page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Light'})")
+
+
+def test_a_wait_and_an_ended_kernel_are_said(page, address, project):
+    work = "time.sleep(.5)\nsum(range(200_000_000 if view.shown['answer'].value else 1))"  # in one go: no other thread gets a turn
+    write_notebook(project / "busy.ipynb", TOOLS, work)
+    assert run_notebook(page, address, "busy.ipynb") == []
+    page.locator(".userllm-go").click()
+    page.wait_for_function("() => document.querySelector('.userllm-shown-answer').innerText.includes('answered')")
+    assert page.locator(".userllm-sign").is_hidden()
+    page.evaluate("() => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = 1 }")
+    page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-cell') }")  # which now takes some seconds
+    page.wait_for_function("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'busy'")
+    page.wait_for_timeout(1_000)
+    page.locator(".userllm-go").click()
+    page.wait_for_function("() => document.querySelector('.userllm-sign').innerText.includes('at work')", timeout=3_000)
+    page.wait_for_function("() => document.querySelector('.userllm-sign').hidden", timeout=20_000)
+    page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    page.wait_for_function("() => document.querySelector('.userllm-sign')?.innerText.includes('Run, Run All Cells')", timeout=20_000)
+
+
+def test_cells_out_of_order(page, address, project):
+    "The kernel says which cell makes what is missing."
+    write_notebook(project / "order.ipynb", "import userllm.workbench", "tokens = 5", "print(tokens)")
+    assert run_notebook(page, address, "order.ipynb") == []
+    page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    page.wait_for_function("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'")
+    for cell in (0, 2):
+        page.evaluate("cell => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = cell }", cell)
+        page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-cell')")
+    said = page.locator(".jp-OutputArea").last
+    said.get_by_text("NameError").first.wait_for()
+    said.get_by_text("tokens is made in code cell 2 of 3, by: tokens = 5").wait_for()
+
+
+def test_a_notebook_that_is_not_trusted_shows_pictures(page, address, project):
+    "What a fresh clone or a code host shows of a saved notebook: cards side by side with their alt texts, and a still map."
+    write_notebook(project / "saved.ipynb", MAP, STRIP)
+    store_outputs.main([project / "saved.ipynb"])
+    page.goto(address.format("saved.ipynb"))
+    page.wait_for_function("() => document.querySelectorAll('.jp-OutputArea img').length === 4")
+    assert page.evaluate("() => window.jupyterapp.shell.currentWidget.content.model.cells.get(0).trusted") is False
+    alts = page.locator(".jp-OutputArea img").evaluate_all("pictures => pictures.map(picture => picture.alt)")
+    assert alts[0].startswith("A map of 200 points") and alts[1:] == ["Heat, 1995, Action", "Alien, 1979, Horror", "Big, 1988, Comedy"]
+    page.wait_for_function("() => [...document.querySelectorAll('.jp-OutputArea img')].every(picture => picture.naturalWidth > 0)")
+    boxes = [picture.bounding_box() for picture in page.locator(".jp-OutputArea figure").all()]
+    apart = [first["x"] + first["width"] <= second["x"] or first["y"] + first["height"] <= second["y"] for first, second in zip(boxes, boxes[1:])]
+    assert all(apart)
+
+
 def test_browse_predictions(page, address, project):
     view, _, errors = opened(page, address, project, "browse_predictions", place=0)
     count = "count => [...document.querySelectorAll('.userllm-shown-count')].at(-1).innerText.startsWith(count)"
@@ -304,5 +414,5 @@ def test_try_it_yourself(page, address, project):
     likes = [find_items(run.dataset, title)["item_id"].iloc[0] for title in titles]
     best = recommend(scorer, likes, most_liked(scorer.dataset, 60))
     assert run.dataset.items.set_index("item_id").loc[likes, "title"].tolist() == list(titles)
-    expected = [f"{place} {row.probability:.2f} ({row.change:+.3f})" for place, row in enumerate(best[:12].itertuples(), 1)]
+    expected = [f"{place} {row.probability:.2f} ({number_text(row.change, signed=True)})" for place, row in enumerate(best[:12].itertuples(), 1)]
     assert [text.strip() for text in view.locator(".userllm-shown-found figcaption").all_inner_texts()] == expected

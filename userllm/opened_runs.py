@@ -20,7 +20,8 @@ from .model import BatchMaker, ModelSettings, UserLLM
 from .pipeline import prepare, share_llm, smoke, train_method
 from .prompts import find_template
 from .protocols import movie
-from .recommender import HistorySettings, Recommender, load_weights, restore_settings
+from .plugins import import_plugins
+from .recommender import HistorySettings, Recommender, load_weights, require_code, restore_settings
 
 # %% ../nbs/74_opened_runs.ipynb #92c9b018
 @dataclass
@@ -39,16 +40,38 @@ def find_predictions(folder) -> dict:
     if not found: raise InputError(f"{folder} holds no run with predictions: name the folder that a run's own folder stands in, or make one by `make quickstart`")
     return dict(sorted(found.items(), key=lambda pair: (pair[0].startswith("userllm"), pair[0])))
 
-def open_run_folder(folder, # a folder with a run folder for each system
-                    method:str="userllm", # whose recommender is opened
-                    llm:str|None=None, device:str="auto") -> OpenedRun: # where the base LLM is, if not where it was
-    "Open a recommender with the predictions of all runs beside it. `InputError` for a folder without that recommender, or one that does not fit."
-    predictions = find_predictions(folder)
-    place = RunFolder(Path(folder)/method).recommender
-    if not place.is_dir():
-        able = [name for name in predictions if RunFolder(Path(folder)/name).recommender.is_dir()]
-        raise InputError(f"{folder} has no recommender of {method!r}: {'it has those of ' + ', '.join(able) if able else 'it has none at all; train one'}")
-    recommender = Recommender.load(place, llm, device)
+def _predictions_beside(folder:Path) -> dict: # a run's own folder
+    "Its predictions, and those of the runs beside it that scored the same rows of the same data."
+    about = lambda run: read_json(run.metrics).get("dataset") if run.metrics.exists() else None
+    own = RunFolder(folder)
+    found, rows = {folder.name: read_parquet(own.predictions)}, None
+    for path in sorted(folder.parent.glob("*/predictions.parquet")):
+        other = RunFolder(path.parent)
+        if path.parent == folder or about(own) is None or about(other) != about(own): continue
+        predictions = read_parquet(path)
+        rows = set(found[folder.name]["row_id"]) if rows is None else rows
+        if set(predictions["row_id"]) == rows: found[path.parent.name] = predictions
+    return dict(sorted(found.items(), key=lambda pair: (pair[0].startswith("userllm"), pair[0])))
+
+def open_run_folder(folder, # a run's own folder, or one with a run folder for each system
+                    method:str|None=None, # whose recommender is opened, of several runs; userllm's where left out
+                    llm:str|None=None, device:str="auto", # where the base LLM is, if not where it was
+                    plugins=()) -> OpenedRun: # names of modules with code of one's own, which are imported
+    """Open a recommender with the predictions of all runs beside it.
+
+    `InputError` for a folder without that recommender, or one that does not fit."""
+    folder = Path(folder)
+    own = RunFolder(folder).predictions.is_file() # of this very run
+    predictions = _predictions_beside(folder.resolve()) if own else find_predictions(folder)
+    run = folder if own else folder/(method or "userllm")
+    if own and method not in (None, folder.resolve().name, RunFolder(folder).metrics.exists() and read_json(RunFolder(folder).metrics)["method"]):
+        raise InputError(f"{folder} is the folder of one run, and not of {method!r}", fix="leave the method out, or name the folder of that run")
+    if not RunFolder(run).recommender.is_dir():
+        able = [name for name in predictions if RunFolder((folder.resolve().parent if own else folder)/name).recommender.is_dir()]
+        what = f"{folder} has no recommender" + ("" if own else f" of {method or 'userllm'!r}")
+        raise InputError(what + ("" if own or able else ": it has none at all"),
+                         fix=f"open {'the run' if own else 'one'} of {', '.join(able)}" if able else "train a method; a baseline leaves no recommender")
+    recommender = Recommender.load(RunFolder(run).recommender, llm, device, plugins=plugins)
     return OpenedRun(str(folder), recommender.dataset, predictions, recommender)
 
 # %% ../nbs/74_opened_runs.ipynb #f5f95223
@@ -66,12 +89,16 @@ def open_published(folder, # a run's folder under `results`, with `metrics.json`
                    llm:str="smollm2", device:str="auto",
                    precision:str="recorded", # fp32, as it was published; or another, as for `load_llm`
                    cache:StageCache|None=None,
-                   check:Callable|None=None) -> Recommender: # what is asked of the dataset before the LLM is loaded
+                   check:Callable|None=None, # what is asked of the dataset before the LLM is loaded
+                   plugins=()) -> Recommender: # names of modules with code of one's own, which are imported
     "A recommender from its published weights and the built-in data. `InputError` where data or LLM are not those of its training."
     folder = Path(folder)
     metrics = read_json(folder/"metrics.json")
     settings = metrics["settings"]
-    model_settings, prepared = restore_settings(ModelSettings, settings["model"], f"{folder/'metrics.json'}, model"), prepare(movie(), device="cpu", cache=cache)
+    model_settings = restore_settings(ModelSettings, settings["model"], f"{folder/'metrics.json'}, model")
+    import_plugins(plugins)
+    require_code(settings.get("code", ()), model_settings, str(folder), plugins)
+    prepared = prepare(movie(), device="cpu", cache=cache)
     if check: check(prepared.dataset)
     shared = share_llm(llm, device, "fp32" if precision == "recorded" else precision, model_settings, cache)
     wording = find_template(model_settings.order, prepared.dataset.noun).fingerprint

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['STILL_LIMIT', 'chance_bar', 'table_html', 'genre_colour', 'title_card', 'poster_html', 'strip_html', 'prompt_html',
-           'png', 'figure_html', 'still_html', 'View', 'with_still', 'PointMap', 'RowGrid', 'Stopped', 'LongWork']
+           'png', 'figure_html', 'still_html', 'View', 'with_still', 'PointMap', 'RowGrid', 'Stopped', 'LongWork',
+           'which_cell', 'tell_missing_cells']
 
 # %% ../nbs/75_widgets.ipynb #45804a29
-import base64, io, re, threading
+import ast, base64, io, json, os, re, sys, threading
 from zlib import crc32
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -443,3 +444,40 @@ class LongWork:
         place = ipywidgets.VBox([self.box, _Manners()])
         place.add_class("userllm-work")
         return with_still(place, f"<p>{escape(self.name)}: {escape(self.state)}</p>", options)
+
+# %% ../nbs/75_widgets.ipynb #44481fb9
+def _names_made(source:str) -> set[str]: # of a code cell
+    "The names that a cell sets, imports or defines at its top level."
+    try: tree = ast.parse("\n".join(line for line in source.splitlines() if not line.startswith(("%", "!"))))
+    except SyntaxError: return set()
+    names = set()
+    for statement in tree.body:
+        if isinstance(statement, (ast.FunctionDef, ast.ClassDef)): names.add(statement.name)
+        elif isinstance(statement, (ast.Import, ast.ImportFrom)):
+            names |= {(alias.asname or alias.name).split(".")[0] for alias in statement.names}
+        else: names |= {node.id for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return names
+
+def which_cell(name:str, notebook) -> str: # a path
+    "Which cell of a notebook makes a name, for a person; '' where none does or the notebook can't be read."
+    try: cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
+    except (OSError, ValueError, KeyError): return ""
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    for number, source in enumerate(sources, 1):
+        if name in _names_made(source):
+            line = next(line for line in source.splitlines() if re.search(rf"\b{re.escape(name)}\b", line))
+            return (f"{name} is made in code cell {number} of {len(sources)}, by: {line.strip()[:80]}\n"
+                    "Run that cell first, or all cells from the top: Run, Run All Above Selected Cell.")
+    return ""
+
+def tell_missing_cells() -> None:
+    "In a notebook, have the kernel say which cell comes first where a name is missing. Does nothing elsewhere."
+    shell = "IPython" in sys.modules and sys.modules["IPython"].get_ipython()
+    notebook = os.environ.get("JPY_SESSION_NAME") # set by Jupyter's server
+    if not shell or not notebook: return
+
+    def tell(shell, kind, error, trace, tb_offset=None):
+        shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
+        hint = which_cell(error.name or "", notebook)
+        if hint: print(hint, file=sys.stderr)
+    shell.set_custom_exc((NameError,), tell)

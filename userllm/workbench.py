@@ -20,7 +20,9 @@ from .interactions import ItemNoun
 from .newcomers import most_liked, recommend
 from .recommender import Scorer, liked_items
 from .token_map import TokenMap, component_names, history_of, neighbours, token_effects, users_within
-from .widgets import LongWork, PointMap, RowGrid, View, chance_bar, poster_html, prompt_html, strip_html, table_html
+from .widgets import LongWork, PointMap, RowGrid, View, chance_bar, poster_html, prompt_html, strip_html, table_html, tell_missing_cells
+
+tell_missing_cells()
 
 # %% ../nbs/76_workbench.ipynb #70dbe21e
 def _item_options(cards:pd.DataFrame) -> list: # of `find_items`
@@ -231,7 +233,7 @@ def _axis_slider(users:pd.DataFrame, name:str) -> ipywidgets.FloatRangeSlider: #
 class TokenTool:
     "The map of tokens: colour it, choose a user or an area, by mouse or by keyboard."
     def __init__(self, tokens:TokenMap, pictures=None):
-        self.tokens, self.pictures, self.chosen = tokens, pictures, []
+        self.tokens, self.pictures, self.chosen, self.near = tokens, pictures, [], [] # ids of users
         users = tokens.users
         self.map = PointMap(users["x"], users["y"], users["user_id"], component_names(tokens), notes=user_notes(tokens))
         colours = [name for name in ("genre", "latest", "length", "events", "year", "liked", "error")
@@ -255,9 +257,9 @@ class TokenTool:
         if len(ids) == 1: self.choose(ids[0])
         else: self.show_area(ids)
 
-    def draw(self, near=()) -> None: # ids of the chosen user's neighbours
-        "Colour the map as it is asked for now, and mark those chosen."
-        self.map.paint(self.tokens.users[self.view.values()["colour"]], self.chosen, near)
+    def draw(self) -> None:
+        "Colour the map as it is asked for now, and mark those chosen, and the neighbours of a single one."
+        self.map.paint(self.tokens.users[self.view.values()["colour"]], self.chosen, self.near)
 
     def choose(self, user_id) -> pd.DataFrame:
         "Show a user's history and neighbours; gives the neighbours."
@@ -265,7 +267,7 @@ class TokenTool:
         except InputError: # nobody shall take what stood there for the answer
             self.show_area([])
             raise
-        self.chosen = [str(user_id)]
+        self.chosen, self.near = [str(user_id)], near["user_id"].tolist()
         self.view.set("user", value=str(user_id))
         self.view.show("area", "")
         effects = table_html(token_effects(self.tokens, user_id))
@@ -273,7 +275,7 @@ class TokenTool:
         self.view.show("user", f"<h4>User {escape(str(user_id))}</h4>{own}<h4>What becomes of the token with another history</h4>{effects}")
         others = "".join(f"<b>user {escape(other)}</b>{strip_html(history_of(self.tokens, other), self.pictures)}" for other in near["user_id"][:2])
         self.view.show("neighbours", f"<h4>Nearest by cosine, numbered so on the map</h4>{table_html(near)}{others}")
-        self.draw(near["user_id"])
+        self.draw()
         return near
 
     def select(self, x:tuple, y:tuple) -> list[str]: # (low, high) each
@@ -283,6 +285,7 @@ class TokenTool:
     def show_area(self, user_ids) -> list[str]:
         "Mark these users and list them; gives their ids."
         found = self.tokens.users[self.tokens.users["user_id"].isin(list(user_ids))]
+        self.near = []
         self.chosen = found["user_id"].tolist() if len(found) < len(self.tokens.users) else []
         genres = ", ".join(f"{genre or 'none'} {count}" for genre, count in found["genre"].value_counts().head(5).items())
         about = table_html(found.drop(columns=["x", "y"]).astype({"decade": "Int64", "events": int}), most=10)
@@ -398,6 +401,10 @@ def errors_view(runs:list) -> View:
     return View("Error analysis", controls, rows, ["picture", "slices", "overall", "users", "worst"])
 
 # %% ../nbs/76_workbench.ipynb #e63b9d82
+_UNITS = {"change": "change (nats)", "difference": "difference (standard deviations)", "theirs": "mean of theirs", "others": "mean of the others",
+          "null_low": "by luck from", "null_high": "by luck to", "bias": "P(Yes) - liked", "log_loss": "log loss (nats)", "loss": "loss (nats)",
+          "shrunken_loss": "shrunken loss (nats)"}
+
 class ErrorsTool:
     "Slices of several runs, and the users between two of them."
     def __init__(self, errors:Errors, resamples:int=200, least_rows:int=5): # of a user whom a change is told of
@@ -420,7 +427,7 @@ class ErrorsTool:
         alt = f"AUC, UAUC and bias of {', '.join(runs)} in each slice by {SLICES[by]}; the table below has the figures"
         self.view.show("picture", plot_slice_errors(table, by), alt)
         self.view.show("slices", table_html(table[["run", by, "rows", "liked", "auc", "auc_low", "auc_high", "uauc", "log_loss",
-                                                "bias", "bias_low", "bias_high", "calibration_error", "calibration_by_luck", "calibration_limit"]]))
+                                                "bias", "bias_low", "bias_high", "calibration_error", "calibration_by_luck", "calibration_limit"]], headings=_UNITS))
         return table
 
     def compare(self, first:str, second:str, count:int=8) -> pd.DataFrame:
@@ -429,7 +436,7 @@ class ErrorsTool:
         overall, changed = overall_change(self.errors, first, second, self.resamples), changed_users(self.errors, first, second, self.least_rows)
         self.view.set("first", value=first); self.view.set("second", value=second)
         self.view.show("overall", f"<h4>{escape(second)} - {escape(first)} over all users, 95% interval</h4>{table_html(overall, 4)}")
-        self.view.show("users", f"<h4>Helped most</h4>{table_html(changed.head(count))}<h4>Hurt most</h4>{table_html(changed.tail(count)[::-1])}")
+        self.view.show("users", f"<h4>Helped most</h4>{table_html(changed.head(count), headings=_UNITS)}<h4>Hurt most</h4>{table_html(changed.tail(count)[::-1], headings=_UNITS)}")
         return changed
 
     def share(self, run:str, count:int) -> pd.DataFrame:
@@ -437,7 +444,7 @@ class ErrorsTool:
         worst, traits = worst_users(self.errors, run, count), what_they_share(self.errors, run, count)
         self.view.set("of", value=run); self.view.set("count", value=min(count, self.view.controls["count"].max))
         about = "<p>A difference that stands out lies outside of what losses dealt out at random would give.</p>"
-        self.view.show("worst", f"<h4>Worst served by {escape(run)}</h4>{table_html(worst, most=10)}<h4>Beside all others</h4>{about}{table_html(traits, 2)}")
+        self.view.show("worst", f"<h4>Worst served by {escape(run)}</h4>{table_html(worst, most=10, headings=_UNITS)}<h4>Beside all others</h4>{about}{table_html(traits, 2, headings=_UNITS)}")
         return traits
 
     def _repr_mimebundle_(self, **options): return self.view._repr_mimebundle_(**options)

@@ -14,6 +14,7 @@ function cell(column, content) {
 function render({model, el}) {
   const bar = made("div", ""), frame = made("div", "", {className: "frame"});
   let refocus = null, drawn = "";  // gives what shall have the focus after the next drawing; the order and page on the screen
+  let sorting = false;  // another order was asked for, and its rows have not come yet
   el.classList.add("userllm-grid");
   el.replaceChildren(bar, frame);
 
@@ -137,7 +138,7 @@ function render({model, el}) {
     frame.replaceChildren(table);
     frame.scrollTo(left, top);
     mark();
-    if (now !== drawn) showSorted();
+    if (sorting) showSorted();
     drawn = now;
     const focused = again();
     if (frame.contains(focused)) walk(focused);
@@ -145,13 +146,21 @@ function render({model, el}) {
     refocus = null;
   }
 
-  model.on("change:shown", draw);
-  model.on("change:order", draw);  // where the rows are in that order already, nothing else changes
+  const reorder = () => {  // where the rows are in that order already, nothing else changes
+    sorting = true;
+    draw();
+  };
+  const refill = () => {
+    draw();
+    sorting = false;
+  };
+  model.on("change:shown", refill);
+  model.on("change:order", reorder);
   model.on("change:value", mark);
   draw();
   return () => {
-    model.off("change:shown", draw);
-    model.off("change:order", draw);
+    model.off("change:shown", refill);
+    model.off("change:order", reorder);
     model.off("change:value", mark);
   };
 }
