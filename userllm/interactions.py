@@ -182,10 +182,24 @@ def _write_dataset(dataset:"Dataset", folder:Path):
         write_json(temporary / "dataset.json", {"protocol": dataset.protocol, "fingerprint": dataset.fingerprint})
 
 # %% ../nbs/10_interactions.ipynb #c016
+def _in_order(items:pd.DataFrame, name:str, values):
+    "A column's values in the order of the items: a dict or a Series by item id, anything else as it stands. InputError where it does not fit."
+    if isinstance(values, pd.Series) and values.index.equals(items.index): values = values.to_numpy()
+    if not isinstance(values, (dict, pd.Series)):
+        if pd.api.types.is_list_like(values) and len(values) != len(items):
+            raise InputError(f"{len(values):,} values of {name} for {len(items):,} items", fix="give one an item, or a dict by item id")
+        return values
+    by_id = {str(item_id): value for item_id, value in values.items()}
+    if len(by_id) < len(values): raise InputError(f"{name}: an item id occurs twice", fix="keep one value of each")
+    if missing := [item_id for item_id in items["item_id"] if item_id not in by_id]:
+        fix = "give the values by item id, or as a list in the order of the items"
+        raise InputError(f"{name} has no value for {len(missing):,} of {len(items):,} items, the first is {missing[0]}", fix=fix)
+    return [by_id[item_id] for item_id in items["item_id"]]
+
 def _with_columns(items:pd.DataFrame, columns:dict) -> pd.DataFrame:
     if unknown := sorted(set(columns) - set(_COLUMNS["items"])):
         raise InputError(f"items have no column {unknown[0]!r}; they have {', '.join(_COLUMNS['items'])}")
-    return items.assign(**columns)
+    return items.assign(**{name: _in_order(items, name, values) for name, values in columns.items()})
 
 class _KnownById:
     "Numbers of users and items by the ids of their source; for a class with the tables `users` and `items`."
@@ -241,8 +255,8 @@ class Dataset(_KnownById):
         "Covers rows, events, users, item ids, titles and protocol; not years, genres, descriptions and posters."
         return fingerprint(self.interactions, self.events, self.users, self.items[["item", "item_id", "title"]], self.protocol)
 
-    def with_items(self, **columns) -> "Dataset": # such as description=[...], one value an item
-        "A copy with columns of the items table replaced. InputError for a column that the table does not have."
+    def with_items(self, **columns) -> "Dataset": # such as description={item_id: text}; or a list in the order of the items
+        "A copy with columns of the items table replaced. InputError for a column that the table does not have, and for values that do not fit the items."
         return replace(self, items=_with_columns(self.items, columns))
 
     def save(self, folder:str|Path):
