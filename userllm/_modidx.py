@@ -709,6 +709,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                       'userllm.interactions._held_out': ('interactions.html#_held_out', 'userllm/interactions.py'),
                                       'userllm.interactions._history_leaks': ( 'interactions.html#_history_leaks',
                                                                                'userllm/interactions.py'),
+                                      'userllm.interactions._in_order': ('interactions.html#_in_order', 'userllm/interactions.py'),
                                       'userllm.interactions._integers': ('interactions.html#_integers', 'userllm/interactions.py'),
                                       'userllm.interactions._pair_keys': ('interactions.html#_pair_keys', 'userllm/interactions.py'),
                                       'userllm.interactions._pick_latest': ('interactions.html#_pick_latest', 'userllm/interactions.py'),
