@@ -179,6 +179,8 @@ def close_widgets(widget) -> None:
     for inner in getattr(widget, "children", ()): close_widgets(inner)
     widget.unobserve_all()
     if isinstance(widget, ipywidgets.Button): widget._click_handlers.callbacks.clear()
+    for part in (getattr(widget, "layout", None), getattr(widget, "style", None)): # widgets too, which nobody else closes
+        if isinstance(part, ipywidgets.Widget): part.close()
     widget.close()
 
 def let_go_of_earlier(widget) -> None:
