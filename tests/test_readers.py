@@ -1,6 +1,8 @@
 """Readers and histories against a slow and obvious reference, on tables that hypothesis makes up."""
 import ast
 import csv
+import gzip
+import io
 import math
 import os
 import re
@@ -20,11 +22,12 @@ from userllm.cli import main
 from userllm.columns import read_columns
 from userllm.interactions import SPLIT_KINDS, SPLITS, Dataset, Histories, audit, made_up_dataset
 from userllm.protocols import dataset_with_split, split_kind
+from userllm.reports import format_table
 from userllm.sources import display_title
 from userllm.sources_movies import movies_metadata
 from userllm.sources_netflix import netflix_titles, read_netflix
 from userllm.sources_recbole import read_recbole
-from userllm.tables import _NO_VALUE, check_interactions, read_interactions, read_table
+from userllm.tables import _NO_VALUE, check_interactions, read_interactions, read_pairs, read_table
 
 NOW = 1_000
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -384,3 +387,135 @@ def test_a_faulty_table_is_refused_with_all_its_faults(tables, capsys):
     assert error.startswith("userllm: 3 faults in rows.csv") and error.count("\n") == 4
     assert all(words in error for words in ["row 4, column label, value 'nan'", "row 6, column timestamp, value 'never'", "row 8, column split, value 'dev'"])
     assert not (tables / "data").exists()
+
+
+# Cells as people write them, and what makes readers disagree: quotes of both kinds, separators, line ends, blanks.
+odd = st.text("ab1 \"',;\t|é\n\r", max_size=5)
+tame = st.text("ab1 \"'é", max_size=5)
+
+
+def write_dialect(path, rows, separator, end, quoting, bom, encoding, final):
+    "A table in some tool's writing; with `quoting` None nothing is quoted, whatever the cells hold."
+    text = io.StringIO(newline="")
+    if quoting is None:
+        text.write("".join(separator.join(row) + end for row in rows))
+    else:
+        csv.writer(text, delimiter=separator, quoting=quoting, lineterminator=end).writerows(rows)
+    written = text.getvalue() if final else text.getvalue().removesuffix(end)
+    content = (b"\xef\xbb\xbf" if bom and encoding == "utf-8" else b"") + written.encode(encoding)
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return written
+
+
+def one_end(cell):
+    return (cell or "").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def known_cells(records):
+    "Row number and the first two cells of each record below the header that has one of them."
+    padded = [(number, *(one_end(cell) for cell in [*record, "", ""][:2])) for number, record in enumerate(records[1:], 1)]
+    return [row for row in padded if row[1] or row[2]]
+
+
+def slow_records(text, separator):
+    "What Python's csv module reads; where no quote closes a cell nothing is quoted, and a quote is a sign like others."
+    if not re.search(rf'"({re.escape(separator)}|\r|\n|$)', text):
+        return [line.split(separator) for line in re.split("\r\n|\n|\r", text.removesuffix("\n").removesuffix("\r"))]
+    return list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
+
+
+@settings(quick, max_examples=300)
+@given(data=st.data(), separator=st.sampled_from(",;\t|"), end=st.sampled_from(["\n", "\r\n", "\r"]), bom=st.booleans(), packed=st.booleans(), final=st.booleans(),
+       quoting=st.sampled_from([None, csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC]), encoding=st.sampled_from(["utf-8", "utf-8", "utf-8", "latin-1"]))
+def test_any_dialect_is_read_as_others_read_it_or_refused_with_its_line(tmp_path, data, separator, end, bom, packed, final, quoting, encoding):
+    cell = tame if quoting is None else odd
+    rows = [["one", "two", "more"], *data.draw(st.lists(st.lists(cell, min_size=3, max_size=3), min_size=1, max_size=6))]
+    path = tmp_path / ("x.csv.gz" if packed else "x.csv")
+    text = write_dialect(path, rows, separator, end, quoting, bom, encoding, final)
+    with mock.patch("userllm.columns._PIECE", data.draw(st.sampled_from([1, 5, 2**20]))):
+        try:
+            table = read_columns(path, ("one", "two"))
+            refusal = "\n".join(map(str, table.faults))
+        except InputError as error:
+            refusal = str(error)
+    broken = quoting is None and '"' in text or any("\r" in part or "\n" in part for row in rows for part in row)
+    foreign = encoding == "latin-1" and "é" in text
+    if refusal:
+        assert broken or foreign, refusal
+        assert re.search(r"\b(row|line|lines) \d", refusal), refusal
+        return
+    assert not foreign
+    records = slow_records(text, separator)
+    found = [(number, one_end(one), one_end(two)) for number, one, two in table.frame.rows()]
+    assert [row for row in found if row[1] or row[2]] == known_cells(records)
+    assert (table.count.rows, table.count.read) == (len(records) - 1, len(table.frame))
+    if any(len(record) != 3 for record in records) or '"' in text and not re.search(rf'"({re.escape(separator)}|\r|\n|$)', text):
+        return
+    frame = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, index_col=False, skip_blank_lines=False)
+    assert known_cells([[], *frame.values.tolist()]) == known_cells(records)
+
+
+def small_ratings():
+    return [[str(user), str(100 + (user * 7 + step) % 40), str(1_200_000_000 + user * 1000 + step * 3600), str(1 + (user + step) % 5)] for user in range(1, 31) for step in range(20)]
+
+
+def write_lines(path, rows, separator=",", end="\n", header=("user_id", "item_id", "timestamp", "rating")):
+    path.write_bytes("".join(separator.join(row) + end for row in [header, *rows]).encode())
+
+
+@pytest.fixture
+def shop(tmp_path):
+    write_lines(tmp_path / "films.csv", [[str(number), f"Film {number}"] for number in range(100, 140)], header=("item_id", "title"))
+    return tmp_path
+
+
+def prepared(folder, name, capsys):
+    code = main(["prepare", "table", "--interactions", f"{folder}/{name}", "--items", f"{folder}/films.csv"])
+    return code, *capsys.readouterr()
+
+
+def test_inch_signs_in_an_ignored_column_lose_no_row(shop, capsys):
+    rows = [[*row, 'seen on a 5" screen' if number in (100, 300) else "fine"] for number, row in enumerate(small_ratings())]
+    write_lines(shop / "ratings.csv", rows, header=("user_id", "item_id", "timestamp", "rating", "remark"))
+    films = [[str(number), f"Film {number}", 'a 5" tale' if number in (107, 120) else "fine"] for number in range(100, 140)]
+    write_lines(shop / "films.csv", films, header=("item_id", "title", "tagline"))
+    code, out, _ = prepared(shop, "ratings.csv", capsys)
+    assert code == 0 and "ratings.csv: 600 rows, 600 read\nfilms.csv: 40 rows, 40 read\n" in out
+    raw = read_table(shop / "ratings.csv", shop / "films.csv")
+    assert raw.ratings[["user_id", "item_id"]].values.tolist() == [row[:2] for row in rows] and len(raw.items) == 40
+    pairs, count = read_pairs(shop / "ratings.csv")
+    assert (len(pairs), str(count)) == (600, "ratings.csv: 600 rows, 600 read")
+
+
+def test_ids_that_begin_with_a_quote_stay_apart(shop):
+    rows = [[f'"Kim{user}' if user in ("3", "9") else user, *rest] for user, *rest in small_ratings()]
+    write_lines(shop / "ratings.tsv", rows, "\t")
+    assert read_table(shop / "ratings.tsv", shop / "films.csv").ratings["user_id"].tolist() == [row[0] for row in rows]
+    rows[0][1] = '"100"'  # now something is quoted, and nobody can tell what else is
+    write_lines(shop / "ratings.tsv", rows, "\t")
+    with pytest.raises(InputError, match="a quote that opens in line 42 and closes amid line 43"):
+        read_table(shop / "ratings.tsv", shop / "films.csv")
+
+
+def test_lone_carriage_returns_end_lines_and_are_not_echoed(shop, capsys):
+    write_lines(shop / "ratings.csv", small_ratings(), end="\r")
+    assert len(read_table(shop / "ratings.csv", shop / "films.csv").ratings) == 600
+    text = (shop / "ratings.csv").read_text(encoding="utf-8")
+    (shop / "ratings.csv").write_bytes((text.replace("\n", "\r") + "1,100,5,4\n").encode())  # both kinds of line end
+    code, _, error = prepared(shop, "ratings.csv", capsys)
+    assert code == 2 and len(error) < 1000 and "ratings.csv" in error
+
+
+def test_a_file_without_a_header_is_told_so(shop, capsys):
+    (shop / "u.data").write_text("196\t242\t3\t881250949\n186\t302\t3\t891717742\n", encoding="utf-8")
+    (shop / "ratings.dat").write_text("1::1193::5::978300760\n", encoding="utf-8")
+    for name, words in (("u.data", "u.data has no header"), ("ratings.dat", "with :: between its cells")):
+        code, _, error = prepared(shop, name, capsys)
+        assert code == 2 and words in error and error.count("\n") <= 2, error
+
+
+def test_what_a_terminal_would_obey_is_written_out(shop, capsys):
+    write_lines(shop / "ratings.csv", [[f"\x1b[31m{user}" + "x" * 5000, *rest] for user, *rest in small_ratings()])
+    code, _, error = prepared(shop, "ratings.csv", capsys)
+    assert code == 2 and "\x1b" not in error and r"\x1b[31m1xxx" in error and max(map(len, error.splitlines())) < 400
+    assert "\x1b" not in format_table(pd.DataFrame({"title": ["\x1b[2J" + "A" * 5000]})) and len(format_table(pd.DataFrame({"title": ["A" * 5000]})).splitlines()[2]) == 100

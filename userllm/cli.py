@@ -18,7 +18,7 @@ from multiprocessing import get_context
 from pathlib import Path
 import argparse, shlex, shutil, tempfile
 import pandas as pd
-from .artifacts import InputError, RunFolder, atomic_path, bytes_in, read_json, read_parquet, require_writable, write_json
+from .artifacts import InputError, RunFolder, atomic_path, bytes_in, read_json, read_parquet, require_writable, shown_text, write_json
 from .command import finish_output, guarded, require_output
 from .datasets import cold_rows, poster_manifest, require_new_place, require_same_dataset, save_dataset, source_dataset, source_options, sources
 from .endpoints import Endpoint
@@ -39,7 +39,8 @@ from .pipeline import Prepared, feature_floors, find_preset, floors, keep_prepar
 from .poster_fetching import FetchSettings, fetch_posters, read_poster_manifest, tmdb_pictures
 from .protocols import natural, period, table2
 from .recommender import Recommender, check_pairs, liked_items, recommender_dataset
-from .reports import difference_table, format_table, results_table
+from .plugins import import_plugins
+from .reports import difference_table, format_table, language_share, results_table, share_as_text
 from .sources import RawData
 from .tables import read_pairs
 from .visual_alignment import VisualSettings, visual_settings
@@ -211,13 +212,7 @@ def _prepare(options) -> None:
         print(f"\nDescriptions, of which faults of form can be counted, but not whether they are true\n{format_table(found.assign(items=found['items'].map('{:,.0f}'.format), share=found['share'].map('{:.1%}'.format, na_action='ignore').astype('string').fillna('')).reset_index())}")
     print(f"\nCold rows, of users or {prepared.dataset.noun.many} that training has not seen\n{format_table(cold_rows(prepared.dataset).reset_index())}")
     print(f"\nLeaks counted: {prepared.audit.total}\n{format_table(prepared.audit.table().reset_index())}")
-    if kept: print(f"\nKept in {kept}. Next: {_poster_steps(options, kept)}{_command('train', 'userllm_plus', '--data', kept)}{_pictures(options, kept, in_it=True)}")
-    elif raw: print(f"\nNext: the same with --out FOLDER, and {_command('train', 'userllm_plus', '--data', 'FOLDER')}")
-    elif options.data or options.posters or options.describe_with or options.shipped_descriptions:
-        named = [part for name in ("data", "describe_with") if (value := getattr(options, name)) for part in ("--" + name.replace("_", "-"), value)]
-        if options.shipped_descriptions: named.append("--shipped-descriptions")
-        print(f"\nNext{'' if options.data else ', with the same options of data'}: {_poster_steps(options, options.data)}{_command('train', 'userllm_plus', *named)}{_pictures(options, options.data)}")
-    else: print(f"\nNext: {_command('quickstart')}")
+    print(f"\n{_next_steps(options, kept, bool(raw))}")
 
 # %% ../nbs/80_cli.ipynb #b4908423
 def _named_posters(kept) -> set[str]:
@@ -227,7 +222,31 @@ def _named_posters(kept) -> set[str]:
 def _poster_steps(options, kept) -> str:
     "What comes before training where the data name posters by address."
     if options.posters or not _named_posters(kept) & {"url", "poster_path"}: return ""
-    return _command("posters", "--manifest", Path(kept)/"posters.csv", "--out", "POSTERS") + ", and then "
+    return _command("posters", "--manifest", Path(kept)/"posters.csv", "--out", "POSTERS")
+
+def _next_steps(options, kept:Path|None, from_source:bool) -> str: # the folder of the dataset, where it was kept
+    "What to type after `prepare`: what is quick and known to do well comes first."
+    data = kept or options.data or ("FOLDER" if from_source else None)
+    told = options.posters or options.describe_with or options.shipped_descriptions
+    if not (data or told): return f"Next: {_command('quickstart')}"
+    named = ["--data", data] if data else []
+    if not (kept or from_source): # what is kept with a dataset is not told again
+        if options.describe_with: named += ["--describe-with", options.describe_with]
+        if options.shipped_descriptions: named.append("--shipped-descriptions")
+    pictures = "" if from_source and not kept else _pictures(options, kept or options.data, in_it=bool(kept))
+
+    systems = {"logistic": "seconds", "trees": "seconds; the two are what a language model has to beat",
+               "userllm_wide": "the features of logistic and a language model, whose own share it tells"}
+    commands = [_command("train", name, *named) + pictures for name in systems]
+    width = max(map(len, commands))
+    lines = [f"  {command:{width}}   # {about}" for command, about in zip(commands, systems.values())]
+    runs = [f"runs/quick-{Path(data).name}-{name}-seed0" for name in systems] if data else []
+    if runs: lines.append("  " + _command("evaluate", *runs))
+    if posters := _poster_steps(options, kept or options.data): lines.insert(0, f"  {posters}")
+
+    first = f"Kept in {kept}. Next:" if kept else "Next, with the same options of data:" if not data else "Next:"
+    if from_source and not kept: first = "Next: the same with --out FOLDER, and then"
+    return "\n".join([first, *lines])
 
 def _pictures(options, kept, in_it:bool=False) -> str: # whether what the options name is kept there
     "The options that name pictures, as they must be given again where the dataset does not keep their features."
@@ -238,16 +257,26 @@ def _pictures(options, kept, in_it:bool=False) -> str: # whether what the option
     return "".join(f" {name} {shlex.quote(value)}" for name, value in (("--posters", posters), ("--vit", options.vit)) if value)
 
 # %% ../nbs/80_cli.ipynb #c3a36aa4
-def _posters_missing(metrics:dict) -> str:
+def _posters_missing(metrics:dict) -> str: # '' for a run that reads no picture
     "How many items, and so rows, have no picture, in words."
+    tables = metrics.get("settings", {}).get("tables") or () # slot and source; a baseline has none
+    if "missing" not in metrics or not any(source == "image" for _, source in tables): return ""
     missing, noun = metrics["missing"], protocol_noun(metrics.get("settings", {}).get("protocol", {}))
     return f"{noun.picture}s missing for {missing['posters_missing']} of {missing['items']} {noun.many}, and so for {missing['test_rows_without_poster']} test rows"
 
-def _cold_rows(metrics:dict) -> str: # '' where there are none, and for runs of long ago, which say nothing of them
+def _cold_rows(metrics:dict, apart:bool=True) -> str: # whether with the AUC of either kind; '' where there are none
     "How many rows were of users or items that training had not seen, and how they were told apart, in words."
     if not (cold := metrics.get("cold")) or not cold["rows"]: return ""
-    shown = ", ".join(f"{name} AUC {cold[name]:.4f}" for name in ("warm", "cold") if cold[name] is not None)
+    shown = ", ".join(f"{name} AUC {cold[name]:.4f}" for name in ("warm", "cold") if apart and cold[name] is not None)
     return f"{cold['rows']:,} of {metrics['rows']:,} test rows are cold: training had no row of their user or of their item" + (f" ({shown})" if shown else "")
+
+def _learning(metrics:dict) -> list[str]:
+    "What a method's language model adds, and which of its steps learnt nothing, in words."
+    notes = [share_as_text(metrics["language_share"])] if metrics.get("language_share") else []
+    if steps := metrics.get("nothing_learnt"):
+        notes.append(f"in {' and '.join(steps)} nothing was learnt that shows: the validation AUC does not rise above chance "
+                     "(try more training rows, --preset paper; or look at what logistic and trees reach)")
+    return notes
 
 def _with_targets(method:Method, targets:str|None) -> Method: # names of the LLM's layers, with commas; None for the usual ones
     "The method with LoRA in other layers."
@@ -263,7 +292,9 @@ def _train(options) -> None:
     if options.test_rows: preset = replace(preset, test_rows=options.test_rows)
     if options.lora_targets and options.method in floors: raise InputError(f"{options.method} has no language model: leave out --lora-targets")
     if options.category and options.method in floors: raise InputError(f"{options.method} has no prompt", fix="leave out --category")
-    if options.method not in (*methods, *floors): raise InputError(f"method {options.method!r} does not exist: use {', '.join(methods)}; or a floor, {', '.join(floors)}")
+    if options.method not in (*methods, *floors):
+        raise InputError(f"method {options.method!r} does not exist: use {', '.join(methods)}; or a floor, {', '.join(floors)}",
+                         fix="name the module of a method of your own with --plugin")
     method = None if options.method in floors else _with_category(_with_targets(find_method(options.method), options.lora_targets), options.category)
     folder = Path(options.out or f"runs/{preset.name}-{Path(options.data).name if options.data else options.split or preset.protocol.split}-{options.method}{'-category' * options.category}-seed{options.seed}")
     require_writable(folder, 500_000_000, make=False)
@@ -277,8 +308,8 @@ def _train(options) -> None:
     else: metrics = run_method(method, prepared, preset, shared, folder, options.seed)
     if not metrics: return # one of several processes; another measures
     print(format_table(results_table({options.method: metrics})))
-    print(f"\n{_posters_missing(metrics)}.")
-    if told := _cold_rows(metrics): print(told)
+    notes = [_posters_missing(metrics), _cold_rows(metrics), *_learning(metrics)]
+    print("".join(f"\n{note[0].upper()}{note[1:]}" for note in notes if note))
     if preset.name == "smoke" and method: print("\nThese figures say that everything works, and nothing else: smoke trains on a handful of rows")
     following = _command("rank", folder, *_user_option(prepared.dataset.users["user_id"].iloc[0]), "--top", 10)
     print(f"\nThe run is in {folder}" + (f". Next: {following}" if method else ", to be compared by evaluate; a floor leaves nothing to score with"))
@@ -310,22 +341,38 @@ def _shared_rows(runs:dict[str,pd.DataFrame], datasets:set) -> tuple[dict[str,pd
     told = ", ".join(f"{name} {len(run):,}" for name, run in runs.items())
     return {name: run[run["row_id"].isin(shared)] for name, run in runs.items()}, f"The tables are of the {len(shared):,} test rows that all of these runs scored; each run scored {told} (--test-rows), of which the following is said"
 
+def _notes_of(found:dict[str,dict], runs:dict[str,pd.DataFrame]) -> list[str]: # metrics and predictions by the runs' names
+    "What is to be known of runs, each note once with the names of all that it is of."
+    notes = {} # what is said -> of whom
+    for name, metrics in found.items():
+        for note in (_posters_missing(metrics), _cold_rows(metrics, apart=len(found) == 1)):
+            if note: notes.setdefault(note, []).append(name)
+    for name, metrics in found.items(): # what is of one run alone
+        share = language_share(runs[name])
+        for note in _learning(metrics | {"language_share": share}): notes.setdefault(note, []).append(name)
+    said = [(f"{', '.join(names)}: " if len(names) < len(found) or len(found) == 1 else "all: ") + note for note, names in notes.items()]
+
+    cold = {name: metrics["cold"] for name, metrics in found.items() if (metrics.get("cold") or {}).get("rows")}
+    if len(found) == 1 or not cold: return said
+    table = pd.DataFrame([{"method": name, "warm AUC": scores["warm"], "cold AUC": scores["cold"]} for name, scores in cold.items()])
+    return [*said, f"\nCold rows apart\n{format_table(table.astype({'warm AUC': float, 'cold AUC': float}))}"]
+
 def _evaluate(options) -> None:
-    runs, notes = {}, []
+    runs = {}
     found = {str(folder): read_json(RunFolder(folder).require("predictions", "metrics").metrics) for folder in options.runs}
     called = [metrics.get("method") for metrics in found.values()]
     names = [method if method and called.count(method) == 1 else folder for folder, method in zip(found, called)] # of runs of one method the folders tell which is which
     if len({*names}) < len(names): names = [*found] # a folder is called like another run's method
     for name, (folder, metrics) in zip(names, found.items()):
         runs[name] = read_parquet(RunFolder(folder).predictions)
-        notes += [f"{name}: {told}" for told in (_posters_missing(metrics) if "missing" in metrics else "", _cold_rows(metrics)) if told]
+    notes = _notes_of(dict(zip(names, found.values())), runs)
     if options.against and options.against not in runs: raise InputError(f"--against {options.against}: of the runs that are named here none is that; they are {', '.join(runs)}")
     against = options.against or list(runs)[0]
     runs, shared = _shared_rows(runs, {metrics.get("dataset") for metrics in found.values()})
     if shared: notes.insert(0, shared)
     differences = difference_table(runs, against) if len(runs) > 1 else None # refuses runs of other rows, before anything is said
     print(format_table(results_table({name: evaluate(predictions) for name, predictions in runs.items()})))
-    print("\n" + "\n".join(notes))
+    if notes: print("\n" + "\n".join(notes))
     if differences is not None: print(f"\nDifference to {against} on the same rows, with 95% interval (* leaves out zero)\n{format_table(differences)}")
 
 def _recommender(options, check) -> Recommender: # what is asked of the dataset before a model is loaded
@@ -333,7 +380,7 @@ def _recommender(options, check) -> Recommender: # what is asked of the dataset 
     _require_device(options)
     folder = Path(options.run)
     if (folder/"weights").is_dir():
-        return open_published(folder, options.llm or "smollm2", options.device, options.precision, check=check)
+        return open_published(folder, options.llm or "smollm2", options.device, options.precision, check=check, plugins=options.plugin)
     if not folder.is_dir(): raise InputError(f"no run folder at {folder}; check the path, or train first")
     inner = RunFolder(folder).recommender
     if not inner.exists() and not (folder/"recommender.json").exists():
@@ -344,7 +391,7 @@ def _recommender(options, check) -> Recommender: # what is asked of the dataset 
                          "give the run folder of a method, made by userllm train or quickstart; a floor leaves none"))
     folder = inner if inner.exists() else folder
     check(recommender_dataset(folder))
-    return Recommender.load(folder, options.llm, options.device, options.precision)
+    return Recommender.load(folder, options.llm, options.device, options.precision, plugins=options.plugin)
 
 # %% ../nbs/80_cli.ipynb #1835d2fa
 def _score(options) -> None:
@@ -365,7 +412,7 @@ def _known_user(dataset:Dataset, user_id:str) -> None:
 def _read_likes(likes:list[str], recommender:Recommender) -> str:
     "Which items the likes were taken for, an id or a title each, in words."
     length, items = recommender.history.length, recommender.dataset.items.iloc[liked_items(likes, recommender.dataset)]
-    read = [f"{title} ({year})" if pd.notna(year) else title for title, year in zip(items["title"], items["year"])][-(length or len(likes)):]
+    read = [shown_text(f"{title} ({year})" if pd.notna(year) else title) for title, year in zip(items["title"], items["year"])][-(length or len(likes)):]
     return (f"Of the {len(likes)} likes the latest {len(read)} are read, as in training: " if len(read) < len(likes) else "Liked: ") + "; ".join(read)
 
 def _rank(options) -> None:
@@ -392,6 +439,8 @@ def _quickstart(options) -> None:
     first = results["userllm"]
     print(f"\n{first['rows']:,} test rows; UAUC over {first['users_counted']} of {first['users_total']} users; 95% intervals by bootstrap over users; "
           f"{_posters_missing(first)}.")
+    for name, metrics in results.items():
+        for note in _learning(metrics): print(f"{name}: {note}")
     predictions = {name: read_parquet(RunFolder(folder/name).predictions) for name in results}
     print("\nDifference to the floor on the same rows (* leaves out zero)")
     print(format_table(difference_table(predictions, "floor")))
@@ -435,6 +484,12 @@ def _show_bench(found:dict) -> None:
     if found["packing"]: print(f"\nRows of one candidate: milliseconds a row with a copy of the prefix each, and packed behind one\n{format_table(pd.DataFrame(found['packing']))}")
 
 # %% ../nbs/80_cli.ipynb #2b2d9aa2
+def _no_results(folder:Path) -> str: # a line, '' where the folder is there
+    "That the folder of finished runs is not there, so that all of them count as to do."
+    if folder.is_dir(): return ""
+    return (f"{folder} is not here, so every run counts as to do. The finished ones are in a clone of the project: start there, "
+            "or name the folder with --results\n")
+
 def _reproduce(options) -> None:
     if options.table not in ("table2", "figure3", *tables): raise InputError(f"table {options.table!r} does not exist: use table2, figure3, {', '.join(tables)}")
     if options.table == "table2": print(format_table(pd.concat([table2(prepare(make(), cache=None).dataset).rename_axis("statistic").reset_index().assign(protocol=name)
@@ -448,8 +503,10 @@ def _reproduce(options) -> None:
     scoring = (state["state"] == "to score").sum()
     print(f"\n{(state['state'] == 'done').sum()} of {len(state)} runs are done" + f", {scoring} to be scored with longer histories" * bool(scoring) +
           f"; about {state.loc[state['state'].isin(['to do', 'begun', 'to train again']), 'hours'].sum():.1f} hours of training to go")
+    print(_no_results(results), end="")
     if options.dry_run: return
-    _require_device(options); find_llm(options.llm)
+    _require_device(options)
+    find_llm(options.llm)
     for folder in (results, work): require_writable(folder, make=False)
     found = reproduce(table.name, results, work, preset, options.seeds, only, on, options.llm, options.device, options.precision)
     print("\n" + format_table((lengths_in_words if table.paper_lengths else in_words)(found)))
@@ -458,6 +515,7 @@ def _reproduce_figure3(options) -> None:
     file, settings = Path(options.results).parent/"bench"/"bench.json", BenchSettings(histories=(5, 10))
     left = lacking(read_json(file) if file.exists() else {"records": []}, settings)
     print(f"{file} {f'lacks {len(left)} measurements: an hour or two on a CPU' if left else 'is there'}")
+    print(_no_results(Path(options.results)), end="")
     if options.dry_run: return
     _require_device(options); find_llm(options.llm)
     _require_place_of_file(file)
@@ -473,6 +531,7 @@ def _factors(options) -> None:
     state = state_of_factors(names, results, options.seeds, options.written)
     print(format_table(state))
     print(f"\n{(state['state'] == 'done').sum()} of {len(state)} runs of {options.method} with the rows of {options.preset}, in {str(choose_precision(choose_device(options.device), options.precision)).removeprefix('torch.')}, are done; they are in {results}")
+    print(_no_results(results), end="")
     if options.dry_run: return
     _require_device(options); find_llm(options.llm)
     for folder in (results, work): require_writable(folder, make=False)
@@ -584,6 +643,13 @@ def _study_verbs(verb) -> None:
     made.add_argument("--out", metavar="JSON", help="where the figures go; default bench.json, table.json or netflix.json")
 
 # %% ../nbs/80_cli.ipynb #96e6c0c8
+def _with_plugins(function):
+    "A verb that imports its plugins before it does anything."
+    def verb(options) -> None:
+        import_plugins(options.plugin)
+        function(options)
+    return verb
+
 def _parser() -> argparse.ArgumentParser:
     "All verbs with their options."
     parser = argparse.ArgumentParser(prog="userllm", description="Train, measure and use USER-LLM recommenders.",
@@ -591,7 +657,9 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     def verb(name, function, help, *groups):
         made = verbs.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
-        made.set_defaults(function=function)
+        made.set_defaults(function=_with_plugins(function))
+        made.add_argument("--plugin", action="append", default=[], metavar="MODULE",
+                          help="import this module first: it registers an encoder, mapper, prompt or method of your own; may be given again")
         for group in groups: group(made)
         return made
     for add in (_data_verbs, _training_verbs, _study_verbs): add(verb)

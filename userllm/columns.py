@@ -7,7 +7,7 @@ __all__ = ['Fault', 'shown_value', 'raise_faults', 'FaultTally', 'find_faults', 
            'read_columns']
 
 # %% ../nbs/16_columns.ipynb #0a44395b
-import csv, gzip, io, os, re, tempfile, zlib
+import csv, gzip, io, re, tempfile, zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
-from .artifacts import SHOWN, InputError, shown_names, shown_text
+from .artifacts import SHOWN, InputError, shown_text
 
 # %% ../nbs/16_columns.ipynb #681c1e7c
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 import os
 import pandas as pd
-from .artifacts import InputError, StageCache, atomic_path, read_json, require_writable
+from .artifacts import InputError, StageCache, atomic_path, read_json, require_writable, shown_text
 from .interactions import SPLITS, Dataset, ItemNoun
 from .posters import posters_for
 from .protocols import ProtocolSettings, build_dataset, dataset_with_split, like_question, movie, with_further_items
@@ -94,7 +94,7 @@ def poster_manifest(
     tmdb = poster.where(poster.str.fullmatch(_tmdb_path) & (path == ""), "")
     table = pd.DataFrame({"item_id": said["item_id"], "url": url, "poster_path": tmdb, "path": path})
     known = (table[["url", "poster_path", "path"]] != "").any(axis=1)
-    note = f"poster: left out {(~known).sum():,} cells that are no address, no path of TMDB and no file that is there, first {poster[~known].iloc[0]!r}" if not known.all() else ""
+    note = f"poster: left out {(~known).sum():,} cells that are no address, no path of TMDB and no file that is there, first {shown_text(repr(poster[~known].iloc[0]))}" if not known.all() else ""
     table = table[known].reset_index(drop=True)
     return table[["item_id", *(name for name in ("url", "poster_path", "path") if (table[name] != "").any())]], (note,) if note else ()
 

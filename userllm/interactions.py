@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 
-from .artifacts import InputError, atomic_path, fingerprint, read_json, read_parquet, write_json, write_parquet
+from .artifacts import InputError, atomic_path, fingerprint, read_json, read_parquet, shown_names, shown_text, write_json, write_parquet
 
 # %% ../nbs/10_interactions.ipynb #c006
 SPLITS = ("train", "valid", "test") # of rows
@@ -155,14 +155,14 @@ def nearest_ids(wanted:str, ids:Iterable[str], titles:Iterable[str]=()) -> list[
         places = {title.casefold(): place for place, title in enumerate(titles)}
         near = [places[title] for title in difflib.get_close_matches(folded, list(places), n=2, cutoff=.75)]
     near += [ids.index(name) for name in difflib.get_close_matches(wanted, ids, n=3, cutoff=.5)]
-    return [f"{ids[place]} ({titles[place]})" if titles else ids[place] for place in dict.fromkeys(near)]
+    return [shown_text(f"{ids[place]} ({titles[place]})" if titles else ids[place]) for place in dict.fromkeys(near)]
 
 def _unknown(kind:str, wanted:str, ids:Iterable[str], titles:Iterable[str]=()) -> InputError:
     "The error for an id that nobody knows, with the nearest ids and titles."
     ids = list(ids)
     shown = nearest_ids(wanted, ids, titles)
-    return InputError(f"unknown {kind} {wanted!r}, not among the {len(ids):,} of the dataset; "
-                      + (f"near: {', '.join(shown[:4])}" if shown else f"ids look like {', '.join(ids[:3])}"))
+    return InputError(f"unknown {kind} {shown_text(repr(wanted))}, not among the {len(ids):,} of the dataset; "
+                      + (f"near: {', '.join(shown[:4])}" if shown else f"ids look like {shown_names(ids[:3])}"))
 
 # %% ../nbs/10_interactions.ipynb #c014
 def _read_dataset(folder:Path) -> "Dataset":
@@ -182,10 +182,24 @@ def _write_dataset(dataset:"Dataset", folder:Path):
         write_json(temporary / "dataset.json", {"protocol": dataset.protocol, "fingerprint": dataset.fingerprint})
 
 # %% ../nbs/10_interactions.ipynb #c016
+def _in_order(items:pd.DataFrame, name:str, values):
+    "A column's values in the order of the items: a dict or a Series by item id, anything else as it stands. InputError where it does not fit."
+    if isinstance(values, pd.Series) and values.index.equals(items.index): values = values.to_numpy()
+    if not isinstance(values, (dict, pd.Series)):
+        if pd.api.types.is_list_like(values) and len(values) != len(items):
+            raise InputError(f"{len(values):,} values of {name} for {len(items):,} items", fix="give one an item, or a dict by item id")
+        return values
+    by_id = {str(item_id): value for item_id, value in values.items()}
+    if len(by_id) < len(values): raise InputError(f"{name}: an item id occurs twice", fix="keep one value of each")
+    if missing := [item_id for item_id in items["item_id"] if item_id not in by_id]:
+        fix = "give the values by item id, or as a list in the order of the items"
+        raise InputError(f"{name} has no value for {len(missing):,} of {len(items):,} items, the first is {missing[0]}", fix=fix)
+    return [by_id[item_id] for item_id in items["item_id"]]
+
 def _with_columns(items:pd.DataFrame, columns:dict) -> pd.DataFrame:
     if unknown := sorted(set(columns) - set(_COLUMNS["items"])):
         raise InputError(f"items have no column {unknown[0]!r}; they have {', '.join(_COLUMNS['items'])}")
-    return items.assign(**columns)
+    return items.assign(**{name: _in_order(items, name, values) for name, values in columns.items()})
 
 class _KnownById:
     "Numbers of users and items by the ids of their source; for a class with the tables `users` and `items`."
@@ -241,8 +255,8 @@ class Dataset(_KnownById):
         "Covers rows, events, users, item ids, titles and protocol; not years, genres, descriptions and posters."
         return fingerprint(self.interactions, self.events, self.users, self.items[["item", "item_id", "title"]], self.protocol)
 
-    def with_items(self, **columns) -> "Dataset": # such as description=[...], one value an item
-        "A copy with columns of the items table replaced. InputError for a column that the table does not have."
+    def with_items(self, **columns) -> "Dataset": # such as description={item_id: text}; or a list in the order of the items
+        "A copy with columns of the items table replaced. InputError for a column that the table does not have, and for values that do not fit the items."
         return replace(self, items=_with_columns(self.items, columns))
 
     def save(self, folder:str|Path):

@@ -32,20 +32,21 @@ from .lightgcn import LightGCNSettings, train_lightgcn
 from .endpoints import Endpoint
 from .engines import check_engine
 from .llms import LLM, find_llm, load_llm
-from .mappers import FeatureTable, standardise
+from .mappers import FeatureTable, MapperSettings, standardise
 from .methods import Method, find_method, history_sources
 from .metrics import auc, evaluate
-from .model import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM, require_categories, start_wide
+from .model import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM, own_code, require_categories, start_wide
 from .pairs import (NeighbourSettings, PairTables, genre_table, history_pairs, mf_logit, mf_logit_history, neighbours, neighbours_history,
                            pair_sources, taste)
 from .posters import find_posters, posters_for, unread_posters
 from .prompts import find_template
 from .protocols import ProtocolSettings, build_dataset, movie
-from .recommender import HistorySettings, Recommender, restore_settings
+from .reports import language_share
+from .recommender import HistorySettings, Recommender, require_restorable, restore_settings
 from .reuse import KeptScores, Memory, PrefixStore, RowScorer, score_together, store_prefixes
 from .sasrec import SASRecModel, SASRecSettings, load_sasrec, save_sasrec, train_sasrec
 from .sources import movielens_small
-from .training import StepSettings, one_step, step1, step2, tune
+from .training import StepSettings, nothing_learnt, one_step, step1, step2, tune
 from .trees import TreesSettings, train_logistic, train_trees, tree_features
 from .uhem import UHEMSettings
 from .visual_alignment import (VisualSettings, cached_features, features_settings, image_table, load_features, poster_features,
@@ -360,11 +361,13 @@ def tested_rows(dataset:Dataset,
     chosen = np.isin(np.arange(len(counts)), users[:np.argmax(enough) + 1] if enough.any() else users)
     return rows[chosen[rows["user"]]]
 
-def predictions_frame(dataset:Dataset, frame:pd.DataFrame, logits) -> pd.DataFrame:
+def predictions_frame(dataset:Dataset, frame:pd.DataFrame, logits,
+                      linear=None) -> pd.DataFrame: # (n,) what the linear features add to each logit, and the bias, where a method has them
     "Predictions with the source's own ids: what every interval, slice and picture is computed from."
+    more = {} if linear is None else {"linear": np.asarray(linear, dtype=np.float32)}
     return pd.DataFrame({"row_id": frame["row_id"], "user_id": dataset.users["user_id"].to_numpy()[frame["user"]],
                          "item_id": dataset.items["item_id"].to_numpy()[frame["item"]], "timestamp": frame["timestamp"], "label": frame["label"],
-                         "split": frame["split"].astype("str"), "logit": np.asarray(logits, dtype=np.float32)}).reset_index(drop=True)
+                         "split": frame["split"].astype("str"), "logit": np.asarray(logits, dtype=np.float32), **more}).reset_index(drop=True)
 
 def _rows_of(dataset:Dataset, predictions:pd.DataFrame) -> pd.DataFrame:
     "The test rows that the predictions are of, in their order."
@@ -474,6 +477,7 @@ def training_settings(method:Method, preset:Preset) -> dict:
             "statistics": pairs or sources & {"statistics", "statistics_history"}, "mf": pairs & {"mf_logit", "mf_logit_history"} or sources & {"mf_history"},
             "neighbours": pairs & {"neighbours", "neighbours_history"}}
     more = ({"tuning": method.tuning} if method.tuning != "two_steps" else {}) | ({"test_rows": preset.test_rows} if preset.test_rows else {})
+    if origins := own_code(method.model): more["code"] = [asdict(origin) for origin in origins]
     return {"method": method.name, **more, "tables": tables, "model": method.model, "preset": preset.name, **_all_rows(method, preset),
             **{name: getattr(preset, name) for name, by in used.items() if by}}
 
@@ -500,6 +504,15 @@ class Trained:
     about: dict # what training has to say in metrics.json
 
 # %% ../nbs/64_pipeline.ipynb #86db07d9
+@torch.no_grad()
+def _require_restorable_start(method:Method, shared:Shared, widths:dict) -> None: # slot -> width of its feature table
+    "`InputError`, before anything is trained, where what a method's own code learns could not be loaded again."
+    if not own_code(method.model): return
+    with torch.random.fork_rng(devices=[]):
+        model = UserLLM(shared.language, widths, method.model)
+        for value in model.alignment_parameters().values(): value.add_(torch.randn_like(value) * .1) # some start at zero, which hides things
+    require_restorable(model, widths)
+
 def train_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared, folder, run_seed:int=0,
                  cache:StageCache|None=None, say:Callable=print) -> Trained|None:
     "Train a method in two steps, resuming where it stopped; None where its run is finished."
@@ -517,8 +530,10 @@ def train_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared,
     frames = {split: prepared.dataset.rows(split) for split in ("train", "valid")} | {"test": tested_rows(prepared.dataset, preset.test_rows)}
     rows = {split: prepared.rows(frame, variant) for split, frame in frames.items()}
     longest = max(maker.require_context(part, shared.language.context).max(initial=0) for part in rows.values())
+    widths = {slot: table.width for slot, table in tables.items()}
+    _require_restorable_start(method, shared, widths)
     torch.manual_seed(run_seed)
-    model = UserLLM(shared.language, {slot: table.width for slot, table in tables.items()}, method.model)
+    model = UserLLM(shared.language, widths, method.model)
     checked = check_engine(model, maker, longest, say=say) # before anything is trained
     steps, store, text = _all_rows(method, preset), None, {"history": [], "row_ids": []}
     if method.tuning != "one_step":
@@ -526,6 +541,8 @@ def train_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared,
         text = step1_stage(prepared, maker, shared.language, shared.llm, steps["step1"], run_seed, cache)
         read["trained"]["step 1"], seconds["step1"] = text["row_ids"], text["seconds"]
     start_wide(model, maker, rows["train"])
+    unlearnt = [] if method.tuning == "one_step" else [("step 1", nothing_learnt("step1", text))]
+    if unlearnt and unlearnt[0][1]: say(unlearnt[0][1])
     about = {"validation_auc": text.get("best"), "step1_validation_auc": text.get("best"), "history": text["history"], "engine": asdict(checked)}
     if method.tuning != "text":
         if method.tuning == "one_step": shared.language.fresh_lora(run_seed); step = one_step(model, maker)
@@ -535,15 +552,19 @@ def train_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared,
         progress = tune(step, rows["train"], rows["valid"], steps["step2"], run.checkpoints, run_seed,
                         key=fingerprint(settings), report=lambda history: _write_log(run, text["history"] + history))
         read["trained"][step.name], seconds[step.name] = rows["train"].row_ids, progress.seconds
+        unlearnt.append(("step 2" if step.name == "step2" else "its one step", nothing_learnt(step.name, vars(progress))))
+        if unlearnt[-1][1]: say(unlearnt[-1][1])
         about |= {"validation_auc": progress.best, "history": progress.history, "prefix_hit_rate": store and round(store.hit_rate, 4)}
     else: _write_log(run, text["history"])
+    about["nothing_learnt"] = [step for step, message in unlearnt if message]
     return Trained(method, run, model, maker, rows["test"], store, read, seconds, about)
 
 # %% ../nbs/64_pipeline.ipynb #4c1fc0c8
 def _in_use(settings:dict) -> dict:
-    "Settings without those of a UHEM that the method does not have; those of the model and of UHEM that came later than the run have their defaults."
+    "Settings without those of a UHEM that the method does not have; those of the model, its mappers and UHEM that came later than the run have their defaults."
     if "model" not in settings: return settings
     model = {each.name: each.default for each in fields(ModelSettings) if each.metadata.get("later")} | settings["model"]
+    model["mapper"] = asdict(restore_settings(MapperSettings, model["mapper"], "mapper"))
     if model["history"] == "compressed": model["uhem"] = asdict(restore_settings(UHEMSettings, model["uhem"], "uhem"))
     else: model.pop("uhem", None)
     return settings | {"model": model}
@@ -553,7 +574,7 @@ def require_same_training(settings:dict, # of a finished run
                           where, llm:str="") -> None: # '' for a floor
     "`InputError` where a finished run is not what these would give."
     settings, expected = _in_use(settings), _in_use(_jsonable(expected))
-    keys = dict.fromkeys([*expected, "test_rows", "history"])
+    keys = dict.fromkeys([*expected, "test_rows", "history", "code"])
     differing = [key for key in keys if settings.get(key) != expected.get(key)]
     if llm and settings["llm"]["name"] != find_llm(llm).name: differing.append("llm")
     if differing: raise InputError(f"{where} was made with other settings ({', '.join(differing)}): move it away, or name another folder for results")
@@ -570,6 +591,12 @@ def _write_log(run:RunFolder, history:list) -> None:
     with atomic_path(run.log) as path: path.write_text("".join(json.dumps(record) + "\n" for record in history), encoding="utf-8")
 
 # %% ../nbs/64_pipeline.ipynb #c021
+@torch.no_grad()
+def _linear_logits(one:Trained) -> np.ndarray|None:
+    "The summands of the test rows' logits that are not the language model's (n,); None where there are none."
+    if not one.model.wide: return None
+    return (one.model.add_wide(one.maker.wide_features(one.test)) + one.model.wide_bias).float().cpu().numpy()
+
 def measure(trained:list[Trained], prepared:Prepared, preset:Preset, shared:Shared, run_seed:int=0) -> list[dict]:
     "Score the test rows once, save recommenders, finish the runs; gives the metrics of each. All must share step 1."
     if any(one.store is not trained[0].store for one in trained): raise InputError("only methods that share step 1 are measured together")
@@ -584,8 +611,10 @@ def measure(trained:list[Trained], prepared:Prepared, preset:Preset, shared:Shar
         recommender = Recommender.build(shared.llm, prepared.dataset, one.maker.all_tables, one.model, one.maker, name,
                                         {"run_seed": run_seed, "preset": preset.name}, prepared.history)
         recommender.save(one.run.recommender)
-        predictions = predictions_frame(prepared.dataset, tested_rows(prepared.dataset, preset.test_rows), logits)
-        metrics.append(finish_run(one.run, prepared, name, run_seed, predictions, one.read, one.seconds | {"test": seconds / len(trained)}, one.about))
+        predictions = predictions_frame(prepared.dataset, tested_rows(prepared.dataset, preset.test_rows), logits, _linear_logits(one))
+        share = language_share(predictions)
+        more = one.about | ({"language_share": share} if share else {})
+        metrics.append(finish_run(one.run, prepared, name, run_seed, predictions, one.read, one.seconds | {"test": seconds / len(trained)}, more))
     return metrics
 
 def run_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared, folder, run_seed:int=0,

@@ -119,7 +119,7 @@ class Origin:
     kind: str # what it is, for a person: `history encoder`, `prompt`, ...
     name: str # under which it is registered
     code: str # module:qualname
-    source: str # `source_fingerprint`
+    source: str # `source_fingerprint`; '' for what is known by its content, as a prompt by its words
 
     @property
     def module(self) -> str: return self.code.partition(":")[0]
@@ -174,6 +174,6 @@ def require_origins(
             named = "--plugin or plugins=[...]" if module == "__main__" else f"plugins=[{module!r}]"
             raise InputError(f"{where} needs the {origin.kind} {origin.name!r}, which {written} and is not part of userllm", fix=f"{fix} {named}")
         here = origin_of(origin.kind, origin.name, registered[origin.name])
-        if here is None or here.source != origin.source:
+        if origin.source and (here is None or here.source != origin.source):
             raise InputError(f"the {origin.kind} {origin.name!r} has another source here than {where} was trained with "
                              f"({here.code if here else 'that of userllm'}; then {origin.code})", fix="bring the source of the training, or train again")

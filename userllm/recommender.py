@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['format_version', 'restore_settings', 'HistorySettings', 'BaseLLM', 'check_pairs', 'liked_items', 'Scorer', 'Manifest',
-           'load_weights', 'recommender_dataset', 'Recommender']
+           'load_weights', 'require_restorable', 'require_code', 'recommender_dataset', 'Recommender']
 
 # %% ../nbs/48_recommender.ipynb #c003
-import dataclasses, re, tempfile, types, typing
+import dataclasses, re, tempfile, types, typing, unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,10 +19,12 @@ import torch
 from .artifacts import (InputError, atomic_path, file_sha256, fingerprint, read_json, read_parquet, read_tensors, shown_text, versions,
                                write_json, write_parquet, write_tensors)
 from .engines import check_engine
+from .histories import HistoryInput
 from .interactions import MOVIE, Dataset, Histories, history_splits, nearest_ids, protocol_noun
 from .llms import LLM, AnswerTokens, StageCache, answer_tokens, choose_device, choose_precision, load_llm, offline_llm
 from .mappers import load_table, save_table
-from .model import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM
+from .model import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM, own_code, registries
+from .plugins import Origin, import_plugins, require_origins
 from .prompts import PromptText, find_template
 from .reuse import RowScorer
 from .sources import display_title
@@ -144,7 +146,7 @@ def _dense_numbers(ids, # ids as text
     named = []
     for name in unknown[:3]:
         near = nearest_ids(name, known, titles)[:2]
-        named.append(repr(name) + f" (near: {', '.join(near)})" * bool(near))
+        named.append(shown_text(repr(name)) + f" (near: {', '.join(near)})" * bool(near))
     return numbers, f"{len(unknown)} unknown {kind} id{'s' * (len(unknown) > 1)} in {_rows_text((numbers < 0) & (np.asarray(ids) != ''))}: {', '.join(named)}{', ...' * (len(unknown) > 3)}: correct these ids, or remove their rows; who has no event that counts is not in the dataset and cannot be scored"
 
 # %% ../nbs/48_recommender.ipynb #6f3522b3
@@ -165,9 +167,10 @@ def check_pairs(pairs:pd.DataFrame, dataset:Dataset) -> pd.DataFrame:
 
 # %% ../nbs/48_recommender.ipynb #b2b2a302
 def _title_key(written:str) -> str:
-    "A title in lower case and with its article in front, also where a year stands behind it."
+    "A title in lower case, without accents and with its article in front, also where a year stands behind it."
     title, bracket, year = written.strip().partition(" (") if re.search(r" \(\d{4}\)$", written.strip()) else (written, "", "")
-    return f"{display_title(title)}{bracket}{year}".casefold()
+    letters = unicodedata.normalize("NFKD", f"{display_title(title)}{bracket}{year}")
+    return "".join(letter for letter in letters if not unicodedata.combining(letter)).casefold()
 
 def _by_title(items:pd.DataFrame) -> dict[str,list[int]]: # of the dataset
     "The places of the items with each title, without and with its year."
@@ -184,9 +187,9 @@ def liked_items(likes, # ids of items, or titles that only one item has; oldest 
     ids, known, faults = [str(int(each)) if isinstance(each, float) and each.is_integer() else str(each) for each in likes], dataset.items["item_id"], []
     numbers = pd.Index(known).get_indexer(pd.Index(ids, dtype=known.dtype)).tolist()
     titles = _by_title(dataset.items) if -1 in numbers else {}
-    shown = lambda number: "{} ({}, {})".format(*dataset.items[["item_id", "title", "year"]].iloc[number])
+    shown = lambda number: shown_text("{} ({}, {})".format(*dataset.items[["item_id", "title", "year"]].iloc[number]))
     for place, item_id in enumerate(ids):
-        titled, called = titles.get(_title_key(item_id), []) if numbers[place] < 0 else [], f"{item_id!r} (the {place + 1}. of {len(ids)})"
+        titled, called = titles.get(_title_key(item_id), []) if numbers[place] < 0 else [], f"{shown_text(repr(item_id))} (the {place + 1}. of {len(ids)})"
         if len(titled) == 1: numbers[place] = titled[0]
         if len(titled) > 1: faults.append(f"{called} is the title of {len(titled)} items: name the one by its id or with its year, {' or '.join(map(shown, titled[:4]))}")
         elif numbers[place] < 0:
@@ -328,6 +331,7 @@ class Manifest:
     provenance: dict # whatever the training run had to say
     versions: dict # of Python and packages
     parts: dict # path of every other file -> SHA-256
+    code: tuple = field(default=(), metadata={"later": True}) # the `Origin` of each piece of a person's own code
 
 # %% ../nbs/48_recommender.ipynb #c033
 format_version = 1
@@ -391,6 +395,36 @@ def load_weights(model:UserLLM, folder:Path) -> None:
     with torch.no_grad():
         for name, value in own.items(): value.copy_(tensors[name])
 
+# %% ../nbs/48_recommender.ipynb #6b072ac6
+@torch.no_grad()
+def require_restorable(
+    model:UserLLM, # as it stands
+    widths:Mapping[str,int], # slot -> width of its feature table
+) -> None:
+    "`InputError` where a model with a person's own code would answer otherwise after saving and loading."
+    if not model.origins or own_code(model.settings) != model.origins: return # without any, or with code that is gone
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(64)
+        again = UserLLM(model.language, dict(widths), model.settings).eval()
+        bank = torch.randn(12, model.language.width) * model.language.token_norm / model.language.width ** .5
+        features = {slot: torch.randn(4, widths[slot]) for slot in model.slots}
+    theirs, ours = _alignment(again), _alignment(model)
+    if theirs.keys() == ours.keys():
+        for name, value in ours.items(): theirs[name].copy_(value)
+
+    training, device = model.training, model.language.device
+    model.eval()
+    layout = torch.arange(12).view(2, 6)
+    history = HistoryInput(bank.to(device), layout.to(device), torch.tensor([[0, 0, 1, 1, 2, 2]] * 2, device=device))
+    present = torch.zeros(4, dtype=torch.bool, device=device)
+    read = lambda one: [one.slots[slot](values.to(device), present) for slot, values in features.items()] + ([one.uhem(history)] if one.uhem else [])
+    alike = theirs.keys() == ours.keys() and all(torch.allclose(one, other, 1e-3, 1e-5) for one, other in zip(read(model), read(again)))
+    model.train(training)
+    if not alike:
+        named = " or ".join(f"the {origin.kind} {origin.name!r} ({origin.code})" for origin in model.origins if origin.kind != "prompt")
+        raise InputError(f"{named} holds what is neither a parameter nor a buffer, so it would answer otherwise after loading",
+                         fix="keep it by self.register_buffer(name, tensor)")
+
 # %% ../nbs/48_recommender.ipynb #c037
 _movielens_terms = ("Where the ratings are MovieLens: research use, with acknowledgement of GroupLens; no commercial use without permission; "
                     "redistribution under the same terms only.")
@@ -433,6 +467,7 @@ The base LLM has its own licence.
 # %% ../nbs/48_recommender.ipynb #c039
 def _write_folder(scorer:Scorer, folder:Path, tokenizer) -> None:
     "Write all parts, the manifest last."
+    require_restorable(scorer.model, {slot: table.width for slot, table in scorer.maker.all_tables.items()})
     _save_lora(scorer.model.language, folder/"lora", scorer.base)
     write_tensors(folder/"alignment.safetensors", _alignment(scorer.model))
     for slot, table in scorer.tables.items(): save_table(table, folder/"features"/f"{slot}.safetensors")
@@ -440,7 +475,8 @@ def _write_folder(scorer:Scorer, folder:Path, tokenizer) -> None:
     for name in ("items", "users", "events"): write_parquet(folder/f"{name}.parquet", getattr(scorer.dataset, name))
     tokenizer.save_pretrained(folder/"tokenizer")
     manifest = Manifest(format_version, scorer.method, scorer.settings, find_template(scorer.settings.order, scorer.dataset.noun).fingerprint, scorer.history,
-                        scorer.base, answer_tokens(tokenizer), scorer.data, scorer.dataset.protocol, scorer.provenance, versions(), {})
+                        scorer.base, answer_tokens(tokenizer), scorer.data, scorer.dataset.protocol, scorer.provenance, versions(), {},
+                        tuple(map(dataclasses.asdict, scorer.model.origins)))
     (folder/"README.md").write_text(_model_card(manifest, scorer.dataset), encoding="utf-8")
     _write_manifest(folder, dataclasses.replace(manifest, parts={name: file_sha256(path) for name, path in _parts(folder).items()}))
 
@@ -449,6 +485,18 @@ def _read_tables(folder:Path, manifest:Manifest, dataset:Dataset) -> dict:
     "The feature tables of the model's slots, each checked against the dataset."
     tables = {path.stem: load_table(path) for path in sorted((folder/"features").glob("*.safetensors"))}
     return _fitting_tables(tables, manifest.settings, dataset, manifest.history)
+
+def require_code(origins, # as records, of a recommender or of a run's settings
+                 settings:ModelSettings,
+                 where:str, plugins=()) -> None: # for messages; modules that a person named
+    "`InputError` where a person's own code that a model was trained with is not here, or is other code here."
+    wanted = [restore_settings(Origin, origin, f"{where}, code") for origin in origins]
+    require_origins(wanted, registries, where, plugins)
+    known = {(origin.kind, origin.name) for origin in wanted}
+    for origin in own_code(settings):
+        if (origin.kind, origin.name) in known: continue
+        raise InputError(f"{where} was trained with userllm's own {origin.kind} {origin.name!r}, and {origin.code} bears that name here",
+                         fix="register it under another name")
 
 def _check_prompt(manifest:Manifest) -> None:
     if find_template(manifest.settings.order, protocol_noun(manifest.protocol)).fingerprint != manifest.template:
@@ -480,10 +528,13 @@ def recommender_dataset(folder) -> Dataset: # that a recommender was saved to
     "Users, items and events of a recommender, without loading a model: for checks that come before the work. Every part is checked."
     return _read_dataset(Path(folder), _read_manifest(Path(folder)))
 
-def _read_scorer(kind:type, folder:Path, name:str|None, device:str, precision:str, cache:StageCache|None) -> Scorer:
+def _read_scorer(kind:type, folder:Path, name:str|None, device:str, precision:str, cache:StageCache|None,
+                 plugins=()) -> Scorer:
     "Check everything, then load everything."
     choose_precision(choose_device(device), "auto" if precision == "recorded" else precision) # both exist?
+    import_plugins(plugins)
     manifest = _read_manifest(folder)
+    require_code(manifest.code, manifest.settings, f"the recommender {folder}", plugins)
     _check_prompt(manifest)
     dataset = _read_dataset(folder, manifest)
     tables = _read_tables(folder, manifest, dataset)
@@ -557,10 +608,11 @@ class Recommender(Scorer):
              llm:str|None=None, # where the base LLM is; its recorded name where left out
              device:str="auto", # see `choose_device`
              precision:str="recorded", # as in training; or `auto`, `fp32`, `bf16`, see `choose_precision`
-             cache:StageCache|None=None) -> "Recommender": # where unpacked LLMs are kept
+             cache:StageCache|None=None, # where unpacked LLMs are kept
+             plugins=()) -> "Recommender": # names of modules with code of one's own, which are imported
         "Read a folder, or a run's folder with one in it, every part checked. `InputError` that names the part which is missing, altered or unknown, or another LLM."
         inner = Path(folder)/"recommender"
-        return _read_scorer(cls, inner if inner.is_dir() else Path(folder), llm, device, precision, cache)
+        return _read_scorer(cls, inner if inner.is_dir() else Path(folder), llm, device, precision, cache, plugins)
 
     def push_to_hub(self, name:str, private:bool=True) -> str: # `owner/name`; private, because it holds users' events
         "Upload the folder to the Hugging Face Hub; gives its address. Needs the network and a login."

@@ -219,6 +219,8 @@ class HistoryStore:
                  batch_size:int=64, # histories read at once
                  look_back:int=8): # likes that a history may be ahead of a kept state
         self.model, self.maker, self.encoder = model, maker, model.uhem.encoder
+        steps = ("forward", "states", "cell") # of one that changes how it reads, no state can be gone on from
+        self.stateful = all(getattr(type(self.encoder), step, None) is getattr(GRUEncoder, step) for step in steps)
         self.keep, self.batch_size, self.look_back = keep, batch_size, look_back
         self.kept = {} # history -> state (d3,) of a GRU; of other encoders the tokens (K, d3)
         self.projections = _Projections(model, maker)
@@ -227,7 +229,8 @@ class HistoryStore:
     @torch.no_grad()
     def __call__(self, histories:np.ndarray) -> torch.Tensor: # (n, h) dense items, oldest first, -1 as padding
         "Soft tokens (n, K, d3)."
-        wanted, stateful, missing = [tuple(item for item in row if item >= 0) for row in histories.tolist()], isinstance(self.encoder, GRUEncoder), self.model.uhem.missing
+        wanted = [tuple(item for item in row if item >= 0) for row in histories.tolist()]
+        stateful, missing = self.stateful, self.model.uhem.missing
         new = sorted({history for history in wanted if history and history not in self.kept})
         if new: (self._read_states if stateful else self._read_whole)(new)
         nothing = missing[0] if stateful else missing # stands in for what is not looked at

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['StepSettings', 'plan_batches', 'learning_rate', 'TuningStep', 'TextModel', 'step1', 'step2', 'JointModel', 'one_step',
-           'Progress', 'tune']
+           'Progress', 'chance_limit', 'nothing_learnt', 'tune']
 
 # %% ../nbs/50_training.ipynb #c003
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import NormalDist
 import json, math, time
 import numpy as np
 import torch
@@ -156,6 +157,8 @@ class Progress:
     seconds: float = 0.0 # spent so far, over all attempts
     losses: list = field(default_factory=list) # of the updates since the last look
     history: list = field(default_factory=list) # one record a look: update, rows, loss, auc
+    validation_rows: int = 0 # on which the AUC is measured
+    chance: float = 1.0 # the AUC that the best look has to exceed, see `chance_limit`
 
 def _save_checkpoint(path:Path, key:str, progress:Progress, weights:dict, best:dict, optimiser) -> None:
     "Write the state of a step."
@@ -176,6 +179,28 @@ def _load_checkpoint(path:Path, key:str, weights:dict, optimiser) -> tuple[Progr
             state = {part: tensors[f"{part}/{name}"] for part in ("step", "exp_avg", "exp_avg_sq") if f"{part}/{name}" in tensors}
             if state: optimiser.state[value] = {part: tensor if part == "step" else tensor.to(value.device) for part, tensor in state.items()}
     return Progress(**json.loads(header["progress"])), {name.removeprefix("best/"): t for name, t in tensors.items() if name.startswith("best/")}
+
+# %% ../nbs/50_training.ipynb #8c478a27
+def chance_limit(
+    labels, # (n,) of 0 and 1, both there
+    looks:int=1, # of which the best counts
+) -> float: # an AUC
+    "The AUC that scores without any knowledge exceed in one training of forty (normal approximation, Bonferroni's bound over looks)."
+    rows, likes = len(labels), float(np.sum(labels))
+    spread = math.sqrt((rows + 1) / (12 * likes * (rows - likes)))
+    return min(1., .5 + NormalDist().inv_cdf(1 - .025 / looks) * spread)
+
+def nothing_learnt(
+    name:str, # of the step
+    progress:dict, # of a finished step, `vars` of a `Progress`
+) -> str: # '' where something was learnt
+    "What is to be said of a step whose validation AUC does not rise above chance."
+    best, chance, rows = progress["best"], progress.get("chance", 1.0), progress.get("validation_rows", 0)
+    if not rows or best > chance: return ""
+    seen = progress["history"][-1]["rows"] if progress["history"] else 0
+    alone = " Step 1 reads the items' texts alone: where these do not tell who likes what, there is nothing for it to learn." if name == "step1" else ""
+    return (f"{name}: nothing was learnt that shows. Its best validation AUC is {best:.3f}, and on {rows:,} rows chance alone reaches {chance:.3f}.{alone} "
+            f"Try more training rows (it saw {seen:,}), more validation rows, or a larger language model; a baseline tells in seconds what the data hold.")
 
 # %% ../nbs/50_training.ipynb #c017
 def _loss(step:TuningStep, module:nn.Module, rows:Rows, accelerator) -> torch.Tensor:
@@ -237,6 +262,7 @@ def tune(step:TuningStep, # what is trained
     progress, best = _load_checkpoint(path, key, weights, optimiser) if path.exists() else (Progress(), {})
     module, optimiser = accelerator.prepare(step.module, optimiser)
     _train_loop(step, module, optimiser, weights, best, progress, plan, train, valid, settings, seed, key, path, report, accelerator)
+    progress.validation_rows, progress.chance = len(valid), chance_limit(valid.labels, max(1, len(progress.history)))
     step.module.eval()
     if settings.gradient_checkpointing: step.module.language.peft.get_base_model().gradient_checkpointing_disable()
     release_memory()

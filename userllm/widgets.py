@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STILL_LIMIT', 'chance_bar', 'table_html', 'genre_colour', 'title_card', 'poster_html', 'strip_html', 'prompt_html',
-           'png', 'figure_html', 'still_html', 'View', 'with_still', 'PointMap', 'RowGrid', 'Stopped', 'LongWork',
-           'which_cell', 'tell_missing_cells']
+           'close_widgets', 'let_go_of_earlier', 'png', 'figure_html', 'still_html', 'View', 'with_still', 'PointMap',
+           'RowGrid', 'Stopped', 'LongWork', 'which_cell', 'tell_missing_cells']
 
 # %% ../nbs/75_widgets.ipynb #45804a29
 import ast, base64, io, json, os, re, sys, threading
@@ -25,7 +25,7 @@ import traitlets
 from matplotlib.figure import Figure
 from PIL import Image
 from .artifacts import InputError
-from .inspection import number_text, slot_colours
+from .inspection import GENERATED, number_text, slot_colours
 from .posters import named_posters, open_picture, pictures_in
 from .token_map import PointLook, plot_points
 
@@ -136,23 +136,63 @@ def strip_html(cards:pd.DataFrame, folder=None, notes=(), # item_id, title, year
     return f'<div style="display:flex;flex-wrap:wrap">{"".join(boxes) or "<i>no history</i>"}</div>'
 
 # %% ../nbs/75_widgets.ipynb #9a285d32
+def _slot_html(line:Mapping, about:str) -> str: # of a `PromptExplanation`'s segments
+    "A soft slot as a box."
+    colour = slot_colours.get(line["name"], "#dddddd")
+    border, missing = ("dashed", " missing") if line["missing"] else ("solid", "")
+    style = f"background:{colour};color:#000;border:2px {border} #333;border-radius:4px;padding:0 4px"
+    return f'<span title="{about}" style="{style}">[{escape(line["name"])}{missing} ×{line["tokens"]}, norm {line["norm"]:.2f}]</span>'
+
+def _text_html(line:Mapping, about:str, edited:bool) -> str:
+    "A segment of text, with what is to be known of it."
+    text = escape(line["text"]).replace("\n", "⏎<br>")
+    style = ""
+    if line["kind"] != "text": style = "background:#EFEFEF;color:#000;text-decoration:underline"
+    if edited: style, about, text = "background:#FFF3B0;color:#000;border-bottom:2px solid #D55E00", f"{about}, edited", text or "(nothing)"
+    cut = f' <small>(cut by {line["shortened"]:,} tokens)</small>' if line["shortened"] else ""
+    made_up = f" <small><b>({escape(GENERATED)})</b></small>" if line.get("generated") else ""
+    return f'<span title="{about}" style="{style}">{text}</span>{cut}{made_up}'
+
 def prompt_html(segments:pd.DataFrame, # of a `PromptExplanation`
                 edited=()) -> str: # places of segments that somebody edited, which are marked
     "The prompt as it goes in: text, text of the row, soft slots with their tokens, norms and whether they stand for something missing."
     parts = []
     for number, line in enumerate(segments.to_dict("records")):
         about = escape(f"segment {number}: {line['source']}")
-        text = escape(line["text"]).replace("\n", "⏎<br>")
-        if line["kind"] == "slot":
-            colour, missing = slot_colours.get(line["name"], "#dddddd"), " missing" if line["missing"] else ""
-            parts.append(f'<span title="{about}" style="background:{colour};color:#000;border:2px {"dashed" if missing else "solid"} #333;border-radius:4px;padding:0 4px">'
-                         f'[{escape(line["name"])}{missing} ×{line["tokens"]}, norm {line["norm"]:.2f}]</span>')
-        elif number in edited: parts.append(f'<span title="{about}, edited" style="background:#FFF3B0;color:#000;border-bottom:2px solid #D55E00">{text or "(nothing)"}</span>')
-        elif line["kind"] == "text": parts.append(f'<span title="{about}">{text}</span>')
-        else:
-            cut = f' <small>(cut by {line["shortened"]} tokens)</small>' if line["shortened"] else ""
-            parts.append(f'<span title="{about}" style="background:#EFEFEF;color:#000;text-decoration:underline">{text}</span>{cut}')
+        parts.append(_slot_html(line, about) if line["kind"] == "slot" else _text_html(line, about, number in edited))
     return f'<div style="white-space:pre-wrap;line-height:1.8;border:1px solid #999;padding:6px">{"".join(parts)}</div>'
+
+# %% ../nbs/75_widgets.ipynb #1b11472b
+_made_in = {} # a notebook's cell -> (its latest execution, the widgets that it made)
+
+def _running_cell() -> tuple|None: # (cell, execution); None outside of a notebook, and while a click is answered
+    "The cell that is being executed."
+    if "IPython" not in sys.modules: return None
+    shell = sys.modules["IPython"].get_ipython()
+    parent = shell.get_parent() if hasattr(shell, "get_parent") else {}
+    if (parent or {}).get("header", {}).get("msg_type") != "execute_request": return None
+    cell = parent.get("metadata", {}).get("cellId") or parent.get("content", {}).get("code")
+    return cell, parent["header"].get("msg_id")
+
+def close_widgets(widget) -> None:
+    "Close a widget and all that it holds, and let go of whoever listens to them."
+    for inner in getattr(widget, "children", ()): close_widgets(inner)
+    widget.unobserve_all()
+    if isinstance(widget, ipywidgets.Button): widget._click_handlers.callbacks.clear()
+    widget.close()
+
+def let_go_of_earlier(widget) -> None:
+    """Remember what the running cell shows, and close what its execution before this one showed: that is no longer on the page.
+
+    ipywidgets keeps every widget for ever, and a widget keeps its tool, its tables and its model."""
+    running = _running_cell()
+    if running is None: return
+    cell, execution = running
+    before, widgets = _made_in.get(cell, (None, []))
+    if before != execution:
+        for earlier in widgets: close_widgets(earlier)
+        widgets = []
+    _made_in[cell] = execution, [*widgets, widget]
 
 # %% ../nbs/75_widgets.ipynb #c05bb3cb
 def png(figure:Figure, dpi:int=90) -> bytes:
@@ -205,6 +245,7 @@ class View:
         places = {f"shown-{name}": place for name, place in self.shown.items()}
         for name, widget in {**self.controls, "message": self.message, **places}.items():
             widget.add_class(f"userllm-{name}") # so that a style sheet or a test finds it
+        let_go_of_earlier(self.box)
 
     def values(self) -> dict:
         "What the controls are set to, buttons left out."
@@ -377,6 +418,7 @@ class LongWork:
         self.box = ipywidgets.HBox([self.bar, self.stop_button, self.status], layout={"flex_flow": "row wrap"})
         self.state, self.result, self._thread, self._stop, self._job = "ready", None, None, threading.Event(), None
         self.stop_button.on_click(lambda button: self._pressed())
+        let_go_of_earlier(self.box)
 
     def _pressed(self) -> None:
         if self._busy: self.stop()

@@ -4,23 +4,28 @@
 
 # %% auto #0
 __all__ = ['prompt_view', 'draw_prompt', 'PromptTool', 'what_if_view', 'WhatIfTool', 'effects_html', 'user_notes', 'TokenTool',
-           'rows_view', 'RowsTool', 'errors_view', 'ErrorsTool', 'newcomer_view', 'draw_recommended', 'NewcomerTool']
+           'export_folder', 'export_path', 'free_path', 'rows_view', 'RowsTool', 'errors_view', 'ErrorsTool',
+           'newcomer_view', 'draw_recommended', 'NewcomerTool']
 
 # %% ../nbs/76_workbench.ipynb #b92d860b
 import time
+import warnings
+from pathlib import Path
 from html import escape
 import ipywidgets
 import pandas as pd
 from .artifacts import InputError
-from .errors import (SLICES, Errors, changed_users, export_rows, overall_change, plot_slice_errors, row_history, select_rows, slice_errors, slice_values,
-                            what_they_share, worst_users)
-from .history_effects import WhatIf, leave_one_out, length_effects, order_effects
-from .inspection import Inspected, PromptInspector, find_items, item_cards, number_text
+from .errors import (RESAMPLES, SLICES, Errors, change_verdict, changed_users, export_rows, overall_change, plot_slice_errors, rescored, row_history,
+                            select_rows, slice_errors, slice_values, stored_difference, what_they_share, worst_users)
+from .history_effects import (Noise, WhatIf, judged, leave_one_out, leave_one_out_control, length_effects, numerical_noise, order_effects, usual_range,
+                            what_if_control)
+from .inspection import GENERATED, Inspected, PromptInspector, edited_tokens, find_items, generated_descriptions, item_cards, number_text
 from .interactions import ItemNoun
 from .newcomers import most_liked, recommend
 from .recommender import Scorer, liked_items
 from .token_map import TokenMap, component_names, history_of, neighbours, token_effects, users_within
-from .widgets import LongWork, PointMap, RowGrid, View, chance_bar, poster_html, prompt_html, strip_html, table_html, tell_missing_cells
+from .widgets import (LongWork, PointMap, RowGrid, View, chance_bar, close_widgets, poster_html, prompt_html, strip_html, table_html,
+                            tell_missing_cells)
 
 tell_missing_cells()
 
@@ -29,6 +34,15 @@ def _item_options(cards:pd.DataFrame) -> list: # of `find_items`
     "(what is read, the item's id); items of one title are told apart by their year."
     about = lambda card: ", ".join(part for part in ("" if pd.isna(card.year) else str(card.year), card.genres) if part)
     return [(f"{card.title} ({about(card)})", card.item_id) for card in cards.itertuples()]
+
+def _on_enter(view:View, name:str, handler) -> None: # a field of text; takes nothing, and may raise `InputError`
+    "Call the handler when Enter is pressed in the field."
+    def call(*_):
+        try: handler()
+        except InputError as error: view.say(str(error))
+    with warnings.catch_warnings(): # ipywidgets would have the change of the value watched, which comes with every letter
+        warnings.simplefilter("ignore", DeprecationWarning)
+        view.controls[name].on_submit(call)
 
 def prompt_view(users:list) -> View: # their ids
     "The controls of the prompt inspector."
@@ -42,7 +56,8 @@ def prompt_view(users:list) -> View: # their ids
     return View("Prompt inspector", controls, rows, ["prompt", "answers", "slots", "history"])
 
 def draw_prompt(view:View, found:Inspected, pictures=None,
-                edited=(), unedited:float|None=None) -> None: # places of segments that were edited, and what P(Yes) was before
+                edited=(), unedited:float|None=None, # places of segments that were edited, and what P(Yes) was before
+                noise:Noise|None=None) -> None: # below which a change is none
     "Show a prompt and what is known around it."
     explained = found.explanation
     lines, label = explained.segments, {None: "this never happened", 0: "did not like it", 1: "liked it"}[found.label]
@@ -50,7 +65,9 @@ def draw_prompt(view:View, found:Inspected, pictures=None,
     kept = view.values()["segment"]
     view.set("segment", options=texts, value=kept if kept in [place for _, place in texts] else texts[0][1])
     view.set("text", value=lines["text"][view.values()["segment"]])
-    bars = "".join(chance_bar(value, name) for name, value in {"this prompt": explained.probability, **({"unedited": unedited} if edited else {}), **found.answers}.items())
+    chances = {"this prompt": explained.probability, **({"unedited": unedited} if edited else {}), **found.answers}
+    bars = "".join(chance_bar(value, name) for name, value in chances.items())
+    if edited and noise is not None and noise.hides(explained.probability - unedited): bars += "<p>The edit has no effect: the change is no larger than rounding.</p>"
     tokens = f"{explained.tokens} tokens; {explained.uncompressed} with the history written out"
     view.show("prompt", prompt_html(lines, edited))
     summands = ", ".join(f"{name} {value:+.2f}" for name, value in explained.summands.items())
@@ -68,6 +85,7 @@ class _PromptChoice:
         handlers = {"search": lambda: self.search(self.view.values()["search"]), "random": self.random, "item": self._chosen, "user": self._chosen,
                     "segment": self._segment, "reset": self._chosen, "score": self._score}
         for name, handler in handlers.items(): self.view.connect(name, handler)
+        _on_enter(self.view, "search", self._first)
 
     def search(self, text:str) -> list[str]:
         "The ids of the items found by title."
@@ -75,6 +93,13 @@ class _PromptChoice:
         self.view.set("item", options=_item_options(found), value=None)
         if text.strip() and not len(found): self.view.say(f"no title holds {text.strip()!r}")
         return found["item_id"].tolist()
+
+    def _first(self) -> None:
+        "Take the first of the items that were found."
+        found = self.search(self.view.values()["search"])
+        if found:
+            self.view.set("item", value=found[0])
+            self._chosen()
 
     def random(self) -> str:
         "Another random user who meets the conditions."
@@ -119,9 +144,17 @@ class PromptTool(_PromptChoice):
         "Put a text in the place of a segment's, and show the prompt with it."
         if self.now is None: raise InputError("choose a user and a candidate first")
         edits = self.edits | {place: text}
+        self._announce(edits)
         self.now, self.edits = self.inspector.inspect(self.now.user_id, self.now.item_id, self.now.timestamp, edits), edits
-        draw_prompt(self.view, self.now, self.pictures, self.edits, self.unedited)
+        draw_prompt(self.view, self.now, self.pictures, self.edits, self.unedited, numerical_noise(self.inspector.scorer))
         return self.now
+
+    def _announce(self, edits:dict, long:int=600) -> None: # tokens
+        "Say beforehand that a long prompt takes its time, and that what goes beyond the LLM is cut."
+        scorer, now = self.inspector.scorer, self.now
+        tokens, context = edited_tokens(scorer, now.user_id, now.item_id, edits, now.timestamp), scorer.model.language.context
+        cut = f"; the LLM was made for {context:,}, and the rest is cut" if context and tokens > context else ""
+        if cut or tokens > long: self.view.say(f"a prompt of {tokens:,} tokens, {tokens / now.explanation.tokens:.0f} times as many as now: this takes longer{cut}")
 
     def _segment(self) -> None:
         place = self.view.values()["segment"]
@@ -136,11 +169,11 @@ def what_if_view(title:str, noun:ItemNoun=ItemNoun()) -> View: # what the datase
     "The controls of a what-if."
     button, wide = (lambda name: ipywidgets.Button(description=name)), {"layout": {"width": "40em"}}
     controls = {"place": ipywidgets.Select(description="History", options=[], rows=6, **wide), "remove": button("Remove"), "earlier": button("Earlier"),
-                "later": button("Later"), "reset": button("As it was"), "search": ipywidgets.Text(description=f"Find {noun.one}"),
+                "later": button("Later"), "reset": button("As it was"), "control": button("Compare with others"), "search": ipywidgets.Text(description=f"Find {noun.one}"),
                 "item": ipywidgets.Dropdown(description="Found", options=[], **wide), "add": button("Add to history"), "poster": button(f"Use its {noun.picture}"),
                 "no_poster": button(f"No {noun.picture}"), "description": ipywidgets.Textarea(description="Description", **wide), "describe": button("Describe so")}
-    rows = [["place"], ["remove", "earlier", "later", "reset"], ["search", "item", "add"], ["poster", "no_poster"], ["description", "describe"]]
-    return View(title, controls, rows, ["answer", "candidate", "history"])
+    rows = [["place"], ["remove", "earlier", "later", "reset", "control"], ["search", "item", "add"], ["poster", "no_poster"], ["description", "describe"]]
+    return View(title, controls, rows, ["answer", "control", "candidate", "history"])
 
 # %% ../nbs/76_workbench.ipynb #850f3c61
 class WhatIfTool:
@@ -151,6 +184,9 @@ class WhatIfTool:
         for name in ("remove", "earlier", "later", "add", "poster", "no_poster", "describe", "reset"):
             self.view.connect(name, lambda name=name: self.do(name, **self.view.values()))
         self.view.connect("search", lambda: self.search(self.view.values()["search"]))
+        self.view.connect("control", self.compare)
+        _on_enter(self.view, "search", self._add_first)
+        self.noise = numerical_noise(scorer)
         self.do("reset")
 
     @property
@@ -166,6 +202,23 @@ class WhatIfTool:
         self.view.set("item", options=_item_options(found), value=found["item_id"][0] if len(found) else None)
         return found["item_id"].tolist()
 
+    def _add_first(self) -> None:
+        found = self.search(self.view.values()["search"])
+        if found: self.do("add", item=found[0])
+
+    def compare(self, count:int=8) -> str: # other users
+        "What the same changes do with other users' likes; shows and gives a sentence."
+        change = self.what.probability - self.what.start
+        if self.noise.hides(change): said = "Nothing to compare: there is no effect beyond rounding."
+        else:
+            control = what_if_control(self.what, count)
+            low, high = usual_range(control, least=4)
+            others = f"with {len(control)} other users' likes P(Yes) changes by {number_text(low, signed=True)} to {number_text(high, signed=True)}"
+            said = f"The same change {others}; here by {number_text(change, signed=True)}: {judged([change], self.noise, control, least=4)[0]}."
+            if len(control) < 4: said = "There are too few other users with so many likes to compare with."
+        self.view.show("control", f"<p>{escape(said)}</p>")
+        return said
+
     def _candidate(self) -> None:
         "Show whose poster and which description stand in the prompt, and say what is not as training saw it."
         what, items = self.what, self.what.scorer.dataset.items
@@ -178,7 +231,9 @@ class WhatIfTool:
         if not what.scorer.settings.description: text = "its title, for this model reads no descriptions"
         more = f" {len(what.history)} likes, and training showed {usual} at most." if usual and len(what.history) > usual else ""
         cut = " It is longer than the prompt's budget, and the rest is cut." if what.shortened else ""
-        self.view.show("candidate", f"<p>The candidate, with {escape(of)}, described as: {escape(text)}.{cut}{more}</p>{card}")
+        made_up = what.description is None and what.scorer.settings.description and generated_descriptions(items.iloc[[what.item]])[0]
+        source = f" <b>({escape(GENERATED)})</b>" if made_up else ""
+        self.view.show("candidate", f"<p>The candidate, with {escape(of)}, described as: {escape(text)}{source}.{cut}{more}</p>{card}")
 
     def do(self, name:str, place:int|None=None, item:str|None=None, description:str="", **others) -> float: # the name of a button; what it acts on
         "One change; gives P(Yes). The time that is shown is that of the change and of all that is drawn after it."
@@ -197,19 +252,30 @@ class WhatIfTool:
         self._candidate()
         bars = chance_bar(what.start, "as it was") + chance_bar(probability, "now")
         self.seconds = time.monotonic() - started
-        self.view.show("answer", f"{bars}<p>change {number_text(probability - what.start, signed=True)}, answered in {1000 * self.seconds:.0f} ms</p>")
+        change = probability - what.start
+        said = f"change {number_text(change, signed=True)}"
+        if name != "reset" and self.noise.hides(change): said = "no effect: the change is no larger than rounding"
+        self.view.show("control", "")
+        self.view.show("answer", f"{bars}<p>{said}, answered in {1000 * self.seconds:.0f} ms</p>")
         return probability
 
     def _repr_mimebundle_(self, **options): return self.view._repr_mimebundle_(**options)
 
 # %% ../nbs/76_workbench.ipynb #c47804a1
 def effects_html(scorer, user_id, item_id, timestamp:int=-1, pictures=None) -> str:
-    "Leave one out, orders and lengths of a pair's history, as posters and tables."
+    "Leave one out, orders and lengths of a pair's history, as posters and tables, with what rounding and other users' likes do beside."
     rows = scorer.rows_for([scorer.dataset.user_of(str(user_id))], [scorer.dataset.item_of(str(item_id))], [timestamp])
+    noise, control = numerical_noise(scorer), leave_one_out_control(scorer, rows)["change"]
+    low, high = usual_range(control)
     without = leave_one_out(scorer, rows)
-    strip = strip_html(without, pictures, [f"without it {number_text(change, signed=True)}" for change in without["change"]])
-    orders, lengths = order_effects(scorer, rows), length_effects(scorer, rows)
-    return f"{strip}<h4>Without each item</h4>{table_html(without)}<h4>In other orders</h4>{table_html(orders)}<h4>The latest alone</h4>{table_html(lengths)}"
+    without["verdict"] = judged(without["change"], noise, control)
+    notes = ["no effect" if hidden else f"without it {number_text(change, signed=True)}" for change, hidden in zip(without["change"], noise.hides(without["change"]))]
+    orders, lengths = (table.assign(verdict=judged(table["change"], noise)) for table in (order_effects(scorer, rows), length_effects(scorer, rows)))
+    orders, lengths = (table.replace({"verdict": {"no control": ""}}) for table in (orders, lengths))
+    usual = "" if pd.isna(low) else f" With other users' likes in this place, leaving one out changes P(Yes) by {number_text(low, signed=True)} to {number_text(high, signed=True)} (the middle nine tenths)."
+    about = f"<p>Rounding moves P(Yes) by up to {noise.largest:.0e} here; a change below that is none.{escape(usual)}</p>"
+    tables = {"Without each item": without, "In other orders": orders, "The latest alone": lengths}
+    return strip_html(without, pictures, notes) + about + "".join(f"<h4>{name}</h4>{table_html(table)}" for name, table in tables.items())
 
 # %% ../nbs/76_workbench.ipynb #2e5ba1d9
 def user_notes(tokens:TokenMap, latest:int=3) -> list[str]: # how many likes are named
@@ -299,6 +365,29 @@ class TokenTool:
 
     def _repr_mimebundle_(self, **options): return self.view._repr_mimebundle_(**options)
 
+# %% ../nbs/76_workbench.ipynb #b57d75a7
+def export_folder() -> Path:
+    "Where an export goes that names no folder: the project's `runs` or the project's own folder, and the working directory outside of one."
+    here = Path.cwd()
+    project = next((folder for folder in (here, *here.parents) if (folder/"results"/"quick").is_dir()), None)
+    if project is None: return here
+    return project/"runs" if (project/"runs").is_dir() else project
+
+def export_path(path) -> Path: # as it was typed
+    "The whole path. `InputError` where its folder is not there: none is made."
+    if not str(path).strip(): raise InputError(f"{str(path)!r} names no file to write to", fix="give one, such as selection.csv")
+    whole = export_folder()/Path(path).expanduser()
+    if not whole.parent.is_dir(): raise InputError(f"there is no folder {whole.parent} to write to", fix="make it first, or name another")
+    return whole
+
+def free_path(like="selection.csv") -> Path: # a name, or what was written last
+    "The whole path of a file that is not there yet: selection.csv, selection-2.csv and so on."
+    first = export_path(like)
+    stem, _, number = first.stem.rpartition("-")
+    stem = stem if number.isdigit() and stem else first.stem
+    names = [first, *(first.with_name(f"{stem}-{number}{first.suffix}") for number in range(2, 10_000))]
+    return next(name for name in names if not name.exists())
+
 # %% ../nbs/76_workbench.ipynb #a2b32e5f
 def rows_view(runs:list) -> View: # their names
     "The controls of the prediction browser."
@@ -319,6 +408,7 @@ class _RowsFilter:
     "All predicted rows, filtered and sorted."
     def __init__(self, errors:Errors, scorer=None, pictures=None): # with a scorer, a row also opens a `WhatIfTool`
         self.errors, self.scorer, self.pictures, self.what = errors, scorer, pictures, None
+        self.stored = None # how far stored predictions are from what the scorer computes, once it was asked for
         self.view = rows_view(errors.runs)
         if scorer is not None and scorer.method in errors.runs: self.view.set("run", value=scorer.method) # the one that a what-if asks
         for name in ("run", "right_in", "sure", "user_id", "title", "value"): self.view.connect(name, self.filter)
@@ -326,6 +416,7 @@ class _RowsFilter:
         self.view.connect("by", self._slices); self.view.connect("export", lambda: self.export(self.view.values()["path"]))
         self.what_place = ipywidgets.VBox()
         self.view.box.children += (self.what_place,)
+        self.view.set("path", value=str(free_path()))
         self.filter()
 
     def _slices(self) -> None:
@@ -346,8 +437,12 @@ class _RowsFilter:
                   SLICES | {"label": "the truth", loss: "log loss of the row, in nats"} | {f"P {run}": f"P(Yes) by {run}" for run in runs})
         self.view.show("count", f"<p>{len(self.found):,} of {len(self.errors.rows):,} rows{self._why_none(values) if not len(self.found) else ''}</p>")
         for name in ("row", "scores", "history"): self.view.show(name, "") # of a row that may no longer be in the selection
-        self.what_place.children = ()
+        self._close_what_if()
         return self.found
+
+    def _close_what_if(self) -> None: # ipywidgets would keep it for ever
+        for widget in self.what_place.children: close_widgets(widget)
+        self.what_place.children = ()
 
     def _why_none(self, values:dict) -> str:
         "What to do where no row meets the conditions."
@@ -360,10 +455,11 @@ class _RowsFilter:
         if row is not None: self.open(row)
 
     def export(self, path) -> str:
-        "Write the selection as CSV; gives the path."
-        written = str(export_rows(self.found, path))
+        "Write the selection as CSV; gives the whole path. A name without a folder goes to `export_folder`."
+        written = export_rows(self.found, export_path(path))
+        self.view.set("path", value=str(free_path(written)))
         self.view.say(f"{len(self.found):,} rows in {written}")
-        return written
+        return str(written)
 
     def _repr_mimebundle_(self, **options): return self.view._repr_mimebundle_(**options)
 
@@ -372,7 +468,7 @@ class RowsTool(_RowsFilter):
     "All predicted rows, filtered and sorted; one opens the person behind it."
     def open(self, row_id:int) -> dict:
         "Show the person behind a row; gives each run's P(Yes)."
-        self.what_place.children = ()
+        self._close_what_if()
         history, candidate = row_history(self.errors, row_id)
         row = self.errors.rows[self.errors.rows["row_id"] == row_id].iloc[0]
         scores = {run: float(row[f"P {run}"]) for run in self.errors.runs}
@@ -381,12 +477,23 @@ class RowsTool(_RowsFilter):
         apart = "" if listed else "<p>This row is not among those listed above.</p>"
         head = f"<h4>User {escape(str(row['user_id']))}, who {'liked' if row['label'] else 'did not like'} it</h4>{apart}"
         self.view.show("row", f"{head}{poster_html(candidate.to_dict(), self.pictures)}{table_html(about)}")
-        self.view.show("scores", "".join(chance_bar(value, run) for run, value in scores.items()))
+        self.view.show("scores", "".join(chance_bar(value, run) for run, value in scores.items()) + self._computed(row))
         self.view.show("history", f"<h4>The latest {len(history)} liked before, oldest first</h4>{strip_html(history, self.pictures)}")
         if self.scorer is not None:
             self.what = WhatIfTool(self.scorer, row["user_id"], row["item_id"], int(row["timestamp"]), self.pictures)
             self.what_place.children = (self.what.view.box,)
         return scores
+
+    def _computed(self, row:pd.Series) -> str: # of `Errors.rows`
+        "What the recommender that is open says of the row, and how far that is from what was stored."
+        if self.scorer is None or self.scorer.method not in self.errors.runs: return ""
+        run = self.scorer.method
+        if self.stored is None: self.stored = stored_difference(self.errors, self.scorer)
+        again = rescored(self.scorer, row.to_frame().T).iloc[0]
+        was_right = (row[f"P {run}"] > 0.5) == (row["label"] == 1)
+        said = f"The bars are what was stored. The what-if below computes anew ({self.scorer.model.language.embedding.weight.dtype}); the two differ, {self.stored}."
+        if again["right now"] != was_right: said += f" Computed anew, this row is {'right' if again['right now'] else 'wrong'}: it lies too near to a half."
+        return chance_bar(again["P now"], f"{run}, computed anew") + f"<p>{escape(said)}</p>"
 
 # %% ../nbs/76_workbench.ipynb #1d89f567
 def errors_view(runs:list) -> View:
@@ -407,7 +514,7 @@ _UNITS = {"change": "change (nats)", "difference": "difference (standard deviati
 
 class ErrorsTool:
     "Slices of several runs, and the users between two of them."
-    def __init__(self, errors:Errors, resamples:int=200, least_rows:int=5): # of a user whom a change is told of
+    def __init__(self, errors:Errors, resamples:int=RESAMPLES, least_rows:int=5): # of a user whom a change is told of
         self.errors, self.resamples, self.least_rows, self.view = errors, resamples, least_rows, errors_view(errors.runs)
         self.view.connect("cut", lambda: self.cut(self.view.values()["by"], self.view.values()["runs"]))
         self.view.connect("compare", lambda: self.compare(self.view.values()["first"], self.view.values()["second"]))
@@ -433,9 +540,10 @@ class ErrorsTool:
     def compare(self, first:str, second:str, count:int=8) -> pd.DataFrame:
         "Show whom the change helped and hurt most; gives all users."
         if first == second: raise InputError(f"{first} is compared with itself: choose two runs")
-        overall, changed = overall_change(self.errors, first, second, self.resamples), changed_users(self.errors, first, second, self.least_rows)
+        overall, changed = overall_change(self.errors, first, second, self.resamples), changed_users(self.errors, first, second, self.least_rows, self.resamples)
         self.view.set("first", value=first); self.view.set("second", value=second)
-        self.view.show("overall", f"<h4>{escape(second)} - {escape(first)} over all users, 95% interval</h4>{table_html(overall, 4)}")
+        verdict = escape(change_verdict(overall, changed, first, second))
+        self.view.show("overall", f"<h4>{escape(second)} - {escape(first)} over all users, 95% interval</h4>{table_html(overall, 4)}<p>{verdict}</p>")
         self.view.show("users", f"<h4>Helped most</h4>{table_html(changed.head(count), headings=_UNITS)}<h4>Hurt most</h4>{table_html(changed.tail(count)[::-1], headings=_UNITS)}")
         return changed
 
@@ -477,6 +585,7 @@ class NewcomerTool:
         handlers = {"search": lambda: self.search(self.view.values()["search"]), "add": lambda: self.add(self.view.values()["item"]),
                     "remove": lambda: self.remove(self.view.values()["place"]), "count": self._forget, "genre": self._forget, "recommend": self.start}
         for name, handler in handlers.items(): self.view.connect(name, handler)
+        _on_enter(self.view, "search", self._add_first)
         self._set(likes)
 
     def search(self, text:str) -> list[str]:
@@ -485,6 +594,10 @@ class NewcomerTool:
         if text.strip() and not len(found): self.view.say(f"no title holds {text.strip()!r}")
         self.view.set("item", options=_item_options(found), value=found["item_id"].iloc[0] if len(found) else None)
         return found["item_id"].tolist()
+
+    def _add_first(self) -> None:
+        found = self.search(self.view.values()["search"])
+        if found: self.add(found[0])
 
     def add(self, item_id) -> list[str]:
         "Add a like, the latest; gives all of them. `InputError` for an unknown or repeated one."
