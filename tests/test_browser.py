@@ -329,7 +329,7 @@ def test_analyse_errors(page, address, project):
     view.locator(".userllm-compare").click()
     page.wait_for_function("() => [...document.querySelectorAll('.userllm-shown-overall')].at(-1).innerText.includes('userllm_wide - floor')")
     changed = changed_users(errors, "floor", "userllm_wide")
-    assert text_of(page, table_html(changed.head(8))) in shown(view, "users")
+    assert text_of(page, table_html(changed.head(8), headings={"change": "change (nats)"})) in shown(view, "users")
 
 
 @pytest.mark.slow
