@@ -1,4 +1,5 @@
 """Packaging: everything that describes the project stands in settings.ini, which nbdev reads too."""
+
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -11,7 +12,15 @@ settings = parser["DEFAULT"]
 
 library = settings["lib_name"]
 readme = HERE / "README.md"
-statuses = ["1 - Planning", "2 - Pre-Alpha", "3 - Alpha", "4 - Beta", "5 - Production/Stable", "6 - Mature", "7 - Inactive"]
+statuses = [
+    "1 - Planning",
+    "2 - Pre-Alpha",
+    "3 - Alpha",
+    "4 - Beta",
+    "5 - Production/Stable",
+    "6 - Mature",
+    "7 - Inactive",
+]
 
 setup(
     name=library,

@@ -1,4 +1,5 @@
 """JupyterLab in a real browser: a server of its own, one page, and the notebooks of the workbench in it."""
+
 import json
 import os
 import secrets
@@ -13,8 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-SETTINGS = {"notebook-extension/tracker": {"windowingMode": "none"},  # or cells out of sight are not in the page
-            "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False}}
+SETTINGS = {
+    "notebook-extension/tracker": {"windowingMode": "none"},  # or cells out of sight are not in the page
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+}
 
 
 def free_port() -> int:
@@ -30,11 +33,33 @@ def lab(root: Path, place: Path):
         file = place / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(value), encoding="utf-8")
-    port, token, environment = free_port(), secrets.token_hex(), os.environ | {"JUPYTERLAB_SETTINGS_DIR": str(place / "settings"), "USERLLM_CACHE": str(place / "cache")}
-    for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "JUPYTERLAB_WORKSPACES_DIR"):
+    port, token, environment = (
+        free_port(),
+        secrets.token_hex(),
+        os.environ
+        | {"JUPYTERLAB_SETTINGS_DIR": str(place / "settings"), "USERLLM_CACHE": str(place / "cache")},
+    )
+    for name in (
+        "JUPYTER_CONFIG_DIR",
+        "JUPYTER_DATA_DIR",
+        "JUPYTER_RUNTIME_DIR",
+        "IPYTHONDIR",
+        "JUPYTERLAB_WORKSPACES_DIR",
+    ):
         environment[name] = str(place / name.lower())
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--ServerApp.ip=127.0.0.1",
-               f"--ServerApp.root_dir={root}", f"--IdentityProvider.token={token}", "--LabApp.expose_app_in_browser=True"]
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        f"--ServerApp.port={port}",
+        "--ServerApp.port_retries=0",
+        "--ServerApp.ip=127.0.0.1",
+        f"--ServerApp.root_dir={root}",
+        f"--IdentityProvider.token={token}",
+        "--LabApp.expose_app_in_browser=True",
+    ]
     with open(place / "jupyter.log", "wb") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
         try:
@@ -57,15 +82,20 @@ def wait_for(address: str, server, log: Path, seconds: float = 60) -> None:
                 return
         except OSError:
             time.sleep(0.2)
-    raise AssertionError(f"JupyterLab did not answer in {seconds:.0f} s:\n{log.read_text(encoding='utf-8')[-2000:]}")
+    raise AssertionError(
+        f"JupyterLab did not answer in {seconds:.0f} s:\n{log.read_text(encoding='utf-8')[-2000:]}"
+    )
 
 
 @contextmanager
 def page_of(picture: Path):
     "An empty page; what it looks like at the end is kept as a picture."
     from playwright.sync_api import sync_playwright
+
     with sync_playwright() as player:
-        browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        browser = player.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
         try:
             page = browser.new_page(viewport={"width": 1280, "height": 1400})
             page.set_default_timeout(120_000)
@@ -81,7 +111,9 @@ def page_of(picture: Path):
 def run_notebook(page, address: str, notebook: str) -> list:
     "Open a notebook and run all of its cells; gives the error outputs."
     page.goto(address.format(notebook))
-    page.wait_for_function("() => window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'")
+    page.wait_for_function(
+        "() => window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
+    )
     page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
     return page.evaluate("""() => {
         const cells = window.jupyterapp.shell.currentWidget.content.model.cells, errors = [];

@@ -1,4 +1,5 @@
 """What all tests share: the small trained runs; no silent skips where continuous integration runs them."""
+
 import os
 from dataclasses import replace
 
@@ -16,13 +17,22 @@ def runs(tmp_path_factory):
     from userllm.artifacts import StageCache
     from userllm.llms import tiny_llm
     from userllm.pipeline import quickstart, smoke
+
     place = tmp_path_factory.mktemp("cli")
     tiny_llm(place / "llm", width=16, layers=1)
     preset = smoke()
     preset = replace(preset, step2=replace(preset.step2, rows=16, evaluate_every=16))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    quickstart(place / "runs", preset, str(place / "llm"), "cpu", "fp32", names=("userllm_plus",), cache=StageCache(place / "cache"))
+    quickstart(
+        place / "runs",
+        preset,
+        str(place / "llm"),
+        "cpu",
+        "fp32",
+        names=("userllm_plus",),
+        cache=StageCache(place / "cache"),
+    )
     torch.set_num_threads(threads)
     return place / "runs"
 
@@ -35,8 +45,10 @@ def reason_of(report) -> str:
 
 def refuse_skip(report) -> None:
     "Make a failure of a skip: what is missing on a machine that is to prove everything must not pass unseen."
-    report.longrepr = (f"skipped, which CI=true does not allow: {reason_of(report)}\n"
-                       "Install what is missing. Only tests marked optional_data may be skipped.")
+    report.longrepr = (
+        f"skipped, which CI=true does not allow: {reason_of(report)}\n"
+        "Install what is missing. Only tests marked optional_data may be skipped."
+    )
     report.outcome = "failed"
 
 
@@ -59,8 +71,16 @@ def pytest_make_collect_report(collector):
 
 def pytest_terminal_summary(terminalreporter):
     "Browser tests that did not run are told so that nobody overlooks it."
-    skipped = [report for report in terminalreporter.stats.get("skipped", []) if reason_of(report).startswith(NO_CHROMIUM)]
+    skipped = [
+        report
+        for report in terminalreporter.stats.get("skipped", [])
+        if reason_of(report).startswith(NO_CHROMIUM)
+    ]
     if skipped:
         terminalreporter.section("BROWSER TESTS WERE SKIPPED", sep="!", red=True, bold=True)
-        terminalreporter.line(f"{len(skipped)} tests of the workbench in a real browser did not run: there is no Chromium here.")
-        terminalreporter.line("To run them: .ci/chromium (which installs it by apt), or put chromium or google-chrome on the PATH; then make test again.")
+        terminalreporter.line(
+            f"{len(skipped)} tests of the workbench in a real browser did not run: there is no Chromium here."
+        )
+        terminalreporter.line(
+            "To run them: .ci/chromium (which installs it by apt), or put chromium or google-chrome on the PATH; then make test again."
+        )

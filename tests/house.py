@@ -1,4 +1,5 @@
 """The rules of the house. Each function takes the root of a checkout and returns what breaks its rule, one line each."""
+
 import ast
 import json
 import os
@@ -12,13 +13,41 @@ from pathlib import Path
 
 LIBRARY = "userllm"
 GENERATED = {"__init__.py", "_modidx.py"}
-LEFT_OUT = {".git", ".venv", "runs", "_proc", "_docs", "build", "dist", "__pycache__", ".pytest_cache", ".ipynb_checkpoints"}
+LEFT_OUT = {
+    ".git",
+    ".venv",
+    "runs",
+    "_proc",
+    "_docs",
+    "build",
+    "dist",
+    "__pycache__",
+    ".pytest_cache",
+    ".ipynb_checkpoints",
+}
 OUTPUT_LIMIT = 200_000  # bytes of stored outputs a notebook
-UNSAFE = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib"}  # formats that can run code, or hide what they hold
+UNSAFE = {
+    ".pkl",
+    ".pickle",
+    ".pt",
+    ".pth",
+    ".bin",
+    ".ckpt",
+    ".joblib",
+}  # formats that can run code, or hide what they hold
 # Put together from halves, so that this file does not break the rules that it keeps.
-HOSTS = ["pypi" + ".org", "python" + "hosted.org", "download." + "pytorch.org", "anaconda" + ".org", "pypi." + "nvidia.com"]
-PRIVATE = re.compile(r"(?<![\w.}>])(?:/(?:home|Users)/[\w.-]+|/ro" r"ot/|[A-Za-z]:\\+Users\\+\w)|\.\./" r"shared\b|"
-                     + "|".join(re.escape(host) for host in HOSTS))
+HOSTS = [
+    "pypi" + ".org",
+    "python" + "hosted.org",
+    "download." + "pytorch.org",
+    "anaconda" + ".org",
+    "pypi." + "nvidia.com",
+]
+PRIVATE = re.compile(
+    r"(?<![\w.}>])(?:/(?:home|Users)/[\w.-]+|/ro"
+    r"ot/|[A-Za-z]:\\+Users\\+\w)|\.\./"
+    r"shared\b|" + "|".join(re.escape(host) for host in HOSTS)
+)
 
 
 def tracked(root: Path) -> list[Path]:
@@ -43,8 +72,11 @@ def copy_of(root: Path, target: Path) -> Path:
 
 def notebooks(root: Path) -> list[Path]:
     "All notebooks that nbdev would see, those of the library first."
-    found = (path for path in (root / "nbs").rglob("*.ipynb")
-             if not any(part.startswith(("_", ".")) for part in path.relative_to(root / "nbs").parts))
+    found = (
+        path
+        for path in (root / "nbs").rglob("*.ipynb")
+        if not any(part.startswith(("_", ".")) for part in path.relative_to(root / "nbs").parts)
+    )
     return sorted(found, key=lambda path: (path.parent != root / "nbs", path))
 
 
@@ -77,7 +109,11 @@ def imported_modules(source: str) -> set[str]:
             base = ".".join(filter(None, [LIBRARY if node.level else "", node.module]))
             names = [f"{base}.{alias.name}" for alias in node.names] if base == LIBRARY else [base]
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
-            names = [part.value for part in node.args[:1] if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+            names = [
+                part.value
+                for part in node.args[:1]
+                if isinstance(part, ast.Constant) and isinstance(part.value, str)
+            ]
         else:
             continue
         found |= {name.removeprefix(LIBRARY + ".") for name in names if name.startswith(LIBRARY + ".")}
@@ -93,13 +129,19 @@ def climbing_imports(root: Path) -> list[str]:
             try:
                 names = imported_modules(source)
             except SyntaxError as error:
-                problems.append(f"{path.name}, code cell {cell}: not Python ({error.msg}, line {error.lineno})")
+                problems.append(
+                    f"{path.name}, code cell {cell}: not Python ({error.msg}, line {error.lineno})"
+                )
                 continue
             for name in sorted(names - {"__version__"}):
                 if name not in numbers:
-                    problems.append(f"{path.name}, code cell {cell}: imports {LIBRARY}.{name}, which no notebook makes")
+                    problems.append(
+                        f"{path.name}, code cell {cell}: imports {LIBRARY}.{name}, which no notebook makes"
+                    )
                 elif numbers[name] >= number:
-                    problems.append(f"{path.name}, code cell {cell}: imports {LIBRARY}.{name} of number {numbers[name]:02d}")
+                    problems.append(
+                        f"{path.name}, code cell {cell}: imports {LIBRARY}.{name} of number {numbers[name]:02d}"
+                    )
     return problems
 
 
@@ -121,7 +163,9 @@ def misplaced_modules(root: Path) -> list[str]:
             problems.append(f"{path.relative_to(root)} comes from no notebook")
     numbered = {path for _, _, path in rooms(root)}
     for path in notebooks(root):
-        if path not in numbered and re.search(r"^#\s*\|\s*(default_exp|exports?)\b", "\n".join(sources(path)), flags=re.M):
+        if path not in numbered and re.search(
+            r"^#\s*\|\s*(default_exp|exports?)\b", "\n".join(sources(path)), flags=re.M
+        ):
             problems.append(f"{path.relative_to(root)} exports, and has no number at the top of nbs/")
     return problems
 
@@ -129,6 +173,7 @@ def misplaced_modules(root: Path) -> list[str]:
 def unclean_notebooks(root: Path) -> list[str]:
     "Small outputs, no widget state, no execution counts, and nothing left for nbdev_clean."
     from nbdev.clean import clean_nb, process_write
+
     problems = []
     for path in notebooks(root):
         name, notebook = path.relative_to(root), json.loads(path.read_text(encoding="utf-8"))
@@ -136,7 +181,9 @@ def unclean_notebooks(root: Path) -> list[str]:
         size = sum(len(json.dumps(cell.get("outputs", []))) for cell in code if cell.get("outputs"))
         if size > OUTPUT_LIMIT:
             problems.append(f"{name} stores {size:,} bytes of outputs, over {OUTPUT_LIMIT:,}")
-        if "widgets" in notebook["metadata"] or any("widget-view" in json.dumps(cell.get("outputs", [])) for cell in code):
+        if "widgets" in notebook["metadata"] or any(
+            "widget-view" in json.dumps(cell.get("outputs", [])) for cell in code
+        ):
             problems.append(f"{name} stores the state of widgets")
         counts = [cell.get("execution_count") for cell in code]
         counts += [output.get("execution_count") for cell in code for output in cell.get("outputs", [])]
@@ -156,7 +203,9 @@ def swallowed_prose(root: Path) -> list[str]:
     for path in notebooks(root):
         lines = [line for line in "".join(sources(path, "markdown")[:1]).splitlines() if line.strip()]
         if len(lines) != 2 or not lines[0].startswith("# ") or not lines[1].startswith("> "):
-            problems.append(f"{path.relative_to(root)}: the first text cell must be `# title` and `> one line`, and no more")
+            problems.append(
+                f"{path.relative_to(root)}: the first text cell must be `# title` and `> one line`, and no more"
+            )
     return problems
 
 
@@ -167,22 +216,42 @@ def drifted_export(root: Path) -> list[str]:
         for path in (copy / LIBRARY).rglob("*.py"):
             if path.name != "__init__.py":
                 path.unlink()
-        environment = {name: value for name, value in os.environ.items() if name != "IN_TEST"}  # nbdev exports nothing under it
-        command = [sys.executable, "-c", "from nbdev.doclinks import nbdev_export; nbdev_export.__wrapped__()"]
-        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, encoding="utf-8")
+        environment = {
+            name: value for name, value in os.environ.items() if name != "IN_TEST"
+        }  # nbdev exports nothing under it
+        command = [
+            sys.executable,
+            "-c",
+            "from nbdev.doclinks import nbdev_export; nbdev_export.__wrapped__()",
+        ]
+        done = subprocess.run(
+            command, cwd=copy, env=environment, capture_output=True, text=True, encoding="utf-8"
+        )
         if done.returncode:
             return [f"nbdev_export fails: {(done.stderr or done.stdout).strip().splitlines()[-1]}"]
         fresh = {path.relative_to(copy): path.read_bytes() for path in (copy / LIBRARY).rglob("*.py")}
     held = {path.relative_to(root): path.read_bytes() for path in (root / LIBRARY).rglob("*.py")}
-    return [f"{path} is not what the notebooks export: make export"
-            for path in sorted(fresh.keys() | held.keys()) if fresh.get(path) != held.get(path)]
+    return [
+        f"{path} is not what the notebooks export: make export"
+        for path in sorted(fresh.keys() | held.keys())
+        if fresh.get(path) != held.get(path)
+    ]
 
 
 def stale_readme(root: Path) -> list[str]:
     "README.md is what its notebook says, and its relative links lead somewhere."
     builder = Path(__file__).resolve().parents[1] / "tools" / "build_readme.py"
-    done = subprocess.run([sys.executable, str(builder), "--check", "--root", str(root)], capture_output=True, text=True, encoding="utf-8")
-    problems = [f"README.md is not what nbs/index.ipynb makes: make readme\n{done.stdout}{done.stderr}"] if done.returncode else []
+    done = subprocess.run(
+        [sys.executable, str(builder), "--check", "--root", str(root)],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+    problems = (
+        [f"README.md is not what nbs/index.ipynb makes: make readme\n{done.stdout}{done.stderr}"]
+        if done.returncode
+        else []
+    )
     text = (root / "README.md").read_text(encoding="utf-8")
     for link in re.findall(r"\]\((?![a-z]+:|#)([^)\s#]+)", text):
         if not (root / link).exists():
@@ -193,9 +262,16 @@ def stale_readme(root: Path) -> list[str]:
 def unmapped_rooms(root: Path) -> list[str]:
     "README's map of the rooms has one row for each numbered notebook, and links lead to notebooks that exist."
     rows = re.findall(r"^\|\s*\[?`?(\d+_\w+)`?", (root / "README.md").read_text(encoding="utf-8"), flags=re.M)
-    problems = [f"README.md maps {name} {rows.count(name)} times" for name in sorted(set(rows)) if rows.count(name) > 1]
-    return problems + [f"README.md has no row for {path.stem}: add it to nbs/index.ipynb"
-                       for _, _, path in rooms(root) if path.stem not in rows]
+    problems = [
+        f"README.md maps {name} {rows.count(name)} times"
+        for name in sorted(set(rows))
+        if rows.count(name) > 1
+    ]
+    return problems + [
+        f"README.md has no row for {path.stem}: add it to nbs/index.ipynb"
+        for _, _, path in rooms(root)
+        if path.stem not in rows
+    ]
 
 
 def private_text(root: Path) -> list[str]:
@@ -216,7 +292,11 @@ def private_text(root: Path) -> list[str]:
 
 def unsafe_files(root: Path) -> list[str]:
     "Results and models are kept in safe formats: safetensors, Parquet, JSON."
-    return [f"{path}: keep it as safetensors, Parquet or JSON" for path in tracked(root) if path.suffix.lower() in UNSAFE]
+    return [
+        f"{path}: keep it as safetensors, Parquet or JSON"
+        for path in tracked(root)
+        if path.suffix.lower() in UNSAFE
+    ]
 
 
 def plain_name(requirement: str) -> str:
@@ -227,12 +307,19 @@ def plain_name(requirement: str) -> str:
 def undeclared_imports(root: Path) -> list[str]:
     "What is imported stands in `requirements` of settings.ini or in requirements-offline.txt; in notebooks `dev_requirements` count too."
     settings = (root / "settings.ini").read_text(encoding="utf-8")
-    wanted = {kind: {plain_name(name) for name in names.split()}
-              for kind, names in re.findall(r"^(requirements|dev_requirements)\s*=(.*)$", settings, flags=re.M)}
+    wanted = {
+        kind: {plain_name(name) for name in names.split()}
+        for kind, names in re.findall(r"^(requirements|dev_requirements)\s*=(.*)$", settings, flags=re.M)
+    }
     wheels = root / "requirements-offline.txt"
-    offline = re.findall(r"^([\w.-]+)==", wheels.read_text(encoding="utf-8"), flags=re.M) if wheels.exists() else []
+    offline = (
+        re.findall(r"^([\w.-]+)==", wheels.read_text(encoding="utf-8"), flags=re.M) if wheels.exists() else []
+    )
     wanted["requirements"] |= {plain_name(name) for name in offline}
-    places = [(path, path.read_text(encoding="utf-8"), wanted["requirements"]) for path in sorted((root / LIBRARY).rglob("*.py"))]
+    places = [
+        (path, path.read_text(encoding="utf-8"), wanted["requirements"])
+        for path in sorted((root / LIBRARY).rglob("*.py"))
+    ]
     places += [(path, "\n".join(sources(path)), set().union(*wanted.values())) for path in notebooks(root)]
     owners, problems = packages_distributions(), []
     for path, code, allowed in places:
@@ -242,14 +329,18 @@ def undeclared_imports(root: Path) -> list[str]:
         names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
         for name in sorted({name.split(".")[0] for name in names} - sys.stdlib_module_names - {LIBRARY}):
             if not {plain_name(owner) for owner in owners.get(name, [name])} & allowed:
-                problems.append(f"{path.relative_to(root)} imports {name}, which settings.ini does not require")
+                problems.append(
+                    f"{path.relative_to(root)} imports {name}, which settings.ini does not require"
+                )
     return problems
 
 
 def unpinned_requirements(root: Path) -> list[str]:
     "Every requirement of settings.ini has its version in constraints.txt, and the two agree."
     settings = (root / "settings.ini").read_text(encoding="utf-8")
-    pins = dict(re.findall(r"^([\w.-]+)==(\S+)", (root / "constraints.txt").read_text(encoding="utf-8"), flags=re.M))
+    pins = dict(
+        re.findall(r"^([\w.-]+)==(\S+)", (root / "constraints.txt").read_text(encoding="utf-8"), flags=re.M)
+    )
     pins = {plain_name(name): version for name, version in pins.items()}
     problems = []
     for wanted in " ".join(re.findall(r"^(?:dev_)?requirements\s*=(.*)$", settings, flags=re.M)).split():
@@ -265,11 +356,15 @@ def unpinned_requirements(root: Path) -> list[str]:
 def unstated_encodings(root: Path) -> list[str]:
     "Text is opened, read and written with its encoding stated: the locale's differs from machine to machine."
     problems = []
-    places = [path for folder in (LIBRARY, "tools", "tests") for path in sorted((root / folder).rglob("*.py"))]
+    places = [
+        path for folder in (LIBRARY, "tools", "tests") for path in sorted((root / folder).rglob("*.py"))
+    ]
     for path in places + [root / "setup.py"] * (root / "setup.py").exists():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and not states_encoding(node):
-                problems.append(f"{path.relative_to(root)}:{node.lineno}: {ast.unparse(node.func)}() without an encoding")
+                problems.append(
+                    f"{path.relative_to(root)}:{node.lineno}: {ast.unparse(node.func)}() without an encoding"
+                )
     return problems
 
 
@@ -295,7 +390,12 @@ def states_encoding(call: ast.Call) -> bool:
     temporary = name in ("TemporaryFile", "NamedTemporaryFile", "SpooledTemporaryFile")
     if not temporary and (name not in ("open", "fdopen") or name == "open" and owner in NO_TEXT):
         return True
-    is_path = name == "open" and owner not in ("", "io", "codecs", *PACKED)  # the mode comes first in path.open(mode)
+    is_path = name == "open" and owner not in (
+        "",
+        "io",
+        "codecs",
+        *PACKED,
+    )  # the mode comes first in path.open(mode)
     place = 0 if is_path or temporary else 1
     if name == "SpooledTemporaryFile":
         place = 1

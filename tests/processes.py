@@ -1,4 +1,5 @@
 """Run a command or a notebook in a process group of its own, so that nothing of it outlives its time."""
+
 import json
 import os
 import select
@@ -13,8 +14,14 @@ def run_within(command: list[str], seconds: float, folder: Path) -> tuple[int | 
     "Exit status (None where time ran out) and all output; the whole group is killed at the end, whatever happened."
     # Output goes to a file: a pipe would stay open for as long as a grandchild holds it.
     with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                                   start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
         try:
             status = process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -33,7 +40,11 @@ class WarmInterpreter:
     "Runs notebooks in copies of a process that has imported the heavy libraries already (see `warm.py`)."
 
     def __init__(self):
-        command = [sys.executable, "-P", str(Path(__file__).with_name("warm.py"))]  # -P: this folder is not for the notebooks to import from
+        command = [
+            sys.executable,
+            "-P",
+            str(Path(__file__).with_name("warm.py")),
+        ]  # -P: this folder is not for the notebooks to import from
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
         assert self._line() == "ready"
 
@@ -53,11 +64,15 @@ class WarmInterpreter:
                 in_time, _, _ = select.select([self.process.stdout], [], [], seconds)
             finally:
                 try:
-                    os.killpg(child, signal.SIGKILL)  # itself where time ran out, and whatever it has left behind
+                    os.killpg(
+                        child, signal.SIGKILL
+                    )  # itself where time ran out, and whatever it has left behind
                 except (ProcessLookupError, PermissionError):
                     pass  # the group is empty already
                 status = int(self._line())
-            return status if in_time else None, Path(output.name).read_text(errors="replace", encoding="utf-8")
+            return status if in_time else None, Path(output.name).read_text(
+                errors="replace", encoding="utf-8"
+            )
 
     def close(self) -> None:
         "End it."

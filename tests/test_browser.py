@@ -1,5 +1,6 @@
 """The workbench in a real browser: each notebook runs without an error and answers clicks; what is shown is compared with the
 plain objects."""
+
 import shutil
 import sys
 from pathlib import Path
@@ -19,7 +20,10 @@ from userllm.token_map import TokenMap, history_of, neighbours, token_effects
 from userllm.widgets import table_html
 
 pytest.importorskip("playwright", reason="playwright is not installed: make setup")
-pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason=f"{NO_CHROMIUM}: .ci/chromium"), pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason=f"{NO_CHROMIUM}: .ci/chromium"),
+    pytest.mark.timeout(600),
+]
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tools"))
 import store_outputs  # noqa: E402
@@ -51,8 +55,13 @@ def page(request):
 
 def text_of(page, html: str) -> str:
     "HTML as a person reads it, white space apart."
-    return " ".join(page.evaluate("html => { const place = document.createElement('div'); place.innerHTML = html; document.body.append(place);"
-                                  " const text = place.innerText; place.remove(); return text }", html).split())
+    return " ".join(
+        page.evaluate(
+            "html => { const place = document.createElement('div'); place.innerHTML = html; document.body.append(place);"
+            " const text = place.innerText; place.remove(); return text }",
+            html,
+        ).split()
+    )
 
 
 def shown(view, name: str) -> str:
@@ -70,8 +79,15 @@ def opened(page, address, project, name, place=-1):
 
 def write_notebook(path, *sources):
     "A notebook with these code cells."
-    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources], metadata=metadata), path)
+    metadata = {
+        "kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+    }
+    nbformat.write(
+        nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_code_cell(source) for source in sources], metadata=metadata
+        ),
+        path,
+    )
 
 
 ATTACK = "<img src=x onerror=window.struck=1><script>window.struck=1</script>"
@@ -104,7 +120,9 @@ def test_titles_stay_text(page, address, project):
     page.wait_for_function("() => document.querySelector('.userllm-shown-row img')")
     view.locator(".userllm-map canvas").scroll_into_view_if_needed()
     page.mouse.move(*page.evaluate(WHERE, 1)[0])
-    page.wait_for_function("attack => document.querySelector('.userllm-map .card').innerText.includes(attack)", arg=ATTACK)
+    page.wait_for_function(
+        "attack => document.querySelector('.userllm-map .card').innerText.includes(attack)", arg=ATTACK
+    )
     assert page.evaluate("() => window.struck") is None
     assert view.locator("script, img[src=x]").count() == 0
     assert view.locator(".userllm-row td").first.inner_text() == ATTACK
@@ -141,9 +159,17 @@ def test_no_selection_on_the_map_is_lost(page, address, project):
         page.mouse.up()
         for point in random.choice(200, 10):
             page.mouse.move(*places[point])
-        page.wait_for_function("count => document.querySelector('.userllm-shown-answer').innerText.startsWith(count + ':')", arg=count, timeout=5_000)
+        page.wait_for_function(
+            "count => document.querySelector('.userllm-shown-answer').innerText.startsWith(count + ':')",
+            arg=count,
+            timeout=5_000,
+        )
         ids = set(page.locator(".userllm-shown-answer").inner_text().split()[1:])
-        border = {str(point) for point, place in enumerate(places) if any(abs(a - b) < 0.01 for a, b in zip(place * 2, (x1, y1, x2, y2)))}
+        border = {
+            str(point)
+            for point, place in enumerate(places)
+            if any(abs(a - b) < 0.01 for a, b in zip(place * 2, (x1, y1, x2, y2)))
+        }
         assert ids - border == {str(point) for point in caught} - border
 
     page.mouse.click(*places[7])
@@ -153,16 +179,27 @@ def test_no_selection_on_the_map_is_lost(page, address, project):
     corners = page.locator(".userllm-map canvas").bounding_box()
     page.mouse.move(corners["x"] + 60, corners["y"] + 15)
     page.mouse.down()
-    for x, y in ((corners["width"] - 15, 15), (corners["width"] - 15, corners["height"] - 45), (60, corners["height"] - 45)):
+    for x, y in (
+        (corners["width"] - 15, 15),
+        (corners["width"] - 15, corners["height"] - 45),
+        (60, corners["height"] - 45),
+    ):
         page.mouse.move(corners["x"] + x, corners["y"] + y, steps=3)
     page.mouse.up()
     page.wait_for_function(answer, arg="22: " + " ".join(str(point) for point in range(200) if point % 4))
-    assert page.locator(".userllm-map .legend button").all_inner_texts() == ["Drama (50)", "Comedy (50)", "War (50)", "unknown (50)"]
+    assert page.locator(".userllm-map .legend button").all_inner_texts() == [
+        "Drama (50)",
+        "Comedy (50)",
+        "War (50)",
+        "unknown (50)",
+    ]
 
     page.locator(".userllm-map canvas").focus()  # by keyboard: to a point, choose it, choose nobody
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
-    page.wait_for_function("() => document.querySelector('.userllm-shown-answer').innerText.startsWith('23:')")
+    page.wait_for_function(
+        "() => document.querySelector('.userllm-shown-answer').innerText.startsWith('23:')"
+    )
     chosen = page.locator(".userllm-shown-answer").inner_text().split()[1:]
     assert len(chosen) == 1 and f"user {chosen[0]}" in page.locator(".userllm-map .spoken").inner_text()
     page.keyboard.press("Escape")
@@ -204,7 +241,9 @@ def test_a_view_in_a_narrow_window(page, address, project):
     page.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area')")
     view = page.locator(".userllm-view")
     stops = "() => [...document.querySelectorAll('.userllm-row .frame *')].filter(place => place.tabIndex === 0).map(place => place.tagName)"
-    page.wait_for_function("() => document.querySelector('.userllm-row tr[aria-selected=true]')?.dataset.key === '60'")  # marked by a program
+    page.wait_for_function(
+        "() => document.querySelector('.userllm-row tr[aria-selected=true]')?.dataset.key === '60'"
+    )  # marked by a program
     in_sight = """selector => {
         const place = document.querySelector(selector).getBoundingClientRect(), frame = document.querySelector('.userllm-row .frame').getBoundingClientRect();
         return place.left >= frame.left - 1 && place.right <= frame.right + 1 && place.top >= frame.top - 1 && place.bottom <= frame.bottom + 1;
@@ -215,18 +254,28 @@ def test_a_view_in_a_narrow_window(page, address, project):
     view.locator(".userllm-row tbody tr").first.focus()
     for key in ("ArrowUp", "End", "Enter"):  # to the headings, to the last of them, sort by it
         page.keyboard.press(key)
-    page.wait_for_function("() => document.querySelector('.userllm-row th[aria-sort]')?.innerText.startsWith('column number 15')")
+    page.wait_for_function(
+        "() => document.querySelector('.userllm-row th[aria-sort]')?.innerText.startsWith('column number 15')"
+    )
     page.wait_for_function(in_sight, arg=".userllm-row th[aria-sort] button")
     page.wait_for_function("() => document.activeElement.dataset.name === 'column number 15'")
     assert page.evaluate(stops) == ["BUTTON"]
 
-    labels = view.locator(".userllm-reach [role=slider]").evaluate_all("handles => handles.map(handle => handle.ariaLabel)")
+    labels = view.locator(".userllm-reach [role=slider]").evaluate_all(
+        "handles => handles.map(handle => handle.ariaLabel)"
+    )
     assert labels == ["x from, to: lower end", "x from, to: upper end"]
     assert view.evaluate("view => view.scrollWidth <= view.parentElement.clientWidth + 1")
-    page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
-    page.wait_for_function("() => getComputedStyle(document.querySelector('.userllm-row td')).color === 'rgba(255, 255, 255, 0.87)' "
-                           "|| getComputedStyle(document.querySelector('.userllm-row td')).color.match(/\\d+/g).slice(0, 3).every(part => part > 150)")
-    page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Light'})")
+    page.evaluate(
+        "() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})"
+    )
+    page.wait_for_function(
+        "() => getComputedStyle(document.querySelector('.userllm-row td')).color === 'rgba(255, 255, 255, 0.87)' "
+        "|| getComputedStyle(document.querySelector('.userllm-row td')).color.match(/\\d+/g).slice(0, 3).every(part => part > 150)"
+    )
+    page.evaluate(
+        "() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Light'})"
+    )
 
 
 def test_a_wait_and_an_ended_kernel_are_said(page, address, project):
@@ -234,17 +283,28 @@ def test_a_wait_and_an_ended_kernel_are_said(page, address, project):
     write_notebook(project / "busy.ipynb", TOOLS, work)
     assert run_notebook(page, address, "busy.ipynb") == []
     page.locator(".userllm-go").click()
-    page.wait_for_function("() => document.querySelector('.userllm-shown-answer').innerText.includes('answered')")
+    page.wait_for_function(
+        "() => document.querySelector('.userllm-shown-answer').innerText.includes('answered')"
+    )
     assert page.locator(".userllm-sign").is_hidden()
     page.evaluate("() => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = 1 }")
-    page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-cell') }")  # which now takes some seconds
-    page.wait_for_function("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'busy'")
+    page.evaluate(
+        "() => { window.jupyterapp.commands.execute('notebook:run-cell') }"
+    )  # which now takes some seconds
+    page.wait_for_function(
+        "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'busy'"
+    )
     page.wait_for_timeout(1_000)
     page.locator(".userllm-go").click()
-    page.wait_for_function("() => document.querySelector('.userllm-sign').innerText.includes('at work')", timeout=3_000)
+    page.wait_for_function(
+        "() => document.querySelector('.userllm-sign').innerText.includes('at work')", timeout=3_000
+    )
     page.wait_for_function("() => document.querySelector('.userllm-sign').hidden", timeout=20_000)
     page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
-    page.wait_for_function("() => document.querySelector('.userllm-sign')?.innerText.includes('Run, Run All Cells')", timeout=20_000)
+    page.wait_for_function(
+        "() => document.querySelector('.userllm-sign')?.innerText.includes('Run, Run All Cells')",
+        timeout=20_000,
+    )
 
 
 def test_cells_out_of_order(page, address, project):
@@ -252,9 +312,13 @@ def test_cells_out_of_order(page, address, project):
     write_notebook(project / "order.ipynb", "import userllm.workbench", "tokens = 5", "print(tokens)")
     assert run_notebook(page, address, "order.ipynb") == []
     page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
-    page.wait_for_function("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'")
+    page.wait_for_function(
+        "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'"
+    )
     for cell in (0, 2):
-        page.evaluate("cell => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = cell }", cell)
+        page.evaluate(
+            "cell => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = cell }", cell
+        )
         page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-cell')")
     said = page.locator(".jp-OutputArea").last
     said.get_by_text("NameError").first.wait_for()
@@ -267,43 +331,69 @@ def test_a_notebook_that_is_not_trusted_shows_pictures(page, address, project):
     store_outputs.main([project / "saved.ipynb"])
     page.goto(address.format("saved.ipynb"))
     page.wait_for_function("() => document.querySelectorAll('.jp-OutputArea img').length === 4")
-    assert page.evaluate("() => window.jupyterapp.shell.currentWidget.content.model.cells.get(0).trusted") is False
+    assert (
+        page.evaluate("() => window.jupyterapp.shell.currentWidget.content.model.cells.get(0).trusted")
+        is False
+    )
     alts = page.locator(".jp-OutputArea img").evaluate_all("pictures => pictures.map(picture => picture.alt)")
-    assert alts[0].startswith("A map of 200 points") and alts[1:] == ["Heat, 1995, Action", "Alien, 1979, Horror", "Big, 1988, Comedy"]
-    page.wait_for_function("() => [...document.querySelectorAll('.jp-OutputArea img')].every(picture => picture.naturalWidth > 0)")
+    assert alts[0].startswith("A map of 200 points") and alts[1:] == [
+        "Heat, 1995, Action",
+        "Alien, 1979, Horror",
+        "Big, 1988, Comedy",
+    ]
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.jp-OutputArea img')].every(picture => picture.naturalWidth > 0)"
+    )
     boxes = [picture.bounding_box() for picture in page.locator(".jp-OutputArea figure").all()]
-    apart = [first["x"] + first["width"] <= second["x"] or first["y"] + first["height"] <= second["y"] for first, second in zip(boxes, boxes[1:])]
+    apart = [
+        first["x"] + first["width"] <= second["x"] or first["y"] + first["height"] <= second["y"]
+        for first, second in zip(boxes, boxes[1:])
+    ]
     assert all(apart)
 
 
 def test_browse_predictions(page, address, project):
     view, _, errors = opened(page, address, project, "browse_predictions", place=0)
-    count = "count => [...document.querySelectorAll('.userllm-shown-count')].at(-1).innerText.startsWith(count)"
+    count = (
+        "count => [...document.querySelectorAll('.userllm-shown-count')].at(-1).innerText.startsWith(count)"
+    )
     cells = "() => window.jupyterapp.shell.currentWidget.content.model.cells.length"
     before = page.evaluate(cells)
     run = view.locator(".userllm-run select")
     run.focus()
-    for key, name in (("ArrowDown", "userllm_wide"), ("ArrowUp", "userllm")):  # by keys alone, which JupyterLab would like to have
+    for key, name in (
+        ("ArrowDown", "userllm_wide"),
+        ("ArrowUp", "userllm"),
+    ):  # by keys alone, which JupyterLab would like to have
         page.keyboard.press(key)
         expected = select_rows(errors, name, sure=0.5)
         page.wait_for_function(count, arg=f"{len(expected):,} of")
         assert run.input_value() == name
     lines = view.locator(".userllm-row tbody tr")
-    assert [int(key) for key in lines.evaluate_all("lines => lines.map(line => line.dataset.key)")] == expected["row_id"].head(100).tolist()
+    assert [
+        int(key) for key in lines.evaluate_all("lines => lines.map(line => line.dataset.key)")
+    ] == expected["row_id"].head(100).tolist()
     view.locator(".userllm-row th button", has_text="title").click()
-    page.wait_for_function("() => [...document.querySelectorAll('.userllm-row th')].find(head => head.ariaSort === 'ascending')?.innerText.startsWith('title')")
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.userllm-row th')].find(head => head.ariaSort === 'ascending')?.innerText.startsWith('title')"
+    )
     expected = select_rows(errors, "userllm", sure=0.5, sort="title", ascending=True)
     assert lines.nth(3).locator("td").first.inner_text() == expected["title"][3]
     lines.first.focus()
     for key in ["PageDown", *["ArrowDown"] * 4, "ArrowUp", "Enter"]:
         if key == "ArrowDown":
-            page.wait_for_function("() => document.querySelector('.userllm-row').innerText.includes('101 to') && document.activeElement.matches('.userllm-row tr')")
+            page.wait_for_function(
+                "() => document.querySelector('.userllm-row').innerText.includes('101 to') && document.activeElement.matches('.userllm-row tr')"
+            )
         page.keyboard.press(key)
     row = expected.iloc[103]
     for key in "bx":  # would insert a cell, and cut one
         page.keyboard.press(key)
     assert page.evaluate(cells) == before
-    page.wait_for_function("title => [...document.querySelectorAll('.userllm-shown-row img')].at(-1)?.alt.startsWith(title)", arg=row["title"])
+    page.wait_for_function(
+        "title => [...document.querySelectorAll('.userllm-shown-row img')].at(-1)?.alt.startsWith(title)",
+        arg=row["title"],
+    )
     assert f"User {row['user_id']}," in shown(view, "row")
     for name in errors.runs:
         assert f"{name} {row[f'P {name}']:.3f}" in shown(view, "scores")
@@ -312,11 +402,22 @@ def test_browse_predictions(page, address, project):
     assert view.locator(".userllm-shown-history").first.locator("figure").count() == len(history)
 
     what = view.locator(".userllm-view")  # of the row that was opened
-    page.wait_for_function("text => document.querySelectorAll('.userllm-view')[1]?.innerText.includes(text)", arg=f"user {row['user_id']} and {row['title']}")
+    page.wait_for_function(
+        "text => document.querySelectorAll('.userllm-view')[1]?.innerText.includes(text)",
+        arg=f"user {row['user_id']} and {row['title']}",
+    )
     what.locator(".userllm-place select").select_option(index=0)
     what.locator(".userllm-remove").click()
-    page.wait_for_function("left => document.querySelectorAll('.userllm-view')[1].querySelectorAll('.userllm-shown-history figure').length === left", arg=len(history) - 1)
-    plain = WhatIf(demo_run(recommender=True, project=project).recommender, row["user_id"], row["item_id"], int(row["timestamp"]))
+    page.wait_for_function(
+        "left => document.querySelectorAll('.userllm-view')[1].querySelectorAll('.userllm-shown-history figure').length === left",
+        arg=len(history) - 1,
+    )
+    plain = WhatIf(
+        demo_run(recommender=True, project=project).recommender,
+        row["user_id"],
+        row["item_id"],
+        int(row["timestamp"]),
+    )
     assert f"{plain.remove(0):.3f}" in shown(what, "answer")
     view.evaluate("view => view.scrollIntoView()")  # for the picture
 
@@ -327,9 +428,13 @@ def test_analyse_errors(page, address, project):
     view.locator(".userllm-first select").select_option("floor")
     view.locator(".userllm-second select").select_option("userllm_wide")
     view.locator(".userllm-compare").click()
-    page.wait_for_function("() => [...document.querySelectorAll('.userllm-shown-overall')].at(-1).innerText.includes('userllm_wide - floor')")
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.userllm-shown-overall')].at(-1).innerText.includes('userllm_wide - floor')"
+    )
     changed = changed_users(errors, "floor", "userllm_wide")
-    assert text_of(page, table_html(changed.head(8), headings={"change": "change (nats)"})) in shown(view, "users")
+    assert text_of(page, table_html(changed.head(8), headings={"change": "change (nats)"})) in shown(
+        view, "users"
+    )
 
 
 @pytest.mark.slow
@@ -338,7 +443,9 @@ def test_explore_tokens(page, address, project):
     users = run.dataset.users
     assert view.locator(".userllm-map .legend button").count() > 2
     view.locator(".userllm-colour select").select_option("events")
-    page.wait_for_function("() => document.querySelector('.userllm-map .legend b').innerText === 'events' && document.querySelector('.userllm-map .bar')")
+    page.wait_for_function(
+        "() => document.querySelector('.userllm-map .legend b').innerText === 'events' && document.querySelector('.userllm-map .bar')"
+    )
 
     chart = view.locator(".userllm-map canvas")
     chart.scroll_into_view_if_needed()
@@ -348,10 +455,15 @@ def test_explore_tokens(page, address, project):
     right = int(users["x"].argmax())
     page.mouse.move(*places[right])
     latest = history_of(tokens, users["user_id"][right])["title"].iloc[-1]
-    page.wait_for_function("title => document.querySelector('.userllm-map .card').innerText.includes(title)", arg=latest)
+    page.wait_for_function(
+        "title => document.querySelector('.userllm-map .card').innerText.includes(title)", arg=latest
+    )
     page.mouse.click(*places[right])
     chosen = users["user_id"][right]
-    page.wait_for_function("name => [...document.querySelectorAll('.userllm-shown-user')].at(-1).innerText.includes('User ' + name)", arg=chosen)
+    page.wait_for_function(
+        "name => [...document.querySelectorAll('.userllm-shown-user')].at(-1).innerText.includes('User ' + name)",
+        arg=chosen,
+    )
     chart.scroll_into_view_if_needed()
     places = page.evaluate(WHERE, len(users))
     ordered = sorted(x for x, _ in places)
@@ -361,15 +473,23 @@ def test_explore_tokens(page, address, project):
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] - 13, box["y"] + box["height"] - 42, steps=5)
     page.mouse.up()
-    page.wait_for_function("() => [...document.querySelectorAll('.userllm-shown-area')].at(-1).innerText.startsWith('6 users')")
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.userllm-shown-area')].at(-1).innerText.startsWith('6 users')"
+    )
     caught = view.locator(".userllm-shown-area table tbody tr").all_inner_texts()
     assert {row.split()[0] for row in caught} == set(users.nlargest(6, "x")["user_id"])
 
     view.locator(".userllm-user input").fill("2")
     view.locator(".userllm-user input").press("Enter")
-    page.wait_for_function("() => [...document.querySelectorAll('.userllm-shown-user')].at(-1).innerText.includes('User 2')")
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.userllm-shown-user')].at(-1).innerText.includes('User 2')"
+    )
     events = run.dataset.events
-    liked = events[(events["user"] == run.dataset.user_of("2")) & (events["label"] == 1) & events["split"].isin(["history", "train"])]
+    liked = events[
+        (events["user"] == run.dataset.user_of("2"))
+        & (events["label"] == 1)
+        & events["split"].isin(["history", "train"])
+    ]
     assert view.locator(".userllm-shown-user figure").count() == min(5, len(liked))
     near = neighbours(tokens, "2")
     assert text_of(page, table_html(near)) in shown(view, "neighbours")
@@ -380,13 +500,24 @@ def test_explore_tokens(page, address, project):
 def test_inspect_prompts(page, address, project):
     view, _, _ = opened(page, address, project, "inspect_prompts", place=0)
     before = shown(view, "answers")
-    view.locator(".userllm-text textarea").fill(" Movie, and a good one: \"")
+    view.locator(".userllm-text textarea").fill(' Movie, and a good one: "')
     view.locator(".userllm-score").click()
-    page.wait_for_function("() => document.querySelector('.userllm-shown-prompt').innerText.includes('and a good one')")
+    page.wait_for_function(
+        "() => document.querySelector('.userllm-shown-prompt').innerText.includes('and a good one')"
+    )
     inspector = PromptInspector(demo_run(recommender=True, project=project).recommender)
-    chosen = {name: " ".join(view.locator(f".userllm-{name} select option:checked").first.text_content().split()) for name in ("item", "segment")}
+    chosen = {
+        name: " ".join(view.locator(f".userllm-{name} select option:checked").first.text_content().split())
+        for name in ("item", "segment")
+    }
     items = inspector.scorer.dataset.items
-    item = items.loc[(items["title"] == chosen["item"]) | (items["title"] + " (" + items["year"].astype(str) + ", " + items["genres"] + ")" == chosen["item"]), "item_id"].iloc[0]
+    item = items.loc[
+        (items["title"] == chosen["item"])
+        | (
+            items["title"] + " (" + items["year"].astype(str) + ", " + items["genres"] + ")" == chosen["item"]
+        ),
+        "item_id",
+    ].iloc[0]
     user = view.locator(".userllm-user input").input_value()
     edits = {int(chosen["segment"].split(":")[0]): ' Movie, and a good one: "'}  # and none of a later cell
     answer = inspector.inspect(user, item, edits=edits).explanation.probability
@@ -395,23 +526,38 @@ def test_inspect_prompts(page, address, project):
     count = what.locator(".userllm-place select option").count()
     what.locator(".userllm-place select").select_option(index=count - 1)
     what.locator(".userllm-remove").click()
-    page.wait_for_function("left => [...document.querySelectorAll('.userllm-place select')].at(-1).options.length === left", arg=count - 1)
-    page.wait_for_function("left => [...document.querySelectorAll('.userllm-view')].at(-1).querySelectorAll('.userllm-shown-history figure').length === left", arg=count - 1)
+    page.wait_for_function(
+        "left => [...document.querySelectorAll('.userllm-place select')].at(-1).options.length === left",
+        arg=count - 1,
+    )
+    page.wait_for_function(
+        "left => [...document.querySelectorAll('.userllm-view')].at(-1).querySelectorAll('.userllm-shown-history figure').length === left",
+        arg=count - 1,
+    )
 
 
 @pytest.mark.slow
 def test_try_it_yourself(page, address, project):
     view, run, _ = opened(page, address, project, "try_it_yourself", place=0)
     view.locator(".userllm-search input").fill("Notting Hill")
-    page.wait_for_function("() => [...document.querySelectorAll('.userllm-item select')].at(-1).options.length === 1")
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.userllm-item select')].at(-1).options.length === 1"
+    )
     view.locator(".userllm-add").click()
     page.wait_for_function("() => document.querySelectorAll('.userllm-shown-likes figure').length === 4")
     view.locator(".userllm-recommend").click()
-    page.wait_for_function("() => document.querySelectorAll('.userllm-shown-found figure').length === 12", timeout=240_000)
+    page.wait_for_function(
+        "() => document.querySelectorAll('.userllm-shown-found figure').length === 12", timeout=240_000
+    )
     scorer = demo_run(recommender=True, project=project).recommender
     titles = ("Alien", "Blade Runner", "Star Trek: First Contact", "Notting Hill")
     likes = [find_items(run.dataset, title)["item_id"].iloc[0] for title in titles]
     best = recommend(scorer, likes, most_liked(scorer.dataset, 60))
     assert run.dataset.items.set_index("item_id").loc[likes, "title"].tolist() == list(titles)
-    expected = [f"{place} {row.probability:.2f} ({number_text(row.change, signed=True)})" for place, row in enumerate(best[:12].itertuples(), 1)]
-    assert [text.strip() for text in view.locator(".userllm-shown-found figcaption").all_inner_texts()] == expected
+    expected = [
+        f"{place} {row.probability:.2f} ({number_text(row.change, signed=True)})"
+        for place, row in enumerate(best[:12].itertuples(), 1)
+    ]
+    assert [
+        text.strip() for text in view.locator(".userllm-shown-found figcaption").all_inner_texts()
+    ] == expected

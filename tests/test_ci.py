@@ -1,4 +1,5 @@
 """Continuous integration proves everything or fails: a test that is skipped for a missing part is a failure, and a browser is fetched."""
+
 import os
 import shutil
 import subprocess
@@ -31,8 +32,14 @@ def pytest_on(folder: Path, ci: str, *files: str) -> tuple[int, str]:
     "Exit status and output of a pytest of its own, with this folder's conftest and settings."
     shutil.copy(ROOT / "tests" / "conftest.py", folder)
     shutil.copy(ROOT / "pytest.ini", folder)
-    done = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *files], cwd=folder, env=os.environ | {"CI": ci},
-                          capture_output=True, text=True, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *files],
+        cwd=folder,
+        env=os.environ | {"CI": ci},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
     return done.returncode, done.stdout + done.stderr
 
 
@@ -46,7 +53,9 @@ def test_a_skip_is_a_failure_on_ci_alone(tmp_path):
 
 
 def test_a_module_that_is_skipped_is_a_failure_on_ci(tmp_path):
-    (tmp_path / "test_module.py").write_text("import pytest\npytest.importorskip('novelty', reason='novelty is not installed')", encoding="utf-8")
+    (tmp_path / "test_module.py").write_text(
+        "import pytest\npytest.importorskip('novelty', reason='novelty is not installed')", encoding="utf-8"
+    )
     status, output = pytest_on(tmp_path, "true", "test_module.py")
     assert status and "does not allow: novelty is not installed" in output, output
     assert "1 skipped" in pytest_on(tmp_path, "false", "test_module.py")[1]
@@ -55,7 +64,11 @@ def test_a_module_that_is_skipped_is_a_failure_on_ci(tmp_path):
 def test_skipped_browser_tests_are_told_loudly(tmp_path):
     (tmp_path / "test_skips.py").write_text(SKIPS, encoding="utf-8")
     output = pytest_on(tmp_path, "", "test_skips.py")[1]
-    assert "BROWSER TESTS WERE SKIPPED !!!" in output and "\n1 tests of the workbench" in output and ".ci/chromium" in output
+    assert (
+        "BROWSER TESTS WERE SKIPPED !!!" in output
+        and "\n1 tests of the workbench" in output
+        and ".ci/chromium" in output
+    )
     (tmp_path / "test_skips.py").write_text("def test_whole(): pass", encoding="utf-8")
     assert "BROWSER" not in pytest_on(tmp_path, "", "test_skips.py")[1]
 
@@ -63,11 +76,15 @@ def test_skipped_browser_tests_are_told_loudly(tmp_path):
 @pytest.fixture
 def machine(tmp_path):
     "A PATH of stand-ins that write down how they were called; installing makes a chromium."
+
     def program(name: str, text: str):
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
         (tmp_path / name).chmod(0o755)
 
-    program("apt-get", f'echo "apt-get $*" >> {tmp_path}/log; case "$*" in *install*) printf "#!/bin/sh" > {tmp_path}/chromium; chmod +x {tmp_path}/chromium;; esac')
+    program(
+        "apt-get",
+        f'echo "apt-get $*" >> {tmp_path}/log; case "$*" in *install*) printf "#!/bin/sh" > {tmp_path}/chromium; chmod +x {tmp_path}/chromium;; esac',
+    )
     program("sudo", f'echo sudo >> {tmp_path}/log; "$@"')
     program("id", "echo 1000")
     for name in ("bash", "sh", "env", "chmod"):
@@ -78,12 +95,19 @@ def machine(tmp_path):
 def chromium(machine: Path) -> list[str]:
     "What `.ci/chromium` called there."
     (machine / "log").write_text("", encoding="utf-8")
-    subprocess.run([str(ROOT / ".ci" / "chromium")], env={"PATH": str(machine)}, check=True, capture_output=True)
+    subprocess.run(
+        [str(ROOT / ".ci" / "chromium")], env={"PATH": str(machine)}, check=True, capture_output=True
+    )
     return (machine / "log").read_text(encoding="utf-8").splitlines()
 
 
 def test_chromium_is_installed_once(machine):
-    assert chromium(machine) == ["sudo", "apt-get -qq update", "sudo", "apt-get -qq -y --no-install-recommends install chromium"]
+    assert chromium(machine) == [
+        "sudo",
+        "apt-get -qq update",
+        "sudo",
+        "apt-get -qq -y --no-install-recommends install chromium",
+    ]
     assert chromium(machine) == []
     (machine / "chromium").rename(machine / "google-chrome")
     assert chromium(machine) == []

@@ -1,4 +1,5 @@
 """The command line on a small trained run: what it gives, and what it says to bad input."""
+
 import json
 import random
 import shutil
@@ -19,9 +20,11 @@ from userllm.visual_alignment import Preparation
 @pytest.fixture
 def say(capsys):
     "Run a command line; give its exit code, output and errors."
+
     def run(*arguments):
         code = main([str(argument) for argument in arguments])
         return (code, *capsys.readouterr())
+
     return run
 
 
@@ -40,7 +43,9 @@ def write_pairs(path, **columns):
 
 def test_evaluate_prints_results_and_differences(runs, say):
     code, out, _ = say("evaluate", runs / "floor", runs / "userllm_plus")
-    assert code == 0 and "userllm_plus" in out and "Difference to floor" in out and "posters missing for" in out
+    assert (
+        code == 0 and "userllm_plus" in out and "Difference to floor" in out and "posters missing for" in out
+    )
 
 
 def test_rank_prints_titles(runs, say):
@@ -50,12 +55,28 @@ def test_rank_prints_titles(runs, say):
 
 
 def test_rank_for_a_newcomer(runs, say):
-    likes = pd.read_parquet(runs / "userllm_plus" / "recommender" / "items.parquet")["item_id"].iloc[:2].tolist()
+    likes = (
+        pd.read_parquet(runs / "userllm_plus" / "recommender" / "items.parquet")["item_id"].iloc[:2].tolist()
+    )
     code, out, _ = say("rank", runs / "userllm_plus", "--likes", *likes, "--top", 3, "--device", "cpu")
     assert code == 0 and len(out.splitlines()) == 3 + 3
-    code, out, _ = say("rank", runs / "userllm_plus", "--likes", *likes, "--most-liked", 20, "--genre", "drama", "--device", "cpu")
+    code, out, _ = say(
+        "rank",
+        runs / "userllm_plus",
+        "--likes",
+        *likes,
+        "--most-liked",
+        20,
+        "--genre",
+        "drama",
+        "--device",
+        "cpu",
+    )
     assert code == 0 and out.startswith("Liked: ") and 3 + 20 - len(likes) <= len(out.splitlines()) <= 3 + 20
-    refused(say("rank", runs / "userllm_plus", "--likes", likes[0], "no such film"), "likes: 'no such film' (the 2. of 2)")
+    refused(
+        say("rank", runs / "userllm_plus", "--likes", likes[0], "no such film"),
+        "likes: 'no such film' (the 2. of 2)",
+    )
     refused(say("rank", runs / "userllm_plus", "--likes", likes[0], ""), "likes: ''")
     refused(say("rank", runs / "userllm_plus", "--likes", likes[0], likes[0]), "came before")
     with pytest.raises(SystemExit):
@@ -63,7 +84,10 @@ def test_rank_for_a_newcomer(runs, say):
 
 
 def test_a_run_folder_loads_like_its_recommender(runs):
-    first, second = (Recommender.load(folder, device="cpu") for folder in (runs / "userllm_plus", runs / "userllm_plus" / "recommender"))
+    first, second = (
+        Recommender.load(folder, device="cpu")
+        for folder in (runs / "userllm_plus", runs / "userllm_plus" / "recommender")
+    )
     assert first.data == second.data
     with pytest.raises(InputError, match="lacks recommender.json"):
         Recommender.load(runs / "floor")
@@ -71,29 +95,70 @@ def test_a_run_folder_loads_like_its_recommender(runs):
 
 def test_score_writes_a_probability_for_each_pair(runs, say, tmp_path):
     test = pd.read_parquet(runs / "userllm_plus" / "predictions.parquet").head(5)
-    pairs = write_pairs(tmp_path / "pairs.csv", user_id=test["user_id"], item_id=test["item_id"], timestamp=test["timestamp"])
-    assert say("score", runs / "userllm_plus", "--pairs", pairs, "--out", tmp_path / "scores.csv", "--device", "cpu")[0] == 0
+    pairs = write_pairs(
+        tmp_path / "pairs.csv", user_id=test["user_id"], item_id=test["item_id"], timestamp=test["timestamp"]
+    )
+    assert (
+        say(
+            "score",
+            runs / "userllm_plus",
+            "--pairs",
+            pairs,
+            "--out",
+            tmp_path / "scores.csv",
+            "--device",
+            "cpu",
+        )[0]
+        == 0
+    )
     scores = pd.read_csv(tmp_path / "scores.csv")
     assert scores["logit"].tolist() == pytest.approx(test["logit"].tolist(), abs=1e-4)
     assert scores["probability"].between(0, 1).all()
-    assert say("score", runs / "userllm_plus", "--pairs", pairs, "--out", tmp_path / "scores.parquet", "--device", "cpu")[0] == 0
-    assert pd.read_parquet(tmp_path / "scores.parquet")["logit"].tolist() == pytest.approx(scores["logit"].tolist(), abs=1e-4)
-    refused(say("score", runs / "userllm_plus", "--pairs", pairs, "--out", tmp_path / "scores.txt"), "neither .csv nor .parquet")
+    assert (
+        say(
+            "score",
+            runs / "userllm_plus",
+            "--pairs",
+            pairs,
+            "--out",
+            tmp_path / "scores.parquet",
+            "--device",
+            "cpu",
+        )[0]
+        == 0
+    )
+    assert pd.read_parquet(tmp_path / "scores.parquet")["logit"].tolist() == pytest.approx(
+        scores["logit"].tolist(), abs=1e-4
+    )
+    refused(
+        say("score", runs / "userllm_plus", "--pairs", pairs, "--out", tmp_path / "scores.txt"),
+        "neither .csv nor .parquet",
+    )
 
 
-@pytest.mark.parametrize("columns, words", [
-    ({"user_id": [], "item_id": []}, ["holds no row"]),
-    ({"user_id": ["1"], "film": ["1"]}, ["item_id"]),
-    ({"user_id": ["no such user"], "item_id": ["1"]}, ["no such user"]),
-    ({"user_id": ["KNOWN"], "item_id": ["no such item"]}, ["no such item"]),
-    ({"user_id": ["KNOWN", "KNOWN"], "item_id": ["ITEM", "ITEM"]}, ["repeat an earlier pair"]),
-    ({"user_id": ["KNOWN"], "item_id": ["ITEM"], "timestamp": ["yesterday"]}, ["timestamp"]),
-])
+@pytest.mark.parametrize(
+    "columns, words",
+    [
+        ({"user_id": [], "item_id": []}, ["holds no row"]),
+        ({"user_id": ["1"], "film": ["1"]}, ["item_id"]),
+        ({"user_id": ["no such user"], "item_id": ["1"]}, ["no such user"]),
+        ({"user_id": ["KNOWN"], "item_id": ["no such item"]}, ["no such item"]),
+        ({"user_id": ["KNOWN", "KNOWN"], "item_id": ["ITEM", "ITEM"]}, ["repeat an earlier pair"]),
+        ({"user_id": ["KNOWN"], "item_id": ["ITEM"], "timestamp": ["yesterday"]}, ["timestamp"]),
+    ],
+)
 def test_bad_pairs_are_refused(runs, say, tmp_path, columns, words):
     known = pd.read_parquet(runs / "floor" / "predictions.parquet").iloc[0]
     real = {"KNOWN": known["user_id"], "ITEM": known["item_id"]}
     columns = {name: [real.get(value, value) for value in values] for name, values in columns.items()}
-    answer = say("score", runs / "userllm_plus", "--pairs", write_pairs(tmp_path / "pairs.csv", **columns), "--out", tmp_path / "scores.csv")
+    answer = say(
+        "score",
+        runs / "userllm_plus",
+        "--pairs",
+        write_pairs(tmp_path / "pairs.csv", **columns),
+        "--out",
+        tmp_path / "scores.csv",
+    )
     refused(answer, *(str(real.get(word, word)) for word in words))
     assert not (tmp_path / "scores.csv").exists()
 
@@ -108,8 +173,12 @@ def test_floor_has_no_recommender(runs, say):
 
 def test_what_is_not_there_is_told_as_that(say, tmp_path):
     refused(say("rank", tmp_path / "none", "--user", "1"), "no run folder at")
-    refused(say("train", "userllm_wid", "--out", tmp_path / "run"), "userllm_wide_history", "or a floor", "trees")
-    refused(say("train", "userllm", "--data", tmp_path / "none", "--llm", tmp_path / "llm"), "holds no dataset")  # before the LLM is looked for
+    refused(
+        say("train", "userllm_wid", "--out", tmp_path / "run"), "userllm_wide_history", "or a floor", "trees"
+    )
+    refused(
+        say("train", "userllm", "--data", tmp_path / "none", "--llm", tmp_path / "llm"), "holds no dataset"
+    )  # before the LLM is looked for
     assert not (tmp_path / "run").exists()
 
 
@@ -119,7 +188,10 @@ def test_a_run_that_has_not_ended_and_a_folder_without_data_say_so(say, tmp_path
     refused(say("train", "userllm", "--data", tmp_path), "holds no dataset")
 
 
-@pytest.mark.parametrize("part", ["alignment.safetensors", "lora/adapter_model.safetensors", "features/item.safetensors", "items.parquet"])
+@pytest.mark.parametrize(
+    "part",
+    ["alignment.safetensors", "lora/adapter_model.safetensors", "features/item.safetensors", "items.parquet"],
+)
 @pytest.mark.parametrize("how", ["missing", "altered"])
 def test_broken_recommenders_are_refused_by_part(runs, say, tmp_path, part, how):
     shutil.copytree(runs / "userllm_plus", tmp_path / "run")
@@ -142,11 +214,32 @@ def test_incomplete_runs_are_refused_by_part(runs, say, tmp_path, part):
 
 @pytest.mark.slow
 def test_histories_may_be_whole(runs, say, tmp_path):
-    code, out, _ = say("train", "userllm_plus", "--history", "all", "--preset", "smoke", "--llm", runs.parent / "llm", "--device", "cpu",
-                       "--precision", "fp32", "--out", tmp_path / "run")
+    code, out, _ = say(
+        "train",
+        "userllm_plus",
+        "--history",
+        "all",
+        "--preset",
+        "smoke",
+        "--llm",
+        runs.parent / "llm",
+        "--device",
+        "cpu",
+        "--precision",
+        "fp32",
+        "--out",
+        tmp_path / "run",
+    )
     assert code == 0 and "userllm_plus" in out
-    assert json.loads((tmp_path / "run" / "settings.json").read_text(encoding="utf-8"))["protocol"]["history_length"] is None
-    recommender = json.loads((tmp_path / "run" / "recommender" / "recommender.json").read_text(encoding="utf-8"))
+    assert (
+        json.loads((tmp_path / "run" / "settings.json").read_text(encoding="utf-8"))["protocol"][
+            "history_length"
+        ]
+        is None
+    )
+    recommender = json.loads(
+        (tmp_path / "run" / "recommender" / "recommender.json").read_text(encoding="utf-8")
+    )
     assert recommender["history"]["length"] is None
 
 
@@ -166,11 +259,14 @@ def test_bench_times_preparation(say, tmp_path):
 
 def test_what_is_asked_is_checked_before_a_model_is_loaded(runs, say, tmp_path, monkeypatch):
     from userllm import recommender
+
     monkeypatch.setattr(recommender, "load_llm", lambda *_: pytest.fail("the LLM was loaded"))
     pairs = write_pairs(tmp_path / "pairs.csv", user_id=["nobody"], item_id=["1"])
     refused(say("score", runs / "userllm_plus", "--pairs", pairs, "--out", tmp_path / "out.csv"), "nobody")
     refused(say("rank", runs / "userllm_plus", "--user", "nobody"), "nobody")
-    refused(say("train", "floor", "--vit", "vit_small_patch16_224.dino", "--out", tmp_path / "run"), "--posters")
+    refused(
+        say("train", "floor", "--vit", "vit_small_patch16_224.dino", "--out", tmp_path / "run"), "--posters"
+    )
 
 
 def test_output_folder_that_cannot_be_written_is_refused(runs, say, tmp_path):
@@ -192,29 +288,47 @@ def test_other_run_in_the_folder_is_refused(runs, say):
 
 def test_a_split_without_both_classes_is_refused(say, tmp_path, monkeypatch):
     from userllm import pipeline
+
     always_liked = replace(smoke(), protocol=replace(smoke().protocol, like_threshold=0.0))
     monkeypatch.setitem(pipeline.presets, "smoke", lambda: always_liked)
     refused(say("train", "floor", "--preset", "smoke", "--natural", "--out", tmp_path / "run"), "dislikes")
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("arguments, words", [
-    (("reproduce", "table4"), ("without_uhem", "to do", "0 of ")), (("reproduce", "figure3"), ("bench.json", "lacks 24")),
-    (("factors", "tokens"), ("tokens-8", "to do", "0 of 4"))])
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("reproduce", "table4"), ("without_uhem", "to do", "0 of ")),
+        (("reproduce", "figure3"), ("bench.json", "lacks 24")),
+        (("factors", "tokens"), ("tokens-8", "to do", "0 of 4")),
+    ],
+)
 def test_many_runs_are_listed_before_they_are_made(say, tmp_path, arguments, words):
     code, out, _ = say(*arguments, "--dry-run", "--results", tmp_path / "none", "--out", tmp_path / "work")
     assert code == 0 and all(word in out for word in words), out
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("arguments, words", [(("prepare", "--interactions", "mine.csv"), ("--interactions", "prepare table")),
-                                              (("prepare", "--like-from", "4"), ("--like-from", "prepare table"))])
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("prepare", "--interactions", "mine.csv"), ("--interactions", "prepare table")),
+        (("prepare", "--like-from", "4"), ("--like-from", "prepare table")),
+    ],
+)
 def test_options_of_a_source_need_one(say, arguments, words):
     refused(say(*arguments), *words)
 
 
-@pytest.mark.parametrize("arguments, words", [(("reproduce", "table9"), ("table9", "table2", "table3")), (("factors", "colour"), ("colour", "encoder")),
-                                              (("factors", "--preset", "huge"), ("huge", "quick")), (("bench", "--shape", "round"), ("round", "vicuna-7b"))])
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("reproduce", "table9"), ("table9", "table2", "table3")),
+        (("factors", "colour"), ("colour", "encoder")),
+        (("factors", "--preset", "huge"), ("huge", "quick")),
+        (("bench", "--shape", "round"), ("round", "vicuna-7b")),
+    ],
+)
 def test_unknown_names_of_studies_are_refused(say, tmp_path, arguments, words):
     refused(say(*arguments), *words)
 
@@ -233,14 +347,29 @@ def test_runs_on_other_test_rows_are_compared_on_those_that_both_have(say, tmp_p
 def shop(tmp_path, monkeypatch):
     "A small shop: stars, products whose column poster names files, and a fresh cache."
     monkeypatch.setenv("USERLLM_CACHE", str(tmp_path / "cache"))
-    vit = timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=0, depth=9, embed_dim=24, pretrained=False).eval()
-    monkeypatch.setattr("userllm.visual_alignment.load_vit", lambda *_: (vit, Preparation((32, 32), (0.5,) * 3, (0.5,) * 3)))
+    vit = timm.create_model(
+        "vit_tiny_patch16_224", img_size=32, num_classes=0, depth=9, embed_dim=24, pretrained=False
+    ).eval()
+    monkeypatch.setattr(
+        "userllm.visual_alignment.load_vit", lambda *_: (vit, Preparation((32, 32), (0.5,) * 3, (0.5,) * 3))
+    )
     draw = random.Random(0)
     pairs = [(user, item) for user in range(20) for item in draw.sample(range(25), 15)]
-    stars = [{"user_id": f"u{user}", "item_id": f"p{item}", "timestamp": 1_200_000_000 + place, "rating": draw.randint(1, 5)} for place, (user, item) in enumerate(pairs)]
+    stars = [
+        {
+            "user_id": f"u{user}",
+            "item_id": f"p{item}",
+            "timestamp": 1_200_000_000 + place,
+            "rating": draw.randint(1, 5),
+        }
+        for place, (user, item) in enumerate(pairs)
+    ]
     pd.DataFrame(stars).to_csv(tmp_path / "stars.csv", index=False)
     (tmp_path / "art").mkdir()
-    products = [{"item_id": f"p{item}", "title": f"Mug {item}", "year": 1995, "description": "Blue.", "poster": ""} for item in range(25)]
+    products = [
+        {"item_id": f"p{item}", "title": f"Mug {item}", "year": 1995, "description": "Blue.", "poster": ""}
+        for item in range(25)
+    ]
     products[3] |= {"title": "Heat", "description": ""}  # which is also a film of 1995
     for item in range(20):
         Image.new("RGB", (20, 30), (10 * item, 50, 90)).save(tmp_path / "art" / f"p{item}.png")
@@ -251,7 +380,17 @@ def shop(tmp_path, monkeypatch):
 
 
 def prepared(shop, say, *more):
-    code, out, error = say("prepare", "table", "--interactions", shop / "stars.csv", "--items", shop / "products.csv", "--device", "cpu", *more)
+    code, out, error = say(
+        "prepare",
+        "table",
+        "--interactions",
+        shop / "stars.csv",
+        "--items",
+        shop / "products.csv",
+        "--device",
+        "cpu",
+        *more,
+    )
     assert code == 0, error
     return out
 
@@ -265,7 +404,9 @@ def test_a_dataset_keeps_what_it_was_prepared_with(shop, say):
     again = say("prepare", "--data", shop / "data", "--device", "cpu")[1]
     assert "20 of 25 items, read by vit_s14_focus" in again and "24 from the data" in again
     assert "--posters" not in again
-    code, out, error = say("train", "floor", "--data", shop / "data", "--out", shop / "run", "--device", "cpu")
+    code, out, error = say(
+        "train", "floor", "--data", shop / "data", "--out", shop / "run", "--device", "cpu"
+    )
     assert code == 0 and read_json(shop / "run" / "metrics.json")["missing"]["posters_missing"] == 5, error
     # kept in its own place it loses nothing
     assert say("prepare", "--data", shop / "data", "--out", shop / "data", "--device", "cpu")[0] == 0

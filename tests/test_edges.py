@@ -1,4 +1,5 @@
 """The command line at its edges: alphabets, closed and full streams, no home, full and odd places. One line each, and no traceback."""
+
 import os
 import shlex
 import subprocess
@@ -12,10 +13,16 @@ from userllm.cli import main
 
 ENTRY = "import sys; from userllm.entry import main; sys.exit(main())"
 NOBODY = "import os, pwd; os.environ.pop('HOME', None); pwd.getpwuid = lambda number: {}[number]; " + ENTRY
-PLAIN = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # a locale of ASCII, as Python 3.14 and older take it
+PLAIN = {
+    "LC_ALL": "C",
+    "PYTHONUTF8": "0",
+    "PYTHONCOERCECLOCALE": "0",
+}  # a locale of ASCII, as Python 3.14 and older take it
 
 
-def command(*arguments, how: str = "", code: str = ENTRY, folder: Path | None = None, **environment) -> subprocess.CompletedProcess:
+def command(
+    *arguments, how: str = "", code: str = ENTRY, folder: Path | None = None, **environment
+) -> subprocess.CompletedProcess:
     "Run the command in a shell, with its redirections."
     line = f"{shlex.join([sys.executable, '-c', code, *map(str, arguments)])} {how}"
     kept = {name: value for name, value in os.environ.items() if name != "USERLLM_CACHE"}
@@ -47,7 +54,10 @@ def test_an_answer_is_whole_in_every_alphabet(rank, tmp_path, environment):
     assert (rb"\xe" if environment is PLAIN else b"\xe9") in answer
 
 
-@pytest.mark.parametrize("how, words", [(">&-", "nothing can be printed"), (">/dev/full", "No space left on device"), (">&- 2>&- <&-", "")])
+@pytest.mark.parametrize(
+    "how, words",
+    [(">&-", "nothing can be printed"), (">/dev/full", "No space left on device"), (">&- 2>&- <&-", "")],
+)
 def test_an_answer_that_nobody_gets_is_refused(rank, how, words):
     done = command(*rank, how=how)
     assert done.returncode == 2 and words in said(done)
@@ -61,41 +71,108 @@ def test_a_reader_that_has_enough_is_no_error(rank):
 def test_work_that_is_done_counts_although_nobody_can_read_of_it(runs, tmp_path):
     predictions = pd.read_parquet(runs / "userllm_plus" / "predictions.parquet").head(3)
     predictions[["user_id", "item_id"]].to_csv(tmp_path / "pairs.csv", index=False)
-    done = command("score", runs / "userllm_plus", "--pairs", "pairs.csv", "--out", "scores.csv", how=">/dev/full", folder=tmp_path)
+    done = command(
+        "score",
+        runs / "userllm_plus",
+        "--pairs",
+        "pairs.csv",
+        "--out",
+        "scores.csv",
+        how=">/dev/full",
+        folder=tmp_path,
+    )
     assert done.returncode == 0 and "the work is done" in said(done)
     assert len(pd.read_csv(tmp_path / "scores.csv")) == 3
 
 
 def test_without_a_home_the_cache_wants_a_place(rank, tmp_path):
-    (tmp_path / "home").write_text("", encoding="utf-8")  # a home that is no folder can't be written, not even by an administrator
+    (tmp_path / "home").write_text(
+        "", encoding="utf-8"
+    )  # a home that is no folder can't be written, not even by an administrator
     for how in ({"code": NOBODY}, {"HOME": str(tmp_path / "home")}):
-        done = command("train", "floor", "--preset", "smoke", "--out", tmp_path / "run", folder=tmp_path, **how)
+        done = command(
+            "train", "floor", "--preset", "smoke", "--out", tmp_path / "run", folder=tmp_path, **how
+        )
         assert done.returncode == 2 and "USERLLM_CACHE" in said(done)
     assert command(*rank, folder=tmp_path, code=NOBODY).returncode == 0  # which needs no cache
-    assert b"get it with: name a folder in USERLLM_CACHE" in command("doctor", folder=tmp_path, code=NOBODY).stdout
+    assert (
+        b"get it with: name a folder in USERLLM_CACHE"
+        in command("doctor", folder=tmp_path, code=NOBODY).stdout
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
 
 
 LONG = "x" * 300
 STORM = [
-    "train floor --preset smoke --out FILE", "train floor --preset smoke --out FILE/run", f"train floor --preset smoke --out {LONG}",
-    "train floor --preset smoke --out LOOP/run", "train floor --preset smoke --out /dev/full", "train floor --preset smoke --out /proc/none/run",
-    "train floor --data FILE", f"train floor --data {LONG}", "train floor --data LOOP", "train userllm --llm FILE", f"train userllm --llm {LONG}/x",
-    "train userllm --llm LOOP/x", "train userllm --llm LLMS/typo", "train floor --posters FILE", f"train floor --posters {LONG}", "train floor --posters LOOP",
-    "score RUN --pairs FOLDER --out s.csv", "score RUN --pairs FILE --out s.csv", "score RUN --pairs LOOP --out s.csv", f"score RUN --pairs {LONG} --out s.csv",
-    "score RUN --pairs PAIRS --out FILE/s.csv", f"score RUN --pairs PAIRS --out {LONG}.csv", "score RUN --pairs PAIRS --out LOOP/s.csv",
-    "score RUN --pairs PAIRS --out /proc/none/s.csv", "score RUN --pairs PAIRS --out FOLDER", "score RUN --llm FILE --pairs PAIRS --out s.csv",
-    "rank FILE --user 1", "rank LOOP --user 1", f"rank {LONG} --user 1", "evaluate FILE", "evaluate LOOP", f"evaluate {LONG}", "evaluate FOLDER",
-    "prepare table --interactions FOLDER", "prepare table --interactions LOOP", f"prepare table --interactions {LONG}", "prepare table --interactions FILE",
-    "prepare table --interactions PAIRS --items FOLDER", "prepare movies --folder FILE", "prepare movies --folder LOOP", "prepare netflix --folder FILE",
-    "prepare recbole --folder FILE", "prepare recbole --folder LOOP", "prepare --out FILE", "prepare --out FILE/data", f"prepare --out {LONG}", "prepare --out LOOP",
-    "prepare --posters FOLDER --out /proc/none", "posters --manifest FOLDER --out p", "posters --manifest FILE --out p", "posters --manifest LOOP --out p",
-    "posters --manifest LIST --out FILE", "posters --manifest LIST --out LOOP", "posters --manifest LIST --out /proc/none",
-    "quickstart --preset smoke --llm LLM --out FILE", "quickstart --preset smoke --llm LLM --out LOOP", f"quickstart --preset smoke --llm LLM --out {LONG}",
-    "reproduce table3 --dry-run --results FILE", "reproduce table3 --dry-run --results LOOP", f"reproduce table3 --dry-run --results {LONG}",
-    "reproduce figure3 --dry-run --results LOOP/x", "factors --dry-run --results LOOP", "factors --written FOLDER --dry-run", "factors --written LOOP --dry-run",
-    "bench --table 1000 --out FILE/b.json", "bench --table 1000 --out LOOP/b.json", "bench --table 1000 --out FOLDER",
-    "bench --llm LLM --histories 1 --rows 1 --repeats 1 --out FILE/b.json", "bench --llm LLM --histories 1 --rows 1 --repeats 1 --out /proc/none/b.json",
+    "train floor --preset smoke --out FILE",
+    "train floor --preset smoke --out FILE/run",
+    f"train floor --preset smoke --out {LONG}",
+    "train floor --preset smoke --out LOOP/run",
+    "train floor --preset smoke --out /dev/full",
+    "train floor --preset smoke --out /proc/none/run",
+    "train floor --data FILE",
+    f"train floor --data {LONG}",
+    "train floor --data LOOP",
+    "train userllm --llm FILE",
+    f"train userllm --llm {LONG}/x",
+    "train userllm --llm LOOP/x",
+    "train userllm --llm LLMS/typo",
+    "train floor --posters FILE",
+    f"train floor --posters {LONG}",
+    "train floor --posters LOOP",
+    "score RUN --pairs FOLDER --out s.csv",
+    "score RUN --pairs FILE --out s.csv",
+    "score RUN --pairs LOOP --out s.csv",
+    f"score RUN --pairs {LONG} --out s.csv",
+    "score RUN --pairs PAIRS --out FILE/s.csv",
+    f"score RUN --pairs PAIRS --out {LONG}.csv",
+    "score RUN --pairs PAIRS --out LOOP/s.csv",
+    "score RUN --pairs PAIRS --out /proc/none/s.csv",
+    "score RUN --pairs PAIRS --out FOLDER",
+    "score RUN --llm FILE --pairs PAIRS --out s.csv",
+    "rank FILE --user 1",
+    "rank LOOP --user 1",
+    f"rank {LONG} --user 1",
+    "evaluate FILE",
+    "evaluate LOOP",
+    f"evaluate {LONG}",
+    "evaluate FOLDER",
+    "prepare table --interactions FOLDER",
+    "prepare table --interactions LOOP",
+    f"prepare table --interactions {LONG}",
+    "prepare table --interactions FILE",
+    "prepare table --interactions PAIRS --items FOLDER",
+    "prepare movies --folder FILE",
+    "prepare movies --folder LOOP",
+    "prepare netflix --folder FILE",
+    "prepare recbole --folder FILE",
+    "prepare recbole --folder LOOP",
+    "prepare --out FILE",
+    "prepare --out FILE/data",
+    f"prepare --out {LONG}",
+    "prepare --out LOOP",
+    "prepare --posters FOLDER --out /proc/none",
+    "posters --manifest FOLDER --out p",
+    "posters --manifest FILE --out p",
+    "posters --manifest LOOP --out p",
+    "posters --manifest LIST --out FILE",
+    "posters --manifest LIST --out LOOP",
+    "posters --manifest LIST --out /proc/none",
+    "quickstart --preset smoke --llm LLM --out FILE",
+    "quickstart --preset smoke --llm LLM --out LOOP",
+    f"quickstart --preset smoke --llm LLM --out {LONG}",
+    "reproduce table3 --dry-run --results FILE",
+    "reproduce table3 --dry-run --results LOOP",
+    f"reproduce table3 --dry-run --results {LONG}",
+    "reproduce figure3 --dry-run --results LOOP/x",
+    "factors --dry-run --results LOOP",
+    "factors --written FOLDER --dry-run",
+    "factors --written LOOP --dry-run",
+    "bench --table 1000 --out FILE/b.json",
+    "bench --table 1000 --out LOOP/b.json",
+    "bench --table 1000 --out FOLDER",
+    "bench --llm LLM --histories 1 --rows 1 --repeats 1 --out FILE/b.json",
+    "bench --llm LLM --histories 1 --rows 1 --repeats 1 --out /proc/none/b.json",
 ]
 
 
@@ -108,8 +185,16 @@ def act(runs, tmp_path, monkeypatch, capsys):
     (tmp_path / "list.csv").write_text("item_id,path\n1,file\n", encoding="utf-8")
     pairs = pd.read_parquet(runs / "floor" / "predictions.parquet").head(2)[["user_id", "item_id"]]
     pairs.to_csv(tmp_path / "pairs.csv", index=False)
-    names = {"FILE": tmp_path / "file", "FOLDER": tmp_path / "folder", "LOOP": tmp_path / "loop", "LIST": tmp_path / "list.csv",
-             "PAIRS": tmp_path / "pairs.csv", "RUN": runs / "userllm_plus", "LLMS": runs.parent, "LLM": runs.parent / "llm"}
+    names = {
+        "FILE": tmp_path / "file",
+        "FOLDER": tmp_path / "folder",
+        "LOOP": tmp_path / "loop",
+        "LIST": tmp_path / "list.csv",
+        "PAIRS": tmp_path / "pairs.csv",
+        "RUN": runs / "userllm_plus",
+        "LLMS": runs.parent,
+        "LLM": runs.parent / "llm",
+    }
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("USERLLM_CACHE", str(runs.parent / "cache"))
 
@@ -130,13 +215,30 @@ def test_odd_places_are_refused_in_a_line(act, line):
     assert len(said) == (status == 2) and len(error) < 2500, error
 
 
-@pytest.mark.parametrize("line", [
-    "train floor --preset smoke --out LOOP/run", "quickstart --preset smoke --llm LLM --out FILE", "score RUN --pairs PAIRS --out LOOP/s.csv",
-    "bench --table 1000 --out FOLDER", "bench --llm LLM --out FILE/b.json", "reproduce table3 --llm LLM --results LOOP",
-    "reproduce table3 --llm LLM --out FILE", "reproduce figure3 --llm LLM --results FILE/x", "factors tokens --llm LLM --results FILE",
-])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "train floor --preset smoke --out LOOP/run",
+        "quickstart --preset smoke --llm LLM --out FILE",
+        "score RUN --pairs PAIRS --out LOOP/s.csv",
+        "bench --table 1000 --out FOLDER",
+        "bench --llm LLM --out FILE/b.json",
+        "reproduce table3 --llm LLM --results LOOP",
+        "reproduce table3 --llm LLM --out FILE",
+        "reproduce figure3 --llm LLM --results FILE/x",
+        "factors tokens --llm LLM --results FILE",
+    ],
+)
 def test_places_are_asked_before_any_work(act, monkeypatch, line):
-    for work in ("cli.prepare", "cli.quickstart", "cli.run_bench", "cli.reproduce", "cli.run_factors", "cli.ProcessPoolExecutor", "recommender.load_llm"):
+    for work in (
+        "cli.prepare",
+        "cli.quickstart",
+        "cli.run_bench",
+        "cli.reproduce",
+        "cli.run_factors",
+        "cli.ProcessPoolExecutor",
+        "recommender.load_llm",
+    ):
         monkeypatch.setattr(f"userllm.{work}", lambda *_, **__: pytest.fail("work was begun"))
     status, error = act(line)
     assert status == 2 and ("folder" in error or "write" in error), error

@@ -1,4 +1,5 @@
 """The house keeps its rules, and each rule is seen to fail on a planted violation."""
+
 import json
 import shutil
 import subprocess
@@ -10,9 +11,20 @@ import pytest
 import house
 
 ROOT = Path(__file__).resolve().parents[1]
-RULES = [house.climbing_imports, house.misplaced_modules, house.unclean_notebooks, house.swallowed_prose, house.drifted_export,
-         house.stale_readme, house.unmapped_rooms, house.private_text, house.unsafe_files,
-         house.undeclared_imports, house.unpinned_requirements, house.unstated_encodings]
+RULES = [
+    house.climbing_imports,
+    house.misplaced_modules,
+    house.unclean_notebooks,
+    house.swallowed_prose,
+    house.drifted_export,
+    house.stale_readme,
+    house.unmapped_rooms,
+    house.private_text,
+    house.unsafe_files,
+    house.undeclared_imports,
+    house.unpinned_requirements,
+    house.unstated_encodings,
+]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -23,16 +35,29 @@ def test_the_house_keeps(rule):
 
 def write_notebook(path: Path, *cells: str, prose: str = "Prose.", **metadata):
     "A clean notebook of a title, a markdown cell and the given code cells."
-    text = [{"cell_type": "markdown", "id": f"m{index}", "metadata": {}, "source": source.splitlines(True)}
-            for index, source in enumerate(["# room\n\n> for a test", prose])]
-    code = [{"cell_type": "code", "execution_count": None, "id": f"c{index}", "metadata": {}, "outputs": [],
-             "source": source.splitlines(True)} for index, source in enumerate(cells)]
+    text = [
+        {"cell_type": "markdown", "id": f"m{index}", "metadata": {}, "source": source.splitlines(True)}
+        for index, source in enumerate(["# room\n\n> for a test", prose])
+    ]
+    code = [
+        {
+            "cell_type": "code",
+            "execution_count": None,
+            "id": f"c{index}",
+            "metadata": {},
+            "outputs": [],
+            "source": source.splitlines(True),
+        }
+        for index, source in enumerate(cells)
+    ]
     kernel = {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}
     save(path, {"cells": text + code, "metadata": {**kernel, **metadata}, "nbformat": 4, "nbformat_minor": 5})
 
 
 def save(path: Path, notebook: dict):
-    path.write_text(json.dumps(notebook, sort_keys=True, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps(notebook, sort_keys=True, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -44,9 +69,18 @@ def model_house(tmp_path_factory) -> Path:
     shutil.copy(ROOT / "settings.ini", root)
     shutil.copy(ROOT / "constraints.txt", root)
     shutil.copy(ROOT / "userllm" / "__init__.py", root / "userllm")
-    write_notebook(root / "nbs" / "00_ground.ipynb", "#| default_exp ground", "#| export\ndef one(): return 1", "assert one() == 1")
-    write_notebook(root / "nbs" / "10_first.ipynb", "#| default_exp first", "#| export\nfrom userllm.ground import one",
-                   "#| export\ndef two(): return one() + 1")
+    write_notebook(
+        root / "nbs" / "00_ground.ipynb",
+        "#| default_exp ground",
+        "#| export\ndef one(): return 1",
+        "assert one() == 1",
+    )
+    write_notebook(
+        root / "nbs" / "10_first.ipynb",
+        "#| default_exp first",
+        "#| export\nfrom userllm.ground import one",
+        "#| export\ndef two(): return one() + 1",
+    )
     table = "| notebook | owns |\n|---|---|\n| `00_ground` | one |\n| `10_first` | two |\n"
     write_notebook(root / "nbs" / "index.ipynb", prose=table)
     export(root)
@@ -61,8 +95,12 @@ def small_house(model_house, tmp_path) -> Path:
 
 def export(root: Path):
     "What `make export` and `make readme` do."
-    subprocess.run([sys.executable, "-c", "from nbdev.doclinks import nbdev_export; nbdev_export.__wrapped__()"],
-                   cwd=root, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-c", "from nbdev.doclinks import nbdev_export; nbdev_export.__wrapped__()"],
+        cwd=root,
+        check=True,
+        capture_output=True,
+    )
     subprocess.run([sys.executable, str(ROOT / "tools" / "build_readme.py"), "--root", str(root)], check=True)
 
 
@@ -81,10 +119,21 @@ def test_a_small_house_keeps_every_rule(small_house):
     assert {rule.__name__: rule(small_house) for rule in RULES} == {rule.__name__: [] for rule in RULES}
 
 
-@pytest.mark.parametrize("line", ["from userllm.first import two", "import userllm.first as first", "from userllm import first",
-                                  "from .first import two", "def late():\n    from userllm.first import two",
-                                  "from userllm.ground import one", "from importlib import import_module\nimport_module('userllm.first')",
-                                  "%time 1\nimport userllm.first", "from userllm.nowhere import thing", "def broken("])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from userllm.first import two",
+        "import userllm.first as first",
+        "from userllm import first",
+        "from .first import two",
+        "def late():\n    from userllm.first import two",
+        "from userllm.ground import one",
+        "from importlib import import_module\nimport_module('userllm.first')",
+        "%time 1\nimport userllm.first",
+        "from userllm.nowhere import thing",
+        "def broken(",
+    ],
+)
 def test_a_climbing_import_is_found(small_house, line):
     write_notebook(small_house / "nbs" / "00_ground.ipynb", "#| default_exp ground", line)
     assert len(house.climbing_imports(small_house)) == 1
@@ -98,8 +147,13 @@ def test_misplaced_modules_are_found(small_house):
     write_notebook(nbs / "workbench" / "loud.ipynb", "#| export\nx = 1")
     (small_house / "userllm" / "old.py").write_text("", encoding="utf-8")
     problems = "\n".join(house.misplaced_modules(small_house))
-    for part in ["20_twice.ipynb and 00_ground.ipynb both export", "10_none.ipynb has a number and no", "have the same number",
-                 "userllm/old.py comes from no notebook", "nbs/workbench/loud.ipynb exports"]:
+    for part in [
+        "20_twice.ipynb and 00_ground.ipynb both export",
+        "10_none.ipynb has a number and no",
+        "have the same number",
+        "userllm/old.py comes from no notebook",
+        "nbs/workbench/loud.ipynb exports",
+    ]:
         assert part in problems
     assert len(problems.splitlines()) == 5
 
@@ -119,16 +173,23 @@ def test_unclean_notebooks_are_found(small_house):
 
     assert found(lambda notebook: None) == ""
     assert found(lambda notebook: notebook["cells"][2].update(outputs=output("small"))) == ""
-    assert "bytes of outputs" in found(lambda notebook: notebook["cells"][2].update(outputs=output("x" * 200_001)))
+    assert "bytes of outputs" in found(
+        lambda notebook: notebook["cells"][2].update(outputs=output("x" * 200_001))
+    )
     assert "state of widgets" in found(lambda notebook: notebook["metadata"].update(widgets={"state": {}}))
     assert "execution counts" in found(lambda notebook: notebook["cells"][2].update(execution_count=3))
     assert "nbdev_clean" in found(lambda notebook: notebook["cells"][2]["metadata"].update(trusted=True))
-    assert "nbdev_clean" in found(lambda notebook: notebook["metadata"].update(language_info={"name": "python"}))
+    assert "nbdev_clean" in found(
+        lambda notebook: notebook["metadata"].update(language_info={"name": "python"})
+    )
 
 
 @pytest.mark.parametrize("source", ["# room\n\n> for a test\n\nProse.", "# room", "room\n> for a test"])
 def test_swallowed_prose_is_found(small_house, source):
-    edit(small_house / "nbs" / "00_ground.ipynb", lambda notebook: notebook["cells"][0].update(source=source.splitlines(True)))
+    edit(
+        small_house / "nbs" / "00_ground.ipynb",
+        lambda notebook: notebook["cells"][0].update(source=source.splitlines(True)),
+    )
     assert len(house.swallowed_prose(small_house)) == 1
 
 
@@ -137,8 +198,11 @@ def test_a_drifted_export_is_found(small_house):
     append(module, "extra = 1\n")
     (small_house / "userllm" / "old.py").write_text("x = 1\n", encoding="utf-8")
     (small_house / "userllm" / "first.py").unlink()
-    assert [problem.split()[0] for problem in house.drifted_export(small_house)] == \
-        ["userllm/first.py", "userllm/ground.py", "userllm/old.py"]
+    assert [problem.split()[0] for problem in house.drifted_export(small_house)] == [
+        "userllm/first.py",
+        "userllm/ground.py",
+        "userllm/old.py",
+    ]
 
 
 def test_a_stale_readme_is_found(small_house):
@@ -152,8 +216,18 @@ def test_a_room_without_a_row_is_found(small_house):
     assert house.unmapped_rooms(small_house) == ["README.md has no row for 20_new: add it to nbs/index.ipynb"]
 
 
-@pytest.mark.parametrize("text", ["/ho" "me/someone/data", "/Use" "rs/someone", "/ro" "ot/.cache", "C:" r"\Users\someone", "../sha" "red/data",
-                                  f"https://{house.HOSTS[0]}/simple", f"--index-url https://{house.HOSTS[2]}/whl"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/home/someone/data",
+        "/Users/someone",
+        "/root/.cache",
+        "C:" r"\Users\someone",
+        "../shared/data",
+        f"https://{house.HOSTS[0]}/simple",
+        f"--index-url https://{house.HOSTS[2]}/whl",
+    ],
+)
 def test_private_text_is_found(small_house, text):
     (small_house / "note.txt").write_text(f"fine\nkept at {text}\n", encoding="utf-8")
     problems = house.private_text(small_house)
@@ -163,7 +237,9 @@ def test_private_text_is_found(small_house, text):
 def test_the_own_folder_is_found_and_plain_text_is_not(small_house):
     (small_house / "note.txt").write_text(f"made in {small_house}\n", encoding="utf-8")
     assert len(house.private_text(small_house)) == 1
-    (small_house / "note.txt").write_text("root/stage/meta.json, {root}/stage, shared/x, ~/.cache, https://doi.org/10.1/2\n", encoding="utf-8")
+    (small_house / "note.txt").write_text(
+        "root/stage/meta.json, {root}/stage, shared/x, ~/.cache, https://doi.org/10.1/2\n", encoding="utf-8"
+    )
     assert house.private_text(small_house) == []
 
 
@@ -185,34 +261,75 @@ def test_only_what_git_would_hold_is_read(small_house):
 
 
 def test_undeclared_imports_are_found(small_house):
-    write_notebook(small_house / "nbs" / "00_ground.ipynb", "#| default_exp ground", "import os, torch.nn, pytest, sklearn.svm, PIL",
-                   "def late():\n    from novelty.deep import thing")
-    (small_house / "userllm" / "ground.py").write_text("from pytest import fail\nimport numpy as np\n", encoding="utf-8")
-    assert house.undeclared_imports(small_house) == ["userllm/ground.py imports pytest, which settings.ini does not require",
-                                                     "nbs/00_ground.ipynb imports novelty, which settings.ini does not require"]
+    write_notebook(
+        small_house / "nbs" / "00_ground.ipynb",
+        "#| default_exp ground",
+        "import os, torch.nn, pytest, sklearn.svm, PIL",
+        "def late():\n    from novelty.deep import thing",
+    )
+    (small_house / "userllm" / "ground.py").write_text(
+        "from pytest import fail\nimport numpy as np\n", encoding="utf-8"
+    )
+    assert house.undeclared_imports(small_house) == [
+        "userllm/ground.py imports pytest, which settings.ini does not require",
+        "nbs/00_ground.ipynb imports novelty, which settings.ini does not require",
+    ]
 
 
 def test_unpinned_requirements_are_found(small_house):
     settings = small_house / "settings.ini"
-    settings.write_text(settings.read_text(encoding="utf-8").replace("requirements = torch ", "requirements = torch novelty "), encoding="utf-8")
+    settings.write_text(
+        settings.read_text(encoding="utf-8").replace(
+            "requirements = torch ", "requirements = torch novelty "
+        ),
+        encoding="utf-8",
+    )
     constraints = small_house / "constraints.txt"
-    constraints.write_text(constraints.read_text(encoding="utf-8").replace("nbdev==2.4.14", "nbdev==2.4.13"), encoding="utf-8")
-    assert house.unpinned_requirements(small_house) == ["novelty is not in constraints.txt: make constraints",
-                                                        "nbdev==2.4.14 in settings.ini, 2.4.13 in constraints.txt"]
+    constraints.write_text(
+        constraints.read_text(encoding="utf-8").replace("nbdev==2.4.14", "nbdev==2.4.13"), encoding="utf-8"
+    )
+    assert house.unpinned_requirements(small_house) == [
+        "novelty is not in constraints.txt: make constraints",
+        "nbdev==2.4.14 in settings.ini, 2.4.13 in constraints.txt",
+    ]
 
 
-@pytest.mark.parametrize("line", ["open('x').read()", "open('x', 'w')", "path.read_text()", "path.write_text('é')", "path.open('a')",
-                                  "gzip.open('x', 'rt')", "tempfile.NamedTemporaryFile('w')", "subprocess.run(['ls'], text=True)",
-                                  "io.TextIOWrapper(raw)", "os.fdopen(3, 'w')", "def late(mode): return open('x', mode)"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "open('x').read()",
+        "open('x', 'w')",
+        "path.read_text()",
+        "path.write_text('é')",
+        "path.open('a')",
+        "gzip.open('x', 'rt')",
+        "tempfile.NamedTemporaryFile('w')",
+        "subprocess.run(['ls'], text=True)",
+        "io.TextIOWrapper(raw)",
+        "os.fdopen(3, 'w')",
+        "def late(mode): return open('x', mode)",
+    ],
+)
 def test_text_without_an_encoding_is_found(small_house, line):
     (small_house / "tests").mkdir()
     (small_house / "tests" / "test_x.py").write_text(f"import gzip\n{line}\n", encoding="utf-8")
-    problem, = house.unstated_encodings(small_house)
+    (problem,) = house.unstated_encodings(small_house)
     assert problem.startswith("tests/test_x.py:2: ")
 
 
 def test_text_with_an_encoding_and_bytes_are_not_found(small_house):
-    lines = ["open('x', encoding='utf-8')", "open('x', 'rb')", "path.read_text('utf-8')", "path.open('wb')", "gzip.open('x')", "os.open('x', 0)",
-             "tempfile.TemporaryFile()", "subprocess.run(['ls'], capture_output=True)", "open('x', **how)", "self.open(row)", "os.fdopen(3, 'rb')"]
+    lines = [
+        "open('x', encoding='utf-8')",
+        "open('x', 'rb')",
+        "path.read_text('utf-8')",
+        "path.open('wb')",
+        "gzip.open('x')",
+        "os.open('x', 0)",
+        "tempfile.TemporaryFile()",
+        "subprocess.run(['ls'], capture_output=True)",
+        "open('x', **how)",
+        "self.open(row)",
+        "os.fdopen(3, 'rb')",
+    ]
     (small_house / "userllm" / "ground.py").write_text("\n".join(lines), encoding="utf-8")
     assert house.unstated_encodings(small_house) == []

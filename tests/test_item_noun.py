@@ -1,4 +1,5 @@
 """What items are called: nothing that a person or a model reads about a foreign dataset speaks of movies."""
+
 import re
 
 import numpy as np
@@ -17,8 +18,12 @@ from userllm.recommender import Recommender
 from userllm.workbench import NewcomerTool, WhatIfTool
 
 FILM = re.compile("movie|film|cinema", re.IGNORECASE)
-NAMED = re.compile(r"MovieLens('s)?|made up for films of that title and year")  # what is shipped, and for what, in a help text
-SOURCES = re.compile(r"The Movies Dataset|the-movies-dataset|movie_titles\.csv|data/movies|\bmovies\b")  # films are what these are
+NAMED = re.compile(
+    r"MovieLens('s)?|made up for films of that title and year"
+)  # what is shipped, and for what, in a help text
+SOURCES = re.compile(
+    r"The Movies Dataset|the-movies-dataset|movie_titles\.csv|data/movies|\bmovies\b"
+)  # films are what these are
 
 
 def speaks_of_films(text: str) -> list[str]:
@@ -31,13 +36,35 @@ def write_shop(folder) -> list[str]:
     random = np.random.default_rng(0)
     kinds = np.array(["Garden|Tools", "Kitchen", "Sport", ""])
     things = [f"{name} {number}" for number in range(5) for name in ("Spade", "Kettle", "Racket", "Box")]
-    items = pd.DataFrame({"item_id": [f"sku{n}" for n in range(20)], "title": things, "genres": np.tile(kinds, 5), "description": ["", "Of good steel."] * 10})
+    items = pd.DataFrame(
+        {
+            "item_id": [f"sku{n}" for n in range(20)],
+            "title": things,
+            "genres": np.tile(kinds, 5),
+            "description": ["", "Of good steel."] * 10,
+        }
+    )
     bought = np.concatenate([random.permutation(20)[:12] for _ in range(40)])
-    rows = pd.DataFrame({"user_id": [f"c{n}" for n in np.repeat(np.arange(40), 12)], "item_id": items["item_id"].to_numpy()[bought],
-                         "timestamp": 10**9 + np.arange(480) * 1000, "rating": random.integers(1, 6, 480)})
+    rows = pd.DataFrame(
+        {
+            "user_id": [f"c{n}" for n in np.repeat(np.arange(40), 12)],
+            "item_id": items["item_id"].to_numpy()[bought],
+            "timestamp": 10**9 + np.arange(480) * 1000,
+            "rating": random.integers(1, 6, 480),
+        }
+    )
     items.to_csv(folder / "things.csv", index=False)
     rows.to_csv(folder / "bought.csv", index=False)
-    return ["--interactions", str(folder / "bought.csv"), "--items", str(folder / "things.csv"), "--like-from", "3", "--minimum-likes", "2"]
+    return [
+        "--interactions",
+        str(folder / "bought.csv"),
+        "--items",
+        str(folder / "things.csv"),
+        "--like-from",
+        "3",
+        "--minimum-likes",
+        "2",
+    ]
 
 
 @pytest.fixture(scope="module", params=[(), ("--item-noun", "product")], ids=["unnamed", "product"])
@@ -54,6 +81,7 @@ def shop(request, tmp_path_factory):
     def run(*arguments):
         import contextlib
         import io
+
         said = io.StringIO()
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             code = main([str(argument) for argument in arguments])
@@ -65,17 +93,50 @@ def shop(request, tmp_path_factory):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     tiny_llm(place / "llm", width=16, layers=1)
-    assert run("prepare", "table", *write_shop(place), *request.param, "--describe-with", "http://localhost/v1#wise", "--out", place / "data") == 0
+    assert (
+        run(
+            "prepare",
+            "table",
+            *write_shop(place),
+            *request.param,
+            "--describe-with",
+            "http://localhost/v1#wise",
+            "--out",
+            place / "data",
+        )
+        == 0
+    )
     fixed = ("--preset", "smoke", "--data", place / "data", "--device", "cpu")
-    assert run("train", "userllm_plus", *fixed, "--llm", place / "llm", "--category", "--out", place / "run") == 0
+    assert (
+        run("train", "userllm_plus", *fixed, "--llm", place / "llm", "--category", "--out", place / "run")
+        == 0
+    )
     assert run("train", "mf", *fixed, "--out", place / "mf") == 0
     test = pd.read_parquet(place / "run" / "predictions.parquet")
     test[["user_id", "item_id", "timestamp"]].head(3).to_csv(place / "pairs.csv", index=False)
     assert run("rank", place / "run", "--user", test["user_id"][0], "--top", 3, "--device", "cpu") == 0
-    assert run("rank", place / "run", "--likes", "Spade 0", "sku3", "--most-liked", 10, "--device", "cpu") == 0
-    assert run("score", place / "run", "--pairs", place / "pairs.csv", "--out", place / "scores.csv", "--device", "cpu") == 0
+    assert (
+        run("rank", place / "run", "--likes", "Spade 0", "sku3", "--most-liked", 10, "--device", "cpu") == 0
+    )
+    assert (
+        run(
+            "score",
+            place / "run",
+            "--pairs",
+            place / "pairs.csv",
+            "--out",
+            place / "scores.csv",
+            "--device",
+            "cpu",
+        )
+        == 0
+    )
     assert run("evaluate", place / "run", place / "mf") == 0
-    for wrong in (("rank", place / "run", "--user", "nobody"), ("rank", place / "run", "--likes", "nothing"), ("rank", place / "run", "--user", "c1", "--genre", "none")):
+    for wrong in (
+        ("rank", place / "run", "--user", "nobody"),
+        ("rank", place / "run", "--likes", "nothing"),
+        ("rank", place / "run", "--user", "c1", "--genre", "none"),
+    ):
         assert run(*wrong) == 2
     yield place, "\n".join(printed), asked, "product" if request.param else "item"
     torch.set_num_threads(threads)
@@ -86,7 +147,9 @@ def test_nothing_printed_speaks_of_films(shop):
     _, printed, _, noun = shop
     assert not speaks_of_films(printed)
     assert f"Will the user like the {noun}?" in printed and f"of 20 {noun}s" in printed
-    assert ("--item-noun" in printed) == (noun == "item"), "whoever gave no word hears that there is one to give"
+    assert ("--item-noun" in printed) == (noun == "item"), (
+        "whoever gave no word hears that there is one to give"
+    )
 
 
 def test_no_description_is_asked_of_a_film(shop):
@@ -110,7 +173,9 @@ def test_prompts_have_the_word_and_the_categories(shop):
             assert f"like the {noun}?" in text and re.search(r"\((Garden, Tools|Kitchen)\)", text), text
             assert not speaks_of_films(text), text
     for name in templates:
-        words = "".join(getattr(segment, "text", "") for segment in find_template(name, recommender.dataset.noun).segments)
+        words = "".join(
+            getattr(segment, "text", "") for segment in find_template(name, recommender.dataset.noun).segments
+        )
         assert not speaks_of_films(words) and noun in words.lower()
 
 
@@ -129,9 +194,13 @@ def test_the_workbench_has_the_word(shop):
     what_if.do("no_poster")
     assert "with no picture" in what_if.view.shown["candidate"].value
     for tool in (what_if, NewcomerTool(recommender, [item])):
-        seen = [getattr(control, "description", "") for control in tool.view.controls.values()] + [html.value for html in tool.view.shown.values() if hasattr(html, "value")]
+        seen = [getattr(control, "description", "") for control in tool.view.controls.values()] + [
+            html.value for html in tool.view.shown.values() if hasattr(html, "value")
+        ]
         assert f"Find {noun}" in seen and not speaks_of_films("\n".join(seen)), seen
-        assert not any("poster" in text.lower() for text in seen), "films have posters, other things have pictures"
+        assert not any("poster" in text.lower() for text in seen), (
+            "films have posters, other things have pictures"
+        )
     sources = "\n".join(explain_prompt(recommender, user, item).segments["source"])
     assert not speaks_of_films(sources)
 
@@ -145,4 +214,6 @@ def test_help_speaks_of_films_only_where_sources_of_films_are_named(capsys, verb
 
 
 def test_what_methods_are_about_speaks_of_no_film():
-    assert not speaks_of_films("\n".join(make().about for make in methods.values()) + "\n".join(cli.floors.values()))
+    assert not speaks_of_films(
+        "\n".join(make().about for make in methods.values()) + "\n".join(cli.floors.values())
+    )

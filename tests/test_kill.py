@@ -1,4 +1,5 @@
 """Training that is killed with SIGKILL at random moments and started again ends like training that never was."""
+
 import json
 import os
 import random
@@ -29,8 +30,14 @@ run_method(find_method("userllm_plus"), prepared, preset, shared, folder, 0, cac
 
 def start(place: Path, name: str) -> subprocess.Popen:
     "A child that trains into `name`; returns when it has begun."
-    child = subprocess.Popen([sys.executable, "-c", CHILD, str(place / "llm"), str(place / f"cache-{name}"), str(place / name)],
-                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, encoding="utf-8")
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(place / "llm"), str(place / f"cache-{name}"), str(place / name)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        encoding="utf-8",
+    )
     assert child.stdout.readline() == "ready\n"
     return child
 
@@ -39,6 +46,7 @@ def start(place: Path, name: str) -> subprocess.Popen:
 @pytest.mark.timeout(1200)
 def test_killed_and_resumed_training_gives_the_same_metrics(tmp_path):
     from userllm.llms import tiny_llm
+
     tiny_llm(tmp_path / "llm", width=16, layers=1)
     whole = start(tmp_path, "whole")
     began = time.monotonic()
@@ -55,7 +63,10 @@ def test_killed_and_resumed_training_gives_the_same_metrics(tmp_path):
         killed += 1
     assert killed == 5, "training ended before it was killed five times"
     assert start(tmp_path, "killed").wait() == 0
-    metrics = [json.loads((tmp_path / name / "metrics.json").read_text(encoding="utf-8")) for name in ("whole", "killed")]
+    metrics = [
+        json.loads((tmp_path / name / "metrics.json").read_text(encoding="utf-8"))
+        for name in ("whole", "killed")
+    ]
     for key in ("auc", "uauc", "log_loss"):
         assert metrics[1][key] == pytest.approx(metrics[0][key], abs=1e-6)
     assert metrics[1]["history"] == metrics[0]["history"]

@@ -1,4 +1,5 @@
 """Every method and every floor, from preparation to a finished run, on real ratings and a tiny LLM."""
+
 import json
 from dataclasses import replace
 
@@ -23,8 +24,14 @@ def world(tmp_path_factory):
     torch.set_num_threads(1)
     cache = StageCache(place / "cache")
     preset = smoke()
-    preset = replace(preset, step1=replace(preset.step1, rows=8, evaluate_every=8), step2=replace(preset.step2, rows=16, evaluate_every=16))
-    prepared = prepare(movie(users=40, minimum_item_ratings=25, positives=1_400, negatives=500), device="cpu", cache=cache)
+    preset = replace(
+        preset,
+        step1=replace(preset.step1, rows=8, evaluate_every=8),
+        step2=replace(preset.step2, rows=16, evaluate_every=16),
+    )
+    prepared = prepare(
+        movie(users=40, minimum_item_ratings=25, positives=1_400, negatives=500), device="cpu", cache=cache
+    )
     yield place, cache, preset, prepared, share_llm(str(place / "llm"), "cpu", "fp32", cache=cache)
     torch.set_num_threads(threads)
 
@@ -32,11 +39,15 @@ def world(tmp_path_factory):
 @pytest.mark.parametrize("name", methods)
 def test_a_method_is_trained_measured_and_saved(world, name):
     place, cache, preset, prepared, shared = world
-    metrics = run_method(find_method(name), prepared, preset, shared, place / "runs" / name, cache=cache, say=lambda _: None)
+    metrics = run_method(
+        find_method(name), prepared, preset, shared, place / "runs" / name, cache=cache, say=lambda _: None
+    )
     settings = json.loads((place / "runs" / name / "settings.json").read_text(encoding="utf-8"))
     assert metrics["rows"] == len(prepared.dataset.rows("test")) and metrics["leaks"] == 0
     # the same budget of rows in the settings of all
-    trained = {"two_steps": 8 + 16, "text": settings["step1"]["rows"], "one_step": settings["step2"]["rows"]}[find_method(name).tuning]
+    trained = {"two_steps": 8 + 16, "text": settings["step1"]["rows"], "one_step": settings["step2"]["rows"]}[
+        find_method(name).tuning
+    ]
     assert trained == 24
     saved = pd.read_parquet(place / "runs" / name / "predictions.parquet")
     loaded = Recommender.load(place / "runs" / name / "recommender", str(place / "llm"), "cpu", cache=cache)
@@ -54,4 +65,6 @@ def test_a_floor_is_fitted_and_measured(world, name):
 
 def test_methods_with_the_same_text_share_step_1(world):
     _, cache, _, _, _ = world
-    assert len(list((cache.root / "step1").glob("*/meta.json"))) == 4  # descriptions; titles of histories; the same with TALLRec's rows; the title alone
+    assert (
+        len(list((cache.root / "step1").glob("*/meta.json"))) == 4
+    )  # descriptions; titles of histories; the same with TALLRec's rows; the title alone

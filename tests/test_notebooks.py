@@ -1,4 +1,5 @@
 """Every notebook runs from its first cell to its last: what nbdev_test does, one test a notebook, each with a time limit."""
+
 import os
 import sys
 import time
@@ -31,7 +32,9 @@ def run_notebook(interpreter: WarmInterpreter, path: Path, root: Path, seconds: 
     assert "Success." in output, output
 
 
-@pytest.mark.parametrize("path", house.notebooks(ROOT), ids=lambda path: str(path.relative_to(ROOT / "nbs").with_suffix("")))
+@pytest.mark.parametrize(
+    "path", house.notebooks(ROOT), ids=lambda path: str(path.relative_to(ROOT / "nbs").with_suffix(""))
+)
 def test_notebook(interpreter, path):
     run_notebook(interpreter, path, ROOT)
 
@@ -47,6 +50,7 @@ def project(tmp_path) -> Path:
 def notebook_of(project: Path, source: str) -> Path:
     "A notebook of one code cell."
     import nbformat
+
     path = project / "nbs" / "one.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)]), path)
     return path
@@ -78,8 +82,10 @@ def alive(process: int) -> bool:
 
 @pytest.mark.parametrize("last, expected", [("time.sleep(600)", None), ("sys.exit(3)", 3)])
 def test_nothing_of_a_group_outlives_it(tmp_path, last, expected):
-    code = ("import subprocess, sys, time; child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); "
-            f"print(child.pid, flush=True); {last}")
+    code = (
+        "import subprocess, sys, time; child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); "
+        f"print(child.pid, flush=True); {last}"
+    )
     status, output = run_within([sys.executable, "-c", code], 3, tmp_path)
     assert status == expected
     for _ in range(50):

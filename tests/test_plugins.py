@@ -1,4 +1,5 @@
 """Code of one's own: a run belongs to its source, and a recommender opens wherever it can be imported."""
+
 import importlib
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from userllm.methods import methods
 from userllm.prompts import templates
 from userllm.recommender import Recommender
 
-MODULE = '''
+MODULE = """
 from dataclasses import replace
 from torch import nn
 from userllm.history_encoders import encoders
@@ -49,11 +50,14 @@ def mine():
     model = replace(method.model, order="my_words", uhem=UHEMSettings("pooled"), mapper=MapperSettings(kind="bent"))
     return replace(method, name="mine", model=model)
 
-'''
-REGISTERED = MODULE + '''
+"""
+REGISTERED = (
+    MODULE
+    + """
 encoders["pooled"], mapper_kinds["bent"], methods["mine"] = Pooled, Bent, mine
 templates["my_words"] = lambda: replace(find_template("paper"), name="my_words")
-'''
+"""
+)
 
 
 @pytest.fixture
@@ -65,9 +69,17 @@ def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("USERLLM_CACHE", str(tmp_path / "cache"))
     pairs = random.permutation(40 * 30)[:700]
-    pd.DataFrame({"user_id": pairs // 30, "item_id": pairs % 30, "timestamp": random.integers(0, 10**6, 700),
-                  "label": random.integers(0, 2, 700)}).to_csv("rows.csv", index=False)
-    pd.DataFrame({"item_id": range(30), "title": [f"Thing {item}" for item in range(30)], "description": "A thing."}).to_csv("items.csv", index=False)
+    pd.DataFrame(
+        {
+            "user_id": pairs // 30,
+            "item_id": pairs % 30,
+            "timestamp": random.integers(0, 10**6, 700),
+            "label": random.integers(0, 2, 700),
+        }
+    ).to_csv("rows.csv", index=False)
+    pd.DataFrame(
+        {"item_id": range(30), "title": [f"Thing {item}" for item in range(30)], "description": "A thing."}
+    ).to_csv("items.csv", index=False)
     tiny_llm(tmp_path / "llm", width=16, layers=1)
     assert main("prepare table --interactions rows.csv --items items.csv --out data".split()) == 0
     (tmp_path / "my_code.py").write_text(REGISTERED, encoding="utf-8")
@@ -95,18 +107,26 @@ def test_a_run_belongs_to_the_source_of_its_code(place, capsys):
     assert main(TRAIN) == 0
     settings = read_json(place / "run" / "settings.json")
     assert [(each["kind"], each["code"]) for each in settings["code"]] == [
-        ("history encoder", "my_code:Pooled"), ("mapper", "my_code:Bent"), ("prompt", "my_code:<lambda>")]
+        ("history encoder", "my_code:Pooled"),
+        ("mapper", "my_code:Bent"),
+        ("prompt", "my_code:<lambda>"),
+    ]
     capsys.readouterr()
     assert main(TRAIN) == 0 and "finished before" in capsys.readouterr().out
 
-    edits = {"helper": ("by_item=False)[:, 0]", "by_item=False)[:, -1] * 2"), "constant": ("LOUDNESS = 1.0", "LOUDNESS = 2.0"),
-             "mapper": (".tanh()", ".sin()")}
+    edits = {
+        "helper": ("by_item=False)[:, 0]", "by_item=False)[:, -1] * 2"),
+        "constant": ("LOUDNESS = 1.0", "LOUDNESS = 2.0"),
+        "mapper": (".tanh()", ".sin()"),
+    }
     for old, new in edits.values():
         (place / "my_code.py").write_text(REGISTERED.replace(old, new), encoding="utf-8")
         forget()
         assert main(TRAIN) == 2
         assert "holds a run with other settings (code)" in capsys.readouterr().err
-    (place / "my_code.py").write_text("# A comment changes nothing.\n" + REGISTERED.replace("# one token", "# K is 1"), encoding="utf-8")
+    (place / "my_code.py").write_text(
+        "# A comment changes nothing.\n" + REGISTERED.replace("# one token", "# K is 1"), encoding="utf-8"
+    )
     forget()
     assert main(TRAIN) == 0 and "finished before" in capsys.readouterr().out
 
@@ -118,40 +138,78 @@ def test_a_recommender_opens_where_its_code_can_be_imported(place, capsys, tmp_p
     forget()
     score = "score run --pairs pairs.csv --out scores.csv --device cpu".split()
     capsys.readouterr()
-    assert main(score) == 2 # nothing is imported that nobody named
+    assert main(score) == 2  # nothing is imported that nobody named
     error = capsys.readouterr().err
-    assert "needs the history encoder 'pooled', which is my_code:Pooled" in error and "--plugin my_code" in error
+    assert (
+        "needs the history encoder 'pooled', which is my_code:Pooled" in error and "--plugin my_code" in error
+    )
     assert "my_code" not in sys.modules
 
-    code = "import sys; from userllm.cli import main; sys.exit(main(sys.argv[1:]))" # as in a process that knows nothing
-    subprocess.run([sys.executable, "-I", "-c", "import sys; sys.path[:0] = sys.argv.pop(1).split(':'); " + code, ":".join(filter(None, sys.path)),
-                    *score, "--plugin", "my_code"], check=True)
+    code = "import sys; from userllm.cli import main; sys.exit(main(sys.argv[1:]))"  # as in a process that knows nothing
+    subprocess.run(
+        [
+            sys.executable,
+            "-I",
+            "-c",
+            "import sys; sys.path[:0] = sys.argv.pop(1).split(':'); " + code,
+            ":".join(filter(None, sys.path)),
+            *score,
+            "--plugin",
+            "my_code",
+        ],
+        check=True,
+    )
     there = pd.read_csv("scores.csv")
     assert np.abs(there["logit"] - scored["logit"]).max() < 1e-4
 
-    (place / "my_code.py").write_text(MODULE.replace("def mine", "templates['my_words'] = lambda: replace(find_template('paper'), name='my_words')\ndef mine"), encoding="utf-8")
+    (place / "my_code.py").write_text(
+        MODULE.replace(
+            "def mine",
+            "templates['my_words'] = lambda: replace(find_template('paper'), name='my_words')\ndef mine",
+        ),
+        encoding="utf-8",
+    )
     forget()
-    again = Recommender.load("run", device="cpu", plugins=["my_code"]) # it registers no encoder and no mapper: they are found by their names
+    again = Recommender.load(
+        "run", device="cpu", plugins=["my_code"]
+    )  # it registers no encoder and no mapper: they are found by their names
     pairs = pd.read_csv("pairs.csv", dtype={"user_id": str, "item_id": str})
     assert np.abs(again.score(pairs)["logit"] - scored["logit"]).max() < 1e-4
     assert Recommender.load(again.save(place / "copy"), device="cpu").model.origins == again.model.origins
 
-    (place / "my_code.py").write_text(REGISTERED.replace("LOUDNESS = 1.0", "LOUDNESS = 3.0"), encoding="utf-8")
+    (place / "my_code.py").write_text(
+        REGISTERED.replace("LOUDNESS = 1.0", "LOUDNESS = 3.0"), encoding="utf-8"
+    )
     forget()
-    with pytest.raises(InputError, match="history encoder 'pooled' has another source here than the recommender .*run.* was trained with"):
+    with pytest.raises(
+        InputError,
+        match="history encoder 'pooled' has another source here than the recommender .*run.* was trained with",
+    ):
         Recommender.load("run", device="cpu", plugins=["my_code"])
-    (place / "my_code.py").write_text(REGISTERED.replace('find_template("paper")', 'find_template("user_first")'), encoding="utf-8")
+    (place / "my_code.py").write_text(
+        REGISTERED.replace('find_template("paper")', 'find_template("user_first")'), encoding="utf-8"
+    )
     forget()
     with pytest.raises(InputError, match="wording of the prompt 'my_words'"):
         Recommender.load("run", device="cpu", plugins=["my_code"])
 
 
 def test_a_name_of_ours_under_which_other_code_stands_is_refused(place, monkeypatch):
-    assert main("train without_collaborative --data data --preset smoke --llm llm --device cpu --precision fp32 --out run".split()) == 0
+    assert (
+        main(
+            "train without_collaborative --data data --preset smoke --llm llm --device cpu --precision fp32 --out run".split()
+        )
+        == 0
+    )
+
     class Other(encoders["gru"]):
         "Bears the name of another."
+
     monkeypatch.setitem(encoders, "gru", Other)
-    with pytest.raises(InputError, match="trained with userllm's own history encoder 'gru', and tests?.*Other bears that name here"):
+    with pytest.raises(
+        InputError,
+        match="trained with userllm's own history encoder 'gru', and tests?.*Other bears that name here",
+    ):
         Recommender.load("run", device="cpu")
 
 
@@ -161,23 +219,40 @@ def test_code_that_was_redefined_is_saved_as_what_was_trained(place, monkeypatch
     my_code = sys.modules["my_code"]
     loaded = Recommender.load("run", device="cpu", plugins=["my_code"])
     trained = loaded.model.origins
+
     class Pooled(my_code.Pooled):
-        def forward(self, history): return -super().forward(history)
+        def forward(self, history):
+            return -super().forward(history)
+
     monkeypatch.setitem(encoders, "pooled", Pooled)
     loaded.save(place / "copy")
-    assert [each["source"] for each in read_json(place / "copy" / "recommender.json")["code"]] == [origin.source for origin in trained]
+    assert [each["source"] for each in read_json(place / "copy" / "recommender.json")["code"]] == [
+        origin.source for origin in trained
+    ]
     with pytest.raises(InputError, match="another source here"):
         Recommender.load(place / "copy", device="cpu")
 
 
 def test_code_that_cannot_be_restored_is_refused_before_training(place, capsys):
-    drawn = REGISTERED.replace("nn.Linear(width, width)\n", "nn.Linear(width, width)\n        self.noise = torch.randn(width)\n").replace(
-        "self.layer(pooled", "self.noise * self.layer(pooled").replace("from torch import nn", "import torch\nfrom torch import nn")
+    drawn = (
+        REGISTERED.replace(
+            "nn.Linear(width, width)\n", "nn.Linear(width, width)\n        self.noise = torch.randn(width)\n"
+        )
+        .replace("self.layer(pooled", "self.noise * self.layer(pooled")
+        .replace("from torch import nn", "import torch\nfrom torch import nn")
+    )
     (place / "my_code.py").write_text(drawn, encoding="utf-8")
     assert main(TRAIN) == 2
     error = capsys.readouterr().err
-    assert "neither a parameter nor a buffer" in error and "my_code:Pooled" in error and not (place / "cache" / "step1").exists()
-    (place / "my_code.py").write_text(drawn.replace("self.noise = torch.randn(width)", 'self.register_buffer("noise", torch.randn(width))'), encoding="utf-8")
+    assert (
+        "neither a parameter nor a buffer" in error
+        and "my_code:Pooled" in error
+        and not (place / "cache" / "step1").exists()
+    )
+    (place / "my_code.py").write_text(
+        drawn.replace("self.noise = torch.randn(width)", 'self.register_buffer("noise", torch.randn(width))'),
+        encoding="utf-8",
+    )
     forget()
     TRAIN_AGAIN = [*TRAIN[:-3], "run2", *TRAIN[-2:]]
     assert main(TRAIN_AGAIN) == 0

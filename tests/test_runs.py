@@ -1,4 +1,5 @@
 """What runs say of themselves: each note once, of whom it is true, and where finished runs are looked for."""
+
 import pandas as pd
 import pytest
 
@@ -8,17 +9,33 @@ from userllm.cli import main
 
 def metrics_of(method, tables=(), **more):
     missing = {"items": 600, "posters_missing": 24, "descriptions_missing": 0, "test_rows_without_poster": 31}
-    return {"method": method, "dataset": "d", "rows": 60, "missing": missing, "settings": {"tables": tables} if tables else {},
-            "cold": {"rows": 7, "warm": .75, "cold": .5 if method == "floor" else .625}} | more
+    return {
+        "method": method,
+        "dataset": "d",
+        "rows": 60,
+        "missing": missing,
+        "settings": {"tables": tables} if tables else {},
+        "cold": {"rows": 7, "warm": 0.75, "cold": 0.5 if method == "floor" else 0.625},
+    } | more
 
 
 @pytest.fixture
 def runs(tmp_path):
     "A baseline that reads no picture and two methods that do; one of them has linear features."
-    predictions = pd.DataFrame({"row_id": range(60), "user_id": [f"u{row % 12}" for row in range(60)], "label": [row % 2 for row in range(60)],
-                                "logit": [float(row % 7) for row in range(60)]})
+    predictions = pd.DataFrame(
+        {
+            "row_id": range(60),
+            "user_id": [f"u{row % 12}" for row in range(60)],
+            "label": [row % 2 for row in range(60)],
+            "logit": [float(row % 7) for row in range(60)],
+        }
+    )
     image = [["image", "image"]]
-    for name, tables, columns in (("floor", (), {}), ("userllm", image, {}), ("userllm_wide", image, {"linear": predictions["logit"] - .1})):
+    for name, tables, columns in (
+        ("floor", (), {}),
+        ("userllm", image, {}),
+        ("userllm_wide", image, {"linear": predictions["logit"] - 0.1}),
+    ):
         more = {"nothing_learnt": ["step 1"]} if name == "userllm" else {}
         write_json(tmp_path / name / "metrics.json", metrics_of(name, tables, **more))
         write_parquet(tmp_path / name / "predictions.parquet", predictions.assign(**columns))
@@ -28,21 +45,35 @@ def runs(tmp_path):
 def test_notes_of_runs_are_said_once(runs, capsys):
     assert main(["evaluate", *(str(runs / name) for name in ("floor", "userllm", "userllm_wide"))]) == 0
     out = capsys.readouterr().out
-    assert out.count("missing for 24 of 600") == 1 and "userllm, userllm_wide: " in out  # the baseline reads no picture
+    assert (
+        out.count("missing for 24 of 600") == 1 and "userllm, userllm_wide: " in out
+    )  # the baseline reads no picture
     assert out.count("7 of 60 test rows are cold") == 1 and "all: 7 of 60" in out
     assert [line.split() for line in out.partition("Cold rows apart")[2].splitlines()[3:6]] == [
-        ["floor", "0.7500", "0.5000"], ["userllm", "0.7500", "0.6250"], ["userllm_wide", "0.7500", "0.6250"]]
-    assert out.count("own share: AUC") == 1 and "difference +0.0000 [+0.0000, +0.0000]: the interval includes zero" in out
+        ["floor", "0.7500", "0.5000"],
+        ["userllm", "0.7500", "0.6250"],
+        ["userllm_wide", "0.7500", "0.6250"],
+    ]
+    assert (
+        out.count("own share: AUC") == 1
+        and "difference +0.0000 [+0.0000, +0.0000]: the interval includes zero" in out
+    )
     assert "userllm: in step 1 nothing was learnt that shows" in out
 
 
 def test_a_run_alone_says_all_of_its_notes(runs, capsys):
     assert main(["evaluate", str(runs / "floor")]) == 0
     out = capsys.readouterr().out
-    assert "floor: 7 of 60 test rows are cold" in out and "(warm AUC 0.7500, cold AUC 0.5000)" in out and "missing for" not in out
+    assert (
+        "floor: 7 of 60 test rows are cold" in out
+        and "(warm AUC 0.7500, cold AUC 0.5000)" in out
+        and "missing for" not in out
+    )
 
 
-@pytest.mark.parametrize("line", ["reproduce table3 --dry-run", "reproduce figure3 --dry-run", "factors --dry-run --device cpu"])
+@pytest.mark.parametrize(
+    "line", ["reproduce table3 --dry-run", "reproduce figure3 --dry-run", "factors --dry-run --device cpu"]
+)
 def test_missing_results_are_told(line, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(line.split()) == 0

@@ -1,4 +1,5 @@
 """What is shipped against the files that it was made from, where `USERLLM_DATA` names the folder that holds them."""
+
 import os
 from pathlib import Path
 
@@ -13,16 +14,23 @@ POSTERS = Path(os.environ.get("USERLLM_DATA", "nowhere")) / "movielens-small" / 
 
 
 @pytest.mark.optional_data
-@pytest.mark.skipif(not POSTERS.is_dir(), reason="USERLLM_DATA names no folder with movielens-small/posters, pictures named by MovieLens id")
+@pytest.mark.skipif(
+    not POSTERS.is_dir(),
+    reason="USERLLM_DATA names no folder with movielens-small/posters, pictures named by MovieLens id",
+)
 def test_posters_give_the_shipped_features(tmp_path, monkeypatch):
     shipped, known = shipped_features(), shipped_posters()
     there = sorted(pictures_in(POSTERS).keys() & known.keys(), key=int)
     posters = find_posters(POSTERS, there[:: max(len(there) // 20, 1)][:20])
-    assert len(posters) == 20 and posters["poster"].tolist() == [known[item_id] for item_id in posters["item_id"]]
+    assert len(posters) == 20 and posters["poster"].tolist() == [
+        known[item_id] for item_id in posters["item_id"]
+    ]
     monkeypatch.setattr("userllm.visual_alignment.shipped_features", dict)  # so that they are computed
     features, faults = poster_features(posters, device="cpu", cache=StageCache(tmp_path))
     assert not faults and features.keys() == set(posters["poster"])
-    made, kept = (torch.stack([table[poster].float() for poster in posters["poster"]]) for table in (features, shipped))
+    made, kept = (
+        torch.stack([table[poster].float() for poster in posters["poster"]]) for table in (features, shipped)
+    )
     distances = 1 - torch.cosine_similarity(made, kept)
     print(f"largest cosine distance of {len(posters)} posters: {distances.max():.1e}")
     assert distances.max() < 1e-2, distances

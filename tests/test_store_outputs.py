@@ -1,4 +1,5 @@
 """What `tools/store_outputs.py` keeps of a notebook's outputs: a widget's still picture, and not the widget."""
+
 import base64
 import io
 import sys
@@ -26,25 +27,33 @@ def picture() -> str:
 
 def test_a_widget_is_kept_as_its_still_picture(tmp_path):
     import nbformat
+
     path = tmp_path / "one.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(WIDGET_CELL)]), path)
     store_outputs.main([path])
-    output, = nbformat.read(path, as_version=4).cells[0].outputs
+    (output,) = nbformat.read(path, as_version=4).cells[0].outputs
     assert store_outputs.WIDGET not in output.data
-    assert 'alt="A map of 2 points' in output.data["text/html"] and "data:image/png;base64," in output.data["text/html"]
+    assert (
+        'alt="A map of 2 points' in output.data["text/html"]
+        and "data:image/png;base64," in output.data["text/html"]
+    )
 
 
 def test_outputs_are_made_small():
     bare = {"output_type": "display_data", "data": {store_outputs.WIDGET: {}, "text/plain": "Widget"}}
     image = picture()
-    drawn = {"output_type": "display_data", "data": {"text/html": f'<img src="data:image/png;base64,{image}">'}}
+    drawn = {
+        "output_type": "display_data",
+        "data": {"text/html": f'<img src="data:image/png;base64,{image}">'},
+    }
     noise = {"output_type": "stream", "name": "stderr", "text": "warning"}
-    kept, = store_outputs.shown([bare, drawn, noise])
+    (kept,) = store_outputs.shown([bare, drawn, noise])
     assert 0 < len(kept["data"]["text/html"]) < len(image)
 
 
 def test_too_much_is_refused_and_the_notebook_left_as_it_was(tmp_path):
     import nbformat
+
     path = tmp_path / "long.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("print('x' * 200_001)")]), path)
     before = path.read_bytes()

@@ -1,4 +1,5 @@
 """The built wheel is complete: installed outside the checkout, it imports and holds all of its data."""
+
 import json
 import subprocess
 import sys
@@ -17,22 +18,37 @@ def site(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     copy = house.copy_of(ROOT, folder / "copy")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
-    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", str(folder), str(copy)], check=True)
-    wheel, = folder.glob("*.whl")
-    subprocess.run([*pip, "install", "--no-deps", "--no-index", "--target", str(folder / "site"), str(wheel)], check=True)
+    subprocess.run(
+        [*pip, "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", str(folder), str(copy)],
+        check=True,
+    )
+    (wheel,) = folder.glob("*.whl")
+    subprocess.run(
+        [*pip, "install", "--no-deps", "--no-index", "--target", str(folder / "site"), str(wheel)], check=True
+    )
     return folder / "site"
 
 
 def run_installed(site: Path, code: str, *arguments: str) -> str:
     "What `code` prints in a new process that finds the installed package first and nothing of the checkout by its folder."
     start = f"import sys; sys.path.insert(0, {str(site)!r})\n"
-    done = subprocess.run([sys.executable, "-I", "-c", start + code, *arguments], cwd=site.parent, capture_output=True, text=True, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", start + code, *arguments],
+        cwd=site.parent,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(site):
-    installed = {path.relative_to(site) for path in (site / "userllm").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    installed = {
+        path.relative_to(site)
+        for path in (site / "userllm").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
     assert installed == {path for path in house.tracked(ROOT) if path.parts[0] == "userllm"}
     assert {path.name.split("-")[0] for path in site.iterdir()} <= {"userllm", "bin"}
     commands = next(site.glob("*.dist-info/entry_points.txt")).read_text(encoding="utf-8")

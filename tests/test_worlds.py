@@ -13,7 +13,9 @@ from userllm.reuse import RowScorer
 from userllm.training import StepSettings
 from worlds import WORDS, learn, make_world, trained, with_and_without
 
-STEPS = StepSettings(rows=4_800, batch_size=32, learning_rate=1e-2, final_learning_rate=1e-3, evaluate_every=4_800)
+STEPS = StepSettings(
+    rows=4_800, batch_size=32, learning_rate=1e-2, final_learning_rate=1e-3, evaluate_every=4_800
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -43,13 +45,19 @@ def test_nothing_can_be_guessed_from_one_side(name):
 @pytest.mark.parametrize("name", ["poster", "description", "order", "collaborative"])
 def test_the_part_that_knows_is_heard(name, llm, tmp_path):
     world = make_world(name)
-    knows, guesses = (learn(world, settings, llm, tmp_path / str(place), STEPS) for place, settings in enumerate(with_and_without(name)))
+    knows, guesses = (
+        learn(world, settings, llm, tmp_path / str(place), STEPS)
+        for place, settings in enumerate(with_and_without(name))
+    )
     assert knows > 0.85
     assert 0.45 <= guesses <= 0.55
 
 
 def test_a_sum_hears_the_language_model_where_it_knows(llm, tmp_path):
-    world, settings = make_world("poster"), replace(find_method("userllm").model, wide=("item", "user"))  # which tell nothing here
+    world, settings = (
+        make_world("poster"),
+        replace(find_method("userllm").model, wide=("item", "user")),
+    )  # which tell nothing here
     model, maker = trained(world, settings, llm, tmp_path, STEPS)
     rows = world.rows["test"]
     assert model.language_weight > 0.2

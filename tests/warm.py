@@ -4,6 +4,7 @@ Started by `WarmInterpreter`. Reads one JSON line a notebook (path, folder, outp
 status when it has ended. A child starts with what is imported here and nothing else: no module of userllm, so that each notebook
 imports those anew, and no library whose threads would not survive the copy.
 """
+
 import json
 import os
 import sys
@@ -33,7 +34,10 @@ def run(path: str, folder: str, output: str) -> None:
         os.setsid()
         os.chdir(folder)
         sys.path.insert(0, "")  # as an interpreter without a script has it
-        written, nothing = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), os.open(os.devnull, os.O_RDONLY)
+        written, nothing = (
+            os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
+            os.open(os.devnull, os.O_RDONLY),
+        )
         for target, source in ((0, nothing), (1, written), (2, written)):
             os.dup2(source, target)
         nbdev_test.__wrapped__(path=path, n_workers=0, do_print=True)

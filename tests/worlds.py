@@ -19,13 +19,19 @@ from userllm.model import BatchMaker, LanguageModel, ModelSettings, Rows, UserLL
 from userllm.training import StepSettings, step2, tune
 from userllm.reuse import RowScorer
 
-USERS, ITEMS, SHOWN, LIKES = 32, 320, 8, 4  # of each kind; people of each kind that see an item; items in a history
+USERS, ITEMS, SHOWN, LIKES = (
+    32,
+    320,
+    8,
+    4,
+)  # of each kind; people of each kind that see an item; items in a history
 WORDS = ("film", "about", "space", "love", "movie", "user", "Answer", "likes", "feature")
 
 
 @dataclass
 class World:
     "Items, tables and rows."
+
     items: pd.DataFrame
     tables: dict
     rows: dict  # split -> Rows
@@ -42,7 +48,8 @@ def _pairs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     for item in range(2 * ITEMS):
         for kind in (0, 1):
             of_kind = 2 * ((item // 2 * 5 + np.arange(SHOWN)) % USERS) + kind
-            users.append(of_kind); items.append(np.full(SHOWN, item))
+            users.append(of_kind)
+            items.append(np.full(SHOWN, item))
     users, items = np.concatenate(users), np.concatenate(items)
     return users, items, (users % 2 == items % 2).astype(int)
 
@@ -50,7 +57,8 @@ def _pairs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _histories(users: np.ndarray, generator, by_order: bool) -> np.ndarray:
     "Items of the user's own kind; or as many of each, of which the last is of the user's kind. They are never candidates."
     pool = 2 * ITEMS + 2 * generator.integers(0, ITEMS, (len(users), LIKES))
-    if not by_order: return pool + users[:, None] % 2
+    if not by_order:
+        return pool + users[:, None] % 2
     kinds = np.tile([0, 0, 1, 1], (len(users), 1))
     kinds = np.stack([generator.permutation(line) for line in kinds])
     turn = kinds[:, -1] != users % 2
@@ -64,40 +72,81 @@ def make_world(name: str, seed: int = 0) -> World:
     users, items, labels = _pairs()
     kinds = np.arange(count) % 2
     telling = np.array(["space", "love"])[kinds] if name == "description" else np.full(count, "film")
-    frame = pd.DataFrame({"title": ["film"] * count, "description": [f"film about {word}" for word in telling]})
-    posters = np.where(kinds[:, None], 1., -1.) * np.ones(8) + generator.normal(size=(count, 8))
-    tables = {"image": table_by_position("image", "item", posters) if name in ("poster", "order") else _nothing("image", "item", count),
-              "item": _nothing("mf", "item", count), "user": _nothing("mf", "user", 2 * USERS)}
+    frame = pd.DataFrame(
+        {"title": ["film"] * count, "description": [f"film about {word}" for word in telling]}
+    )
+    posters = np.where(kinds[:, None], 1.0, -1.0) * np.ones(8) + generator.normal(size=(count, 8))
+    tables = {
+        "image": table_by_position("image", "item", posters)
+        if name in ("poster", "order")
+        else _nothing("image", "item", count),
+        "item": _nothing("mf", "item", count),
+        "user": _nothing("mf", "user", 2 * USERS),
+    }
     parts = items // 2 % 8 if name != "collaborative" else (users // 2 + items // 2) % 8
-    split = np.where(parts < 2, "test", np.where(parts == 2, "valid", "train"))  # a quarter: by luck an AUC is seldom further from 0.5 than 0.03
+    split = np.where(
+        parts < 2, "test", np.where(parts == 2, "valid", "train")
+    )  # a quarter: by luck an AUC is seldom further from 0.5 than 0.03
     histories = _histories(users, generator, name == "order")
     whole = Rows(users, items, histories, labels=labels, row_ids=np.arange(len(users)))
-    if name == "collaborative": tables |= _factorised(users, items, labels, split, count)
+    if name == "collaborative":
+        tables |= _factorised(users, items, labels, split, count)
     return World(frame, tables, {part: whole.take(split == part) for part in ("train", "valid", "test")})
 
 
 def _factorised(users, items, labels, split, count: int) -> dict:
     "Embeddings of matrix factorisation, trained on the training rows."
-    rows = pd.DataFrame({"row_id": np.arange(len(users)), "user": users, "item": items, "timestamp": 0, "label": labels, "split": split})
+    rows = pd.DataFrame(
+        {
+            "row_id": np.arange(len(users)),
+            "user": users,
+            "item": items,
+            "timestamp": 0,
+            "label": labels,
+            "split": split,
+        }
+    )
     people = pd.DataFrame({"user": range(2 * USERS), "user_id": [f"u{user}" for user in range(2 * USERS)]})
-    catalogue = pd.DataFrame({"item": range(count), "item_id": [f"i{item}" for item in range(count)], "title": "film", "year": 2000, "genres": "Drama",
-                              "description": "", "poster": ""})
-    dataset = Dataset(interactions=rows, events=rows.drop(columns="row_id"), items=catalogue, users=people,
-                      protocol={"name": "world", "split": "random", "history_length": LIKES, "data_seed": 0})
-    model = train_mf(dataset, MFSettings(dimensions=4, initial_spread=0.1, learning_rate=1e-2), progress=False)
+    catalogue = pd.DataFrame(
+        {
+            "item": range(count),
+            "item_id": [f"i{item}" for item in range(count)],
+            "title": "film",
+            "year": 2000,
+            "genres": "Drama",
+            "description": "",
+            "poster": "",
+        }
+    )
+    dataset = Dataset(
+        interactions=rows,
+        events=rows.drop(columns="row_id"),
+        items=catalogue,
+        users=people,
+        protocol={"name": "world", "split": "random", "history_length": LIKES, "data_seed": 0},
+    )
+    model = train_mf(
+        dataset, MFSettings(dimensions=4, initial_spread=0.1, learning_rate=1e-2), progress=False
+    )
     return {"item": standardise(model.item_table), "user": standardise(model.user_table)}
 
 
 def with_and_without(name: str) -> tuple[ModelSettings, ModelSettings]:
     "USER-LLM, and USER-LLM without the part that knows."
     whole = find_method("userllm").model
-    if name == "order": return whole, replace(whole, uhem=replace(whole.uhem, encoder="mean"))
+    if name == "order":
+        return whole, replace(whole, uhem=replace(whole.uhem, encoder="mean"))
     return whole, find_method({"description": "without_knowledge"}.get(name, f"without_{name}")).model
 
 
-def trained(world: World, settings: ModelSettings, llm, folder, steps: StepSettings, seed: int = 0) -> tuple[UserLLM, BatchMaker]:
+def trained(
+    world: World, settings: ModelSettings, llm, folder, steps: StepSettings, seed: int = 0
+) -> tuple[UserLLM, BatchMaker]:
     "A model after step 2 in a world."
-    maker, language = BatchMaker(world.items, world.tables, llm.tokenizer, settings), LanguageModel(llm, settings)
+    maker, language = (
+        BatchMaker(world.items, world.tables, llm.tokenizer, settings),
+        LanguageModel(llm, settings),
+    )
     language.fresh_lora(seed)
     torch.manual_seed(seed)
     model = UserLLM(language, {slot: table.width for slot, table in world.tables.items()}, settings)
@@ -109,4 +158,6 @@ def trained(world: World, settings: ModelSettings, llm, folder, steps: StepSetti
 def learn(world: World, settings: ModelSettings, llm, folder, steps: StepSettings, seed: int = 0) -> float:
     "Train step 2 in a world; gives the AUC of its test rows."
     model, maker = trained(world, settings, llm, folder, steps, seed)
-    return auc(world.rows["test"].labels, RowScorer(model, maker)(world.rows["test"]).round(4))  # rounding errors tell nothing
+    return auc(
+        world.rows["test"].labels, RowScorer(model, maker)(world.rows["test"]).round(4)
+    )  # rounding errors tell nothing

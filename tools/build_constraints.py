@@ -1,4 +1,5 @@
 """Write constraints.txt from what the running environment holds (`make constraints`)."""
+
 import re
 import subprocess
 import sys
@@ -14,9 +15,17 @@ HEADER = """\
 
 def pins() -> list[str]:
     "The `name==version` lines of this environment, without pip, the project and the data-carrying packages."
-    frozen = subprocess.run([sys.executable, "-m", "pip", "freeze", "--all", "--exclude-editable"], cwd=ROOT,
-                            check=True, capture_output=True, text=True, encoding="utf-8").stdout.splitlines()
-    offline = re.findall(r"^([\w.-]+)==", (ROOT / "requirements-offline.txt").read_text(encoding="utf-8"), flags=re.M)
+    frozen = subprocess.run(
+        [sys.executable, "-m", "pip", "freeze", "--all", "--exclude-editable"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    ).stdout.splitlines()
+    offline = re.findall(
+        r"^([\w.-]+)==", (ROOT / "requirements-offline.txt").read_text(encoding="utf-8"), flags=re.M
+    )
     apart = {name.lower().replace("_", "-") for name in ("pip", "userllm", *offline)}
     plain = [line.split("+")[0] for line in frozen if re.fullmatch(r"[\w.-]+==[\w.!+-]+", line)]
     return [line for line in plain if line.split("==")[0].lower().replace("_", "-") not in apart]

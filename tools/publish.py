@@ -1,7 +1,8 @@
 """Copy what a quickstart left into results/, where notebooks and README read it.
 
-    python tools/publish.py [NAME [FOLDER]]   # default quick, runs/quickstart; else NAME, runs/NAME
+python tools/publish.py [NAME [FOLDER]]   # default quick, runs/quickstart; else NAME, runs/NAME
 """
+
 import shutil
 import sys
 from pathlib import Path
@@ -18,10 +19,14 @@ def main(name: str, folder: Path) -> None:
         (target / run.name).mkdir(parents=True, exist_ok=True)
         for file in ("settings.json", "metrics.json", "predictions.parquet"):
             shutil.copyfile(run / file, target / run.name / file)
-        if (name, run.name) == ("quick", "userllm"): publish_weights(run / "recommender", target / run.name / "weights")
+        if (name, run.name) == ("quick", "userllm"):
+            publish_weights(run / "recommender", target / run.name / "weights")
         print(f"results/{name}/{run.name}")
 
 
 if __name__ == "__main__":
     name = sys.argv[1] if len(sys.argv) > 1 else "quick"
-    main(name, Path(sys.argv[2] if len(sys.argv) > 2 else "runs/quickstart" if name == "quick" else f"runs/{name}"))
+    main(
+        name,
+        Path(sys.argv[2] if len(sys.argv) > 2 else "runs/quickstart" if name == "quick" else f"runs/{name}"),
+    )

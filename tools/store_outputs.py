@@ -6,6 +6,7 @@ Of a widget its still picture is kept: without a running kernel the widget itsel
 a third of the size. A notebook that would hold more than the house allows is refused, and left as it was.
 The prompt of the tour inspect_prompts is kept as nbs/images/prompt.png too, where the README shows it.
 """
+
 import base64
 import io
 import json
@@ -25,7 +26,9 @@ EMBEDDED = re.compile(r"(?<=data:image/png;base64,)[A-Za-z0-9+/=]+")
 def smaller(picture: str) -> str:
     "A PNG in base64 with 256 colours at most."
     kept = io.BytesIO()
-    Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB").quantize(256).save(kept, "PNG", optimize=True)
+    Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB").quantize(256).save(
+        kept, "PNG", optimize=True
+    )
     return base64.b64encode(kept.getvalue()).decode()
 
 
@@ -62,12 +65,16 @@ def main(paths: list[Path]) -> None:
                 cell.outputs = shown(cell.outputs)
         notebook.metadata.pop("widgets", None)
         if size(notebook) > LIMIT:
-            raise SystemExit(f"{path} would store {size(notebook):,} bytes of outputs, over {LIMIT:,}: show less in it")
+            raise SystemExit(
+                f"{path} would store {size(notebook):,} bytes of outputs, over {LIMIT:,}: show less in it"
+            )
         nbformat.write(notebook, path)
         print(f"{path}: {size(notebook):,} bytes of outputs")
         if path.stem == "inspect_prompts":
             outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-            pictures = [output["data"]["image/png"] for output in outputs if "image/png" in output.get("data", {})]
+            pictures = [
+                output["data"]["image/png"] for output in outputs if "image/png" in output.get("data", {})
+            ]
             (path.parents[1] / "images" / "prompt.png").write_bytes(base64.b64decode(pictures[0]))
 
 

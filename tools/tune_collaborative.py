@@ -5,6 +5,7 @@
 Every setting of a grid is tried with run seed 0, and its best three with four more seeds: what the best of many single runs
 owes to luck shows then. No test row is read.
 """
+
 import functools
 import itertools
 import sys
@@ -22,18 +23,41 @@ from userllm.sasrec import SASRecSettings, train_sasrec
 from userllm.sources import movielens_small
 
 FILE = Path(__file__).resolve().parents[1] / "results" / "tuning" / "collaborative.json"
-MF_GRID = {"learning_rate": (1e-2, 1e-3), "initial_spread": (0.1, 0.01, 0.003), "weight_decay": (0.0, 1e-5, 1e-4, 1e-3)}
+MF_GRID = {
+    "learning_rate": (1e-2, 1e-3),
+    "initial_spread": (0.1, 0.01, 0.003),
+    "weight_decay": (0.0, 1e-5, 1e-4, 1e-3),
+}
 GRIDS = {
     "mf": (train_mf, MFSettings, MF_GRID),
     "mf_bias": (train_mf, functools.partial(MFSettings, bias=True), MF_GRID),
-    "lightgcn": (train_lightgcn, LightGCNSettings, {"learning_rate": (1e-2, 1e-3), "initial_spread": (0.1, 0.01), "weight_decay": (0.0, 1e-6, 1e-5, 1e-4, 1e-3)}),
-    "sasrec": (train_sasrec, SASRecSettings, {"learning_rate": (1e-2, 1e-3), "weight_decay": (0.0, 1e-5, 1e-4, 1e-3)}),
+    "lightgcn": (
+        train_lightgcn,
+        LightGCNSettings,
+        {
+            "learning_rate": (1e-2, 1e-3),
+            "initial_spread": (0.1, 0.01),
+            "weight_decay": (0.0, 1e-6, 1e-5, 1e-4, 1e-3),
+        },
+    ),
+    "sasrec": (
+        train_sasrec,
+        SASRecSettings,
+        {"learning_rate": (1e-2, 1e-3), "weight_decay": (0.0, 1e-5, 1e-4, 1e-3)},
+    ),
 }
 
 
 def tried(known: dict, name: str, settings, run_seed: int) -> dict | None:
     "That run, where it was done before."
-    return next((run for run in known["runs"] if (run["model"], run["settings"], run["run_seed"]) == (name, asdict(settings), run_seed)), None)
+    return next(
+        (
+            run
+            for run in known["runs"]
+            if (run["model"], run["settings"], run["run_seed"]) == (name, asdict(settings), run_seed)
+        ),
+        None,
+    )
 
 
 def attempt(known: dict, dataset, name: str, settings, run_seed: int) -> dict:
@@ -41,12 +65,23 @@ def attempt(known: dict, dataset, name: str, settings, run_seed: int) -> dict:
     if not (run := tried(known, name, settings, run_seed)):
         started = time.monotonic()
         model = GRIDS[name][0](dataset, settings, run_seed, progress=False)
-        run = {"model": name, "settings": asdict(settings), "run_seed": run_seed, "validation_auc": model.validation_auc,
-               "best_epoch": model.best_epoch, "seconds": round(time.monotonic() - started, 1)}
+        run = {
+            "model": name,
+            "settings": asdict(settings),
+            "run_seed": run_seed,
+            "validation_auc": model.validation_auc,
+            "best_epoch": model.best_epoch,
+            "seconds": round(time.monotonic() - started, 1),
+        }
         known["runs"].append(run)
         write_json(FILE, known)
         varied = {key: run["settings"][key] for key in GRIDS[name][2]}
-        print(name, varied, f"seed {run_seed}: validation AUC {model.validation_auc:.4f} in epoch {model.best_epoch}", flush=True)
+        print(
+            name,
+            varied,
+            f"seed {run_seed}: validation AUC {model.validation_auc:.4f} in epoch {model.best_epoch}",
+            flush=True,
+        )
     return run
 
 
@@ -60,7 +95,9 @@ def main(names: list[str]) -> None:
     for name in names:
         _, kind, grid = GRIDS[name]
         every = [kind(**dict(zip(grid, values))) for values in itertools.product(*grid.values())]
-        best = sorted(every, key=lambda settings: -attempt(known, dataset, name, settings, 0)["validation_auc"])[:3]
+        best = sorted(
+            every, key=lambda settings: -attempt(known, dataset, name, settings, 0)["validation_auc"]
+        )[:3]
         for settings, run_seed in itertools.product(best, range(1, 5)):
             attempt(known, dataset, name, settings, run_seed)
 

@@ -22,30 +22,32 @@ import pyarrow.parquet as pq
 from safetensors import SafetensorError, safe_open
 
 # %% ../nbs/00_artifacts.ipynb #fac01fb4
-SHOWN = 100 # signs of somebody else's text in a message or a cell of a table; two UUIDs are shown whole
+SHOWN = 100  # signs of somebody else's text in a message or a cell of a table; two UUIDs are shown whole
 
-_JOINERS = "\u200c\u200d" # within words of some scripts, and within emoji
+_JOINERS = "\u200c\u200d"  # within words of some scripts, and within emoji
 
 
-def _written_out(sign:str) -> str:
+def _written_out(sign: str) -> str:
     "The sign itself, or how it is written in Python where a terminal would obey it or show nothing."
-    if sign.isprintable() or sign in _JOINERS or unicodedata.category(sign) == "Zs": return sign
+    if sign.isprintable() or sign in _JOINERS or unicodedata.category(sign) == "Zs":
+        return sign
     return sign.encode("unicode_escape", "surrogatepass").decode()
 
 
 def shown_text(
-    text:str, # anybody's
-    most:int=SHOWN, # signs; a longer text is cut
+    text: str,  # anybody's
+    most: int = SHOWN,  # signs; a longer text is cut
 ) -> str:
     "The text for one line of a terminal: control signs, line ends among them, written out, and what is long cut."
-    text, cut = text[:most + 1], len(text) > most
-    if not text.isprintable(): text = "".join(map(_written_out, text))
-    return text[:most - 3] + "..." if cut or len(text) > most else text
+    text, cut = text[: most + 1], len(text) > most
+    if not text.isprintable():
+        text = "".join(map(_written_out, text))
+    return text[: most - 3] + "..." if cut or len(text) > most else text
 
 
 def shown_names(
-    names:Iterable, # of columns, files or the like
-    most:int=12, # how many are shown
+    names: Iterable,  # of columns, files or the like
+    most: int = 12,  # how many are shown
 ) -> str:
     "Names with commas, each as `shown_text` gives it; further ones are counted."
     names = [shown_text(str(name)) for name in names]
@@ -55,43 +57,55 @@ def shown_names(
 # %% ../nbs/00_artifacts.ipynb #c006
 class InputError(ValueError):
     "Something that a person can put right: a file, a setting, a folder. Its text is `what; fix`."
-    def __init__(self,
-        what:str, # what is wrong, and where
-        fix:str="", # what to do about it
+
+    def __init__(
+        self,
+        what: str,  # what is wrong, and where
+        fix: str = "",  # what to do about it
     ):
-        self.what, self.fix = ("\n".join(shown_text(line, 2_000) for line in str(part).split("\n")) for part in (what, fix))
+        self.what, self.fix = (
+            "\n".join(shown_text(line, 2_000) for line in str(part).split("\n")) for part in (what, fix)
+        )
         super().__init__(f"{self.what}; {self.fix}" if fix else self.what)
 
-    def __reduce__(self): return type(self), (self.what, self.fix)  # it crosses process borders whole
+    def __reduce__(self):
+        return type(self), (self.what, self.fix)  # it crosses process borders whole
 
 # %% ../nbs/00_artifacts.ipynb #c008
-def _feed_piece(hasher, kind:str, content:bytes):
+def _feed_piece(hasher, kind: str, content: bytes):
     "One atom: its kind, its length, its bytes."
     hasher.update(f"{kind}:{len(content)}:".encode())
     hasher.update(content)
 
 
-def _feed_array(hasher, kind:str, dtype:str, shape:tuple, content):
+def _feed_array(hasher, kind: str, dtype: str, shape: tuple, content):
     _feed_piece(hasher, kind, f"{dtype}{tuple(shape)}".encode())
     hasher.update(content)
 
 # %% ../nbs/00_artifacts.ipynb #c010
-def _kind_of(column:pd.Series) -> str:
+def _kind_of(column: pd.Series) -> str:
     "The type of a column. Text that is held as categories is text."
     kind = column.dtype
-    return str(kind.categories.dtype if isinstance(kind, pd.CategoricalDtype) and pd.api.types.is_string_dtype(kind.categories) else kind)
+    return str(
+        kind.categories.dtype
+        if isinstance(kind, pd.CategoricalDtype) and pd.api.types.is_string_dtype(kind.categories)
+        else kind
+    )
 
-def _feed_column(hasher, column:pd.Series):
+
+def _feed_column(hasher, column: pd.Series):
     _feed_piece(hasher, "column", f"{column.name!r} {_kind_of(column)}".encode())
     if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biufcmM":
         return _feed(hasher, column.to_numpy())
-    try: codes, values = pd.factorize(column)  # a missing value has the code -1
-    except TypeError: return _feed(hasher, column.tolist())  # lists cannot be factorised
+    try:
+        codes, values = pd.factorize(column)  # a missing value has the code -1
+    except TypeError:
+        return _feed(hasher, column.tolist())  # lists cannot be factorised
     _feed(hasher, codes.astype(np.int64))
     _feed(hasher, list(values))
 
 
-def _feed_path(hasher, path:Path):
+def _feed_path(hasher, path: Path):
     "A file counts by its content, a folder by the names and contents of what is in it; its own name does not count."
     if path.is_dir():
         inside = sorted(p for p in path.rglob("*") if p.is_file())
@@ -99,22 +113,29 @@ def _feed_path(hasher, path:Path):
     _feed_piece(hasher, "file", file_sha256(path).encode())
 
 # %% ../nbs/00_artifacts.ipynb #c011
-def _feed(hasher, value:Any):
+def _feed(hasher, value: Any):
     "Feed one value of any known kind; a kind that is not known is refused, never guessed at."
     torch = sys.modules.get("torch")  # a tensor can only come from a torch that is already loaded
-    if isinstance(value, np.generic): value = value.item()
+    if isinstance(value, np.generic):
+        value = value.item()
     if value is None or isinstance(value, (bool, int, float)):
         _feed_piece(hasher, type(value).__name__, repr(value).encode())
-    elif isinstance(value, str): _feed_piece(hasher, "str", value.encode())
-    elif isinstance(value, bytes): _feed_piece(hasher, "bytes", value)
-    elif isinstance(value, datetime.datetime): _feed_piece(hasher, "time", value.isoformat().encode())
-    elif isinstance(value, Path): _feed_path(hasher, value)
+    elif isinstance(value, str):
+        _feed_piece(hasher, "str", value.encode())
+    elif isinstance(value, bytes):
+        _feed_piece(hasher, "bytes", value)
+    elif isinstance(value, datetime.datetime):
+        _feed_piece(hasher, "time", value.isoformat().encode())
+    elif isinstance(value, Path):
+        _feed_path(hasher, value)
     elif isinstance(value, (list, tuple)):
         _feed_piece(hasher, "list", str(len(value)).encode())
-        for part in value: _feed(hasher, part)
+        for part in value:
+            _feed(hasher, part)
     elif isinstance(value, dict):
         _feed_piece(hasher, "dict", str(len(value)).encode())
-        for key in sorted(value, key=lambda k: (type(k).__name__, k)): _feed(hasher, [key, value[key]])
+        for key in sorted(value, key=lambda k: (type(k).__name__, k)):
+            _feed(hasher, [key, value[key]])
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         _feed_piece(hasher, "dataclass", type(value).__name__.encode())
         _feed(hasher, {field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
@@ -122,19 +143,31 @@ def _feed(hasher, value:Any):
         _feed_piece(hasher, "table", f"{value.shape}".encode())
         for column in [value.index.to_series(), *(value.iloc[:, i] for i in range(value.shape[1]))]:
             _feed_column(hasher, column)
-    elif isinstance(value, (pd.Series, pd.Index)): _feed_column(hasher, pd.Series(value))
+    elif isinstance(value, (pd.Series, pd.Index)):
+        _feed_column(hasher, pd.Series(value))
     elif isinstance(value, np.ndarray):
-        if value.dtype.kind in "OUST": _feed_array(hasher, "array", "text", value.shape, b""), _feed(hasher, value.ravel().tolist())
-        else: _feed_array(hasher, "array", value.dtype.str, value.shape, np.ascontiguousarray(value).data.cast("B") if value.size else b"")
+        if value.dtype.kind in "OUST":
+            _feed_array(hasher, "array", "text", value.shape, b""), _feed(hasher, value.ravel().tolist())
+        else:
+            _feed_array(
+                hasher,
+                "array",
+                value.dtype.str,
+                value.shape,
+                np.ascontiguousarray(value).data.cast("B") if value.size else b"",
+            )
     elif torch is not None and isinstance(value, torch.Tensor):
         content = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
         _feed_array(hasher, "tensor", str(value.dtype), value.shape, content)
-    else: raise TypeError(f"no fingerprint for {type(value).__name__}: use plain values, dataclasses, paths, arrays or tables")
+    else:
+        raise TypeError(
+            f"no fingerprint for {type(value).__name__}: use plain values, dataclasses, paths, arrays or tables"
+        )
 
 # %% ../nbs/00_artifacts.ipynb #c012
 def fingerprint(
-    *parts, # dataclasses, dicts, lists, plain values, Paths (by content), arrays, tables or tensors
-) -> str: # 16 hexadecimal characters
+    *parts,  # dataclasses, dicts, lists, plain values, Paths (by content), arrays, tables or tensors
+) -> str:  # 16 hexadecimal characters
     "Equal for equal values in any process; value, type, shape and order count (not of a dict's keys). InputError: a missing file."
     hasher = hashlib.sha256(b"userllm fingerprint 1")
     _feed(hasher, parts)
@@ -142,153 +175,203 @@ def fingerprint(
 
 
 def file_sha256(
-    path:str|Path, # a file
-) -> str: # 64 hexadecimal characters
+    path: str | Path,  # a file
+) -> str:  # 64 hexadecimal characters
     "SHA-256 of a file's content, read in pieces. A missing file raises InputError."
     try:
-        with open(path, "rb") as file: return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error: raise InputError(f"cannot read {path}: {error.strerror}; check the path") from error
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; check the path") from error
 
 # %% ../nbs/00_artifacts.ipynb #c019
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_DISK = _FULL | {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP,
-                 errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ETXTBSY}
+_DISK = _FULL | {
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.ENXIO,
+    errno.ENODEV,
+    errno.ESTALE,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ETXTBSY,
+}
 _NUMBER_IN_TEXT = re.compile(r"\(os error (\d+)\)|\[?[Ee]rrno:? (\d+)")  # as Rust and Arrow write it
 
 
-def _disk_error(error:BaseException|None) -> OSError|None:
+def _disk_error(error: BaseException | None) -> OSError | None:
     "The first error of a disk, or of its rights, among an error and its causes."
     while error is not None:
         code = error.errno if isinstance(error, OSError) else None
         in_text = _NUMBER_IN_TEXT.search(str(error)) if code is None else None
-        if in_text: code = int(in_text[1] or in_text[2])
+        if in_text:
+            code = int(in_text[1] or in_text[2])
         filename = getattr(error, "filename", None)
-        if code in _DISK: return OSError(code, os.strerror(code), filename)
+        if code in _DISK:
+            return OSError(code, os.strerror(code), filename)
 
-        behind = None if error.__suppress_context__ else error.__context__  # what was being handled need not be the cause,
-        if behind is not None and getattr(behind, "errno", None) not in _FULL: behind = None  # unless a disk is full
+        behind = (
+            None if error.__suppress_context__ else error.__context__
+        )  # what was being handled need not be the cause,
+        if behind is not None and getattr(behind, "errno", None) not in _FULL:
+            behind = None  # unless a disk is full
         error = error.__cause__ or behind
     return None
 
 
 def disk_fault(
-    error:BaseException, # of any kind, also one that a library raised from another
-) -> str: # such as "No space left on device"; '' where the cause is another
+    error: BaseException,  # of any kind, also one that a library raised from another
+) -> str:  # such as "No space left on device"; '' where the cause is another
     "What a disk, or its rights, refused, in the words of the system, and of which file where that is known."
     found = _disk_error(error)
-    if found is None: return ""
+    if found is None:
+        return ""
     return f"{found.filename}: {found.strerror}" if found.filename is not None else found.strerror
 
 
 def default_cache() -> Path:
     "Where stages are kept: `$USERLLM_CACHE`, else `~/.cache/userllm`. InputError where there is no home folder."
     named = os.environ.get("USERLLM_CACHE")
-    try: return Path(named).expanduser() if named else Path.home() / ".cache" / "userllm"
+    try:
+        return Path(named).expanduser() if named else Path.home() / ".cache" / "userllm"
     except RuntimeError as error:
-        raise InputError("the stage cache has no place: there is no home folder (HOME is not set, or its user is not known)",
-                         fix="name a folder in USERLLM_CACHE") from error
+        raise InputError(
+            "the stage cache has no place: there is no home folder (HOME is not set, or its user is not known)",
+            fix="name a folder in USERLLM_CACHE",
+        ) from error
 
 
-def _remedy(path:str|Path, first:str="free space") -> str: # what may help besides another folder, or ''
+def _remedy(
+    path: str | Path, first: str = "free space"
+) -> str:  # what may help besides another folder, or ''
     "What to do where nothing can be written to a path."
     in_cache = False
-    with suppress(InputError, OSError): in_cache = Path(path).absolute().is_relative_to(default_cache().absolute())
+    with suppress(InputError, OSError):
+        in_cache = Path(path).absolute().is_relative_to(default_cache().absolute())
     other = "name another folder in USERLLM_CACHE" if in_cache else "choose another folder"
     return f"{first} or {other}" if first else other
 
 
-def _cannot_write(path:Path, error:OSError) -> InputError:
+def _cannot_write(path: Path, error: OSError) -> InputError:
     return InputError(f"cannot write {path}: {error.strerror or error}", fix=_remedy(path))
 
 # %% ../nbs/00_artifacts.ipynb #18a55bf0
-def _fsync(path:Path):
+def _fsync(path: Path):
     "Force a file, or a folder's list of names, to the disk (folders cannot be synced on Windows)."
-    if path.is_dir() and os.name == "nt": return
+    if path.is_dir() and os.name == "nt":
+        return
     handle = os.open(path, os.O_RDONLY if path.is_dir() or os.name != "nt" else os.O_RDWR)
-    try: os.fsync(handle)
-    finally: os.close(handle)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
-def _remove(path:Path):
+def _remove(path: Path):
     "Remove a file or a folder, if it is there."
-    if path.is_dir() and not path.is_symlink(): shutil.rmtree(path, ignore_errors=True)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
     else:
-        with suppress(OSError): path.unlink()
+        with suppress(OSError):
+            path.unlink()
 
 # %% ../nbs/00_artifacts.ipynb #c021
-def _is_of(temporary:Path, error:BaseException, found:OSError) -> bool:
+def _is_of(temporary: Path, error: BaseException, found: OSError) -> bool:
     "Whether a disk's error is of what is being written, and not of something that is read for it."
-    if isinstance(error, InputError): return temporary.name in error.what
+    if isinstance(error, InputError):
+        return temporary.name in error.what
     return found.filename is None or temporary.name in os.fsdecode(found.filename)
 
 
 @contextmanager
 def atomic_path(
-    path:str|Path, # the file or folder to be; its parent is made where it is missing
-) -> Iterator[Path]: # a hidden sibling to write to: a file, or a folder that the caller makes
+    path: str | Path,  # the file or folder to be; its parent is made where it is missing
+) -> Iterator[Path]:  # a hidden sibling to write to: a file, or a folder that the caller makes
     "Write to a sibling that becomes `path` when the block ends well, and goes on an error. InputError: full disk, read-only folder."
     path = Path(path)
     temporary = path.with_name(f".tmp-{uuid.uuid4().hex[:8]}-{path.name}")
-    try: path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error: raise _cannot_write(path, error) from error
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
     try:
         yield temporary
-        for inside in [*temporary.rglob("*"), temporary]: _fsync(inside)
+        for inside in [*temporary.rglob("*"), temporary]:
+            _fsync(inside)
         if path.is_dir() and temporary.is_dir():
             aside = path.with_name(f".tmp-{uuid.uuid4().hex[:8]}-{path.name}")
             os.replace(path, aside)
             os.replace(temporary, path)
             _remove(aside)
-        else: os.replace(temporary, path)
+        else:
+            os.replace(temporary, path)
         _fsync(path.parent)
     except BaseException as error:
         _remove(temporary)
         found = _disk_error(error)
         own = found is not None and _is_of(temporary, error, found)
-        if own: raise _cannot_write(path, found) from error
+        if own:
+            raise _cannot_write(path, found) from error
         raise
 
 # %% ../nbs/00_artifacts.ipynb #c026
-def _plain(value:Any) -> Any:
+def _plain(value: Any) -> Any:
     "The value as JSON knows it."
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, dict): return {str(key): _plain(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)): return [_plain(part) for part in value]
-    if isinstance(value, (np.generic, np.ndarray)): return _plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value): return None
-    if value is pd.NA: return None
-    if isinstance(value, Path): return value.as_posix()
+    if isinstance(value, dict):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    if isinstance(value, (np.generic, np.ndarray)):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is pd.NA:
+        return None
+    if isinstance(value, Path):
+        return value.as_posix()
     return value
 
 
 def write_json(
-    path:str|Path, # the file
-    value:Any, # plain values, dataclasses, NumPy numbers and arrays, Paths (as text)
+    path: str | Path,  # the file
+    value: Any,  # plain values, dataclasses, NumPy numbers and arrays, Paths (as text)
 ):
     "Write a value as JSON, atomically; numbers that are not finite become null."
     text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
-    with atomic_path(path) as temporary: temporary.write_text(text + "\n", encoding="utf-8")
+    with atomic_path(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 # %% ../nbs/00_artifacts.ipynb #c027
-def _require_file(path:str|Path) -> Path:
+def _require_file(path: str | Path) -> Path:
     path = Path(path)
-    if not path.is_file(): raise InputError(f"no such file: {path}; check the path, or make the file first")
+    if not path.is_file():
+        raise InputError(f"no such file: {path}; check the path, or make the file first")
     return path
 
 
 def read_json(
-    path:str|Path, # the file
+    path: str | Path,  # the file
 ) -> Any:
     "Read a JSON file. A missing or unreadable file raises InputError that names it."
-    try: return json.loads(_require_file(path).read_text(encoding="utf-8"))
-    except InputError: raise
-    except (OSError, ValueError) as error: raise InputError(f"cannot read {path} as JSON: {error}; restore or remove the file") from error
+    try:
+        return json.loads(_require_file(path).read_text(encoding="utf-8"))
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path} as JSON: {error}; restore or remove the file") from error
 
 # %% ../nbs/00_artifacts.ipynb #c030
 def append_jsonl(
-    path:str|Path, # the file, made where it is missing
-    record:Any, # one record, as for `write_json`
+    path: str | Path,  # the file, made where it is missing
+    record: Any,  # one record, as for `write_json`
 ):
     "Append a record as one line; a torn last line is cut off first. Survives a kill at any moment."
     line = (json.dumps(_plain(record), ensure_ascii=False, allow_nan=False) + "\n").encode()
@@ -301,117 +384,137 @@ def append_jsonl(
                 file.seek(start)
                 newline = file.read(whole - start).rfind(b"\n")
                 whole = start if newline < 0 else start + newline + 1
-                if newline >= 0: break
-            if whole < end: file.truncate(whole)
+                if newline >= 0:
+                    break
+            if whole < end:
+                file.truncate(whole)
             file.write(line)
-    except OSError as error: raise _cannot_write(path, error) from error
+    except OSError as error:
+        raise _cannot_write(path, error) from error
 
 
 def read_jsonl(
-    path:str|Path, # the file
-) -> list: # its records
+    path: str | Path,  # the file
+) -> list:  # its records
     "Read all whole lines; a last line without its newline is ignored. A broken line elsewhere raises InputError with its number."
     records = []
     for number, line in enumerate(_require_file(path).read_bytes().split(b"\n")[:-1], 1):
-        try: records.append(json.loads(line))
-        except ValueError as error: raise InputError(f"cannot read {path}, line {number}: {error}; repair or remove the line") from error
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:
+            raise InputError(
+                f"cannot read {path}, line {number}: {error}; repair or remove the line"
+            ) from error
     return records
 
 # %% ../nbs/00_artifacts.ipynb #c033
 def write_parquet(
-    path:str|Path, # the file
-    frame:pd.DataFrame, # any table; an index that is not the plain row number is kept
+    path: str | Path,  # the file
+    frame: pd.DataFrame,  # any table; an index that is not the plain row number is kept
 ):
     "Write a table as Parquet, atomically, in row groups of a million rows."
-    with atomic_path(path) as temporary: frame.to_parquet(temporary, engine="pyarrow", compression="zstd", row_group_size=1_000_000)
+    with atomic_path(path) as temporary:
+        frame.to_parquet(temporary, engine="pyarrow", compression="zstd", row_group_size=1_000_000)
 
 
 def read_parquet(
-    path:str|Path, # the file
-    columns:list[str]|None=None, # only these; all by default
+    path: str | Path,  # the file
+    columns: list[str] | None = None,  # only these; all by default
 ) -> pd.DataFrame:
     "Read a Parquet file. A missing or unreadable file, or a missing column, raises InputError that names it."
     try:
         known = pq.read_schema(_require_file(path)).names
         missing = [name for name in columns or [] if name not in known]
-        if missing: raise InputError(f"{path} has no column {', '.join(missing)}; it has {', '.join(known)}")
+        if missing:
+            raise InputError(f"{path} has no column {', '.join(missing)}; it has {', '.join(known)}")
         return pd.read_parquet(path, engine="pyarrow", columns=columns)
-    except InputError: raise
+    except InputError:
+        raise
     except (OSError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"cannot read {path} as Parquet: {reason}; restore or remove the file") from error
 
 # %% ../nbs/00_artifacts.ipynb #c036
 def write_tensors(
-    path:str|Path, # the file
-    tensors:dict, # name to tensor, on any device
-    metadata:dict[str,str]|None=None, # text to keep with them
+    path: str | Path,  # the file
+    tensors: dict,  # name to tensor, on any device
+    metadata: dict[str, str] | None = None,  # text to keep with them
 ):
     "Write named tensors as safetensors, atomically."
     from safetensors.torch import save_file
-    owned, seen = {}, set()
+
+    owned = {}
+    seen = set()
     for name, tensor in tensors.items():
         tensor = tensor.detach().cpu().contiguous()
         storage = tensor.untyped_storage()
-        if storage.data_ptr() in seen or storage.nbytes() != tensor.numel() * tensor.element_size(): tensor = tensor.clone()
+        if storage.data_ptr() in seen or storage.nbytes() != tensor.numel() * tensor.element_size():
+            tensor = tensor.clone()
         seen.add(storage.data_ptr())
         owned[name] = tensor
     with atomic_path(path) as temporary:
-        temporary.touch() # with the rights that a new file has here
+        temporary.touch()  # with the rights that a new file has here
         rights = temporary.stat().st_mode
         save_file(owned, temporary, metadata=metadata)
-        temporary.chmod(rights) # which safetensors narrows to its owner
+        temporary.chmod(rights)  # which safetensors narrows to its owner
 
 # %% ../nbs/00_artifacts.ipynb #c037
-def _open_tensors(path:str|Path, framework:str, read:Callable) -> Any:
+def _open_tensors(path: str | Path, framework: str, read: Callable) -> Any:
     "Open a safetensors file and apply `read` to the handle; whatever is wrong with the file is an InputError that names it."
     try:
-        with safe_open(_require_file(path), framework=framework) as file: return read(file)
+        with safe_open(_require_file(path), framework=framework) as file:
+            return read(file)
     except (SafetensorError, OSError) as error:
         raise InputError(f"cannot read {path} as safetensors: {error}; restore or remove the file") from error
 
 
 def read_tensors(
-    path:str|Path, # the file
-) -> dict: # name to tensor, on the CPU
+    path: str | Path,  # the file
+) -> dict:  # name to tensor, on the CPU
     "Read all tensors of a safetensors file. A missing or unreadable file raises InputError that names it."
     return _open_tensors(path, "pt", lambda file: {name: file.get_tensor(name) for name in file.keys()})
 
 
 def read_tensors_metadata(
-    path:str|Path, # the file
-) -> dict[str,str]: # empty where none was written
+    path: str | Path,  # the file
+) -> dict[str, str]:  # empty where none was written
     "Read the text kept with the tensors, without reading the tensors."
     return _open_tensors(path, "np", lambda file: dict(file.metadata() or {}))
 
 # %% ../nbs/00_artifacts.ipynb #c040
-def _size(bytes:float) -> str:
+def _size(bytes: float) -> str:
     "A number of bytes for people."
     for unit in ["bytes", "kB", "MB", "GB"]:
-        if bytes < 1000: return f"{bytes:.3g} {unit}"
+        if bytes < 1000:
+            return f"{bytes:.3g} {unit}"
         bytes /= 1000
     return f"{bytes:,.3g} TB" if bytes < 1000 else f"{bytes:,.0f} TB"
 
 
-def bytes_in(path:str|Path) -> int: # a file or a folder
+def bytes_in(path: str | Path) -> int:  # a file or a folder
     "What it takes on disk, 0 where there is none; files that go meanwhile do not count."
     total = 0
     for file in [Path(path), *Path(path).rglob("*")]:
-        with suppress(OSError): total += file.stat().st_size if file.is_file() else 0
+        with suppress(OSError):
+            total += file.stat().st_size if file.is_file() else 0
     return total
 
 
 def require_writable(
-    folder:str|Path, # made where it is missing
-    bytes_needed:int=0, # what is going to be written
-    make:bool=True, # whether to make it now; else the nearest folder above that is there is asked
-) -> Path: # the folder
+    folder: str | Path,  # made where it is missing
+    bytes_needed: int = 0,  # what is going to be written
+    make: bool = True,  # whether to make it now; else the nearest folder above that is there is asked
+) -> Path:  # the folder
     "Make sure of a folder with room. InputError, and nothing made: read-only folder, a file of that name, too little space."
     folder = Path(folder)
     try:
-        existing = next(path for path in [folder, *folder.absolute().parents] if os.path.lexists(path))  # a link to nothing is in the way
+        existing = next(
+            path for path in [folder, *folder.absolute().parents] if os.path.lexists(path)
+        )  # a link to nothing is in the way
         if not existing.is_dir():
-            raise InputError(f"{existing} is not a folder, so nothing can be written to {folder}", fix=_remedy(folder, ""))
+            raise InputError(
+                f"{existing} is not a folder, so nothing can be written to {folder}", fix=_remedy(folder, "")
+            )
         free = shutil.disk_usage(existing).free
         if free < bytes_needed:
             room = f"{_size(bytes_needed)} needed, {_size(free)} there"
@@ -421,99 +524,126 @@ def require_writable(
             folder.mkdir(parents=True, exist_ok=True)
             existing = folder
         probe = existing / f".tmp-{uuid.uuid4().hex[:8]}-probe"
-        try: probe.write_bytes(b"?")
-        finally: probe.unlink(missing_ok=True)  # also where the disk is full, and its name alone was written
+        try:
+            probe.write_bytes(b"?")
+        finally:
+            probe.unlink(missing_ok=True)  # also where the disk is full, and its name alone was written
     except OSError as error:
         first = "free space" if error.errno in _FULL else "change its permissions"
         raise InputError(f"cannot write to {folder}: {error.strerror}", fix=_remedy(folder, first)) from error
     return folder
 
 # %% ../nbs/00_artifacts.ipynb #c043
-def versions() -> dict[str,str]: # package name to version
+def versions() -> dict[str, str]:  # package name to version
     "Versions of Python and of the packages that results depend on; those that are not installed are left out."
     found = {"python": platform.python_version()}
     for name in ["userllm", "torch", "transformers", "peft", "timm", "numpy", "pandas", "scikit-learn"]:
-        try: found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError: pass
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            pass
     return found
 
 
-def peak_memory_bytes() -> int: # 0 where the system does not tell
+def peak_memory_bytes() -> int:  # 0 where the system does not tell
     "The most memory that this process has held at once (resident set)."
-    try: import resource
-    except ImportError: return 0  # Windows
+    try:
+        import resource
+    except ImportError:
+        return 0  # Windows
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in kibibytes
+
 
 def release_memory() -> None:
     "Give back to the system what is free: glibc keeps it, for more blocks of the same sizes."
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim: trim(0)
+    if trim:
+        trim(0)
 
 # %% ../nbs/00_artifacts.ipynb #c046
-class _MadeMeanwhile(Exception): "The artifact that is being made has appeared."
+class _MadeMeanwhile(Exception):
+    "The artifact that is being made has appeared."
 
 
-def _sweep(folder:Path, seconds:float=86_400):
+def _sweep(folder: Path, seconds: float = 86_400):
     "Remove what killed processes left, once it is a day old: a younger one may belong to a process that is at work."
     for path in folder.glob(".tmp-*"):
-        try: age = time.time() - path.stat().st_mtime
-        except OSError: continue  # gone meanwhile
-        if age > seconds: _remove(path)
+        try:
+            age = time.time() - path.stat().st_mtime
+        except OSError:
+            continue  # gone meanwhile
+        if age > seconds:
+            _remove(path)
 
 
-def _make_artifact(target:Path, make:Callable[[Path],None], meta:dict):
+def _make_artifact(target: Path, make: Callable[[Path], None], meta: dict):
     "Fill a temporary folder, write `meta.json` last, rename."
     _sweep(require_writable(target.parent))
     start = time.monotonic()
     with suppress(_MadeMeanwhile), atomic_path(target) as temporary:
         temporary.mkdir()
         make(temporary)
-        if (target / "meta.json").is_file(): raise _MadeMeanwhile  # another process was quicker, and its folder may be in use
+        if (target / "meta.json").is_file():
+            raise _MadeMeanwhile  # another process was quicker, and its folder may be in use
         created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-        meta = meta | {"versions": versions(), "created": created, "seconds": round(time.monotonic() - start, 3)}
+        meta = meta | {
+            "versions": versions(),
+            "created": created,
+            "seconds": round(time.monotonic() - start, 3),
+        }
         write_json(temporary / "meta.json", meta)
     _remove(target.with_name(target.name + ".partial"))
 
 # %% ../nbs/00_artifacts.ipynb #c047
 class StageCache:
     "Finished artifacts of stages at `root/stage/<fingerprint>`, each with a `meta.json`."
-    def __init__(self,
-        root:str|Path|None=None, # where artifacts live; by default `$USERLLM_CACHE`, else `~/.cache/userllm`
+
+    def __init__(
+        self,
+        root: str
+        | Path
+        | None = None,  # where artifacts live; by default `$USERLLM_CACHE`, else `~/.cache/userllm`
     ):
         self.root = Path(root) if root else default_cache()
 
-    def _target(self, stage:str, settings:Any, inputs:dict[str,str]) -> Path:
-        if not re.fullmatch(r"\w[\w.-]*", stage): raise InputError(f"not a name for a stage: {stage!r}; use letters, digits, dot, dash")
+    def _target(self, stage: str, settings: Any, inputs: dict[str, str]) -> Path:
+        if not re.fullmatch(r"\w[\w.-]*", stage):
+            raise InputError(f"not a name for a stage: {stage!r}; use letters, digits, dot, dash")
         return self.root / stage / fingerprint(settings, inputs)
 
-    def find(self, stage:str, settings:Any, inputs:dict[str,str]) -> Path|None:
+    def find(self, stage: str, settings: Any, inputs: dict[str, str]) -> Path | None:
         "The finished folder, or None. Only a folder with its `meta.json` is finished."
         target = self._target(stage, settings, inputs)
         return target if (target / "meta.json").is_file() else None
 
-    def partial(self, stage:str, settings:Any, inputs:dict[str,str]) -> Path:
+    def partial(self, stage: str, settings: Any, inputs: dict[str, str]) -> Path:
         "A lasting folder for unfinished work, `root/stage/<fingerprint>.partial`; removed when the artifact is finished."
         target = self._target(stage, settings, inputs)
         return require_writable(target.with_name(target.name + ".partial"))
 
-    def folder(self,
-        stage:str, # the stage's name, such as "posters"
-        settings:Any, # a dataclass or a dict of plain values
-        inputs:dict[str,str], # name to fingerprint of what the stage reads
-        make:Callable[[Path],None], # writes the artifact's files into the folder that it is given
-    ) -> Path: # the finished folder
+    def folder(
+        self,
+        stage: str,  # the stage's name, such as "posters"
+        settings: Any,  # a dataclass or a dict of plain values
+        inputs: dict[str, str],  # name to fingerprint of what the stage reads
+        make: Callable[[Path], None],  # writes the artifact's files into the folder that it is given
+    ) -> Path:  # the finished folder
         "Find the artifact, or make it. An error in `make` leaves no artifact."
         if self.find(stage, settings, inputs) is None:
-            _make_artifact(self._target(stage, settings, inputs), make, {"stage": stage, "settings": settings, "inputs": inputs})
+            _make_artifact(
+                self._target(stage, settings, inputs),
+                make,
+                {"stage": stage, "settings": settings, "inputs": inputs},
+            )
         return self._target(stage, settings, inputs)
 
 # %% ../nbs/00_artifacts.ipynb #fed177ed
 @contextmanager
 def only_one(
-    folder:str | Path, # is made where it is not there
-    doing:str, # what is being done, such as "a run is being trained in"
+    folder: str | Path,  # is made where it is not there
+    doing: str,  # what is being done, such as "a run is being trained in"
 ) -> Iterator[None]:
     "Hold the folder's lock, where the system has such locks. InputError where another process holds it, or nothing can be written there."
     require_writable(folder)
@@ -521,43 +651,65 @@ def only_one(
     try:
         if handle is not None:
             import fcntl
-            try: fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error: raise InputError(f"{doing} {folder} already: wait for it to end, or stop it") from error
-            except OSError: pass # a file system without locks
+
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InputError(f"{doing} {folder} already: wait for it to end, or stop it") from error
+            except OSError:
+                pass  # a file system without locks
         yield
     finally:
-        if handle is not None: os.close(handle)
+        if handle is not None:
+            os.close(handle)
 
 # %% ../nbs/00_artifacts.ipynb #c052
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
     "The named parts of one run. Nothing is made or read here."
-    path: Path # the run's folder
 
-    def __post_init__(self): object.__setattr__(self, "path", Path(self.path))
+    path: Path  # the run's folder
+
+    def __post_init__(self):
+        object.__setattr__(self, "path", Path(self.path))
 
     @property
-    def settings(self) -> Path: return self.path / "settings.json"
-    @property
-    def metrics(self) -> Path: return self.path / "metrics.json"
-    @property
-    def predictions(self) -> Path: return self.path / "predictions.parquet"
-    @property
-    def log(self) -> Path: return self.path / "log.jsonl"
-    @property
-    def checkpoints(self) -> Path: return self.path / "checkpoints"
-    @property
-    def recommender(self) -> Path: return self.path / "recommender"
+    def settings(self) -> Path:
+        return self.path / "settings.json"
 
-    def require(self,
-        *parts:str, # such as "settings", "predictions"
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.json"
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "predictions.parquet"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def recommender(self) -> Path:
+        return self.path / "recommender"
+
+    def require(
+        self,
+        *parts: str,  # such as "settings", "predictions"
     ) -> "RunFolder":
         "Raise InputError that names the first part that is missing."
-        if not self.path.is_dir(): raise InputError(f"no run folder at {self.path}; check the path, or train first")
+        if not self.path.is_dir():
+            raise InputError(f"no run folder at {self.path}; check the path, or train first")
         if below := sorted(found.parent for found in self.path.glob("*/metrics.json")):
             raise InputError(f"{self.path} is no run folder, it holds some: name one, such as {below[0]}")
         for part in parts:
             if not getattr(self, part).exists():
-                raise InputError(f"the run folder {self.path} lacks {getattr(self, part).name}; "
-                                 "the run has not got that far, or the file was moved")
+                raise InputError(
+                    f"the run folder {self.path} lacks {getattr(self, part).name}; "
+                    "the run has not got that far, or the file was moved"
+                )
         return self

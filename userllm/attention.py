@@ -10,24 +10,46 @@ from functools import cache
 import torch
 
 # %% ../nbs/39_attention.ipynb #8b5addbb
-_most_in_parts = 32 # new tokens; the scores of more take more room and time than a copy of what is kept
+_most_in_parts = 32  # new tokens; the scores of more take more room and time than a copy of what is kept
 
-def _attend(module, query:torch.Tensor, # (b, heads, length, d)
-            key, value, # tensors, or pairs of tensors (b, key heads, kept or length, d): kept and new
-            attention_mask:torch.Tensor|None, # (b, 1, length, kept + length) True where it may look
-            dropout:float=0.0, scaling:float|None=None, **others) -> tuple:
+
+def _attend(
+    module,
+    query: torch.Tensor,  # (b, heads, length, d)
+    key,
+    value,  # tensors, or pairs of tensors (b, key heads, kept or length, d): kept and new
+    attention_mask: torch.Tensor | None,  # (b, 1, length, kept + length) True where it may look
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **others,
+) -> tuple:
     "What each head found (b, length, heads, d), in the form that Transformers asks for."
     length = query.shape[2]
-    fit = query.device.type == "cpu" and length <= _most_in_parts and not dropout and (attention_mask is not None or length == 1)
-    if not isinstance(key, torch.Tensor) and not fit: key, value = (torch.cat(parts, 2) for parts in (key, value))
+    fit = (
+        query.device.type == "cpu"
+        and length <= _most_in_parts
+        and not dropout
+        and (attention_mask is not None or length == 1)
+    )
+    if not isinstance(key, torch.Tensor) and not fit:
+        key, value = (torch.cat(parts, 2) for parts in (key, value))
     if isinstance(key, torch.Tensor):
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
-        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others)
+
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others
+        )
     rows, heads, _, width = query.shape
-    kept, key_heads = key[0].shape[2], key[0].shape[1]
-    queries = (query * (width ** -0.5 if scaling is None else scaling)).reshape(rows, key_heads, heads // key_heads * length, width)
-    scores = torch.cat([queries @ part.transpose(2, 3) for part in key], 3).view(rows, key_heads, -1, length, kept + length)
-    if attention_mask is not None: scores = scores.masked_fill(~attention_mask[:, :, None], torch.finfo(scores.dtype).min)
+    kept = key[0].shape[2]
+    key_heads = key[0].shape[1]
+    queries = (query * (width**-0.5 if scaling is None else scaling)).reshape(
+        rows, key_heads, heads // key_heads * length, width
+    )
+    scores = torch.cat([queries @ part.transpose(2, 3) for part in key], 3).view(
+        rows, key_heads, -1, length, kept + length
+    )
+    if attention_mask is not None:
+        scores = scores.masked_fill(~attention_mask[:, :, None], torch.finfo(scores.dtype).min)
     weights = scores.softmax(-1, dtype=torch.float32).to(value[1].dtype).flatten(2, 3)
     found = weights[..., :kept] @ value[0] + weights[..., kept:] @ value[1]
     return found.view(rows, heads, length, width).transpose(1, 2), None
@@ -35,46 +57,62 @@ def _attend(module, query:torch.Tensor, # (b, heads, length, d)
 # %% ../nbs/39_attention.ipynb #6c8565fd
 _families = ("llama", "mistral", "qwen2", "qwen3")
 
-def attends_in_parts(model) -> bool: # a causal LM of Transformers
+
+def attends_in_parts(model) -> bool:  # a causal LM of Transformers
     "Whether the model takes kept and new keys and values as two parts; else it has to have them joined."
     return model.config._attn_implementation == "in_parts"
+
 
 def attend_in_parts(model) -> None:
     "Let the model take kept and new keys and values as two parts, if it is of a family that can."
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
-    if model.config.model_type not in _families or model.config._attn_implementation != "sdpa": return
+
+    if model.config.model_type not in _families or model.config._attn_implementation != "sdpa":
+        return
     AttentionInterface.register("in_parts", _attend)
     AttentionMaskInterface.register("in_parts", sdpa_mask)
     model.set_attn_implementation("in_parts")
 
+
 def attend_joined(model) -> None:
     "Give the model kept and new keys and values joined again."
-    if attends_in_parts(model): model.set_attn_implementation("sdpa")
+    if attends_in_parts(model):
+        model.set_attn_implementation("sdpa")
 
 # %% ../nbs/39_attention.ipynb #3f913726
 @cache
 def _layer_kind():
     "The class of the cache's layers; Transformers is not imported before it is needed."
     from transformers.cache_utils import DynamicLayer
+
     class KeptLayer(DynamicLayer):
         def __init__(self, keys, values, in_parts):
             super().__init__()
             self.lazy_initialization(keys, values)
-            self.keys, self.values, self.in_parts = keys, values, in_parts
+            self.keys = keys
+            self.values = values
+            self.in_parts = in_parts
 
         def update(self, keys, values, *_, **__):
             self.new = keys, values
-            if self.in_parts: return (self.keys, keys), (self.values, values)
+            if self.in_parts:
+                return (self.keys, keys), (self.values, values)
             return torch.cat([self.keys, keys], 2), torch.cat([self.values, values], 2)
+
     return KeptLayer
 
-def kept_cache(layers:list, # for each layer (keys, values), each (b, key heads, length, d)
-               in_parts:bool): # what `attends_in_parts` says of the model
+
+def kept_cache(
+    layers: list,  # for each layer (keys, values), each (b, key heads, length, d)
+    in_parts: bool,
+):  # what `attends_in_parts` says of the model
     "A cache of Transformers that starts with these; see `new_keys_values`."
     from transformers.cache_utils import Cache, DynamicCache
+
     return Cache(layers=[_layer_kind()(*pair, in_parts) for pair in layers]) if layers else DynamicCache()
 
-def new_keys_values(cache) -> list: # from `kept_cache`, after a forward
+
+def new_keys_values(cache) -> list:  # from `kept_cache`, after a forward
     "For each layer the keys and values of that forward's own tokens, each (b, key heads, length, d)."
     return [getattr(layer, "new", (layer.keys, layer.values)) for layer in cache.layers]

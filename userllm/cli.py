@@ -9,7 +9,8 @@ __all__ = ['run', 'main']
 import os, sys
 
 # %% ../nbs/80_cli.ipynb #c004
-if sys.stderr and not sys.stderr.isatty() and "ipykernel" not in sys.modules: os.environ.setdefault("TQDM_MININTERVAL", "30")
+if sys.stderr and not sys.stderr.isatty() and "ipykernel" not in sys.modules:
+    os.environ.setdefault("TQDM_MININTERVAL", "30")
 
 # %% ../nbs/80_cli.ipynb #b3f7cde8
 from dataclasses import replace
@@ -18,13 +19,41 @@ from multiprocessing import get_context
 from pathlib import Path
 import argparse, shlex, shutil, tempfile
 import pandas as pd
-from .artifacts import InputError, RunFolder, atomic_path, bytes_in, read_json, read_parquet, require_writable, shown_text, write_json
+from userllm.artifacts import (
+    InputError,
+    RunFolder,
+    atomic_path,
+    bytes_in,
+    read_json,
+    read_parquet,
+    require_writable,
+    shown_text,
+    write_json,
+)
 from .command import finish_output, guarded, require_output
-from .datasets import cold_rows, poster_manifest, require_new_place, require_same_dataset, save_dataset, source_dataset, source_options, sources
+from userllm.datasets import (
+    cold_rows,
+    poster_manifest,
+    require_new_place,
+    require_same_dataset,
+    save_dataset,
+    source_dataset,
+    source_options,
+    sources,
+)
 from .endpoints import Endpoint
 from .doctor import examine, report
 from .efficiency import BenchSettings, bench_preparation, gains, lacking, run_bench, shapes
-from .experiments import find_table, in_words, lengths_in_words, plan_runs, protocols, reproduce, state_of, tables
+from userllm.experiments import (
+    find_table,
+    in_words,
+    lengths_in_words,
+    plan_runs,
+    protocols,
+    reproduce,
+    state_of,
+    tables,
+)
 from .factors import compare_factor, factors, find_factor, run_factors, state_of_factors
 from .history_labels import histories_as_training
 from .interactions import Dataset, ItemNoun, protocol_noun
@@ -35,7 +64,19 @@ from .model import require_categories
 from .metrics import evaluate
 from .newcomers import most_liked
 from .opened_runs import open_published
-from .pipeline import Prepared, feature_floors, find_preset, floors, keep_prepared, prepare, presets, quickstart, run_floor, run_method, share_llm
+from userllm.pipeline import (
+    Prepared,
+    feature_floors,
+    find_preset,
+    floors,
+    keep_prepared,
+    prepare,
+    presets,
+    quickstart,
+    run_floor,
+    run_method,
+    share_llm,
+)
 from .poster_fetching import FetchSettings, fetch_posters, read_poster_manifest, tmdb_pictures
 from .protocols import natural, period, table2
 from .recommender import Recommender, check_pairs, liked_items, recommender_dataset
@@ -46,273 +87,522 @@ from .tables import read_pairs
 from .visual_alignment import VisualSettings, visual_settings
 
 # %% ../nbs/80_cli.ipynb #c006
-def _number_or_all(text:str) -> int|str:
+def _number_or_all(text: str) -> int | str:
     "A whole number, or the word `all`."
     return text if text == "all" else int(text)
 
-def _count(text:str) -> int:
+
+def _count(text: str) -> int:
     "A whole number from 1."
-    if int(text) < 1: raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
     return int(text)
 
-_number_or_all.__name__, _count.__name__ = "number, or all,", "number" # as the parser names them where they refuse
+
+_number_or_all.__name__ = "number, or all,"
+_count.__name__ = "number"  # as the parser names them where they refuse
+
 
 def _data_options(parser) -> None:
     "Which data, split how."
     parser = parser.add_argument_group("rows, splits, and what is known of items")
-    parser.add_argument("--data", metavar="DIR", help="a dataset that userllm prepare kept with --out; default: the built-in ratings")
-    parser.add_argument("--split", help="random, temporal (one cut in time) or temporal_user (each user's latest rows); default random")
-    parser.add_argument("--natural", action="store_true", help="keep all rows instead of sampling to the paper's counts")
-    parser.add_argument("--history", type=_number_or_all, metavar="N|all", help="likes that a model is shown of a row's user, the latest or all; default 5")
+    parser.add_argument(
+        "--data",
+        metavar="DIR",
+        help="a dataset that userllm prepare kept with --out; default: the built-in ratings",
+    )
+    parser.add_argument(
+        "--split",
+        help="random, temporal (one cut in time) or temporal_user (each user's latest rows); default random",
+    )
+    parser.add_argument(
+        "--natural", action="store_true", help="keep all rows instead of sampling to the paper's counts"
+    )
+    parser.add_argument(
+        "--history",
+        type=_number_or_all,
+        metavar="N|all",
+        help="likes that a model is shown of a row's user, the latest or all; default 5",
+    )
     parser.add_argument("--data-seed", type=int, default=0, help="seed of sampling and split; default 0")
-    parser.add_argument("--posters", metavar="DIR", help="folder of posters named by item id, or a table item_id,path (CSV, TSV or Parquet); default: what the items' column poster names, or --data was prepared with; of MovieLens the shipped features")
-    parser.add_argument("--vit", metavar="MODEL", help="read --posters with this timm model, such as the paper's vit_small_patch16_224.dino")
+    parser.add_argument(
+        "--posters",
+        metavar="DIR",
+        help="folder of posters named by item id, or a table item_id,path (CSV, TSV or Parquet); default: what the items' column poster names, or --data was prepared with; of MovieLens the shipped features",
+    )
+    parser.add_argument(
+        "--vit",
+        metavar="MODEL",
+        help="read --posters with this timm model, such as the paper's vit_small_patch16_224.dino",
+    )
     described = parser.add_mutually_exclusive_group()
-    described.add_argument("--describe-with", metavar="LLM", help="describe titles with this LLM, or with an endpoint ADDRESS#MODEL; default: of MovieLens the shipped descriptions")
-    described.add_argument("--shipped-descriptions", action="store_true", help="give items without a description the shipped ones, made up for films of that title and year; default: only MovieLens's")
+    described.add_argument(
+        "--describe-with",
+        metavar="LLM",
+        help="describe titles with this LLM, or with an endpoint ADDRESS#MODEL; default: of MovieLens the shipped descriptions",
+    )
+    described.add_argument(
+        "--shipped-descriptions",
+        action="store_true",
+        help="give items without a description the shipped ones, made up for films of that title and year; default: only MovieLens's",
+    )
+
 
 def _device_options(parser) -> None:
     "Where to compute."
     parser = parser.add_argument_group("where to compute")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default auto")
-    parser.add_argument("--precision", default="auto", help="auto, fp32 or bf16 for the frozen LLM, or 8bit or 4bit by bitsandbytes; default auto")
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        help="auto, fp32 or bf16 for the frozen LLM, or 8bit or 4bit by bitsandbytes; default auto",
+    )
+
 
 def _llm_option(parser) -> None:
-    parser.add_argument("--llm", default="smollm2", help="smollm2, a Hub name, a folder or a .gguf file; default smollm2")
+    parser.add_argument(
+        "--llm", default="smollm2", help="smollm2, a Hub name, a folder or a .gguf file; default smollm2"
+    )
+
 
 def _use_options(parser) -> None:
     "Which recommender to load, and how."
-    parser.add_argument("run", metavar="RUN", help="run folder or recommender folder, or a published run with its weights, results/quick/userllm")
+    parser.add_argument(
+        "run",
+        metavar="RUN",
+        help="run folder or recommender folder, or a published run with its weights, results/quick/userllm",
+    )
     parser.add_argument("--llm", help="where the LLM of the training is now; default: where it was")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default auto")
-    parser.add_argument("--precision", default="recorded", help="recorded (that of the training), auto, fp32, bf16, 8bit or 4bit; default recorded. In bf16 an answer's third digit depends on what is scored together, in fp32 it does not")
+    parser.add_argument(
+        "--precision",
+        default="recorded",
+        help="recorded (that of the training), auto, fp32, bf16, 8bit or 4bit; default recorded. In bf16 an answer's third digit depends on what is scored together, in fp32 it does not",
+    )
 
 # %% ../nbs/80_cli.ipynb #69f94aa5
 def _protocol(options, preset):
     "The preset's protocol with the options of the command line."
-    protocol = replace(preset.protocol, split=options.split or preset.protocol.split, data_seed=options.data_seed)
-    if options.history is not None: protocol = replace(protocol, history_length=None if options.history == "all" else options.history)
+    protocol = replace(
+        preset.protocol, split=options.split or preset.protocol.split, data_seed=options.data_seed
+    )
+    if options.history is not None:
+        protocol = replace(protocol, history_length=None if options.history == "all" else options.history)
     return natural(protocol) if options.natural else protocol
+
 
 def _own_dataset(options):
     "The dataset of --data or of a source, and what the source gave; None for the built-in ratings."
     source = getattr(options, "source", None)
-    named = [name for name, usual in (("split", None), ("natural", False), ("history", None), ("data_seed", 0)) if getattr(options, name) != usual]
+    named = [
+        name
+        for name, usual in (("split", None), ("natural", False), ("history", None), ("data_seed", 0))
+        if getattr(options, name) != usual
+    ]
     if options.data and (source or named):
-        raise InputError(f"--data has its own protocol: leave out {'the source' if source else '--' + named[0].replace('_', '-')}, or prepare it anew")
-    given = [name for name in ("interactions", "items", "folder", "overviews", "users", "like_from", "minimum_likes", "item_noun", "item_plural", "liking_verb", "all_items") if getattr(options, name, None)]
+        raise InputError(
+            f"--data has its own protocol: leave out {'the source' if source else '--' + named[0].replace('_', '-')}, or prepare it anew"
+        )
+    given = [
+        name
+        for name in (
+            "interactions",
+            "items",
+            "folder",
+            "overviews",
+            "users",
+            "like_from",
+            "minimum_likes",
+            "item_noun",
+            "item_plural",
+            "liking_verb",
+            "all_items",
+        )
+        if getattr(options, name, None)
+    ]
     if given and not source:
-        raise InputError(f"--{given[0].replace('_', '-')} is for a source, and none is named: userllm prepare {' or '.join(sources)}")
+        raise InputError(
+            f"--{given[0].replace('_', '-')} is for a source, and none is named: userllm prepare {' or '.join(sources)}"
+        )
     if options.data:
-        if not (Path(options.data)/"dataset.json").is_file(): raise InputError(f"--data {options.data} holds no dataset: give a folder that userllm prepare made with --out")
+        if not (Path(options.data) / "dataset.json").is_file():
+            raise InputError(
+                f"--data {options.data} holds no dataset: give a folder that userllm prepare made with --out"
+            )
         return Dataset.load(options.data), None
-    if not source: return None, None
+    if not source:
+        return None, None
     changes = {"data_seed": options.data_seed} | ({"split": options.split} if options.split else {})
-    if options.history is not None: changes["history_length"] = None if options.history == "all" else options.history
+    if options.history is not None:
+        changes["history_length"] = None if options.history == "all" else options.history
     return source_dataset(options, changes)
+
 
 def _require_device(options) -> None:
     "Refuse a device or precision that is not there before any work."
-    choose_precision(choose_device(options.device), "auto" if options.precision == "recorded" else options.precision)
+    choose_precision(
+        choose_device(options.device), "auto" if options.precision == "recorded" else options.precision
+    )
 
-def _named_pictures(raw:RawData|None, beside) -> tuple[pd.DataFrame|None, tuple[str, ...]]:
+
+def _named_pictures(raw: RawData | None, beside) -> tuple[pd.DataFrame | None, tuple[str, ...]]:
     "The pictures that the items name as files, item_id and path, None where they name none; and notes on cells that name nothing."
-    if raw is None or "poster" not in raw.items: return None, ()
+    if raw is None or "poster" not in raw.items:
+        return None, ()
     table, notes = poster_manifest(raw.items, beside)
     return (table.loc[table["path"] != "", ["item_id", "path"]] if "path" in table else None), notes
+
 
 def _beside(options) -> Path:
     "The folder that paths in the items table are seen from."
     return Path(options.items).parent if getattr(options, "items", None) else Path()
 
+
 def _prepare_data(options, preset, dataset=None, raw=None):
     "The dataset that the options name, with all that is known about its items."
-    endpoint = Endpoint.parse(options.describe_with) if (options.describe_with or "").startswith(("http://", "https://")) else None
-    if options.describe_with and endpoint is None: find_llm(options.describe_with)
+    endpoint = (
+        Endpoint.parse(options.describe_with)
+        if (options.describe_with or "").startswith(("http://", "https://"))
+        else None
+    )
+    if options.describe_with and endpoint is None:
+        find_llm(options.describe_with)
     posters = options.posters
-    if not posters: posters, _ = _named_pictures(raw, _beside(options))
-    if options.vit and posters is None: raise InputError("--vit says how pictures are read: name their folder with --posters as well")
+    if not posters:
+        posters, _ = _named_pictures(raw, _beside(options))
+    if options.vit and posters is None:
+        raise InputError("--vit says how pictures are read: name their folder with --posters as well")
     protocol = _protocol(options, preset)
     dataset = _own_dataset(options)[0] if dataset is None else dataset
-    llm = endpoint or (load_llm(options.describe_with, options.device, options.precision) if options.describe_with else None)
+    llm = endpoint or (
+        load_llm(options.describe_with, options.device, options.precision) if options.describe_with else None
+    )
     vit = visual_settings(options.vit) if options.vit else VisualSettings()
     films = dataset is None or raw is not None and raw.movielens_ids
-    return prepare(protocol, posters, llm, vit, options.device, dataset=dataset, kept=options.data, shipped=options.shipped_descriptions or films)
+    return prepare(
+        protocol,
+        posters,
+        llm,
+        vit,
+        options.device,
+        dataset=dataset,
+        kept=options.data,
+        shipped=options.shipped_descriptions or films,
+    )
 
 # %% ../nbs/80_cli.ipynb #c008
-def _doctor(options) -> None: print(report(examine()))
+def _doctor(options) -> None:
+    print(report(examine()))
 
-def _keep(options, prepared:Prepared, raw:RawData|None) -> Path:
+
+def _keep(options, prepared: Prepared, raw: RawData | None) -> Path:
     "Save the dataset where --out says, with features of its pictures, the list of posters and the notes of where it came from."
-    files = [Path(options.data)/name for name in ("posters.csv", "notes.txt")] if options.data else []
-    before = {file.name: file.read_bytes() for file in files if file.exists()} # --out may be --data, and is written anew
+    files = [Path(options.data) / name for name in ("posters.csv", "notes.txt")] if options.data else []
+    before = {
+        file.name: file.read_bytes() for file in files if file.exists()
+    }  # --out may be --data, and is written anew
     kept = save_dataset(prepared.dataset, options.out, raw, _beside(options))
     keep_prepared(prepared, kept)
     for name, content in before.items():
-        with atomic_path(kept/name) as path: path.write_bytes(content)
+        with atomic_path(kept / name) as path:
+            path.write_bytes(content)
     return kept
 
-_LARGE = 50_000_000 # bytes of tables, from which on a person would wonder what is going on
+
+_LARGE = 50_000_000  # bytes of tables, from which on a person would wonder what is going on
+
 
 def _tell_of_large(options) -> None:
     "Say on the error stream what is being read where that takes long."
     named = [Path(name) for name in (options.interactions, options.items, options.folder) if name]
     size = sum(map(bytes_in, named))
-    if size >= _LARGE: print(f"reading, checking and shaping {size / 1e6:,.0f} MB: a few seconds for each million ratings", file=sys.stderr)
+    if size >= _LARGE:
+        print(
+            f"reading, checking and shaping {size / 1e6:,.0f} MB: a few seconds for each million ratings",
+            file=sys.stderr,
+        )
 
 # %% ../nbs/80_cli.ipynb #f4e679ab
-def _missing_in_words(missing:dict, noun:ItemNoun) -> str: # from `Prepared.missing`
+def _missing_in_words(missing: dict, noun: ItemNoun) -> str:  # from `Prepared.missing`
     "How many items there are, and what is missing of them."
-    called = {"items": noun.many} | {name: name.replace("_", " ").replace("poster", noun.picture) for name in missing if name != "items"}
+    called = {"items": noun.many} | {
+        name: name.replace("_", " ").replace("poster", noun.picture) for name in missing if name != "items"
+    }
     return ", ".join(f"{called[name]}: {count:,}" for name, count in missing.items())
 
-def _question(noun:ItemNoun, may_change:bool) -> str: # whether options of this very command say it
+
+def _question(noun: ItemNoun, may_change: bool) -> str:  # whether options of this very command say it
     "What prompts ask, and how to have other words in it."
     asked = noun.fill("Prompts ask: Will the user {like} the {item}?")
     return asked + (" --item-noun names them by what they are" if may_change and noun == ItemNoun() else "")
 
-def _known_in_words(prepared:Prepared) -> str:
+
+def _known_in_words(prepared: Prepared) -> str:
     "How many items have a picture and a description, and where the descriptions are from."
-    items, noun = len(prepared.dataset.items), prepared.dataset.noun
+    items = len(prepared.dataset.items)
+    noun = prepared.dataset.noun
     pictures = sum(map(bool, prepared.pictures.hashes))
-    lines = [f"{noun.picture}s: {pictures:,} of {items:,} {noun.many}" + (f", read by {prepared.pictures.settings.model}" if prepared.pictures.own else "")]
+    lines = [
+        f"{noun.picture}s: {pictures:,} of {items:,} {noun.many}"
+        + (f", read by {prepared.pictures.settings.model}" if prepared.pictures.own else "")
+    ]
     described = sum(prepared.described.values())
     sources = ", ".join(f"{count:,} {source}" for source, count in prepared.described.items())
-    lines.append(f"descriptions: {described:,} of {items:,} {noun.many}" + (f" ({sources})" if sources else ""))
+    lines.append(
+        f"descriptions: {described:,} of {items:,} {noun.many}" + (f" ({sources})" if sources else "")
+    )
     return "\n".join(lines)
+
 
 def _prepare(options) -> None:
     _require_device(options)
-    if options.out: require_new_place(options.out)
+    if options.out:
+        require_new_place(options.out)
     _tell_of_large(options)
     dataset, raw = _own_dataset(options)
-    if options.out and dataset is not None: require_same_dataset(options.out, dataset)
+    if options.out and dataset is not None:
+        require_same_dataset(options.out, dataset)
     prepared = _prepare_data(options, find_preset("paper"), dataset, raw)
-    if raw is not None: raw = replace(raw, notes=(*raw.notes, *_named_pictures(raw, _beside(options))[1]))
-    kept = _keep(options, prepared, raw) if options.out else None # before anything is said of it
-    notes = kept and (kept/"notes.txt").exists() and (kept/"notes.txt").read_text(encoding="utf-8").splitlines() or (raw.notes if raw else ())
-    for note in notes: print(note)
+    if raw is not None:
+        raw = replace(raw, notes=(*raw.notes, *_named_pictures(raw, _beside(options))[1]))
+    kept = _keep(options, prepared, raw) if options.out else None  # before anything is said of it
+    notes = (
+        kept
+        and (kept / "notes.txt").exists()
+        and (kept / "notes.txt").read_text(encoding="utf-8").splitlines()
+        or (raw.notes if raw else ())
+    )
+    for note in notes:
+        print(note)
     print(_question(prepared.dataset.noun, raw is not None))
     protocol = prepared.dataset.protocol
     labelled = raw is not None and raw.likes_from is not None
-    if raw is not None and not labelled: print(f"Ratings go from {raw.ratings['rating'].min():g} to {raw.ratings['rating'].max():g}")
-    or_label = ", or a label of 1" * (raw is None and protocol["like_threshold"] == .5) # as which labels are read; a kept dataset does not say what it was
+    if raw is not None and not labelled:
+        print(f"Ratings go from {raw.ratings['rating'].min():g} to {raw.ratings['rating'].max():g}")
+    or_label = ", or a label of 1" * (
+        raw is None and protocol["like_threshold"] == 0.5
+    )  # as which labels are read; a kept dataset does not say what it was
     likes = prepared.dataset.events["label"].mean()
-    share = f": {likes:.0%} of the events are likes" + "; another rating (--like-from) may part them more evenly" * (raw is not None and not labelled and not .1 <= likes <= .9)
-    print(("A like is a label of 1" if labelled else f"A like is a rating from {protocol['like_threshold']:g}{or_label}") + share)
+    share = (
+        f": {likes:.0%} of the events are likes"
+        + "; another rating (--like-from) may part them more evenly"
+        * (raw is not None and not labelled and not 0.1 <= likes <= 0.9)
+    )
+    print(
+        (
+            "A like is a label of 1"
+            if labelled
+            else f"A like is a rating from {protocol['like_threshold']:g}{or_label}"
+        )
+        + share
+    )
     print("The events are of {} to {}".format(*period(prepared.dataset)))
     if "steps" in protocol:
         print(f"What each step left\n{format_table(pd.DataFrame(protocol['steps']))}\n")
     print(format_table(table2(prepared.dataset).rename_axis("statistic").reset_index()))
     print(f"\n{_missing_in_words(prepared.missing, prepared.dataset.noun)}")
     print(_known_in_words(prepared))
-    for fault in prepared.faults: print(fault)
+    for fault in prepared.faults:
+        print(fault)
     if options.describe_with:
-        found = description_quality(description_faults(prepared.dataset.items["title"], prepared.dataset.items["description"]))
-        print(f"\nDescriptions, of which faults of form can be counted, but not whether they are true\n{format_table(found.assign(items=found['items'].map('{:,.0f}'.format), share=found['share'].map('{:.1%}'.format, na_action='ignore').astype('string').fillna('')).reset_index())}")
-    print(f"\nCold rows, of users or {prepared.dataset.noun.many} that training has not seen\n{format_table(cold_rows(prepared.dataset).reset_index())}")
+        found = description_quality(
+            description_faults(prepared.dataset.items["title"], prepared.dataset.items["description"])
+        )
+        print(
+            f"\nDescriptions, of which faults of form can be counted, but not whether they are true\n{format_table(found.assign(items=found['items'].map('{:,.0f}'.format), share=found['share'].map('{:.1%}'.format, na_action='ignore').astype('string').fillna('')).reset_index())}"
+        )
+    print(
+        f"\nCold rows, of users or {prepared.dataset.noun.many} that training has not seen\n{format_table(cold_rows(prepared.dataset).reset_index())}"
+    )
     print(f"\nLeaks counted: {prepared.audit.total}\n{format_table(prepared.audit.table().reset_index())}")
     print(f"\n{_next_steps(options, kept, bool(raw))}")
 
 # %% ../nbs/80_cli.ipynb #b4908423
 def _named_posters(kept) -> set[str]:
     "The columns that the data's own list of posters has beside the item: path, url, poster_path; none where there is no list."
-    return set() if kept is None or not (file := Path(kept)/"posters.csv").exists() else set(pd.read_csv(file, nrows=0).columns) - {"item_id"}
+    return (
+        set()
+        if kept is None or not (file := Path(kept) / "posters.csv").exists()
+        else set(pd.read_csv(file, nrows=0).columns) - {"item_id"}
+    )
+
 
 def _poster_steps(options, kept) -> str:
     "What comes before training where the data name posters by address."
-    if options.posters or not _named_posters(kept) & {"url", "poster_path"}: return ""
-    return _command("posters", "--manifest", Path(kept)/"posters.csv", "--out", "POSTERS")
+    if options.posters or not _named_posters(kept) & {"url", "poster_path"}:
+        return ""
+    return _command("posters", "--manifest", Path(kept) / "posters.csv", "--out", "POSTERS")
 
-def _next_steps(options, kept:Path|None, from_source:bool) -> str: # the folder of the dataset, where it was kept
+
+def _next_steps(
+    options, kept: Path | None, from_source: bool
+) -> str:  # the folder of the dataset, where it was kept
     "What to type after `prepare`: what is quick and known to do well comes first."
     data = kept or options.data or ("FOLDER" if from_source else None)
     told = options.posters or options.describe_with or options.shipped_descriptions
-    if not (data or told): return f"Next: {_command('quickstart')}"
+    if not (data or told):
+        return f"Next: {_command('quickstart')}"
     named = ["--data", data] if data else []
-    if not (kept or from_source): # what is kept with a dataset is not told again
-        if options.describe_with: named += ["--describe-with", options.describe_with]
-        if options.shipped_descriptions: named.append("--shipped-descriptions")
+    if not (kept or from_source):  # what is kept with a dataset is not told again
+        if options.describe_with:
+            named += ["--describe-with", options.describe_with]
+        if options.shipped_descriptions:
+            named.append("--shipped-descriptions")
     pictures = "" if from_source and not kept else _pictures(options, kept or options.data, in_it=bool(kept))
 
-    systems = {"logistic": "seconds", "trees": "seconds; the two are what a language model has to beat",
-               "userllm_wide": "the features of logistic and a language model, whose own share it tells"}
+    systems = {
+        "logistic": "seconds",
+        "trees": "seconds; the two are what a language model has to beat",
+        "userllm_wide": "the features of logistic and a language model, whose own share it tells",
+    }
     commands = [_command("train", name, *named) + pictures for name in systems]
     width = max(map(len, commands))
     lines = [f"  {command:{width}}   # {about}" for command, about in zip(commands, systems.values())]
     runs = [f"runs/quick-{Path(data).name}-{name}-seed0" for name in systems] if data else []
-    if runs: lines.append("  " + _command("evaluate", *runs))
-    if posters := _poster_steps(options, kept or options.data): lines.insert(0, f"  {posters}")
+    if runs:
+        lines.append("  " + _command("evaluate", *runs))
+    if posters := _poster_steps(options, kept or options.data):
+        lines.insert(0, f"  {posters}")
 
-    first = f"Kept in {kept}. Next:" if kept else "Next, with the same options of data:" if not data else "Next:"
-    if from_source and not kept: first = "Next: the same with --out FOLDER, and then"
+    first = (
+        f"Kept in {kept}. Next:" if kept else "Next, with the same options of data:" if not data else "Next:"
+    )
+    if from_source and not kept:
+        first = "Next: the same with --out FOLDER, and then"
     return "\n".join([first, *lines])
 
-def _pictures(options, kept, in_it:bool=False) -> str: # whether what the options name is kept there
+
+def _pictures(options, kept, in_it: bool = False) -> str:  # whether what the options name is kept there
     "The options that name pictures, as they must be given again where the dataset does not keep their features."
     own = _named_posters(kept)
-    features = kept is not None and (Path(kept)/"posters.safetensors").exists()
-    if features and (in_it or not options.posters) and not own & {"url", "poster_path"}: return ""
-    posters = options.posters or ("POSTERS" if own & {"url", "poster_path"} else str(Path(kept)/"posters.csv") if own else None)
-    return "".join(f" {name} {shlex.quote(value)}" for name, value in (("--posters", posters), ("--vit", options.vit)) if value)
+    features = kept is not None and (Path(kept) / "posters.safetensors").exists()
+    if features and (in_it or not options.posters) and not own & {"url", "poster_path"}:
+        return ""
+    posters = options.posters or (
+        "POSTERS" if own & {"url", "poster_path"} else str(Path(kept) / "posters.csv") if own else None
+    )
+    return "".join(
+        f" {name} {shlex.quote(value)}"
+        for name, value in (("--posters", posters), ("--vit", options.vit))
+        if value
+    )
 
 # %% ../nbs/80_cli.ipynb #c3a36aa4
-def _posters_missing(metrics:dict) -> str: # '' for a run that reads no picture
+def _posters_missing(metrics: dict) -> str:  # '' for a run that reads no picture
     "How many items, and so rows, have no picture, in words."
-    tables = metrics.get("settings", {}).get("tables") or () # slot and source; a baseline has none
-    if "missing" not in metrics or not any(source == "image" for _, source in tables): return ""
-    missing, noun = metrics["missing"], protocol_noun(metrics.get("settings", {}).get("protocol", {}))
+    tables = metrics.get("settings", {}).get("tables") or ()  # slot and source; a baseline has none
+    if "missing" not in metrics or not any(source == "image" for _, source in tables):
+        return ""
+    missing = metrics["missing"]
+    noun = protocol_noun(metrics.get("settings", {}).get("protocol", {}))
     return f"{noun.picture}s missing for {missing['posters_missing']} of {missing['items']} {noun.many}, and so for {missing['test_rows_without_poster']} test rows"
 
-def _cold_rows(metrics:dict, apart:bool=True) -> str: # whether with the AUC of either kind; '' where there are none
-    "How many rows were of users or items that training had not seen, and how they were told apart, in words."
-    if not (cold := metrics.get("cold")) or not cold["rows"]: return ""
-    shown = ", ".join(f"{name} AUC {cold[name]:.4f}" for name in ("warm", "cold") if apart and cold[name] is not None)
-    return f"{cold['rows']:,} of {metrics['rows']:,} test rows are cold: training had no row of their user or of their item" + (f" ({shown})" if shown else "")
 
-def _learning(metrics:dict) -> list[str]:
+def _cold_rows(
+    metrics: dict, apart: bool = True
+) -> str:  # whether with the AUC of either kind; '' where there are none
+    "How many rows were of users or items that training had not seen, and how they were told apart, in words."
+    if not (cold := metrics.get("cold")) or not cold["rows"]:
+        return ""
+    shown = ", ".join(
+        f"{name} AUC {cold[name]:.4f}" for name in ("warm", "cold") if apart and cold[name] is not None
+    )
+    return (
+        f"{cold['rows']:,} of {metrics['rows']:,} test rows are cold: training had no row of their user or of their item"
+        + (f" ({shown})" if shown else "")
+    )
+
+
+def _learning(metrics: dict) -> list[str]:
     "What a method's language model adds, and which of its steps learnt nothing, in words."
     notes = [share_as_text(metrics["language_share"])] if metrics.get("language_share") else []
     if steps := metrics.get("nothing_learnt"):
-        notes.append(f"in {' and '.join(steps)} nothing was learnt that shows: the validation AUC does not rise above chance "
-                     "(try more training rows, --preset paper; or look at what logistic and trees reach)")
+        notes.append(
+            f"in {' and '.join(steps)} nothing was learnt that shows: the validation AUC does not rise above chance "
+            "(try more training rows, --preset paper; or look at what logistic and trees reach)"
+        )
     return notes
 
-def _with_targets(method:Method, targets:str|None) -> Method: # names of the LLM's layers, with commas; None for the usual ones
-    "The method with LoRA in other layers."
-    return replace(method, model=replace(method.model, lora=replace(method.model.lora, targets=tuple(targets.split(","))))) if targets else method
 
-def _with_category(method:Method, category:bool) -> Method:
+def _with_targets(
+    method: Method, targets: str | None
+) -> Method:  # names of the LLM's layers, with commas; None for the usual ones
+    "The method with LoRA in other layers."
+    return (
+        replace(
+            method,
+            model=replace(method.model, lora=replace(method.model.lora, targets=tuple(targets.split(",")))),
+        )
+        if targets
+        else method
+    )
+
+
+def _with_category(method: Method, category: bool) -> Method:
     "The method with the items' categories in its prompt, where they are wanted."
     return replace(method, model=replace(method.model, category=True)) if category else method
+
 
 def _train(options) -> None:
     _require_device(options)
     preset = find_preset(options.preset)
-    if options.test_rows: preset = replace(preset, test_rows=options.test_rows)
-    if options.lora_targets and options.method in floors: raise InputError(f"{options.method} has no language model: leave out --lora-targets")
-    if options.category and options.method in floors: raise InputError(f"{options.method} has no prompt", fix="leave out --category")
+    if options.test_rows:
+        preset = replace(preset, test_rows=options.test_rows)
+    if options.lora_targets and options.method in floors:
+        raise InputError(f"{options.method} has no language model: leave out --lora-targets")
+    if options.category and options.method in floors:
+        raise InputError(f"{options.method} has no prompt", fix="leave out --category")
     if options.method not in (*methods, *floors):
-        raise InputError(f"method {options.method!r} does not exist: use {', '.join(methods)}; or a floor, {', '.join(floors)}",
-                         fix="name the module of a method of your own with --plugin")
-    method = None if options.method in floors else _with_category(_with_targets(find_method(options.method), options.lora_targets), options.category)
-    folder = Path(options.out or f"runs/{preset.name}-{Path(options.data).name if options.data else options.split or preset.protocol.split}-{options.method}{'-category' * options.category}-seed{options.seed}")
+        raise InputError(
+            f"method {options.method!r} does not exist: use {', '.join(methods)}; or a floor, {', '.join(floors)}",
+            fix="name the module of a method of your own with --plugin",
+        )
+    method = (
+        None
+        if options.method in floors
+        else _with_category(
+            _with_targets(find_method(options.method), options.lora_targets), options.category
+        )
+    )
+    folder = Path(
+        options.out
+        or f"runs/{preset.name}-{Path(options.data).name if options.data else options.split or preset.protocol.split}-{options.method}{'-category' * options.category}-seed{options.seed}"
+    )
     require_writable(folder, 500_000_000, make=False)
     dataset = _own_dataset(options)[0]
-    if dataset is not None and (method.learns_from_histories if method else feature_floors.get(options.method, ("", False))[1]): histories_as_training(dataset)
-    if dataset is not None and options.category: require_categories(dataset.items)
+    if dataset is not None and (
+        method.learns_from_histories if method else feature_floors.get(options.method, ("", False))[1]
+    ):
+        histories_as_training(dataset)
+    if dataset is not None and options.category:
+        require_categories(dataset.items)
     shared = method and share_llm(options.llm, options.device, options.precision, method.model)
     prepared = _prepare_data(options, preset, dataset)
     require_writable(folder, 500_000_000)
-    if method is None: metrics = run_floor(options.method, prepared, preset, folder, options.seed)
-    else: metrics = run_method(method, prepared, preset, shared, folder, options.seed)
-    if not metrics: return # one of several processes; another measures
+    if method is None:
+        metrics = run_floor(options.method, prepared, preset, folder, options.seed)
+    else:
+        metrics = run_method(method, prepared, preset, shared, folder, options.seed)
+    if not metrics:
+        return  # one of several processes; another measures
     print(format_table(results_table({options.method: metrics})))
     notes = [_posters_missing(metrics), _cold_rows(metrics), *_learning(metrics)]
     print("".join(f"\n{note[0].upper()}{note[1:]}" for note in notes if note))
-    if preset.name == "smoke" and method: print("\nThese figures say that everything works, and nothing else: smoke trains on a handful of rows")
-    following = _command("rank", folder, *_user_option(prepared.dataset.users["user_id"].iloc[0]), "--top", 10)
-    print(f"\nThe run is in {folder}" + (f". Next: {following}" if method else ", to be compared by evaluate; a floor leaves nothing to score with"))
+    if preset.name == "smoke" and method:
+        print(
+            "\nThese figures say that everything works, and nothing else: smoke trains on a handful of rows"
+        )
+    following = _command(
+        "rank", folder, *_user_option(prepared.dataset.users["user_id"].iloc[0]), "--top", 10
+    )
+    print(
+        f"\nThe run is in {folder}"
+        + (
+            f". Next: {following}"
+            if method
+            else ", to be compared by evaluate; a floor leaves nothing to score with"
+        )
+    )
 
 # %% ../nbs/80_cli.ipynb #280aa265
 def _posters(options) -> None:
@@ -321,74 +611,143 @@ def _posters(options) -> None:
     print(manifest.attrs["rows"])
     found = fetch_posters(manifest, options.out, settings)
     there = found.there_before + found.fetched
-    print(f"{there:,} of {found.wanted:,} posters are in {options.out}: {found.fetched:,} arrived now, {found.there_before:,} were there; {len(found.missing):,} are missing")
+    print(
+        f"{there:,} of {found.wanted:,} posters are in {options.out}: {found.fetched:,} arrived now, {found.there_before:,} were there; {len(found.missing):,} are missing"
+    )
     if len(found.missing):
         print(f"\n{format_table(found.reasons())}")
-        print(f"\nEach with its reason: {Path(options.out)/'missing.parquet'}. The same command tries them again")
+        print(
+            f"\nEach with its reason: {Path(options.out) / 'missing.parquet'}. The same command tries them again"
+        )
     if (found.missing["reason"] == "address not allowed").any():
-        print("\nOnly public addresses are asked, so that a list from elsewhere cannot reach into your own network. Pictures that are there already are read by --posters, from a folder or from a table item_id,path")
+        print(
+            "\nOnly public addresses are asked, so that a list from elsewhere cannot reach into your own network. Pictures that are there already are read by --posters, from a folder or from a table item_id,path"
+        )
     beside = Path(options.manifest).parent
-    data = beside if (beside/"dataset.json").is_file() else "FOLDER"
+    data = beside if (beside / "dataset.json").is_file() else "FOLDER"
     following = _command("train", "userllm", "--data", data, "--posters", options.out)
-    if there: print(f"\nNext: {following}" + "   (without --data where the items are the built-in ones)" * (data == "FOLDER"))
-    elif found.wanted: raise InputError("no poster arrived: the table says why")
+    if there:
+        print(
+            f"\nNext: {following}"
+            + "   (without --data where the items are the built-in ones)" * (data == "FOLDER")
+        )
+    elif found.wanted:
+        raise InputError("no poster arrived: the table says why")
 
 # %% ../nbs/80_cli.ipynb #c009
-def _shared_rows(runs:dict[str,pd.DataFrame], datasets:set) -> tuple[dict[str,pd.DataFrame], str]:
+def _shared_rows(runs: dict[str, pd.DataFrame], datasets: set) -> tuple[dict[str, pd.DataFrame], str]:
     "The predictions of the rows that all runs of one dataset scored, and what a person is to know of it: '' where they all scored the same."
     shared = set.intersection(*(set(run["row_id"]) for run in runs.values()))
-    if not shared or len(datasets) > 1 or None in datasets or all(len(run) == len(shared) for run in runs.values()): return runs, ""
+    if (
+        not shared
+        or len(datasets) > 1
+        or None in datasets
+        or all(len(run) == len(shared) for run in runs.values())
+    ):
+        return runs, ""
     told = ", ".join(f"{name} {len(run):,}" for name, run in runs.items())
-    return {name: run[run["row_id"].isin(shared)] for name, run in runs.items()}, f"The tables are of the {len(shared):,} test rows that all of these runs scored; each run scored {told} (--test-rows), of which the following is said"
+    return (
+        {name: run[run["row_id"].isin(shared)] for name, run in runs.items()},
+        f"The tables are of the {len(shared):,} test rows that all of these runs scored; each run scored {told} (--test-rows), of which the following is said",
+    )
 
-def _notes_of(found:dict[str,dict], runs:dict[str,pd.DataFrame]) -> list[str]: # metrics and predictions by the runs' names
+
+def _notes_of(
+    found: dict[str, dict], runs: dict[str, pd.DataFrame]
+) -> list[str]:  # metrics and predictions by the runs' names
     "What is to be known of runs, each note once with the names of all that it is of."
-    notes = {} # what is said -> of whom
+    notes = {}  # what is said -> of whom
     for name, metrics in found.items():
         for note in (_posters_missing(metrics), _cold_rows(metrics, apart=len(found) == 1)):
-            if note: notes.setdefault(note, []).append(name)
-    for name, metrics in found.items(): # what is of one run alone
+            if note:
+                notes.setdefault(note, []).append(name)
+    for name, metrics in found.items():  # what is of one run alone
         share = language_share(runs[name])
-        for note in _learning(metrics | {"language_share": share}): notes.setdefault(note, []).append(name)
-    said = [(f"{', '.join(names)}: " if len(names) < len(found) or len(found) == 1 else "all: ") + note for note, names in notes.items()]
+        for note in _learning(metrics | {"language_share": share}):
+            notes.setdefault(note, []).append(name)
+    said = [
+        (f"{', '.join(names)}: " if len(names) < len(found) or len(found) == 1 else "all: ") + note
+        for note, names in notes.items()
+    ]
 
-    cold = {name: metrics["cold"] for name, metrics in found.items() if (metrics.get("cold") or {}).get("rows")}
-    if len(found) == 1 or not cold: return said
-    table = pd.DataFrame([{"method": name, "warm AUC": scores["warm"], "cold AUC": scores["cold"]} for name, scores in cold.items()])
+    cold = {
+        name: metrics["cold"] for name, metrics in found.items() if (metrics.get("cold") or {}).get("rows")
+    }
+    if len(found) == 1 or not cold:
+        return said
+    table = pd.DataFrame(
+        [
+            {"method": name, "warm AUC": scores["warm"], "cold AUC": scores["cold"]}
+            for name, scores in cold.items()
+        ]
+    )
     return [*said, f"\nCold rows apart\n{format_table(table.astype({'warm AUC': float, 'cold AUC': float}))}"]
+
 
 def _evaluate(options) -> None:
     runs = {}
-    found = {str(folder): read_json(RunFolder(folder).require("predictions", "metrics").metrics) for folder in options.runs}
+    found = {
+        str(folder): read_json(RunFolder(folder).require("predictions", "metrics").metrics)
+        for folder in options.runs
+    }
     called = [metrics.get("method") for metrics in found.values()]
-    names = [method if method and called.count(method) == 1 else folder for folder, method in zip(found, called)] # of runs of one method the folders tell which is which
-    if len({*names}) < len(names): names = [*found] # a folder is called like another run's method
+    names = [
+        method if method and called.count(method) == 1 else folder for folder, method in zip(found, called)
+    ]  # of runs of one method the folders tell which is which
+    if len({*names}) < len(names):
+        names = [*found]  # a folder is called like another run's method
     for name, (folder, metrics) in zip(names, found.items()):
         runs[name] = read_parquet(RunFolder(folder).predictions)
     notes = _notes_of(dict(zip(names, found.values())), runs)
-    if options.against and options.against not in runs: raise InputError(f"--against {options.against}: of the runs that are named here none is that; they are {', '.join(runs)}")
+    if options.against and options.against not in runs:
+        raise InputError(
+            f"--against {options.against}: of the runs that are named here none is that; they are {', '.join(runs)}"
+        )
     against = options.against or list(runs)[0]
     runs, shared = _shared_rows(runs, {metrics.get("dataset") for metrics in found.values()})
-    if shared: notes.insert(0, shared)
-    differences = difference_table(runs, against) if len(runs) > 1 else None # refuses runs of other rows, before anything is said
+    if shared:
+        notes.insert(0, shared)
+    differences = (
+        difference_table(runs, against) if len(runs) > 1 else None
+    )  # refuses runs of other rows, before anything is said
     print(format_table(results_table({name: evaluate(predictions) for name, predictions in runs.items()})))
-    if notes: print("\n" + "\n".join(notes))
-    if differences is not None: print(f"\nDifference to {against} on the same rows, with 95% interval (* leaves out zero)\n{format_table(differences)}")
+    if notes:
+        print("\n" + "\n".join(notes))
+    if differences is not None:
+        print(
+            f"\nDifference to {against} on the same rows, with 95% interval (* leaves out zero)\n{format_table(differences)}"
+        )
 
-def _recommender(options, check) -> Recommender: # what is asked of the dataset before a model is loaded
+
+def _recommender(options, check) -> Recommender:  # what is asked of the dataset before a model is loaded
     "The recommender of a run folder, or of a recommender's own folder."
     _require_device(options)
     folder = Path(options.run)
-    if (folder/"weights").is_dir():
-        return open_published(folder, options.llm or "smollm2", options.device, options.precision, check=check, plugins=options.plugin)
-    if not folder.is_dir(): raise InputError(f"no run folder at {folder}; check the path, or train first")
+    if (folder / "weights").is_dir():
+        return open_published(
+            folder,
+            options.llm or "smollm2",
+            options.device,
+            options.precision,
+            check=check,
+            plugins=options.plugin,
+        )
+    if not folder.is_dir():
+        raise InputError(f"no run folder at {folder}; check the path, or train first")
     inner = RunFolder(folder).recommender
-    if not inner.exists() and not (folder/"recommender.json").exists():
+    if not inner.exists() and not (folder / "recommender.json").exists():
         below = sorted(found.parent for found in folder.glob("*/recommender"))
         begun = RunFolder(folder).settings.exists() and not RunFolder(folder).metrics.exists()
-        raise InputError(f"{folder} holds no recommender: " + (f"name one of the runs in it, such as {below[0]}" if below else
-                         "its training has not ended; the command that began it, given again, goes on with it" if begun else
-                         "give the run folder of a method, made by userllm train or quickstart; a floor leaves none"))
+        raise InputError(
+            f"{folder} holds no recommender: "
+            + (
+                f"name one of the runs in it, such as {below[0]}"
+                if below
+                else "its training has not ended; the command that began it, given again, goes on with it"
+                if begun
+                else "give the run folder of a method, made by userllm train or quickstart; a floor leaves none"
+            )
+        )
     folder = inner if inner.exists() else folder
     check(recommender_dataset(folder))
     return Recommender.load(folder, options.llm, options.device, options.precision, plugins=options.plugin)
@@ -397,156 +756,291 @@ def _recommender(options, check) -> Recommender: # what is asked of the dataset 
 def _score(options) -> None:
     pairs, count = read_pairs(options.pairs)
     out = Path(options.out)
-    if out.suffix not in (".csv", ".parquet"): raise InputError(f"--out {out} is neither .csv nor .parquet by its name: name one of these")
-    if out.is_dir(): raise InputError(f"--out {out} is a folder: name a file, for example {out}/scores.csv")
+    if out.suffix not in (".csv", ".parquet"):
+        raise InputError(f"--out {out} is neither .csv nor .parquet by its name: name one of these")
+    if out.is_dir():
+        raise InputError(f"--out {out} is a folder: name a file, for example {out}/scores.csv")
     require_writable(out.parent, 10_000_000, make=False)
     scored = _recommender(options, lambda dataset: check_pairs(pairs, dataset)).score(pairs, "pairs")
     out.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(out) as path: scored.to_csv(path, index=False) if out.suffix == ".csv" else scored.to_parquet(path)
+    with atomic_path(out) as path:
+        scored.to_csv(path, index=False) if out.suffix == ".csv" else scored.to_parquet(path)
     print(f"{count}\n{len(scored):,} pairs scored, in {out}")
 
-def _known_user(dataset:Dataset, user_id:str) -> None:
-    try: dataset.user_of(user_id)
-    except InputError as error: raise InputError(f"{error}. Users without a row were left out when the data were prepared: for them give --likes") from error
 
-def _read_likes(likes:list[str], recommender:Recommender) -> str:
+def _known_user(dataset: Dataset, user_id: str) -> None:
+    try:
+        dataset.user_of(user_id)
+    except InputError as error:
+        raise InputError(
+            f"{error}. Users without a row were left out when the data were prepared: for them give --likes"
+        ) from error
+
+
+def _read_likes(likes: list[str], recommender: Recommender) -> str:
     "Which items the likes were taken for, an id or a title each, in words."
-    length, items = recommender.history.length, recommender.dataset.items.iloc[liked_items(likes, recommender.dataset)]
-    read = [shown_text(f"{title} ({year})" if pd.notna(year) else title) for title, year in zip(items["title"], items["year"])][-(length or len(likes)):]
-    return (f"Of the {len(likes)} likes the latest {len(read)} are read, as in training: " if len(read) < len(likes) else "Liked: ") + "; ".join(read)
+    length = recommender.history.length
+    items = recommender.dataset.items.iloc[liked_items(likes, recommender.dataset)]
+    read = [
+        shown_text(f"{title} ({year})" if pd.notna(year) else title)
+        for title, year in zip(items["title"], items["year"])
+    ][-(length or len(likes)) :]
+    return (
+        f"Of the {len(likes)} likes the latest {len(read)} are read, as in training: "
+        if len(read) < len(likes)
+        else "Liked: "
+    ) + "; ".join(read)
+
 
 def _rank(options) -> None:
     def candidates(dataset):
-        return most_liked(dataset, options.most_liked or len(dataset.items), options.genre or "") if options.most_liked or options.genre else None
+        return (
+            most_liked(dataset, options.most_liked or len(dataset.items), options.genre or "")
+            if options.most_liked or options.genre
+            else None
+        )
+
     def check(dataset):
-        if options.likes is None: _known_user(dataset, options.user)
-        else: liked_items(options.likes, dataset)
+        if options.likes is None:
+            _known_user(dataset, options.user)
+        else:
+            liked_items(options.likes, dataset)
         candidates(dataset)
+
     recommender = _recommender(options, check)
     how = (options.top, options.include_seen, "candidates", candidates(recommender.dataset))
-    if options.likes is not None: print(_read_likes(options.likes, recommender))
-    ranked = recommender.rank(options.user, *how) if options.likes is None else recommender.rank_from(options.likes, *how)
+    if options.likes is not None:
+        print(_read_likes(options.likes, recommender))
+    ranked = (
+        recommender.rank(options.user, *how)
+        if options.likes is None
+        else recommender.rank_from(options.likes, *how)
+    )
     print(format_table(ranked.assign(year=ranked["year"].astype("string").fillna(""))))
 
 # %% ../nbs/80_cli.ipynb #c010
 def _quickstart(options) -> None:
     _require_device(options)
-    preset, folder = find_preset(options.preset), Path(options.out)
+    preset = find_preset(options.preset)
+    folder = Path(options.out)
     find_llm(options.llm)
     require_writable(folder, 500_000_000, make=False)
     results = quickstart(folder, preset, options.llm, options.device, options.precision, options.seed)
     print("\n" + format_table(results_table(results)))
     first = results["userllm"]
-    print(f"\n{first['rows']:,} test rows; UAUC over {first['users_counted']} of {first['users_total']} users; 95% intervals by bootstrap over users; "
-          f"{_posters_missing(first)}.")
+    print(
+        f"\n{first['rows']:,} test rows; UAUC over {first['users_counted']} of {first['users_total']} users; 95% intervals by bootstrap over users; "
+        f"{_posters_missing(first)}."
+    )
     for name, metrics in results.items():
-        for note in _learning(metrics): print(f"{name}: {note}")
-    predictions = {name: read_parquet(RunFolder(folder/name).predictions) for name in results}
+        for note in _learning(metrics):
+            print(f"{name}: {note}")
+    predictions = {name: read_parquet(RunFolder(folder / name).predictions) for name in results}
     print("\nDifference to the floor on the same rows (* leaves out zero)")
     print(format_table(difference_table(predictions, "floor")))
-    following = _command("rank", folder/"userllm_wide", *_user_option(predictions["userllm"]["user_id"].iloc[0]), "--top", 10)
-    print(f"\nSaved: {folder}/userllm/recommender and {folder}/userllm_wide/recommender"
-          f"\nNext:  {following}   (scores all movies: minutes on a CPU)")
+    following = _command(
+        "rank", folder / "userllm_wide", *_user_option(predictions["userllm"]["user_id"].iloc[0]), "--top", 10
+    )
+    print(
+        f"\nSaved: {folder}/userllm/recommender and {folder}/userllm_wide/recommender"
+        f"\nNext:  {following}   (scores all movies: minutes on a CPU)"
+    )
+
 
 def _bench(options) -> None:
-    _require_device(options); find_llm(options.llm)
-    if options.out: _require_place_of_file(options.out)
+    _require_device(options)
+    find_llm(options.llm)
+    if options.out:
+        _require_place_of_file(options.out)
     for source in ("table", "netflix"):
-        if counts := getattr(options, source): return _time_preparation(source, counts, options.out or f"{source}.json")
-    if options.shape and options.shape not in shapes: raise InputError(f"shape {options.shape!r} does not exist: use {', '.join(shapes)}")
+        if counts := getattr(options, source):
+            return _time_preparation(source, counts, options.out or f"{source}.json")
+    if options.shape and options.shape not in shapes:
+        raise InputError(f"shape {options.shape!r} does not exist: use {', '.join(shapes)}")
     settings = BenchSettings(histories=tuple(options.histories), repeats=options.repeats, rows=options.rows)
     out = options.out or "bench.json"
-    _show_bench(run_bench(out, settings, options.llm, options.device, options.precision, options.order, options.shape))
+    _show_bench(
+        run_bench(out, settings, options.llm, options.device, options.precision, options.order, options.shape)
+    )
     print(f"\nWritten: {out} and {Path(out).with_suffix('.png')}")
+
 
 def _require_place_of_file(out) -> None:
     "Refuse a file that could not be written in the end, before any work."
-    if Path(out).is_dir(): raise InputError(f"--out {out} is a folder", fix="name a file")
+    if Path(out).is_dir():
+        raise InputError(f"--out {out} is a folder", fix="name a file")
     require_writable(Path(out).parent, make=False)
 
-def _time_preparation(source:str, counts:list[int], out) -> None: # how many ratings each; a JSON file to write
+
+def _time_preparation(
+    source: str, counts: list[int], out
+) -> None:  # how many ratings each; a JSON file to write
     found = []
-    require_writable(Path(out).parent, 80 * max(counts)) # of scratch space
+    require_writable(Path(out).parent, 80 * max(counts))  # of scratch space
     for count in counts:
-        with tempfile.TemporaryDirectory(dir=Path(out).parent) as place, ProcessPoolExecutor(1, get_context("spawn")) as fresh: # peak memory is a process's
+        with (
+            tempfile.TemporaryDirectory(dir=Path(out).parent) as place,
+            ProcessPoolExecutor(1, get_context("spawn")) as fresh,
+        ):  # peak memory is a process's
             found.append(fresh.submit(bench_preparation, source, count, place).result())
         line = found[-1]
         stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in line["seconds"].items())
-        print(f"{line['ratings']:,} ratings, {source}: {sum(line['seconds'].values()):.1f} s ({stages}), peak memory {line['peak_memory_bytes'] / 1e9:.1f} GB", flush=True)
+        print(
+            f"{line['ratings']:,} ratings, {source}: {sum(line['seconds'].values()):.1f} s ({stages}), peak memory {line['peak_memory_bytes'] / 1e9:.1f} GB",
+            flush=True,
+        )
         write_json(out, found)
     print(f"\nWritten: {out}")
 
-def _show_bench(found:dict) -> None:
+
+def _show_bench(found: dict) -> None:
     print("\nTimes as many rows a second by reuse as by the other ways")
     print(format_table(gains(pd.DataFrame(found["records"])).reset_index()))
     print("\nUser states: milliseconds to read a history, to move its state on by one like, to score a pair")
     print(format_table(pd.DataFrame(found["states"])))
-    if found["packing"]: print(f"\nRows of one candidate: milliseconds a row with a copy of the prefix each, and packed behind one\n{format_table(pd.DataFrame(found['packing']))}")
+    if found["packing"]:
+        print(
+            f"\nRows of one candidate: milliseconds a row with a copy of the prefix each, and packed behind one\n{format_table(pd.DataFrame(found['packing']))}"
+        )
 
 # %% ../nbs/80_cli.ipynb #2b2d9aa2
-def _no_results(folder:Path) -> str: # a line, '' where the folder is there
+def _no_results(folder: Path) -> str:  # a line, '' where the folder is there
     "That the folder of finished runs is not there, so that all of them count as to do."
-    if folder.is_dir(): return ""
-    return (f"{folder} is not here, so every run counts as to do. The finished ones are in a clone of the project: start there, "
-            "or name the folder with --results\n")
+    if folder.is_dir():
+        return ""
+    return (
+        f"{folder} is not here, so every run counts as to do. The finished ones are in a clone of the project: start there, "
+        "or name the folder with --results\n"
+    )
+
 
 def _reproduce(options) -> None:
-    if options.table not in ("table2", "figure3", *tables): raise InputError(f"table {options.table!r} does not exist: use table2, figure3, {', '.join(tables)}")
-    if options.table == "table2": print(format_table(pd.concat([table2(prepare(make(), cache=None).dataset).rename_axis("statistic").reset_index().assign(protocol=name)
-                                                               for name, make in protocols.items()]))); return
-    if options.table == "figure3": _reproduce_figure3(options); return
-    table, preset = find_table(options.table), find_preset(options.preset)
-    results, work, only, on = Path(options.results)/preset.name, Path(options.out)/preset.name, tuple(options.only or ()), tuple(options.on or ())
+    if options.table not in ("table2", "figure3", *tables):
+        raise InputError(f"table {options.table!r} does not exist: use table2, figure3, {', '.join(tables)}")
+    if options.table == "table2":
+        print(
+            format_table(
+                pd.concat(
+                    [
+                        table2(prepare(make(), cache=None).dataset)
+                        .rename_axis("statistic")
+                        .reset_index()
+                        .assign(protocol=name)
+                        for name, make in protocols.items()
+                    ]
+                )
+            )
+        )
+        return
+    if options.table == "figure3":
+        _reproduce_figure3(options)
+        return
+    table = find_table(options.table)
+    preset = find_preset(options.preset)
+    results = Path(options.results) / preset.name
+    work = Path(options.out) / preset.name
+    only = tuple(options.only or ())
+    on = tuple(options.on or ())
     plan = plan_runs(table, options.seeds, only, on, precision_mark(options.device, options.precision))
     state = state_of(plan, results, work, preset, bool(table.paper_lengths))
     print(format_table(state, digits=2))
     scoring = (state["state"] == "to score").sum()
-    print(f"\n{(state['state'] == 'done').sum()} of {len(state)} runs are done" + f", {scoring} to be scored with longer histories" * bool(scoring) +
-          f"; about {state.loc[state['state'].isin(['to do', 'begun', 'to train again']), 'hours'].sum():.1f} hours of training to go")
+    print(
+        f"\n{(state['state'] == 'done').sum()} of {len(state)} runs are done"
+        + f", {scoring} to be scored with longer histories" * bool(scoring)
+        + f"; about {state.loc[state['state'].isin(['to do', 'begun', 'to train again']), 'hours'].sum():.1f} hours of training to go"
+    )
     print(_no_results(results), end="")
-    if options.dry_run: return
+    if options.dry_run:
+        return
     _require_device(options)
     find_llm(options.llm)
-    for folder in (results, work): require_writable(folder, make=False)
-    found = reproduce(table.name, results, work, preset, options.seeds, only, on, options.llm, options.device, options.precision)
+    for folder in (results, work):
+        require_writable(folder, make=False)
+    found = reproduce(
+        table.name,
+        results,
+        work,
+        preset,
+        options.seeds,
+        only,
+        on,
+        options.llm,
+        options.device,
+        options.precision,
+    )
     print("\n" + format_table((lengths_in_words if table.paper_lengths else in_words)(found)))
 
+
 def _reproduce_figure3(options) -> None:
-    file, settings = Path(options.results).parent/"bench"/"bench.json", BenchSettings(histories=(5, 10))
+    file = Path(options.results).parent / "bench" / "bench.json"
+    settings = BenchSettings(histories=(5, 10))
     left = lacking(read_json(file) if file.exists() else {"records": []}, settings)
     print(f"{file} {f'lacks {len(left)} measurements: an hour or two on a CPU' if left else 'is there'}")
     print(_no_results(Path(options.results)), end="")
-    if options.dry_run: return
-    _require_device(options); find_llm(options.llm)
+    if options.dry_run:
+        return
+    _require_device(options)
+    find_llm(options.llm)
     _require_place_of_file(file)
-    if left: run_bench(file, settings, options.llm, options.device, options.precision)
+    if left:
+        run_bench(file, settings, options.llm, options.device, options.precision)
     _show_bench(read_json(file))
+
 
 def _factors(options) -> None:
     names = options.factors or list(factors)
-    for name in names: find_factor(name)
-    find_method(options.method); find_preset(options.preset)
-    results, work = (Path(folder)/f"{options.preset}{precision_mark(options.device, options.precision)}"/options.method for folder in (options.results, options.out))
-    if options.written and not Path(options.written).is_file(): raise InputError(f"descriptions {options.written} do not exist: give a CSV with the columns item_id,description")
+    for name in names:
+        find_factor(name)
+    find_method(options.method)
+    find_preset(options.preset)
+    results, work = (
+        Path(folder) / f"{options.preset}{precision_mark(options.device, options.precision)}" / options.method
+        for folder in (options.results, options.out)
+    )
+    if options.written and not Path(options.written).is_file():
+        raise InputError(
+            f"descriptions {options.written} do not exist: give a CSV with the columns item_id,description"
+        )
     state = state_of_factors(names, results, options.seeds, options.written)
     print(format_table(state))
-    print(f"\n{(state['state'] == 'done').sum()} of {len(state)} runs of {options.method} with the rows of {options.preset}, in {str(choose_precision(choose_device(options.device), options.precision)).removeprefix('torch.')}, are done; they are in {results}")
+    print(
+        f"\n{(state['state'] == 'done').sum()} of {len(state)} runs of {options.method} with the rows of {options.preset}, in {str(choose_precision(choose_device(options.device), options.precision)).removeprefix('torch.')}, are done; they are in {results}"
+    )
     print(_no_results(results), end="")
-    if options.dry_run: return
-    _require_device(options); find_llm(options.llm)
-    for folder in (results, work): require_writable(folder, make=False)
-    run_factors(names, options.method, options.preset, results, work, options.seeds, options.llm, options.device, options.precision, options.written)
-    for name in names: print("\n" + format_table(compare_factor(name, results, options.seeds)))
+    if options.dry_run:
+        return
+    _require_device(options)
+    find_llm(options.llm)
+    for folder in (results, work):
+        require_writable(folder, make=False)
+    run_factors(
+        names,
+        options.method,
+        options.preset,
+        results,
+        work,
+        options.seeds,
+        options.llm,
+        options.device,
+        options.precision,
+        options.written,
+    )
+    for name in names:
+        print("\n" + format_table(compare_factor(name, results, options.seeds)))
+
 
 def _program() -> str:
     "The command as it was called, so that what is printed can be typed."
     return sys.argv[0] if Path(sys.argv[0]).name == "userllm" and not shutil.which("userllm") else "userllm"
 
-def _command(*parts) -> str: # verb, options and values, as they are meant
+
+def _command(*parts) -> str:  # verb, options and values, as they are meant
     "The command with these arguments, each quoted where a shell would take it apart."
     return shlex.join(map(str, (_program(), *parts)))
 
-def _user_option(user_id) -> tuple: # as the source has it
+
+def _user_option(user_id) -> tuple:  # as the source has it
     "`--user ID`, in one word where the id would be read as an option."
     return (f"--user={user_id}",) if str(user_id).startswith("-") else ("--user", user_id)
 
@@ -562,131 +1056,320 @@ ratings.csv                              books.csv
   ann,b1,2009-08-01 12:30,4.5              b1,Emma,1815,Novel|Romance
   bob,b2,1249129800,2                      b2,Walden,1854,Essay"""
 
+
 def _data_verbs(verb) -> None:
     "What is there, data, posters."
     verb("doctor", _doctor, "say what is installed, found and missing")
-    made = verb("prepare", _prepare, "build the dataset, of built-in ratings or your own, and print its statistics and the leaks it has", source_options, _data_options, _device_options)
-    made.epilog, made.formatter_class = _PREPARE_EXAMPLES, argparse.RawDescriptionHelpFormatter
-    made = verb("posters", _posters, "fetch posters by URL or TMDB path into a folder; what is there is not fetched again")
-    made.add_argument("--manifest", required=True, metavar="FILE", help="CSV, TSV (packed as .gz or not) or Parquet: item_id with url, poster_path, or path of a file, which is copied")
+    made = verb(
+        "prepare",
+        _prepare,
+        "build the dataset, of built-in ratings or your own, and print its statistics and the leaks it has",
+        source_options,
+        _data_options,
+        _device_options,
+    )
+    made.epilog = _PREPARE_EXAMPLES
+    made.formatter_class = argparse.RawDescriptionHelpFormatter
+    made = verb(
+        "posters",
+        _posters,
+        "fetch posters by URL or TMDB path into a folder; what is there is not fetched again",
+    )
+    made.add_argument(
+        "--manifest",
+        required=True,
+        metavar="FILE",
+        help="CSV, TSV (packed as .gz or not) or Parquet: item_id with url, poster_path, or path of a file, which is copied",
+    )
     made.add_argument("--out", required=True, metavar="DIR", help="folder of the pictures, named by item id")
-    made.add_argument("--concurrency", type=_count, default=FetchSettings.concurrency, help=f"requests at once; default {FetchSettings.concurrency}")
-    made.add_argument("--rate", type=float, default=FetchSettings.rate, help=f"requests a second at most; default {FetchSettings.rate:g}")
-    made.add_argument("--retries", type=int, default=FetchSettings.retries, help=f"further attempts where a fault may pass; default {FetchSettings.retries}")
-    made.add_argument("--base", default=tmdb_pictures, metavar="URL", help=f"what goes before a poster_path; default {tmdb_pictures}")
+    made.add_argument(
+        "--concurrency",
+        type=_count,
+        default=FetchSettings.concurrency,
+        help=f"requests at once; default {FetchSettings.concurrency}",
+    )
+    made.add_argument(
+        "--rate",
+        type=float,
+        default=FetchSettings.rate,
+        help=f"requests a second at most; default {FetchSettings.rate:g}",
+    )
+    made.add_argument(
+        "--retries",
+        type=int,
+        default=FetchSettings.retries,
+        help=f"further attempts where a fault may pass; default {FetchSettings.retries}",
+    )
+    made.add_argument(
+        "--base",
+        default=tmdb_pictures,
+        metavar="URL",
+        help=f"what goes before a poster_path; default {tmdb_pictures}",
+    )
 
 # %% ../nbs/80_cli.ipynb #ad4b3043
 def _training_verbs(verb) -> None:
     "Training one method, and using what was trained."
-    made = verb("train", _train, "train one method, measure it on test, save its recommender", _data_options, _device_options)
-    made.add_argument("method", help=f"{', '.join(methods)}; or a floor, which is measured and cannot score later: {', '.join(floors)}")
-    made.add_argument("--preset", default="quick", help=f"{'; '.join(f'{name}: {make().about}' for name, make in presets.items())}; default quick")
+    made = verb(
+        "train",
+        _train,
+        "train one method, measure it on test, save its recommender",
+        _data_options,
+        _device_options,
+    )
+    made.add_argument(
+        "method",
+        help=f"{', '.join(methods)}; or a floor, which is measured and cannot score later: {', '.join(floors)}",
+    )
+    made.add_argument(
+        "--preset",
+        default="quick",
+        help=f"{'; '.join(f'{name}: {make().about}' for name, make in presets.items())}; default quick",
+    )
     _llm_option(made)
-    made.add_argument("--lora-targets", metavar="LAYER,...", help="layers of the LLM that get LoRA, such as c_attn for GPT-2; default q_proj,v_proj")
-    made.add_argument("--category", action="store_true", help="write an item's categories (its genres) behind its title in the prompt, as in: Emma (Novel, Romance)")
-    made.add_argument("--test-rows", type=_count, metavar="N", help="measure on about so many test rows, all those of users drawn by chance, the same for every method; for large data; default all, of smoke 500")
+    made.add_argument(
+        "--lora-targets",
+        metavar="LAYER,...",
+        help="layers of the LLM that get LoRA, such as c_attn for GPT-2; default q_proj,v_proj",
+    )
+    made.add_argument(
+        "--category",
+        action="store_true",
+        help="write an item's categories (its genres) behind its title in the prompt, as in: Emma (Novel, Romance)",
+    )
+    made.add_argument(
+        "--test-rows",
+        type=_count,
+        metavar="N",
+        help="measure on about so many test rows, all those of users drawn by chance, the same for every method; for large data; default all, of smoke 500",
+    )
     made.add_argument("--seed", type=int, default=0, help="run seed: initialisation and order; default 0")
     made.add_argument("--out", metavar="RUN", help="run folder; default runs/PRESET-SPLIT-METHOD-seedN")
     made = verb("evaluate", _evaluate, "print results of runs side by side, with paired differences")
     made.add_argument("runs", nargs="+", metavar="RUN", help="run folders")
     made.add_argument("--against", metavar="METHOD", help="which to subtract; default the first")
     made = verb("score", _score, "score pairs of users and items with a trained recommender", _use_options)
-    made.add_argument("--pairs", required=True, metavar="FILE", help="CSV, TSV or Parquet: user_id,item_id in the source's own ids, and perhaps timestamp (histories end before it)")
+    made.add_argument(
+        "--pairs",
+        required=True,
+        metavar="FILE",
+        help="CSV, TSV or Parquet: user_id,item_id in the source's own ids, and perhaps timestamp (histories end before it)",
+    )
     made.add_argument("--out", required=True, metavar="FILE", help="where scores go, .csv or .parquet")
-    made = verb("rank", _rank, "rank items with a trained recommender, for a user as training knew them or for a newcomer; to rank all items takes minutes on a CPU", _use_options)
+    made = verb(
+        "rank",
+        _rank,
+        "rank items with a trained recommender, for a user as training knew them or for a newcomer; to rank all items takes minutes on a CPU",
+        _use_options,
+    )
     whose = made.add_mutually_exclusive_group(required=True)
     whose.add_argument("--user", metavar="ID", help="user id of the source")
-    whose.add_argument("--likes", nargs="+", metavar="ITEM", help="what somebody who is not in the data liked: titles, or item ids of the source, oldest first; as many of the latest are read as in training")
+    whose.add_argument(
+        "--likes",
+        nargs="+",
+        metavar="ITEM",
+        help="what somebody who is not in the data liked: titles, or item ids of the source, oldest first; as many of the latest are read as in training",
+    )
     made.add_argument("--top", type=_count, default=20, help="how many; default 20")
-    made.add_argument("--include-seen", action="store_true", help="also items that the user has an event with (held-out ones too), or the newcomer liked")
-    made.add_argument("--most-liked", type=_count, metavar="N", help="rank only the items that most people liked, so many, less those that the user has seen: seconds in the place of minutes")
+    made.add_argument(
+        "--include-seen",
+        action="store_true",
+        help="also items that the user has an event with (held-out ones too), or the newcomer liked",
+    )
+    made.add_argument(
+        "--most-liked",
+        type=_count,
+        metavar="N",
+        help="rank only the items that most people liked, so many, less those that the user has seen: seconds in the place of minutes",
+    )
     made.add_argument("--genre", metavar="NAME", help="rank only items of this genre")
 
 # %% ../nbs/80_cli.ipynb #b284e8fa
 def _study_verbs(verb) -> None:
     "Many runs, and measurements of speed."
-    made = verb("quickstart", _quickstart, "floors and both methods from start to end, and the table of results", _device_options)
+    made = verb(
+        "quickstart",
+        _quickstart,
+        "floors and both methods from start to end, and the table of results",
+        _device_options,
+    )
     made.add_argument("--preset", default="quick", help=f"{', '.join(presets)}; default quick")
     _llm_option(made)
     made.add_argument("--seed", type=int, default=0, help="run seed; default 0")
-    made.add_argument("--out", default="runs/quickstart", metavar="DIR", help="where the runs go; default runs/quickstart")
-    made = verb("reproduce", _reproduce, "do the runs of one of the paper's tables that are not there yet, and print it beside the paper's figures", _device_options)
-    made.add_argument("table", help=f"table2 (the data), figure3 (times), {', '.join(f'{name} ({table.about})' for name, table in tables.items())}")
+    made.add_argument(
+        "--out", default="runs/quickstart", metavar="DIR", help="where the runs go; default runs/quickstart"
+    )
+    made = verb(
+        "reproduce",
+        _reproduce,
+        "do the runs of one of the paper's tables that are not there yet, and print it beside the paper's figures",
+        _device_options,
+    )
+    made.add_argument(
+        "table",
+        help=f"table2 (the data), figure3 (times), {', '.join(f'{name} ({table.about})' for name, table in tables.items())}",
+    )
     made.add_argument("--seeds", type=_count, default=3, help="runs of each system; default 3")
     made.add_argument("--only", nargs="+", metavar="SYSTEM", help="only these systems")
-    made.add_argument("--on", nargs="+", metavar="PROTOCOL", help=f"only these protocols, of {', '.join(protocols)}")
-    made.add_argument("--preset", default="quick", help="training rows of every method, as in the presets; default quick")
+    made.add_argument(
+        "--on", nargs="+", metavar="PROTOCOL", help=f"only these protocols, of {', '.join(protocols)}"
+    )
+    made.add_argument(
+        "--preset", default="quick", help="training rows of every method, as in the presets; default quick"
+    )
     _llm_option(made)
-    made.add_argument("--dry-run", action="store_true", help="only list the runs, their state and the hours to go")
-    made.add_argument("--results", default="results/experiments", metavar="DIR", help="where finished runs are kept; default results/experiments")
-    made.add_argument("--out", default="runs/experiments", metavar="DIR", help="where the work is done; default runs/experiments")
-    made = verb("factors", _factors, "change one setting of a method at a time and judge it on validation rows; test rows are not scored", _device_options)
-    made.add_argument("factors", nargs="*", metavar="FACTOR", help=f"{', '.join(factors)}; all where left out")
-    made.add_argument("--method", default="userllm_plus", help="the method whose settings are changed; default userllm_plus")
+    made.add_argument(
+        "--dry-run", action="store_true", help="only list the runs, their state and the hours to go"
+    )
+    made.add_argument(
+        "--results",
+        default="results/experiments",
+        metavar="DIR",
+        help="where finished runs are kept; default results/experiments",
+    )
+    made.add_argument(
+        "--out",
+        default="runs/experiments",
+        metavar="DIR",
+        help="where the work is done; default runs/experiments",
+    )
+    made = verb(
+        "factors",
+        _factors,
+        "change one setting of a method at a time and judge it on validation rows; test rows are not scored",
+        _device_options,
+    )
+    made.add_argument(
+        "factors", nargs="*", metavar="FACTOR", help=f"{', '.join(factors)}; all where left out"
+    )
+    made.add_argument(
+        "--method", default="userllm_plus", help="the method whose settings are changed; default userllm_plus"
+    )
     made.add_argument("--seeds", type=_count, default=1, help="runs of each value; default 1")
     made.add_argument("--preset", default="quick", help="training rows, as in the presets; default quick")
     _llm_option(made)
     made.add_argument("--dry-run", action="store_true", help="only list the runs and their state")
-    made.add_argument("--written", metavar="CSV", help="item_id,description by people, as a further value of the factor knowledge")
-    made.add_argument("--results", default="results/factors", metavar="DIR", help="where finished runs are kept; default results/factors")
-    made.add_argument("--out", default="runs/factors", metavar="DIR", help="where the work is done; default runs/factors")
+    made.add_argument(
+        "--written",
+        metavar="CSV",
+        help="item_id,description by people, as a further value of the factor knowledge",
+    )
+    made.add_argument(
+        "--results",
+        default="results/factors",
+        metavar="DIR",
+        help="where finished runs are kept; default results/factors",
+    )
+    made.add_argument(
+        "--out", default="runs/factors", metavar="DIR", help="where the work is done; default runs/factors"
+    )
     made = verb("bench", _bench, "time the same work with and without compression and reuse", _device_options)
     _llm_option(made)
-    made.add_argument("--histories", type=_count, nargs="+", default=[5, 10, 50, 200], metavar="N", help="items in a history; default 5 10 50 200, which takes hours on a CPU")
-    made.add_argument("--rows", type=_count, default=32, help="rows on which the slow ways are timed; default 32")
+    made.add_argument(
+        "--histories",
+        type=_count,
+        nargs="+",
+        default=[5, 10, 50, 200],
+        metavar="N",
+        help="items in a history; default 5 10 50 200, which takes hours on a CPU",
+    )
+    made.add_argument(
+        "--rows", type=_count, default=32, help="rows on which the slow ways are timed; default 32"
+    )
     made.add_argument("--repeats", type=_count, default=3, help="of which the median counts; default 3")
-    made.add_argument("--order", default="item_first", help="the prompt's order: item_first, user_first or paper; default item_first")
-    made.add_argument("--shape", metavar="SHAPE", help=f"random weights of this shape in place of an LLM: {', '.join(shapes)}; for a GPU")
+    made.add_argument(
+        "--order",
+        default="item_first",
+        help="the prompt's order: item_first, user_first or paper; default item_first",
+    )
+    made.add_argument(
+        "--shape",
+        metavar="SHAPE",
+        help=f"random weights of this shape in place of an LLM: {', '.join(shapes)}; for a GPU",
+    )
     instead = made.add_mutually_exclusive_group()
-    instead.add_argument("--table", type=_count, nargs="+", metavar="RATINGS", help="time the preparation of made-up tables of so many ratings instead")
-    instead.add_argument("--netflix", type=_count, nargs="+", metavar="RATINGS", help="the same of so many ratings in the Netflix Prize's format")
-    made.add_argument("--out", metavar="JSON", help="where the figures go; default bench.json, table.json or netflix.json")
+    instead.add_argument(
+        "--table",
+        type=_count,
+        nargs="+",
+        metavar="RATINGS",
+        help="time the preparation of made-up tables of so many ratings instead",
+    )
+    instead.add_argument(
+        "--netflix",
+        type=_count,
+        nargs="+",
+        metavar="RATINGS",
+        help="the same of so many ratings in the Netflix Prize's format",
+    )
+    made.add_argument(
+        "--out", metavar="JSON", help="where the figures go; default bench.json, table.json or netflix.json"
+    )
 
 # %% ../nbs/80_cli.ipynb #96e6c0c8
 def _with_plugins(function):
     "A verb that imports its plugins before it does anything."
+
     def verb(options) -> None:
         import_plugins(options.plugin)
         function(options)
+
     return verb
+
 
 def _parser() -> argparse.ArgumentParser:
     "All verbs with their options."
-    parser = argparse.ArgumentParser(prog="userllm", description="Train, measure and use USER-LLM recommenders.",
-                                     epilog="Start with: userllm doctor, then userllm quickstart. Killed runs go on where they stopped.")
+    parser = argparse.ArgumentParser(
+        prog="userllm",
+        description="Train, measure and use USER-LLM recommenders.",
+        epilog="Start with: userllm doctor, then userllm quickstart. Killed runs go on where they stopped.",
+    )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
     def verb(name, function, help, *groups):
         made = verbs.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
         made.set_defaults(function=_with_plugins(function))
-        made.add_argument("--plugin", action="append", default=[], metavar="MODULE",
-                          help="import this module first: it registers an encoder, mapper, prompt or method of your own; may be given again")
-        for group in groups: group(made)
+        made.add_argument(
+            "--plugin",
+            action="append",
+            default=[],
+            metavar="MODULE",
+            help="import this module first: it registers an encoder, mapper, prompt or method of your own; may be given again",
+        )
+        for group in groups:
+            group(made)
         return made
-    for add in (_data_verbs, _training_verbs, _study_verbs): add(verb)
+
+    for add in (_data_verbs, _training_verbs, _study_verbs):
+        add(verb)
     return parser
 
 # %% ../nbs/80_cli.ipynb #592c9cb1
 def _keeps_files(options) -> bool:
     "Whether a verb leaves files: then its work is done, even where nobody can read what it prints."
-    if options.verb in ("doctor", "evaluate", "rank"): return False
-    if options.verb == "prepare": return bool(options.out)
-    if options.verb == "reproduce" and options.table == "table2": return False
+    if options.verb in ("doctor", "evaluate", "rank"):
+        return False
+    if options.verb == "prepare":
+        return bool(options.out)
+    if options.verb == "reproduce" and options.table == "table2":
+        return False
     return not getattr(options, "dry_run", False)
 
 
 def run(
-    arguments:list[str]|None=None, # the command line; sys.argv where left out
+    arguments: list[str] | None = None,  # the command line; sys.argv where left out
 ) -> None:
     "Do what the verb says. InputError for what a person has to mend."
     options = _parser().parse_args(arguments)
     keeps_files = _keeps_files(options)
-    if not keeps_files: require_output()
+    if not keeps_files:
+        require_output()
     options.function(options)
     finish_output(keeps_files)
 
 
 def main(
-    arguments:list[str]|None=None, # the command line; sys.argv where left out
-) -> int: # see `guarded`
+    arguments: list[str] | None = None,  # the command line; sys.argv where left out
+) -> int:  # see `guarded`
     "The command line from Python. The installed command is `userllm.entry.main`, which guards the imports too."
     return guarded(lambda: run(arguments))

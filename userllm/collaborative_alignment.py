@@ -24,7 +24,7 @@ from .mappers import FeatureTable, load_table, table_by_position, save_table
 from .metrics import auc
 
 # %% ../nbs/34_collaborative_alignment.ipynb #c010
-def _smoothed_rates(rows, labels, size:int, smoothing:float) -> tuple[np.ndarray, np.ndarray, float]:
+def _smoothed_rates(rows, labels, size: int, smoothing: float) -> tuple[np.ndarray, np.ndarray, float]:
     "Smoothed like rate and count (size,) of each user or item, and the overall like rate."
     labels = np.asarray(labels, dtype=np.float64)
     overall = (labels.sum() + 1) / (len(labels) + 2)
@@ -32,24 +32,37 @@ def _smoothed_rates(rows, labels, size:int, smoothing:float) -> tuple[np.ndarray
     likes = np.bincount(rows, weights=labels, minlength=size)
     return (likes + smoothing * overall) / (counts + smoothing), counts, float(overall)
 
-def _log_odds(rate): return np.log(rate) - np.log1p(-rate)
+
+def _log_odds(rate):
+    return np.log(rate) - np.log1p(-rate)
 
 # %% ../nbs/34_collaborative_alignment.ipynb #c013
-def _training_rows(interactions:pd.DataFrame, users:int, items:int) -> pd.DataFrame:
+def _training_rows(interactions: pd.DataFrame, users: int, items: int) -> pd.DataFrame:
     "The training rows, checked; `InputError` where there is none or a number is out of range."
     training = interactions[interactions.split == "train"]
-    if not len(training): raise InputError(f"none of the {len(interactions)} interactions is a training row; choose another split")
+    if not len(training):
+        raise InputError(
+            f"none of the {len(interactions)} interactions is a training row; choose another split"
+        )
     for column, size in (("user", users), ("item", items)):
-        low, high = int(training[column].min()), int(training[column].max())
-        if low < 0 or high >= size: raise InputError(f"training rows have {column} {low if low < 0 else high}, but only 0 to {size - 1} exist")
-    if not training.label.isin((0, 1)).all(): raise InputError("training rows have labels other than 0 and 1; label them by a protocol first")
+        low = int(training[column].min())
+        high = int(training[column].max())
+        if low < 0 or high >= size:
+            raise InputError(
+                f"training rows have {column} {low if low < 0 else high}, but only 0 to {size - 1} exist"
+            )
+    if not training.label.isin((0, 1)).all():
+        raise InputError("training rows have labels other than 0 and 1; label them by a protocol first")
     return training
 
-def _known(rows, known:np.ndarray, what:str) -> tuple[np.ndarray, np.ndarray]:
+
+def _known(rows, known: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
     "Numbers safe to index with, and whether each stands for somebody known; -1 means unknown."
     rows = np.asarray(rows, dtype=np.int64)
     if rows.size and rows.max() >= len(known):
-        raise InputError(f"{what} {rows.max()} was asked for, but only {len(known)} {what}s exist: the model was made for another dataset")
+        raise InputError(
+            f"{what} {rows.max()} was asked for, but only {len(known)} {what}s exist: the model was made for another dataset"
+        )
     safe = np.maximum(rows, 0)
     return safe, known[safe] & (rows >= 0) if len(known) else np.zeros(len(rows), dtype=bool)
 
@@ -57,66 +70,94 @@ def _known(rows, known:np.ndarray, what:str) -> tuple[np.ndarray, np.ndarray]:
 @dataclass(frozen=True)
 class MeanFloor:
     "User mean plus item mean in log odds, from training rows only; make it with `MeanFloor.fit`."
-    user_effects: np.ndarray # (users,) log odds of the user's like rate against the overall one; 0 where unknown
-    item_effects: np.ndarray # (items,) the same for items
-    overall: float # log odds of the overall like rate
-    user_known: np.ndarray # (users,) bool: has training rows
-    item_known: np.ndarray # (items,) the same for items
-    trained_rows: np.ndarray # row_ids of the rows that were read
+
+    user_effects: (
+        np.ndarray
+    )  # (users,) log odds of the user's like rate against the overall one; 0 where unknown
+    item_effects: np.ndarray  # (items,) the same for items
+    overall: float  # log odds of the overall like rate
+    user_known: np.ndarray  # (users,) bool: has training rows
+    item_known: np.ndarray  # (items,) the same for items
+    trained_rows: np.ndarray  # row_ids of the rows that were read
 
     @classmethod
-    def fit(cls,
-            interactions:pd.DataFrame, # rows of a dataset; only those of split `train` are read
-            users:int, # how many users the dataset has
-            items:int, # how many items the dataset has
-            smoothing:float=5.0) -> "MeanFloor": # rows at the overall rate that each rate starts from
+    def fit(
+        cls,
+        interactions: pd.DataFrame,  # rows of a dataset; only those of split `train` are read
+        users: int,  # how many users the dataset has
+        items: int,  # how many items the dataset has
+        smoothing: float = 5.0,
+    ) -> "MeanFloor":  # rows at the overall rate that each rate starts from
         "Measure the means. No training row, or a smoothing that is not positive, raises InputError."
-        if not smoothing > 0: raise InputError(f"smoothing is {smoothing}; it must be above 0, or rates of 0 and 1 have no logit")
-        training, effects = _training_rows(interactions, users, items), {}
+        if not smoothing > 0:
+            raise InputError(
+                f"smoothing is {smoothing}; it must be above 0, or rates of 0 and 1 have no logit"
+            )
+        training = _training_rows(interactions, users, items)
+        effects = {}
         for column, size in (("user", users), ("item", items)):
             rates, counts, overall = _smoothed_rates(training[column], training.label, size, smoothing)
             effects[column] = _log_odds(rates) - _log_odds(overall), counts > 0
-        return cls(effects["user"][0], effects["item"][0], float(_log_odds(overall)), effects["user"][1], effects["item"][1],
-                   training.row_id.to_numpy(copy=True))
+        return cls(
+            effects["user"][0],
+            effects["item"][0],
+            float(_log_odds(overall)),
+            effects["user"][1],
+            effects["item"][1],
+            training.row_id.to_numpy(copy=True),
+        )
 
     def logits(self, users, items) -> np.ndarray:
         "Logits (rows,) of pairs in dense numbers; -1, or nobody trained on, adds nothing to the overall rate."
         users, user_known = _known(users, self.user_known, "user")
         items, item_known = _known(items, self.item_known, "item")
-        return self.overall + np.where(user_known, self.user_effects[users], 0) + np.where(item_known, self.item_effects[items], 0)
+        return (
+            self.overall
+            + np.where(user_known, self.user_effects[users], 0)
+            + np.where(item_known, self.item_effects[items], 0)
+        )
 
 # %% ../nbs/34_collaborative_alignment.ipynb #c022
 @dataclass(frozen=True)
 class MFSettings:
     "How matrix factorisation is shaped and trained; `bias` makes the difference between `mf` and `mf_bias`."
-    dimensions: int = 256 # d2 of the paper
-    bias: bool = False # user, item and global bias; the paper's MF has none
-    initial_spread: float = 0.003 # standard deviation of the embeddings at the start
-    learning_rate: float = 1e-3 # of Adam
-    weight_decay: float = 1e-5 # Adam's L2 penalty on embeddings and biases, the global bias excepted
-    batch_size: int = 1024 # rows a step
-    epochs: int = 150 # at most so many passes over the training rows
-    patience: int = 20 # epochs without a better validation AUC before it stops; 0 trains all epochs and keeps the last
+
+    dimensions: int = 256  # d2 of the paper
+    bias: bool = False  # user, item and global bias; the paper's MF has none
+    initial_spread: float = 0.003  # standard deviation of the embeddings at the start
+    learning_rate: float = 1e-3  # of Adam
+    weight_decay: float = 1e-5  # Adam's L2 penalty on embeddings and biases, the global bias excepted
+    batch_size: int = 1024  # rows a step
+    epochs: int = 150  # at most so many passes over the training rows
+    patience: int = (
+        20  # epochs without a better validation AUC before it stops; 0 trains all epochs and keeps the last
+    )
 
     def __post_init__(self):
         for name in ("dimensions", "learning_rate", "batch_size", "epochs", "initial_spread"):
-            if not getattr(self, name) > 0: raise InputError(f"MFSettings: {name} is {getattr(self, name)}; it must be above 0")
+            if not getattr(self, name) > 0:
+                raise InputError(f"MFSettings: {name} is {getattr(self, name)}; it must be above 0")
         for name in ("patience", "weight_decay"):
-            if getattr(self, name) < 0: raise InputError(f"MFSettings: {name} is {getattr(self, name)}; it must not be below 0")
+            if getattr(self, name) < 0:
+                raise InputError(f"MFSettings: {name} is {getattr(self, name)}; it must not be below 0")
 
     @property
-    def name(self) -> str: return "mf_bias" if self.bias else "mf"
+    def name(self) -> str:
+        return "mf_bias" if self.bias else "mf"
 
 # %% ../nbs/34_collaborative_alignment.ipynb #c025
 class MatrixFactorization(nn.Module):
     "The collaborative model f_psi of equation 8: embeddings of users and items, with biases if `bias`."
-    def __init__(self,
-                 users:int, # how many users
-                 items:int, # how many items
-                 dimensions:int=256, # d2
-                 bias:bool=False, # user, item and global bias
-                 initial_spread:float=0.003, # standard deviation of the embeddings at the start
-                 seed:int=0): # of the embeddings
+
+    def __init__(
+        self,
+        users: int,  # how many users
+        items: int,  # how many items
+        dimensions: int = 256,  # d2
+        bias: bool = False,  # user, item and global bias
+        initial_spread: float = 0.003,  # standard deviation of the embeddings at the start
+        seed: int = 0,
+    ):  # of the embeddings
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         self.user_vectors = nn.Parameter(torch.randn(users, dimensions, generator=generator) * initial_spread)
@@ -125,51 +166,73 @@ class MatrixFactorization(nn.Module):
         self.item_bias = nn.Parameter(torch.zeros(items, 1)) if bias else None
         self.global_bias = nn.Parameter(torch.zeros(())) if bias else None
 
-    def forward(self, users, items): # (b,) and (b,) dense numbers
+    def forward(self, users, items):  # (b,) and (b,) dense numbers
         "Logits (b,)."
         embed = nn.functional.embedding
         logits = (embed(users, self.user_vectors) * embed(items, self.item_vectors)).sum(1)
-        if self.global_bias is None: return logits
-        return logits + embed(users, self.user_bias)[:, 0] + embed(items, self.item_bias)[:, 0] + self.global_bias
+        if self.global_bias is None:
+            return logits
+        return (
+            logits
+            + embed(users, self.user_bias)[:, 0]
+            + embed(items, self.item_bias)[:, 0]
+            + self.global_bias
+        )
 
 # %% ../nbs/34_collaborative_alignment.ipynb #c028
-def _masked_logits(network:MatrixFactorization, users, items, user_known, item_known, overall:float) -> torch.Tensor:
+def _masked_logits(
+    network: MatrixFactorization, users, items, user_known, item_known, overall: float
+) -> torch.Tensor:
     "Logits (b,) in float64 of pairs of which each half may be unknown; `overall` is what is left of `mf` then."
     both = user_known & item_known
     product = (network.user_vectors[users] * network.item_vectors[items]).sum(1).double()
-    if network.global_bias is None: return torch.where(both, product, overall)
-    user_bias, item_bias = network.user_bias[users, 0].double(), network.item_bias[items, 0].double()
-    return (torch.where(both, product, 0.) + torch.where(user_known, user_bias, 0.) + torch.where(item_known, item_bias, 0.)
-            + network.global_bias.double())
+    if network.global_bias is None:
+        return torch.where(both, product, overall)
+    user_bias = network.user_bias[users, 0].double()
+    item_bias = network.item_bias[items, 0].double()
+    return (
+        torch.where(both, product, 0.0)
+        + torch.where(user_known, user_bias, 0.0)
+        + torch.where(item_known, item_bias, 0.0)
+        + network.global_bias.double()
+    )
 
 # %% ../nbs/34_collaborative_alignment.ipynb #c030
 @dataclass
 class CollaborativeModel:
     "Trained embeddings of users and items: logits of pairs as their products, and feature tables."
-    settings: Any # how it was made: `MFSettings`, or those of another model whose `dimensions`, `bias` and `name` are known
-    network: MatrixFactorization # rows of unknown users and items are zero
-    user_known: np.ndarray # (users,) bool: has training rows
-    item_known: np.ndarray # (items,) the same for items
-    overall: float # log odds of the training rows' like rate
-    trained_rows: np.ndarray # row_ids of the rows that were trained on
-    dataset: str = "" # fingerprint of the dataset
-    run_seed: int = 0 # of the start and the order of rows
-    validation_auc: float|None = None # of the epoch that was kept; None where it cannot be measured
-    best_epoch: int = 0 # the epoch that was kept, from 1
-    history: tuple = () # one {epoch, training_loss, validation_auc} for each epoch
+
+    settings: Any  # how it was made: `MFSettings`, or those of another model whose `dimensions`, `bias` and `name` are known
+    network: MatrixFactorization  # rows of unknown users and items are zero
+    user_known: np.ndarray  # (users,) bool: has training rows
+    item_known: np.ndarray  # (items,) the same for items
+    overall: float  # log odds of the training rows' like rate
+    trained_rows: np.ndarray  # row_ids of the rows that were trained on
+    dataset: str = ""  # fingerprint of the dataset
+    run_seed: int = 0  # of the start and the order of rows
+    validation_auc: float | None = None  # of the epoch that was kept; None where it cannot be measured
+    best_epoch: int = 0  # the epoch that was kept, from 1
+    history: tuple = ()  # one {epoch, training_loss, validation_auc} for each epoch
 
     @property
-    def name(self) -> str: return self.settings.name
+    def name(self) -> str:
+        return self.settings.name
 
-    def _table(self, key:str, known:np.ndarray) -> FeatureTable:
-        parts = [getattr(self.network, f"{key}_vectors")] + ([getattr(self.network, f"{key}_bias")] if self.settings.bias else [])
-        return table_by_position(self.name, key, torch.cat([part.detach() for part in parts], 1).numpy(), missing=~known)
+    def _table(self, key: str, known: np.ndarray) -> FeatureTable:
+        parts = [getattr(self.network, f"{key}_vectors")] + (
+            [getattr(self.network, f"{key}_bias")] if self.settings.bias else []
+        )
+        return table_by_position(
+            self.name, key, torch.cat([part.detach() for part in parts], 1).numpy(), missing=~known
+        )
 
     @property
-    def user_table(self) -> FeatureTable: return self._table("user", self.user_known)
+    def user_table(self) -> FeatureTable:
+        return self._table("user", self.user_known)
 
     @property
-    def item_table(self) -> FeatureTable: return self._table("item", self.item_known)
+    def item_table(self) -> FeatureTable:
+        return self._table("item", self.item_known)
 
     @torch.no_grad()
     def logits(self, users, items) -> np.ndarray:
@@ -180,143 +243,241 @@ class CollaborativeModel:
         return torch.cat([_masked_logits(self.network, *part, self.overall) for part in zip(*parts)]).numpy()
 
 # %% ../nbs/34_collaborative_alignment.ipynb #c034
-def _optimizer(network:MatrixFactorization, settings:MFSettings) -> torch.optim.Optimizer:
+def _optimizer(network: MatrixFactorization, settings: MFSettings) -> torch.optim.Optimizer:
     "Adam with weight decay on all but the global bias."
     decayed = [value for name, value in network.named_parameters() if name != "global_bias"]
     groups = [{"params": decayed, "weight_decay": settings.weight_decay}]
-    if network.global_bias is not None: groups.append({"params": [network.global_bias], "weight_decay": 0.})
+    if network.global_bias is not None:
+        groups.append({"params": [network.global_bias], "weight_decay": 0.0})
     return torch.optim.Adam(groups, lr=settings.learning_rate)
+
 
 @contextmanager
 def _one_thread():
     "Let torch use one thread for a while."
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    try: yield
-    finally: torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
-def _train_epoch(network, optimizer, inputs, labels, batch_size:int, generator) -> float: # inputs: what the network takes, a row each
+
+def _train_epoch(
+    network, optimizer, inputs, labels, batch_size: int, generator
+) -> float:  # inputs: what the network takes, a row each
     "One pass over the rows in random order; the mean loss."
-    total = 0.
+    total = 0.0
     for rows in torch.randperm(len(labels), generator=generator).split(batch_size):
         optimizer.zero_grad()
-        loss = nn.functional.binary_cross_entropy_with_logits(network(*(part[rows] for part in inputs)), labels[rows])
+        loss = nn.functional.binary_cross_entropy_with_logits(
+            network(*(part[rows] for part in inputs)), labels[rows]
+        )
         loss.backward()
         optimizer.step()
         total += loss.item() * len(rows)
     return total / len(labels)
 
 # %% ../nbs/34_collaborative_alignment.ipynb #1040a56a
-def fit_epochs(name:str, # on the bar
-               network:nn.Module, # gives logits; ends with the parameters of the epoch that is kept
-               optimizer:torch.optim.Optimizer,
-               inputs:tuple, # tensors that the network takes, one row a training row
-               labels, # (n,) of the training rows
-               score, # () -> logits of the validation rows
-               validation_labels, # the epoch with the best AUC on them is kept
-               settings, # batch_size, epochs and patience are read
-               run_seed:int=0, # of the order of rows
-               progress:bool=True) -> dict: # validation_auc, best_epoch and history, as `CollaborativeModel` has them
+def fit_epochs(
+    name: str,  # on the bar
+    network: nn.Module,  # gives logits; ends with the parameters of the epoch that is kept
+    optimizer: torch.optim.Optimizer,
+    inputs: tuple,  # tensors that the network takes, one row a training row
+    labels,  # (n,) of the training rows
+    score,  # () -> logits of the validation rows
+    validation_labels,  # the epoch with the best AUC on them is kept
+    settings,  # batch_size, epochs and patience are read
+    run_seed: int = 0,  # of the order of rows
+    progress: bool = True,
+) -> dict:  # validation_auc, best_epoch and history, as `CollaborativeModel` has them
     "Train by BCE, one pass an epoch, on one CPU thread, and keep the epoch with the best validation AUC."
-    measurable, generator = len(np.unique(validation_labels)) == 2, torch.Generator().manual_seed(run_seed)
-    labels, history, best, best_epoch, kept = torch.as_tensor(np.array(labels, dtype=np.float32)), [], -1., 0, None
-    with _one_thread(), tqdm(range(1, settings.epochs + 1), desc=name, unit="epoch", disable=not progress) as bar:
+    measurable = len(np.unique(validation_labels)) == 2
+    generator = torch.Generator().manual_seed(run_seed)
+    labels = torch.as_tensor(np.array(labels, dtype=np.float32))
+    history = []
+    best = -1.0
+    best_epoch = 0
+    kept = None
+    with (
+        _one_thread(),
+        tqdm(range(1, settings.epochs + 1), desc=name, unit="epoch", disable=not progress) as bar,
+    ):
         for epoch in bar:
-            network.train(); loss = _train_epoch(network, optimizer, inputs, labels, settings.batch_size, generator); network.eval()
+            network.train()
+            loss = _train_epoch(network, optimizer, inputs, labels, settings.batch_size, generator)
+            network.eval()
             area = auc(validation_labels, score()) if measurable else None
             history.append({"epoch": epoch, "training_loss": loss, "validation_auc": area})
-            bar.set_postfix(loss=f"{loss:.4f}", validation_auc="none" if area is None else f"{area:.4f}", refresh=False)
+            bar.set_postfix(
+                loss=f"{loss:.4f}", validation_auc="none" if area is None else f"{area:.4f}", refresh=False
+            )
             if not settings.patience or area > best:
-                best, best_epoch = area, epoch
-                kept = {name: value.detach().clone() for name, value in network.state_dict().items()} if settings.patience else None
-            elif epoch - best_epoch >= settings.patience: bar.set_description(f"{name}, stopped early"); break
-    if kept is not None: network.load_state_dict(kept)
+                best = area
+                best_epoch = epoch
+                kept = (
+                    {name: value.detach().clone() for name, value in network.state_dict().items()}
+                    if settings.patience
+                    else None
+                )
+            elif epoch - best_epoch >= settings.patience:
+                bar.set_description(f"{name}, stopped early")
+                break
+    if kept is not None:
+        network.load_state_dict(kept)
     return {"validation_auc": best, "best_epoch": best_epoch, "history": tuple(history)}
 
 # %% ../nbs/34_collaborative_alignment.ipynb #c037
-def start_collaborative(dataset:Dataset, settings:MFSettings, run_seed:int) -> tuple[CollaborativeModel, pd.DataFrame, pd.DataFrame]:
+def start_collaborative(
+    dataset: Dataset, settings: MFSettings, run_seed: int
+) -> tuple[CollaborativeModel, pd.DataFrame, pd.DataFrame]:
     "An untrained model for the result, and the training and validation rows, checked."
-    users, items = len(dataset.users), len(dataset.items)
+    users = len(dataset.users)
+    items = len(dataset.items)
     training = _training_rows(dataset.interactions, users, items)
     validation = dataset.interactions[dataset.interactions.split == "valid"]
     if settings.patience and validation.label.nunique() < 2:
-        raise InputError(f"the {len(validation)} validation rows do not hold both classes, so early stopping has nothing to go by; "
-                         "take another split, or patience=0")
-    network = MatrixFactorization(users, items, settings.dimensions, settings.bias, settings.initial_spread, run_seed)
-    known = {key: np.bincount(training[key], minlength=size) > 0 for key, size in (("user", users), ("item", items))}
+        raise InputError(
+            f"the {len(validation)} validation rows do not hold both classes, so early stopping has nothing to go by; "
+            "take another split, or patience=0"
+        )
+    network = MatrixFactorization(
+        users, items, settings.dimensions, settings.bias, settings.initial_spread, run_seed
+    )
+    known = {
+        key: np.bincount(training[key], minlength=size) > 0
+        for key, size in (("user", users), ("item", items))
+    }
     overall = float(_log_odds((training.label.sum() + 1) / (len(training) + 2)))
     with torch.no_grad():
-        for key in known: getattr(network, f"{key}_vectors")[torch.as_tensor(~known[key])] = 0.
-        if settings.bias: network.global_bias[...] = overall
-    model = CollaborativeModel(settings, network, known["user"], known["item"], overall, training.row_id.to_numpy(copy=True),
-                               dataset.fingerprint, run_seed)
+        for key in known:
+            getattr(network, f"{key}_vectors")[torch.as_tensor(~known[key])] = 0.0
+        if settings.bias:
+            network.global_bias[...] = overall
+    model = CollaborativeModel(
+        settings,
+        network,
+        known["user"],
+        known["item"],
+        overall,
+        training.row_id.to_numpy(copy=True),
+        dataset.fingerprint,
+        run_seed,
+    )
     return model, training, validation
 
 # %% ../nbs/34_collaborative_alignment.ipynb #c039
-def train_mf(dataset:Dataset, # read: training rows, and validation labels for early stopping
-             settings:MFSettings=MFSettings(), # shape and training
-             run_seed:int=0, # of the start and of the order of rows
-             progress:bool=True, # show a bar of epochs
+def train_mf(
+    dataset: Dataset,  # read: training rows, and validation labels for early stopping
+    settings: MFSettings = MFSettings(),  # shape and training
+    run_seed: int = 0,  # of the start and of the order of rows
+    progress: bool = True,  # show a bar of epochs
 ) -> CollaborativeModel:
     """Train a matrix factorisation by BCE and keep the epoch with the best validation AUC (section 3.2.4, equation 8).
 
     Runs on one CPU thread. No training rows, or validation rows of one class when they are to stop it, raise InputError."""
     model, training, validation = start_collaborative(dataset, settings, run_seed)
-    pairs = tuple(torch.as_tensor(training[key].to_numpy(dtype=np.int64, copy=True)) for key in ("user", "item"))
-    found = fit_epochs(model.name, model.network, _optimizer(model.network, settings), pairs, training.label,
-                       lambda: model.logits(validation.user, validation.item), validation.label, settings, run_seed, progress)
+    pairs = tuple(
+        torch.as_tensor(training[key].to_numpy(dtype=np.int64, copy=True)) for key in ("user", "item")
+    )
+    found = fit_epochs(
+        model.name,
+        model.network,
+        _optimizer(model.network, settings),
+        pairs,
+        training.label,
+        lambda: model.logits(validation.user, validation.item),
+        validation.label,
+        settings,
+        run_seed,
+        progress,
+    )
     return replace(model, **found)
 
 # %% ../nbs/34_collaborative_alignment.ipynb #c049
-def _fingerprint(model:CollaborativeModel) -> str:
+def _fingerprint(model: CollaborativeModel) -> str:
     tensors = {name: value.detach() for name, value in model.network.state_dict().items()}
     return fingerprint(model.settings, tensors, model.user_known, model.item_known, model.trained_rows)
 
-def save_collaborative(model:CollaborativeModel, # what `train_mf` gave
-                       folder:str|Path): # gets `model.safetensors` and `model.json`
+
+def save_collaborative(
+    model: CollaborativeModel,  # what `train_mf` gave
+    folder: str | Path,
+):  # gets `model.safetensors` and `model.json`
     "Write a collaborative model as safetensors and JSON."
     folder = Path(folder)
     tensors = {name: value.detach() for name, value in model.network.state_dict().items()}
-    tensors |= {name: torch.as_tensor(getattr(model, name)) for name in ("user_known", "item_known", "trained_rows")}
-    record = {name: getattr(model, name) for name in ("overall", "dataset", "run_seed", "validation_auc", "best_epoch", "history")}
-    write_tensors(folder/"model.safetensors", tensors)
-    write_json(folder/"model.json", record | {"settings": asdict(model.settings), "fingerprint": _fingerprint(model)})
+    tensors |= {
+        name: torch.as_tensor(getattr(model, name)) for name in ("user_known", "item_known", "trained_rows")
+    }
+    record = {
+        name: getattr(model, name)
+        for name in ("overall", "dataset", "run_seed", "validation_auc", "best_epoch", "history")
+    }
+    write_tensors(folder / "model.safetensors", tensors)
+    write_json(
+        folder / "model.json",
+        record | {"settings": asdict(model.settings), "fingerprint": _fingerprint(model)},
+    )
 
-def load_collaborative(folder:str|Path, # that `save_collaborative` wrote
-                       kind:type=MFSettings) -> CollaborativeModel: # the class of its settings
+
+def load_collaborative(
+    folder: str | Path,  # that `save_collaborative` wrote
+    kind: type = MFSettings,
+) -> CollaborativeModel:  # the class of its settings
     "Read a collaborative model. A part that is missing, altered or of another model raises InputError."
     folder = Path(folder)
-    tensors, record = read_tensors(folder/"model.safetensors"), read_json(folder/"model.json")
+    tensors = read_tensors(folder / "model.safetensors")
+    record = read_json(folder / "model.json")
     try:
         settings = kind(**record.pop("settings"))
-        stored, history = record.pop("fingerprint"), tuple(record.pop("history"))
+        stored = record.pop("fingerprint")
+        history = tuple(record.pop("history"))
         arrays = {name: tensors.pop(name).numpy() for name in ("user_known", "item_known", "trained_rows")}
-        network = MatrixFactorization(len(arrays["user_known"]), len(arrays["item_known"]), settings.dimensions, settings.bias)
+        network = MatrixFactorization(
+            len(arrays["user_known"]), len(arrays["item_known"]), settings.dimensions, settings.bias
+        )
         network.load_state_dict(tensors)
         model = CollaborativeModel(settings=settings, network=network, history=history, **arrays, **record)
     except (KeyError, TypeError, RuntimeError) as error:
-        raise InputError(f"{folder} holds no whole collaborative model ({str(error).splitlines()[0]}); train it again") from error
+        raise InputError(
+            f"{folder} holds no whole collaborative model ({str(error).splitlines()[0]}); train it again"
+        ) from error
     if _fingerprint(model) != stored:
-        raise InputError(f"{folder}: model.safetensors and model.json do not belong together; train the model again")
+        raise InputError(
+            f"{folder}: model.safetensors and model.json do not belong together; train the model again"
+        )
     return model
 
 # %% ../nbs/34_collaborative_alignment.ipynb #c052
 @dataclass(frozen=True)
 class StatisticsSettings:
     "How out-of-fold rating statistics are made."
-    folds: int = 5 # K, into which the training rows are dealt
-    smoothing: float = 5.0 # rows at the overall like rate that each rate starts from
+
+    folds: int = 5  # K, into which the training rows are dealt
+    smoothing: float = 5.0  # rows at the overall like rate that each rate starts from
 
     def __post_init__(self):
-        if self.folds < 2: raise InputError(f"StatisticsSettings: folds is {self.folds}; it takes at least 2 to leave one out")
-        if not self.smoothing > 0: raise InputError(f"StatisticsSettings: smoothing is {self.smoothing}; it must be above 0")
+        if self.folds < 2:
+            raise InputError(
+                f"StatisticsSettings: folds is {self.folds}; it takes at least 2 to leave one out"
+            )
+        if not self.smoothing > 0:
+            raise InputError(f"StatisticsSettings: smoothing is {self.smoothing}; it must be above 0")
 
 # %% ../nbs/34_collaborative_alignment.ipynb #c055
-def _fold_statistics(training:pd.DataFrame, folds:np.ndarray, key:str, size:int, settings:StatisticsSettings,
-                     past:pd.DataFrame|None=None) -> FeatureTable: # events of histories, where their like rate is asked for
+def _fold_statistics(
+    training: pd.DataFrame,
+    folds: np.ndarray,
+    key: str,
+    size: int,
+    settings: StatisticsSettings,
+    past: pd.DataFrame | None = None,
+) -> FeatureTable:  # events of histories, where their like rate is asked for
     "Statistics (size, folds + 1, 2 or 3) of users or items, where variant k leaves fold k out and the last leaves out nothing."
     values = np.zeros((size, settings.folds + 1, 2))
-    rows, labels = training[key].to_numpy(), training.label.to_numpy()
+    rows = training[key].to_numpy()
+    labels = training.label.to_numpy()
     for variant in range(settings.folds + 1):
         inside = folds != variant
         rates, counts, overall = _smoothed_rates(rows[inside], labels[inside], size, settings.smoothing)
@@ -324,55 +485,85 @@ def _fold_statistics(training:pd.DataFrame, folds:np.ndarray, key:str, size:int,
         values[:, variant, 1] = np.log1p(counts * len(rows) / inside.sum())
     of_rows = values[rows, -1, 1]
     values[:, :, 1] = (values[:, :, 1] - of_rows.mean()) / max(of_rows.std(), 1e-3)
-    missing, columns = np.bincount(rows, minlength=size) == 0, ("like_rate", "count")
+    missing = np.bincount(rows, minlength=size) == 0
+    columns = ("like_rate", "count")
     if past is not None:
-        rates, counts, overall = _smoothed_rates(past[key].to_numpy(), past["label"].to_numpy(), size, settings.smoothing)
-        further = np.broadcast_to((_log_odds(rates) - _log_odds(overall))[:, None, None], (*values.shape[:2], 1))
-        values, missing, columns = np.concatenate([values, further], 2), missing & (counts == 0), (*columns, "history_like_rate")
-    return table_by_position("rating_statistics", key, np.where(missing[:, None, None], 0., values), missing, columns)
+        rates, counts, overall = _smoothed_rates(
+            past[key].to_numpy(), past["label"].to_numpy(), size, settings.smoothing
+        )
+        further = np.broadcast_to(
+            (_log_odds(rates) - _log_odds(overall))[:, None, None], (*values.shape[:2], 1)
+        )
+        values = np.concatenate([values, further], 2)
+        missing = missing & (counts == 0)
+        columns = (*columns, "history_like_rate")
+    return table_by_position(
+        "rating_statistics", key, np.where(missing[:, None, None], 0.0, values), missing, columns
+    )
 
 # %% ../nbs/34_collaborative_alignment.ipynb #c058
 @dataclass
 class RatingStatistics:
     "Like rate and count of users and items, with the variant that each row of the dataset may see."
-    user_table: FeatureTable # (users, folds + 1, 2), or 3 with the like rate of histories
-    item_table: FeatureTable # (items, folds + 1, 2 or 3)
-    variant: np.ndarray # int64, by position in `dataset.interactions`: the fold of a training row, else the number of folds
-    trained_rows: np.ndarray # row_ids of the rows that the statistics are made from
 
-    def save(self, folder:str|Path):
+    user_table: FeatureTable  # (users, folds + 1, 2), or 3 with the like rate of histories
+    item_table: FeatureTable  # (items, folds + 1, 2 or 3)
+    variant: (
+        np.ndarray
+    )  # int64, by position in `dataset.interactions`: the fold of a training row, else the number of folds
+    trained_rows: np.ndarray  # row_ids of the rows that the statistics are made from
+
+    def save(self, folder: str | Path):
         "Write three safetensors files."
-        save_table(self.user_table, Path(folder)/"user.safetensors")
-        save_table(self.item_table, Path(folder)/"item.safetensors")
-        write_tensors(Path(folder)/"rows.safetensors", {name: torch.as_tensor(getattr(self, name)) for name in ("variant", "trained_rows")})
+        save_table(self.user_table, Path(folder) / "user.safetensors")
+        save_table(self.item_table, Path(folder) / "item.safetensors")
+        write_tensors(
+            Path(folder) / "rows.safetensors",
+            {name: torch.as_tensor(getattr(self, name)) for name in ("variant", "trained_rows")},
+        )
 
     @classmethod
-    def load(cls, folder:str|Path) -> "RatingStatistics":
+    def load(cls, folder: str | Path) -> "RatingStatistics":
         "Read what `save` wrote; `InputError` where a part is missing or is something else."
-        rows = read_tensors(Path(folder)/"rows.safetensors")
+        rows = read_tensors(Path(folder) / "rows.safetensors")
         if set(rows) != {"variant", "trained_rows"}:
-            raise InputError(f"{folder} holds no rating statistics: rows.safetensors has {sorted(rows)}; make them again")
-        tables = [load_table(Path(folder)/f"{key}.safetensors") for key in ("user", "item")]
+            raise InputError(
+                f"{folder} holds no rating statistics: rows.safetensors has {sorted(rows)}; make them again"
+            )
+        tables = [load_table(Path(folder) / f"{key}.safetensors") for key in ("user", "item")]
         return cls(*tables, **{name: value.numpy() for name, value in rows.items()})
 
 # %% ../nbs/34_collaborative_alignment.ipynb #c060
-def row_folds(dataset:Dataset, settings:StatisticsSettings=StatisticsSettings(), seed:int=0) -> np.ndarray: # (n,) by position in `dataset.interactions`
+def row_folds(
+    dataset: Dataset, settings: StatisticsSettings = StatisticsSettings(), seed: int = 0
+) -> np.ndarray:  # (n,) by position in `dataset.interactions`
     "The variant that each row may see: its fold for a training row, the number of folds for others. `InputError` for fewer training rows than folds."
     training = (dataset.interactions.split == "train").to_numpy()
-    if training.sum() < settings.folds: raise InputError(f"{training.sum()} training rows cannot be dealt into {settings.folds} folds; take fewer folds")
+    if training.sum() < settings.folds:
+        raise InputError(
+            f"{training.sum()} training rows cannot be dealt into {settings.folds} folds; take fewer folds"
+        )
     variant = np.full(len(training), settings.folds, dtype=np.int64)
     variant[training] = np.random.default_rng(seed).permutation(training.sum()) % settings.folds
     return variant
 
-def rating_statistics(dataset:Dataset, # only training rows are read
-                      settings:StatisticsSettings=StatisticsSettings(), # folds and smoothing
-                      seed:int=0, # of the folds
-                      histories:bool=False) -> RatingStatistics: # whether like rates of the events of histories stand beside them
+
+def rating_statistics(
+    dataset: Dataset,  # only training rows are read
+    settings: StatisticsSettings = StatisticsSettings(),  # folds and smoothing
+    seed: int = 0,  # of the folds
+    histories: bool = False,
+) -> RatingStatistics:  # whether like rates of the events of histories stand beside them
     "K-fold out-of-fold like rates and counts, scaled. `InputError`: fewer training rows than folds; for histories, what `histories_as_training` refuses."
-    users, items, rows = len(dataset.users), len(dataset.items), dataset.interactions
+    users = len(dataset.users)
+    items = len(dataset.items)
+    rows = dataset.interactions
     training = _training_rows(rows, users, items)
     variant = row_folds(dataset, settings, seed)
     folds = variant[(rows.split == "train").to_numpy()]
     past = histories_as_training(dataset).rows("train") if histories else None
-    tables = [_fold_statistics(training, folds, key, size, settings, past) for key, size in (("user", users), ("item", items))]
+    tables = [
+        _fold_statistics(training, folds, key, size, settings, past)
+        for key, size in (("user", users), ("item", items))
+    ]
     return RatingStatistics(*tables, variant, training.row_id.to_numpy(copy=True))

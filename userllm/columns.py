@@ -25,14 +25,15 @@ from .artifacts import SHOWN, InputError, shown_text
 @dataclass(frozen=True)
 class Fault:
     "What is wrong in a table, where, and what to do."
+
     file: str
     what: str
     remedy: str
-    column: str = "" # '' where it is about the whole file
-    row: int|None = None # from 1, below the header; None where it is about a whole column
+    column: str = ""  # '' where it is about the whole file
+    row: int | None = None  # from 1, below the header; None where it is about a whole column
     value: Any = None
-    count: int = 1 # how many rows it stands for
-    kind: str = "" # what is wrong, where `what` says something of this row alone
+    count: int = 1  # how many rows it stands for
+    kind: str = ""  # what is wrong, where `what` says something of this row alone
 
     @property
     def about(self) -> str:
@@ -40,42 +41,69 @@ class Fault:
         return self.kind or self.what
 
     def __str__(self) -> str:
-        place = [self.file] + [f"row {self.row}"] * (self.row is not None) + [f"column {self.column}"] * bool(self.column)
+        place = (
+            [self.file]
+            + [f"row {self.row}"] * (self.row is not None)
+            + [f"column {self.column}"] * bool(self.column)
+        )
         value = [] if self.row is None else [f"value {shown_value(self.value)}"]
         return shown_text(f"{', '.join(map(shown_text, place + value))}: {self.what}; {self.remedy}", 2_000)
 
-def shown_value(value:Any) -> str:
+
+def shown_value(value: Any) -> str:
     "A value as faults show it: quoted, and cut where it is long."
-    if isinstance(value, str): value = value[:SHOWN + 1]
-    text = "empty" if value is None else repr(value if isinstance(value, (str, bool, int, float)) else str(value))
+    if isinstance(value, str):
+        value = value[: SHOWN + 1]
+    text = (
+        "empty"
+        if value is None
+        else repr(value if isinstance(value, (str, bool, int, float)) else str(value))
+    )
     return shown_text(text)
 
-def raise_faults(faults:list[Fault]):
+
+def raise_faults(faults: list[Fault]):
     "InputError with a summary and a line for each fault; nothing where there is none."
-    if not faults: return
+    if not faults:
+        return
     files = " and ".join(dict.fromkeys(fault.file for fault in faults))
     count = sum(fault.count for fault in faults)
-    raise InputError("\n".join([f"{count:,} fault{'s' * (count > 1)} in {files} (rows count from 1, below the header)", *map(str, faults)]))
+    raise InputError(
+        "\n".join(
+            [
+                f"{count:,} fault{'s' * (count > 1)} in {files} (rows count from 1, below the header)",
+                *map(str, faults),
+            ]
+        )
+    )
 
 # %% ../nbs/16_columns.ipynb #8588bfdb
 class FaultTally:
     "The faults of a file that comes in portions: of each kind the first rows, and how many there are in all."
-    def __init__(self,
-        file:str, # as the faults name it
-        shown:int=3, # how many rows of a kind are shown
-    ):
-        self.file, self.shown, self.kinds = file, shown, {} # (column, what, remedy) to [rows and values, count], in the order of the checks
 
-    def find(self,
-        frame:pl.DataFrame, # with a column `row`
-        wrong:pl.Expr, # true where a row is faulty
-        column:str, # as the fault names it
-        what:str, remedy:str,
-        value:pl.Expr|None=None, # what is shown; by default what stands in the column
+    def __init__(
+        self,
+        file: str,  # as the faults name it
+        shown: int = 3,  # how many rows of a kind are shown
+    ):
+        self.file = file
+        self.shown = shown
+        self.kinds = {}  # (column, what, remedy) to [rows and values, count], in the order of the checks
+
+    def find(
+        self,
+        frame: pl.DataFrame,  # with a column `row`
+        wrong: pl.Expr,  # true where a row is faulty
+        column: str,  # as the fault names it
+        what: str,
+        remedy: str,
+        value: pl.Expr | None = None,  # what is shown; by default what stands in the column
     ):
         "Count the faulty rows of a portion."
         kind = self.kinds.setdefault((column, what, remedy), [[], 0])
-        found = frame.filter(wrong.fill_null(False)).select("row", value=pl.col(column) if value is None else value)
+        found = frame.filter(wrong.fill_null(False)).select(
+            "row", value=pl.col(column) if value is None else value
+        )
         kind[0] += found.head(self.shown - len(kind[0])).rows()
         kind[1] += len(found)
 
@@ -84,15 +112,21 @@ class FaultTally:
         faults = []
         for (column, what, remedy), (rows, count) in self.kinds.items():
             faults += [Fault(self.file, what, remedy, column, row, value) for row, value in rows]
-            if more := count - len(rows): faults.append(Fault(self.file, f"{more:,} further rows likewise: {what}", remedy, column, count=more))
+            if more := count - len(rows):
+                faults.append(
+                    Fault(self.file, f"{more:,} further rows likewise: {what}", remedy, column, count=more)
+                )
         return faults
 
+
 def find_faults(
-    frame:pl.DataFrame, # with a column `row`
-    wrong:pl.Expr, # true where a row is faulty
-    file:str, column:str, # as the fault names them
-    what:str, remedy:str,
-    value:pl.Expr|None=None, # what is shown; by default what stands in the column
+    frame: pl.DataFrame,  # with a column `row`
+    wrong: pl.Expr,  # true where a row is faulty
+    file: str,
+    column: str,  # as the fault names them
+    what: str,
+    remedy: str,
+    value: pl.Expr | None = None,  # what is shown; by default what stands in the column
 ) -> list[Fault]:
     "A fault for each of the first three rows, and one that counts all others."
     tally = FaultTally(file)
@@ -101,69 +135,92 @@ def find_faults(
 
 # %% ../nbs/16_columns.ipynb #0c3707f7
 @contextmanager
-def _opened(path:Path) -> Iterator[BinaryIO]:
+def _opened(path: Path) -> Iterator[BinaryIO]:
     "The bytes of a file, of those packed by gzip as they were before. InputError for one that cannot be read or unpacked."
     try:
-        with gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb") as file: yield file
-    except (OSError, EOFError, zlib.error) as error: raise _unreadable(path, error) from error
+        with gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb") as file:
+            yield file
+    except (OSError, EOFError, zlib.error) as error:
+        raise _unreadable(path, error) from error
 
-def _unreadable(path:Path, error:Exception) -> InputError:
+
+def _unreadable(path: Path, error: Exception) -> InputError:
     "For what the disk, or a packed file, does not give."
-    remedy = "pack it anew with gzip, or give it unpacked" if path.suffix.lower() == ".gz" else "check the file and its disk"
+    remedy = (
+        "pack it anew with gzip, or give it unpacked"
+        if path.suffix.lower() == ".gz"
+        else "check the file and its disk"
+    )
     return InputError(f"{path.name} cannot be read: {error}", remedy)
 
+
 def _blocks(
-    path:Path,
-    size:int, # bytes, about
+    path: Path,
+    size: int,  # bytes, about
 ) -> Iterator[bytes]:
     "The bytes of a file; each block but the last ends with a line."
-    begun = [] # of a line
+    begun = []  # of a line
     with _opened(path) as file:
         while piece := file.read(size):
             end = piece.rfind(b"\n") + 1
             if end:
                 yield b"".join([*begun, piece[:end]])
                 begun = []
-            if end < len(piece): begun.append(piece[end:])
-    if begun: yield b"".join(begun)
+            if end < len(piece):
+                begun.append(piece[end:])
+    if begun:
+        yield b"".join(begun)
+
 
 def _written(
-    pieces:Iterable[bytes],
-    name:str, # of the table, for a message
-    made:ExitStack, # at whose end the file goes
+    pieces: Iterable[bytes],
+    name: str,  # of the table, for a message
+    made: ExitStack,  # at whose end the file goes
 ) -> Path:
     "A temporary file of those bytes. InputError where there is no room for it."
     try:
-        target = Path(made.enter_context(tempfile.TemporaryDirectory()))/"table"
+        target = Path(made.enter_context(tempfile.TemporaryDirectory())) / "table"
         with open(target, "wb") as file:
-            for piece in pieces: file.write(piece)
+            for piece in pieces:
+                file.write(piece)
     except OSError as error:
-        raise InputError(f"{name} has to be written anew to be read, and that fails in {tempfile.gettempdir()}: {error}",
-                         "free some space, or name another folder in TMPDIR") from error
+        raise InputError(
+            f"{name} has to be written anew to be read, and that fails in {tempfile.gettempdir()}: {error}",
+            "free some space, or name another folder in TMPDIR",
+        ) from error
     return target
 
 # %% ../nbs/16_columns.ipynb #14bcd4ec
-_PIECE = 2**20 # bytes; larger ones take longer to come by
+_PIECE = 2**20  # bytes; larger ones take longer to come by
 
-def _old_line_ends(path:Path) -> bool:
+
+def _old_line_ends(path: Path) -> bool:
     "Whether lines end with carriage returns alone, as on old Macs: there is no other line end in the whole file."
     returns = False
     with _opened(path) as file:
         while piece := file.read(_PIECE):
-            if b"\n" in piece: return False
+            if b"\n" in piece:
+                return False
             returns = returns or b"\r" in piece
     return returns
 
-def _plain_file(path:Path, made:ExitStack) -> Path:
+
+def _plain_file(path: Path, made: ExitStack) -> Path:
     "The file itself, or what is packed in it (Polars takes a damaged gzip file for a shorter one); line ends of old Macs become those of today."
-    packed, old = path.suffix.lower() == ".gz", _old_line_ends(path)
-    if not packed and not old: return path
+    packed = path.suffix.lower() == ".gz"
+    old = _old_line_ends(path)
+    if not packed and not old:
+        return path
+
     def pieces():
         with _opened(path) as file:
-            while piece := file.read(_PIECE): yield piece.replace(b"\r", b"\n") if old else piece
+            while piece := file.read(_PIECE):
+                yield piece.replace(b"\r", b"\n") if old else piece
+
     return _written(pieces(), path.name, made)
 
-def _decoded(cell:bytes) -> str:
+
+def _decoded(cell: bytes) -> str:
     "Bytes as text, for being shown."
     return cell.decode("utf-8", "backslashreplace").strip()
 
@@ -171,225 +228,356 @@ def _decoded(cell:bytes) -> str:
 @dataclass(frozen=True)
 class _Survey:
     "What a look over the bytes of a table tells."
-    rows: int = 0 # lines that end outside of quotes: the header and empty lines among them
-    within: int = 0 # line ends within quotes
-    returns: int = 0 # carriage returns outside of quotes that end no line
-    placed: bool = True # whether every quote opens a cell, closes one, or is one of two
-    opens: bool = False # whether a quote stands at the start of a cell
-    closes: bool = False # whether one stands at the end of a cell
+
+    rows: int = 0  # lines that end outside of quotes: the header and empty lines among them
+    within: int = 0  # line ends within quotes
+    returns: int = 0  # carriage returns outside of quotes that end no line
+    placed: bool = True  # whether every quote opens a cell, closes one, or is one of two
+    opens: bool = False  # whether a quote stands at the start of a cell
+    closes: bool = False  # whether one stands at the end of a cell
+
 
 def _survey(
-    source:Path, # plain, as `_plain_file` gives it
-    separator:str, quote:str|None,
-    size:int=_PIECE, # bytes of a block
+    source: Path,  # plain, as `_plain_file` gives it
+    separator: str,
+    quote: str | None,
+    size: int = _PIECE,  # bytes of a block
 ) -> _Survey:
     "Count rows, and see where quotes stand. Where they are not placed by the rules, the counts mean nothing."
     quotes = rows = within = returns = held = 0
-    placed, opens, closes, block = True, False, False, b""
+    placed = True
+    opens = False
+    closes = False
+    block = b""
     sign = quote.encode() if quote else b""
     for block in _blocks(source, size):
-        if not quotes and block.startswith(b"\xef\xbb\xbf"): block = block[3:]
+        if not quotes and block.startswith(b"\xef\xbb\xbf"):
+            block = block[3:]
         signs = np.frombuffer(block, np.uint8)
         held = 0
         if (not quote or sign not in block) and quotes % 2 == 0:
-            rows += np.count_nonzero(signs == 10) # quicker than to count bytes that are many
-            if b"\r" in block: returns += block.count(b"\r") - block.count(b"\r\n")
+            rows += np.count_nonzero(signs == 10)  # quicker than to count bytes that are many
+            if b"\r" in block:
+                returns += block.count(b"\r") - block.count(b"\r\n")
             continue
 
         at = np.flatnonzero(signs == ord(quote))
         held = len(at)
-        around = np.concatenate([[10], signs, [10]]) # a block begins and ends with a line
+        around = np.concatenate([[10], signs, [10]])  # a block begins and ends with a line
         first = np.isin(around[at], (ord(separator), 10))
         last = np.isin(around[at + 2], (ord(separator), 10, 13))
         opening = (np.arange(held) + quotes) % 2 == 0
-        paired = np.diff(at) == 1 # with the next
-        sound = np.where(opening, first | np.append(False, paired)[:held], last | np.append(paired, False)[:held])
-        placed, opens, closes = placed and bool(sound.all()), opens or bool(first.any()), closes or bool(last.any())
+        paired = np.diff(at) == 1  # with the next
+        sound = np.where(
+            opening, first | np.append(False, paired)[:held], last | np.append(paired, False)[:held]
+        )
+        placed = placed and bool(sound.all())
+        opens = opens or bool(first.any())
+        closes = closes or bool(last.any())
 
         open_at = lambda places: (np.searchsorted(at, places) + quotes) % 2 == 1
         ends = open_at(np.flatnonzero(signs == 10))
-        rows, within = rows + int((~ends).sum()), within + int(ends.sum())
-        if b"\r" in block: returns += int((~open_at(np.flatnonzero((signs == 13) & (around[2:] != 10)))).sum())
+        rows = rows + int((~ends).sum())
+        within = within + int(ends.sum())
+        if b"\r" in block:
+            returns += int((~open_at(np.flatnonzero((signs == 13) & (around[2:] != 10)))).sum())
         quotes += held
     unended = bool(block) and not block.endswith(b"\n")
-    if unended and block.endswith(b"\r"): returns -= quotes % 2 == 0 and held == 0 # half of a line end
+    if unended and block.endswith(b"\r"):
+        returns -= quotes % 2 == 0 and held == 0  # half of a line end
     return _Survey(rows + unended, within, returns, placed and quotes % 2 == 0, opens, closes)
 
 # %% ../nbs/16_columns.ipynb #c83b2e28
-_LONGEST = 2**26 # bytes of a record in which a quote is open
+_LONGEST = 2**26  # bytes of a record in which a quote is open
+
 
 class _Record(NamedTuple):
     "A row of a CSV as it is written."
-    number: int # 0: the header, which empty lines may precede
-    line: int # from 1: its first
-    lines: list[bytes]
-    whole: bool # whether each quote in it is closed
 
-def _open_after(line:bytes, is_open:bool, separator:bytes, quote:bytes) -> bool: # a line without its end; whether a quoted cell began before it
+    number: int  # 0: the header, which empty lines may precede
+    line: int  # from 1: its first
+    lines: list[bytes]
+    whole: bool  # whether each quote in it is closed
+
+
+def _open_after(
+    line: bytes, is_open: bool, separator: bytes, quote: bytes
+) -> bool:  # a line without its end; whether a quoted cell began before it
     "Whether a quoted cell goes on behind the line."
     place = 0
     while True:
         if not is_open:
             if not line.startswith(quote, place):
                 end = line.find(separator, place)
-                if end < 0: return False
+                if end < 0:
+                    return False
                 place = end + 1
                 continue
             place += 1
         end = line.find(quote, place)
-        while end >= 0 and line.startswith(quote, end + 1): end = line.find(quote, end + 2) # two of them stand for one
-        if end < 0: return True
+        while end >= 0 and line.startswith(quote, end + 1):
+            end = line.find(quote, end + 2)  # two of them stand for one
+        if end < 0:
+            return True
         is_open = False
         end = line.find(separator, end + 1)
-        if end < 0: return False
+        if end < 0:
+            return False
         place = end + 1
 
-def _records(source:Path, separator:str, quote:str|None) -> Iterator[_Record]:
+
+def _records(source: Path, separator: str, quote: str | None) -> Iterator[_Record]:
     "The records of a CSV; one goes on while a quote is open. From one on that is never closed, the rest is not read."
-    number, first, lines, is_open, size = -1, 1, [], False, 0
+    number = -1
+    first = 1
+    lines = []
+    is_open = False
+    size = 0
     with open(source, "rb") as file:
         for place, line in enumerate(file, 1):
             lines.append(line)
             size += len(line)
             if quote and (is_open or quote.encode() in line):
-                is_open = _open_after(line.removeprefix(b"\xef\xbb\xbf" if place == 1 else b"").rstrip(b"\r\n"), is_open, separator.encode(), quote.encode())
-            if is_open and size < _LONGEST: continue
-            if is_open: break
-            if number >= 0 or line.removeprefix(b"\xef\xbb\xbf").strip(b"\r\n"): number += 1
-            if number >= 0: yield _Record(number, first, lines, True)
-            first, lines, size = place + 1, [], 0
-    if lines: yield _Record(number + 1, first, lines, False)
+                is_open = _open_after(
+                    line.removeprefix(b"\xef\xbb\xbf" if place == 1 else b"").rstrip(b"\r\n"),
+                    is_open,
+                    separator.encode(),
+                    quote.encode(),
+                )
+            if is_open and size < _LONGEST:
+                continue
+            if is_open:
+                break
+            if number >= 0 or line.removeprefix(b"\xef\xbb\xbf").strip(b"\r\n"):
+                number += 1
+            if number >= 0:
+                yield _Record(number, first, lines, True)
+            first = place + 1
+            lines = []
+            size = 0
+    if lines:
+        yield _Record(number + 1, first, lines, False)
 
-def _cells(lines:list[bytes], separator:str, quote:str|None) -> list[str]:
+
+def _cells(lines: list[bytes], separator: str, quote: str | None) -> list[str]:
     "The cells of a record, of any length, without their quotes; bytes that are no UTF-8 as surrogates."
     text = b"".join(lines).decode("utf-8-sig", "surrogateescape").rstrip("\r\n")
-    if not quote: return text.split(separator)
-    text = text.replace("\r\n", "\n").replace("\r", " ") # a lone return ends no row
+    if not quote:
+        return text.split(separator)
+    text = text.replace("\r\n", "\n").replace("\r", " ")  # a lone return ends no row
     usual = csv.field_size_limit(max(len(text) + 1, csv.field_size_limit()))
-    try: return next(csv.reader(io.StringIO(text, newline=""), delimiter=separator, quotechar=quote), [""])
-    finally: csv.field_size_limit(usual)
+    try:
+        return next(csv.reader(io.StringIO(text, newline=""), delimiter=separator, quotechar=quote), [""])
+    finally:
+        csv.field_size_limit(usual)
 
-def _some_faults(faults:Iterable[Fault], shown:int=3) -> list[Fault]:
+
+def _some_faults(faults: Iterable[Fault], shown: int = 3) -> list[Fault]:
     "The first faults of each kind, and one that counts all others of it."
     kinds = {}
     for fault in faults:
         kind = kinds.setdefault(fault.remedy, [[], 0])
-        if len(kind[0]) < shown: kind[0].append(fault)
+        if len(kind[0]) < shown:
+            kind[0].append(fault)
         kind[1] += 1
     found = []
     for remedy, (first, count) in kinds.items():
         more = count - len(first)
-        found += first + ([Fault(first[0].file, f"{more:,} further rows likewise: {first[0].about}", remedy, count=more)] if more else [])
+        found += first + (
+            [Fault(first[0].file, f"{more:,} further rows likewise: {first[0].about}", remedy, count=more)]
+            if more
+            else []
+        )
     return found
 
 # %% ../nbs/16_columns.ipynb #dae69981
-def _rule(separator:str, quote:str) -> re.Pattern:
+def _rule(separator: str, quote: str) -> re.Pattern:
     "A record that keeps to the rules: cells in quotes, or without one."
     sign, mark = (re.escape(text.encode()) for text in (separator, quote))
-    cell = rb'(?:Q(?:[^Q]|QQ)*+Q|[^SQ\n]*+)'.replace(b"Q", mark).replace(b"S", sign)
+    cell = rb"(?:Q(?:[^Q]|QQ)*+Q|[^SQ\n]*+)".replace(b"Q", mark).replace(b"S", sign)
     return re.compile(rb"(?:\xef\xbb\xbf)?" + cell + rb"(?:" + sign + cell + rb")*+")
 
-def _shape(cell:str) -> str:
+
+def _shape(cell: str) -> str:
     "What a cell is like: numbers as 9, words as a, all other signs as they are."
     return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+(\.\d+)?", "9", cell.strip()))
 
-def _swallowed(record:_Record, separator:str, quote:str, width:int) -> bool: # width: cells of the header
+
+def _swallowed(record: _Record, separator: str, quote: str, width: int) -> bool:  # width: cells of the header
     "Whether the lines of a record look like rows of their own: most have as many cells as the header, and what stands beside the quoted cell is like theirs."
     alone = [line.strip(b"\r\n").decode("utf-8", "replace").split(separator) for line in record.lines]
-    if width < 2 or len(alone[0]) < width: return False
-    opened = next(place for place in range(width) if place == width - 1 or alone[0][place].startswith(quote) and alone[0][place].count(quote) % 2)
-    def alike(cells): # those before the quoted one like the first line's, those behind it like the last line's
-        if len(cells) != width: return False
-        pairs = [*zip(cells[:opened], alone[0]), *zip(cells[opened + 1:], alone[-1][opened + 1:])]
+    if width < 2 or len(alone[0]) < width:
+        return False
+    opened = next(
+        place
+        for place in range(width)
+        if place == width - 1 or alone[0][place].startswith(quote) and alone[0][place].count(quote) % 2
+    )
+
+    def alike(
+        cells,
+    ):  # those before the quoted one like the first line's, those behind it like the last line's
+        if len(cells) != width:
+            return False
+        pairs = [*zip(cells[:opened], alone[0]), *zip(cells[opened + 1 :], alone[-1][opened + 1 :])]
         pairs = [(one, other) for one, other in pairs if one.strip() and other.strip()]
         return bool(pairs) and all(_shape(one) == _shape(other) for one, other in pairs)
+
     further = alone[1:] if opened else alone[:-1]
     return 2 * sum(map(alike, further)) >= len(further)
 
+
 _CLOSE = "close it; within a quoted text two quotes stand for one, and a cell that begins with a quote has to be in quotes itself"
 
-def _record_fault(record:_Record, name:str, separator:str, quote:str|None, header:list[str], rule:re.Pattern|None) -> Fault|None:
+
+def _record_fault(
+    record: _Record, name: str, separator: str, quote: str | None, header: list[str], rule: re.Pattern | None
+) -> Fault | None:
     "Why a record cannot be read, None where it can."
     text = b"".join(record.lines).rstrip(b"\r\n")
     sound = rule is None or rule.fullmatch(text)
     last = record.line + len(record.lines) - 1
-    def fault(kind, what, remedy): return Fault(name, what, remedy, row=record.number or None, value=_decoded(text), kind=kind)
+
+    def fault(kind, what, remedy):
+        return Fault(name, what, remedy, row=record.number or None, value=_decoded(text), kind=kind)
+
     if b"\r" in text.replace(b"\r\n", b""):
-        outside = re.sub(rb"Q(?:[^Q]|QQ)*+Q".replace(b"Q", re.escape(quote.encode())), b"", text) if quote and sound else text
+        outside = (
+            re.sub(rb"Q(?:[^Q]|QQ)*+Q".replace(b"Q", re.escape(quote.encode())), b"", text)
+            if quote and sound
+            else text
+        )
         kind = "a carriage return that ends no line"
-        if b"\r" in outside.replace(b"\r\n", b""): return fault(kind, f"{kind}, in line {record.line}", "write all line ends alike, or put text that holds them in quotes")
+        if b"\r" in outside.replace(b"\r\n", b""):
+            return fault(
+                kind,
+                f"{kind}, in line {record.line}",
+                "write all line ends alike, or put text that holds them in quotes",
+            )
     if len(record.lines) > 1 and not sound:
         kind = "a quote that opens in one line and closes amid another"
         return fault(kind, f"a quote that opens in line {record.line} and closes amid line {last}", _CLOSE)
     if len(record.lines) > 1 and _swallowed(record, separator, quote, len(header)):
         kind = "a quoted text that takes in lines which look like rows of their own"
-        return fault(kind, f"a quoted text of lines {record.line} to {last}, which look like rows of their own", "write a quote within text as two, or the text as one line")
+        return fault(
+            kind,
+            f"a quoted text of lines {record.line} to {last}, which look like rows of their own",
+            "write a quote within text as two, or the text as one line",
+        )
     if not sound and len(cells := _cells(record.lines, separator, quote)) < len(header):
         kind = "quotes amid text, and fewer cells than the header has"
-        return fault(kind, f"quotes amid text, and {len(cells)} cells under a header of {len(header)}, in line {record.line}", _CLOSE)
+        return fault(
+            kind,
+            f"quotes amid text, and {len(cells)} cells under a header of {len(header)}, in line {record.line}",
+            _CLOSE,
+        )
     return None
 
 # %% ../nbs/16_columns.ipynb #3d5e3676
-def _encoding_faults(source:Path, name:str, separator:str, quote:str|None) -> list[Fault]: # a plain file; its name in messages
+def _encoding_faults(
+    source: Path, name: str, separator: str, quote: str | None
+) -> list[Fault]:  # a plain file; its name in messages
     "The rows that are no UTF-8, each with its first such cell."
     foreign = lambda cell: any("\udc80" <= sign <= "\udcff" for sign in cell)
+
     def faults():
         header = []
         for number, _, lines, _ in _records(source, separator, quote):
-            if number == 0: header = _cells(lines, separator, quote)
-            try: b"".join(lines).decode()
+            if number == 0:
+                header = _cells(lines, separator, quote)
+            try:
+                b"".join(lines).decode()
             except UnicodeDecodeError:
                 if number == 0:
                     yield Fault(name, "the header is not UTF-8", "save the file as UTF-8")
                     continue
-                place, cell = next((place, cell) for place, cell in enumerate(_cells(lines, separator, quote)) if foreign(cell))
+                place, cell = next(
+                    (place, cell)
+                    for place, cell in enumerate(_cells(lines, separator, quote))
+                    if foreign(cell)
+                )
                 column = header[place].strip() if place < len(header) else ""
-                yield Fault(name, "is not UTF-8", "save the file as UTF-8", column, number, _decoded(cell.encode("utf-8", "surrogateescape")))
+                yield Fault(
+                    name,
+                    "is not UTF-8",
+                    "save the file as UTF-8",
+                    column,
+                    number,
+                    _decoded(cell.encode("utf-8", "surrogateescape")),
+                )
+
     return _some_faults(faults())
 
-def _width_faults(source:Path, name:str, separator:str, quote:str|None) -> list[Fault]:
+
+def _width_faults(source: Path, name: str, separator: str, quote: str | None) -> list[Fault]:
     "The rows with more cells than the header."
+
     def faults():
         width = 0
         for number, _, lines, _ in _records(source, separator, quote):
-            if number and sum(line.count(separator.encode()) for line in lines) < width: continue # which takes no parting to know
+            if number and sum(line.count(separator.encode()) for line in lines) < width:
+                continue  # which takes no parting to know
             cells = _cells(lines, separator, quote)
-            if number == 0: width = len(cells)
+            if number == 0:
+                width = len(cells)
             elif len(cells) > width:
                 more = separator.join(cells[width:]).encode("utf-8", "surrogateescape")
-                yield Fault(name, f"has {len(cells)} cells under a header of {width}", "put text that holds separators in quotes", row=number,
-                            value=_decoded(more), kind="more cells than the header has")
+                yield Fault(
+                    name,
+                    f"has {len(cells)} cells under a header of {width}",
+                    "put text that holds separators in quotes",
+                    row=number,
+                    value=_decoded(more),
+                    kind="more cells than the header has",
+                )
+
     return _some_faults(faults())
 
-def _open_quote(record:_Record, name:str, separator:str, quote:str, header:list[str]) -> Fault:
+
+def _open_quote(record: _Record, name: str, separator: str, quote: str, header: list[str]) -> Fault:
     "For a record whose quote is never closed, so that the rest of the file stands in one cell."
     line = record.lines[0]
     is_open = lambda place: _open_after(line[:place], False, separator.encode(), quote.encode())
     start = next(place for place in range(len(line), -1, -1) if not is_open(place))
-    before, cell = line[:start], line[start:].lstrip(quote.encode())
+    before = line[:start]
+    cell = line[start:].lstrip(quote.encode())
     place = len(_cells([before + b"x"], separator, quote)) - 1
     remedy = f"close it, or write {quote * 2} for a quote within quoted text; check its quotes; what stands below it could not be read"
-    return Fault(name, "a quote that is not closed", remedy, header[place].strip() if record.number and place < len(header) else "", record.number, quote + _decoded(cell))
+    return Fault(
+        name,
+        "a quote that is not closed",
+        remedy,
+        header[place].strip() if record.number and place < len(header) else "",
+        record.number,
+        quote + _decoded(cell),
+    )
 
 # %% ../nbs/16_columns.ipynb #18df8677
-_PORTION = 1_000_000 # rows
+_PORTION = 1_000_000  # rows
 
-class _NotRead(Exception): "What Polars says of a file that it cannot read."
 
-def _csv_portions(source:Path, columns:list[str], options:dict) -> Iterator[pl.DataFrame]:
+class _NotRead(Exception):
+    "What Polars says of a file that it cannot read."
+
+
+def _csv_portions(source: Path, columns: list[str], options: dict) -> Iterator[pl.DataFrame]:
     "Columns of a CSV as text, at least one portion of them, perhaps empty."
     try:
-        whole, some = pl.scan_csv(source, glob=False, **options).select(columns), False
+        whole = pl.scan_csv(source, glob=False, **options).select(columns)
+        some = False
         for portion in whole.collect_batches(chunk_size=_PORTION, maintain_order=True):
             some = True
             yield portion
-        if not some: yield pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
-    except pl.exceptions.PolarsError as error: raise _NotRead(str(error).splitlines()[0]) from error
+        if not some:
+            yield pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
+    except pl.exceptions.PolarsError as error:
+        raise _NotRead(str(error).splitlines()[0]) from error
+
 
 def _gathered(
-    portions:Iterable[pl.DataFrame],
-    made:Callable[[pl.DataFrame], pl.DataFrame],
-    rows:int|None=None, # of all portions, for the bar
+    portions: Iterable[pl.DataFrame],
+    made: Callable[[pl.DataFrame], pl.DataFrame],
+    rows: int | None = None,  # of all portions, for the bar
 ) -> pl.DataFrame:
     "What is made of the portions, joined column by column, so that no more than one column is there twice."
     kept = []
@@ -397,66 +585,85 @@ def _gathered(
         for portion in portions:
             kept.append(made(portion))
             bar.update(len(portion))
-    return pl.DataFrame([pl.concat([part.drop_in_place(name) for part in kept], rechunk=True) for name in kept[0].columns])
+    return pl.DataFrame(
+        [pl.concat([part.drop_in_place(name) for part in kept], rechunk=True) for name in kept[0].columns]
+    )
 
 # %% ../nbs/16_columns.ipynb #41232f64
 @dataclass
 class _Text:
     "A CSV on its way to Polars."
-    name: str # in messages
-    source: Path # plain
+
+    name: str  # in messages
+    source: Path  # plain
     separator: str
-    quote: str|None
-    rows: int = 0 # below the header
-    whole: bool = True # whether it is read to its end
+    quote: str | None
+    rows: int = 0  # below the header
+    whole: bool = True  # whether it is read to its end
     faults: tuple[Fault, ...] = ()
 
-def _all_as_wide(text:_Text) -> bool:
+
+def _all_as_wide(text: _Text) -> bool:
     "Whether each line that is not empty has as many cells as the header, and these are two or more, if quotes are signs like others."
     width = None
     for _, _, (line,), _ in _records(text.source, text.separator, None):
-        if not line.strip(b"\r\n"): continue
+        if not line.strip(b"\r\n"):
+            continue
         cells = line.count(text.separator.encode())
         width = width or cells
-        if cells != width or not cells: return False
+        if cells != width or not cells:
+            return False
     return True
 
-def _leading_lines(source:Path) -> int:
+
+def _leading_lines(source: Path) -> int:
     "How many empty lines precede the header."
     count = 0
     with open(source, "rb") as file:
         for line in file:
-            if line.removeprefix(b"\xef\xbb\xbf").strip(b"\r\n"): return count
+            if line.removeprefix(b"\xef\xbb\xbf").strip(b"\r\n"):
+                return count
             count += 1
     return count
 
-def _surveyed(text:_Text, made:ExitStack) -> None:
+
+def _surveyed(text: _Text, made: ExitStack) -> None:
     "Count the rows, and where quotes or line ends break the rules, write the file anew without what cannot be read."
     survey = _survey(text.source, text.separator, text.quote)
     unquoted = not survey.opens or not survey.closes and _all_as_wide(text)
-    if text.quote and not survey.placed and unquoted: # then nothing is quoted
+    if text.quote and not survey.placed and unquoted:  # then nothing is quoted
         text.quote = None
         survey = _survey(text.source, text.separator, None)
     text.rows = max(survey.rows - _leading_lines(text.source) - 1, 0)
-    if not survey.placed or survey.within or survey.returns: _go_over(text, made, anew=not survey.placed)
+    if not survey.placed or survey.within or survey.returns:
+        _go_over(text, made, anew=not survey.placed)
 
-def _go_over(text:_Text, made:ExitStack, anew:bool) -> None: # whether to write it in any case
+
+def _go_over(text: _Text, made: ExitStack, anew: bool) -> None:  # whether to write it in any case
     "Look at each record of a CSV; one that cannot be read becomes an empty row, so that rows keep their numbers."
     rule = _rule(text.separator, text.quote) if text.quote else None
-    faults, header, open_record = [], [], None
+    faults = []
+    header = []
+    open_record = None
+
     def records():
         nonlocal header, open_record
         for record in _records(text.source, text.separator, text.quote):
-            if record.number == 0: header = _cells(record.lines, text.separator, text.quote)
+            if record.number == 0:
+                header = _cells(record.lines, text.separator, text.quote)
             if not record.whole:
                 open_record = record
                 return
             fault = _record_fault(record, text.name, text.separator, text.quote, header, rule)
-            if fault: faults.append(fault)
-            if record.number: text.rows = record.number
+            if fault:
+                faults.append(fault)
+            if record.number:
+                text.rows = record.number
             yield record, fault
+
     if not anew:
-        for _ in records(): pass
+        for _ in records():
+            pass
     if anew or faults:
         faults.clear()
         text.source = _written((_rewritten(*judged, text, rule) for judged in records()), text.name, made)
@@ -465,134 +672,219 @@ def _go_over(text:_Text, made:ExitStack, anew:bool) -> None: # whether to write 
         found.append(_open_quote(open_record, text.name, text.separator, text.quote, header))
         text.whole = False
     text.faults += tuple(found)
-    if faults and faults[0].row is None or open_record and open_record.number < 2: raise_faults([*text.faults])
+    if faults and faults[0].row is None or open_record and open_record.number < 2:
+        raise_faults([*text.faults])
 
-def _rewritten(record:_Record, fault:Fault|None, text:_Text, rule:re.Pattern|None) -> bytes:
+
+def _rewritten(record: _Record, fault: Fault | None, text: _Text, rule: re.Pattern | None) -> bytes:
     "A record with quotes where they belong: those within unquoted text stay, those around a part of a cell, from its start on, go."
-    if fault and record.number: return b"\n"
+    if fault and record.number:
+        return b"\n"
     written = b"".join(record.lines)
-    if rule is None or text.quote.encode() not in written or rule.fullmatch(written.rstrip(b"\r\n")): return written
+    if rule is None or text.quote.encode() not in written or rule.fullmatch(written.rstrip(b"\r\n")):
+        return written
     made = io.StringIO()
-    csv.writer(made, delimiter=text.separator, quotechar=text.quote, lineterminator="\n").writerow(_cells(record.lines, text.separator, text.quote))
+    csv.writer(made, delimiter=text.separator, quotechar=text.quote, lineterminator="\n").writerow(
+        _cells(record.lines, text.separator, text.quote)
+    )
     return made.getvalue().encode("utf-8", "surrogateescape")
 
 # %% ../nbs/16_columns.ipynb #1716474a
 def _read_csv(
-    text:_Text, # surveyed
-    columns:list[str], # as they are written
-    begin:Callable, # called whenever reading begins; what it gives is called with each portion
+    text: _Text,  # surveyed
+    columns: list[str],  # as they are written
+    begin: Callable,  # called whenever reading begins; what it gives is called with each portion
 ) -> tuple[pl.DataFrame, list[Fault]]:
     "What is made of the columns of a CSV, and what is wrong with its bytes and rows. InputError where rows are missing."
-    options = {"separator": text.separator, "quote_char": text.quote, "infer_schema": False, "encoding": "utf8"}
-    if not text.whole: options["n_rows"] = text.rows
+    options = {
+        "separator": text.separator,
+        "quote_char": text.quote,
+        "infer_schema": False,
+        "encoding": "utf8",
+    }
+    if not text.whole:
+        options["n_rows"] = text.rows
     faults = [*text.faults]
-    while True: # from the start again where something is wrong: each reading has a beginning of its own
+    while True:  # from the start again where something is wrong: each reading has a beginning of its own
         take = begin()
-        try: frame = _gathered(_csv_portions(text.source, columns, options), take)
-        except OSError as error: raise InputError(f"{text.name} cannot be read: {error}", "check the file and its disk") from error
-        except _NotRead as error: reason = str(error)
-        else: break
+        try:
+            frame = _gathered(_csv_portions(text.source, columns, options), take)
+        except OSError as error:
+            raise InputError(f"{text.name} cannot be read: {error}", "check the file and its disk") from error
+        except _NotRead as error:
+            reason = str(error)
+        else:
+            break
         there = (text.source, text.name, text.separator, text.quote)
-        if options["encoding"] == "utf8" and (found := _encoding_faults(*there)): options["encoding"] = "utf8-lossy"
-        elif "truncate_ragged_lines" not in options and (found := _width_faults(*there)): options["truncate_ragged_lines"] = True
-        else: raise InputError(f"{text.name} cannot be read as CSV: {reason}", "check its quotes and its separators")
+        if options["encoding"] == "utf8" and (found := _encoding_faults(*there)):
+            options["encoding"] = "utf8-lossy"
+        elif "truncate_ragged_lines" not in options and (found := _width_faults(*there)):
+            options["truncate_ragged_lines"] = True
+        else:
+            raise InputError(
+                f"{text.name} cannot be read as CSV: {reason}", "check its quotes and its separators"
+            )
         faults += found
     _require_rows(text.name, text.rows, take.rows)
     return frame, faults
 
-def _require_rows(name:str, there:int, read:int) -> None:
+
+def _require_rows(name: str, there: int, read: int) -> None:
     "InputError where a reader gives another number of rows than the file has."
-    if there == read: return
-    raise InputError(f"{name} has {there:,} rows, and {read:,} were read: some would be lost", "check its quotes and line ends, or give it as Parquet")
+    if there == read:
+        return
+    raise InputError(
+        f"{name} has {there:,} rows, and {read:,} were read: some would be lost",
+        "check its quotes and line ends, or give it as Parquet",
+    )
 
 # %% ../nbs/16_columns.ipynb #4a3cfeaa
-def _first_line(path:Path) -> bytes:
+def _first_line(path: Path) -> bytes:
     "The first line of a file that may be packed, or what fits of it; it ends at a carriage return too."
-    with _opened(path) as file: line = file.readline(65_536)
+    with _opened(path) as file:
+        line = file.readline(65_536)
     return line if b"\r\n" in line else line.partition(b"\r")[0]
 
-def _is_value(cell:str) -> bool:
+
+def _is_value(cell: str) -> bool:
     "Whether a cell is a number or a date, as names of columns hardly ever are."
     return bool(re.fullmatch(r"[+-]?\d+([.,]\d+)?|\d{4}-\d\d-\d\d.*", cell.strip()))
 
-def _no_header(name:str, line:str, cells:list[str], known:tuple[str, ...]) -> InputError|None:
+
+def _no_header(name: str, line: str, cells: list[str], known: tuple[str, ...]) -> InputError | None:
     "For a file whose first line is a row; None where it may be a header."
     parted = [part for cell in cells for part in re.split(r"::|\t", cell)]
-    if not any(map(_is_value, parted)): return None
+    if not any(map(_is_value, parted)):
+        return None
     what = f"{name} has no header: its first line, {shown_text(line)!r}, is a row"
     above = f"write the names of its columns above it, of {', '.join(known)} those that it has"
-    if "::" in line: return InputError(f"{what} with :: between its cells", f"put tabs or commas for ::, {above}, and save it as .tsv or .csv")
+    if "::" in line:
+        return InputError(
+            f"{what} with :: between its cells",
+            f"put tabs or commas for ::, {above}, and save it as .tsv or .csv",
+        )
     return InputError(what, f"{above}, and save it as .csv or .tsv")
 
-def _separator(path:Path, known:tuple[str, ...], quote:str|None) -> str:
+
+def _separator(path: Path, known: tuple[str, ...], quote: str | None) -> str:
     "The sign that parts the header into the most of the known columns, or else the most cells. InputError for an ending that says of no table, and for a first line `sep=`."
     ending = path.name.lower().removesuffix(".gz").rpartition(".")[2]
     usual = "\t" if ending == "tsv" else ","
-    if path.suffix.lower() == ".parquet": return usual
+    if path.suffix.lower() == ".parquet":
+        return usual
     header = _first_line(path)
     cells = lambda sign: [name.strip() for name in _cells([header], sign, quote)]
     if ending not in ("csv", "tsv"):
         line = _decoded(header)
-        if b"\0" not in header and (error := _no_header(path.name, line, re.split(r"[,;\t| ]", line), known)): raise error
-        raise InputError(f"{path} is neither .csv, .tsv (or these as .gz) nor .parquet by its name", "convert it, or rename it if it is")
+        if b"\0" not in header and (error := _no_header(path.name, line, re.split(r"[,;\t| ]", line), known)):
+            raise error
+        raise InputError(
+            f"{path} is neither .csv, .tsv (or these as .gz) nor .parquet by its name",
+            "convert it, or rename it if it is",
+        )
     if re.fullmatch(rb'(\xef\xbb\xbf)?"?sep=.?"?\s*', header):
-        raise InputError(f"{path.name} begins with the line {_decoded(header)!r}, which is none of its rows", "remove that line")
+        raise InputError(
+            f"{path.name} begins with the line {_decoded(header)!r}, which is none of its rows",
+            "remove that line",
+        )
+
     def held(sign):
         names = cells(sign)
         return len(set(names) & set(known)), len(names)
-    return max([usual, *",;\t|"], key=held) # the first of those that hold as much
 
-def _parquet_names(path:Path) -> list[str]:
+    return max([usual, *",;\t|"], key=held)  # the first of those that hold as much
+
+
+def _parquet_names(path: Path) -> list[str]:
     "The names of the columns of a Parquet file."
-    try: return pq.read_schema(path).names
+    try:
+        return pq.read_schema(path).names
     except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path.name} cannot be read as Parquet: {str(error).splitlines()[0]}", "write it anew") from error
+        raise InputError(
+            f"{path.name} cannot be read as Parquet: {str(error).splitlines()[0]}", "write it anew"
+        ) from error
 
-def _csv_names(text:_Text) -> list[str]:
+
+def _csv_names(text: _Text) -> list[str]:
     "The names of the columns of a CSV. InputError where it has none."
-    try: return pl.read_csv(text.source, n_rows=0, separator=text.separator, quote_char=text.quote, infer_schema=False, encoding="utf8-lossy", glob=False).columns
-    except OSError as error: raise InputError(f"{text.name} cannot be read: {error}", "check the file and its disk") from error
-    except pl.exceptions.NoDataError as error: raise InputError(f"{text.name} is empty", "it needs a header and rows") from error
+    try:
+        return pl.read_csv(
+            text.source,
+            n_rows=0,
+            separator=text.separator,
+            quote_char=text.quote,
+            infer_schema=False,
+            encoding="utf8-lossy",
+            glob=False,
+        ).columns
+    except OSError as error:
+        raise InputError(f"{text.name} cannot be read: {error}", "check the file and its disk") from error
+    except pl.exceptions.NoDataError as error:
+        raise InputError(f"{text.name} is empty", "it needs a header and rows") from error
     except pl.exceptions.PolarsError as error:
-        raise InputError(f"{text.name} cannot be read as CSV: {str(error).splitlines()[0]}", "check its header") from error
+        raise InputError(
+            f"{text.name} cannot be read as CSV: {str(error).splitlines()[0]}", "check its header"
+        ) from error
 
 # %% ../nbs/16_columns.ipynb #03fedcb9
-def _parquet_portions(path:Path, columns:list[str]) -> Iterator[pl.DataFrame]:
+def _parquet_portions(path: Path, columns: list[str]) -> Iterator[pl.DataFrame]:
     "Columns of a Parquet file, at least one portion of them, perhaps empty; of two columns by one name the first."
     try:
         with pq.ParquetFile(path) as file:
-            parts = (pa.Table.from_batches([batch]) for batch in file.iter_batches(_PORTION, columns=columns)) if file.metadata.num_rows else [file.read(columns=columns)]
-            for table in parts: yield _as_polars(table.select([table.column_names.index(name) for name in columns]), path)
-    except (OSError, pa.ArrowException, pl.exceptions.PolarsError) as error: raise InputError(f"{path.name} cannot be read as Parquet: {error}", "write it anew") from error
+            parts = (
+                (pa.Table.from_batches([batch]) for batch in file.iter_batches(_PORTION, columns=columns))
+                if file.metadata.num_rows
+                else [file.read(columns=columns)]
+            )
+            for table in parts:
+                yield _as_polars(table.select([table.column_names.index(name) for name in columns]), path)
+    except (OSError, pa.ArrowException, pl.exceptions.PolarsError) as error:
+        raise InputError(f"{path.name} cannot be read as Parquet: {error}", "write it anew") from error
 
-def _as_polars(table:pa.Table, path:Path) -> pl.DataFrame:
+
+def _as_polars(table: pa.Table, path: Path) -> pl.DataFrame:
     "UUIDs, which Parquet holds as sixteen bytes each, in their written form with hyphens, and decimals longer than Polars takes as text."
     for place, field in enumerate(table.schema):
         try:
-            if "decimal256" in str(field.type): table = table.set_column(place, field.name, table[place].cast(pa.string())) # where Polars panics
+            if "decimal256" in str(field.type):
+                table = table.set_column(
+                    place, field.name, table[place].cast(pa.string())
+                )  # where Polars panics
             pl.from_arrow(pa.array([], table.schema.field(place).type))
         except (pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-            raise InputError(f"{path.name}, column {shown_text(field.name)}: is of type {field.type}", "give text or numbers") from error
+            raise InputError(
+                f"{path.name}, column {shown_text(field.name)}: is of type {field.type}",
+                "give text or numbers",
+            ) from error
     uuids = [field.name for field in table.schema if str(field.type) == "extension<arrow.uuid>"]
     parts = r"^(.{8})(.{4})(.{4})(.{4})(.{12})$"
-    return pl.from_arrow(table).with_columns(pl.col(uuids).bin.encode("hex").str.replace(parts, "$1-$2-$3-$4-$5"))
+    return pl.from_arrow(table).with_columns(
+        pl.col(uuids).bin.encode("hex").str.replace(parts, "$1-$2-$3-$4-$5")
+    )
 
 # %% ../nbs/16_columns.ipynb #68c66c18
 class _Taker:
     "Makes of a portion as it is read one with `row`, and of that what `take` does. Rows of a CSV without a known cell are passed over, and counted."
-    def __init__(self,
-        wanted:dict[str,str], # columns as they are written to their names
-        packed:bool, # whether they come from Parquet
-        take:Callable|None,
-    ):
-        self.wanted, self.packed, self.take, self.rows, self.kept = wanted, packed, take, 0, 0
 
-    def __call__(self, portion:pl.DataFrame) -> pl.DataFrame:
+    def __init__(
+        self,
+        wanted: dict[str, str],  # columns as they are written to their names
+        packed: bool,  # whether they come from Parquet
+        take: Callable | None,
+    ):
+        self.wanted = wanted
+        self.packed = packed
+        self.take = take
+        self.rows = 0
+        self.kept = 0
+
+    def __call__(self, portion: pl.DataFrame) -> pl.DataFrame:
         frame = portion.rename(self.wanted)
         listed = [name for name, kind in frame.schema.items() if kind in (pl.Categorical, pl.Enum)]
         frame = frame.with_columns(pl.col(listed).cast(pl.String)).with_row_index("row", offset=self.rows + 1)
         self.rows += len(portion)
-        if self.wanted and not self.packed: frame = frame.filter(~pl.all_horizontal(pl.col(list(self.wanted.values())).is_null()))
+        if self.wanted and not self.packed:
+            frame = frame.filter(~pl.all_horizontal(pl.col(list(self.wanted.values())).is_null()))
         self.kept += len(frame)
         return self.take(frame) if self.take else frame
 
@@ -600,58 +892,96 @@ class _Taker:
 @dataclass(frozen=True)
 class RowCount:
     "The rows of a file: those it has below its header, and those of them that were read."
+
     file: str
     rows: int
     read: int
 
     def __str__(self) -> str:
         passed = self.rows - self.read
-        return f"{shown_text(self.file)}: {self.rows:,} rows, {self.read:,} read" + (f", {passed:,} without a known cell passed over" if passed else "")
+        return f"{shown_text(self.file)}: {self.rows:,} rows, {self.read:,} read" + (
+            f", {passed:,} without a known cell passed over" if passed else ""
+        )
+
 
 class ReadTable(NamedTuple):
     "What a file gives."
-    frame: pl.DataFrame # the known columns, those of a CSV as text, with `row`
-    others: tuple[str, ...] # names of the other columns
+
+    frame: pl.DataFrame  # the known columns, those of a CSV as text, with `row`
+    others: tuple[str, ...]  # names of the other columns
     faults: list[Fault]
-    whole: bool # whether that is all: of a column that stands twice the first is read, before a quote that is not closed the rows
+    whole: bool  # whether that is all: of a column that stands twice the first is read, before a quote that is not closed the rows
     count: RowCount
 
+
 def readable_columns(
-    path:str|Path, known:tuple[str, ...], separator:str|None=None, quote:str|None='"', # as in `read_columns`
-    begin:Callable[[], Callable[[pl.DataFrame], pl.DataFrame]]|None=None, # called whenever reading begins; what it gives is called with each portion, and what that gives is kept
+    path: str | Path,
+    known: tuple[str, ...],
+    separator: str | None = None,
+    quote: str | None = '"',  # as in `read_columns`
+    begin: Callable[[], Callable[[pl.DataFrame], pl.DataFrame]]
+    | None = None,  # called whenever reading begins; what it gives is called with each portion, and what that gives is kept
 ) -> ReadTable:
     "What `read_columns` gives of a file, and of one that cannot be read to its end what is before that."
     path = Path(path)
-    if not path.is_file(): raise InputError(f"{path} does not exist", "check the path")
+    if not path.is_file():
+        raise InputError(f"{path} does not exist", "check the path")
     separator = separator or _separator(path, known, quote)
     with ExitStack() as made:
-        if path.suffix.lower() == ".parquet": text, written = None, _parquet_names(path)
+        if path.suffix.lower() == ".parquet":
+            text = None
+            written = _parquet_names(path)
         else:
             text = _Text(path.name, _plain_file(path, made), separator, quote)
-            with _opened(text.source) as file: zero = b"\0" in file.read(4096)
-            if zero: raise InputError(f"{path.name} holds zero bytes, so it is no UTF-8 text", "save the table as CSV in UTF-8, or as .parquet")
+            with _opened(text.source) as file:
+                zero = b"\0" in file.read(4096)
+            if zero:
+                raise InputError(
+                    f"{path.name} holds zero bytes, so it is no UTF-8 text",
+                    "save the table as CSV in UTF-8, or as .parquet",
+                )
             _surveyed(text, made)
             written = _csv_names(text)
         return _read_known(path, text, written, known, begin)
 
-def _read_known(path:Path, text:_Text|None, written:list[str], known:tuple[str, ...], begin:Callable|None) -> ReadTable: # None for Parquet; as the file writes its columns
+
+def _read_known(
+    path: Path, text: _Text | None, written: list[str], known: tuple[str, ...], begin: Callable | None
+) -> ReadTable:  # None for Parquet; as the file writes its columns
     "The known columns of a file that has been looked over."
     names = [name.strip() for name in written]
-    again = lambda name: name not in known and name.removesuffix("_duplicated_0") in known # as Polars calls the second column of a name
-    twice = sorted({name.removesuffix("_duplicated_0") for name in names if name in known and names.count(name) > 1 or text and again(name)})
+    again = lambda name: (
+        name not in known and name.removesuffix("_duplicated_0") in known
+    )  # as Polars calls the second column of a name
+    twice = sorted(
+        {
+            name.removesuffix("_duplicated_0")
+            for name in names
+            if name in known and names.count(name) > 1 or text and again(name)
+        }
+    )
     wanted = {written[names.index(name)]: name for name in known if name in names}
-    faults = [Fault(path.name, "the column stands there twice", "rename one of the two", name) for name in twice]
-    if text and not wanted and (error := _no_header(path.name, text.separator.join(written), names, known)): raise error
+    faults = [
+        Fault(path.name, "the column stands there twice", "rename one of the two", name) for name in twice
+    ]
+    if text and not wanted and (error := _no_header(path.name, text.separator.join(written), names, known)):
+        raise error
 
     taker = lambda: _Taker(wanted, text is None, begin() if begin else None)
     take = taker()
+
     def begun():
         nonlocal take
         take = taker()
         return take
+
     if not wanted:
         frame = take(pl.DataFrame())
-        faults += [*text.faults, *_encoding_faults(text.source, text.name, text.separator, text.quote)] if text else []
+        faults += (
+            [*text.faults, *_encoding_faults(text.source, text.name, text.separator, text.quote)]
+            if text
+            else []
+        )
     elif text:
         frame, found = _read_csv(text, list(wanted), begun)
         faults += found
@@ -660,15 +990,25 @@ def _read_known(path:Path, text:_Text|None, written:list[str], known:tuple[str, 
         frame = _gathered(_parquet_portions(path, list(wanted)), begun(), rows)
         _require_rows(path.name, rows, take.rows)
     others = tuple(name for name in names if name not in known and not again(name))
-    return ReadTable(frame, others, faults, not twice and (text is None or text.whole), RowCount(path.name, take.rows, take.kept))
+    return ReadTable(
+        frame,
+        others,
+        faults,
+        not twice and (text is None or text.whole),
+        RowCount(path.name, take.rows, take.kept),
+    )
+
 
 def read_columns(
-    path:str|Path, # .csv, .tsv, these packed as .gz, or .parquet; files of other endings are read as CSV where a separator is given
-    known:tuple[str, ...], # the columns that are wanted, where they are there
-    separator:str|None=None, # between cells; where left out the one of , ; tab and | that parts the header into the known columns
-    quote:str|None='"', # around cells that hold separators
+    path: str
+    | Path,  # .csv, .tsv, these packed as .gz, or .parquet; files of other endings are read as CSV where a separator is given
+    known: tuple[str, ...],  # the columns that are wanted, where they are there
+    separator: str
+    | None = None,  # between cells; where left out the one of , ; tab and | that parts the header into the known columns
+    quote: str | None = '"',  # around cells that hold separators
 ) -> ReadTable:
     "The known columns of a file. InputError for a file that is not there, is no table, holds a known column twice, or has a quote that is not closed."
     table = readable_columns(path, known, separator, quote)
-    if not table.whole: raise_faults(table.faults)
+    if not table.whole:
+        raise_faults(table.faults)
     return table

@@ -13,19 +13,24 @@ from contextlib import contextmanager, suppress
 # %% ../nbs/01_command.ipynb #c1913aa6
 class _PatientFile(io.FileIO):
     "A file descriptor that takes no offence: what can't be written is dropped, and `lost` says why."
-    lost:OSError|None = None
+
+    lost: OSError | None = None
 
     def write(self, content) -> int:
         if self.lost is None:
-            try: return super().write(content)
-            except BlockingIOError: raise
-            except OSError as error: self.lost = error
+            try:
+                return super().write(content)
+            except BlockingIOError:
+                raise
+            except OSError as error:
+                self.lost = error
         return len(content)
 
 
-def _hold_descriptor(number:int):
+def _hold_descriptor(number: int):
     "Open nothing under a number that is closed, or the next file to be opened gets it, and what others print."
-    try: os.fstat(number)
+    try:
+        os.fstat(number)
     except OSError:
         handle = os.open(os.devnull, os.O_RDWR)
         if handle != number:
@@ -34,14 +39,18 @@ def _hold_descriptor(number:int):
         os.set_inheritable(number, True)
 
 
-def _patient(stream, number:int): # of Python; None where it was closed before Python began
+def _patient(stream, number: int):  # of Python; None where it was closed before Python began
     "The same stream, or one in its place, to be written to in any case."
-    if stream is None: _hold_descriptor(number)
-    elif type(stream) is not io.TextIOWrapper: return stream # a notebook's, a test's
+    if stream is None:
+        _hold_descriptor(number)
+    elif type(stream) is not io.TextIOWrapper:
+        return stream  # a notebook's, a test's
 
     raw = _PatientFile(number, "wb", closefd=False)
-    if stream is None: raw.lost = OSError(errno.EBADF, "it is closed")
-    else: stream.flush()
+    if stream is None:
+        raw.lost = OSError(errno.EBADF, "it is closed")
+    else:
+        stream.flush()
     how = {"line_buffering": stream.line_buffering, "write_through": stream.write_through} if stream else {}
     encoding = stream.encoding if stream else "utf-8"
     return io.TextIOWrapper(io.BufferedWriter(raw), encoding=encoding, errors="backslashreplace", **how)
@@ -56,7 +65,7 @@ def patient_streams() -> None:
     sys.stderr = _patient(sys.stderr, 2)
 
 
-def lost_output() -> OSError|None:
+def lost_output() -> OSError | None:
     "Why the standard output is lost, or None where it is not."
     return getattr(getattr(getattr(sys.stdout, "buffer", None), "raw", None), "lost", None)
 
@@ -64,89 +73,118 @@ def lost_output() -> OSError|None:
 def require_output() -> None:
     "InputError where the standard output is lost already: for a verb that does nothing but print."
     from userllm.artifacts import InputError
+
     lost = lost_output()
-    if lost: raise InputError(f"nothing can be printed: the standard output is lost ({_reason(lost)})", fix=_elsewhere)
+    if lost:
+        raise InputError(
+            f"nothing can be printed: the standard output is lost ({_reason(lost)})", fix=_elsewhere
+        )
 
 
 def finish_output(
-    saved:bool, # whether the work left files, which are whole
+    saved: bool,  # whether the work left files, which are whole
 ) -> None:
     "Print what is waiting. InputError where the answer was lost with the standard output; a line where only words were."
     from userllm.artifacts import InputError
+
     sys.stdout.flush()
     lost = lost_output()
-    if lost is None or isinstance(lost, BrokenPipeError) and not saved: return
-    if not saved: raise InputError(f"the answer could not be printed: {_reason(lost)}", fix=_elsewhere)
-    print(f"userllm: what it had to say could not be printed ({_reason(lost)}); the work is done, and what was kept is whole", file=sys.stderr)
+    if lost is None or isinstance(lost, BrokenPipeError) and not saved:
+        return
+    if not saved:
+        raise InputError(f"the answer could not be printed: {_reason(lost)}", fix=_elsewhere)
+    print(
+        f"userllm: what it had to say could not be printed ({_reason(lost)}); the work is done, and what was kept is whole",
+        file=sys.stderr,
+    )
 
 
 _elsewhere = "send it elsewhere, for example into a file by > answer.txt"
 
-def _reason(lost:OSError) -> str:
+
+def _reason(lost: OSError) -> str:
     "Why a stream was lost, in words."
     return "its reader has gone" if isinstance(lost, BrokenPipeError) else lost.strerror
 
 # %% ../nbs/01_command.ipynb #73fdf149
-def _say(line:str) -> None:
+def _say(line: str) -> None:
     "A line on the error stream, if it can be written."
-    with suppress(OSError, AttributeError, ValueError): print(f"userllm: {line}", file=sys.stderr, flush=True)
+    with suppress(OSError, AttributeError, ValueError):
+        print(f"userllm: {line}", file=sys.stderr, flush=True)
 
 
 @contextmanager
 def ending_at_once(
-    line:str, # what to say then
+    line: str,  # what to say then
 ) -> Iterator[None]:
     "Ctrl-C ends the process with exit code 130 and a line, for as long as nothing can be lost by it."
+
     def stop(*_):
-        with suppress(OSError): os.write(2, f"\nuserllm: {line}\n".encode())
+        with suppress(OSError):
+            os.write(2, f"\nuserllm: {line}\n".encode())
         os._exit(130)
 
-    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler # not where it is ignored, as behind nohup
-    with suppress(ValueError): # in a thread, which no signal reaches
-        if usual: signal.signal(signal.SIGINT, stop)
-    try: yield
+    usual = (
+        signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )  # not where it is ignored, as behind nohup
+    with suppress(ValueError):  # in a thread, which no signal reaches
+        if usual:
+            signal.signal(signal.SIGINT, stop)
+    try:
+        yield
     finally:
         with suppress(ValueError):
-            if usual: signal.signal(signal.SIGINT, signal.default_int_handler)
+            if usual:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # %% ../nbs/01_command.ipynb #552539a6
 def in_one_line(
-    error:BaseException, # what a work ended with
-) -> str: # '' for a fault of the program
+    error: BaseException,  # what a work ended with
+) -> str:  # '' for a fault of the program
     "What a person is to know of an error: an InputError's own words, or what a disk refused."
     from userllm.artifacts import InputError, disk_fault
-    if isinstance(error, InputError): return str(error)
-    if fault := disk_fault(error): return f"{fault}; free space, or change the permissions or the folder, and give the same command again"
-    if isinstance(error, OSError) and error.filename is not None and error.strerror: return f"{error.filename}: {error.strerror}; check the path"
+
+    if isinstance(error, InputError):
+        return str(error)
+    if fault := disk_fault(error):
+        return (
+            f"{fault}; free space, or change the permissions or the folder, and give the same command again"
+        )
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}; check the path"
     if isinstance(error, ModuleNotFoundError) and (error.name or "userllm").split(".")[0] != "userllm":
         return f"the package {error.name} is not installed; install what is missing by make setup, or by pip install userllm"
     return ""
 
 
-def _was_interrupted(error:BaseException) -> bool:
+def _was_interrupted(error: BaseException) -> bool:
     "Whether an interruption is among an error's causes: some libraries make errors of their own of it."
     while error is not None:
-        if isinstance(error, KeyboardInterrupt): return True
+        if isinstance(error, KeyboardInterrupt):
+            return True
         error = error.__cause__ or error.__context__
     return False
 
 
 def guarded(
-    work:Callable[[], None], # what the command does
-) -> int: # 0, or 2 where a person has something to mend, 130 where it was interrupted, 141 where nobody reads any more
+    work: Callable[[], None],  # what the command does
+) -> int:  # 0, or 2 where a person has something to mend, 130 where it was interrupted, 141 where nobody reads any more
     "Do the work; whatever ends it that is no fault of the program is said in one line on the error stream."
     try:
         work()
-        if sys.stdout: sys.stdout.flush()
+        if sys.stdout:
+            sys.stdout.flush()
         return 0
-    except BrokenPipeError: # of a stream that is not patient
-        with suppress(OSError, AttributeError): os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # of a stream that is not patient
+        with suppress(OSError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (Exception, KeyboardInterrupt) as error:
         if _was_interrupted(error):
             _say("stopped; the same command goes on where it was")
             return 130
         line = in_one_line(error)
-        if not line: raise
+        if not line:
+            raise
         _say(line)
         return 2

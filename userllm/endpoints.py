@@ -17,36 +17,51 @@ from .artifacts import InputError, fingerprint
 # %% ../nbs/21_endpoints.ipynb #8d542cbb
 key_variable = "USERLLM_API_KEY"
 
-def _authorization(address:str) -> dict:
+
+def _authorization(address: str) -> dict:
     "The header with the key of the environment; none where there is no key. `InputError` for a key that cannot or should not be sent."
     key = os.environ.get(key_variable, "").strip()
-    if not key: return {}
-    if not (key.isascii() and key.isprintable()): raise InputError(f"{key_variable} holds something that is no key: it has letters that no header may have; set it again")
+    if not key:
+        return {}
+    if not (key.isascii() and key.isprintable()):
+        raise InputError(
+            f"{key_variable} holds something that is no key: it has letters that no header may have; set it again"
+        )
     parts = urlsplit(address)
     if parts.scheme != "https" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
-        raise InputError(f"{key_variable} would go unencrypted to {parts.hostname}: give an https address, or unset it")
+        raise InputError(
+            f"{key_variable} would go unencrypted to {parts.hostname}: give an https address, or unset it"
+        )
     return {"Authorization": f"Bearer {key}"}
 
 # %% ../nbs/21_endpoints.ipynb #0c00d86f
 @dataclass(frozen=True)
 class Endpoint:
     "A chat model behind an OpenAI-compatible address."
-    address: str # up to and with `/v1`
-    model: str # as the server calls it
-    concurrency: int = 8 # questions at once
-    retries: int = 4 # attempts after the first, where the server is busy or away
-    timeout: float = 120.0 # seconds for one answer
-    first_wait: float = 1.0 # seconds before the first retry; doubled for each that follows
+
+    address: str  # up to and with `/v1`
+    model: str  # as the server calls it
+    concurrency: int = 8  # questions at once
+    retries: int = 4  # attempts after the first, where the server is busy or away
+    timeout: float = 120.0  # seconds for one answer
+    first_wait: float = 1.0  # seconds before the first retry; doubled for each that follows
 
     @classmethod
-    def parse(cls, name:str) -> "Endpoint": # `ADDRESS#MODEL`
+    def parse(cls, name: str) -> "Endpoint":  # `ADDRESS#MODEL`
         "The endpoint of that name. `InputError` where address or model is missing, or the address holds more than a place."
         address, _, model = name.partition("#")
         usage = "give an address and a model, such as http://localhost:8000/v1#llama-3.1-8b"
-        try: parts = urlsplit(address); parts.port
-        except ValueError as error: raise InputError(f"{address!r} is no address ({error}): {usage}") from error
-        if parts.username or parts.password: raise InputError(f"an endpoint's address holds no user or password: put the key into {key_variable}")
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or not model: raise InputError(f"{name!r} names no endpoint: {usage}")
+        try:
+            parts = urlsplit(address)
+            parts.port
+        except ValueError as error:
+            raise InputError(f"{address!r} is no address ({error}): {usage}") from error
+        if parts.username or parts.password:
+            raise InputError(
+                f"an endpoint's address holds no user or password: put the key into {key_variable}"
+            )
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or not model:
+            raise InputError(f"{name!r} names no endpoint: {usage}")
         return cls(address.rstrip("/"), model)
 
     @property
@@ -54,37 +69,70 @@ class Endpoint:
         "What stands for the model in a cache: its address and name, since its weights cannot be seen."
         return fingerprint("endpoint", self.address, self.model)
 
-    def answers(self, questions:list[str], new_tokens:int=40) -> Iterator[str]:
+    def answers(self, questions: list[str], new_tokens: int = 40) -> Iterator[str]:
         "The model's answers in order, each as soon as it is there, without any randomness that it can be asked to leave out. `InputError` where the server refuses, or stays away."
         stop = threading.Event()
-        with httpx.Client(timeout=self.timeout, headers=_authorization(self.address)) as client, ThreadPoolExecutor(self.concurrency) as pool:
+        with (
+            httpx.Client(timeout=self.timeout, headers=_authorization(self.address)) as client,
+            ThreadPoolExecutor(self.concurrency) as pool,
+        ):
             waiting = [pool.submit(self._ask, client, question, new_tokens, stop) for question in questions]
             try:
-                for answer in waiting: yield answer.result()
+                for answer in waiting:
+                    yield answer.result()
             finally:
                 stop.set()
-                for answer in waiting: answer.cancel()
+                for answer in waiting:
+                    answer.cancel()
 
-    def _ask(self, client:httpx.Client, question:str, new_tokens:int, stop:threading.Event) -> str:
+    def _ask(self, client: httpx.Client, question: str, new_tokens: int, stop: threading.Event) -> str:
         "One answer."
-        asked, attempts = {"model": self.model, "messages": [{"role": "user", "content": question}], "max_tokens": new_tokens, "temperature": 0}, self.retries + 1
+        asked = {
+            "model": self.model,
+            "messages": [{"role": "user", "content": question}],
+            "max_tokens": new_tokens,
+            "temperature": 0,
+        }
+        attempts = self.retries + 1
         for attempt in range(attempts):
-            try: answer = client.post(f"{self.address}/chat/completions", json=asked)
-            except httpx.TransportError as error: answer, said = None, type(error).__name__
+            try:
+                answer = client.post(f"{self.address}/chat/completions", json=asked)
+            except httpx.TransportError as error:
+                answer = None
+                said = type(error).__name__
             else:
-                if answer.status_code == 200: return _text(answer)
+                if answer.status_code == 200:
+                    return _text(answer)
                 said = f"status {answer.status_code}: {answer.text[:200]!r}"
-                if answer.status_code not in (408, 409, 429) and answer.status_code < 500: break # asking again will not help
-            if attempt + 1 == attempts or stop.wait(self.first_wait * 2 ** attempt * random.uniform(.5, 1)): break
-        hint = ("; is it running there, and is the address right?" if answer is None else f"; put its key into {key_variable}" if answer.status_code in (401, 403) else
-                "; is the model's name right, and does the address end in /v1?" if answer.status_code == 404 else "")
-        raise InputError(f"the endpoint {self.address} did not answer for the model {self.model!r} ({said}){hint}")
+                if answer.status_code not in (408, 409, 429) and answer.status_code < 500:
+                    break  # asking again will not help
+            if attempt + 1 == attempts or stop.wait(self.first_wait * 2**attempt * random.uniform(0.5, 1)):
+                break
+        hint = (
+            "; is it running there, and is the address right?"
+            if answer is None
+            else f"; put its key into {key_variable}"
+            if answer.status_code in (401, 403)
+            else "; is the model's name right, and does the address end in /v1?"
+            if answer.status_code == 404
+            else ""
+        )
+        raise InputError(
+            f"the endpoint {self.address} did not answer for the model {self.model!r} ({said}){hint}"
+        )
 
 # %% ../nbs/21_endpoints.ipynb #3f3eb853
-def _text(answer:httpx.Response) -> str:
+def _text(answer: httpx.Response) -> str:
     "What the model said. `InputError` for another dialect, and for nothing."
-    try: choice = answer.json()["choices"][0]; text = choice["message"]["content"]
+    try:
+        choice = answer.json()["choices"][0]
+        text = choice["message"]["content"]
     except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise InputError(f"the endpoint answered in another dialect than OpenAI's chat completions: {answer.text[:200]!r}") from error
-    if isinstance(text, str) and text.strip(): return text
-    raise InputError(f"the endpoint's model said nothing (finish_reason {choice.get('finish_reason')!r}): does it think longer than `KnowledgeSettings.new_tokens` lets it speak?")
+        raise InputError(
+            f"the endpoint answered in another dialect than OpenAI's chat completions: {answer.text[:200]!r}"
+        ) from error
+    if isinstance(text, str) and text.strip():
+        return text
+    raise InputError(
+        f"the endpoint's model said nothing (finish_reason {choice.get('finish_reason')!r}): does it think longer than `KnowledgeSettings.new_tokens` lets it speak?"
+    )

@@ -20,36 +20,54 @@ from .prompts import embed_prompts
 from .reuse import RowScorer, score_packed, store_prefixes
 
 # %% ../nbs/47_engines.ipynb #57eda214
-def _made_up_rows(maker:BatchMaker, context:int|None, # tokens that the LLM reads at most; None for no limit
-                  count:int=64, history:int=3) -> Rows: # items looked at, likes at most
+def _made_up_rows(
+    maker: BatchMaker,
+    context: int | None,  # tokens that the LLM reads at most; None for no limit
+    count: int = 64,
+    history: int = 3,
+) -> Rows:  # items looked at, likes at most
     "Rows of this maker's items, from which some are taken: of prompts of unequal length, two of them of one candidate."
     items = np.unique(np.linspace(0, len(maker.text.titles) - 1, count).astype(np.int64))
     generator = np.random.default_rng(0)
     histories = generator.integers(0, len(maker.text.titles), (len(items), history))
-    histories[np.arange(history) >= np.arange(len(items))[:, None] % (history + 1)] = -1 # of unequal length
+    histories[np.arange(history) >= np.arange(len(items))[:, None] % (history + 1)] = -1  # of unequal length
     people = [len(table.missing) for table in maker.all_tables.values() if table.key == "user"]
     users = np.arange(len(items)) % people[0] if people else np.full(len(items), -1)
     rows = Rows(users, items, histories, events=np.full(len(items), -1))
 
     lengths = maker.prompt_lengths(rows)
     order = np.argsort(lengths, kind="stable")
-    if context: order = order[:max(1, int((lengths <= context).sum()))]
+    if context:
+        order = order[: max(1, int((lengths <= context).sum()))]
     rows = rows.take(order[np.array([-1, 0, len(order) // 2, -1])])
-    rows.users[0], rows.histories[0] = -1, -1 # a new user without likes, for the candidate of the last
+    rows.users[0] = -1
+    rows.histories[0] = -1  # a new user without likes, for the candidate of the last
     return rows
 
 # %% ../nbs/47_engines.ipynb #832f8dd1
-def _kind_of(layer:nn.Module) -> tuple:
+def _kind_of(layer: nn.Module) -> tuple:
     "What tells layers apart that compute in different ways: their classes and settings, not their weights."
+
     def settings(module):
-        return tuple(sorted((name, str(value)) for name, value in vars(module).items()
-                            if not name.startswith("_") and name not in ("layer_idx", "layer_id", "layer_number") and isinstance(value, (bool, int, float, str, type(None)))))
+        return tuple(
+            sorted(
+                (name, str(value))
+                for name, value in vars(module).items()
+                if not name.startswith("_")
+                and name not in ("layer_idx", "layer_id", "layer_number")
+                and isinstance(value, (bool, int, float, str, type(None)))
+            )
+        )
+
     return tuple((name, type(module).__name__, settings(module)) for name, module in layer.named_modules())
 
+
 @contextmanager
-def _shallow(decoder:nn.Module):
+def _shallow(decoder: nn.Module):
     "With the first layers only, as many as there are kinds of layer to be met, and two at least."
-    lists = [(len(module), name) for name, module in decoder.named_children() if isinstance(module, nn.ModuleList)]
+    lists = [
+        (len(module), name) for name, module in decoder.named_children() if isinstance(module, nn.ModuleList)
+    ]
     if not lists:
         yield
         return
@@ -58,84 +76,116 @@ def _shallow(decoder:nn.Module):
     kinds = [_kind_of(layer) for layer in layers]
     depth = max(2, *(kinds.index(kind) + 1 for kind in kinds))
     setattr(decoder, name, layers[:depth])
-    try: yield
-    finally: setattr(decoder, name, layers)
+    try:
+        yield
+    finally:
+        setattr(decoder, name, layers)
 
 # %% ../nbs/47_engines.ipynb #62f56770
 @contextmanager
-def _in_fp32(model:nn.Module):
+def _in_fp32(model: nn.Module):
     "With half-precision weights as fp32, and products of fp32 rounded no further."
-    halves = [(value, value.data) for value in model.parameters() if value.dtype in (torch.bfloat16, torch.float16)]
+    halves = [
+        (value, value.data) for value in model.parameters() if value.dtype in (torch.bfloat16, torch.float16)
+    ]
     rounding = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
-    for value, _ in halves: value.data = value.data.float()
-    try: yield
+    for value, _ in halves:
+        value.data = value.data.float()
+    try:
+        yield
     finally:
         torch.set_float32_matmul_precision(rounding)
-        for value, data in halves: value.data = data
+        for value, data in halves:
+            value.data = data
+
 
 @contextmanager
-def _at_rest(model:UserLLM):
+def _at_rest(model: UserLLM):
     "Without dropout, with gradients of LoRA and alignment, and the logit the language model's alone."
-    language, wide, training = model.language, model.wide, model.training
+    language = model.language
+    wide = model.wide
+    training = model.training
     asked = {value: value.requires_grad for value in model.parameters()}
     dropout = {module: module.training for module in language.modules()}
     model.eval()
     language.eval()
     model.wide = nn.ParameterDict()
-    for value in [*language.lora_parameters().values(), *model.alignment_parameters().values()]: value.requires_grad_(True)
-    try: yield
+    for value in [*language.lora_parameters().values(), *model.alignment_parameters().values()]:
+        value.requires_grad_(True)
+    try:
+        yield
     finally:
         model.wide = wide
-        for value, before in asked.items(): value.requires_grad_(before)
+        for value, before in asked.items():
+            value.requires_grad_(before)
         model.train(training)
-        for module, before in dropout.items(): module.training = before
+        for module, before in dropout.items():
+            module.training = before
 
 # %% ../nbs/47_engines.ipynb #9d956d44
-def _from(reference:torch.Tensor, found:torch.Tensor, scale:float) -> float:
+def _from(reference: torch.Tensor, found: torch.Tensor, scale: float) -> float:
     "The largest distance of logits (b,), in units of the scale; infinite where one is no number."
     far = ((found - reference).abs().max() / scale).item()
     return far if np.isfinite(far) else float("inf")
 
-def _tried(differences:dict, way:str, work:Callable) -> None:
-    "Note how far a way is from the reference; infinitely where it fails."
-    try: differences[way] = work()
-    except (MemoryError, torch.OutOfMemoryError): raise
-    except Exception: differences[way] = float("inf")
 
-def _gradient(logits:torch.Tensor, parameters) -> torch.Tensor: # (b,)
+def _tried(differences: dict, way: str, work: Callable) -> None:
+    "Note how far a way is from the reference; infinitely where it fails."
+    try:
+        differences[way] = work()
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception:
+        differences[way] = float("inf")
+
+
+def _gradient(logits: torch.Tensor, parameters) -> torch.Tensor:  # (b,)
     "The gradient of the logits, each with a weight of its own, with respect to all parameters, as one vector."
     weights = torch.linspace(1, 2, len(logits), device=logits.device)
     found = torch.autograd.grad((logits * weights).sum(), parameters, allow_unused=True)
-    return torch.cat([torch.zeros_like(value).flatten() if part is None else part.flatten() for value, part in zip(parameters, found)])
+    return torch.cat(
+        [
+            torch.zeros_like(value).flatten() if part is None else part.flatten()
+            for value, part in zip(parameters, found)
+        ]
+    )
 
 # %% ../nbs/47_engines.ipynb #0a78fe60
 class _Examination:
     "One LLM, with one prompt, read in every way."
-    def __init__(self, model:UserLLM, maker:BatchMaker, training:bool):
-        self.model, self.maker, self.training, self.language = model, maker, training, model.language
+
+    def __init__(self, model: UserLLM, maker: BatchMaker, training: bool):
+        self.model = model
+        self.maker = maker
+        self.training = training
+        self.language = model.language
         self.rows = _made_up_rows(maker, self.language.context)
         self.name = self.language.name
-        self.differences, self.gradient = {}, None
+        self.differences = {}
+        self.gradient = None
         parts = [*model.slots.parameters(), *(model.uhem.parameters() if model.uhem else ())]
         self.soft = [value for value in parts if value.requires_grad]
 
-    def refuse(self, what:str, cause:Exception|None=None) -> None:
-        raise InputError(f"the LLM {self.name} ({self.language.config.model_type}) {what}", fix="choose another LLM") from cause
+    def refuse(self, what: str, cause: Exception | None = None) -> None:
+        raise InputError(
+            f"the LLM {self.name} ({self.language.config.model_type}) {what}", fix="choose another LLM"
+        ) from cause
 
-    def batch(self, rows:Rows, segments=None):
+    def batch(self, rows: Rows, segments=None):
         return self.maker.batch(rows, segments).to(self.language.device)
 
-    def text(self, rows:Rows) -> torch.Tensor:
+    def text(self, rows: Rows) -> torch.Tensor:
         "Logits (b,) of step 1's prompts, in one batch."
         batch = self.maker.text_batch(rows).to(self.language.device)
         return self.language(embed_prompts(batch.prompt, self.language.embedding, {}), batch.prompt.mask)
 
-    def one_by_one(self, read:Callable) -> torch.Tensor:
+    def one_by_one(self, read: Callable) -> torch.Tensor:
         "Logits (b,), each row in a forward of its own."
         return torch.cat([read(self.rows.take([place])) for place in range(len(self.rows))])
 
-    def plain(self, rows:Rows) -> torch.Tensor: return self.model(self.batch(rows))
+    def plain(self, rows: Rows) -> torch.Tensor:
+        return self.model(self.batch(rows))
 
     def reference(self) -> None:
         "One forward a prompt, and whether the LLM itself gives the same logits."
@@ -143,15 +193,21 @@ class _Examination:
             with torch.set_grad_enabled(self.training):
                 self.alone = self.one_by_one(self.plain)
                 self.text_alone = self.one_by_one(self.text)
-        except (MemoryError, torch.OutOfMemoryError): raise
-        except Exception as error: self.refuse(f"cannot read a prompt with soft tokens ({type(error).__name__}: {str(error)[:200]})", error)
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            self.refuse(
+                f"cannot read a prompt with soft tokens ({type(error).__name__}: {str(error)[:200]})", error
+            )
         logits = torch.stack([self.alone, self.text_alone]).detach()
-        if not logits.isfinite().all(): self.refuse("gives logits that are no numbers")
+        if not logits.isfinite().all():
+            self.refuse("gives logits that are no numbers")
         self.spread = max(self.alone.detach().std().item(), 1e-3 * logits.abs().max().item(), 1e-9)
         self.text_spread = max(self.text_alone.detach().std().item(), self.spread)
         if self.training and self.soft:
             self.gradient = _gradient(self.alone, self.soft)
-            if not (self.gradient.isfinite().all() and self.gradient.norm() > 0): self.refuse("gives soft tokens no gradient")
+            if not (self.gradient.isfinite().all() and self.gradient.norm() > 0):
+                self.refuse("gives soft tokens no gradient")
         self.own_head()
 
     @torch.no_grad()
@@ -162,44 +218,68 @@ class _Examination:
         logits = whole(inputs_embeds=embedded, use_cache=False).logits[0, -1].float()
         answers = self.language.answers
         own = logits[answers.yes] - (logits[answers.no] if self.language.score_kind == "difference" else 0)
-        scale = max(self.spread, logits[answers.yes].abs().item() / 20) # the LLM's own logits may be of half precision
+        scale = max(
+            self.spread, logits[answers.yes].abs().item() / 20
+        )  # the LLM's own logits may be of half precision
         self.differences["its own head"] = _from(own[None], self.alone[:1].detach(), scale)
 
     @torch.no_grad()
     def padded(self) -> None:
         "Prompts of unequal length in one batch."
         _tried(self.differences, "one batch", lambda: _from(self.alone, self.plain(self.rows), self.spread))
-        _tried(self.differences, "one batch of step 1", lambda: _from(self.text_alone, self.text(self.rows), self.text_spread))
+        _tried(
+            self.differences,
+            "one batch of step 1",
+            lambda: _from(self.text_alone, self.text(self.rows), self.text_spread),
+        )
 
     @torch.no_grad()
     def reused(self) -> None:
         "Every way that keeps keys and values."
-        whole, alike = self.rows, self.rows.take([0, 3]) # two of one candidate
+        whole = self.rows
+        alike = self.rows.take([0, 3])  # two of one candidate
         scorer = RowScorer(self.model, self.maker)
-        def prefixes(): return _from(self.alone, scorer.batch(scorer.ready(whole)), self.spread)
-        def kept(): return _from(self.alone[1:2], scorer.batch(scorer.ready(whole.take([1]))), self.spread)
+
+        def prefixes():
+            return _from(self.alone, scorer.batch(scorer.ready(whole)), self.spread)
+
+        def kept():
+            return _from(self.alone[1:2], scorer.batch(scorer.ready(whole.take([1]))), self.spread)
+
         _tried(self.differences, "kept prefixes", prefixes)
         _tried(self.differences, "kept prefixes, again", kept)
 
         plan = self.maker.reuse_plan(training=True)
+
         def packed():
             store = store_prefixes(self.language, self.maker, plan.levels)
             return _from(self.alone[[0, 3]], score_packed(self.model, self.maker, alike, store), self.spread)
+
         new = self.maker.batch(alike, plan.new).prompt
-        if self.language.in_parts and plan.levels and bool(new.mask.all()): _tried(self.differences, "packed rows", packed)
+        if self.language.in_parts and plan.levels and bool(new.mask.all()):
+            _tried(self.differences, "packed rows", packed)
 
     def trained(self) -> None:
         "Step 2's way, its logits and its gradients, and those of prompts in one batch."
+
         def from_alone(logits):
             far = _from(self.alone.detach(), logits.detach(), self.spread)
-            if self.gradient is None: return far
+            if self.gradient is None:
+                return far
             turned = _gradient(logits, self.soft) - self.gradient
             return max(far, (turned.norm() / self.gradient.norm()).item())
+
         plan = self.maker.reuse_plan(training=True)
+
         def step2():
             store = store_prefixes(self.language, self.maker, plan.levels)
             return from_alone(self.model(self.batch(self.rows, plan.new), store and store(self.rows)))
-        _tried(self.differences, "step 2", step2 if self.maker.reuse else lambda: from_alone(self.plain(self.rows)))
+
+        _tried(
+            self.differences,
+            "step 2",
+            step2 if self.maker.reuse else lambda: from_alone(self.plain(self.rows)),
+        )
 
     def adapted(self) -> None:
         "Whether step 1's prompts give LoRA a gradient, in each kind of layer that has it."
@@ -217,77 +297,103 @@ class _Examination:
 @dataclass(frozen=True)
 class EngineCheck:
     "What a few rows showed of an LLM. Goes into `metrics.json`."
-    engine: str # `reuse`, `plain`, or `plain without padding`
-    differences: dict # way -> how far it is from one forward a prompt, in standard deviations of the logits; None where it failed
-    tolerance: float # how far rounding may take it
-    spread: float # that standard deviation
-    tokens: int # of the longest prompt that was read
-    said: str = "" # one line for the user where the engine is not `reuse`
+
+    engine: str  # `reuse`, `plain`, or `plain without padding`
+    differences: dict  # way -> how far it is from one forward a prompt, in standard deviations of the logits; None where it failed
+    tolerance: float  # how far rounding may take it
+    spread: float  # that standard deviation
+    tokens: int  # of the longest prompt that was read
+    said: str = ""  # one line for the user where the engine is not `reuse`
 
 # %% ../nbs/47_engines.ipynb #a89bc446
-_tolerances = {"fp32": 1e-3, "quantised": 0.25} # in standard deviations of the logits
+_tolerances = {"fp32": 1e-3, "quantised": 0.25}  # in standard deviations of the logits
 
-def _beyond(differences:dict, tolerance:float, *ways:str) -> bool:
+
+def _beyond(differences: dict, tolerance: float, *ways: str) -> bool:
     "Whether one of these ways is further from the reference than rounding takes it."
-    return any(differences.get(way, 0.) > tolerance for way in ways)
+    return any(differences.get(way, 0.0) > tolerance for way in ways)
+
 
 _padded = ("one batch", "one batch of step 1")
 _reusing = ("kept prefixes", "kept prefixes, again", "packed rows", "step 2")
 
-def _examine(exam:_Examination, tolerance:float, whole:bool) -> str:
+
+def _examine(exam: _Examination, tolerance: float, whole: bool) -> str:
     "The engine for an LLM; its settings follow. `InputError` where none is right."
-    language, maker, differences = exam.language, exam.maker, exam.differences
+    language = exam.language
+    maker = exam.maker
+    differences = exam.differences
     exam.reference()
-    if _beyond(differences, tolerance, "its own head"): exam.refuse("does more to its logits than a product with its head, and userllm does not know what")
-    if exam.training: exam.adapted()
+    if _beyond(differences, tolerance, "its own head"):
+        exam.refuse("does more to its logits than a product with its head, and userllm does not know what")
+    if exam.training:
+        exam.adapted()
 
     exam.padded()
     if _beyond(differences, tolerance, *_padded):
         language.pads = False
         exam.padded()
-        if _beyond(differences, tolerance, *_padded): exam.refuse("gives a prompt other logits in a batch than alone")
+        if _beyond(differences, tolerance, *_padded):
+            exam.refuse("gives a prompt other logits in a batch than alone")
 
     maker.reuse = language.pads and not whole
-    if maker.reuse: _try_reuse(exam, tolerance)
-    if not maker.reuse and exam.training: # what reuse is not right for is trained on whole prompts
+    if maker.reuse:
+        _try_reuse(exam, tolerance)
+    if not maker.reuse and exam.training:  # what reuse is not right for is trained on whole prompts
         reusing = dict(differences)
         exam.trained()
-        if _beyond(differences, tolerance, "step 2"): exam.refuse("gives soft tokens another gradient in a batch than alone")
+        if _beyond(differences, tolerance, "step 2"):
+            exam.refuse("gives soft tokens another gradient in a batch than alone")
         differences.update(reusing)
     return "reuse" if maker.reuse else "plain" if language.pads else "plain without padding"
 
-def _try_reuse(exam:_Examination, tolerance:float) -> None:
+
+def _try_reuse(exam: _Examination, tolerance: float) -> None:
     "Every way of reuse, with kept and new in parts and then joined, until all are right; else there is no reuse."
+
     def right():
         exam.reused()
-        if exam.training: exam.trained()
+        if exam.training:
+            exam.trained()
         return not _beyond(exam.differences, tolerance, *_reusing)
-    if right(): return
+
+    if right():
+        return
     if exam.language.in_parts:
         attend_joined(exam.language.peft.get_base_model())
-        exam.differences.pop("packed rows", None) # which need the parts
-        if right(): return
+        exam.differences.pop("packed rows", None)  # which need the parts
+        if right():
+            return
     exam.maker.reuse = False
 
 # %% ../nbs/47_engines.ipynb #060e9290
-def _to_stderr(line:str) -> None:
+def _to_stderr(line: str) -> None:
     print(line, file=sys.stderr)
 
-def _sentence(name:str, engine:str, differences:dict, tolerance:float, window:int|None) -> str:
+
+def _sentence(name: str, engine: str, differences: dict, tolerance: float, window: int | None) -> str:
     "One line for the user, '' for the usual engine."
-    if engine == "reuse": return ""
-    if engine == "plain without padding": return f"{name} reads padding: prompts are scored whole, one length at a time, which is slower"
-    far = max(differences.get(way, 0.) for way in _reusing)
-    if far <= tolerance: why = f"prompts may be longer than half of its attention window of {window:,} tokens"
-    elif np.isinf(far): why = "its layers keep no keys and values that could be used again"
-    else: why = f"what is kept gives other logits, by up to {far:.1f} standard deviations"
+    if engine == "reuse":
+        return ""
+    if engine == "plain without padding":
+        return f"{name} reads padding: prompts are scored whole, one length at a time, which is slower"
+    far = max(differences.get(way, 0.0) for way in _reusing)
+    if far <= tolerance:
+        why = f"prompts may be longer than half of its attention window of {window:,} tokens"
+    elif np.isinf(far):
+        why = "its layers keep no keys and values that could be used again"
+    else:
+        why = f"what is kept gives other logits, by up to {far:.1f} standard deviations"
     return f"{name} gets each prompt whole, which is slower and exact: {why}"
 
-def check_engine(model:UserLLM, # as it is about to be trained, or was loaded
-                 maker:BatchMaker, # lays its prompts out; learns here whether they can be reused
-                 longest:int=0, # tokens of the longest prompt there will be, where that is known
-                 training:bool=True, # whether gradients count as well
-                 say:Callable=_to_stderr) -> EngineCheck: # told one line where the engine is not the usual one
+
+def check_engine(
+    model: UserLLM,  # as it is about to be trained, or was loaded
+    maker: BatchMaker,  # lays its prompts out; learns here whether they can be reused
+    longest: int = 0,  # tokens of the longest prompt there will be, where that is known
+    training: bool = True,  # whether gradients count as well
+    say: Callable = _to_stderr,
+) -> EngineCheck:  # told one line where the engine is not the usual one
     """Choose the engine of an LLM: read a few rows of unequal length alone and in every way that the library has, and compare.
 
     `InputError` where the LLM is right in no batch, where its own logits are others, or where it gives no gradients."""
@@ -295,13 +401,17 @@ def check_engine(model:UserLLM, # as it is about to be trained, or was loaded
     window = language.window
     whole = window is not None and 2 * longest > window
     prompt = str((maker.segments, maker.text_segments, sorted(maker.tables), whole))
-    known = language.checks.get((prompt, True)) or language.checks.get((prompt, training)) # what holds for training holds for scoring
+    known = language.checks.get((prompt, True)) or language.checks.get(
+        (prompt, training)
+    )  # what holds for training holds for scoring
     if known is not None:
         maker.reuse = known.engine == "reuse"
         return known
 
     base = language.peft.get_base_model()
-    quantised = getattr(base, "is_quantized", False) or getattr(base.config, "quantization_config", None) is not None
+    quantised = (
+        getattr(base, "is_quantized", False) or getattr(base.config, "quantization_config", None) is not None
+    )
     tolerance = _tolerances["quantised" if quantised else "fp32"]
     maker.reuse = True
     with _at_rest(model), _shallow(language.decoder), nullcontext() if quantised else _in_fp32(model):
@@ -310,7 +420,10 @@ def check_engine(model:UserLLM, # as it is about to be trained, or was loaded
 
     said = _sentence(exam.name, engine, exam.differences, tolerance, window)
     differences = {way: far if np.isfinite(far) else None for way, far in exam.differences.items()}
-    check = EngineCheck(engine, differences, tolerance, exam.spread, int(maker.prompt_lengths(exam.rows).max()), said)
+    check = EngineCheck(
+        engine, differences, tolerance, exam.spread, int(maker.prompt_lengths(exam.rows).max()), said
+    )
     language.checks[prompt, training] = check
-    if said: say(said)
+    if said:
+        say(said)
     return check

@@ -11,15 +11,18 @@ from .command import ending_at_once, finish_output, guarded, patient_streams
 
 # %% ../nbs/82_entry.ipynb #66ac0102
 def main(
-    arguments:list[str]|None=None, # the command line; sys.argv where left out
-) -> int: # see `guarded`
+    arguments: list[str] | None = None,  # the command line; sys.argv where left out
+) -> int:  # see `guarded`
     "The command `userllm`, with streams that cannot end it, and with one line for whatever ends it but a fault of the program."
+
     def load_and_run():
         with ending_at_once("stopped while it was loading; nothing was done"):
             from userllm.cli import run
-        try: run(arguments)
-        except SystemExit as stop: # of the parser; its help may have been lost
-            if not stop.code: finish_output(saved=False)
+        try:
+            run(arguments)
+        except SystemExit as stop:  # of the parser; its help may have been lost
+            if not stop.code:
+                finish_output(saved=False)
             raise
 
     patient_streams()

@@ -18,7 +18,14 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from .artifacts import InputError, atomic_path
-from .history_effects import Noise, history_rows, other_histories, own_history, row_probabilities, withdraw
+from userllm.history_effects import (
+    Noise,
+    history_rows,
+    other_histories,
+    own_history,
+    row_probabilities,
+    withdraw,
+)
 from .inspection import first_genre, item_cards, title_matches
 from .interactions import Dataset, Histories
 from .metrics import expected_calibration_error, paired_difference
@@ -26,71 +33,122 @@ from .recommender import Scorer
 from .reports import slices
 
 # %% ../nbs/73_errors.ipynb #5fd01490
-RESAMPLES = 1000 # of every interval in this notebook, in the tools and in the tours: one comparison has one answer
-SEED = 0 # of all resampling
+RESAMPLES = (
+    1000  # of every interval in this notebook, in the tools and in the tours: one comparison has one answer
+)
+SEED = 0  # of all resampling
 
-SLICES = {"history": "earlier likes of the user", "popularity": "training rows of the item, 0 for a cold one", "activity": "training rows of the user, 0 for a cold one",
-          "decade": "the item's decade", "genre": "the item's first genre", "poster": "whether the item has a poster",
-          "description": "whether the item has a description"}
+SLICES = {
+    "history": "earlier likes of the user",
+    "popularity": "training rows of the item, 0 for a cold one",
+    "activity": "training rows of the user, 0 for a cold one",
+    "decade": "the item's decade",
+    "genre": "the item's first genre",
+    "poster": "whether the item has a poster",
+    "description": "whether the item has a description",
+}
+
 
 def _bands(values, edges=(0, 1, 5, 10, 20, 50, 100)) -> pd.Categorical:
     "Counts as bands, such as 5-9; in the order of their size."
-    names = [str(low) if high == low + 1 else f"{low}-{high - 1}" for low, high in zip(edges, edges[1:])] + [f"{edges[-1]}+"]
+    names = [str(low) if high == low + 1 else f"{low}-{high - 1}" for low, high in zip(edges, edges[1:])] + [
+        f"{edges[-1]}+"
+    ]
     return pd.cut(np.asarray(values), [*edges, np.inf], right=False, labels=names)
 
-def row_facts(rows:pd.DataFrame, dataset:Dataset) -> pd.DataFrame: # rows: user_id, item_id, timestamp
+
+def row_facts(rows: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:  # rows: user_id, item_id, timestamp
     "What is known of each row, with the same index: title, year, genres, the columns of `SLICES`. `InputError` for ids of another dataset."
-    users, items = (pd.Index(ids).get_indexer(rows[name].astype(str)) for name, ids in
-                    (("user_id", dataset.users["user_id"]), ("item_id", dataset.items["item_id"])))
+    users, items = (
+        pd.Index(ids).get_indexer(rows[name].astype(str))
+        for name, ids in (("user_id", dataset.users["user_id"]), ("item_id", dataset.items["item_id"]))
+    )
     if (users < 0).any() or (items < 0).any():
-        raise InputError(f"{int(((users < 0) | (items < 0)).sum())} predicted rows name users or items that the dataset does not have: "
-                         "open the dataset that the run was made on")
+        raise InputError(
+            f"{int(((users < 0) | (items < 0)).sum())} predicted rows name users or items that the dataset does not have: "
+            "open the dataset that the run was made on"
+        )
     trained = dataset.events[dataset.events["split"] == "train"]
     start, stop = Histories.for_dataset(dataset).ranges(users, rows["timestamp"].to_numpy())
     about = dataset.items.iloc[items].set_index(rows.index)
     count = lambda column, places: trained[column].value_counts().reindex(places, fill_value=0).to_numpy()
     decade = (about["year"] // 10 * 10).astype("Int64").astype("string").fillna("unknown").astype(object)
-    facts = about[["title", "year", "genres"]].assign(history=_bands(stop - start), popularity=_bands(count("item", items)), activity=_bands(count("user", users)),
-                                                      decade=decade, genre=first_genre(about["genres"]).replace("", "none"))
-    return facts.assign(**{name: np.where(about[name].fillna("") == "", f"no {name}", name) for name in ("poster", "description")})
+    facts = about[["title", "year", "genres"]].assign(
+        history=_bands(stop - start),
+        popularity=_bands(count("item", items)),
+        activity=_bands(count("user", users)),
+        decade=decade,
+        genre=first_genre(about["genres"]).replace("", "none"),
+    )
+    return facts.assign(
+        **{
+            name: np.where(about[name].fillna("") == "", f"no {name}", name)
+            for name in ("poster", "description")
+        }
+    )
 
 # %% ../nbs/73_errors.ipynb #66d88fd8
 _COLUMNS = ["row_id", "user_id", "item_id", "timestamp", "label", "split", "logit"]
 
-def _checked(name:str, frame:pd.DataFrame) -> pd.DataFrame:
+
+def _checked(name: str, frame: pd.DataFrame) -> pd.DataFrame:
     "A run's predictions with ids as text and labels as numbers, numbered from 0. `InputError` for what is missing or no number."
     if absent := [column for column in _COLUMNS if column not in frame]:
-        raise InputError(f"the predictions of {name} have no {', '.join(absent)}: they need the columns {', '.join(_COLUMNS)}")
-    if not len(frame): raise InputError(f"the predictions of {name} have no rows: choose a split that has some")
+        raise InputError(
+            f"the predictions of {name} have no {', '.join(absent)}: they need the columns {', '.join(_COLUMNS)}"
+        )
+    if not len(frame):
+        raise InputError(f"the predictions of {name} have no rows: choose a split that has some")
     numbers = frame[["label", "logit"]].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
-    for place, (column, right) in enumerate((("label", np.isin(numbers[:, 0], (0, 1))), ("logit", np.isfinite(numbers[:, 1])))):
+    for place, (column, right) in enumerate(
+        (("label", np.isin(numbers[:, 0], (0, 1))), ("logit", np.isfinite(numbers[:, 1])))
+    ):
         if not right.all():
-            raise InputError(f"the predictions of {name} have {int((~right).sum()):,} rows whose {column} is {'neither 0 nor 1' if place == 0 else 'not finite'}, "
-                             f"first row_id {frame['row_id'].iloc[int((~right).argmax())]}: find out where it came from")
-    return frame.reset_index(drop=True).assign(user_id=frame["user_id"].astype(str).to_numpy(), item_id=frame["item_id"].astype(str).to_numpy(),
-                                               label=numbers[:, 0].astype(np.int64), logit=numbers[:, 1])
+            raise InputError(
+                f"the predictions of {name} have {int((~right).sum()):,} rows whose {column} is {'neither 0 nor 1' if place == 0 else 'not finite'}, "
+                f"first row_id {frame['row_id'].iloc[int((~right).argmax())]}: find out where it came from"
+            )
+    return frame.reset_index(drop=True).assign(
+        user_id=frame["user_id"].astype(str).to_numpy(),
+        item_id=frame["item_id"].astype(str).to_numpy(),
+        label=numbers[:, 0].astype(np.int64),
+        logit=numbers[:, 1],
+    )
 
 # %% ../nbs/73_errors.ipynb #1f4c4442
 @dataclass
 class Errors:
     "All rows of one or several runs, joined with users and items."
+
     dataset: Dataset
-    predictions: dict # run -> predictions, all of the same rows in the same order
-    rows: pd.DataFrame # row_id, user_id, item_id, timestamp, label, split, the facts; for each run `P run` and `loss run` (nats)
+    predictions: dict  # run -> predictions, all of the same rows in the same order
+    rows: pd.DataFrame  # row_id, user_id, item_id, timestamp, label, split, the facts; for each run `P run` and `loss run` (nats)
 
     @classmethod
-    def of(cls, predictions:Mapping, # run -> predictions table
-           dataset:Dataset) -> "Errors": # that they are about
+    def of(
+        cls,
+        predictions: Mapping,  # run -> predictions table
+        dataset: Dataset,
+    ) -> "Errors":  # that they are about
         "Join them. `InputError` for missing columns, runs on different rows, logits that are not finite, and ids that the dataset does not have."
-        if not predictions: raise InputError("no predictions to look at: give those of one run or more")
-        predictions, same = {name: _checked(name, frame) for name, frame in predictions.items()}, {}
+        if not predictions:
+            raise InputError("no predictions to look at: give those of one run or more")
+        predictions = {name: _checked(name, frame) for name, frame in predictions.items()}
+        same = {}
         first_name, first = next(iter(predictions.items()))
         for name, frame in predictions.items():
             if set(frame["row_id"]) != set(first["row_id"]) or frame["row_id"].duplicated().any():
-                raise InputError(f"{name} and {first_name} predict different rows: compare runs with the same protocol and split")
+                raise InputError(
+                    f"{name} and {first_name} predict different rows: compare runs with the same protocol and split"
+                )
             same[name] = frame.set_index("row_id").loc[first["row_id"]].reset_index()[_COLUMNS]
-            if any((same[name][column].to_numpy() != first[column].to_numpy()).any() for column in ("user_id", "item_id", "label")):
-                raise InputError(f"{name} and {first_name} give the same rows other users, items or labels: they were made on other data")
+            if any(
+                (same[name][column].to_numpy() != first[column].to_numpy()).any()
+                for column in ("user_id", "item_id", "label")
+            ):
+                raise InputError(
+                    f"{name} and {first_name} give the same rows other users, items or labels: they were made on other data"
+                )
         rows = pd.concat([first[_COLUMNS[:-1]], row_facts(first, dataset)], axis=1)
         for name, frame in same.items():
             logits = np.clip(frame["logit"].to_numpy(np.float64), -500, 500)
@@ -99,280 +157,514 @@ class Errors:
         return cls(dataset, same, rows)
 
     @property
-    def runs(self) -> list[str]: return list(self.predictions)
+    def runs(self) -> list[str]:
+        return list(self.predictions)
 
-    def require(self, run:str) -> str:
+    def require(self, run: str) -> str:
         "The run's name; `InputError` lists those there are."
-        if run not in self.predictions: raise InputError(f"no predictions of {run!r}: there are {', '.join(self.runs)}")
+        if run not in self.predictions:
+            raise InputError(f"no predictions of {run!r}: there are {', '.join(self.runs)}")
         return run
 
 # %% ../nbs/73_errors.ipynb #6102491b
-def select_rows(errors:Errors, run:str, # whose answers are judged and sorted by, worst first
-                sure:float=0.5, # at least so much probability on the wrong answer; 0 for all rows
-                right_in:str="", # a run that gets the row right (more than half on the label)
-                user_id:str="", title:str="", # of this user; part of the title
-                by:str="", value:str="", # a slice: a column of `SLICES` and its value
-                sort:str="", ascending:bool=False) -> pd.DataFrame: # a column of the rows; the loss of the run where left out
+def select_rows(
+    errors: Errors,
+    run: str,  # whose answers are judged and sorted by, worst first
+    sure: float = 0.5,  # at least so much probability on the wrong answer; 0 for all rows
+    right_in: str = "",  # a run that gets the row right (more than half on the label)
+    user_id: str = "",
+    title: str = "",  # of this user; part of the title
+    by: str = "",
+    value: str = "",  # a slice: a column of `SLICES` and its value
+    sort: str = "",
+    ascending: bool = False,
+) -> pd.DataFrame:  # a column of the rows; the loss of the run where left out
     "The rows that meet all conditions, those with the greatest loss first, or in another order. `InputError` for unknown runs, slices and columns."
-    rows, user_id, title = errors.rows, str(user_id).strip(), title.strip()
+    rows = errors.rows
+    user_id = str(user_id).strip()
+    title = title.strip()
     errors.require(run)
     against = np.where(rows["label"] == 1, 1 - rows[f"P {run}"], rows[f"P {run}"])
     keep = against >= sure
-    if right_in: keep &= np.where(rows["label"] == 1, rows[f"P {errors.require(right_in)}"], 1 - rows[f"P {right_in}"]) > 0.5
-    if user_id: keep &= rows["user_id"] == str(user_id)
+    if right_in:
+        keep &= (
+            np.where(rows["label"] == 1, rows[f"P {errors.require(right_in)}"], 1 - rows[f"P {right_in}"])
+            > 0.5
+        )
+    if user_id:
+        keep &= rows["user_id"] == str(user_id)
     if title:
         titles = rows["title"].drop_duplicates()
         keep &= rows["title"].isin(titles[title_matches(titles, title) > 0])
     if by:
-        if by not in SLICES: raise InputError(f"no slice by {by!r}: use {', '.join(SLICES)}")
+        if by not in SLICES:
+            raise InputError(f"no slice by {by!r}: use {', '.join(SLICES)}")
         keep &= rows[by].astype(str) == str(value)
-    if sort and sort not in rows: raise InputError(f"no column {sort!r} to sort by: there are {', '.join(rows.columns)}")
-    counted = lambda ids: ids.astype("int64") if ids.name == "user_id" and ids.str.fullmatch(r"\d{1,18}").all() else ids # 10 comes after 9
-    return rows[keep].sort_values(sort or f"loss {run}", ascending=ascending, kind="stable", ignore_index=True, key=counted)
+    if sort and sort not in rows:
+        raise InputError(f"no column {sort!r} to sort by: there are {', '.join(rows.columns)}")
+    counted = lambda ids: (
+        ids.astype("int64") if ids.name == "user_id" and ids.str.fullmatch(r"\d{1,18}").all() else ids
+    )  # 10 comes after 9
+    return rows[keep].sort_values(
+        sort or f"loss {run}", ascending=ascending, kind="stable", ignore_index=True, key=counted
+    )
 
-def export_rows(rows:pd.DataFrame, path) -> Path:
+
+def export_rows(rows: pd.DataFrame, path) -> Path:
     "Write a selection as CSV, whole or not at all. `InputError` for another ending, and for a file that is there already."
-    if not str(path).strip() or Path(path).is_dir(): raise InputError(f"{str(path)!r} names no file to write to: give one, such as selection.csv")
-    if Path(path).suffix.lower() != ".csv": raise InputError(f"{str(path)!r} does not end in .csv: name a CSV file, such as selection.csv")
-    if Path(path).exists(): raise InputError(f"{path} is there already, and nothing is written over it: name another file")
-    with atomic_path(path) as temporary: rows.to_csv(temporary, index=False)
+    if not str(path).strip() or Path(path).is_dir():
+        raise InputError(f"{str(path)!r} names no file to write to: give one, such as selection.csv")
+    if Path(path).suffix.lower() != ".csv":
+        raise InputError(f"{str(path)!r} does not end in .csv: name a CSV file, such as selection.csv")
+    if Path(path).exists():
+        raise InputError(f"{path} is there already, and nothing is written over it: name another file")
+    with atomic_path(path) as temporary:
+        rows.to_csv(temporary, index=False)
     return Path(path)
 
-def row_history(errors:Errors, row_id:int) -> tuple[pd.DataFrame, pd.Series]:
+
+def row_history(errors: Errors, row_id: int) -> tuple[pd.DataFrame, pd.Series]:
     "What the user had liked before a row (as many items as the protocol gives, oldest first), and the candidate."
     found = errors.rows[errors.rows["row_id"] == row_id]
-    if not len(found): raise InputError(f"no predicted row {row_id}: row ids stand in the table's first column")
-    row, dataset = found.iloc[0], errors.dataset
-    user, item = dataset.user_of(row["user_id"]), dataset.item_of(row["item_id"])
-    picked, _ = Histories.for_dataset(dataset).pick([user], [row["timestamp"]], [item], dataset.protocol["history_length"])
+    if not len(found):
+        raise InputError(f"no predicted row {row_id}: row ids stand in the table's first column")
+    row = found.iloc[0]
+    dataset = errors.dataset
+    user = dataset.user_of(row["user_id"])
+    item = dataset.item_of(row["item_id"])
+    picked, _ = Histories.for_dataset(dataset).pick(
+        [user], [row["timestamp"]], [item], dataset.protocol["history_length"]
+    )
     return item_cards(dataset, picked[0]), item_cards(dataset, [item]).iloc[0]
 
 # %% ../nbs/73_errors.ipynb #328cefcb
-def _bias(labels:np.ndarray, chances:np.ndarray, users:np.ndarray, # (n,) each
-          resamples:int, seed:int=SEED) -> dict:
+def _bias(
+    labels: np.ndarray,
+    chances: np.ndarray,
+    users: np.ndarray,  # (n,) each
+    resamples: int,
+    seed: int = SEED,
+) -> dict:
     "Mean P(Yes) minus the share of likes, with a 95% interval by bootstrap over users (NaN for a single user)."
-    codes, random = pd.factorize(users)[0], np.random.default_rng(seed)
-    total, rows = np.bincount(codes, chances - labels), np.bincount(codes)
+    codes = pd.factorize(users)[0]
+    random = np.random.default_rng(seed)
+    total = np.bincount(codes, chances - labels)
+    rows = np.bincount(codes)
     draws = (random.integers(len(rows), size=len(rows)) for _ in range(resamples if len(rows) > 1 else 0))
     found = [total[draw].sum() / rows[draw].sum() for draw in draws]
     low, high = np.quantile(found, (0.025, 0.975)) if found else (np.nan, np.nan)
     return {"bias": total.sum() / rows.sum(), "bias_low": low, "bias_high": high}
 
-def _calibrated_errors(chances:np.ndarray, draws:int, seed:int=SEED, bins:int=10) -> np.ndarray: # (n,) P(Yes)
+
+def _calibrated_errors(
+    chances: np.ndarray, draws: int, seed: int = SEED, bins: int = 10
+) -> np.ndarray:  # (n,) P(Yes)
     "The calibration errors (draws,) that predictions would have whose labels are drawn from them."
-    place, random = np.minimum((chances * bins).astype(int), bins - 1), np.random.default_rng(seed)
-    return np.array([np.abs(np.bincount(place, chances - (random.random(len(chances)) < chances))).sum() for _ in range(draws)]) / len(chances)
+    place = np.minimum((chances * bins).astype(int), bins - 1)
+    random = np.random.default_rng(seed)
+    return np.array(
+        [
+            np.abs(np.bincount(place, chances - (random.random(len(chances)) < chances))).sum()
+            for _ in range(draws)
+        ]
+    ) / len(chances)
 
 # %% ../nbs/73_errors.ipynb #6631e2d7
-def slice_values(errors:Errors, by:str) -> list[str]:
+def slice_values(errors: Errors, by: str) -> list[str]:
     "The values of a slice that have rows, bands in the order of their size. `InputError` for an unknown slice."
-    if by not in SLICES: raise InputError(f"no slice by {by!r}: use {', '.join(SLICES)}")
+    if by not in SLICES:
+        raise InputError(f"no slice by {by!r}: use {', '.join(SLICES)}")
     column = errors.rows[by]
-    if isinstance(column.dtype, pd.CategoricalDtype): return [str(value) for value in column.cat.categories[column.cat.categories.isin(column)]]
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return [str(value) for value in column.cat.categories[column.cat.categories.isin(column)]]
     return sorted(column.astype(str).unique())
 
-def _calibration(rows:pd.DataFrame, run:str, resamples:int) -> dict:
+
+def _calibration(rows: pd.DataFrame, run: str, resamples: int) -> dict:
     "Bias and calibration error of a slice, with what luck would give."
-    labels, chances = rows["label"].to_numpy(), rows[f"P {run}"].to_numpy()
+    labels = rows["label"].to_numpy()
+    chances = rows[f"P {run}"].to_numpy()
     luck = _calibrated_errors(chances, resamples)
     return _bias(labels, chances, rows["user_id"].to_numpy(), resamples) | {
-        "calibration_error": expected_calibration_error(labels, chances), "calibration_by_luck": luck.mean(), "calibration_limit": np.quantile(luck, 0.95)}
+        "calibration_error": expected_calibration_error(labels, chances),
+        "calibration_by_luck": luck.mean(),
+        "calibration_limit": np.quantile(luck, 0.95),
+    }
 
-def slice_errors(errors:Errors, by:str, runs=None, resamples:int=RESAMPLES) -> pd.DataFrame: # runs: all where left out
+
+def slice_errors(
+    errors: Errors, by: str, runs=None, resamples: int = RESAMPLES
+) -> pd.DataFrame:  # runs: all where left out
     "For each run and slice: run, the slice, liked, AUC, UAUC (of five users or more) and bias with 95% intervals, log_loss, calibration_error, _by_luck, _limit, rows."
-    parts, order, cut = [], slice_values(errors, by), errors.rows[by].astype(str).rename(by)
+    parts = []
+    order = slice_values(errors, by)
+    cut = errors.rows[by].astype(str).rename(by)
     for run in [errors.require(run) for run in (runs or errors.runs)]:
         table = slices(errors.predictions[run], cut, resamples, SEED)
-        few = table["users_counted"] < 5 # an AUC of a user or two is no mean over users
+        few = table["users_counted"] < 5  # an AUC of a user or two is no mean over users
         table.loc[few, [name for name in ("uauc", "uauc_low", "uauc_high") if name in table]] = np.nan
-        table = table.join(pd.DataFrame([_calibration(errors.rows[cut == value], run, resamples) for value in table[by]], table.index))
+        table = table.join(
+            pd.DataFrame(
+                [_calibration(errors.rows[cut == value], run, resamples) for value in table[by]], table.index
+            )
+        )
         table[by] = pd.Categorical(table[by], order, ordered=True)
         parts.append(table.assign(run=run).sort_values(by))
     return pd.concat(parts, ignore_index=True)
 
 # %% ../nbs/73_errors.ipynb #ea003fe2
-FEW_ROWS = 30 # a slice with fewer is drawn hollow
-_METRIC_LABELS = {"auc": "AUC, 95% interval", "uauc": "UAUC, 95% interval", "bias": "mean P(Yes) - share of likes, 95% interval",
-                  "calibration_error": "calibration error; stroke: by luck"}
+FEW_ROWS = 30  # a slice with fewer is drawn hollow
+_METRIC_LABELS = {
+    "auc": "AUC, 95% interval",
+    "uauc": "UAUC, 95% interval",
+    "bias": "mean P(Yes) - share of likes, 95% interval",
+    "calibration_error": "calibration error; stroke: by luck",
+}
 
-def _plain_text(text) -> str: return str(text).replace("$", r"\$") # no formulas
 
-def _plot_metric(axis, table:pd.DataFrame, metric:str, values:list, by:str) -> None: # of `slice_errors`; the slices from top to bottom
+def _plain_text(text) -> str:
+    return str(text).replace("$", r"\$")  # no formulas
+
+
+def _plot_metric(
+    axis, table: pd.DataFrame, metric: str, values: list, by: str
+) -> None:  # of `slice_errors`; the slices from top to bottom
     "One panel: each run's points side by side in every slice."
     runs = table["run"].unique()
-    if metric == "bias": axis.axvline(0, color="black", linewidth=0.8, zorder=0)
-    for number, (run, colour, marker) in enumerate(zip(runs, sns.color_palette("colorblind", len(runs)), "osD^vPX" * len(runs))):
+    if metric == "bias":
+        axis.axvline(0, color="black", linewidth=0.8, zorder=0)
+    for number, (run, colour, marker) in enumerate(
+        zip(runs, sns.color_palette("colorblind", len(runs)), "osD^vPX" * len(runs))
+    ):
         part = table[table["run"] == run]
         aside = (number - (len(runs) - 1) / 2) * 0.7 / len(runs)
         heights = np.array([values.index(value) + aside for value in part[by]])
         few = (part["rows"] < FEW_ROWS).to_numpy()
-        if f"{metric}_low" in part: axis.hlines(heights, part[f"{metric}_low"], part[f"{metric}_high"], color=colour, linewidth=1.5)
-        if metric == "calibration_error": axis.plot(part["calibration_by_luck"], heights, "|", color=colour, markersize=11)
-        axis.plot(part[metric].where(~few), heights, marker, color=colour, markersize=5, label=_plain_text(run))
-        axis.plot(part[metric][few], heights[few], marker, color=colour, markersize=5, markerfacecolor="white", linestyle="none")
+        if f"{metric}_low" in part:
+            axis.hlines(heights, part[f"{metric}_low"], part[f"{metric}_high"], color=colour, linewidth=1.5)
+        if metric == "calibration_error":
+            axis.plot(part["calibration_by_luck"], heights, "|", color=colour, markersize=11)
+        axis.plot(
+            part[metric].where(~few), heights, marker, color=colour, markersize=5, label=_plain_text(run)
+        )
+        axis.plot(
+            part[metric][few],
+            heights[few],
+            marker,
+            color=colour,
+            markersize=5,
+            markerfacecolor="white",
+            linestyle="none",
+        )
     axis.set_xlabel(_METRIC_LABELS.get(metric, metric))
 
-def plot_slice_errors(table:pd.DataFrame, # of `slice_errors`
-                      by:str, # as there
-                      metrics=("auc", "uauc", "bias")) -> Figure: # or calibration_error, with a stroke where luck alone would put it
+
+def plot_slice_errors(
+    table: pd.DataFrame,  # of `slice_errors`
+    by: str,  # as there
+    metrics=("auc", "uauc", "bias"),
+) -> Figure:  # or calibration_error, with a stroke where luck alone would put it
     "A panel a metric: points and intervals by slice, with the slice's number of rows; hollow where they are few."
     rows = table.groupby(by, observed=True)["rows"].max()
     values = [value for value in table[by].cat.categories if value in rows.index]
     size = (1.5 + 3.4 * len(metrics), 1.8 + 0.42 * len(values))
     with sns.axes_style("whitegrid"):
-        figure, axes = plt.subplots(1, len(metrics), figsize=size, sharey=True, squeeze=False, layout="constrained")
-    for axis, metric in zip(axes[0], metrics): _plot_metric(axis, table, metric, values, by)
+        figure, axes = plt.subplots(
+            1, len(metrics), figsize=size, sharey=True, squeeze=False, layout="constrained"
+        )
+    for axis, metric in zip(axes[0], metrics):
+        _plot_metric(axis, table, metric, values, by)
 
-    axes[0, 0].set_yticks(range(len(values)), [f"{_plain_text(value)} (n = {rows[value]:,})" for value in values])
+    axes[0, 0].set_yticks(
+        range(len(values)), [f"{_plain_text(value)} (n = {rows[value]:,})" for value in values]
+    )
     axes[0, 0].set_ylim(len(values) - 0.5, -0.5)
-    axes[0, 0].set_title(SLICES[by], loc="left", fontsize="medium") # along the axis it would be cut where slices are few
+    axes[0, 0].set_title(
+        SLICES[by], loc="left", fontsize="medium"
+    )  # along the axis it would be cut where slices are few
     handles, labels = axes[0, -1].get_legend_handles_labels()
     if (table["rows"] < FEW_ROWS).any():
-        handles.append(plt.Line2D([], [], marker="o", color="grey", markerfacecolor="white", linestyle="none"))
+        handles.append(
+            plt.Line2D([], [], marker="o", color="grey", markerfacecolor="white", linestyle="none")
+        )
         labels.append(f"hollow: fewer than {FEW_ROWS} rows")
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), fontsize="small", frameon=False)
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=min(len(labels), 6),
+        fontsize="small",
+        frameon=False,
+    )
     plt.close(figure)
     return figure
 
 # %% ../nbs/73_errors.ipynb #394110cc
-def changed_users(errors:Errors, first:str, second:str, # the change is second - first, in nats: negative for users who were helped
-                  least_rows:int=5, resamples:int=RESAMPLES, seed:int=SEED) -> pd.DataFrame: # with fewer rows an interval says nothing
+def changed_users(
+    errors: Errors,
+    first: str,
+    second: str,  # the change is second - first, in nats: negative for users who were helped
+    least_rows: int = 5,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> pd.DataFrame:  # with fewer rows an interval says nothing
     "One row a user, those helped most first: user_id, rows, loss of both runs, change, low, high (NaN below five rows)."
-    rows = errors.rows.assign(change=errors.rows[f"loss {errors.require(second)}"] - errors.rows[f"loss {errors.require(first)}"])
-    random, lines = np.random.default_rng(seed), []
+    rows = errors.rows.assign(
+        change=errors.rows[f"loss {errors.require(second)}"] - errors.rows[f"loss {errors.require(first)}"]
+    )
+    random = np.random.default_rng(seed)
+    lines = []
     for user_id, part in rows.groupby("user_id"):
-        if len(part) < least_rows: continue
-        change, low, high = part["change"].to_numpy(), np.nan, np.nan
-        if len(change) >= 5: low, high = np.quantile(change[random.integers(len(change), size=(resamples, len(change)))].mean(1), (0.025, 0.975))
-        lines.append((user_id, len(part), part[f"loss {first}"].mean(), part[f"loss {second}"].mean(), change.mean(), low, high))
+        if len(part) < least_rows:
+            continue
+        change = part["change"].to_numpy()
+        low = np.nan
+        high = np.nan
+        if len(change) >= 5:
+            low, high = np.quantile(
+                change[random.integers(len(change), size=(resamples, len(change)))].mean(1), (0.025, 0.975)
+            )
+        lines.append(
+            (
+                user_id,
+                len(part),
+                part[f"loss {first}"].mean(),
+                part[f"loss {second}"].mean(),
+                change.mean(),
+                low,
+                high,
+            )
+        )
     columns = ["user_id", "rows", f"loss {first}", f"loss {second}", "change", "low", "high"]
     return pd.DataFrame(lines, columns=columns).sort_values("change", kind="stable", ignore_index=True)
 
-def overall_change(errors:Errors, first:str, second:str, resamples:int=RESAMPLES, seed:int=SEED) -> pd.DataFrame:
+
+def overall_change(
+    errors: Errors, first: str, second: str, resamples: int = RESAMPLES, seed: int = SEED
+) -> pd.DataFrame:
     "The paired differences second - first over all users, with 95% intervals: metric, value, low, high."
-    found = paired_difference(errors.predictions[errors.require(second)], errors.predictions[errors.require(first)], resamples, seed)
+    found = paired_difference(
+        errors.predictions[errors.require(second)], errors.predictions[errors.require(first)], resamples, seed
+    )
     return pd.DataFrame([{"metric": name} | found[name] for name in ("auc", "uauc", "log_loss")])
 
 # %% ../nbs/73_errors.ipynb #437e17ef
-def change_verdict(overall:pd.DataFrame, changed:pd.DataFrame, first:str, second:str) -> str: # from `overall_change` and `changed_users`
+def change_verdict(
+    overall: pd.DataFrame, changed: pd.DataFrame, first: str, second: str
+) -> str:  # from `overall_change` and `changed_users`
     "What the change did over all users and to single ones, in sentences that follow from the numbers."
     loss = overall.set_index("metric").loc["log_loss"]
     better = "better" if loss["value"] < 0 else "worse"
     sure = loss["low"] > 0 or loss["high"] < 0
     interval = f"the mean loss changes by {loss['value']:+.4f} nats, 95% interval {loss['low']:+.4f} to {loss['high']:+.4f}"
-    whole = f"Over all rows {second} is {better} than {first}: {interval}." if sure else f"Over all rows {second} and {first} cannot be told apart: {interval}."
+    whole = (
+        f"Over all rows {second} is {better} than {first}: {interval}."
+        if sure
+        else f"Over all rows {second} and {first} cannot be told apart: {interval}."
+    )
 
     several = changed.dropna(subset=["low"])
-    helped, hurt = int((several["high"] < 0).sum()), int((several["low"] > 0).sum())
+    helped = int((several["high"] < 0).sum())
+    hurt = int((several["low"] > 0).sum())
     users = f"Of {len(several)} users with five rows or more, {helped} were helped and {hurt} were hurt beyond their own interval."
-    if helped == hurt or (helped > hurt) == (loss["value"] < 0): return f"{whole} {users}"
+    if helped == hurt or (helped > hurt) == (loss["value"] < 0):
+        return f"{whole} {users}"
     mean = several["change"].mean()
-    others = (f"That is no contradiction: a count of users weighs a small change like a large one, and leaves out those with few rows, who count in the "
-              f"mean. The users that are counted here change by {mean:+.4f} nats on average; the largest losses lie elsewhere or are larger than the gains.")
+    others = (
+        f"That is no contradiction: a count of users weighs a small change like a large one, and leaves out those with few rows, who count in the "
+        f"mean. The users that are counted here change by {mean:+.4f} nats on average; the largest losses lie elsewhere or are larger than the gains."
+    )
     return f"{whole} {users} {others}"
 
 # %% ../nbs/73_errors.ipynb #fbec022e
-def _losses(errors:Errors, run:str, least_rows:int) -> tuple[pd.Index, np.ndarray, np.ndarray]:
+def _losses(errors: Errors, run: str, least_rows: int) -> tuple[pd.Index, np.ndarray, np.ndarray]:
     "The users with so many rows or more, by id; for each of their rows the place of its user, and the loss."
     count = errors.rows["user_id"].value_counts()
     rows = errors.rows[errors.rows["user_id"].map(count) >= least_rows]
     places, users = pd.factorize(rows["user_id"])
     return pd.Index(users), places, rows[f"loss {errors.require(run)}"].to_numpy()
 
-def _shrunken(places:np.ndarray, losses:np.ndarray, prior:float) -> np.ndarray: # of rows; how many rows at the mean of all
+
+def _shrunken(
+    places: np.ndarray, losses: np.ndarray, prior: float
+) -> np.ndarray:  # of rows; how many rows at the mean of all
     "Each user's shrunken mean loss."
     return (np.bincount(places, losses) + prior * losses.mean()) / (np.bincount(places) + prior)
 
-def worst_users(errors:Errors, run:str, count:int=20, least_rows:int=3, prior:float=5) -> pd.DataFrame:
+
+def worst_users(
+    errors: Errors, run: str, count: int = 20, least_rows: int = 3, prior: float = 5
+) -> pd.DataFrame:
     "The users with the highest shrunken loss: user_id, rows, liked (share of their rows), predicted (mean P(Yes)), loss (plain mean), shrunken_loss."
     users, places, losses = _losses(errors, run, least_rows)
     by_user = errors.rows.groupby("user_id")
-    table = pd.DataFrame({"rows": by_user.size(), "liked": by_user["label"].mean(), "predicted": by_user[f"P {run}"].mean(), "loss": by_user[f"loss {run}"].mean()})
-    if not len(users): return table[:0].reset_index().assign(shrunken_loss=0.0)
-    return table.loc[users].rename_axis("user_id").reset_index().assign(shrunken_loss=_shrunken(places, losses, prior)).nlargest(count, "shrunken_loss").reset_index(drop=True)
+    table = pd.DataFrame(
+        {
+            "rows": by_user.size(),
+            "liked": by_user["label"].mean(),
+            "predicted": by_user[f"P {run}"].mean(),
+            "loss": by_user[f"loss {run}"].mean(),
+        }
+    )
+    if not len(users):
+        return table[:0].reset_index().assign(shrunken_loss=0.0)
+    return (
+        table.loc[users]
+        .rename_axis("user_id")
+        .reset_index()
+        .assign(shrunken_loss=_shrunken(places, losses, prior))
+        .nlargest(count, "shrunken_loss")
+        .reset_index(drop=True)
+    )
 
 # %% ../nbs/73_errors.ipynb #689d6fa4
-def user_traits(errors:Errors) -> pd.DataFrame:
+def user_traits(errors: Errors) -> pd.DataFrame:
     "Plain numbers about each user with rows, by user_id: training events, share of likes, mean year, popularity of the rows' items, shares of genres."
     dataset = errors.dataset
     known = dataset.events[dataset.events["split"].isin(("history", "train"))]
-    about = known.assign(user_id=dataset.users["user_id"].to_numpy()[known["user"]], year=dataset.items["year"].astype("Float64").to_numpy(float, na_value=np.nan)[known["item"]],
-                         genre=first_genre(dataset.items["genres"]).to_numpy()[known["item"]])
-    by_user, count = about.groupby("user_id"), known["item"].value_counts()
-    traits = pd.DataFrame({"training events": by_user.size(), "share of likes in training": by_user["label"].mean(), "mean year": by_user["year"].mean()})
+    about = known.assign(
+        user_id=dataset.users["user_id"].to_numpy()[known["user"]],
+        year=dataset.items["year"].astype("Float64").to_numpy(float, na_value=np.nan)[known["item"]],
+        genre=first_genre(dataset.items["genres"]).to_numpy()[known["item"]],
+    )
+    by_user = about.groupby("user_id")
+    count = known["item"].value_counts()
+    traits = pd.DataFrame(
+        {
+            "training events": by_user.size(),
+            "share of likes in training": by_user["label"].mean(),
+            "mean year": by_user["year"].mean(),
+        }
+    )
     seen = pd.Index(dataset.items["item_id"]).get_indexer(errors.rows["item_id"])
-    popularity = pd.Series(count.reindex(seen, fill_value=0).to_numpy()).groupby(errors.rows["user_id"].to_numpy()).mean()
+    popularity = (
+        pd.Series(count.reindex(seen, fill_value=0).to_numpy())
+        .groupby(errors.rows["user_id"].to_numpy())
+        .mean()
+    )
     for genre in about["genre"].value_counts().drop("", errors="ignore").index[:8]:
         traits[f"share of {genre}"] = (about["genre"] == genre).groupby(about["user_id"]).mean()
     return traits.reindex(errors.rows["user_id"].unique()).assign(**{"events of the rows' items": popularity})
 
-def _beside(traits:np.ndarray, chosen:np.ndarray) -> np.ndarray: # (users, t), NaN where unknown; (p, users) True for those chosen
+
+def _beside(
+    traits: np.ndarray, chosen: np.ndarray
+) -> np.ndarray:  # (users, t), NaN where unknown; (p, users) True for those chosen
     "The differences (p, t) of means, chosen minus others, in standard deviations of all."
-    there, scaled = np.isfinite(traits), (traits - np.nanmean(traits, 0)) / np.nanstd(traits, 0)
-    mean = lambda mask: mask.astype(float) @ np.where(there, scaled, 0) / np.maximum(1, mask.astype(float) @ there)
+    there = np.isfinite(traits)
+    scaled = (traits - np.nanmean(traits, 0)) / np.nanstd(traits, 0)
+    mean = lambda mask: (
+        mask.astype(float) @ np.where(there, scaled, 0) / np.maximum(1, mask.astype(float) @ there)
+    )
     return mean(chosen) - mean(~chosen)
 
 # %% ../nbs/73_errors.ipynb #ba29d70d
-def what_they_share(errors:Errors, run:str, count:int=20, least_rows:int=3, prior:float=5, # as for `worst_users`
-                    permutations:int=RESAMPLES, seed:int=SEED) -> pd.DataFrame:
+def what_they_share(
+    errors: Errors,
+    run: str,
+    count: int = 20,
+    least_rows: int = 3,
+    prior: float = 5,  # as for `worst_users`
+    permutations: int = RESAMPLES,
+    seed: int = SEED,
+) -> pd.DataFrame:
     "The worst users beside all others: trait, theirs, others, difference (in standard deviations), null_low, null_high, stands_out; the most striking first."
-    (users, places, losses), random = _losses(errors, run, least_rows), np.random.default_rng(seed)
+    (users, places, losses) = _losses(errors, run, least_rows)
+    random = np.random.default_rng(seed)
     if not 2 <= count <= len(users) - 2:
-        raise InputError(f"the worst {count} of {len(users)} users with {least_rows} rows or more: choose two or more, and leave two to set them beside")
+        raise InputError(
+            f"the worst {count} of {len(users)} users with {least_rows} rows or more: choose two or more, and leave two to set them beside"
+        )
     traits = user_traits(errors).loc[users].astype(float)
     traits = traits.loc[:, traits.std() > 0]
+
     def worst(losses):
-        mask = np.zeros(len(users), dtype=bool); mask[np.argsort(-_shrunken(places, losses, prior), kind="stable")[:count]] = True
+        mask = np.zeros(len(users), dtype=bool)
+        mask[np.argsort(-_shrunken(places, losses, prior), kind="stable")[:count]] = True
         return mask
+
     theirs = worst(losses)
     difference = _beside(traits.to_numpy(), theirs[None])[0]
-    null = _beside(traits.to_numpy(), np.array([worst(random.permutation(losses)) for _ in range(permutations)]))
-    centre, spread = null.mean(0), null.std(0).clip(1e-12)
-    reach = np.quantile(np.abs((null - centre) / spread).max(1), 0.95) # how far the farthest trait goes by luck
+    null = _beside(
+        traits.to_numpy(), np.array([worst(random.permutation(losses)) for _ in range(permutations)])
+    )
+    centre = null.mean(0)
+    spread = null.std(0).clip(1e-12)
+    reach = np.quantile(
+        np.abs((null - centre) / spread).max(1), 0.95
+    )  # how far the farthest trait goes by luck
     far = (difference - centre) / spread
-    table = pd.DataFrame({"trait": traits.columns, "theirs": traits[theirs].mean().to_numpy(), "others": traits[~theirs].mean().to_numpy(), "difference": difference,
-                          "null_low": centre - reach * spread, "null_high": centre + reach * spread, "stands_out": np.abs(far) > reach})
+    table = pd.DataFrame(
+        {
+            "trait": traits.columns,
+            "theirs": traits[theirs].mean().to_numpy(),
+            "others": traits[~theirs].mean().to_numpy(),
+            "difference": difference,
+            "null_low": centre - reach * spread,
+            "null_high": centre + reach * spread,
+            "stands_out": np.abs(far) > reach,
+        }
+    )
     return table.iloc[np.argsort(-np.abs(far), kind="stable")].reset_index(drop=True)
 
 # %% ../nbs/73_errors.ipynb #6088f52a
-def _asked_rows(scorer:Scorer, rows:pd.DataFrame): # of `Errors.rows`
+def _asked_rows(scorer: Scorer, rows: pd.DataFrame):  # of `Errors.rows`
     "The same rows for the scorer."
     users = [scorer.dataset.user_of(user_id) for user_id in rows["user_id"]]
     items = [scorer.dataset.item_of(item_id) for item_id in rows["item_id"]]
     return scorer.rows_for(users, items, rows["timestamp"].to_numpy())
 
-def rescored(scorer:Scorer, rows:pd.DataFrame) -> pd.DataFrame: # of `Errors.rows`
+
+def rescored(scorer: Scorer, rows: pd.DataFrame) -> pd.DataFrame:  # of `Errors.rows`
     "The rows with `P now`, as the scorer computes it, and `right now`, whether that is more than a half on the label."
     chances = row_probabilities(scorer, _asked_rows(scorer, rows))
-    return rows.assign(**{"P now": chances, "right now": np.where(rows["label"] == 1, chances, 1 - chances) > 0.5})
+    return rows.assign(
+        **{"P now": chances, "right now": np.where(rows["label"] == 1, chances, 1 - chances) > 0.5}
+    )
 
-def stored_difference(errors:Errors, scorer:Scorer, run:str="", count:int=24) -> Noise: # the scorer's own run where left out; rows tried
+
+def stored_difference(
+    errors: Errors, scorer: Scorer, run: str = "", count: int = 24
+) -> Noise:  # the scorer's own run where left out; rows tried
     "How far stored predictions of P(Yes) lie from what the scorer computes now, over rows drawn by chance."
     run = errors.require(run or scorer.method)
     again = rescored(scorer, errors.rows.sample(min(count, len(errors.rows)), random_state=SEED))
     return Noise.of(again["P now"] - again[f"P {run}"])
 
-def wrong_and_right(errors:Errors, scorer:Scorer, right_in:str="", # a run that gets all of them right
-                    count:int=40, # rows of each kind
-                    run:str="") -> tuple[pd.DataFrame, pd.DataFrame]: # the scorer's own run where left out
+
+def wrong_and_right(
+    errors: Errors,
+    scorer: Scorer,
+    right_in: str = "",  # a run that gets all of them right
+    count: int = 40,  # rows of each kind
+    run: str = "",
+) -> tuple[pd.DataFrame, pd.DataFrame]:  # the scorer's own run where left out
     "The wrong rows and the right rows nearest to a half, both judged by what the scorer computes now (see `rescored`)."
     run = errors.require(run or scorer.method)
     rows = select_rows(errors, run, 0, right_in=right_in)
     rows = rows.assign(margin=(rows[f"P {run}"] - 0.5).abs()).sort_values("margin", kind="stable")
-    sides, parts = {False: [], True: []}, {}
+    sides = {False: [], True: []}
+    parts = {}
     stored_right = np.where(rows["label"] == 1, rows[f"P {run}"], 1 - rows[f"P {run}"]) > 0.5
-    for right in sides: # a few more than wanted, because some change sides
+    for right in sides:  # a few more than wanted, because some change sides
         sides[right] = rescored(scorer, rows[stored_right == right].head(count + count // 4))
     asked = pd.concat(sides.values())
-    for right in sides: parts[right] = asked[asked["right now"] == right].sort_values("margin", kind="stable").head(count).reset_index(drop=True)
+    for right in sides:
+        parts[right] = (
+            asked[asked["right now"] == right]
+            .sort_values("margin", kind="stable")
+            .head(count)
+            .reset_index(drop=True)
+        )
     return parts[False], parts[True]
 
 # %% ../nbs/73_errors.ipynb #d7ca2da5
-def withheld(scorer:Scorer, rows:pd.DataFrame) -> pd.DataFrame: # of `Errors.rows`
+def withheld(scorer: Scorer, rows: pd.DataFrame) -> pd.DataFrame:  # of `Errors.rows`
     """P(Yes) of each row: `as it is`, and without parts of what is known of the person, as of `withdraw`; also with `no latest like` and
     with `another's likes`, as many of a user drawn by chance."""
     asked = _asked_rows(scorer, rows)
-    latest, others = [], []
+    latest = []
+    others = []
     for place in range(len(rows)):
         row = asked.take(np.array([place]))
         history = own_history(row)
@@ -380,50 +672,92 @@ def withheld(scorer:Scorer, rows:pd.DataFrame) -> pd.DataFrame: # of `Errors.row
         others.append(next(iter(other_histories(scorer, row, 1, seed=place)), history))
     chances = withdraw(scorer, asked)
     for name, histories in (("no latest like", latest), ("another's likes", others)):
-        changed = [history_rows(asked.take(np.array([place])), [history]).histories[0] for place, history in enumerate(histories)]
+        changed = [
+            history_rows(asked.take(np.array([place])), [history]).histories[0]
+            for place, history in enumerate(histories)
+        ]
         width = max(map(len, changed), default=1)
         padded = np.array([[*history, *[-1] * (width - len(history))] for history in changed], dtype=np.int64)
-        chances.insert(1, name, row_probabilities(scorer, replace(asked, histories=padded, events=np.full(len(rows), -1))))
+        chances.insert(
+            1,
+            name,
+            row_probabilities(scorer, replace(asked, histories=padded, events=np.full(len(rows), -1))),
+        )
     return chances.set_axis(rows.index)
 
-def _turned(rows:pd.DataFrame, chances:np.ndarray) -> np.ndarray: # (n,) of 0 and 1
+
+def _turned(rows: pd.DataFrame, chances: np.ndarray) -> np.ndarray:  # (n,) of 0 and 1
     "Whether each row changes sides."
     right = np.where(rows["label"] == 1, chances, 1 - chances) > 0.5
     return (right != rows["right now"].to_numpy()).astype(float)
 
-def _share_draws(turned:np.ndarray, users:pd.Series, resamples:int, random) -> np.ndarray:
+
+def _share_draws(turned: np.ndarray, users: pd.Series, resamples: int, random) -> np.ndarray:
     "The share of turned rows in each resample of the users."
     codes, _ = pd.factorize(users)
-    total, rows = np.bincount(codes, turned), np.bincount(codes)
+    total = np.bincount(codes, turned)
+    rows = np.bincount(codes)
     draws = random.integers(len(rows), size=(resamples, len(rows)))
     return total[draws].sum(1) / rows[draws].sum(1)
 
-def net_turned(wrong:pd.DataFrame, right:pd.DataFrame, # from `wrong_and_right`
-               without_wrong:pd.DataFrame, without_right:pd.DataFrame, # from `withheld`, of the same rows
-               resamples:int=RESAMPLES, seed:int=SEED) -> pd.DataFrame:
+
+def net_turned(
+    wrong: pd.DataFrame,
+    right: pd.DataFrame,  # from `wrong_and_right`
+    without_wrong: pd.DataFrame,
+    without_right: pd.DataFrame,  # from `withheld`, of the same rows
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> pd.DataFrame:
     """For each part withheld: turned_right of wrong_rows, turned_wrong of right_rows, and net (the first share minus the second, in points of
     a hundred) with its 95% interval over users. `InputError` where one of the groups is empty."""
-    if not len(wrong) or not len(right): raise InputError("there are no wrong rows or no right ones to compare", fix="choose another run, or more rows")
+    if not len(wrong) or not len(right):
+        raise InputError(
+            "there are no wrong rows or no right ones to compare", fix="choose another run, or more rows"
+        )
     lines = []
     for name in without_wrong.columns.drop("as it is"):
         random = np.random.default_rng(seed)
         mended = _turned(wrong, without_wrong[name].to_numpy())
         spoilt = _turned(right, without_right[name].to_numpy())
-        drawn = _share_draws(mended, wrong["user_id"], resamples, random) - _share_draws(spoilt, right["user_id"], resamples, random)
+        drawn = _share_draws(mended, wrong["user_id"], resamples, random) - _share_draws(
+            spoilt, right["user_id"], resamples, random
+        )
         low, high = 100 * np.quantile(drawn, (0.025, 0.975))
-        lines.append({"shown": name, "turned_right": int(mended.sum()), "wrong_rows": len(wrong), "turned_wrong": int(spoilt.sum()),
-                      "right_rows": len(right), "net": 100 * (mended.mean() - spoilt.mean()), "low": low, "high": high})
+        lines.append(
+            {
+                "shown": name,
+                "turned_right": int(mended.sum()),
+                "wrong_rows": len(wrong),
+                "turned_wrong": int(spoilt.sum()),
+                "right_rows": len(right),
+                "net": 100 * (mended.mean() - spoilt.mean()),
+                "low": low,
+                "high": high,
+            }
+        )
     return pd.DataFrame(lines)
 
-def what_misled(turned:pd.DataFrame) -> str: # from `net_turned`
+
+def what_misled(turned: pd.DataFrame) -> str:  # from `net_turned`
     "What the counts say, in sentences."
     said = []
     for line in turned.itertuples():
-        counts = (f"With {line.shown}, {line.turned_right} of {line.wrong_rows} wrong rows become right and {line.turned_wrong} of "
-                  f"{line.right_rows} right rows become wrong (net {line.net:+.0f} points, 95% interval {line.low:+.0f} to {line.high:+.0f})")
-        verdict = "more is mended than spoilt" if line.low > 0 else "more is spoilt than mended" if line.high < 0 else "neither outweighs the other"
+        counts = (
+            f"With {line.shown}, {line.turned_right} of {line.wrong_rows} wrong rows become right and {line.turned_wrong} of "
+            f"{line.right_rows} right rows become wrong (net {line.net:+.0f} points, 95% interval {line.low:+.0f} to {line.high:+.0f})"
+        )
+        verdict = (
+            "more is mended than spoilt"
+            if line.low > 0
+            else "more is spoilt than mended"
+            if line.high < 0
+            else "neither outweighs the other"
+        )
         said.append(f"{counts}: {verdict}.")
     blamed = turned.loc[turned["low"] > 0, "shown"].tolist()
-    if blamed: end = f"So what is withheld there ({', '.join(blamed)}) misled more often than it helped in rows near a half."
-    else: end = "So none of these parts can be blamed for the wrong rows: withholding it does the right ones as much harm, or more."
+    if blamed:
+        end = f"So what is withheld there ({', '.join(blamed)}) misled more often than it helped in rows near a half."
+    else:
+        end = "So none of these parts can be blamed for the wrong rows: withholding it does the right ones as much harm, or more."
     return " ".join([*said, end])

@@ -14,12 +14,31 @@ from pathlib import Path
 import shutil
 import numpy as np
 import pandas as pd
-from .artifacts import InputError, RunFolder, StageCache, fingerprint, read_json, read_parquet, require_writable, write_parquet
+from userllm.artifacts import (
+    InputError,
+    RunFolder,
+    StageCache,
+    fingerprint,
+    read_json,
+    read_parquet,
+    require_writable,
+    write_parquet,
+)
 from .llms import precision_mark
 from .methods import find_method
 from .metrics import evaluate, holm, seeded_difference
-from .pipeline import (Preset, floor_settings, floors, prepare, quick, require_same_training, run_floor, run_method, share_llm,
-                              training_settings)
+from userllm.pipeline import (
+    Preset,
+    floor_settings,
+    floors,
+    prepare,
+    quick,
+    require_same_training,
+    run_floor,
+    run_method,
+    share_llm,
+    training_settings,
+)
 from .protocols import ProtocolSettings, movie
 from .recommender import Recommender
 from .reuse import KeptScores
@@ -27,7 +46,16 @@ from .reuse import KeptScores
 # %% ../nbs/66_experiments.ipynb #32498161
 def netflix_rules() -> ProtocolSettings:
     "The paper's `netflix` rules (section 4.1, table 2) on the ratings of MovieLens small."
-    return movie(name="netflix_rules", like_threshold=4, history_length=10, minimum_likes=10, users=None, positives=21_931, negatives=16_808)
+    return movie(
+        name="netflix_rules",
+        like_threshold=4,
+        history_length=10,
+        minimum_likes=10,
+        users=None,
+        positives=21_931,
+        negatives=16_808,
+    )
+
 
 protocols = {"movie": movie, "netflix_rules": netflix_rules}
 
@@ -35,157 +63,383 @@ protocols = {"movie": movie, "netflix_rules": netflix_rules}
 @dataclass(frozen=True)
 class Table:
     "A table of several systems."
+
     name: str
-    about: str # one line for a person
-    systems: tuple # methods and floors
+    about: str  # one line for a person
+    systems: tuple  # methods and floors
     protocols: tuple = ("movie", "netflix_rules")
     split: str = "random"
-    against: str = "userllm" # the system that the others are compared with
-    paper: dict = field(default_factory=dict) # (protocol, system) -> (AUC, UAUC)
-    paper_lengths: dict = field(default_factory=dict) # (protocol, system) -> AUC on its short and on its long histories
+    against: str = "userllm"  # the system that the others are compared with
+    paper: dict = field(default_factory=dict)  # (protocol, system) -> (AUC, UAUC)
+    paper_lengths: dict = field(
+        default_factory=dict
+    )  # (protocol, system) -> AUC on its short and on its long histories
 
-_paper = {("movie", "mf"): (.6781, .6055), ("netflix_rules", "mf"): (.5730, .5711),
-          ("movie", "sasrec"): (.7464, .6329), ("netflix_rules", "sasrec"): (.6499, .6493),
-          ("movie", "lightgcn"): (.7673, .6405), ("netflix_rules", "lightgcn"): (.6594, .6414),
-          ("movie", "tallrec"): (.7219, .5293), ("netflix_rules", "tallrec"): (.6382, .6430),
-          ("movie", "collm"): (.8052, .6690), ("netflix_rules", "collm"): (.6699, .6613),
-          ("movie", "userllm"): (.8117, .6852), ("netflix_rules", "userllm"): (.6757, .6629),
-          ("movie", "without_uhem"): (.7970, .6613), ("netflix_rules", "without_uhem"): (.6678, .6580),
-          ("movie", "without_knowledge"): (.8087, .6707), ("netflix_rules", "without_knowledge"): (.6715, .6607)}
 
-tables = {table.name: table for table in (
-    Table("table3", "all systems", ("mf", "sasrec", "lightgcn", "tallrec", "collm", "collm_sasrec", "collm_lightgcn", "userllm",
-                                    "userllm_plus", "userllm_wide", "userllm_mf_history", "userllm_wide_history",
-                                    "floor", "mf_bias", "logistic", "trees", "logistic_history", "trees_history"), paper=_paper),
-    Table("table4", "parts taken away", ("userllm", "without_uhem", "without_knowledge", "without_poster", "without_collaborative", "one_step",
-                                         "collm_va", "floor", "trees"), paper=_paper),
-    Table("table5", "long histories", ("userllm", "collm_va"),
-          paper_lengths={("movie", "userllm"): (.8117, .8118), ("movie", "collm_va"): (.8070, .8067),
-                         ("netflix_rules", "userllm"): (.6757, .6751), ("netflix_rules", "collm_va"): (.6725, .6668)}),
-    Table("temporal", "all systems, split by time", ("mf", "sasrec", "lightgcn", "tallrec", "collm", "userllm", "userllm_plus", "userllm_wide", "floor",
-                                                     "mf_bias", "logistic", "trees"), ("movie",), "temporal"))}
+_paper = {
+    ("movie", "mf"): (0.6781, 0.6055),
+    ("netflix_rules", "mf"): (0.5730, 0.5711),
+    ("movie", "sasrec"): (0.7464, 0.6329),
+    ("netflix_rules", "sasrec"): (0.6499, 0.6493),
+    ("movie", "lightgcn"): (0.7673, 0.6405),
+    ("netflix_rules", "lightgcn"): (0.6594, 0.6414),
+    ("movie", "tallrec"): (0.7219, 0.5293),
+    ("netflix_rules", "tallrec"): (0.6382, 0.6430),
+    ("movie", "collm"): (0.8052, 0.6690),
+    ("netflix_rules", "collm"): (0.6699, 0.6613),
+    ("movie", "userllm"): (0.8117, 0.6852),
+    ("netflix_rules", "userllm"): (0.6757, 0.6629),
+    ("movie", "without_uhem"): (0.7970, 0.6613),
+    ("netflix_rules", "without_uhem"): (0.6678, 0.6580),
+    ("movie", "without_knowledge"): (0.8087, 0.6707),
+    ("netflix_rules", "without_knowledge"): (0.6715, 0.6607),
+}
 
-def find_table(name:str) -> Table:
+tables = {
+    table.name: table
+    for table in (
+        Table(
+            "table3",
+            "all systems",
+            (
+                "mf",
+                "sasrec",
+                "lightgcn",
+                "tallrec",
+                "collm",
+                "collm_sasrec",
+                "collm_lightgcn",
+                "userllm",
+                "userllm_plus",
+                "userllm_wide",
+                "userllm_mf_history",
+                "userllm_wide_history",
+                "floor",
+                "mf_bias",
+                "logistic",
+                "trees",
+                "logistic_history",
+                "trees_history",
+            ),
+            paper=_paper,
+        ),
+        Table(
+            "table4",
+            "parts taken away",
+            (
+                "userllm",
+                "without_uhem",
+                "without_knowledge",
+                "without_poster",
+                "without_collaborative",
+                "one_step",
+                "collm_va",
+                "floor",
+                "trees",
+            ),
+            paper=_paper,
+        ),
+        Table(
+            "table5",
+            "long histories",
+            ("userllm", "collm_va"),
+            paper_lengths={
+                ("movie", "userllm"): (0.8117, 0.8118),
+                ("movie", "collm_va"): (0.8070, 0.8067),
+                ("netflix_rules", "userllm"): (0.6757, 0.6751),
+                ("netflix_rules", "collm_va"): (0.6725, 0.6668),
+            },
+        ),
+        Table(
+            "temporal",
+            "all systems, split by time",
+            (
+                "mf",
+                "sasrec",
+                "lightgcn",
+                "tallrec",
+                "collm",
+                "userllm",
+                "userllm_plus",
+                "userllm_wide",
+                "floor",
+                "mf_bias",
+                "logistic",
+                "trees",
+            ),
+            ("movie",),
+            "temporal",
+        ),
+    )
+}
+
+
+def find_table(name: str) -> Table:
     "The table of that name; `InputError` lists the names there are."
-    if name not in tables: raise InputError(f"table {name!r} does not exist: use {', '.join(tables)}")
+    if name not in tables:
+        raise InputError(f"table {name!r} does not exist: use {', '.join(tables)}")
     return tables[name]
 
 # %% ../nbs/66_experiments.ipynb #85db5394
 @dataclass(frozen=True)
 class PlannedRun:
     "One system, on one protocol, with one seed."
+
     protocol: str
     split: str
     system: str
     seed: int
-    mark: str = "" # of the LLM's precision
+    mark: str = ""  # of the LLM's precision
 
     @property
-    def path(self) -> Path: # a system without an LLM has no precision
-        return Path(f"{self.protocol}-{self.split}{self.mark if self.system not in floors else ''}")/self.system/f"seed{self.seed}"
+    def path(self) -> Path:  # a system without an LLM has no precision
+        return (
+            Path(f"{self.protocol}-{self.split}{self.mark if self.system not in floors else ''}")
+            / self.system
+            / f"seed{self.seed}"
+        )
 
-def plan_runs(table:Table, seeds:int=3,
-              only:tuple=(), # systems; all where left out
-              on:tuple=(), # protocols; all where left out
-              mark:str="") -> list[PlannedRun]: # of the precision, from `precision_mark`
+
+def plan_runs(
+    table: Table,
+    seeds: int = 3,
+    only: tuple = (),  # systems; all where left out
+    on: tuple = (),  # protocols; all where left out
+    mark: str = "",
+) -> list[PlannedRun]:  # of the precision, from `precision_mark`
     "The runs of a table in their order. `InputError` for a system or a protocol that is not in it."
-    if unknown := set(only) - set(table.systems): raise InputError(f"{table.name} has no system {sorted(unknown)[0]!r}; it has {', '.join(table.systems)}")
-    if unknown := set(on) - set(table.protocols): raise InputError(f"{table.name} has no protocol {sorted(unknown)[0]!r}; it has {', '.join(table.protocols)}")
-    once = ("floor",) # nothing in it is random
-    return [PlannedRun(protocol, table.split, system, seed, mark) for protocol in table.protocols for seed in range(seeds) for system in table.systems
-            if (not only or system in only) and (not on or protocol in on) and (seed == 0 or system not in once)]
+    if unknown := set(only) - set(table.systems):
+        raise InputError(
+            f"{table.name} has no system {sorted(unknown)[0]!r}; it has {', '.join(table.systems)}"
+        )
+    if unknown := set(on) - set(table.protocols):
+        raise InputError(
+            f"{table.name} has no protocol {sorted(unknown)[0]!r}; it has {', '.join(table.protocols)}"
+        )
+    once = ("floor",)  # nothing in it is random
+    return [
+        PlannedRun(protocol, table.split, system, seed, mark)
+        for protocol in table.protocols
+        for seed in range(seeds)
+        for system in table.systems
+        if (not only or system in only) and (not on or protocol in on) and (seed == 0 or system not in once)
+    ]
 
-def reckon_tokens(run:PlannedRun, preset:Preset, rows:int=20_748, items:int=2_400) -> float: # of the dataset
+
+def reckon_tokens(
+    run: PlannedRun, preset: Preset, rows: int = 20_748, items: int = 2_400
+) -> float:  # of the dataset
     "About how many tokens a run costs, one for each that is only read."
-    if run.system in floors: return 0.
-    method, likes = find_method(run.system), protocols[run.protocol]().history_length or 20
-    shape, held_out = method.model, rows / 10
-    candidate, named = 33 + 30 * shape.description, "titles" in shape.text_parts
-    history = {"compressed": 1, "titles": 9 * min(likes, 10), "items": (32 if shape.description else 10) * likes}[shape.history]
-    text, new = candidate + 9 * min(likes, 10) * named, 6 + history
-    first, second = ((step.rows or .8 * rows) for step in (preset.step1, preset.step2))
-    if method.tuning == "text": return 3 * (first + second) * text + 2 * held_out * text
-    if method.tuning == "one_step": return 3 * (first + second) * (candidate + new) + 2 * held_out * (candidate + new)
+    if run.system in floors:
+        return 0.0
+    method = find_method(run.system)
+    likes = protocols[run.protocol]().history_length or 20
+    shape = method.model
+    held_out = rows / 10
+    candidate = 33 + 30 * shape.description
+    named = "titles" in shape.text_parts
+    history = {
+        "compressed": 1,
+        "titles": 9 * min(likes, 10),
+        "items": (32 if shape.description else 10) * likes,
+    }[shape.history]
+    text = candidate + 9 * min(likes, 10) * named
+    new = 6 + history
+    first, second = ((step.rows or 0.8 * rows) for step in (preset.step1, preset.step2))
+    if method.tuning == "text":
+        return 3 * (first + second) * text + 2 * held_out * text
+    if method.tuning == "one_step":
+        return 3 * (first + second) * (candidate + new) + 2 * held_out * (candidate + new)
     encoder = 10 * likes if shape.history == "compressed" else 0
-    if not named: first /= .8 * rows / items # all rows of an item at once
+    if not named:
+        first /= 0.8 * rows / items  # all rows of an item at once
     return 3 * first * text + 3 * second * (new + encoder) + items * candidate + 2 * held_out * new
 
 # %% ../nbs/66_experiments.ipynb #b8ec9a47
-def has_lengths(folder) -> bool: # of a finished run
+def has_lengths(folder) -> bool:  # of a finished run
     "Whether its test rows have been scored with histories of all three lengths."
-    file = Path(folder)/"lengths.parquet"
+    file = Path(folder) / "lengths.parquet"
     return file.exists() and read_parquet(file, ["length"])["length"].nunique() == 3
 
-def state_of(runs:list[PlannedRun], results, work, preset:Preset, # folders of finished runs and of runs under way
-             lengths:bool=False) -> pd.DataFrame: # whether a trained run is not done before its longer histories are scored, as in table 5
+
+def state_of(
+    runs: list[PlannedRun],
+    results,
+    work,
+    preset: Preset,  # folders of finished runs and of runs under way
+    lengths: bool = False,
+) -> pd.DataFrame:  # whether a trained run is not done before its longer histories are scored, as in table 5
     "Each run with its state and the hours that its training took or will take."
     lines = []
     for run in runs:
-        done, begun = (Path(results)/run.path/"metrics.json").exists(), (Path(work)/run.path/"settings.json").exists()
-        longer = "to score" if RunFolder(Path(work)/run.path).recommender.exists() else "to train again" # for a recommender
-        took = sum(read_json(Path(results)/run.path/"metrics.json")["seconds"].values()) / 3600 if done else np.nan
-        lines.append({"protocol": run.protocol, "split": run.split, "system": run.system, "seed": run.seed,
-                      "state": (longer if lengths and not has_lengths(Path(results)/run.path) else "done") if done else "begun" if begun else "to do", "hours": took, "tokens": reckon_tokens(run, preset)})
+        done = (Path(results) / run.path / "metrics.json").exists()
+        begun = (Path(work) / run.path / "settings.json").exists()
+        longer = (
+            "to score" if RunFolder(Path(work) / run.path).recommender.exists() else "to train again"
+        )  # for a recommender
+        took = (
+            sum(read_json(Path(results) / run.path / "metrics.json")["seconds"].values()) / 3600
+            if done
+            else np.nan
+        )
+        lines.append(
+            {
+                "protocol": run.protocol,
+                "split": run.split,
+                "system": run.system,
+                "seed": run.seed,
+                "state": (longer if lengths and not has_lengths(Path(results) / run.path) else "done")
+                if done
+                else "begun"
+                if begun
+                else "to do",
+                "hours": took,
+                "tokens": reckon_tokens(run, preset),
+            }
+        )
     table = pd.DataFrame(lines)
     rate = table["hours"] / table["tokens"].where(table["tokens"] > 0)
-    rate = rate.groupby(table["system"]).transform("median").fillna(rate.median()).fillna(7e-4 / 3600) # as its own runs had, or others, or as on two CPU cores
-    like = table.groupby("system")["hours"].transform("median") # for those without a language model, which read no tokens
-    return table.assign(hours=table["hours"].fillna((table["tokens"] * rate).where(table["tokens"] > 0, like.fillna(0))).round(2)).drop(columns="tokens")
+    rate = (
+        rate.groupby(table["system"]).transform("median").fillna(rate.median()).fillna(7e-4 / 3600)
+    )  # as its own runs had, or others, or as on two CPU cores
+    like = table.groupby("system")["hours"].transform(
+        "median"
+    )  # for those without a language model, which read no tokens
+    return table.assign(
+        hours=table["hours"]
+        .fillna((table["tokens"] * rate).where(table["tokens"] > 0, like.fillna(0)))
+        .round(2)
+    ).drop(columns="tokens")
 
 # %% ../nbs/66_experiments.ipynb #240703dc
-kept = ("settings.json", "predictions.parquet", "metrics.json") # the metrics last: a folder that has them is finished
+kept = (
+    "settings.json",
+    "predictions.parquet",
+    "metrics.json",
+)  # the metrics last: a folder that has them is finished
 
-def reproduce(name:str, # a table
-              results="results/experiments", work="runs/experiments",
-              preset:Preset|None=None, # `quick` where left out
-              seeds:int=3, only:tuple=(), on:tuple=(), # systems and protocols; all where left out
-              llm:str="smollm2", device:str="auto", precision:str="auto", cache:StageCache|None=None, say:Callable=print) -> pd.DataFrame:
+
+def reproduce(
+    name: str,  # a table
+    results="results/experiments",
+    work="runs/experiments",
+    preset: Preset | None = None,  # `quick` where left out
+    seeds: int = 3,
+    only: tuple = (),
+    on: tuple = (),  # systems and protocols; all where left out
+    llm: str = "smollm2",
+    device: str = "auto",
+    precision: str = "auto",
+    cache: StageCache | None = None,
+    say: Callable = print,
+) -> pd.DataFrame:
     "Do the runs of a table that are not there; gives the table."
-    table, preset, cache = find_table(name), preset or quick(), cache or StageCache()
-    missing, mark = [], precision_mark(device, precision)
+    table = find_table(name)
+    preset = preset or quick()
+    cache = cache or StageCache()
+    missing = []
+    mark = precision_mark(device, precision)
     for run in plan_runs(table, seeds, only, on, mark):
-        place, longer = Path(results)/run.path/"metrics.json", table.paper_lengths and not has_lengths(Path(results)/run.path)
-        if not place.exists() or longer and not RunFolder(Path(work)/run.path).recommender.exists(): missing.append(run)
-        if not place.exists(): continue
-        if run.system in floors: require_same_training(read_json(place)["settings"], floor_settings(run.system, preset), place.parent)
-        else: require_same_training(read_json(place)["settings"], training_settings(find_method(run.system), preset), place.parent, llm)
-    if missing: require_writable(results, 100_000_000); require_writable(work, 1_000_000_000)
-    prepared, shared = {}, None
+        place = Path(results) / run.path / "metrics.json"
+        longer = table.paper_lengths and not has_lengths(Path(results) / run.path)
+        if not place.exists() or longer and not RunFolder(Path(work) / run.path).recommender.exists():
+            missing.append(run)
+        if not place.exists():
+            continue
+        if run.system in floors:
+            require_same_training(
+                read_json(place)["settings"], floor_settings(run.system, preset), place.parent
+            )
+        else:
+            require_same_training(
+                read_json(place)["settings"],
+                training_settings(find_method(run.system), preset),
+                place.parent,
+                llm,
+            )
+    if missing:
+        require_writable(results, 100_000_000)
+        require_writable(work, 1_000_000_000)
+    prepared = {}
+    shared = None
     for number, run in enumerate(missing, 1):
-        say(f"run {number} of {len(missing)}: {run.system} on {run.protocol}, {run.split} split, seed {run.seed}")
+        say(
+            f"run {number} of {len(missing)}: {run.system} on {run.protocol}, {run.split} split, seed {run.seed}"
+        )
         if run.protocol not in prepared:
-            prepared = {run.protocol: prepare(replace(protocols[run.protocol](), split=run.split), device=device, cache=cache)}
-        if run.system in floors: run_floor(run.system, prepared[run.protocol], preset, Path(work)/run.path, run.seed, cache)
+            prepared = {
+                run.protocol: prepare(
+                    replace(protocols[run.protocol](), split=run.split), device=device, cache=cache
+                )
+            }
+        if run.system in floors:
+            run_floor(run.system, prepared[run.protocol], preset, Path(work) / run.path, run.seed, cache)
         else:
             shared = shared or share_llm(llm, device, precision, find_method(run.system).model, cache)
-            run_method(find_method(run.system), prepared[run.protocol], preset, shared, Path(work)/run.path, run.seed, cache, say)
-        if (Path(results)/run.path/"metrics.json").exists(): # trained again for its recommender alone, which is not kept there, nor the very same
-            (Path(results)/run.path/"lengths.parquet").unlink(missing_ok=True); continue
-        (Path(results)/run.path).mkdir(parents=True, exist_ok=True)
-        for file in kept: shutil.copyfile(Path(work)/run.path/file, Path(results)/run.path/file)
+            run_method(
+                find_method(run.system),
+                prepared[run.protocol],
+                preset,
+                shared,
+                Path(work) / run.path,
+                run.seed,
+                cache,
+                say,
+            )
+        if (
+            Path(results) / run.path / "metrics.json"
+        ).exists():  # trained again for its recommender alone, which is not kept there, nor the very same
+            (Path(results) / run.path / "lengths.parquet").unlink(missing_ok=True)
+            continue
+        (Path(results) / run.path).mkdir(parents=True, exist_ok=True)
+        for file in kept:
+            shutil.copyfile(Path(work) / run.path / file, Path(results) / run.path / file)
     if table.paper_lengths:
         for run in plan_runs(table, seeds, only, on, mark):
-            try: score_lengths(run, work, results, llm, device, cache=cache)
-            except InputError as error: say(f"{run.path}: its longer histories are not scored. {error}") # the others are
+            try:
+                score_lengths(run, work, results, llm, device, cache=cache)
+            except InputError as error:
+                say(f"{run.path}: its longer histories are not scored. {error}")  # the others are
         return compare_lengths(table, results, seeds, mark=mark)
     return compare(table, results, seeds, mark)
 
 # %% ../nbs/66_experiments.ipynb #3877bfc6
-def _lengths_key(recommender:Recommender, run:RunFolder, row_ids:np.ndarray, length:int|None) -> str:
+def _lengths_key(recommender: Recommender, run: RunFolder, row_ids: np.ndarray, length: int | None) -> str:
     "Fingerprint of all that the scores depend on."
     return fingerprint(run.recommender, str(next(recommender.model.parameters()).dtype), row_ids, length)
 
-def score_lengths(run:PlannedRun, work, results, llm:str="smollm2", device:str="auto", precision:str="recorded",
-                  cache:StageCache|None=None) -> pd.DataFrame:
+
+def score_lengths(
+    run: PlannedRun,
+    work,
+    results,
+    llm: str = "smollm2",
+    device: str = "auto",
+    precision: str = "recorded",
+    cache: StageCache | None = None,
+) -> pd.DataFrame:
     "Logits of the test rows that have twice the protocol's history, by length (row_id, length, logit; 0 for all). Each length is kept at once. `InputError` without a recommender."
-    target, usual = Path(results)/run.path/"lengths.parquet", protocols[run.protocol]().history_length
+    target = Path(results) / run.path / "lengths.parquet"
+    usual = protocols[run.protocol]().history_length
     parts = [read_parquet(target)] if target.exists() else []
-    lacking = [length for length in (usual, 2 * usual, None) if not parts or (length or 0) not in set(parts[0]["length"])]
-    if not lacking: return parts[0]
-    recommender = Recommender.load(RunFolder(Path(work)/run.path).recommender, llm, device, precision, cache)
-    test = read_parquet(Path(results)/run.path/"predictions.parquet")
-    users, items = (np.array([find(str(name)) for name in test[column]]) for find, column in
-                    ((recommender.dataset.user_of, "user_id"), (recommender.dataset.item_of, "item_id")))
+    lacking = [
+        length
+        for length in (usual, 2 * usual, None)
+        if not parts or (length or 0) not in set(parts[0]["length"])
+    ]
+    if not lacking:
+        return parts[0]
+    recommender = Recommender.load(
+        RunFolder(Path(work) / run.path).recommender, llm, device, precision, cache
+    )
+    test = read_parquet(Path(results) / run.path / "predictions.parquet")
+    users, items = (
+        np.array([find(str(name)) for name in test[column]])
+        for find, column in (
+            (recommender.dataset.user_of, "user_id"),
+            (recommender.dataset.item_of, "item_id"),
+        )
+    )
     start, stop = recommender.histories.ranges(users, test["timestamp"].to_numpy())
     long = stop - start >= 2 * usual
     for length in lacking:
@@ -193,106 +447,252 @@ def score_lengths(run:PlannedRun, work, results, llm:str="smollm2", device:str="
         rows = recommender.rows_for(users[long], items[long], test["timestamp"].to_numpy()[long])
         name = f"histories of {length or 'all'}"
         row_ids = test["row_id"].to_numpy()[long]
-        kept = KeptScores(Path(work)/run.path/f"{name}.safetensors", _lengths_key(recommender, RunFolder(Path(work)/run.path), row_ids, length))
-        parts.append(pd.DataFrame({"row_id": row_ids, "length": length or 0, "logit": recommender.rows(rows, progress=name, kept=kept)}))
-        write_parquet(target, pd.concat(parts, ignore_index=True)); kept.forget()
+        kept = KeptScores(
+            Path(work) / run.path / f"{name}.safetensors",
+            _lengths_key(recommender, RunFolder(Path(work) / run.path), row_ids, length),
+        )
+        parts.append(
+            pd.DataFrame(
+                {
+                    "row_id": row_ids,
+                    "length": length or 0,
+                    "logit": recommender.rows(rows, progress=name, kept=kept),
+                }
+            )
+        )
+        write_parquet(target, pd.concat(parts, ignore_index=True))
+        kept.forget()
     return read_parquet(target)
 
 # %% ../nbs/66_experiments.ipynb #5c78ea6c
-def compare_lengths(table:Table, results="results/experiments", seeds:int=5, resamples:int=1000, mark:str="") -> pd.DataFrame:
+def compare_lengths(
+    table: Table, results="results/experiments", seeds: int = 5, resamples: int = 1000, mark: str = ""
+) -> pd.DataFrame:
     "One line a protocol, system and length of history: AUC of the long rows over the runs that have it (mean, low, high), the paper's, and the paired differences to the usual length and to the table's main system."
     lines = []
     for protocol in table.protocols:
-        usual, scored = protocols[protocol]().history_length, _scored_lengths(table, protocol, results, seeds, mark)
-        for system, length in ((system, length) for system in table.systems for length in (usual, 2 * usual, 0)):
-            runs, short_and_long = scored[system, length], table.paper_lengths.get((protocol, system), (np.nan, np.nan))
-            values, before, other = [evaluate(run, 0)["auc"]["value"] for run in runs.values()], scored[system, usual], scored[table.against, length]
-            differences = {"to_usual": seeded_difference([*runs.values()], [before[seed] for seed in runs], resamples, together=True)["auc"] if runs and length != usual else {},
-                           f"to_{table.against}": seeded_difference([*runs.values()], [*other.values()], resamples)["auc"] if runs and other and system != table.against else {}}
-            lines.append({"protocol": protocol, "system": system, "likes": length or "all", "runs": len(runs), "rows": len(next(iter(runs.values()), ())),
-                          "auc": np.mean(values) if values else np.nan, "auc_low": min(values, default=np.nan), "auc_high": max(values, default=np.nan),
-                          "paper_auc": dict(zip((usual, 0), short_and_long)).get(length, np.nan),
-                          **{name + end: found.get(key, np.nan) for name, found in differences.items() for end, key in (("", "value"), ("_low", "low"), ("_high", "high"))}})
+        usual = protocols[protocol]().history_length
+        scored = _scored_lengths(table, protocol, results, seeds, mark)
+        for system, length in (
+            (system, length) for system in table.systems for length in (usual, 2 * usual, 0)
+        ):
+            runs = scored[system, length]
+            short_and_long = table.paper_lengths.get((protocol, system), (np.nan, np.nan))
+            values = [evaluate(run, 0)["auc"]["value"] for run in runs.values()]
+            before = scored[system, usual]
+            other = scored[table.against, length]
+            differences = {
+                "to_usual": seeded_difference(
+                    [*runs.values()], [before[seed] for seed in runs], resamples, together=True
+                )["auc"]
+                if runs and length != usual
+                else {},
+                f"to_{table.against}": seeded_difference([*runs.values()], [*other.values()], resamples)[
+                    "auc"
+                ]
+                if runs and other and system != table.against
+                else {},
+            }
+            lines.append(
+                {
+                    "protocol": protocol,
+                    "system": system,
+                    "likes": length or "all",
+                    "runs": len(runs),
+                    "rows": len(next(iter(runs.values()), ())),
+                    "auc": np.mean(values) if values else np.nan,
+                    "auc_low": min(values, default=np.nan),
+                    "auc_high": max(values, default=np.nan),
+                    "paper_auc": dict(zip((usual, 0), short_and_long)).get(length, np.nan),
+                    **{
+                        name + end: found.get(key, np.nan)
+                        for name, found in differences.items()
+                        for end, key in (("", "value"), ("_low", "low"), ("_high", "high"))
+                    },
+                }
+            )
     return pd.DataFrame(lines)
 
-def _scored_lengths(table:Table, protocol:str, results, seeds:int, mark:str) -> dict: # (system, length) -> seed -> predictions
+
+def _scored_lengths(
+    table: Table, protocol: str, results, seeds: int, mark: str
+) -> dict:  # (system, length) -> seed -> predictions
     usual = protocols[protocol]().history_length
     found = {(system, length): {} for system in table.systems for length in (usual, 2 * usual, 0)}
     for run in plan_runs(table, seeds, on=(protocol,), mark=mark):
-        folder = Path(results)/run.path
-        if not (folder/"lengths.parquet").exists(): continue
-        test = read_parquet(folder/"predictions.parquet").drop(columns="logit")
-        for length, scored in read_parquet(folder/"lengths.parquet").groupby("length"): found[run.system, length][run.seed] = scored.drop(columns="length").merge(test, on="row_id")
+        folder = Path(results) / run.path
+        if not (folder / "lengths.parquet").exists():
+            continue
+        test = read_parquet(folder / "predictions.parquet").drop(columns="logit")
+        for length, scored in read_parquet(folder / "lengths.parquet").groupby("length"):
+            found[run.system, length][run.seed] = scored.drop(columns="length").merge(test, on="row_id")
     return found
 
-def lengths_in_words(compared:pd.DataFrame) -> pd.DataFrame: # from `compare_lengths`
+
+def lengths_in_words(compared: pd.DataFrame) -> pd.DataFrame:  # from `compare_lengths`
     "The same with one cell a figure, as `in_words`."
+
     def difference(line, name):
         low, value, high = (line[f"{name}{end}"] for end in ("_low", "", "_high"))
         return "" if pd.isna(value) else f"{value:+.4f} [{low:+.4f}, {high:+.4f}]"
-    names = {name: name.replace("_", " ") for name in compared.columns if name.startswith("to_") and not name.endswith(("_low", "_high"))}
-    return pd.DataFrame([{**line[["protocol", "system", "likes", "runs", "rows"]], "AUC": _mean_and_paper(line, "auc"),
-                          **{text: difference(line, name) for name, text in names.items()}} for _, line in compared.iterrows()])
+
+    names = {
+        name: name.replace("_", " ")
+        for name in compared.columns
+        if name.startswith("to_") and not name.endswith(("_low", "_high"))
+    }
+    return pd.DataFrame(
+        [
+            {
+                **line[["protocol", "system", "likes", "runs", "rows"]],
+                "AUC": _mean_and_paper(line, "auc"),
+                **{text: difference(line, name) for name, text in names.items()},
+            }
+            for _, line in compared.iterrows()
+        ]
+    )
 
 # %% ../nbs/66_experiments.ipynb #2e8658ae
-def _mean_and_paper(line, metric:str) -> str: # of a table of comparisons
+def _mean_and_paper(line, metric: str) -> str:  # of a table of comparisons
     paper = "" if pd.isna(line[f"paper_{metric}"]) else f" (paper {line[f'paper_{metric}']:.4f})"
-    if not line["runs"]: return "not run" + paper
+    if not line["runs"]:
+        return "not run" + paper
     spread = f" [{line[f'{metric}_low']:.4f}, {line[f'{metric}_high']:.4f}]" if line["runs"] > 1 else ""
     return f"{line[metric]:.4f}{spread}{paper}"
 
-def runs_of(table:Table, protocol:str, results, seeds:int=5, mark:str="") -> dict[str, list[pd.DataFrame]]:
+
+def runs_of(
+    table: Table, protocol: str, results, seeds: int = 5, mark: str = ""
+) -> dict[str, list[pd.DataFrame]]:
     "The predictions of all finished runs by system."
     found = {}
     for system in table.systems:
-        folders = [Path(results)/PlannedRun(protocol, table.split, system, seed, mark).path for seed in range(seeds)]
-        found[system] = [read_parquet(folder/"predictions.parquet") for folder in folders if (folder/"metrics.json").exists()]
+        folders = [
+            Path(results) / PlannedRun(protocol, table.split, system, seed, mark).path
+            for seed in range(seeds)
+        ]
+        found[system] = [
+            read_parquet(folder / "predictions.parquet")
+            for folder in folders
+            if (folder / "metrics.json").exists()
+        ]
     return found
 
-def compare(table:Table, results="results/experiments", seeds:int=5, mark:str="") -> pd.DataFrame: # of the precision, from `precision_mark`
+
+def compare(
+    table: Table, results="results/experiments", seeds: int = 5, mark: str = ""
+) -> pd.DataFrame:  # of the precision, from `precision_mark`
     "One line a system and protocol: runs, auc and uauc (mean, low, high), the paper's, and the difference to the table's main system."
     lines = []
     for protocol in table.protocols:
         runs = runs_of(table, protocol, results, seeds, mark)
-        others = [system for system in table.systems if system != table.against and runs[system]] if runs[table.against] else []
+        others = (
+            [system for system in table.systems if system != table.against and runs[system]]
+            if runs[table.against]
+            else []
+        )
         differences = {system: seeded_difference(runs[system], runs[table.against]) for system in others}
-        adjusted = {metric: holm({system: found[metric]["p"] for system, found in differences.items()}) for metric in ("auc", "uauc")}
+        adjusted = {
+            metric: holm({system: found[metric]["p"] for system, found in differences.items()})
+            for metric in ("auc", "uauc")
+        }
         for system in table.systems:
             line = {"protocol": protocol, "system": system, "runs": len(runs[system])}
-            scores = [read_json(Path(results)/PlannedRun(protocol, table.split, system, seed, mark).path/"metrics.json") for seed in range(seeds)
-                      if (Path(results)/PlannedRun(protocol, table.split, system, seed, mark).path/"metrics.json").exists()]
+            scores = [
+                read_json(
+                    Path(results)
+                    / PlannedRun(protocol, table.split, system, seed, mark).path
+                    / "metrics.json"
+                )
+                for seed in range(seeds)
+                if (
+                    Path(results)
+                    / PlannedRun(protocol, table.split, system, seed, mark).path
+                    / "metrics.json"
+                ).exists()
+            ]
             for place, metric in enumerate(("auc", "uauc")):
                 values = [score[metric]["value"] for score in scores]
-                line |= {metric: np.mean(values) if values else np.nan, f"{metric}_low": min(values, default=np.nan), f"{metric}_high": max(values, default=np.nan),
-                         f"paper_{metric}": table.paper.get((protocol, system), (np.nan, np.nan))[place] if table.split == "random" else np.nan}
+                line |= {
+                    metric: np.mean(values) if values else np.nan,
+                    f"{metric}_low": min(values, default=np.nan),
+                    f"{metric}_high": max(values, default=np.nan),
+                    f"paper_{metric}": table.paper.get((protocol, system), (np.nan, np.nan))[place]
+                    if table.split == "random"
+                    else np.nan,
+                }
                 difference = differences.get(system, {}).get(metric, {})
-                line |= {f"{metric}_difference": difference.get("value", np.nan), f"{metric}_difference_low": difference.get("low", np.nan),
-                         f"{metric}_difference_high": difference.get("high", np.nan), f"{metric}_p": adjusted[metric].get(system, np.nan)}
+                line |= {
+                    f"{metric}_difference": difference.get("value", np.nan),
+                    f"{metric}_difference_low": difference.get("low", np.nan),
+                    f"{metric}_difference_high": difference.get("high", np.nan),
+                    f"{metric}_p": adjusted[metric].get(system, np.nan),
+                }
             lines.append(line)
     return pd.DataFrame(lines)
 
 # %% ../nbs/66_experiments.ipynb #99472491
-def in_words(compared:pd.DataFrame) -> pd.DataFrame: # from `compare`
+def in_words(compared: pd.DataFrame) -> pd.DataFrame:  # from `compare`
     "The same with one cell a figure: mean [lowest, highest] (the paper's), and difference [interval] p."
+
     def difference(line, metric):
-        if pd.isna(line[f"{metric}_difference"]): return ""
+        if pd.isna(line[f"{metric}_difference"]):
+            return ""
         low, value, high = (line[f"{metric}_difference{end}"] for end in ("_low", "", "_high"))
         return f"{value:+.4f} [{low:+.4f}, {high:+.4f}], p {line[f'{metric}_p']:.3f}"
-    return pd.DataFrame([{"protocol": line["protocol"], "system": line["system"], "runs": line["runs"], "AUC": _mean_and_paper(line, "auc"), "UAUC": _mean_and_paper(line, "uauc"),
-                          "AUC, difference": difference(line, "auc"), "UAUC, difference": difference(line, "uauc")} for _, line in compared.iterrows()])
+
+    return pd.DataFrame(
+        [
+            {
+                "protocol": line["protocol"],
+                "system": line["system"],
+                "runs": line["runs"],
+                "AUC": _mean_and_paper(line, "auc"),
+                "UAUC": _mean_and_paper(line, "uauc"),
+                "AUC, difference": difference(line, "auc"),
+                "UAUC, difference": difference(line, "uauc"),
+            }
+            for _, line in compared.iterrows()
+        ]
+    )
 
 # %% ../nbs/66_experiments.ipynb #fb0da148
-def plot_compared(compared:pd.DataFrame): # the lines of one protocol, from `compare`
+def plot_compared(compared: pd.DataFrame):  # the lines of one protocol, from `compare`
     "AUC and UAUC of the systems that were run, beside the paper's."
     import matplotlib.pyplot as plt
+
     run = compared[compared["runs"] > 0]
-    figure, axes = plt.subplots(1, 2, figsize=(9, 1 + .3 * max(len(run), 1)), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(
+        1, 2, figsize=(9, 1 + 0.3 * max(len(run), 1)), sharey=True, layout="constrained"
+    )
     for axis, metric in zip(axes, ("auc", "uauc")):
         span = np.abs(run[[f"{metric}_low", f"{metric}_high"]].to_numpy().T - run[metric].to_numpy())
-        axis.errorbar(run[metric], run["system"], xerr=span, fmt="o", color="#0072b2", capsize=3, label="here: mean and range of the runs")
-        if run[f"paper_{metric}"].notna().any(): axis.plot(run[f"paper_{metric}"], run["system"], "D", color="#d55e00", fillstyle="none", label="the paper, on other rows, with Vicuna-7B")
-        for floor in run.loc[run["system"] == "floor", metric]: axis.axvline(floor, color="grey", linewidth=1, linestyle="--", label="the floor")
-        axis.set_xlabel(f"test {metric.upper()}"); axis.grid(axis="x", alpha=.3)
-    if len(run): axes[0].invert_yaxis(); figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+        axis.errorbar(
+            run[metric],
+            run["system"],
+            xerr=span,
+            fmt="o",
+            color="#0072b2",
+            capsize=3,
+            label="here: mean and range of the runs",
+        )
+        if run[f"paper_{metric}"].notna().any():
+            axis.plot(
+                run[f"paper_{metric}"],
+                run["system"],
+                "D",
+                color="#d55e00",
+                fillstyle="none",
+                label="the paper, on other rows, with Vicuna-7B",
+            )
+        for floor in run.loc[run["system"] == "floor", metric]:
+            axis.axvline(floor, color="grey", linewidth=1, linestyle="--", label="the floor")
+        axis.set_xlabel(f"test {metric.upper()}")
+        axis.grid(axis="x", alpha=0.3)
+    if len(run):
+        axes[0].invert_yaxis()
+        figure.legend(
+            *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False
+        )
     plt.close(figure)
     return figure

@@ -14,7 +14,18 @@ import shutil
 import numpy as np
 import pandas as pd
 import polars as pl
-from .artifacts import InputError, StageCache, only_one, read_json, read_parquet, require_writable, versions, write_json, write_parquet, shown_names
+from userllm.artifacts import (
+    InputError,
+    StageCache,
+    only_one,
+    read_json,
+    read_parquet,
+    require_writable,
+    versions,
+    write_json,
+    write_parquet,
+    shown_names,
+)
 from .columns import find_faults, raise_faults, read_columns
 from .collaborative_alignment import MFSettings
 from .history_encoders import encoders
@@ -23,7 +34,17 @@ from .mappers import MapperSettings
 from .methods import Method, find_method
 from .model import Rows
 from .metrics import evaluate, holm, seeded_difference
-from .pipeline import Preset, Shared, find_preset, predictions_frame, prepare, require_same_training, share_llm, train_method, training_settings
+from userllm.pipeline import (
+    Preset,
+    Shared,
+    find_preset,
+    predictions_frame,
+    prepare,
+    require_same_training,
+    share_llm,
+    train_method,
+    training_settings,
+)
 from .reuse import RowScorer
 from .tables import as_text
 from .uhem import UHEMSettings
@@ -32,140 +53,340 @@ from .uhem import UHEMSettings
 @dataclass(frozen=True)
 class Variant:
     "The base with one factor changed."
+
     factor: str
     value: str
-    model: dict = field(default_factory=dict) # fields of `ModelSettings` that differ from the method's
-    protocol: dict = field(default_factory=dict) # fields of `ProtocolSettings`
-    step1: dict = field(default_factory=dict) # fields of `StepSettings`
+    model: dict = field(default_factory=dict)  # fields of `ModelSettings` that differ from the method's
+    protocol: dict = field(default_factory=dict)  # fields of `ProtocolSettings`
+    step1: dict = field(default_factory=dict)  # fields of `StepSettings`
     step2: dict = field(default_factory=dict)
-    preset: dict = field(default_factory=dict) # other fields of `Preset`
-    descriptions: str = "" # `shuffled` among the items, or `written` by people, from a file
-    modalities: tuple = () # further sources of features, each with a slot of its name and a mapper of its own
+    preset: dict = field(default_factory=dict)  # other fields of `Preset`
+    descriptions: str = ""  # `shuffled` among the items, or `written` by people, from a file
+    modalities: tuple = ()  # further sources of features, each with a slot of its name and a mapper of its own
 
     @property
-    def base(self) -> bool: return not (self.model or self.protocol or self.step1 or self.step2 or self.preset or self.descriptions or self.modalities)
-    @property
-    def name(self) -> str: return "base" if self.base else f"{self.factor}-{self.value}"
+    def base(self) -> bool:
+        return not (
+            self.model
+            or self.protocol
+            or self.step1
+            or self.step2
+            or self.preset
+            or self.descriptions
+            or self.modalities
+        )
 
-def _variants(factor:str, base:str, **others) -> tuple: # value -> what differs
+    @property
+    def name(self) -> str:
+        return "base" if self.base else f"{self.factor}-{self.value}"
+
+
+def _variants(factor: str, base: str, **others) -> tuple:  # value -> what differs
     return (Variant(factor, base), *(Variant(factor, value, **changes) for value, changes in others.items()))
 
-factors = {
-    "order": _variants("order", "item_first", **{order: {"model": {"order": order}} for order in ("user_first", "paper")}),
-    "step1": _variants("step1", "candidate", titles={"model": {"step1_titles": True}}),
-    "learning_rate": _variants("learning_rate", "3e-4", **{name: {"step2": {"learning_rate": float(name), "final_learning_rate": float(name) / 10}} for name in ("1e-4", "1e-3")}),
-    "encoder": _variants("encoder", "gru", **{name: {"model": {"uhem": UHEMSettings(encoder=name)}} for name in encoders if name != "gru"}),
-    "tokens": _variants("tokens", "1", **{str(count): {"model": {"uhem": UHEMSettings(tokens=count)}} for count in (2, 4, 8)}),
-    "gain": _variants("gain", "0.1", **{f"{gain:g}": {"model": {"uhem": UHEMSettings(gain=gain)}} for gain in (0., 0.3, 1.)}),
-    "memory": _variants("memory", "0", **{"10": {"model": {"uhem": UHEMSettings(memory=10.)}}, "10, gain 0.5": {"model": {"uhem": UHEMSettings(memory=10., gain=0.5)}}}),
-    "history": _variants("history", "5", **{str(length or "all"): {"protocol": {"history_length": length}} for length in (10, 20, 50, None)}),
-    "knowledge": _variants("knowledge", "smollm2", none={"model": {"description": False}}, shuffled={"descriptions": "shuffled"}, written={"descriptions": "written"}),
-    "mapper_dropout": _variants("mapper_dropout", "0", **{f"{share:g}": {"model": {"mapper": MapperSettings(dropout=share)}} for share in (.1, .3)}),
-    "modality": _variants("modality", "poster", **{"poster and genres": {"modalities": ("genres",)}}),
-    "mf_slots": _variants("mf_slots", "1e-4", **{"1e-5": {"preset": {"mf_slots": MFSettings(weight_decay=1e-5)}}}),
-    "wide": _variants("wide", "slots alone", statistics={"model": {"wide": ("item", "user")}}, **{"statistics and pairs": {"model": {"wide": find_method("userllm_wide").model.wide}}})}
 
-def find_factor(name:str) -> tuple:
+factors = {
+    "order": _variants(
+        "order", "item_first", **{order: {"model": {"order": order}} for order in ("user_first", "paper")}
+    ),
+    "step1": _variants("step1", "candidate", titles={"model": {"step1_titles": True}}),
+    "learning_rate": _variants(
+        "learning_rate",
+        "3e-4",
+        **{
+            name: {"step2": {"learning_rate": float(name), "final_learning_rate": float(name) / 10}}
+            for name in ("1e-4", "1e-3")
+        },
+    ),
+    "encoder": _variants(
+        "encoder",
+        "gru",
+        **{name: {"model": {"uhem": UHEMSettings(encoder=name)}} for name in encoders if name != "gru"},
+    ),
+    "tokens": _variants(
+        "tokens", "1", **{str(count): {"model": {"uhem": UHEMSettings(tokens=count)}} for count in (2, 4, 8)}
+    ),
+    "gain": _variants(
+        "gain",
+        "0.1",
+        **{f"{gain:g}": {"model": {"uhem": UHEMSettings(gain=gain)}} for gain in (0.0, 0.3, 1.0)},
+    ),
+    "memory": _variants(
+        "memory",
+        "0",
+        **{
+            "10": {"model": {"uhem": UHEMSettings(memory=10.0)}},
+            "10, gain 0.5": {"model": {"uhem": UHEMSettings(memory=10.0, gain=0.5)}},
+        },
+    ),
+    "history": _variants(
+        "history",
+        "5",
+        **{str(length or "all"): {"protocol": {"history_length": length}} for length in (10, 20, 50, None)},
+    ),
+    "knowledge": _variants(
+        "knowledge",
+        "smollm2",
+        none={"model": {"description": False}},
+        shuffled={"descriptions": "shuffled"},
+        written={"descriptions": "written"},
+    ),
+    "mapper_dropout": _variants(
+        "mapper_dropout",
+        "0",
+        **{f"{share:g}": {"model": {"mapper": MapperSettings(dropout=share)}} for share in (0.1, 0.3)},
+    ),
+    "modality": _variants("modality", "poster", **{"poster and genres": {"modalities": ("genres",)}}),
+    "mf_slots": _variants(
+        "mf_slots", "1e-4", **{"1e-5": {"preset": {"mf_slots": MFSettings(weight_decay=1e-5)}}}
+    ),
+    "wide": _variants(
+        "wide",
+        "slots alone",
+        statistics={"model": {"wide": ("item", "user")}},
+        **{"statistics and pairs": {"model": {"wide": find_method("userllm_wide").model.wide}}},
+    ),
+}
+
+
+def find_factor(name: str) -> tuple:
     "The variants of that factor, the base first; `InputError` lists the factors there are."
-    if name not in factors: raise InputError(f"factor {name!r} does not exist: use {', '.join(factors)}")
+    if name not in factors:
+        raise InputError(f"factor {name!r} does not exist: use {', '.join(factors)}")
     return factors[name]
 
 # %% ../nbs/67_factors.ipynb #89efb415
-def _plan(names, seeds:int, written=None) -> list[tuple[Variant, int]]: # the file of descriptions that people wrote
+def _plan(
+    names, seeds: int, written=None
+) -> list[tuple[Variant, int]]:  # the file of descriptions that people wrote
     "Variants and seeds in the order in which they are run: all with one seed, then all with the next. Without the file its variant is left out."
-    variants = {variant.name: variant for name in names for variant in find_factor(name) if written or variant.descriptions != "written"}
+    variants = {
+        variant.name: variant
+        for name in names
+        for variant in find_factor(name)
+        if written or variant.descriptions != "written"
+    }
     return [(variant, seed) for seed in range(seeds) for variant in variants.values()]
 
-def _changed(variant:Variant, method:Method, preset:Preset) -> tuple[Method, Preset]:
-    "Method and preset with the variant's changes."
-    preset = replace(preset, protocol=replace(preset.protocol, **variant.protocol), step1=replace(preset.step1, **variant.step1),
-                     step2=replace(preset.step2, **variant.step2), **variant.preset)
-    further = tuple((name, name) for name in variant.modalities)
-    return replace(method, name=f"{method.name}, {variant.name}", tables=(*method.tables, *further),
-                   model=replace(method.model, mappers=(*method.model.mappers, *further), **variant.model)), preset
 
-def _written_descriptions(path:Path) -> pd.DataFrame: # item_id, description
+def _changed(variant: Variant, method: Method, preset: Preset) -> tuple[Method, Preset]:
+    "Method and preset with the variant's changes."
+    preset = replace(
+        preset,
+        protocol=replace(preset.protocol, **variant.protocol),
+        step1=replace(preset.step1, **variant.step1),
+        step2=replace(preset.step2, **variant.step2),
+        **variant.preset,
+    )
+    further = tuple((name, name) for name in variant.modalities)
+    return replace(
+        method,
+        name=f"{method.name}, {variant.name}",
+        tables=(*method.tables, *further),
+        model=replace(method.model, mappers=(*method.model.mappers, *further), **variant.model),
+    ), preset
+
+
+def _written_descriptions(path: Path) -> pd.DataFrame:  # item_id, description
     "A table of descriptions by people. `InputError` for one that cannot be read, lacks a column, or has ids that are empty, come twice or hold control signs."
     frame, others, faults, *_ = read_columns(path, ("item_id", "description"))
     if absent := [name for name in ("item_id", "description") if name not in frame.columns]:
-        raise InputError(f"descriptions {path} have no column {', '.join(absent)}", f"add it; they have {shown_names([*frame.columns[1:], *others])}")
+        raise InputError(
+            f"descriptions {path} have no column {', '.join(absent)}",
+            f"add it; they have {shown_names([*frame.columns[1:], *others])}",
+        )
     ids, wrong = as_text(frame.select("row", "item_id"), path.name, ("item_id",))
-    faults += wrong + find_faults(ids, pl.col("item_id") == "", path.name, "item_id", "an empty id", "fill it or remove the row")
-    faults += find_faults(ids.filter(pl.col("item_id") != ""), ~pl.col("item_id").is_first_distinct(), path.name, "item_id", "an item that came before", "keep one row of each")
+    faults += wrong + find_faults(
+        ids, pl.col("item_id") == "", path.name, "item_id", "an empty id", "fill it or remove the row"
+    )
+    faults += find_faults(
+        ids.filter(pl.col("item_id") != ""),
+        ~pl.col("item_id").is_first_distinct(),
+        path.name,
+        "item_id",
+        "an item that came before",
+        "keep one row of each",
+    )
     raise_faults(faults)
     return ids.select("item_id", frame["description"].cast(pl.String).fill_null("")).to_arrow().to_pandas()
 
-def _described(dataset:Dataset, how:str, written=None) -> Dataset:
-    "The dataset with other descriptions. `InputError` for a file that cannot serve."
-    if how == "shuffled": return dataset.with_items(description=dataset.items["description"].sample(frac=1, random_state=0).tolist())
-    if how != "written": return dataset
-    table = _written_descriptions(Path(written))
-    if not dataset.items["item_id"].isin(table["item_id"]).any(): raise InputError(f"descriptions {written} are of none of the {len(dataset.items):,} items", "item_id must be the source's own")
-    return dataset.with_items(description=dataset.items["item_id"].map(dict(zip(table["item_id"], table["description"]))).fillna("").tolist())
 
-def _of_others(rows:Rows, seed:int=0) -> Rows:
+def _described(dataset: Dataset, how: str, written=None) -> Dataset:
+    "The dataset with other descriptions. `InputError` for a file that cannot serve."
+    if how == "shuffled":
+        return dataset.with_items(
+            description=dataset.items["description"].sample(frac=1, random_state=0).tolist()
+        )
+    if how != "written":
+        return dataset
+    table = _written_descriptions(Path(written))
+    if not dataset.items["item_id"].isin(table["item_id"]).any():
+        raise InputError(
+            f"descriptions {written} are of none of the {len(dataset.items):,} items",
+            "item_id must be the source's own",
+        )
+    return dataset.with_items(
+        description=dataset.items["item_id"]
+        .map(dict(zip(table["item_id"], table["description"])))
+        .fillna("")
+        .tolist()
+    )
+
+
+def _of_others(rows: Rows, seed: int = 0) -> Rows:
     "The rows with each other's histories, dealt by chance."
     dealt = np.random.default_rng(seed).permutation(len(rows))
-    return replace(rows, histories=rows.histories[dealt], events=None if rows.events is None else rows.events[dealt])
+    return replace(
+        rows, histories=rows.histories[dealt], events=None if rows.events is None else rows.events[dealt]
+    )
 
 # %% ../nbs/67_factors.ipynb #d50c86b8
-def run_variant(variant:Variant, method:Method, preset:Preset, folder, # gets predictions.parquet, others.parquet and metrics.json, the metrics last
-                work, # the training's run folder
-                seed:int=0, shared:Shared|None=None, written=None, cache:StageCache|None=None, say:Callable=print) -> dict:
+def run_variant(
+    variant: Variant,
+    method: Method,
+    preset: Preset,
+    folder,  # gets predictions.parquet, others.parquet and metrics.json, the metrics last
+    work,  # the training's run folder
+    seed: int = 0,
+    shared: Shared | None = None,
+    written=None,
+    cache: StageCache | None = None,
+    say: Callable = print,
+) -> dict:
     "Train a variant and score all validation rows, and once more with the histories of other rows; gives its metrics."
-    folder, cache = Path(folder), cache or StageCache()
+    folder = Path(folder)
+    cache = cache or StageCache()
     method, preset = _changed(variant, method, preset)
     prepared = prepare(preset.protocol, cache=cache)
     prepared = replace(prepared, dataset=_described(prepared.dataset, variant.descriptions, written))
     with only_one(work, "a variant is being trained in"):
-        trained = train_method(method, prepared, preset, shared or share_llm(settings=method.model, cache=cache), work, seed, cache, say)
+        trained = train_method(
+            method,
+            prepared,
+            preset,
+            shared or share_llm(settings=method.model, cache=cache),
+            work,
+            seed,
+            cache,
+            say,
+        )
     frame = prepared.dataset.rows("valid")
-    rows, scorer = prepared.rows(frame), RowScorer(trained.model, trained.maker, trained.store)
+    rows = prepared.rows(frame)
+    scorer = RowScorer(trained.model, trained.maker, trained.store)
     predictions = predictions_frame(prepared.dataset, frame, scorer(rows, progress="validation"))
-    others = predictions_frame(prepared.dataset, frame, scorer(_of_others(rows), progress="others' histories"))
-    write_parquet(folder/"predictions.parquet", predictions); write_parquet(folder/"others.parquet", others)
-    metrics = {"factor": variant.factor, "value": variant.value, "method": method.name, "run_seed": seed, **evaluate(predictions),
-               "settings": read_json(trained.run.settings), "seconds": {name: round(value, 1) for name, value in trained.seconds.items()}, "versions": versions()}
-    write_json(folder/"metrics.json", metrics)
+    others = predictions_frame(
+        prepared.dataset, frame, scorer(_of_others(rows), progress="others' histories")
+    )
+    write_parquet(folder / "predictions.parquet", predictions)
+    write_parquet(folder / "others.parquet", others)
+    metrics = {
+        "factor": variant.factor,
+        "value": variant.value,
+        "method": method.name,
+        "run_seed": seed,
+        **evaluate(predictions),
+        "settings": read_json(trained.run.settings),
+        "seconds": {name: round(value, 1) for name, value in trained.seconds.items()},
+        "versions": versions(),
+    }
+    write_json(folder / "metrics.json", metrics)
     shutil.rmtree(work)
     return metrics
 
 # %% ../nbs/67_factors.ipynb #5fb0b971
-def state_of_factors(names, results, seeds:int=1, written=None) -> pd.DataFrame: # of factors
+def state_of_factors(names, results, seeds: int = 1, written=None) -> pd.DataFrame:  # of factors
     "Each run with its state."
-    return pd.DataFrame([{"variant": variant.name, "seed": seed, "state": "done" if (Path(results)/variant.name/f"seed{seed}"/"metrics.json").exists() else "to do"}
-                         for variant, seed in _plan(names, seeds, written)])
+    return pd.DataFrame(
+        [
+            {
+                "variant": variant.name,
+                "seed": seed,
+                "state": "done"
+                if (Path(results) / variant.name / f"seed{seed}" / "metrics.json").exists()
+                else "to do",
+            }
+            for variant, seed in _plan(names, seeds, written)
+        ]
+    )
 
-def run_factors(names, # of factors
-                method:str="userllm_plus", preset:str|Preset="quick", # of the base
-                results="results/factors", work="runs/factors", seeds:int=1, llm:str="smollm2", device:str="auto", precision:str="auto",
-                written=None, # a CSV file item_id,description by people, for the factor `knowledge`
-                cache:StageCache|None=None, say:Callable=print) -> None:
+
+def run_factors(
+    names,  # of factors
+    method: str = "userllm_plus",
+    preset: str | Preset = "quick",  # of the base
+    results="results/factors",
+    work="runs/factors",
+    seeds: int = 1,
+    llm: str = "smollm2",
+    device: str = "auto",
+    precision: str = "auto",
+    written=None,  # a CSV file item_id,description by people, for the factor `knowledge`
+    cache: StageCache | None = None,
+    say: Callable = print,
+) -> None:
     "Do the runs of these factors that are not there. `InputError` where a finished one was made with other settings."
-    cache, preset, plan = cache or StageCache(), find_preset(preset) if isinstance(preset, str) else preset, []
+    cache = cache or StageCache()
+    preset = find_preset(preset) if isinstance(preset, str) else preset
+    plan = []
     for variant, seed in _plan(names, seeds, written):
-        if not (place := Path(results)/variant.name/f"seed{seed}"/"metrics.json").exists(): plan.append((variant, seed))
-        else: require_same_training(read_json(place)["settings"], training_settings(*_changed(variant, find_method(method), preset)), place.parent, llm)
-    if not plan: return
-    require_writable(results, 100_000_000); require_writable(work, 1_000_000_000)
+        if not (place := Path(results) / variant.name / f"seed{seed}" / "metrics.json").exists():
+            plan.append((variant, seed))
+        else:
+            require_same_training(
+                read_json(place)["settings"],
+                training_settings(*_changed(variant, find_method(method), preset)),
+                place.parent,
+                llm,
+            )
+    if not plan:
+        return
+    require_writable(results, 100_000_000)
+    require_writable(work, 1_000_000_000)
     shared = share_llm(llm, device, precision, find_method(method).model, cache)
     for number, (variant, seed) in enumerate(plan, 1):
         say(f"run {number} of {len(plan)}: {variant.factor} {variant.value}, seed {seed}")
-        found = run_variant(variant, find_method(method), preset, Path(results)/variant.name/f"seed{seed}", Path(work)/variant.name/f"seed{seed}", seed, shared, written, cache, say)
+        found = run_variant(
+            variant,
+            find_method(method),
+            preset,
+            Path(results) / variant.name / f"seed{seed}",
+            Path(work) / variant.name / f"seed{seed}",
+            seed,
+            shared,
+            written,
+            cache,
+            say,
+        )
         say(f"validation AUC {found['auc']['value']:.4f}, UAUC {found['uauc']['value']:.4f}")
 
 # %% ../nbs/67_factors.ipynb #1062696b
-def compare_factor(name:str, results="results/factors", seeds:int=5, resamples:int=1000) -> pd.DataFrame:
+def compare_factor(
+    name: str, results="results/factors", seeds: int = 5, resamples: int = 1000
+) -> pd.DataFrame:
     """One line a value: runs, AUC and UAUC of validation, the paired difference to the base (Holm within the factor).
 
     Of what the histories tell: the AUC that is lost when each row gets another's (`history_value`, with its interval), and how far that moves a logit, as
     a share of the logits' spread (`history_moves`; both standard deviations)."""
     found = {}
     for variant in find_factor(name):
-        folders = [folder for seed in range(seeds) if ((folder := Path(results)/variant.name/f"seed{seed}")/"metrics.json").exists()]
-        found[variant.value] = [(read_json(folder/"metrics.json"), *(read_parquet(folder/f"{kind}.parquet") for kind in ("predictions", "others"))) for folder in folders]
+        folders = [
+            folder
+            for seed in range(seeds)
+            if ((folder := Path(results) / variant.name / f"seed{seed}") / "metrics.json").exists()
+        ]
+        found[variant.value] = [
+            (
+                read_json(folder / "metrics.json"),
+                *(read_parquet(folder / f"{kind}.parquet") for kind in ("predictions", "others")),
+            )
+            for folder in folders
+        ]
     base = [predictions for _, predictions, _ in found[find_factor(name)[0].value]]
-    differences = {value: seeded_difference([predictions for _, predictions, _ in runs], base, resamples) for value, runs in found.items() if runs and base and runs[0][1] is not base[0]}
+    differences = {
+        value: seeded_difference([predictions for _, predictions, _ in runs], base, resamples)
+        for value, runs in found.items()
+        if runs and base and runs[0][1] is not base[0]
+    }
     lines = []
     for value, runs in found.items():
         line = {name: value, "runs": len(runs)}
@@ -173,53 +394,107 @@ def compare_factor(name:str, results="results/factors", seeds:int=5, resamples:i
             line[metric] = np.mean([metrics[metric]["value"] for metrics, _, _ in runs]) if runs else np.nan
             difference = differences.get(value, {}).get(metric, {})
             adjusted = holm({other: each[metric]["p"] for other, each in differences.items()})
-            line |= {f"{metric}_difference": difference.get("value", np.nan), f"{metric}_low": difference.get("low", np.nan),
-                     f"{metric}_high": difference.get("high", np.nan), f"{metric}_p": adjusted.get(value, np.nan)}
-        own = seeded_difference([own for _, own, _ in runs], [others for _, _, others in runs], resamples, together=True)["auc"] if runs else {}
+            line |= {
+                f"{metric}_difference": difference.get("value", np.nan),
+                f"{metric}_low": difference.get("low", np.nan),
+                f"{metric}_high": difference.get("high", np.nan),
+                f"{metric}_p": adjusted.get(value, np.nan),
+            }
+        own = (
+            seeded_difference(
+                [own for _, own, _ in runs], [others for _, _, others in runs], resamples, together=True
+            )["auc"]
+            if runs
+            else {}
+        )
         line |= {f"history_{end}": own.get(end, np.nan) for end in ("value", "low", "high")}
-        line["history_moves"] = np.mean([np.std(own["logit"] - others["logit"]) / np.std(own["logit"]) for _, own, others in runs]) if runs else np.nan
+        line["history_moves"] = (
+            np.mean(
+                [np.std(own["logit"] - others["logit"]) / np.std(own["logit"]) for _, own, others in runs]
+            )
+            if runs
+            else np.nan
+        )
         lines.append(line)
     return pd.DataFrame(lines)
 
 # %% ../nbs/67_factors.ipynb #25a1b4db
-def factor_in_words(compared:pd.DataFrame) -> pd.DataFrame: # from `compare_factor`
+def factor_in_words(compared: pd.DataFrame) -> pd.DataFrame:  # from `compare_factor`
     "The same with one cell a figure: difference [interval] p, what the histories tell with its interval."
+
     def shown(line, value, low, high, p=None):
-        if pd.isna(line[value]): return ""
-        return f"{line[value]:+.4f} [{line[low]:+.4f}, {line[high]:+.4f}]" + (f", p {line[p]:.3f}" if p else "")
-    name, lines = compared.columns[0], []
+        if pd.isna(line[value]):
+            return ""
+        return f"{line[value]:+.4f} [{line[low]:+.4f}, {line[high]:+.4f}]" + (
+            f", p {line[p]:.3f}" if p else ""
+        )
+
+    name = compared.columns[0]
+    lines = []
     for _, line in compared.iterrows():
-        if not line["runs"]: lines.append({name: line[name], "runs": 0, "AUC": "not run"}); continue
-        differences = {f"{metric.upper()}, difference": shown(line, *(f"{metric}_{part}" for part in ("difference", "low", "high", "p"))) for metric in ("auc", "uauc")}
-        lines.append({name: line[name], "runs": line["runs"], "AUC": f"{line['auc']:.4f}", "UAUC": f"{line['uauc']:.4f}", **differences,
-                      "AUC by own histories": shown(line, "history_value", "history_low", "history_high"),
-                      "logits moved": f"{line['history_moves']:.1%}"})
+        if not line["runs"]:
+            lines.append({name: line[name], "runs": 0, "AUC": "not run"})
+            continue
+        differences = {
+            f"{metric.upper()}, difference": shown(
+                line, *(f"{metric}_{part}" for part in ("difference", "low", "high", "p"))
+            )
+            for metric in ("auc", "uauc")
+        }
+        lines.append(
+            {
+                name: line[name],
+                "runs": line["runs"],
+                "AUC": f"{line['auc']:.4f}",
+                "UAUC": f"{line['uauc']:.4f}",
+                **differences,
+                "AUC by own histories": shown(line, "history_value", "history_low", "history_high"),
+                "logits moved": f"{line['history_moves']:.1%}",
+            }
+        )
     return pd.DataFrame(lines).fillna("")
 
-def factor_verdict(compared:pd.DataFrame) -> str: # from `compare_factor`
+
+def factor_verdict(compared: pd.DataFrame) -> str:  # from `compare_factor`
     "What the comparison comes to, in two sentences of Markdown."
-    run, base = compared[compared["runs"] > 0], f"`{compared.iloc[0, 0]}`"
+    run = compared[compared["runs"] > 0]
+    base = f"`{compared.iloc[0, 0]}`"
     others = run[run["auc_difference"].notna()]
-    if not len(others): return f"Nothing was run beside {base}."
-    named = lambda lines, column: ", ".join(f"`{line.iloc[0]}` ({line[column]:+.4f})" for _, line in lines.iterrows())
-    apart, heard = others[others["auc_p"] < .05], run[run["history_low"] > 0]
-    return (f"By validation AUC, after Holm's correction, {named(apart, 'auc_difference') + (' are' if len(apart) > 1 else ' is') if len(apart) else 'nothing is'} told apart from {base}; "
-            f"the intervals of all differences reach from {others['auc_low'].min():+.3f} to {others['auc_high'].max():+.3f}. "
-            + (f"A person's own history is worth AUC, by an interval without zero, with {named(heard, 'history_value')}." if len(heard) else
-               f"With none is a person's own history worth AUC that could be told from nothing: the intervals end at {run['history_high'].max():+.3f}."))
+    if not len(others):
+        return f"Nothing was run beside {base}."
+    named = lambda lines, column: ", ".join(
+        f"`{line.iloc[0]}` ({line[column]:+.4f})" for _, line in lines.iterrows()
+    )
+    apart = others[others["auc_p"] < 0.05]
+    heard = run[run["history_low"] > 0]
+    return (
+        f"By validation AUC, after Holm's correction, {named(apart, 'auc_difference') + (' are' if len(apart) > 1 else ' is') if len(apart) else 'nothing is'} told apart from {base}; "
+        f"the intervals of all differences reach from {others['auc_low'].min():+.3f} to {others['auc_high'].max():+.3f}. "
+        + (
+            f"A person's own history is worth AUC, by an interval without zero, with {named(heard, 'history_value')}."
+            if len(heard)
+            else f"With none is a person's own history worth AUC that could be told from nothing: the intervals end at {run['history_high'].max():+.3f}."
+        )
+    )
 
 # %% ../nbs/67_factors.ipynb #1ebc7d88
-def plot_factor(compared:pd.DataFrame): # from `compare_factor`
+def plot_factor(compared: pd.DataFrame):  # from `compare_factor`
     "Differences of AUC and UAUC to the base, with 95% intervals."
     import matplotlib.pyplot as plt
-    name, base, run = compared.columns[0], compared.iloc[0, 0], compared[compared["runs"] > 0]
-    figure, axes = plt.subplots(1, 2, figsize=(9, 1 + .4 * len(run)), sharey=True, layout="constrained")
+
+    name = compared.columns[0]
+    base = compared.iloc[0, 0]
+    run = compared[compared["runs"] > 0]
+    figure, axes = plt.subplots(1, 2, figsize=(9, 1 + 0.4 * len(run)), sharey=True, layout="constrained")
     for axis, metric in zip(axes, ("auc", "uauc")):
         value = run[f"{metric}_difference"].fillna(0)
-        error = np.abs(np.stack([run[f"{metric}_low"].fillna(0) - value, run[f"{metric}_high"].fillna(0) - value]))
+        error = np.abs(
+            np.stack([run[f"{metric}_low"].fillna(0) - value, run[f"{metric}_high"].fillna(0) - value])
+        )
         axis.errorbar(value, run[name], xerr=error, fmt="o", color="#0072b2", capsize=3)
         axis.axvline(0, color="grey", linewidth=1)
         axis.set_xlabel(f"validation {metric.upper()}, difference to {base}")
-    axes[0].set_ylabel(name.replace("_", " ")); axes[0].invert_yaxis()
+    axes[0].set_ylabel(name.replace("_", " "))
+    axes[0].invert_yaxis()
     plt.close(figure)
     return figure

@@ -16,9 +16,10 @@ from torch import nn
 @dataclass
 class HistoryInput:
     "Histories of several rows, oldest item first, padded on the right."
-    bank: torch.Tensor # (v, d3) the distinct vectors
-    layout: torch.Tensor # (b, t) index into the bank; -1 is padding
-    item_position: torch.Tensor # (b, t) which item of the history, counted from the oldest; -1 for padding
+
+    bank: torch.Tensor  # (v, d3) the distinct vectors
+    layout: torch.Tensor  # (b, t) index into the bank; -1 is padding
+    item_position: torch.Tensor  # (b, t) which item of the history, counted from the oldest; -1 for padding
 
     @property
     def mask(self) -> torch.Tensor:
@@ -30,51 +31,78 @@ class HistoryInput:
         "(b,) how many items each history has."
         return self.item_position.max(1).values + 1
 
-    def spread(self, bank:torch.Tensor) -> torch.Tensor: # (v, w) what was made of each distinct vector
+    def spread(self, bank: torch.Tensor) -> torch.Tensor:  # (v, w) what was made of each distinct vector
         "The vectors in their places (b, t, w), zeros as padding."
         return torch.cat([bank, bank.new_zeros(1, bank.shape[1])])[self.layout]
 
-    def means(self, by_item:bool) -> torch.Tensor:
+    def means(self, by_item: bool) -> torch.Tensor:
         "The mean vector of each item (b, n, d3), or of each whole history (b, 1, d3); zeros where there is none."
-        rows, count = len(self.layout), max(1, int(self.lengths.max())) if by_item else 1
-        group = torch.arange(rows, device=self.layout.device)[:, None] * count + (self.item_position if by_item else 0 * self.layout)
+        rows = len(self.layout)
+        count = max(1, int(self.lengths.max())) if by_item else 1
+        group = torch.arange(rows, device=self.layout.device)[:, None] * count + (
+            self.item_position if by_item else 0 * self.layout
+        )
         shares = self.bank.new_zeros(rows * count, len(self.bank))
         shares.index_put_((group[self.mask], self.layout[self.mask]), self.bank.new_ones(()), accumulate=True)
         return (shares @ self.bank / shares.sum(1, keepdim=True).clamp(min=1)).view(rows, count, -1)
 
+
 @dataclass
 class HistoryBatch:
     "Which vectors stand where in the histories of a batch; made on the CPU, ahead of the model."
-    token_ids: torch.Tensor # (t,) the distinct description tokens of the batch
-    items: torch.Tensor # (u,) the distinct items, whose visual tokens follow the description tokens in the bank
-    layout: torch.Tensor # (b, length) index into that bank; -1 is padding
-    item_position: torch.Tensor # (b, length) which item of the history; -1 is padding
+
+    token_ids: torch.Tensor  # (t,) the distinct description tokens of the batch
+    items: (
+        torch.Tensor
+    )  # (u,) the distinct items, whose visual tokens follow the description tokens in the bank
+    layout: torch.Tensor  # (b, length) index into that bank; -1 is padding
+    item_position: torch.Tensor  # (b, length) which item of the history; -1 is padding
 
     def to(self, device) -> "HistoryBatch":
         "The same on another device."
-        return replace(self, **{name: getattr(self, name).to(device) for name in ("token_ids", "items", "layout", "item_position")})
+        return replace(
+            self,
+            **{
+                name: getattr(self, name).to(device)
+                for name in ("token_ids", "items", "layout", "item_position")
+            },
+        )
 
 # %% ../nbs/41_histories.ipynb #75316887
-def layout_histories(histories:np.ndarray, # (b, n) dense items, oldest first, -1 for none
-                     descriptions:Sequence, # token ids of each item's description
-                     visual:bool=True) -> HistoryBatch: # whether a visual token follows each description
+def layout_histories(
+    histories: np.ndarray,  # (b, n) dense items, oldest first, -1 for none
+    descriptions: Sequence,  # token ids of each item's description
+    visual: bool = True,
+) -> HistoryBatch:  # whether a visual token follows each description
     "Lay histories out as a batch (equations 5 and 6)."
     distinct = np.unique(histories[histories >= 0])
-    ids = np.unique(np.concatenate([np.asarray(descriptions[item], dtype=np.int64) for item in distinct] + [np.empty(0, np.int64)]))
-    blocks = {item: np.searchsorted(ids, descriptions[item]).tolist() + [len(ids) + number] * visual
-              for number, item in enumerate(distinct.tolist())}
+    ids = np.unique(
+        np.concatenate(
+            [np.asarray(descriptions[item], dtype=np.int64) for item in distinct] + [np.empty(0, np.int64)]
+        )
+    )
+    blocks = {
+        item: np.searchsorted(ids, descriptions[item]).tolist() + [len(ids) + number] * visual
+        for number, item in enumerate(distinct.tolist())
+    }
     rows = [[item for item in row if item >= 0] for row in histories.tolist()]
     length = max(1, max((sum(len(blocks[item]) for item in row) for row in rows), default=1))
-    layout, position = np.full((len(rows), length), -1), np.full((len(rows), length), -1)
+    layout = np.full((len(rows), length), -1)
+    position = np.full((len(rows), length), -1)
     for number, row in enumerate(rows):
         places = [place for item in row for place in blocks[item]]
-        layout[number, :len(places)] = places
-        position[number, :len(places)] = [k for k, item in enumerate(row) for _ in blocks[item]]
+        layout[number, : len(places)] = places
+        position[number, : len(places)] = [k for k, item in enumerate(row) for _ in blocks[item]]
     return HistoryBatch(*map(torch.from_numpy, (ids, distinct.astype(np.int64), layout, position)))
 
-def embed_histories(batch:HistoryBatch, # from `layout_histories`
-                    embedding:nn.Module, # the LLM's input embeddings (equation 4)
-                    visual:torch.Tensor) -> HistoryInput: # (u, d3) the visual tokens of the distinct items
+
+def embed_histories(
+    batch: HistoryBatch,  # from `layout_histories`
+    embedding: nn.Module,  # the LLM's input embeddings (equation 4)
+    visual: torch.Tensor,
+) -> HistoryInput:  # (u, d3) the visual tokens of the distinct items
     "The vectors that the encoder reads."
     bank = embedding(batch.token_ids).float()
-    return HistoryInput(torch.cat([bank, visual.reshape(-1, bank.shape[1])]), batch.layout, batch.item_position)
+    return HistoryInput(
+        torch.cat([bank, visual.reshape(-1, bank.shape[1])]), batch.layout, batch.item_position
+    )

@@ -25,27 +25,41 @@ from .prompts import RowText, layout_prompts
 from .recommender import Scorer
 
 # %% ../nbs/71_history_effects.ipynb #140c044c
-def history_rows(rows:Rows, # one row
-                 histories) -> Rows: # lists of dense items, oldest first
+def history_rows(
+    rows: Rows,  # one row
+    histories,
+) -> Rows:  # lists of dense items, oldest first
     "The same user and candidate with each of these histories; in those that are not the row's own, without the state after the latest event."
     own = own_history(rows)
     events = None
     if rows.events is not None:
-        events = np.array([rows.events[0] if list(history) == own else -1 for history in histories], dtype=np.int64)
+        events = np.array(
+            [rows.events[0] if list(history) == own else -1 for history in histories], dtype=np.int64
+        )
     width = max(1, max((len(history) for history in histories), default=1))
-    padded = np.array([list(history) + [-1] * (width - len(history)) for history in histories], dtype=np.int64).reshape(-1, width)
+    padded = np.array(
+        [list(history) + [-1] * (width - len(history)) for history in histories], dtype=np.int64
+    ).reshape(-1, width)
     return replace(rows.take(np.zeros(len(padded), dtype=int)), histories=padded, events=events)
 
-def own_history(rows:Rows) -> list[int]: # of one row
+
+def own_history(rows: Rows) -> list[int]:  # of one row
     "Its history as dense items, oldest first."
     return [int(item) for item in rows.histories[0] if item >= 0]
 
-def row_probabilities(scorer:Scorer, rows:Rows) -> np.ndarray: # (n,) float64
+
+def row_probabilities(scorer: Scorer, rows: Rows) -> np.ndarray:  # (n,) float64
     "P(Yes) of rows, computed together."
     return torch.sigmoid(torch.as_tensor(scorer.logits(rows), dtype=torch.float64)).numpy()
 
-def score_histories(scorer:Scorer, rows:Rows, # one row, whose history is what the others are compared with
-                    histories) -> pd.DataFrame: # cosine to the row's own token (NaN where the model compresses nothing), probability, change of it
+
+def score_histories(
+    scorer: Scorer,
+    rows: Rows,  # one row, whose history is what the others are compared with
+    histories,
+) -> (
+    pd.DataFrame
+):  # cosine to the row's own token (NaN where the model compresses nothing), probability, change of it
     "What becomes of the compressed token and of P(Yes) with each of these histories."
     all_rows = history_rows(replace(rows, events=None), [own_history(rows), *histories])
     chances = row_probabilities(scorer, all_rows)
@@ -56,68 +70,116 @@ def score_histories(scorer:Scorer, rows:Rows, # one row, whose history is what t
     return pd.DataFrame({"cosine": cosine, "probability": chances[1:], "change": chances[1:] - chances[0]})
 
 # %% ../nbs/71_history_effects.ipynb #a6526b9c
-def leave_one_out(scorer:Scorer, rows:Rows) -> pd.DataFrame: # of one row
+def leave_one_out(scorer: Scorer, rows: Rows) -> pd.DataFrame:  # of one row
     "The effect of each history item's absence: position from 0 for the oldest, item_id, title, year, genres, cosine, probability, change."
     own = own_history(rows)
-    effects = score_histories(scorer, rows, [own[:place] + own[place + 1:] for place in range(len(own))])
+    effects = score_histories(scorer, rows, [own[:place] + own[place + 1 :] for place in range(len(own))])
     cards = item_cards(scorer.dataset, own).drop(columns="description")
     return pd.concat([pd.DataFrame({"position": np.arange(len(own))}), cards, effects], axis=1)
 
-def order_effects(scorer:Scorer, rows:Rows, count:int=10, seed:int=0) -> pd.DataFrame: # how many random orders
+
+def order_effects(
+    scorer: Scorer, rows: Rows, count: int = 10, seed: int = 0
+) -> pd.DataFrame:  # how many random orders
     "The same items in other orders: order (`reversed`, or `random 1` and on), cosine, probability, change."
     own = own_history(rows)
     random = np.random.default_rng(seed)
     shuffled = [random.permutation(own).tolist() for _ in range(count)]
     names = ["reversed"] + [f"random {number + 1}" for number in range(count)]
-    return pd.concat([pd.DataFrame({"order": names}), score_histories(scorer, rows, [own[::-1], *shuffled])], axis=1)
+    return pd.concat(
+        [pd.DataFrame({"order": names}), score_histories(scorer, rows, [own[::-1], *shuffled])], axis=1
+    )
 
-def length_effects(scorer:Scorer, rows:Rows) -> pd.DataFrame:
+
+def length_effects(scorer: Scorer, rows: Rows) -> pd.DataFrame:
     "The latest items alone, from none to all of them: length, cosine, probability, change."
     own = own_history(rows)
     lengths = np.arange(len(own) + 1)
-    return pd.concat([pd.DataFrame({"length": lengths}), score_histories(scorer, rows, [own[len(own) - n:] for n in lengths])], axis=1)
+    return pd.concat(
+        [
+            pd.DataFrame({"length": lengths}),
+            score_histories(scorer, rows, [own[len(own) - n :] for n in lengths]),
+        ],
+        axis=1,
+    )
 
 # %% ../nbs/71_history_effects.ipynb #6b06e0a2
-def most_misleading(effects:pd.DataFrame, label:int) -> pd.Series|None: # from `leave_one_out`, and the truth
+def most_misleading(
+    effects: pd.DataFrame, label: int
+) -> pd.Series | None:  # from `leave_one_out`, and the truth
     "The history item whose absence moves the answer furthest towards the truth; None where no absence does."
     better = effects["change"] * (1 if label else -1)
     return effects.loc[better.idxmax()] if len(effects) and better.max() > 0 else None
 
 # %% ../nbs/71_history_effects.ipynb #ad219e29
-def withdraw(scorer:Scorer, rows:Rows) -> pd.DataFrame: # of any number
+def withdraw(scorer: Scorer, rows: Rows) -> pd.DataFrame:  # of any number
     "P(Yes) of each row: `as it is`, `no history`, and where the prompt has a slot of the user's own, `no user slot` and `neither`."
-    def nothing(values): return None if values is None else np.full_like(values, -1)
+
+    def nothing(values):
+        return None if values is None else np.full_like(values, -1)
+
     without = {"as it is": rows, "no history": replace(rows, histories=nothing(rows.histories))}
     if "user" in scorer.tables:
         unknown = {"users": nothing(rows.users), "events": nothing(rows.events)}
-        without |= {"no user slot": replace(rows, **unknown), "neither": replace(without["no history"], **unknown)}
+        without |= {
+            "no user slot": replace(rows, **unknown),
+            "neither": replace(without["no history"], **unknown),
+        }
     return pd.DataFrame({name: row_probabilities(scorer, changed) for name, changed in without.items()})
 
 # %% ../nbs/71_history_effects.ipynb #e3fca402
-def _parts(effects:pd.DataFrame, withdrawn:pd.Series) -> list[tuple[str, float, str]]:
+def _parts(effects: pd.DataFrame, withdrawn: pd.Series) -> list[tuple[str, float, str]]:
     "What is withdrawn, P(Yes) without it, and its colour."
-    likes = [(f"without {title}", chance, "#0072B2") for title, chance in zip(effects["title"], effects["probability"])]
+    likes = [
+        (f"without {title}", chance, "#0072B2")
+        for title, chance in zip(effects["title"], effects["probability"])
+    ]
     return likes + [(name, chance, "#D55E00") for name, chance in withdrawn.drop("as it is").items()]
 
-def plot_effects(effects:pd.DataFrame, # of one row, from `leave_one_out`
-                 withdrawn:pd.Series, # of the same row, from `withdraw`
-                 noise:float=0., # changes of P(Yes) up to here are rounding, and get no bar
-                 usual:tuple=(np.nan, np.nan)) -> Figure: # what leaving out a like of another user does, lowest and highest
+
+def plot_effects(
+    effects: pd.DataFrame,  # of one row, from `leave_one_out`
+    withdrawn: pd.Series,  # of the same row, from `withdraw`
+    noise: float = 0.0,  # changes of P(Yes) up to here are rounding, and get no bar
+    usual: tuple = (np.nan, np.nan),
+) -> Figure:  # what leaving out a like of another user does, lowest and highest
     "P(Yes) as it is, and with each part of what is known of the person withdrawn."
-    parts, start = _parts(effects, withdrawn), withdrawn["as it is"]
+    parts = _parts(effects, withdrawn)
+    start = withdrawn["as it is"]
     figure, axis = plt.subplots(figsize=(8, 0.9 + 0.28 * len(parts)), layout="constrained")
     if not np.isnan(usual[0]) and len(effects):
-        height = len(effects) / len(parts) # the grey band stands behind the single likes alone
-        axis.axvspan(start + usual[0], start + usual[1], 1 - height, 1, color="#DDDDDD", linewidth=0, label="usual with others' likes", zorder=0)
+        height = len(effects) / len(parts)  # the grey band stands behind the single likes alone
+        axis.axvspan(
+            start + usual[0],
+            start + usual[1],
+            1 - height,
+            1,
+            color="#DDDDDD",
+            linewidth=0,
+            label="usual with others' likes",
+            zorder=0,
+        )
     for row, (_, chance, colour) in enumerate(parts):
         hidden = abs(chance - start) <= noise
-        if not hidden: axis.barh(row, chance - start, left=start, color=colour, height=0.7)
-        axis.annotate("no effect" if hidden else f"{chance:.3f}", (max(chance, start), row), xytext=(3, 0), textcoords="offset points",
-                      va="center", fontsize=8)
+        if not hidden:
+            axis.barh(row, chance - start, left=start, color=colour, height=0.7)
+        axis.annotate(
+            "no effect" if hidden else f"{chance:.3f}",
+            (max(chance, start), row),
+            xytext=(3, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+        )
     axis.axvline(start, color="black", linewidth=1, label=f"as it is: {start:.3f}")
     axis.axvline(0.5, color="grey", linestyle=":", label="a half")
     shown = [start, 0.5, *(chance for _, chance, _ in parts)]
-    axis.set(xlabel="P(Yes)", yticks=range(len(parts)), xlim=(min(shown) - 0.03, max(shown) + 0.06), ylim=(len(parts) - 0.5, -0.5))
+    axis.set(
+        xlabel="P(Yes)",
+        yticks=range(len(parts)),
+        xlim=(min(shown) - 0.03, max(shown) + 0.06),
+        ylim=(len(parts) - 0.5, -0.5),
+    )
     axis.set_yticklabels([name for name, *_ in parts], parse_math=False)
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(fontsize=8, loc="best")
@@ -125,74 +187,110 @@ def plot_effects(effects:pd.DataFrame, # of one row, from `leave_one_out`
     return figure
 
 # %% ../nbs/71_history_effects.ipynb #1dbd1773
-def _joined(first:KeyValues, second:KeyValues) -> KeyValues:
+def _joined(first: KeyValues, second: KeyValues) -> KeyValues:
     "The keys and values of one row, one after the other, without padding."
-    return KeyValues([tuple(torch.cat([a[:, :, :int(first.lengths[0])], b], 2) for a, b in zip(*pair)) for pair in zip(first.layers, second.layers)],
-                     first.lengths + second.lengths)
+    return KeyValues(
+        [
+            tuple(torch.cat([a[:, :, : int(first.lengths[0])], b], 2) for a, b in zip(*pair))
+            for pair in zip(first.layers, second.layers)
+        ],
+        first.lengths + second.lengths,
+    )
 
 # %% ../nbs/71_history_effects.ipynb #e353e75e
 class _Counterfactual:
     "Logits of one row with another poster and another description."
-    def __init__(self, scorer:Scorer):
-        self.scorer, self.maker, self.model = scorer, scorer.maker, scorer.model
+
+    def __init__(self, scorer: Scorer):
+        self.scorer = scorer
+        self.maker = scorer.maker
+        self.model = scorer.model
         plan = scorer.maker.reuse_plan(training=True)
-        self.levels, self.new, self._prefixes = plan.levels, plan.new, {} # (item, description) -> keys and values
+        self.levels = plan.levels
+        self.new = plan.new
+        self._prefixes = {}  # (item, description) -> keys and values
         self.stores = scorer.rows.text.levels if scorer.rows.text else []
 
-    def _cut(self, described:bool) -> int:
+    def _cut(self, described: bool) -> int:
         "How many levels of text stay as they are."
-        holds = [any(isinstance(part, RowText) and part.field == "description" for part in level.segments) for level in self.levels]
+        holds = [
+            any(isinstance(part, RowText) and part.field == "description" for part in level.segments)
+            for level in self.levels
+        ]
         return holds.index(True) if described and True in holds else len(self.levels)
 
-    def _pieces(self, rows:Rows, segments, description:str|None) -> list:
+    def _pieces(self, rows: Rows, segments, description: str | None) -> list:
         "The pieces of the row, with the description put in."
         pieces = self.maker.pieces(rows, segments)[0]
-        if description is None: return pieces
-        ids = tuple(text_tokens(self.maker.text.tokenizer, description)[:self.maker.settings.budget.description])
-        return [replace(piece, ids=ids) if isinstance(piece.segment, RowText) and piece.segment.field == "description" else piece for piece in pieces]
+        if description is None:
+            return pieces
+        ids = tuple(
+            text_tokens(self.maker.text.tokenizer, description)[: self.maker.settings.budget.description]
+        )
+        return [
+            replace(piece, ids=ids)
+            if isinstance(piece.segment, RowText) and piece.segment.field == "description"
+            else piece
+            for piece in pieces
+        ]
 
-    def _prefix(self, rows:Rows, description:str|None) -> KeyValues|None:
+    def _prefix(self, rows: Rows, description: str | None) -> KeyValues | None:
         "Keys and values of the text ahead of the first soft slot."
         keep = self._cut(description is not None)
         prefix = self.stores[keep - 1](rows) if keep else None
-        if keep == len(self.levels): return prefix
+        if keep == len(self.levels):
+            return prefix
         key = int(rows.items[0]), description
         if key not in self._prefixes:
             segments = [segment for level in self.levels[keep:] for segment in level.segments]
             batch = self.maker.batch(rows, tuple(segments))
             start = self.maker.text.start if not keep else ()
             batch.prompt = layout_prompts([self._pieces(rows, segments, description)], start)
-            batch, ahead = batch.to(self.model.language.device), prefix
+            batch = batch.to(self.model.language.device)
+            ahead = prefix
             own = self.model.language.keys_values(self.model.embed(batch), batch.prompt.mask, ahead)
             self._prefixes[key] = own if ahead is None else _joined(ahead, own)
         return self._prefixes[key]
 
     @torch.no_grad()
-    def __call__(self, rows:Rows, poster:int|None=None, description:str|None=None) -> float: # one row; a dense item whose poster stands in, -1 for none
+    def __call__(
+        self, rows: Rows, poster: int | None = None, description: str | None = None
+    ) -> float:  # one row; a dense item whose poster stands in, -1 for none
         "The logit."
         segments = self.new
         batch = self.maker.batch(self.scorer.rows.ready(rows), segments)
         start = self.maker.text.start if not self.levels else ()
         batch.prompt = layout_prompts([self._pieces(rows, segments, description)], start)
-        if poster is not None: batch.features["image"] = lookup(self.scorer.tables["image"], [poster])
+        if poster is not None:
+            batch.features["image"] = lookup(self.scorer.tables["image"], [poster])
         return float(self.model(batch.to(self.model.language.device), self._prefix(rows, description)))
 
 # %% ../nbs/71_history_effects.ipynb #543fb12a
 class _Pair:
     "One pair, and what is set instead of what is."
-    def __init__(self, scorer:Scorer, user_id, item_id, timestamp:int=-1, # histories end before it; -1 for the latest state
-                 counterfactual:_Counterfactual|None=None): # of another `WhatIf` with the same scorer, to share what it keeps
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        user_id,
+        item_id,
+        timestamp: int = -1,  # histories end before it; -1 for the latest state
+        counterfactual: _Counterfactual | None = None,
+    ):  # of another `WhatIf` with the same scorer, to share what it keeps
         dataset = scorer.dataset
-        self.scorer, self.item = scorer, dataset.item_of(str(item_id))
+        self.scorer = scorer
+        self.item = dataset.item_of(str(item_id))
         self.rows = scorer.rows_for([dataset.user_of(str(user_id))], [self.item], [timestamp])
         self.counterfactual = counterfactual or _Counterfactual(scorer)
-        self.changes = [] # of the history, in the order in which they were made: (name, place, item or other place)
+        self.changes = []  # of the history, in the order in which they were made: (name, place, item or other place)
         self.reset()
 
     def reset(self) -> float:
         "As it was."
-        self.history = own_history(self.rows) # dense items, oldest first
-        self.changes, self.poster, self.description = [], None, None
+        self.history = own_history(self.rows)  # dense items, oldest first
+        self.changes = []
+        self.poster = None
+        self.description = None
         self.start = self.probability
         return self.start
 
@@ -201,7 +299,9 @@ class _Pair:
         "P(Yes) of what is set now."
         return self._asked(history_rows(self.rows, [self.history]), self.poster, self.description)
 
-    def _asked(self, rows:Rows, poster:int|None=None, description:str|None=None) -> float: # one row
+    def _asked(
+        self, rows: Rows, poster: int | None = None, description: str | None = None
+    ) -> float:  # one row
         logit = self.counterfactual(rows, poster, description)
         return float(torch.sigmoid(torch.tensor(logit, dtype=torch.float64)))
 
@@ -210,163 +310,227 @@ class _Pair:
         "The history as it is now, oldest first."
         return item_cards(self.scorer.dataset, self.history)
 
-    def _position(self, position:int) -> int:
+    def _position(self, position: int) -> int:
         if not 0 <= position < len(self.history):
-            raise InputError(f"the history has no item {position}: it has {len(self.history)}, counted from 0 for the oldest")
+            raise InputError(
+                f"the history has no item {position}: it has {len(self.history)}, counted from 0 for the oldest"
+            )
         return position
 
-    def _room(self, position:int) -> int: # where an item shall stand
+    def _room(self, position: int) -> int:  # where an item shall stand
         if not 0 <= position <= len(self.history):
-            raise InputError(f"the history has no place {position}: it has {len(self.history)} items, so a further one may stand at 0 to {len(self.history)}")
+            raise InputError(
+                f"the history has no place {position}: it has {len(self.history)} items, so a further one may stand at 0 to {len(self.history)}"
+            )
         return position
 
 # %% ../nbs/71_history_effects.ipynb #b224b512
 class WhatIf(_Pair):
     "One pair, changed step by step; each change gives P(Yes). Items are named by the source's ids."
-    def remove(self, position:int) -> float: # 0 is the oldest
+
+    def remove(self, position: int) -> float:  # 0 is the oldest
         "Without this history item."
         del self.history[self._position(position)]
         self.changes.append(("remove", position, -1))
         return self.probability
 
-    def add(self, item_id, position:int|None=None) -> float: # where it shall stand; the latest place where left out
+    def add(
+        self, item_id, position: int | None = None
+    ) -> float:  # where it shall stand; the latest place where left out
         "With a further history item. `InputError` for the candidate and for what is there already."
         item = self.scorer.dataset.item_of(str(item_id))
-        if item == self.item: raise InputError("the candidate is never in its own history: add another item")
-        if item in self.history: raise InputError(f"{self.scorer.dataset.items['title'][item]!r} is in the history already: move it instead")
+        if item == self.item:
+            raise InputError("the candidate is never in its own history: add another item")
+        if item in self.history:
+            raise InputError(
+                f"{self.scorer.dataset.items['title'][item]!r} is in the history already: move it instead"
+            )
         place = len(self.history) if position is None else self._room(position)
         self.history.insert(place, item)
         self.changes.append(("add", place, item))
         return self.probability
 
-    def move(self, position:int, to:int) -> float:
+    def move(self, position: int, to: int) -> float:
         "With one item at another place. `InputError` for places that do not exist."
-        position, to = self._position(position), self._position(to)
+        position = self._position(position)
+        to = self._position(to)
         self.history.insert(to, self.history.pop(position))
         self.changes.append(("move", position, to))
         return self.probability
 
-    def show_poster(self, item_id) -> float: # None for no poster at all
+    def show_poster(self, item_id) -> float:  # None for no poster at all
         "With the poster of another item for the candidate; the history keeps its own."
-        if "image" not in self.scorer.tables: raise InputError("this model sees no posters")
+        if "image" not in self.scorer.tables:
+            raise InputError("this model sees no posters")
         self.poster = -1 if item_id is None else self.scorer.dataset.item_of(str(item_id))
         return self.probability
 
-    def describe(self, text:str) -> float:
+    def describe(self, text: str) -> float:
         "With another description of the candidate, cut to the model's budget."
-        if not self.scorer.settings.description: raise InputError("this model reads no descriptions, only titles")
+        if not self.scorer.settings.description:
+            raise InputError("this model reads no descriptions, only titles")
         self.description = text
         return self.probability
 
     @property
     def shortened(self) -> bool:
         "Whether the description that was put in is longer than the model's budget."
-        settings, tokenizer = self.scorer.settings, self.scorer.maker.text.tokenizer
-        return self.description is not None and len(text_tokens(tokenizer, self.description)) > settings.budget.description
+        settings = self.scorer.settings
+        tokenizer = self.scorer.maker.text.tokenizer
+        return (
+            self.description is not None
+            and len(text_tokens(tokenizer, self.description)) > settings.budget.description
+        )
 
 # %% ../nbs/71_history_effects.ipynb #aad507fd
 @dataclass(frozen=True)
 class Noise:
     "How far P(Yes) of one pair differs between two computations of it."
+
     median: float
     largest: float
-    rows: int # pairs that were tried
+    rows: int  # pairs that were tried
 
     @classmethod
-    def of(cls, differences) -> "Noise": # (n,) or more, absolute or signed
+    def of(cls, differences) -> "Noise":  # (n,) or more, absolute or signed
         "From the differences themselves. `InputError` where there are none."
         absolute = np.abs(np.asarray(differences, dtype=np.float64)).ravel()
-        if not len(absolute): raise InputError("no pair to compare", fix="give one or more")
+        if not len(absolute):
+            raise InputError("no pair to compare", fix="give one or more")
         return cls(float(np.median(absolute)), float(absolute.max()), len(absolute))
 
-    def hides(self, change) -> np.ndarray: # truth values in the shape of `change`
+    def hides(self, change) -> np.ndarray:  # truth values in the shape of `change`
         "Whether a change of P(Yes) is no larger than the noise."
         return np.abs(np.asarray(change, dtype=np.float64)) <= self.largest
 
-    def __str__(self) -> str: return f"median {_digits(self.median)}, largest {_digits(self.largest)}, over {self.rows} pairs"
+    def __str__(self) -> str:
+        return f"median {_digits(self.median)}, largest {_digits(self.largest)}, over {self.rows} pairs"
 
-def _digits(value:float) -> str:
+
+def _digits(value: float) -> str:
     "A small number, short: 0.0123, and 3e-07."
     return f"{value:.4f}" if value == 0 or value >= 5e-5 else f"{value:.0e}"
 
 # %% ../nbs/71_history_effects.ipynb #1798e9c7
-_noise = WeakKeyDictionary() # model -> its numerical noise
+_noise = WeakKeyDictionary()  # model -> its numerical noise
 
-def _some_pairs(scorer:Scorer, count:int, seed:int=0) -> Rows:
+
+def _some_pairs(scorer: Scorer, count: int, seed: int = 0) -> Rows:
     "Pairs that really happened, drawn by chance."
     events = scorer.dataset.events
-    if not len(events): raise InputError("the recommender knows no event", fix="open one that was trained on ratings")
+    if not len(events):
+        raise InputError("the recommender knows no event", fix="open one that was trained on ratings")
     chosen = events.iloc[np.random.default_rng(seed).permutation(len(events))[:count]]
     return scorer.rows_for(chosen["user"], chosen["item"], chosen["timestamp"])
 
+
 @torch.no_grad()
-def numerical_noise(scorer:Scorer, count:int=6) -> Noise: # of pairs that are tried
+def numerical_noise(scorer: Scorer, count: int = 6) -> Noise:  # of pairs that are tried
     "How far the three ways of computing a pair lie apart: alone, together with others, and in a `WhatIf`. Measured once for a model."
-    if scorer.model in _noise: return _noise[scorer.model]
-    rows, asked = _some_pairs(scorer, count), _Counterfactual(scorer)
+    if scorer.model in _noise:
+        return _noise[scorer.model]
+    rows = _some_pairs(scorer, count)
+    asked = _Counterfactual(scorer)
     single = [rows.take(np.array([place])) for place in range(len(rows))]
     alone = [float(scorer.model(scorer.maker.batch(row).to(scorer.model.language.device))) for row in single]
     what_if = [asked(row) for row in single]
-    chances = torch.sigmoid(torch.tensor(np.array([alone, scorer.logits(rows), what_if], dtype=np.float64))).numpy()
+    chances = torch.sigmoid(
+        torch.tensor(np.array([alone, scorer.logits(rows), what_if], dtype=np.float64))
+    ).numpy()
     _noise[scorer.model] = Noise.of(np.ptp(chances, axis=0))
     return _noise[scorer.model]
 
 # %% ../nbs/71_history_effects.ipynb #acddff6a
-def other_histories(scorer:Scorer, rows:Rows, count:int=8, seed:int=0) -> list[list[int]]: # of one row
+def other_histories(
+    scorer: Scorer, rows: Rows, count: int = 8, seed: int = 0
+) -> list[list[int]]:  # of one row
     "Histories of other users, as long as the row's own and without its candidate; fewer where there are not so many."
-    length, found = len(own_history(rows)), []
+    length = len(own_history(rows))
+    found = []
     users = np.random.default_rng(seed).permutation(len(scorer.dataset.users))
     users = users[users != rows.users[0]]
     for start in range(0, len(users) if length else 0, 4 * count):
-        some = users[start:start + 4 * count]
-        picked, _ = scorer.training_histories.pick(some, np.full(len(some), -1), np.full(len(some), rows.items[0]), length)
+        some = users[start : start + 4 * count]
+        picked, _ = scorer.training_histories.pick(
+            some, np.full(len(some), -1), np.full(len(some), rows.items[0]), length
+        )
         found += [list(map(int, history)) for history in picked if (history >= 0).sum() == length]
-        if len(found) >= count: break
+        if len(found) >= count:
+            break
     return found[:count]
 
-def leave_one_out_control(scorer:Scorer, rows:Rows, count:int=8, seed:int=0) -> pd.DataFrame: # of one row; other users
+
+def leave_one_out_control(
+    scorer: Scorer, rows: Rows, count: int = 8, seed: int = 0
+) -> pd.DataFrame:  # of one row; other users
     "What leaving out one like does where the history is another user's: history (its number), position, change."
     histories = other_histories(scorer, rows, count, seed)
-    asked = [[history, *(history[:place] + history[place + 1:] for place in range(len(history)))] for history in histories]
-    if not asked: return pd.DataFrame({"history": [], "position": [], "change": []})
-    chances = row_probabilities(scorer, history_rows(replace(rows, events=None), sum(asked, []))).reshape(len(asked), -1)
+    asked = [
+        [history, *(history[:place] + history[place + 1 :] for place in range(len(history)))]
+        for history in histories
+    ]
+    if not asked:
+        return pd.DataFrame({"history": [], "position": [], "change": []})
+    chances = row_probabilities(scorer, history_rows(replace(rows, events=None), sum(asked, []))).reshape(
+        len(asked), -1
+    )
     change = chances[:, 1:] - chances[:, :1]
     number, position = np.indices(change.shape)
     return pd.DataFrame({"history": number.ravel(), "position": position.ravel(), "change": change.ravel()})
 
-def usual_range(changes, least:int=8) -> tuple[float, float]: # of a control; so many at least
+
+def usual_range(changes, least: int = 8) -> tuple[float, float]:  # of a control; so many at least
     "Where nine tenths of the changes lie; NaN where there are too few to say."
     changes = np.asarray(changes, dtype=np.float64)
-    if len(changes) < least: return np.nan, np.nan
-    low, high = np.quantile(changes, (.05, .95))
+    if len(changes) < least:
+        return np.nan, np.nan
+    low, high = np.quantile(changes, (0.05, 0.95))
     return float(low), float(high)
 
-def judged(changes, noise:Noise, control=(), least:int=8) -> list[str]: # changes of P(Yes); those of a control, so many at least
+
+def judged(
+    changes, noise: Noise, control=(), least: int = 8
+) -> list[str]:  # changes of P(Yes); those of a control, so many at least
     "What can be said of each change: nothing, or what it is beside the control."
     low, high = usual_range(control, least)
-    def verdict(change:float, hidden:bool) -> str:
-        if hidden: return "none: below rounding"
-        if np.isnan(low): return "no control"
+
+    def verdict(change: float, hidden: bool) -> str:
+        if hidden:
+            return "none: below rounding"
+        if np.isnan(low):
+            return "no control"
         return "as with anybody's likes" if low <= change <= high else "more than with others' likes"
-    return [verdict(change, hidden) for change, hidden in zip(np.asarray(changes, dtype=float), noise.hides(changes))]
+
+    return [
+        verdict(change, hidden)
+        for change, hidden in zip(np.asarray(changes, dtype=float), noise.hides(changes))
+    ]
 
 # %% ../nbs/71_history_effects.ipynb #c63b095c
-def _repeated(history:list[int], changes) -> list[int]|None:
+def _repeated(history: list[int], changes) -> list[int] | None:
     "Another history of the same length after the same changes; None where an item to add is there already."
     history = list(history)
     for name, place, other in changes:
-        if name == "remove": del history[place]
-        elif name == "move": history.insert(other, history.pop(place))
-        elif other in history: return None
-        else: history.insert(place, other)
+        if name == "remove":
+            del history[place]
+        elif name == "move":
+            history.insert(other, history.pop(place))
+        elif other in history:
+            return None
+        else:
+            history.insert(place, other)
     return history
 
-def what_if_control(what:WhatIf, count:int=8, seed:int=0) -> np.ndarray: # changes of P(Yes), one for each other user
+
+def what_if_control(
+    what: WhatIf, count: int = 8, seed: int = 0
+) -> np.ndarray:  # changes of P(Yes), one for each other user
     "What the changes that were made so far do where the history is another user's."
     changes = []
     for history in other_histories(what.scorer, what.rows, count, seed):
         changed = _repeated(history, what.changes)
-        if changed is None: continue
+        if changed is None:
+            continue
         before, after = (replace(history_rows(what.rows, [one]), events=None) for one in (history, changed))
         changes.append(what._asked(after, what.poster, what.description) - what._asked(before))
     return np.array(changes)

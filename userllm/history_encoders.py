@@ -15,103 +15,155 @@ from .artifacts import InputError
 from .histories import HistoryInput
 
 # %% ../nbs/42_history_encoders.ipynb #ac2fd291
-def _move(inputs, state, transposed, bias, gates, product, out) -> None: # (b, 3 d3), (b, d3), (d3, 3 d3), (3 d3,), and room for (b, 3 d3), (b, d3), (b, d3)
+def _move(
+    inputs, state, transposed, bias, gates, product, out
+) -> None:  # (b, 3 d3), (b, d3), (d3, 3 d3), (3 d3,), and room for (b, 3 d3), (b, d3), (b, d3)
     "One position of a GRU: its gates, W_n h + b_n, and the next state, each into its place."
     width = state.shape[1]
-    own, gate, new = torch.addmm(bias, state, transposed), gates[:, :2 * width], gates[:, 2 * width:]
-    torch.add(inputs[:, :2 * width], own[:, :2 * width], out=gate).sigmoid_()
-    product.copy_(own[:, 2 * width:])
-    torch.addcmul(inputs[:, 2 * width:], gate[:, :width], product, out=new).tanh_()
+    own = torch.addmm(bias, state, transposed)
+    gate = gates[:, : 2 * width]
+    new = gates[:, 2 * width :]
+    torch.add(inputs[:, : 2 * width], own[:, : 2 * width], out=gate).sigmoid_()
+    product.copy_(own[:, 2 * width :])
+    torch.addcmul(inputs[:, 2 * width :], gate[:, :width], product, out=new).tanh_()
     torch.lerp(new, state, gate[:, width:], out=out)
+
 
 class _Recurrence(torch.autograd.Function):
     "The states (t, b, d) of a GRU, from its projected inputs (t, b, 3 d), the first state (b, d), and the recurrent weights."
+
     @staticmethod
     def forward(ctx, inputs, state, weight, bias):
-        steps, rows, width = len(inputs), len(state), weight.shape[1]
-        states, gates, turned = inputs.new_empty(steps + 1, rows, width), torch.empty_like(inputs), weight.t().contiguous()
-        products = inputs.new_empty(steps, rows, width) # W_n h + b_n, which the gradient of r needs
+        steps = len(inputs)
+        rows = len(state)
+        width = weight.shape[1]
+        states = inputs.new_empty(steps + 1, rows, width)
+        gates = torch.empty_like(inputs)
+        turned = weight.t().contiguous()
+        products = inputs.new_empty(steps, rows, width)  # W_n h + b_n, which the gradient of r needs
         states[0] = state
-        for t in range(steps): _move(inputs[t], states[t], turned, bias, gates[t], products[t], states[t + 1])
+        for t in range(steps):
+            _move(inputs[t], states[t], turned, bias, gates[t], products[t], states[t + 1])
         ctx.save_for_backward(states, gates, products, weight)
         return states[1:].clone()
 
-    faded = 1e-20 # of the largest gradient that comes in: what is smaller is none
+    faded = 1e-20  # of the largest gradient that comes in: what is smaller is none
 
     @staticmethod
     def backward(ctx, gradient):
         states, gates, products, weight = ctx.saved_tensors
-        width, flow = weight.shape[1], torch.zeros_like(states[0])
-        floor = float(gradient.abs().max()) * _Recurrence.faded if gradient.numel() else 0.
-        first = next(iter(gradient.flatten(1).any(1).nonzero().flatten().tolist()), len(gates)) # of the steps at which some comes in
-        inputs, own, t = torch.zeros_like(gates), torch.empty_like(gates), len(gates)
+        width = weight.shape[1]
+        flow = torch.zeros_like(states[0])
+        floor = float(gradient.abs().max()) * _Recurrence.faded if gradient.numel() else 0.0
+        first = next(
+            iter(gradient.flatten(1).any(1).nonzero().flatten().tolist()), len(gates)
+        )  # of the steps at which some comes in
+        inputs = torch.zeros_like(gates)
+        own = torch.empty_like(gates)
+        t = len(gates)
         while t > first or t and flow.any():
             t -= 1
             reset, update, new = gates[t].split(width, 1)
             flow = flow + gradient[t]
-            back = torch.mul(flow, (1 - update) * (1 - new * new), out=inputs[t, :, 2 * width:])
+            back = torch.mul(flow, (1 - update) * (1 - new * new), out=inputs[t, :, 2 * width :])
             torch.mul(back, products[t] * reset * (1 - reset), out=own[t, :, :width])
-            torch.mul(flow, (states[t] - new) * update * (1 - update), out=own[t, :, width:2 * width])
-            torch.mul(back, reset, out=own[t, :, 2 * width:])
+            torch.mul(flow, (states[t] - new) * update * (1 - update), out=own[t, :, width : 2 * width])
+            torch.mul(back, reset, out=own[t, :, 2 * width :])
             flow = nn.functional.hardshrink(torch.addmm(flow * update, own[t], weight), floor)
-        inputs[t:, :, :2 * width] = own[t:, :, :2 * width]
+        inputs[t:, :, : 2 * width] = own[t:, :, : 2 * width]
         flat = own[t:].reshape(-1, 3 * width)
         return inputs, flow, flat.t() @ states[t:-1].reshape(-1, width), flat.sum(0)
 
 # %% ../nbs/42_history_encoders.ipynb #a8aea09f
 class GRUEncoder(nn.Module):
     "The paper's encoder: a GRU over all tokens of the history; its last output (equation 7)."
-    item_positions = 30 # about, of an item
-    def __init__(self, width:int, # d3
-                 tokens:int=1, # K
-                 input_spread:float=1.0, # spread of the LLM's token embeddings
-                 reach:int=1024): # positions that the gradient goes back, from the end of a history
+
+    item_positions = 30  # about, of an item
+
+    def __init__(
+        self,
+        width: int,  # d3
+        tokens: int = 1,  # K
+        input_spread: float = 1.0,  # spread of the LLM's token embeddings
+        reach: int = 1024,
+    ):  # positions that the gradient goes back, from the end of a history
         super().__init__()
-        self.input_spread, self.reach = input_spread, reach
+        self.input_spread = input_spread
+        self.reach = reach
         self.gru = nn.GRU(width, width, batch_first=True)
         self.more = nn.ModuleList(nn.Linear(width, width) for _ in range(tokens - 1))
 
-    def project(self, bank:torch.Tensor) -> torch.Tensor: # (v, d3) distinct vectors
+    def project(self, bank: torch.Tensor) -> torch.Tensor:  # (v, d3) distinct vectors
         "The input projections (v, 3 d3) of vectors: what each gate makes of them."
         return torch.addmm(self.gru.bias_ih_l0, bank / self.input_spread, self.gru.weight_ih_l0.t())
 
-    def states(self, projected:torch.Tensor, # (v, 3 d3) from `project`
-               layout:torch.Tensor, # (b, t) index into it; -1 is padding
-               start:torch.Tensor|None=None) -> torch.Tensor: # (b, d3) the states to go on from; zeros where left out
+    def states(
+        self,
+        projected: torch.Tensor,  # (v, 3 d3) from `project`
+        layout: torch.Tensor,  # (b, t) index into it; -1 is padding
+        start: torch.Tensor | None = None,
+    ) -> torch.Tensor:  # (b, d3) the states to go on from; zeros where left out
         "The state after every position (t, b, d3)."
         start = projected.new_zeros(len(layout), self.gru.hidden_size) if start is None else start
-        return _Recurrence.apply(nn.functional.pad(projected, (0, 0, 0, 1))[layout.t()], start, self.gru.weight_hh_l0, self.gru.bias_hh_l0)
+        return _Recurrence.apply(
+            nn.functional.pad(projected, (0, 0, 0, 1))[layout.t()],
+            start,
+            self.gru.weight_hh_l0,
+            self.gru.bias_hh_l0,
+        )
 
-    def cell(self) -> Callable: # valid until the weights change
+    def cell(self) -> Callable:  # valid until the weights change
         "The GRU cell as a function (inputs (b, 3 d3) from `project`, states (b, d3)) -> the next states (b, d3), without gradient."
-        transposed, bias = self.gru.weight_hh_l0.detach().t().contiguous(), self.gru.bias_hh_l0.detach()
+        transposed = self.gru.weight_hh_l0.detach().t().contiguous()
+        bias = self.gru.bias_hh_l0.detach()
+
         def cell(inputs, state):
-            _move(inputs, state, transposed, bias, torch.empty_like(inputs), torch.empty_like(state), out := torch.empty_like(state))
+            _move(
+                inputs,
+                state,
+                transposed,
+                bias,
+                torch.empty_like(inputs),
+                torch.empty_like(state),
+                out := torch.empty_like(state),
+            )
             return out
+
         return cell
 
-    def tokens(self, states:torch.Tensor) -> torch.Tensor: # (b, d3)
+    def tokens(self, states: torch.Tensor) -> torch.Tensor:  # (b, d3)
         "Soft tokens (b, K, d3) of last states."
         return torch.stack([states] + [layer(states) for layer in self.more], dim=1)
 
-    def forward(self, history:HistoryInput) -> torch.Tensor: # rows without any history give a token that is not to be used
+    def forward(
+        self, history: HistoryInput
+    ) -> torch.Tensor:  # rows without any history give a token that is not to be used
         "Soft tokens (b, K, d3)."
-        lengths, layout, start = history.mask.sum(1), history.layout, None
-        if layout.shape[1] > self.reach: layout, lengths, start = self._read_far(history, lengths)
-        rows, last = torch.arange(len(layout), device=layout.device), lengths.clamp(min=1) - 1
+        lengths = history.mask.sum(1)
+        layout = history.layout
+        start = None
+        if layout.shape[1] > self.reach:
+            layout, lengths, start = self._read_far(history, lengths)
+        rows = torch.arange(len(layout), device=layout.device)
+        last = lengths.clamp(min=1) - 1
         if history.bank.is_cuda:
             near = replace(history, layout=layout).spread(history.bank)
-            return self.tokens(self.gru(near / self.input_spread, start if start is None else start[None])[0][rows, last])
+            return self.tokens(
+                self.gru(near / self.input_spread, start if start is None else start[None])[0][rows, last]
+            )
         return self.tokens(self.states(self.project(history.bank), layout, start)[last, rows])
 
     @torch.no_grad()
-    def _read_far(self, history:HistoryInput, lengths:torch.Tensor) -> tuple:
+    def _read_far(self, history: HistoryInput, lengths: torch.Tensor) -> tuple:
         "Layout (b, reach) and lengths of each row's last positions, and the states (b, d3) that all positions before them lead to."
-        projected, far = self.project(history.bank), (lengths - self.reach).clamp(min=0)
+        projected = self.project(history.bank)
+        far = (lengths - self.reach).clamp(min=0)
         state = projected.new_zeros(len(far), self.gru.hidden_size)
         for begin in range(0, int(far.max()), self.reach):
-            block = self.states(projected, history.layout[:, begin:begin + self.reach], state)
-            inside = (far - begin).clamp(min=0, max=len(block)) # how many of the block's positions are far, in each row
+            block = self.states(projected, history.layout[:, begin : begin + self.reach], state)
+            inside = (far - begin).clamp(
+                min=0, max=len(block)
+            )  # how many of the block's positions are far, in each row
             reached = block[inside.clamp(min=1) - 1, torch.arange(len(far), device=far.device)]
             state = torch.where((inside > 0)[:, None], reached, state)
         places = far[:, None] + torch.arange(self.reach, device=far.device)
@@ -121,12 +173,15 @@ class GRUEncoder(nn.Module):
 # %% ../nbs/42_history_encoders.ipynb #a7b852d0
 class MeanEncoder(nn.Module):
     "The mean of all tokens of the history."
-    def __init__(self, width:int, tokens:int=1, input_spread:float=1.0): # d3, K, and the spread of the LLM's token embeddings
+
+    def __init__(
+        self, width: int, tokens: int = 1, input_spread: float = 1.0
+    ):  # d3, K, and the spread of the LLM's token embeddings
         super().__init__()
         self.input_spread = input_spread
         self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(tokens))
 
-    def forward(self, history:HistoryInput) -> torch.Tensor:
+    def forward(self, history: HistoryInput) -> torch.Tensor:
         "Soft tokens (b, K, d3)."
         mean = history.means(by_item=False)[:, 0] / self.input_spread
         return torch.stack([layer(mean) for layer in self.layers], dim=1)
@@ -134,104 +189,154 @@ class MeanEncoder(nn.Module):
 # %% ../nbs/42_history_encoders.ipynb #23c45ae0
 class GRUItemEncoder(nn.Module):
     "A GRU over the mean vectors of the history's items."
+
     item_positions = 1
-    def __init__(self, width:int, tokens:int=1, input_spread:float=1.0): # d3, K, and the spread of the LLM's token embeddings
+
+    def __init__(
+        self, width: int, tokens: int = 1, input_spread: float = 1.0
+    ):  # d3, K, and the spread of the LLM's token embeddings
         super().__init__()
-        self.input_spread, self.gru = input_spread, nn.GRU(width, width, batch_first=True)
+        self.input_spread = input_spread
+        self.gru = nn.GRU(width, width, batch_first=True)
         self.more = nn.ModuleList(nn.Linear(width, width) for _ in range(tokens - 1))
 
-    def forward(self, history:HistoryInput) -> torch.Tensor:
+    def forward(self, history: HistoryInput) -> torch.Tensor:
         "Soft tokens (b, K, d3)."
         states = self.gru(history.means(by_item=True) / self.input_spread)[0]
         last = states[torch.arange(len(states), device=states.device), history.lengths.clamp(min=1) - 1]
         return torch.stack([last] + [layer(last) for layer in self.more], dim=1)
 
 # %% ../nbs/42_history_encoders.ipynb #2aefed35
-def recency(position:torch.Tensor, # (..., t) which item, counted from the oldest; -1 for padding
-            lengths:torch.Tensor) -> torch.Tensor: # (...,) items
+def recency(
+    position: torch.Tensor,  # (..., t) which item, counted from the oldest; -1 for padding
+    lengths: torch.Tensor,
+) -> torch.Tensor:  # (...,) items
     "Place (..., t), from 0 for the latest item to 63 for all that are 1,024 or more items back."
     back = (lengths[..., None] - 1 - position).clamp(min=0)
     far = 32 + (6.4 * torch.log2(back.clamp(min=32) / 32)).long()
     return torch.where(back < 32, back, far).clamp(max=63)
 
 # %% ../nbs/42_history_encoders.ipynb #08012f16
-def _heads(width:int) -> int:
+def _heads(width: int) -> int:
     "Attention heads of about 64 dimensions."
     return max(heads for heads in range(1, max(1, width // 64) + 1) if width % heads == 0)
 
+
 class TransformerEncoder(nn.Module):
     "Self-attention among the history's pooled items and K query tokens."
-    def __init__(self, width:int, tokens:int=1, input_spread:float=1.0, layers:int=2): # d3, K, spread of the LLM's token embeddings, depth
+
+    def __init__(
+        self, width: int, tokens: int = 1, input_spread: float = 1.0, layers: int = 2
+    ):  # d3, K, spread of the LLM's token embeddings, depth
         super().__init__()
-        self.input_spread, self.places = input_spread, nn.Embedding(64, width)
+        self.input_spread = input_spread
+        self.places = nn.Embedding(64, width)
         self.queries = nn.Parameter(torch.randn(tokens, width))
-        layer = nn.TransformerEncoderLayer(width, _heads(width), 2 * width, dropout=0.0, batch_first=True, norm_first=True)
+        layer = nn.TransformerEncoderLayer(
+            width, _heads(width), 2 * width, dropout=0.0, batch_first=True, norm_first=True
+        )
         self.layers = nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), enable_nested_tensor=False)
 
-    def forward(self, history:HistoryInput) -> torch.Tensor:
+    def forward(self, history: HistoryInput) -> torch.Tensor:
         "Soft tokens (b, K, d3)."
-        items, lengths, count = history.means(by_item=True) / self.input_spread, history.lengths, len(self.queries)
+        items = history.means(by_item=True) / self.input_spread
+        lengths = history.lengths
+        count = len(self.queries)
         position = torch.arange(items.shape[1], device=items.device).expand(len(items), -1)
         items = items + self.places(recency(position, lengths))
-        absent = torch.cat([position >= lengths[:, None], position.new_zeros(len(items), count, dtype=torch.bool)], 1)
+        absent = torch.cat(
+            [position >= lengths[:, None], position.new_zeros(len(items), count, dtype=torch.bool)], 1
+        )
         both = torch.cat([items, self.queries.expand(len(items), -1, -1)], 1)
         return self.layers(both, src_key_padding_mask=absent)[:, -count:]
 
 # %% ../nbs/42_history_encoders.ipynb #29b78880
 class _CrossAttention(nn.Module):
     "Latents attend to the tokens of a history, and think about it."
-    def __init__(self, width:int):
+
+    def __init__(self, width: int):
         super().__init__()
         self.heads = _heads(width)
-        self.before, self.after = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.before = nn.LayerNorm(width)
+        self.after = nn.LayerNorm(width)
         self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
-        self.place = nn.Embedding(64, self.heads) # how much each head cares for recency
+        self.place = nn.Embedding(64, self.heads)  # how much each head cares for recency
         self.think = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
         nn.init.zeros_(self.place.weight)
 
-    def forward(self, latents:torch.Tensor, bank:torch.Tensor, layout:torch.Tensor, places:torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, latents: torch.Tensor, bank: torch.Tensor, layout: torch.Tensor, places: torch.Tensor
+    ) -> torch.Tensor:
         "Latents (b, K, d3), from latents, distinct vectors (v, d3), and for each position its vector and its place (b, t)."
         split = lambda values: values.unflatten(-1, (self.heads, -1))
-        query, key, value = split(self.query(self.before(latents))), split(self.key(bank)), split(self.value(bank))
+        query = split(self.query(self.before(latents)))
+        key = split(self.key(bank))
+        value = split(self.value(bank))
         scores = torch.einsum("bkhd,vhd->bhkv", query, key) * query.shape[-1] ** -0.5
         index = layout.clamp(min=0)[:, None, None].expand(-1, *scores.shape[1:3], -1)
         spread = scores.gather(3, index) + self.place(places).permute(0, 2, 1)[:, :, None]
-        weights = spread.masked_fill((layout < 0)[:, None, None], -1e9).softmax(3).masked_fill((layout < 0)[:, None, None], 0.0)
-        summed = torch.einsum("bhkv,vhd->bkhd", torch.zeros_like(scores).scatter_add(3, index, weights), value)
+        weights = (
+            spread.masked_fill((layout < 0)[:, None, None], -1e9)
+            .softmax(3)
+            .masked_fill((layout < 0)[:, None, None], 0.0)
+        )
+        summed = torch.einsum(
+            "bhkv,vhd->bkhd", torch.zeros_like(scores).scatter_add(3, index, weights), value
+        )
         latents = latents + self.out(summed.flatten(2))
         return latents + self.think(self.after(latents))
 
+
 class PerceiverEncoder(nn.Module):
     "K latents that attend to all tokens of the history."
-    def __init__(self, width:int, tokens:int=1, input_spread:float=1.0, layers:int=2): # d3, K, spread of the LLM's token embeddings, depth
+
+    def __init__(
+        self, width: int, tokens: int = 1, input_spread: float = 1.0, layers: int = 2
+    ):  # d3, K, spread of the LLM's token embeddings, depth
         super().__init__()
         self.input_spread = input_spread
         self.latents = nn.Parameter(torch.randn(tokens, width))
         self.layers = nn.ModuleList(_CrossAttention(width) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, history:HistoryInput) -> torch.Tensor:
+    def forward(self, history: HistoryInput) -> torch.Tensor:
         "Soft tokens (b, K, d3)."
-        bank, latents = history.bank / self.input_spread, self.latents.expand(len(history.layout), -1, -1)
-        if not len(bank): bank = bank.new_zeros(1, bank.shape[1]) # no row has a history
+        bank = history.bank / self.input_spread
+        latents = self.latents.expand(len(history.layout), -1, -1)
+        if not len(bank):
+            bank = bank.new_zeros(1, bank.shape[1])  # no row has a history
         places = recency(history.item_position, history.lengths)
-        for layer in self.layers: latents = layer(latents, bank, history.layout, places)
+        for layer in self.layers:
+            latents = layer(latents, bank, history.layout, places)
         return self.norm(latents)
 
 # %% ../nbs/42_history_encoders.ipynb #90d6feed
-encoders = {"gru": GRUEncoder, "gru_item": GRUItemEncoder, "mean": MeanEncoder, "transformer": TransformerEncoder, "perceiver": PerceiverEncoder}
+encoders = {
+    "gru": GRUEncoder,
+    "gru_item": GRUItemEncoder,
+    "mean": MeanEncoder,
+    "transformer": TransformerEncoder,
+    "perceiver": PerceiverEncoder,
+}
 
-def find_encoder(name:str) -> type:
+
+def find_encoder(name: str) -> type:
     "The encoder of that name; `InputError` lists the names there are."
-    if name not in encoders: raise InputError(f"history encoder {name!r} does not exist: use {', '.join(encoders)}")
+    if name not in encoders:
+        raise InputError(f"history encoder {name!r} does not exist: use {', '.join(encoders)}")
     return encoders[name]
 
 # %% ../nbs/42_history_encoders.ipynb #6af75d9b
 @torch.no_grad()
-def remember(encoder:nn.Module, # one of `encoders`; those without a GRU stay as they are
-             items:float) -> None: # to be remembered at the start; 0 for PyTorch's own start
+def remember(
+    encoder: nn.Module,  # one of `encoders`; those without a GRU stay as they are
+    items: float,
+) -> None:  # to be remembered at the start; 0 for PyTorch's own start
     "Start a GRU with a memory of up to so many items."
-    if not items or not hasattr(encoder, "gru"): return
-    width, bias = encoder.gru.hidden_size, encoder.gru.bias_ih_l0
+    if not items or not hasattr(encoder, "gru"):
+        return
+    width = encoder.gru.hidden_size
+    bias = encoder.gru.bias_ih_l0
     tau = encoder.item_positions * (1 + torch.rand(width, device=bias.device) * (items - 1))
-    bias[width:2 * width], encoder.gru.bias_hh_l0[width:2 * width] = tau.log(), 0. # PyTorch's order of gates: reset, update, new
+    bias[width : 2 * width] = tau.log()
+    encoder.gru.bias_hh_l0[width : 2 * width] = 0.0  # PyTorch's order of gates: reset, update, new

@@ -13,24 +13,44 @@ from .artifacts import InputError
 from .interactions import Dataset
 
 # %% ../nbs/33_history_labels.ipynb #b8f76c0d
-def history_events(dataset:Dataset) -> pd.DataFrame: # user, item, label, timestamp, split
+def history_events(dataset: Dataset) -> pd.DataFrame:  # user, item, label, timestamp, split
     """Events that are no rows. Where rows are split by time, those up to the last training row: of all users, or, where each has a split of its own,
     of the event's user, and those of users without training rows are left out."""
-    past, training = dataset.events[dataset.events["split"] == "history"], dataset.rows("train")
-    if dataset.protocol["split"] == "random": return past
-    if dataset.protocol["split"] == "temporal": return past[past["timestamp"] <= training["timestamp"].max()]
+    past = dataset.events[dataset.events["split"] == "history"]
+    training = dataset.rows("train")
+    if dataset.protocol["split"] == "random":
+        return past
+    if dataset.protocol["split"] == "temporal":
+        return past[past["timestamp"] <= training["timestamp"].max()]
     return past[past["timestamp"] <= past["user"].map(training.groupby("user")["timestamp"].max()).fillna(-1)]
 
-def histories_as_training(dataset:Dataset) -> Dataset:
+
+def histories_as_training(dataset: Dataset) -> Dataset:
     """The dataset with its history events in the place of its training rows, numbered after all others; validation and test rows stay. The events are these and theirs.
 
     `InputError` where there are none, where all came after the training rows, and where they are all likes or all dislikes."""
-    past, rows, instead = history_events(dataset), dataset.interactions, "use a method or floor without history in its name, such as userllm_wide or logistic"
-    if dataset.protocol.get("given_split"): instead += "; or mark events as history in the column split"
-    if not (dataset.events["split"] == "history").any(): raise InputError(f"all events of this dataset are rows, so its histories have no labels of their own; {instead}")
-    if not len(past): raise InputError(f"all events of this dataset that are no rows came after its training rows, so nothing can be learnt from them; {instead}")
-    if past["label"].nunique() < 2: raise InputError(f"the {len(past):,} events of this dataset that are no rows are all {'likes' if past['label'].iloc[0] else 'dislikes'}, from which nothing can be learnt; {instead}")
+    past = history_events(dataset)
+    rows = dataset.interactions
+    instead = "use a method or floor without history in its name, such as userllm_wide or logistic"
+    if dataset.protocol.get("given_split"):
+        instead += "; or mark events as history in the column split"
+    if not (dataset.events["split"] == "history").any():
+        raise InputError(
+            f"all events of this dataset are rows, so its histories have no labels of their own; {instead}"
+        )
+    if not len(past):
+        raise InputError(
+            f"all events of this dataset that are no rows came after its training rows, so nothing can be learnt from them; {instead}"
+        )
+    if past["label"].nunique() < 2:
+        raise InputError(
+            f"the {len(past):,} events of this dataset that are no rows are all {'likes' if past['label'].iloc[0] else 'dislikes'}, from which nothing can be learnt; {instead}"
+        )
     held_out = rows[rows["split"] != "train"]
     learnt = past.assign(split="train", row_id=rows["row_id"].max() + 1 + np.arange(len(past)))
-    events = pd.concat([learnt[list(dataset.events)], dataset.events[dataset.events["split"].isin(held_out["split"])]])
-    return replace(dataset, interactions=pd.concat([learnt[list(rows)], held_out], ignore_index=True), events=events)
+    events = pd.concat(
+        [learnt[list(dataset.events)], dataset.events[dataset.events["split"].isin(held_out["split"])]]
+    )
+    return replace(
+        dataset, interactions=pd.concat([learnt[list(rows)], held_out], ignore_index=True), events=events
+    )

@@ -29,8 +29,11 @@ from .prompts import Slot, Text, layout_prompts
 from .recommender import Scorer
 
 # %% ../nbs/70_inspection.ipynb #4497fc6b
-def number_text(value:float, digits:int=3, # decimals at most; fewer from 100 on, none from 1,000 on
-                signed:bool=False) -> str: # with `+` before what is above zero
+def number_text(
+    value: float,
+    digits: int = 3,  # decimals at most; fewer from 100 on, none from 1,000 on
+    signed: bool = False,
+) -> str:  # with `+` before what is above zero
     "A number for a person, without a sign where it rounds to zero."
     size = abs(value)
     decimals = 0 if size >= 1000 else min(digits, 1) if size >= 100 else digits
@@ -38,9 +41,10 @@ def number_text(value:float, digits:int=3, # decimals at most; fewer from 100 on
     return text if size == np.inf or float(text) else text.lstrip("+-")
 
 # %% ../nbs/70_inspection.ipynb #c006
-_units = WeakKeyDictionary() # embedding -> its version, and its vectors at length 1
+_units = WeakKeyDictionary()  # embedding -> its version, and its vectors at length 1
 
-def _unit_words(embedding:torch.nn.Module) -> torch.Tensor: # (words, d3) float32
+
+def _unit_words(embedding: torch.nn.Module) -> torch.Tensor:  # (words, d3) float32
     "The vocabulary's vectors at length 1, computed anew where the embedding was changed."
     version, kept = _units.get(embedding, (None, None))
     if version != embedding.weight._version or kept.device != embedding.weight.device:
@@ -48,32 +52,53 @@ def _unit_words(embedding:torch.nn.Module) -> torch.Tensor: # (words, d3) float3
         _units[embedding] = embedding.weight._version, kept
     return kept
 
-def nearest_words(scorer:Scorer, vector:torch.Tensor, # (d3,)
-                  count:int=5) -> list[tuple[str, float]]: # a token, and its cosine
-    "The tokens of the vocabulary whose embeddings point most nearly the same way."
-    cosine = _unit_words(scorer.model.language.embedding) @ torch.nn.functional.normalize(vector.float(), dim=0)
-    return [(scorer.maker.text.tokenizer.decode([token]), value) for value, token in zip(*(found.tolist() for found in cosine.topk(count)))]
 
-def _near(scorer:Scorer, vectors:torch.Tensor) -> str: # (tokens, d3)
+def nearest_words(
+    scorer: Scorer,
+    vector: torch.Tensor,  # (d3,)
+    count: int = 5,
+) -> list[tuple[str, float]]:  # a token, and its cosine
+    "The tokens of the vocabulary whose embeddings point most nearly the same way."
+    cosine = _unit_words(scorer.model.language.embedding) @ torch.nn.functional.normalize(
+        vector.float(), dim=0
+    )
+    return [
+        (scorer.maker.text.tokenizer.decode([token]), value)
+        for value, token in zip(*(found.tolist() for found in cosine.topk(count)))
+    ]
+
+
+def _near(scorer: Scorer, vectors: torch.Tensor) -> str:  # (tokens, d3)
     "The nearest words of each vector with their cosines, `|` between vectors."
-    return " | ".join(", ".join(f"{word} {cosine:.2f}" for word, cosine in nearest_words(scorer, vector)) for vector in vectors)
+    return " | ".join(
+        ", ".join(f"{word} {cosine:.2f}" for word, cosine in nearest_words(scorer, vector))
+        for vector in vectors
+    )
+
 
 @dataclass
 class PromptExplanation:
     "One prompt, taken apart."
+
     # one row a segment: kind, name, text, tokens, shortened (tokens that were cut off), norm, missing, nearest (words and
     # cosines of each soft token, `|` between them), source, generated (whether a language model made the text up)
     segments: pd.DataFrame
-    probability: float # P(Yes)
-    tokens: int # the prompt's length
-    uncompressed: int # how long it would be with its history written out
-    summands: dict # of what the logit is the sum, where it is a sum: `the language model`, `the bias`, and each slot or pair whose features add to it
+    probability: float  # P(Yes)
+    tokens: int  # the prompt's length
+    uncompressed: int  # how long it would be with its history written out
+    summands: dict  # of what the logit is the sum, where it is a sum: `the language model`, `the bias`, and each slot or pair whose features add to it
 
 # %% ../nbs/70_inspection.ipynb #e3dea977
-def _uncompressed(scorer:Scorer, rows:Rows) -> int: # of one row
+def _uncompressed(scorer: Scorer, rows: Rows) -> int:  # of one row
     "The length of the prompt with its history written out; of the prompt as it is where the model compresses none."
     maker = scorer.maker
-    written = BatchMaker(scorer.dataset.items[:0], maker.all_tables, maker.text.tokenizer, replace(maker.settings, history="items"), maker.noun).segments
+    written = BatchMaker(
+        scorer.dataset.items[:0],
+        maker.all_tables,
+        maker.text.tokenizer,
+        replace(maker.settings, history="items"),
+        maker.noun,
+    ).segments
     segments = written if maker.settings.history == "compressed" else maker.segments
     return int(layout_prompts(maker.pieces(rows, segments), maker.text.start).lengths[0])
 
@@ -83,95 +108,171 @@ def _shipped() -> dict:
     "The shipped descriptions, read once."
     return shipped_descriptions()
 
-def generated_descriptions(items:pd.DataFrame) -> np.ndarray: # title, year, description -> (n,) bool
+
+def generated_descriptions(items: pd.DataFrame) -> np.ndarray:  # title, year, description -> (n,) bool
     "Whether each description is one of those that come with the library, which a language model made up from the title alone."
     titles = [prompt_title(title, year) for title, year in zip(items["title"], items["year"])]
     made_up = [_shipped().get(title) for title in titles]
-    return np.array([bool(text) and text == given for text, given in zip(made_up, items["description"])], dtype=bool)
+    return np.array(
+        [bool(text) and text == given for text, given in zip(made_up, items["description"])], dtype=bool
+    )
+
 
 GENERATED = "made up by a language model from the title; may be untrue"
 
 # %% ../nbs/70_inspection.ipynb #c007
-def _source(scorer:Scorer, piece, rows:Rows) -> str:
+def _source(scorer: Scorer, piece, rows: Rows) -> str:
     "What a segment of the first row was made from."
-    segment, titles = piece.segment, scorer.dataset.items["title"]
-    if isinstance(segment, Text): return "the same in every prompt"
+    segment = piece.segment
+    titles = scorer.dataset.items["title"]
+    if isinstance(segment, Text):
+        return "the same in every prompt"
     name = segment.name if isinstance(segment, Slot) else segment.field
     history = [titles[item] for item in rows.histories[0] if item >= 0]
-    if piece.item >= 0: return f"the {scorer.dataset.noun.picture} of {titles[piece.item]}, by the feature table {scorer.tables['image'].name}"
-    if name == "history": return f"{len(history)} {scorer.dataset.noun.many}, oldest first: {', '.join(history)}" if history else "an empty history"
-    if name in ("history_titles", "history_item"): return "the titles of the history" if name == "history_titles" else "an item of the history"
+    if piece.item >= 0:
+        return f"the {scorer.dataset.noun.picture} of {titles[piece.item]}, by the feature table {scorer.tables['image'].name}"
+    if name == "history":
+        return (
+            f"{len(history)} {scorer.dataset.noun.many}, oldest first: {', '.join(history)}"
+            if history
+            else "an empty history"
+        )
+    if name in ("history_titles", "history_item"):
+        return "the titles of the history" if name == "history_titles" else "an item of the history"
     if name == "description" and generated_descriptions(scorer.dataset.items.iloc[rows.items[:1]])[0]:
         return f"the candidate's description, {GENERATED}"
-    if name not in scorer.tables: return f"the candidate's {name}"
-    table, user = scorer.tables[name], int(rows.users[0])
-    owner = titles[rows.items[0]] if table.key == "item" else f"user {scorer.dataset.users['user_id'][user]}" if user >= 0 else "an unknown user"
+    if name not in scorer.tables:
+        return f"the candidate's {name}"
+    table = scorer.tables[name]
+    user = int(rows.users[0])
+    owner = (
+        titles[rows.items[0]]
+        if table.key == "item"
+        else f"user {scorer.dataset.users['user_id'][user]}"
+        if user >= 0
+        else "an unknown user"
+    )
     return f"the feature table {table.name} ({table.width} numbers) at {owner}{', after the latest event' * (table.key == 'event')}"
 
-def _line(scorer:Scorer, piece, batch:ModelBatch, soft:dict, rows:Rows) -> dict:
+
+def _line(scorer: Scorer, piece, batch: ModelBatch, soft: dict, rows: Rows) -> dict:
     "One segment as a row of the table."
-    segment, source = piece.segment, _source(scorer, piece, rows)
+    segment = piece.segment
+    source = _source(scorer, piece, rows)
     if not isinstance(segment, Slot):
-        return {"kind": "text" if isinstance(segment, Text) else "row text", "name": getattr(segment, "field", ""),
-                "text": scorer.maker.text.tokenizer.decode(list(piece.ids)), "tokens": len(piece.ids), "shortened": piece.shortened,
-                "norm": np.nan, "missing": False, "nearest": "", "source": source, "generated": source.endswith(GENERATED)}
-    if piece.item >= 0: # of a history that is written out
-        vectors, missing = soft["visual"][batch.prompt.items.tolist().index(piece.item)], bool(scorer.tables["image"].missing[piece.item])
+        return {
+            "kind": "text" if isinstance(segment, Text) else "row text",
+            "name": getattr(segment, "field", ""),
+            "text": scorer.maker.text.tokenizer.decode(list(piece.ids)),
+            "tokens": len(piece.ids),
+            "shortened": piece.shortened,
+            "norm": np.nan,
+            "missing": False,
+            "nearest": "",
+            "source": source,
+            "generated": source.endswith(GENERATED),
+        }
+    if piece.item >= 0:  # of a history that is written out
+        vectors = soft["visual"][batch.prompt.items.tolist().index(piece.item)]
+        missing = bool(scorer.tables["image"].missing[piece.item])
     else:
         vectors = soft[segment.name][0]
-        missing = not bool((batch.history.layout[0] >= 0).any()) if segment.name == "history" else bool(batch.features[segment.name][1][0])
-    return {"kind": "slot", "name": segment.name, "text": "", "tokens": len(vectors), "shortened": 0, "norm": vectors.norm(dim=1).mean().item(),
-            "missing": missing, "nearest": _near(scorer, vectors), "source": source, "generated": False}
+        missing = (
+            not bool((batch.history.layout[0] >= 0).any())
+            if segment.name == "history"
+            else bool(batch.features[segment.name][1][0])
+        )
+    return {
+        "kind": "slot",
+        "name": segment.name,
+        "text": "",
+        "tokens": len(vectors),
+        "shortened": 0,
+        "norm": vectors.norm(dim=1).mean().item(),
+        "missing": missing,
+        "nearest": _near(scorer, vectors),
+        "source": source,
+        "generated": False,
+    }
 
 # %% ../nbs/70_inspection.ipynb #59f9276c
-def _edited(scorer:Scorer, pieces:list, edits:Mapping) -> list:
+def _edited(scorer: Scorer, pieces: list, edits: Mapping) -> list:
     "The pieces with new text in the places that `edits` names."
     pieces = list(pieces)
     for place, text in edits.items():
-        if not 0 <= place < len(pieces): raise InputError(f"the prompt has no segment {place}", fix=f"it has {len(pieces)}, counted from 0")
+        if not 0 <= place < len(pieces):
+            raise InputError(
+                f"the prompt has no segment {place}", fix=f"it has {len(pieces)}, counted from 0"
+            )
         if isinstance(pieces[place].segment, Slot):
             name = pieces[place].segment.name
-            raise InputError(f"segment {place} is the soft slot {name!r}, which holds no text", fix="edit a segment of text")
-        pieces[place] = replace(pieces[place], ids=tuple(text_tokens(scorer.maker.text.tokenizer, text)), shortened=0)
+            raise InputError(
+                f"segment {place} is the soft slot {name!r}, which holds no text",
+                fix="edit a segment of text",
+            )
+        pieces[place] = replace(
+            pieces[place], ids=tuple(text_tokens(scorer.maker.text.tokenizer, text)), shortened=0
+        )
     if not pieces[-1].ids and not isinstance(pieces[-1].segment, Slot):
-        raise InputError("the last segment is empty, and the answer is read behind its last token", fix="leave a word in it")
+        raise InputError(
+            "the last segment is empty, and the answer is read behind its last token",
+            fix="leave a word in it",
+        )
     return pieces
 
-def _prompt_length(scorer:Scorer, pieces:list) -> int:
+
+def _prompt_length(scorer: Scorer, pieces: list) -> int:
     "The tokens of one prompt."
     return int(layout_prompts([pieces], scorer.maker.text.start).lengths[0])
 
-def _cut_to_context(scorer:Scorer, pieces:list, edits:Mapping) -> list:
+
+def _cut_to_context(scorer: Scorer, pieces: list, edits: Mapping) -> list:
     "The pieces with the longest edits shortened from their ends, until the prompt is no longer than the LLM was made for."
     context = scorer.model.language.context
     pieces, excess = list(pieces), _prompt_length(scorer, pieces) - (context or np.inf)
     for place in sorted(edits, key=lambda place: -len(pieces[place].ids)):
-        if excess <= 0: break
+        if excess <= 0:
+            break
         ids = pieces[place].ids
         cut = int(min(excess, len(ids) - 1))
-        pieces[place] = replace(pieces[place], ids=ids[:len(ids) - cut], shortened=cut)
+        pieces[place] = replace(pieces[place], ids=ids[: len(ids) - cut], shortened=cut)
         excess -= cut
     return pieces
 
-def edited_tokens(scorer:Scorer, user_id, item_id, edits:Mapping, timestamp:int=-1) -> int: # as for `explain_prompt`
+
+def edited_tokens(
+    scorer: Scorer, user_id, item_id, edits: Mapping, timestamp: int = -1
+) -> int:  # as for `explain_prompt`
     "How many tokens the edited prompt has before anything is cut. Nothing is scored, so this is quick."
-    rows = scorer.rows_for([scorer.dataset.user_of(str(user_id))], [scorer.dataset.item_of(str(item_id))], [timestamp])
+    rows = scorer.rows_for(
+        [scorer.dataset.user_of(str(user_id))], [scorer.dataset.item_of(str(item_id))], [timestamp]
+    )
     return _prompt_length(scorer, _edited(scorer, scorer.maker.pieces(rows, scorer.maker.segments)[0], edits))
 
 # %% ../nbs/70_inspection.ipynb #2a9444f5
-def _summands(model:UserLLM, batch:ModelBatch, logit:float) -> dict: # of one row
+def _summands(model: UserLLM, batch: ModelBatch, logit: float) -> dict:  # of one row
     "What the row's logit is the sum of, by name; nothing where it is the language model's alone."
-    if not model.wide: return {}
-    beside = {"the bias": model.wide_bias.item(), **{name: float(batch.wide[name][0] @ weights) for name, weights in model.wide.items()}}
+    if not model.wide:
+        return {}
+    beside = {
+        "the bias": model.wide_bias.item(),
+        **{name: float(batch.wide[name][0] @ weights) for name, weights in model.wide.items()},
+    }
     return {"the language model": logit - sum(beside.values()), **beside}
 
+
 @torch.no_grad()
-def explain_prompt(scorer:Scorer, user_id, item_id, # the source's own ids
-                   timestamp:int=-1, # histories end before it; -1 for the latest state
-                   edits:Mapping|None=None) -> PromptExplanation: # place of a text segment, from 0 -> what to put there
+def explain_prompt(
+    scorer: Scorer,
+    user_id,
+    item_id,  # the source's own ids
+    timestamp: int = -1,  # histories end before it; -1 for the latest state
+    edits: Mapping | None = None,
+) -> PromptExplanation:  # place of a text segment, from 0 -> what to put there
     "What the LLM is given for a user and a candidate, segment by segment, and what it answers. `InputError` for unknown ids or places."
     edits = edits or {}
-    user, item = scorer.dataset.user_of(str(user_id)), scorer.dataset.item_of(str(item_id))
+    user = scorer.dataset.user_of(str(user_id))
+    item = scorer.dataset.item_of(str(item_id))
     rows = scorer.rows_for([user], [item], [timestamp])
     batch = scorer.maker.batch(rows)
     plain = int(batch.prompt.lengths[0])
@@ -186,142 +287,251 @@ def explain_prompt(scorer:Scorer, user_id, item_id, # the source's own ids
     segments.loc[[*edits], ["source", "generated"]] = ["edited", False]
     tokens = int(batch.prompt.lengths[0])
     logit = scorer.model(batch)
-    return PromptExplanation(segments, torch.sigmoid(logit).item(), tokens, _uncompressed(scorer, rows) + tokens - plain,
-                             _summands(scorer.model, batch, logit.item()))
+    return PromptExplanation(
+        segments,
+        torch.sigmoid(logit).item(),
+        tokens,
+        _uncompressed(scorer, rows) + tokens - plain,
+        _summands(scorer.model, batch, logit.item()),
+    )
 
 # %% ../nbs/70_inspection.ipynb #6a2df3f3
-slot_colours = {"image": "#F5C66B", "item": "#A8D8F5", "history": "#8FD3BC", "user": "#E7BFD4", "visual": "#F5C66B"}
+slot_colours = {
+    "image": "#F5C66B",
+    "item": "#A8D8F5",
+    "history": "#8FD3BC",
+    "user": "#E7BFD4",
+    "visual": "#F5C66B",
+}
 
-def _flow(segments:pd.DataFrame, width:int) -> tuple[list, int]: # (line, column, what is written there, number of its segment); how many lines
+
+def _flow(
+    segments: pd.DataFrame, width: int
+) -> tuple[list, int]:  # (line, column, what is written there, number of its segment); how many lines
     "Where each part of the prompt stands in lines of `width` characters, broken between words."
-    runs, line, column = [], 0, 0
+    runs = []
+    line = 0
+    column = 0
     for number, segment in enumerate(segments.to_dict("records")):
         slot = segment["kind"] == "slot"
-        text = f"[{segment['name']}{' missing' if segment['missing'] else ''} ×{segment['tokens']}]" if slot else segment["text"]
-        if slot and column + len(text) > width: line, column = line + 1, 0 # a slot is never broken
+        text = (
+            f"[{segment['name']}{' missing' if segment['missing'] else ''} ×{segment['tokens']}]"
+            if slot
+            else segment["text"]
+        )
+        if slot and column + len(text) > width:
+            line = line + 1
+            column = 0  # a slot is never broken
         for place, part in enumerate(text.split("\n")):
-            if place: line, column = line + 1, 0
+            if place:
+                line = line + 1
+                column = 0
             while part:
                 room = width - column
-                cut = len(part) if slot or len(part) <= room else part.rfind(" ", 0, room) + 1 or (0 if column else room)
-                if cut: runs.append((line, column, part[:cut], number)); column += cut
+                cut = (
+                    len(part)
+                    if slot or len(part) <= room
+                    else part.rfind(" ", 0, room) + 1 or (0 if column else room)
+                )
+                if cut:
+                    runs.append((line, column, part[:cut], number))
+                    column += cut
                 part = part[cut:]
-                if part: line, column = line + 1, 0
+                if part:
+                    line = line + 1
+                    column = 0
     return runs, line + 1
 
-def _token_counts(explanation:PromptExplanation) -> tuple[pd.Series, int]:
+
+def _token_counts(explanation: PromptExplanation) -> tuple[pd.Series, int]:
     "Tokens by kind: `fixed text`, `row text` and each slot; and how many the history would take if it were written out."
     lines = explanation.segments
     kinds = lines["name"].where(lines["kind"] == "slot", lines["kind"].replace("text", "fixed text"))
     counts = lines.groupby(kinds, sort=False)["tokens"].sum()
     return counts, explanation.uncompressed - explanation.tokens + int(counts.get("history", 0))
 
-def plot_prompt(explanation:PromptExplanation, width:int=96) -> Figure: # characters in a line
+
+def plot_prompt(explanation: PromptExplanation, width: int = 96) -> Figure:  # characters in a line
     "The prompt with its slots in colours, and below it its tokens by kind, as it is and with the history written out."
-    lines, (counts, written) = explanation.segments, _token_counts(explanation)
+    lines = explanation.segments
+    (counts, written) = _token_counts(explanation)
     runs, height = _flow(lines, width)
-    wide, high = 0.08 * width, 0.19 * height # inches: what so many characters of 9 points take
+    wide = 0.08 * width
+    high = 0.19 * height  # inches: what so many characters of 9 points take
     figure = plt.figure(figsize=(wide + 0.2, high + 1.9))
-    page = figure.add_axes((0.1 / (wide + 0.2), 1 - (high + 0.1) / (high + 1.9), wide / (wide + 0.2), high / (high + 1.9)))
-    bars = figure.add_axes((1.7 / (wide + 0.2), 0.85 / (high + 1.9), (wide - 1.9) / (wide + 0.2), 0.8 / (high + 1.9)))
+    page = figure.add_axes(
+        (0.1 / (wide + 0.2), 1 - (high + 0.1) / (high + 1.9), wide / (wide + 0.2), high / (high + 1.9))
+    )
+    bars = figure.add_axes(
+        (1.7 / (wide + 0.2), 0.85 / (high + 1.9), (wide - 1.9) / (wide + 0.2), 0.8 / (high + 1.9))
+    )
     for line, column, text, number in runs:
-        kind, name = lines["kind"][number], lines["name"][number]
+        kind = lines["kind"][number]
+        name = lines["name"][number]
         colour = {"text": "none", "row text": "#EFEFEF"}.get(kind) or slot_colours.get(name, "#dddddd")
         page.add_patch(plt.Rectangle((column, -line - 0.45), len(text), 0.9, color=colour, linewidth=0))
-        for place, letter in enumerate(text): page.text(column + place + 0.5, -line, letter, family="monospace", fontsize=9, ha="center", va="center", parse_math=False) # one by one: letters in a row are set wider on a screen
-    page.set(xlim=(0, width), ylim=(0.6 - height, 0.6)); page.axis("off")
+        for place, letter in enumerate(text):
+            page.text(
+                column + place + 0.5,
+                -line,
+                letter,
+                family="monospace",
+                fontsize=9,
+                ha="center",
+                va="center",
+                parse_math=False,
+            )  # one by one: letters in a row are set wider on a screen
+    page.set(xlim=(0, width), ylim=(0.6 - height, 0.6))
+    page.axis("off")
     colours = {"fixed text": "white", "row text": "#EFEFEF"} | slot_colours
-    both = {"as it goes in": counts} | ({"history written out": counts.where(counts.index != "history", written)} if written != counts.get("history", 0) else {})
+    both = {"as it goes in": counts} | (
+        {"history written out": counts.where(counts.index != "history", written)}
+        if written != counts.get("history", 0)
+        else {}
+    )
     for row, (name, drawn) in enumerate(both.items()):
         start = 0
         for kind, count in drawn.items():
-            bars.barh(row, count, left=start, color=colours.get(kind, "#dddddd"), edgecolor="black", linewidth=0.5, label=kind if not row else None); start += count
+            bars.barh(
+                row,
+                count,
+                left=start,
+                color=colours.get(kind, "#dddddd"),
+                edgecolor="black",
+                linewidth=0.5,
+                label=kind if not row else None,
+            )
+            start += count
         bars.text(start, row, f" {start}", va="center")
-    bars.set(yticks=range(len(both)), yticklabels=list(both), xlabel="tokens", xlim=(0, 1.1 * max(explanation.uncompressed, explanation.tokens)))
-    bars.invert_yaxis(); bars.legend(ncols=6, loc="upper center", bbox_to_anchor=(0.4, -0.5), frameon=False, fontsize=9); bars.spines[["top", "right"]].set_visible(False)
+    bars.set(
+        yticks=range(len(both)),
+        yticklabels=list(both),
+        xlabel="tokens",
+        xlim=(0, 1.1 * max(explanation.uncompressed, explanation.tokens)),
+    )
+    bars.invert_yaxis()
+    bars.legend(ncols=6, loc="upper center", bbox_to_anchor=(0.4, -0.5), frameon=False, fontsize=9)
+    bars.spines[["top", "right"]].set_visible(False)
     plt.close(figure)
     return figure
 
 # %% ../nbs/70_inspection.ipynb #2e6b749c
-def first_genre(genres:pd.Series) -> pd.Series: # such as Drama|Comedy
+def first_genre(genres: pd.Series) -> pd.Series:  # such as Drama|Comedy
     "The genre that stands first, '' for none."
     return genres.fillna("").astype(str).str.split("|").str[0].replace("(no genres listed)", "")
 
-def item_cards(dataset, items) -> pd.DataFrame: # dense items, -1 left out
+
+def item_cards(dataset, items) -> pd.DataFrame:  # dense items, -1 left out
     "What a person wants to see of items: item_id, title, year, genres, description, one row each, in the order given."
     known = [int(item) for item in items if item >= 0]
-    return dataset.items.iloc[known][["item_id", "title", "year", "genres", "description"]].reset_index(drop=True)
+    return dataset.items.iloc[known][["item_id", "title", "year", "genres", "description"]].reset_index(
+        drop=True
+    )
 
 # %% ../nbs/70_inspection.ipynb #45f89e6a
 _ROMAN = dict(zip("ii iii iv v vi vii viii ix x".split(), "2 3 4 5 6 7 8 9 10".split()))
 _SPELLED = dict(zip("two three four five six seven eight nine ten".split(), "2 3 4 5 6 7 8 9 10".split()))
 
-def plain_words(text:str) -> list[str]:
+
+def plain_words(text: str) -> list[str]:
     "The words of a title in small letters, without accents and punctuation; part numbers as digits."
     letters = unicodedata.normalize("NFKD", str(text))
-    bare = "".join(letter for letter in letters if not unicodedata.combining(letter)).casefold().replace("'", "").replace("’", "")
+    bare = (
+        "".join(letter for letter in letters if not unicodedata.combining(letter))
+        .casefold()
+        .replace("'", "")
+        .replace("’", "")
+    )
     words = re.findall(r"[^\W_]+", bare)
     return [_ROMAN.get(word, _SPELLED.get(word, word)) for word in words]
 
-def _word_match(wanted:str, words:list[str]) -> float: # 0 to 1
+
+def _word_match(wanted: str, words: list[str]) -> float:  # 0 to 1
     "How well a typed word is found among those of a title: equal, as a beginning, or inside of one."
-    if wanted in words: return 1.
-    if any(word.startswith(wanted) for word in words): return .3 if wanted.isdigit() else .8
+    if wanted in words:
+        return 1.0
+    if any(word.startswith(wanted) for word in words):
+        return 0.3 if wanted.isdigit() else 0.8
     inside = len(wanted) > 1 and not wanted.isdigit() and any(wanted in word for word in words)
-    return .4 if inside else 0.
+    return 0.4 if inside else 0.0
 
-def _slip_match(wanted:str, words:list[str]) -> float: # 0 to .4
+
+def _slip_match(wanted: str, words: list[str]) -> float:  # 0 to .4
     "The same for a word with a slip of the keyboard."
-    if len(wanted) < 4: return 0.
-    ratios = [SequenceMatcher(None, wanted, word).ratio() for word in words if abs(len(word) - len(wanted)) < 3 and len(word) > 3]
-    best = max(ratios, default=0.)
-    return .4 * best if best >= .75 else 0.
+    if len(wanted) < 4:
+        return 0.0
+    ratios = [
+        SequenceMatcher(None, wanted, word).ratio()
+        for word in words
+        if abs(len(word) - len(wanted)) < 3 and len(word) > 3
+    ]
+    best = max(ratios, default=0.0)
+    return 0.4 * best if best >= 0.75 else 0.0
 
-def _title_match(wanted:list[str], words:list[str], found:list[float]) -> float:
+
+def _title_match(wanted: list[str], words: list[str], found: list[float]) -> float:
     "One number for a title all of whose wanted words are found: whole titles first, then those that begin so, then the rest."
-    joined, typed = "".join(words), "".join(wanted)
-    bonus = 2. * (words == wanted) + .5 * joined.startswith(typed) + .1 * len(wanted) / max(len(words), 1)
+    joined = "".join(words)
+    typed = "".join(wanted)
+    bonus = 2.0 * (words == wanted) + 0.5 * joined.startswith(typed) + 0.1 * len(wanted) / max(len(words), 1)
     return sum(found) / len(found) + bonus
 
-def title_matches(titles, text:str) -> np.ndarray: # (n,) titles; what a person typed -> (n,) float64
+
+def title_matches(titles, text: str) -> np.ndarray:  # (n,) titles; what a person typed -> (n,) float64
     """How well each title answers to the text; 0 where it does not, and for a text without a letter or digit.
 
     Accents, capitals, punctuation and the order of words do not count; `2` finds `II`; `spider man` finds `Spiderman` and the other way
     round. Only where no title has all the words, slips of the keyboard are forgiven."""
-    wanted, split = plain_words(text), [plain_words(title) for title in titles]
-    typed, scores = "".join(wanted), np.zeros(len(split))
-    if not wanted: return scores
+    wanted = plain_words(text)
+    split = [plain_words(title) for title in titles]
+    typed = "".join(wanted)
+    scores = np.zeros(len(split))
+    if not wanted:
+        return scores
     for match in (_word_match, _slip_match):
         for place, words in enumerate(split):
-            found = [_word_match(word, words) or (match is _slip_match and match(word, words)) for word in wanted]
-            together = len(typed) > 3 and any("".join(words[start:]).startswith(typed) for start in range(len(words)))
-            if all(found): scores[place] = _title_match(wanted, words, found)
-            elif together: scores[place] = _title_match(wanted, words, [.7])
-        if scores.any(): break
+            found = [
+                _word_match(word, words) or (match is _slip_match and match(word, words)) for word in wanted
+            ]
+            together = len(typed) > 3 and any(
+                "".join(words[start:]).startswith(typed) for start in range(len(words))
+            )
+            if all(found):
+                scores[place] = _title_match(wanted, words, found)
+            elif together:
+                scores[place] = _title_match(wanted, words, [0.7])
+        if scores.any():
+            break
     return scores
 
-def find_items(dataset, text:str, count:int=20) -> pd.DataFrame: # what a person typed of a title, or an item's id
+
+def find_items(
+    dataset, text: str, count: int = 20
+) -> pd.DataFrame:  # what a person typed of a title, or an item's id
     "The items whose title answers to the text (see `title_matches`), or whose id it is, best first: item_id, title, year, genres, description."
-    if not text.strip(): return item_cards(dataset, range(min(count, len(dataset.items))))
+    if not text.strip():
+        return item_cards(dataset, range(min(count, len(dataset.items))))
     scores = title_matches(dataset.items["title"], text)
     scores[(dataset.items["item_id"].str.lower() == text.strip().lower()).to_numpy()] += 10
     order = np.argsort(-scores, kind="stable")
-    return item_cards(dataset, order[:min(count, int((scores > 0).sum()))])
+    return item_cards(dataset, order[: min(count, int((scores > 0).sum()))])
 
 # %% ../nbs/70_inspection.ipynb #d919d27e
 @dataclass
 class Inspected:
     "A prompt with what is known around it."
+
     user_id: str
     item_id: str
-    timestamp: int # -1 for the latest state
+    timestamp: int  # -1 for the latest state
     explanation: PromptExplanation
-    history: pd.DataFrame # item_id, title, year, genres, description, oldest first
-    candidate: pd.Series # the same of the candidate
-    label: int|None # 1 liked, 0 not, None where it never happened
-    answers: dict # system -> P(Yes), of those whose predictions have the pair; the floor's for every pair
+    history: pd.DataFrame  # item_id, title, year, genres, description, oldest first
+    candidate: pd.Series  # the same of the candidate
+    label: int | None  # 1 liked, 0 not, None where it never happened
+    answers: dict  # system -> P(Yes), of those whose predictions have the pair; the floor's for every pair
 
-def _by_pair(frame:pd.DataFrame) -> dict:
+
+def _by_pair(frame: pd.DataFrame) -> dict:
     "(user_id, item_id) -> P(Yes)."
     chances = 1 / (1 + np.exp(-np.clip(frame["logit"].to_numpy(np.float64), -500, 500)))
     return dict(zip(zip(frame["user_id"].astype(str), frame["item_id"].astype(str)), chances.tolist()))
@@ -330,42 +540,79 @@ def _by_pair(frame:pd.DataFrame) -> dict:
 @dataclass
 class PromptInspector:
     "Finds users and candidates, and takes their prompts apart."
+
     scorer: Scorer
-    predictions: Mapping = field(default_factory=dict) # system -> predictions frame
+    predictions: Mapping = field(default_factory=dict)  # system -> predictions frame
 
     def __post_init__(self):
-        dataset, self._answers = self.scorer.dataset, {name: _by_pair(frame) for name, frame in self.predictions.items()}
+        dataset = self.scorer.dataset
+        self._answers = {name: _by_pair(frame) for name, frame in self.predictions.items()}
         training = dataset.events.query("split == 'train'").assign(row_id=-1)
-        self._floor = MeanFloor.fit(training, len(dataset.users), len(dataset.items)) if len(training) else None
+        self._floor = (
+            MeanFloor.fit(training, len(dataset.users), len(dataset.items)) if len(training) else None
+        )
 
-    def people(self, text:str="", likes:int=0, genre:str="") -> pd.DataFrame: # part of an id; at least so many likes; a genre among them
+    def people(
+        self, text: str = "", likes: int = 0, genre: str = ""
+    ) -> pd.DataFrame:  # part of an id; at least so many likes; a genre among them
         "Users with what training knew of them: user_id, events, likes, in the dataset's order."
         known = self.scorer.dataset.events.query("split in ('history', 'train')")
         liked = known[known["label"] == 1]
-        table = self.scorer.dataset.users[["user_id"]].assign(events=known["user"].value_counts(), likes=liked["user"].value_counts())
+        table = self.scorer.dataset.users[["user_id"]].assign(
+            events=known["user"].value_counts(), likes=liked["user"].value_counts()
+        )
         table = table.fillna(0).astype({"events": int, "likes": int})
         keep = table["user_id"].str.contains(text.strip(), regex=False) & (table["likes"] >= likes)
         if genre:
-            of_genre = self.scorer.dataset.items["genres"].fillna("").str.split("|").map(lambda names: genre.casefold() in [name.casefold() for name in names])
+            of_genre = (
+                self.scorer.dataset.items["genres"]
+                .fillna("")
+                .str.split("|")
+                .map(lambda names: genre.casefold() in [name.casefold() for name in names])
+            )
             keep &= table.index.isin(liked.loc[liked["item"].map(of_genre).astype(bool), "user"])
         return table[keep].reset_index(drop=True)
 
-    def random_user(self, seed:int=0, **conditions) -> str: # conditions as of `people`
+    def random_user(self, seed: int = 0, **conditions) -> str:  # conditions as of `people`
         "The id of a user drawn among those who meet the conditions. `InputError` where nobody does."
         found = self.people(**conditions)
-        if not len(found): raise InputError(f"no user meets the conditions ({', '.join(f'{name} {value!r}' for name, value in conditions.items() if value)}): ask for fewer likes, or another genre")
+        if not len(found):
+            raise InputError(
+                f"no user meets the conditions ({', '.join(f'{name} {value!r}' for name, value in conditions.items() if value)}): ask for fewer likes, or another genre"
+            )
         return str(found["user_id"].iloc[np.random.default_rng(seed).integers(len(found))])
 
-    def inspect(self, user_id, item_id, timestamp:int|None=None, # None for the moment of the pair's event, or else the latest state
-                edits:Mapping|None=None) -> Inspected: # as for `explain_prompt`
+    def inspect(
+        self,
+        user_id,
+        item_id,
+        timestamp: int | None = None,  # None for the moment of the pair's event, or else the latest state
+        edits: Mapping | None = None,
+    ) -> Inspected:  # as for `explain_prompt`
         "Everything about one pair. `InputError` for unknown ids."
-        dataset, user_id, item_id = self.scorer.dataset, str(user_id), str(item_id)
-        user, item = dataset.user_of(user_id), dataset.item_of(item_id)
+        dataset = self.scorer.dataset
+        user_id = str(user_id)
+        item_id = str(item_id)
+        user = dataset.user_of(user_id)
+        item = dataset.item_of(item_id)
         event = dataset.events.query("user == @user and item == @item")
-        if timestamp is None: timestamp = int(event["timestamp"].iloc[0]) if len(event) else -1
+        if timestamp is None:
+            timestamp = int(event["timestamp"].iloc[0]) if len(event) else -1
         rows = self.scorer.rows_for([user], [item], [timestamp])
-        answers = {name: found[user_id, item_id] for name, found in self._answers.items() if (user_id, item_id) in found}
-        if "floor" not in answers and self._floor: answers = {"floor": float(1 / (1 + np.exp(-self._floor.logits([user], [item])[0])))} | answers
-        return Inspected(user_id, item_id, timestamp, explain_prompt(self.scorer, user_id, item_id, timestamp, edits),
-                         item_cards(dataset, rows.histories[0]), item_cards(dataset, [item]).iloc[0],
-                         int(event["label"].iloc[0]) if len(event) else None, answers)
+        answers = {
+            name: found[user_id, item_id]
+            for name, found in self._answers.items()
+            if (user_id, item_id) in found
+        }
+        if "floor" not in answers and self._floor:
+            answers = {"floor": float(1 / (1 + np.exp(-self._floor.logits([user], [item])[0])))} | answers
+        return Inspected(
+            user_id,
+            item_id,
+            timestamp,
+            explain_prompt(self.scorer, user_id, item_id, timestamp, edits),
+            item_cards(dataset, rows.histories[0]),
+            item_cards(dataset, [item]).iloc[0],
+            int(event["label"].iloc[0]) if len(event) else None,
+            answers,
+        )

@@ -19,71 +19,119 @@ import numpy as np
 import pandas as pd
 import polars as pl
 
-from .artifacts import InputError, atomic_path, fingerprint, read_json, read_parquet, shown_names, shown_text, write_json, write_parquet
+from userllm.artifacts import (
+    InputError,
+    atomic_path,
+    fingerprint,
+    read_json,
+    read_parquet,
+    shown_names,
+    shown_text,
+    write_json,
+    write_parquet,
+)
 
 # %% ../nbs/10_interactions.ipynb #c006
-SPLITS = ("train", "valid", "test") # of rows
-SPLIT_KINDS = ("random", "temporal", "temporal_user") # how rows came to their splits
-SPLIT_TYPE = pd.CategoricalDtype([*SPLITS, "history"]) # of the column `split`: codes 0, 1, 2, and 3 for what is no row
+SPLITS = ("train", "valid", "test")  # of rows
+SPLIT_KINDS = ("random", "temporal", "temporal_user")  # how rows came to their splits
+SPLIT_TYPE = pd.CategoricalDtype(
+    [*SPLITS, "history"]
+)  # of the column `split`: codes 0, 1, 2, and 3 for what is no row
 
 _COLUMNS = {
-    "interactions": {"row_id": "int64", "user": "int32", "item": "int32", "label": "int8", "timestamp": "int64", "split": SPLIT_TYPE},
+    "interactions": {
+        "row_id": "int64",
+        "user": "int32",
+        "item": "int32",
+        "label": "int8",
+        "timestamp": "int64",
+        "split": SPLIT_TYPE,
+    },
     "events": {"user": "int32", "item": "int32", "label": "int8", "timestamp": "int64", "split": SPLIT_TYPE},
-    "items": {"item": "int32", "item_id": "str", "title": "str", "year": "Int64", "genres": "str", "description": "str", "poster": "str"},
+    "items": {
+        "item": "int32",
+        "item_id": "str",
+        "title": "str",
+        "year": "Int64",
+        "genres": "str",
+        "description": "str",
+        "poster": "str",
+    },
     "users": {"user": "int32", "user_id": "str"},
 }
 
-def _typed(name:str, frame:pd.DataFrame) -> pd.DataFrame:
+
+def _typed(name: str, frame: pd.DataFrame) -> pd.DataFrame:
     "The table's columns in their order and types, rows numbered from 0."
     columns = _COLUMNS[name]
     if missing := [column for column in columns if column not in frame.columns]:
         raise InputError(f"the table {name} lacks the column {missing[0]!r}; it needs {', '.join(columns)}")
     for column, kind in columns.items():
         if kind != "Int64" and frame[column].isna().any():
-            raise InputError(f"the table {name} has {frame[column].isna().sum()} empty cells in {column!r}; fill them first")
+            raise InputError(
+                f"the table {name} has {frame[column].isna().sum()} empty cells in {column!r}; fill them first"
+            )
     splits = SPLITS if name == "interactions" else tuple(SPLIT_TYPE.categories)
     if "split" in columns and (unknown := sorted(map(str, set(frame["split"].unique()) - set(splits)))):
         raise InputError(f"{name}: no split {unknown[0]!r}; the splits are {', '.join(splits)}")
-    try: return frame[list(columns)].astype(columns).reset_index(drop=True)
+    try:
+        return frame[list(columns)].astype(columns).reset_index(drop=True)
     except (ValueError, TypeError, OverflowError) as error:
-        raise InputError(f"the table {name} holds values of a wrong type: {error}; it needs {columns}") from error
+        raise InputError(
+            f"the table {name} holds values of a wrong type: {error}; it needs {columns}"
+        ) from error
 
 # %% ../nbs/10_interactions.ipynb #71192f09
-def split_codes(splits:pd.Series) -> np.ndarray: # train, valid, test or history
+def split_codes(splits: pd.Series) -> np.ndarray:  # train, valid, test or history
     "0, 1, 2 for training, validation and test, 3 for history; -1 for anything else."
     return pd.Categorical(splits, dtype=SPLIT_TYPE).codes
 
-def split_names(codes:np.ndarray) -> pd.Categorical: # as `split_codes` gives them
+
+def split_names(codes: np.ndarray) -> pd.Categorical:  # as `split_codes` gives them
     "The splits that the numbers stand for."
     return pd.Categorical.from_codes(codes, dtype=SPLIT_TYPE)
 
 # %% ../nbs/10_interactions.ipynb #b71c7936
-_ENJOYED = frozenset("movie film series show episode video book novel story poem comic song track album podcast concert play game "
-                     "dish meal recipe wine beer restaurant hotel place trip museum event course".split())
-_SCREENED = frozenset("movie film series show episode".split()) # what has a poster
+_ENJOYED = frozenset(
+    "movie film series show episode video book novel story poem comic song track album podcast concert play game "
+    "dish meal recipe wine beer restaurant hotel place trip museum event course".split()
+)
+_SCREENED = frozenset("movie film series show episode".split())  # what has a poster
 
-def _plural(noun:str) -> str:
+
+def _plural(noun: str) -> str:
     "The plural by the rules of English spelling."
-    if noun.endswith(("series", "species")): return noun
-    if re.search(r"[^aeiou]y$", noun): return noun[:-1] + "ies"
+    if noun.endswith(("series", "species")):
+        return noun
+    if re.search(r"[^aeiou]y$", noun):
+        return noun[:-1] + "ies"
     return noun + ("es" if re.search(r"(s|x|z|ch|sh)$", noun) else "s")
+
 
 @dataclass(frozen=True)
 class ItemNoun:
     "What the items of a dataset are called in prompts, questions and output. InputError for what is no word."
-    one: str = "item" # the singular
-    many: str = "" # the plural; by the rules of English where left out
-    liking: str = "" # the verb of liking; `enjoy` for what is watched, read, heard, played, eaten or visited, else `like`
+
+    one: str = "item"  # the singular
+    many: str = ""  # the plural; by the rules of English where left out
+    liking: str = ""  # the verb of liking; `enjoy` for what is watched, read, heard, played, eaten or visited, else `like`
 
     def __post_init__(self):
         for name, value in (("noun", self.one), ("plural", self.many or "s"), ("verb", self.liking or "s")):
-            word = isinstance(value, str) and len(value) <= 40 and re.fullmatch(r"\w+(?:[ '\u2019-]\w+)*", value)
-            if not word: raise InputError(f"the {name} of the items is {value!r}", fix="give a word, or a few of them, such as race car")
+            word = (
+                isinstance(value, str) and len(value) <= 40 and re.fullmatch(r"\w+(?:[ '\u2019-]\w+)*", value)
+            )
+            if not word:
+                raise InputError(
+                    f"the {name} of the items is {value!r}",
+                    fix="give a word, or a few of them, such as race car",
+                )
         object.__setattr__(self, "many", self.many or _plural(self.one))
         object.__setattr__(self, "liking", self.liking or ("enjoy" if self._last in _ENJOYED else "like"))
 
     @property
-    def _last(self) -> str: return self.one.lower().split()[-1]
+    def _last(self) -> str:
+        return self.one.lower().split()[-1]
 
     @property
     def picture(self) -> str:
@@ -95,149 +143,222 @@ class ItemNoun:
         "The singular with its article."
         return f"{'an' if re.match('[aeio]|u(?!ni|s[ei])', self.one.lower()) else 'a'} {self.one}"
 
-    def fill(self, text:str) -> str: # with {item}, {Item}, {items}, {like} and {picture} in it, and perhaps other braces
+    def fill(
+        self, text: str
+    ) -> str:  # with {item}, {Item}, {items}, {like} and {picture} in it, and perhaps other braces
         "The text with these words in the places that are kept for them."
-        words = {"item": self.one, "Item": self.one[0].upper() + self.one[1:], "items": self.many, "like": self.liking, "picture": self.picture}
+        words = {
+            "item": self.one,
+            "Item": self.one[0].upper() + self.one[1:],
+            "items": self.many,
+            "like": self.liking,
+            "picture": self.picture,
+        }
         return re.sub(r"\{(item|Item|items|like|picture)\}", lambda place: words[place[1]], text)
 
-MOVIE = ItemNoun("movie") # the paper's
 
-def protocol_noun(protocol:dict) -> ItemNoun: # of a dataset or a recommender
+MOVIE = ItemNoun("movie")  # the paper's
+
+
+def protocol_noun(protocol: dict) -> ItemNoun:  # of a dataset or a recommender
     "What the items are called by a protocol. InputError for what is no noun."
-    if "noun" not in protocol: return MOVIE
-    try: return ItemNoun(**protocol["noun"])
-    except TypeError as error: raise InputError(f"protocol: the noun is {protocol['noun']!r}", fix="give its words one, many and liking") from error
+    if "noun" not in protocol:
+        return MOVIE
+    try:
+        return ItemNoun(**protocol["noun"])
+    except TypeError as error:
+        raise InputError(
+            f"protocol: the noun is {protocol['noun']!r}", fix="give its words one, many and liking"
+        ) from error
 
-def with_noun(protocol:dict, noun:ItemNoun) -> dict:
+
+def with_noun(protocol: dict, noun: ItemNoun) -> dict:
     "The protocol with that noun: as plain values, and none for a movie."
     rest = {name: value for name, value in protocol.items() if name != "noun"}
     return rest if noun == MOVIE else rest | {"noun": asdict(noun)}
 
 # %% ../nbs/10_interactions.ipynb #c008
-def _check_numbers(name:str, frame:pd.DataFrame, users:int, items:int):
+def _check_numbers(name: str, frame: pd.DataFrame, users: int, items: int):
     "InputError where rows or events speak of users, items, labels or times that cannot be."
     for column, count in [("user", users), ("item", items), ("label", 2), ("timestamp", np.inf)]:
         if len(frame) and not (0 <= frame[column].min() and frame[column].max() < count):
-            raise InputError(f"{name}: {column} reaches from {frame[column].min()} to {frame[column].max()}; "
-                             f"it must be from 0 to below {count}")
+            raise InputError(
+                f"{name}: {column} reaches from {frame[column].min()} to {frame[column].max()}; "
+                f"it must be from 0 to below {count}"
+            )
 
-def in_time(events:pd.DataFrame) -> pd.DataFrame: # user, timestamp, item and others
+
+def in_time(events: pd.DataFrame) -> pd.DataFrame:  # user, timestamp, item and others
     "The same rows by user, timestamp and item, numbered from 0; as they are where they are in that order."
     user, timestamp, item = (events[column].to_numpy() for column in ["user", "timestamp", "item"])
     later = (user[1:] > user[:-1]) | (user[1:] == user[:-1]) & (
-        (timestamp[1:] > timestamp[:-1]) | (timestamp[1:] == timestamp[:-1]) & (item[1:] >= item[:-1]))
-    if later.all(): return events
-    order = pl.DataFrame({"user": user, "timestamp": timestamp, "item": item}).select(pl.arg_sort_by("user", "timestamp", "item", maintain_order=True))
+        (timestamp[1:] > timestamp[:-1]) | (timestamp[1:] == timestamp[:-1]) & (item[1:] >= item[:-1])
+    )
+    if later.all():
+        return events
+    order = pl.DataFrame({"user": user, "timestamp": timestamp, "item": item}).select(
+        pl.arg_sort_by("user", "timestamp", "item", maintain_order=True)
+    )
     return events.iloc[order.to_series().to_numpy()].reset_index(drop=True)
 
 # %% ../nbs/10_interactions.ipynb #c009
-def _check_tables(dataset:"Dataset"):
+def _check_tables(dataset: "Dataset"):
     "InputError where the four tables and the protocol do not fit together."
     for name in ["user", "item"]:
-        table, kinds = getattr(dataset, name + "s"), name + "s"
-        if not np.array_equal(table[name], np.arange(len(table))): raise InputError(f"{kinds}: {name} must count 0, 1, 2, ...")
-        if table[f"{name}_id"].duplicated().any(): raise InputError(f"{kinds}: {name}_id holds the same id twice; give each its own")
-    for name in ["interactions", "events"]: _check_numbers(name, getattr(dataset, name), len(dataset.users), len(dataset.items))
-    if dataset.interactions["row_id"].duplicated().any(): raise InputError("interactions: the same row_id twice; number the rows anew")
+        table = getattr(dataset, name + "s")
+        kinds = name + "s"
+        if not np.array_equal(table[name], np.arange(len(table))):
+            raise InputError(f"{kinds}: {name} must count 0, 1, 2, ...")
+        if table[f"{name}_id"].duplicated().any():
+            raise InputError(f"{kinds}: {name}_id holds the same id twice; give each its own")
+    for name in ["interactions", "events"]:
+        _check_numbers(name, getattr(dataset, name), len(dataset.users), len(dataset.items))
+    if dataset.interactions["row_id"].duplicated().any():
+        raise InputError("interactions: the same row_id twice; number the rows anew")
     if dataset.protocol.get("split") not in SPLIT_KINDS:
-        raise InputError(f"protocol: no kind of split {dataset.protocol.get('split')!r}; the kinds are {', '.join(SPLIT_KINDS)}")
+        raise InputError(
+            f"protocol: no kind of split {dataset.protocol.get('split')!r}; the kinds are {', '.join(SPLIT_KINDS)}"
+        )
     protocol_noun(dataset.protocol)
     length = dataset.protocol.get("history_length")
     if length is not None and (not isinstance(length, int) or length < 0):
-        raise InputError(f"protocol: history_length is {length!r}; it must be a whole number, or None for all")
+        raise InputError(
+            f"protocol: history_length is {length!r}; it must be a whole number, or None for all"
+        )
 
 # %% ../nbs/10_interactions.ipynb #c011
-def nearest_ids(wanted:str, ids:Iterable[str], titles:Iterable[str]=()) -> list[str]: # titles of the same length as ids, or none
+def nearest_ids(
+    wanted: str, ids: Iterable[str], titles: Iterable[str] = ()
+) -> list[str]:  # titles of the same length as ids, or none
     "The ids that somebody may have meant, best first, each with its title where there is one."
-    ids, titles, folded = list(ids), list(titles), wanted.casefold()
+    ids = list(ids)
+    titles = list(titles)
+    folded = wanted.casefold()
     near = [place for place, title in enumerate(titles) if len(folded) > 2 and folded in title.casefold()][:3]
     if titles and not near:
         places = {title.casefold(): place for place, title in enumerate(titles)}
-        near = [places[title] for title in difflib.get_close_matches(folded, list(places), n=2, cutoff=.75)]
-    near += [ids.index(name) for name in difflib.get_close_matches(wanted, ids, n=3, cutoff=.5)]
-    return [shown_text(f"{ids[place]} ({titles[place]})" if titles else ids[place]) for place in dict.fromkeys(near)]
+        near = [places[title] for title in difflib.get_close_matches(folded, list(places), n=2, cutoff=0.75)]
+    near += [ids.index(name) for name in difflib.get_close_matches(wanted, ids, n=3, cutoff=0.5)]
+    return [
+        shown_text(f"{ids[place]} ({titles[place]})" if titles else ids[place])
+        for place in dict.fromkeys(near)
+    ]
 
-def _unknown(kind:str, wanted:str, ids:Iterable[str], titles:Iterable[str]=()) -> InputError:
+
+def _unknown(kind: str, wanted: str, ids: Iterable[str], titles: Iterable[str] = ()) -> InputError:
     "The error for an id that nobody knows, with the nearest ids and titles."
     ids = list(ids)
     shown = nearest_ids(wanted, ids, titles)
-    return InputError(f"unknown {kind} {shown_text(repr(wanted))}, not among the {len(ids):,} of the dataset; "
-                      + (f"near: {', '.join(shown[:4])}" if shown else f"ids look like {shown_names(ids[:3])}"))
+    return InputError(
+        f"unknown {kind} {shown_text(repr(wanted))}, not among the {len(ids):,} of the dataset; "
+        + (f"near: {', '.join(shown[:4])}" if shown else f"ids look like {shown_names(ids[:3])}")
+    )
 
 # %% ../nbs/10_interactions.ipynb #c014
-def _read_dataset(folder:Path) -> "Dataset":
+def _read_dataset(folder: Path) -> "Dataset":
     "The dataset in a folder; InputError where a part is missing or altered."
     about = read_json(folder / "dataset.json")
-    dataset = Dataset(**{name: read_parquet(folder / f"{name}.parquet") for name in _COLUMNS}, protocol=about["protocol"])
+    dataset = Dataset(
+        **{name: read_parquet(folder / f"{name}.parquet") for name in _COLUMNS}, protocol=about["protocol"]
+    )
     if dataset.fingerprint != about["fingerprint"]:
-        raise InputError(f"the dataset in {folder} has been altered: its fingerprint is {dataset.fingerprint}, "
-                         f"not {about['fingerprint']}; build it again")
+        raise InputError(
+            f"the dataset in {folder} has been altered: its fingerprint is {dataset.fingerprint}, "
+            f"not {about['fingerprint']}; build it again"
+        )
     return dataset
 
-def _write_dataset(dataset:"Dataset", folder:Path):
+
+def _write_dataset(dataset: "Dataset", folder: Path):
     "The four tables and `dataset.json`, in a folder that appears when it is whole."
     with atomic_path(folder) as temporary:
         temporary.mkdir()
-        for name in _COLUMNS: write_parquet(temporary / f"{name}.parquet", getattr(dataset, name))
-        write_json(temporary / "dataset.json", {"protocol": dataset.protocol, "fingerprint": dataset.fingerprint})
+        for name in _COLUMNS:
+            write_parquet(temporary / f"{name}.parquet", getattr(dataset, name))
+        write_json(
+            temporary / "dataset.json", {"protocol": dataset.protocol, "fingerprint": dataset.fingerprint}
+        )
 
 # %% ../nbs/10_interactions.ipynb #c016
-def _in_order(items:pd.DataFrame, name:str, values):
+def _in_order(items: pd.DataFrame, name: str, values):
     "A column's values in the order of the items: a dict or a Series by item id, anything else as it stands. InputError where it does not fit."
-    if isinstance(values, pd.Series) and values.index.equals(items.index): values = values.to_numpy()
+    if isinstance(values, pd.Series) and values.index.equals(items.index):
+        values = values.to_numpy()
     if not isinstance(values, (dict, pd.Series)):
         if pd.api.types.is_list_like(values) and len(values) != len(items):
-            raise InputError(f"{len(values):,} values of {name} for {len(items):,} items", fix="give one an item, or a dict by item id")
+            raise InputError(
+                f"{len(values):,} values of {name} for {len(items):,} items",
+                fix="give one an item, or a dict by item id",
+            )
         return values
     by_id = {str(item_id): value for item_id, value in values.items()}
-    if len(by_id) < len(values): raise InputError(f"{name}: an item id occurs twice", fix="keep one value of each")
+    if len(by_id) < len(values):
+        raise InputError(f"{name}: an item id occurs twice", fix="keep one value of each")
     if missing := [item_id for item_id in items["item_id"] if item_id not in by_id]:
         fix = "give the values by item id, or as a list in the order of the items"
-        raise InputError(f"{name} has no value for {len(missing):,} of {len(items):,} items, the first is {missing[0]}", fix=fix)
+        raise InputError(
+            f"{name} has no value for {len(missing):,} of {len(items):,} items, the first is {missing[0]}",
+            fix=fix,
+        )
     return [by_id[item_id] for item_id in items["item_id"]]
 
-def _with_columns(items:pd.DataFrame, columns:dict) -> pd.DataFrame:
+
+def _with_columns(items: pd.DataFrame, columns: dict) -> pd.DataFrame:
     if unknown := sorted(set(columns) - set(_COLUMNS["items"])):
         raise InputError(f"items have no column {unknown[0]!r}; they have {', '.join(_COLUMNS['items'])}")
     return items.assign(**{name: _in_order(items, name, values) for name, values in columns.items()})
 
+
 class _KnownById:
     "Numbers of users and items by the ids of their source; for a class with the tables `users` and `items`."
-    @cached_property
-    def _numbers(self) -> dict[str,dict]:
-        return {kind: {name: number for number, name in enumerate(table[f"{kind}_id"])}
-                for kind, table in [("user", self.users), ("item", self.items)]}
 
-    def user_of(self, user_id:str|int) -> int:
+    @cached_property
+    def _numbers(self) -> dict[str, dict]:
+        return {
+            kind: {name: number for number, name in enumerate(table[f"{kind}_id"])}
+            for kind, table in [("user", self.users), ("item", self.items)]
+        }
+
+    def user_of(self, user_id: str | int) -> int:
         "A user's number by the source's id. InputError with the nearest ids for one that is unknown."
         return self._number("user", str(user_id))
 
-    def item_of(self, item_id:str|int) -> int:
+    def item_of(self, item_id: str | int) -> int:
         "An item's number by the source's id. InputError with the nearest ids and titles for one that is unknown."
         return self._number("item", str(item_id))
 
-    def _number(self, kind:str, wanted:str) -> int:
-        if wanted in (known := self._numbers[kind]): return known[wanted]
+    def _number(self, kind: str, wanted: str) -> int:
+        if wanted in (known := self._numbers[kind]):
+            return known[wanted]
         raise _unknown(kind, wanted, known, self.items["title"] if kind == "item" else ())
 
 # %% ../nbs/10_interactions.ipynb #c017
 @dataclass(frozen=True, eq=False)
 class Dataset(_KnownById):
     "Rows to be predicted, all that is known to have happened, and who and what is meant. InputError for tables that do not fit."
-    interactions: pd.DataFrame # row_id int64, user and item int32, label int8, timestamp int64 (seconds), split (train, valid, test)
-    events: pd.DataFrame # user, item, label, timestamp, split (also `history`: known, but no row), by user, timestamp, item
-    items: pd.DataFrame # item, item_id, title, year Int64, genres, description ('' if none), poster (picture's hash, '' if none)
-    users: pd.DataFrame # user, user_id
-    protocol: dict[str,Any] # how it came about, as plain values; `split` and `history_length` are needed; `noun` by `with_noun`, else items are movies
+
+    interactions: (
+        pd.DataFrame
+    )  # row_id int64, user and item int32, label int8, timestamp int64 (seconds), split (train, valid, test)
+    events: (
+        pd.DataFrame
+    )  # user, item, label, timestamp, split (also `history`: known, but no row), by user, timestamp, item
+    items: pd.DataFrame  # item, item_id, title, year Int64, genres, description ('' if none), poster (picture's hash, '' if none)
+    users: pd.DataFrame  # user, user_id
+    protocol: dict[
+        str, Any
+    ]  # how it came about, as plain values; `split` and `history_length` are needed; `noun` by `with_noun`, else items are movies
 
     def __post_init__(self):
-        for name in _COLUMNS: object.__setattr__(self, name, _typed(name, getattr(self, name)))
+        for name in _COLUMNS:
+            object.__setattr__(self, name, _typed(name, getattr(self, name)))
         object.__setattr__(self, "events", in_time(self.events))
         _check_tables(self)
 
-    def rows(self, split:str) -> pd.DataFrame:
+    def rows(self, split: str) -> pd.DataFrame:
         "The interactions of one split: train, valid or test. InputError for any other."
-        if split not in SPLITS: raise InputError(f"no split {split!r}; the splits are {', '.join(SPLITS)}")
+        if split not in SPLITS:
+            raise InputError(f"no split {split!r}; the splits are {', '.join(SPLITS)}")
         return self.interactions[self.interactions["split"] == split]
 
     @property
@@ -246,72 +367,103 @@ class Dataset(_KnownById):
         return protocol_noun(self.protocol)
 
     @cached_property
-    def rated(self) -> np.ndarray: # (items,) bool
+    def rated(self) -> np.ndarray:  # (items,) bool
         "Which items anybody has had an event with."
         return np.bincount(self.events["item"], minlength=len(self.items)) > 0
 
     @cached_property
-    def fingerprint(self) -> str: # 16 hexadecimal characters
+    def fingerprint(self) -> str:  # 16 hexadecimal characters
         "Covers rows, events, users, item ids, titles and protocol; not years, genres, descriptions and posters."
-        return fingerprint(self.interactions, self.events, self.users, self.items[["item", "item_id", "title"]], self.protocol)
+        return fingerprint(
+            self.interactions,
+            self.events,
+            self.users,
+            self.items[["item", "item_id", "title"]],
+            self.protocol,
+        )
 
-    def with_items(self, **columns) -> "Dataset": # such as description={item_id: text}; or a list in the order of the items
+    def with_items(
+        self, **columns
+    ) -> "Dataset":  # such as description={item_id: text}; or a list in the order of the items
         "A copy with columns of the items table replaced. InputError for a column that the table does not have, and for values that do not fit the items."
         return replace(self, items=_with_columns(self.items, columns))
 
-    def save(self, folder:str|Path):
+    def save(self, folder: str | Path):
         "Write to a folder that appears when it is whole. InputError: no space, read-only."
         _write_dataset(self, Path(folder))
 
     @classmethod
-    def load(cls, folder:str|Path) -> "Dataset":
+    def load(cls, folder: str | Path) -> "Dataset":
         "Read what `save` wrote. InputError: a part missing, unreadable or altered."
         return _read_dataset(Path(folder))
 
 # %% ../nbs/10_interactions.ipynb #c019
 def made_up_dataset(
-    users:int=12, # number of users
-    items:int=20, # number of items
-    events:int=150, # number of pairs of a user and an item, at most users * items
-    split:str="random", # one of SPLIT_KINDS
-    seconds:int=40, # times are whole seconds below this, so that there are ties
-    seed:int=0, # of all that is drawn
+    users: int = 12,  # number of users
+    items: int = 20,  # number of items
+    events: int = 150,  # number of pairs of a user and an item, at most users * items
+    split: str = "random",  # one of SPLIT_KINDS
+    seconds: int = 40,  # times are whole seconds below this, so that there are ties
+    seed: int = 0,  # of all that is drawn
 ) -> Dataset:
     "A small random dataset without leaks, for examples and tests. A fifth of the events are history and no rows."
     random = np.random.default_rng(seed)
     pairs = random.choice(users * items, events, replace=False)
-    frame = pd.DataFrame({"user": pairs // items, "item": pairs % items, "label": (random.random(events) < .7).astype(int),
-                          "timestamp": random.integers(0, seconds, events)})
-    if split == "random": frame["split"] = random.choice(SPLITS, events, p=[.6, .2, .2])
-    else: # by time, for all users alike: which is right for each user too
-        frame["split"] = np.select([frame["timestamp"] < .6 * seconds, frame["timestamp"] < .8 * seconds], SPLITS[:2], SPLITS[2])
-    frame.loc[random.random(events) < .2, "split"] = "history"
+    frame = pd.DataFrame(
+        {
+            "user": pairs // items,
+            "item": pairs % items,
+            "label": (random.random(events) < 0.7).astype(int),
+            "timestamp": random.integers(0, seconds, events),
+        }
+    )
+    if split == "random":
+        frame["split"] = random.choice(SPLITS, events, p=[0.6, 0.2, 0.2])
+    else:  # by time, for all users alike: which is right for each user too
+        frame["split"] = np.select(
+            [frame["timestamp"] < 0.6 * seconds, frame["timestamp"] < 0.8 * seconds], SPLITS[:2], SPLITS[2]
+        )
+    frame.loc[random.random(events) < 0.2, "split"] = "history"
     frame = frame.sort_values(["user", "timestamp", "item"], ignore_index=True)
     rows = frame[frame["split"] != "history"].reset_index(drop=True).rename_axis("row_id").reset_index()
-    catalogue = pd.DataFrame({"item": range(items), "item_id": [f"i{100 + item}" for item in range(items)],
-                              "title": [f"Film {item}" for item in range(items)], "year": 1980 + np.arange(items),
-                              "genres": "Drama|Comedy", "description": "", "poster": ""})
+    catalogue = pd.DataFrame(
+        {
+            "item": range(items),
+            "item_id": [f"i{100 + item}" for item in range(items)],
+            "title": [f"Film {item}" for item in range(items)],
+            "year": 1980 + np.arange(items),
+            "genres": "Drama|Comedy",
+            "description": "",
+            "poster": "",
+        }
+    )
     people = pd.DataFrame({"user": range(users), "user_id": [f"u{100 + user}" for user in range(users)]})
     protocol = {"name": "made up", "split": split, "history_length": 5, "data_seed": seed}
     return Dataset(interactions=rows, events=frame, items=catalogue, users=people, protocol=protocol)
 
 # %% ../nbs/10_interactions.ipynb #c026
-def _first_not_before(times:np.ndarray, start:np.ndarray, stop:np.ndarray, limits:np.ndarray,
-                      portion:int=1_000_000) -> np.ndarray: # ranges searched at once, each of which takes some hundred bytes meanwhile
+def _first_not_before(
+    times: np.ndarray, start: np.ndarray, stop: np.ndarray, limits: np.ndarray, portion: int = 1_000_000
+) -> np.ndarray:  # ranges searched at once, each of which takes some hundred bytes meanwhile
     "For each range [start, stop) of sorted `times`, the first place whose time is not below the limit (or `stop`)."
     found = start.copy()
     for begin in range(0, len(found), portion):
         some = slice(begin, begin + portion)
-        low, high, limit = found[some], stop[some], limits[some]
+        low = found[some]
+        high = stop[some]
+        limit = limits[some]
         while (searching := low < high).any():
             middle = (low + high) // 2
             before = searching & (times[np.where(searching, middle, 0)] < limit)
-            low, high = np.where(before, middle + 1, low), np.where(searching & ~before, middle, high)
+            low = np.where(before, middle + 1, low)
+            high = np.where(searching & ~before, middle, high)
         found[some] = low
     return found
 
 # %% ../nbs/10_interactions.ipynb #c029
-def _pick_latest(items:np.ndarray, start:np.ndarray, stop:np.ndarray, candidates:np.ndarray, length:int|None) -> tuple:
+def _pick_latest(
+    items: np.ndarray, start: np.ndarray, stop: np.ndarray, candidates: np.ndarray, length: int | None
+) -> tuple:
     "The last `length` items of each range without the candidate, left-aligned and padded with -1; and how many they are."
     longest = int((stop - start).max(initial=0))
     wanted = longest if length is None else length
@@ -320,9 +472,12 @@ def _pick_latest(items:np.ndarray, start:np.ndarray, stop:np.ndarray, candidates
         width = min(width, longest)
         places = stop[:, None] - np.arange(width, 0, -1)
         inside = places >= start[:, None]
-        found = np.where(inside, items[np.where(inside, places, 0)] if len(items) else -1, -1).astype(np.int32)
+        found = np.where(inside, items[np.where(inside, places, 0)] if len(items) else -1, -1).astype(
+            np.int32
+        )
         keep = inside & (found != candidates[:, None])
-        if width == longest or not ((keep.sum(1) < wanted) & (stop - start > width)).any(): break
+        if width == longest or not ((keep.sum(1) < wanted) & (stop - start > width)).any():
+            break
         width *= 2
     keep &= np.cumsum(keep[:, ::-1], axis=1)[:, ::-1] <= wanted
     lengths = keep.sum(1)
@@ -332,61 +487,79 @@ def _pick_latest(items:np.ndarray, start:np.ndarray, stop:np.ndarray, candidates
     return picked, lengths
 
 # %% ../nbs/10_interactions.ipynb #c032
-def history_splits(split_kind:str) -> tuple[str, ...]: # of "random", "temporal" or "temporal_user"
+def history_splits(split_kind: str) -> tuple[str, ...]:  # of "random", "temporal" or "temporal_user"
     "The splits whose events may stand in a history."
-    if split_kind not in SPLIT_KINDS: raise InputError(f"no kind of split {split_kind!r}; the kinds are {', '.join(SPLIT_KINDS)}")
+    if split_kind not in SPLIT_KINDS:
+        raise InputError(f"no kind of split {split_kind!r}; the kinds are {', '.join(SPLIT_KINDS)}")
     return ("history", "train") if split_kind == "random" else ("history", *SPLITS)
 
 # %% ../nbs/10_interactions.ipynb #c035
-def _integers(values, count:int) -> np.ndarray:
+def _integers(values, count: int) -> np.ndarray:
     "An int64 array of that length; a single number stands for all."
     return np.broadcast_to(np.asarray(values, np.int64), (count,))
 
-def _whole_ranges(offsets:np.ndarray, users:np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+
+def _whole_ranges(offsets: np.ndarray, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "All events of each user; an empty range for -1, who is unknown. InputError for users out of range."
     known = len(offsets) - 1
     if len(users) and not (-1 <= users.min() and users.max() < known):
-        raise InputError(f"users reach from {users.min()} to {users.max()}; {known} are known, and -1 stands for unknown")
+        raise InputError(
+            f"users reach from {users.min()} to {users.max()}; {known} are known, and -1 stands for unknown"
+        )
     return tuple(np.where(users < 0, 0, offsets[np.maximum(users, 0) + shift]) for shift in [0, 1])
 
 # %% ../nbs/10_interactions.ipynb #c036
 class Histories:
     "What users did before: ranges `[start, stop)` into `items`, `labels` and `timestamps`, which hold events by user and time."
-    def __init__(self,
-        events:pd.DataFrame, # user, item, label, timestamp, split
-        users:int, # number of users
-        splits:tuple[str, ...], # events of other splits are left out
-        likes_only:bool=True, # leave out events of label 0
+
+    def __init__(
+        self,
+        events: pd.DataFrame,  # user, item, label, timestamp, split
+        users: int,  # number of users
+        splits: tuple[str, ...],  # events of other splits are left out
+        likes_only: bool = True,  # leave out events of label 0
     ):
         events = in_time(events)
-        self.splits, self.likes_only = tuple(splits), bool(likes_only) # how they were made, so that they can be made again
+        self.splits = tuple(splits)
+        self.likes_only = bool(likes_only)  # how they were made, so that they can be made again
         keep = events["split"].isin(splits).to_numpy()
-        if likes_only: keep = keep & (events["label"].to_numpy() == 1)
+        if likes_only:
+            keep = keep & (events["label"].to_numpy() == 1)
         kept = lambda column, kind: events[column].to_numpy(kind)[keep]
-        self.items, self.labels, self.timestamps = kept("item", np.int32), kept("label", np.int8), kept("timestamp", np.int64)
+        self.items = kept("item", np.int32)
+        self.labels = kept("label", np.int8)
+        self.timestamps = kept("timestamp", np.int64)
         self.offsets = np.searchsorted(kept("user", np.int32), np.arange(users + 1)).astype(np.int64)
 
     @classmethod
-    def for_dataset(cls, dataset:Dataset, likes_only:bool=True) -> "Histories":
+    def for_dataset(cls, dataset: Dataset, likes_only: bool = True) -> "Histories":
         "With the events that this dataset's kind of split allows."
         return cls(dataset.events, len(dataset.users), history_splits(dataset.protocol["split"]), likes_only)
 
-    def ranges(self,
-        users, # (n,) numbers of users; -1 is a user that nobody knows, with an empty history
-        timestamps=None, # (n,) seconds; events at or after are excluded; None, or -1 in places: no limit
-    ) -> tuple[np.ndarray, np.ndarray]: # start, stop, int64 (n,)
+    def ranges(
+        self,
+        users,  # (n,) numbers of users; -1 is a user that nobody knows, with an empty history
+        timestamps=None,  # (n,) seconds; events at or after are excluded; None, or -1 in places: no limit
+    ) -> tuple[np.ndarray, np.ndarray]:  # start, stop, int64 (n,)
         "For each row the range of the user's events that are strictly earlier. InputError for users out of range."
         start, stop = _whole_ranges(self.offsets, np.asarray(users, np.int64))
-        if timestamps is None: return start, stop
+        if timestamps is None:
+            return start, stop
         timestamps = _integers(timestamps, len(start))
-        return start, np.where(timestamps < 0, stop, _first_not_before(self.timestamps, start, stop, timestamps))
+        return start, np.where(
+            timestamps < 0, stop, _first_not_before(self.timestamps, start, stop, timestamps)
+        )
 
-    def pick(self,
-        users, # (n,) numbers of users
-        timestamps, # (n,) seconds, as in `ranges`
-        candidates, # (n,) items that must not be picked (the one to be predicted), or one number for all
-        length:int|None, # at most so many, the latest; None: all, as wide as the longest, which may be large
-    ) -> tuple[np.ndarray, np.ndarray]: # items int32 (n, length), oldest first, -1 to the right; lengths int64 (n,)
+    def pick(
+        self,
+        users,  # (n,) numbers of users
+        timestamps,  # (n,) seconds, as in `ranges`
+        candidates,  # (n,) items that must not be picked (the one to be predicted), or one number for all
+        length: int
+        | None,  # at most so many, the latest; None: all, as wide as the longest, which may be large
+    ) -> tuple[
+        np.ndarray, np.ndarray
+    ]:  # items int32 (n, length), oldest first, -1 to the right; lengths int64 (n,)
         "The items of the latest earlier events, never the candidate."
         start, stop = self.ranges(users, timestamps)
         return _pick_latest(self.items, start, stop, _integers(candidates, len(start)), length)
@@ -404,65 +577,91 @@ LEAKS = {
     "held out in statistics": "a validation or test row that a statistic was computed from",
 }
 
+
 @dataclass(frozen=True)
 class Audit:
     "How often each leak was found."
-    counts: dict[str,int] # leak to number of rows (or of history events) that show it
-    split: str # the kind of split, which decides about the rules
-    rows: int # number of rows that were gone over
+
+    counts: dict[str, int]  # leak to number of rows (or of history events) that show it
+    split: str  # the kind of split, which decides about the rules
+    rows: int  # number of rows that were gone over
 
     @property
-    def total(self) -> int: return sum(self.counts.values())
+    def total(self) -> int:
+        return sum(self.counts.values())
 
     def table(self) -> pd.DataFrame:
         "A line for each leak that was looked for: its count and what it means."
-        return pd.DataFrame([(leak, count, LEAKS[leak.split(":")[0]]) for leak, count in self.counts.items()],
-                            columns=["leak", "count", "meaning"]).set_index("leak")
+        return pd.DataFrame(
+            [(leak, count, LEAKS[leak.split(":")[0]]) for leak, count in self.counts.items()],
+            columns=["leak", "count", "meaning"],
+        ).set_index("leak")
 
 # %% ../nbs/10_interactions.ipynb #c045
-def _pair_keys(frame:pd.DataFrame, items:int) -> np.ndarray:
+def _pair_keys(frame: pd.DataFrame, items: int) -> np.ndarray:
     return frame["user"].to_numpy(np.int64) * items + frame["item"].to_numpy(np.int64)
 
-def _codes(column:pd.Series) -> np.ndarray:
+
+def _codes(column: pd.Series) -> np.ndarray:
     "A column as numbers."
     return split_codes(column) if column.dtype == SPLIT_TYPE else column.to_numpy()
 
-def _twice(frame:pd.DataFrame, items:int) -> int:
+
+def _twice(frame: pd.DataFrame, items: int) -> int:
     "How many rows have a pair of user and item that another one before them has."
     keys = np.sort(_pair_keys(frame, items))
     return int((keys[1:] == keys[:-1]).sum())
 
-def _alike(one:pd.DataFrame, other:pd.DataFrame, items:int) -> bool:
+
+def _alike(one: pd.DataFrame, other: pd.DataFrame, items: int) -> bool:
     "Whether two tables without a repeated pair have the same rows, in whatever order."
     keys = [_pair_keys(frame, items) for frame in (one, other)]
     first, second = (slice(None), slice(None)) if np.array_equal(*keys) else map(np.argsort, keys)
-    return len(one) == len(other) and all(np.array_equal(_codes(one[name])[first], _codes(other[name])[second]) for name in one)
+    return len(one) == len(other) and all(
+        np.array_equal(_codes(one[name])[first], _codes(other[name])[second]) for name in one
+    )
 
-def _table_leaks(dataset:Dataset) -> dict[str,int]:
+
+def _table_leaks(dataset: Dataset) -> dict[str, int]:
     "Leaks that the tables show by themselves: repeated pairs, and events that contradict rows."
-    rows, events, items = dataset.interactions, dataset.events, len(dataset.items)
-    twice, columns = _twice(rows, items) + _twice(events, items), ["user", "item", "label", "timestamp", "split"]
+    rows = dataset.interactions
+    events = dataset.events
+    items = len(dataset.items)
+    twice = _twice(rows, items) + _twice(events, items)
+    columns = ["user", "item", "label", "timestamp", "split"]
     told = events[(events["split"] != "history").to_numpy()]
-    if not twice and _alike(told[columns], rows[columns], items): return {"pair twice": 0, "event unlike its row": 0}
-    told, real = (frame[columns].assign(split=split_codes(frame["split"])).value_counts() for frame in [told, rows])
+    if not twice and _alike(told[columns], rows[columns], items):
+        return {"pair twice": 0, "event unlike its row": 0}
+    told, real = (
+        frame[columns].assign(split=split_codes(frame["split"])).value_counts() for frame in [told, rows]
+    )
     unlike = int(told.sub(real, fill_value=0).abs().sum())
     known = np.isin(_pair_keys(events[events["split"] == "history"], items), _pair_keys(rows, items))
     return {"pair twice": twice, "event unlike its row": unlike + int(known.sum())}
 
 # %% ../nbs/10_interactions.ipynb #c047
-def _history_leaks(dataset:Dataset, histories:Histories, length:int, block:int=500_000) -> dict[str,int]:
+def _history_leaks(
+    dataset: Dataset, histories: Histories, length: int, block: int = 500_000
+) -> dict[str, int]:
     "Leaks in the histories of all rows, each history event looked up among all events of the dataset."
-    items, allowed = len(dataset.items), history_splits(dataset.protocol["split"])
+    items = len(dataset.items)
+    allowed = history_splits(dataset.protocol["split"])
     keys = _pair_keys(dataset.events, items)
     order = np.argsort(keys, kind="stable")
-    keys, times, splits = keys[order], dataset.events["timestamp"].to_numpy()[order], dataset.events["split"].isin(allowed).to_numpy()[order]
+    keys = keys[order]
+    times = dataset.events["timestamp"].to_numpy()[order]
+    splits = dataset.events["split"].isin(allowed).to_numpy()[order]
     del order
-    counts = dict.fromkeys(["candidate in history", "history not earlier", "history held out", "history unheard of"], 0)
+    counts = dict.fromkeys(
+        ["candidate in history", "history not earlier", "history held out", "history unheard of"], 0
+    )
     for first in range(0, len(dataset.interactions), block):
-        rows = dataset.interactions.iloc[first:first + block]
+        rows = dataset.interactions.iloc[first : first + block]
         picked, lengths = histories.pick(rows["user"], rows["timestamp"], rows["item"], length)
         shown = picked[np.arange(picked.shape[1]) < lengths[:, None]].astype(np.int64)
-        user, item, timestamp = (np.repeat(rows[column].to_numpy(np.int64), lengths) for column in ["user", "item", "timestamp"])
+        user, item, timestamp = (
+            np.repeat(rows[column].to_numpy(np.int64), lengths) for column in ["user", "item", "timestamp"]
+        )
         wanted = user * items + shown
         place = np.minimum(np.searchsorted(keys, wanted), max(len(keys) - 1, 0))
         heard = keys[place] == wanted if len(keys) else np.zeros(len(wanted), bool)
@@ -474,9 +673,10 @@ def _history_leaks(dataset:Dataset, histories:Histories, length:int, block:int=5
     return counts
 
 # %% ../nbs/10_interactions.ipynb #c049
-def _boundary_leaks(rows:pd.DataFrame, kind:str) -> int:
+def _boundary_leaks(rows: pd.DataFrame, kind: str) -> int:
     "The number of rows at or before the latest row of an earlier split, in all or by user. 0 by definition for a random split."
-    if kind == "random": return 0
+    if kind == "random":
+        return 0
     group = rows["user"].to_numpy() if kind == "temporal_user" else np.zeros(len(rows), np.int64)
     order = split_codes(rows["split"])
     late = np.zeros(len(rows), bool)
@@ -486,28 +686,38 @@ def _boundary_leaks(rows:pd.DataFrame, kind:str) -> int:
         late |= (order > earlier) & (rows["timestamp"].to_numpy() <= latest[group])
     return int(late.sum())
 
-def _held_out(rows:pd.DataFrame, users_of_rows:dict|None, what:str) -> dict[str,int]:
+
+def _held_out(rows: pd.DataFrame, users_of_rows: dict | None, what: str) -> dict[str, int]:
     "For each model or statistic, how many of its row ids are no training rows. InputError for ids that nobody knows."
-    if not users_of_rows: return {f"held out in {what}": 0}
-    counts, split = {}, pd.Series(rows["split"].to_numpy(), index=rows["row_id"].to_numpy())
+    if not users_of_rows:
+        return {f"held out in {what}": 0}
+    counts = {}
+    split = pd.Series(rows["split"].to_numpy(), index=rows["row_id"].to_numpy())
     for name, ids in users_of_rows.items():
         ids = np.unique(np.asarray(ids, np.int64))
         if not np.isin(ids, split.index).all():
-            raise InputError(f"{name}: row ids that the dataset does not have; audit the dataset that it was made from")
+            raise InputError(
+                f"{name}: row ids that the dataset does not have; audit the dataset that it was made from"
+            )
         counts[f"held out in {what}: {name}"] = int((split.loc[ids] != "train").sum())
     return counts
 
 # %% ../nbs/10_interactions.ipynb #c050
 def audit(
-    dataset:Dataset,
-    trained_rows:dict[str,Iterable[int]]|None=None, # model to the ids of the rows that it was trained on
-    statistics_rows:dict[str,Iterable[int]]|None=None, # statistic to the ids of the rows that it was computed from
-    histories:Histories|None=None, # what serves as history; by default what the dataset's kind of split allows
+    dataset: Dataset,
+    trained_rows: dict[str, Iterable[int]]
+    | None = None,  # model to the ids of the rows that it was trained on
+    statistics_rows: dict[str, Iterable[int]]
+    | None = None,  # statistic to the ids of the rows that it was computed from
+    histories: Histories
+    | None = None,  # what serves as history; by default what the dataset's kind of split allows
 ) -> Audit:
     "Count every leak that is known, by the rules of the dataset's kind of split. Histories are of the protocol's length."
     kind = dataset.protocol["split"]
     histories = histories or Histories.for_dataset(dataset)
     counts = _table_leaks(dataset) | _history_leaks(dataset, histories, dataset.protocol["history_length"])
     counts |= {"split not in time": _boundary_leaks(dataset.interactions, kind)}
-    counts |= _held_out(dataset.interactions, trained_rows, "training") | _held_out(dataset.interactions, statistics_rows, "statistics")
+    counts |= _held_out(dataset.interactions, trained_rows, "training") | _held_out(
+        dataset.interactions, statistics_rows, "statistics"
+    )
     return Audit(counts, kind, len(dataset.interactions))

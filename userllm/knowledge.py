@@ -17,198 +17,313 @@ import re
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
-from .artifacts import InputError, StageCache, append_jsonl, fingerprint, read_json, read_jsonl, read_parquet
+from userllm.artifacts import (
+    InputError,
+    StageCache,
+    append_jsonl,
+    fingerprint,
+    read_json,
+    read_jsonl,
+    read_parquet,
+)
 from .endpoints import Endpoint
 from .interactions import MOVIE, ItemNoun
 from .llms import LLM
 
 # %% ../nbs/22_knowledge.ipynb #c006
-_QUESTION = ("Generate a concise {item} description for the title {title} around 20 words, "
-             "highlighting the main theme and unique elements.") # the paper's Figure 6, of a movie
+_QUESTION = (
+    "Generate a concise {item} description for the title {title} around 20 words, "
+    "highlighting the main theme and unique elements."
+)  # the paper's Figure 6, of a movie
+
 
 @dataclass(frozen=True)
 class KnowledgeSettings:
     "How descriptions are asked for."
-    question: str = MOVIE.fill(_QUESTION) # with {title} in it
-    frame: str = "#Question: {question} \n#Answer:" # around the question, for a model without a chat template
-    new_tokens: int = 40 # the longest answer
-    words: int = 24 # what is kept of it: whole sentences up to so many words
-    batch_size: int = 64 # titles asked at once
+
+    question: str = MOVIE.fill(_QUESTION)  # with {title} in it
+    frame: str = (
+        "#Question: {question} \n#Answer:"  # around the question, for a model without a chat template
+    )
+    new_tokens: int = 40  # the longest answer
+    words: int = 24  # what is kept of it: whole sentences up to so many words
+    batch_size: int = 64  # titles asked at once
 
     @classmethod
-    def of(cls, noun:ItemNoun) -> "KnowledgeSettings": # what the items are called
+    def of(cls, noun: ItemNoun) -> "KnowledgeSettings":  # what the items are called
         "The paper's question, about items of that name."
         return cls(question=noun.fill(_QUESTION))
 
-def knowledge_prompt(title:str, llm:LLM, settings:KnowledgeSettings=KnowledgeSettings()) -> str:
+
+def knowledge_prompt(title: str, llm: LLM, settings: KnowledgeSettings = KnowledgeSettings()) -> str:
     "The text that the LLM is given for one title."
     question = settings.question.format(title=title)
     if getattr(llm.tokenizer, "chat_template", None):
-        return llm.tokenizer.apply_chat_template([{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True)
+        return llm.tokenizer.apply_chat_template(
+            [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
+        )
     return question if llm.seq2seq else settings.frame.format(question=question)
 
 # %% ../nbs/22_knowledge.ipynb #c008
-_abbreviated = re.compile(r"(?:^|[\s(\"'.])(?:[A-Z]|Mr|Mrs|Ms|Dr|Jr|Sr|St|Mt|Prof|Lt|Col|Gen|Capt|Sgt|vs|No)\.$")
+_abbreviated = re.compile(
+    r"(?:^|[\s(\"'.])(?:[A-Z]|Mr|Mrs|Ms|Dr|Jr|Sr|St|Mt|Prof|Lt|Col|Gen|Capt|Sgt|vs|No)\.$"
+)
 
-def _sentences(text:str) -> list[str]:
+
+def _sentences(text: str) -> list[str]:
     "Its sentences; a full stop behind a title, an initial or another usual abbreviation ends none."
     found = []
     for part in re.split(r"(?<=[.!?])\s+", text):
-        if found and _abbreviated.search(found[-1]) and (part[:1].isdigit() or not found[-1].endswith("No.")): found[-1] += " " + part
-        else: found.append(part)
+        if found and _abbreviated.search(found[-1]) and (part[:1].isdigit() or not found[-1].endswith("No.")):
+            found[-1] += " " + part
+        else:
+            found.append(part)
     return found
 
-def clean_description(text:str, # what the LLM said
-                      title:str, # what it was asked about
-                      words:int=24) -> str: # the longest description kept
+
+def clean_description(
+    text: str,  # what the LLM said
+    title: str,  # what it was asked about
+    words: int = 24,
+) -> str:  # the longest description kept
     "One line without echoes of prompt or title, cut at the end of a sentence (or of a clause) within `words` words."
-    lines = [re.sub(r"^\W*(question|answer|title|description)\b\s*:?\s*", "", line.strip(), flags=re.IGNORECASE) for line in text.split("\n")]
+    lines = [
+        re.sub(r"^\W*(question|answer|title|description)\b\s*:?\s*", "", line.strip(), flags=re.IGNORECASE)
+        for line in text.split("\n")
+    ]
     bare = re.sub(r"\s*\(\d{4}\)$", "", title)
-    lines = [line for line in lines if line.strip(" .:\"'*#-").casefold() not in ("", title.casefold(), bare.casefold())]
+    lines = [
+        line
+        for line in lines
+        if line.strip(" .:\"'*#-").casefold() not in ("", title.casefold(), bare.casefold())
+    ]
     joined = re.sub(r"\s+", " ", " ".join(dict.fromkeys(lines))).strip(" \"'*#")
     kept = []
     for sentence in filter(None, _sentences(joined)):
-        if kept and len(" ".join(kept + [sentence]).split()) > words: break
-        if sentence not in kept: kept.append(sentence)
-    kept = [sentence for position, sentence in enumerate(kept) if position == 0 or sentence.endswith((".", "!", "?"))]
+        if kept and len(" ".join(kept + [sentence]).split()) > words:
+            break
+        if sentence not in kept:
+            kept.append(sentence)
+    kept = [
+        sentence
+        for position, sentence in enumerate(kept)
+        if position == 0 or sentence.endswith((".", "!", "?"))
+    ]
     result = " ".join(kept)
     if len(result.split()) > words:
         result = " ".join(result.split()[:words])
         clause = result.rfind(",")
-        if clause > len(result) // 2: result = result[:clause]
+        if clause > len(result) // 2:
+            result = result[:clause]
     result = re.sub(r"[\s,;:\"'(-]+$", "", result)
     return result + ("" if not result or result.endswith((".", "!", "?")) else ".")
 
 # %% ../nbs/22_knowledge.ipynb #c011
 @torch.no_grad()
-def generate(llm:LLM, # any causal or seq2seq LLM
-             prompts:list[str], # what to answer
-             new_tokens:int=40) -> list[str]:
+def generate(
+    llm: LLM,  # any causal or seq2seq LLM
+    prompts: list[str],  # what to answer
+    new_tokens: int = 40,
+) -> list[str]:
     "The LLM's greedy answers, prompts padded on the side that leaves the answer where it belongs."
-    tokenizer, side = llm.tokenizer, llm.tokenizer.padding_side
+    tokenizer = llm.tokenizer
+    side = llm.tokenizer.padding_side
     tokenizer.padding_side = "right" if llm.seq2seq else "left"
-    try: batch = tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=llm.seq2seq, return_token_type_ids=False).to(llm.device)
-    finally: tokenizer.padding_side = side
-    faster = {} if llm.seq2seq else {"cache_implementation": "static", "disable_compile": True} # half again as fast on a CPU
-    ids = llm.model.generate(**batch, max_new_tokens=new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id, **faster)
-    return tokenizer.batch_decode(ids if llm.seq2seq else ids[:, batch["input_ids"].shape[1]:], skip_special_tokens=True)
+    try:
+        batch = tokenizer(
+            prompts,
+            return_tensors="pt",
+            padding=True,
+            add_special_tokens=llm.seq2seq,
+            return_token_type_ids=False,
+        ).to(llm.device)
+    finally:
+        tokenizer.padding_side = side
+    faster = (
+        {} if llm.seq2seq else {"cache_implementation": "static", "disable_compile": True}
+    )  # half again as fast on a CPU
+    ids = llm.model.generate(
+        **batch, max_new_tokens=new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id, **faster
+    )
+    return tokenizer.batch_decode(
+        ids if llm.seq2seq else ids[:, batch["input_ids"].shape[1] :], skip_special_tokens=True
+    )
 
 # %% ../nbs/22_knowledge.ipynb #c014
-def describe_titles(titles:list[str], # as shown to the LLM, for example `Heat (1995)`
-                    llm:LLM|Endpoint, # who is asked
-                    settings:KnowledgeSettings=KnowledgeSettings(),
-                    cache:StageCache|None=None) -> dict[str, str]:
+def describe_titles(
+    titles: list[str],  # as shown to the LLM, for example `Heat (1995)`
+    llm: LLM | Endpoint,  # who is asked
+    settings: KnowledgeSettings = KnowledgeSettings(),
+    cache: StageCache | None = None,
+) -> dict[str, str]:
     "A description for each title. Answers are kept as they come: a killed run goes on with the titles still open."
     cache = cache or StageCache()
-    file = cache.root/"knowledge"/f"{knowledge_key(llm.checksum, settings)}.jsonl"
+    file = cache.root / "knowledge" / f"{knowledge_key(llm.checksum, settings)}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
     raw = {row["title"]: row["text"] for row in read_jsonl(file)} if file.exists() else {}
     todo = sorted((title for title in dict.fromkeys(titles) if title not in raw), key=len)
     with tqdm(total=len(todo), desc="descriptions", unit="title", disable=not todo) as bar:
         for start in range(0, len(todo), settings.batch_size):
-            some = todo[start:start + settings.batch_size]
+            some = todo[start : start + settings.batch_size]
             for title, text in zip(some, _answers(some, llm, settings)):
-                append_jsonl(file, {"title": title, "text": text}); raw[title] = text
+                append_jsonl(file, {"title": title, "text": text})
+                raw[title] = text
             bar.update(len(some))
     return {title: clean_description(raw[title], title, settings.words) for title in titles}
 
-def _answers(titles:list[str], llm:LLM|Endpoint, settings:KnowledgeSettings) -> Iterable[str]:
+
+def _answers(titles: list[str], llm: LLM | Endpoint, settings: KnowledgeSettings) -> Iterable[str]:
     "What the LLM says about each title, in order."
-    if isinstance(llm, Endpoint): return llm.answers([settings.question.format(title=title) for title in titles], settings.new_tokens)
+    if isinstance(llm, Endpoint):
+        return llm.answers([settings.question.format(title=title) for title in titles], settings.new_tokens)
     return generate(llm, [knowledge_prompt(title, llm, settings) for title in titles], settings.new_tokens)
 
-def knowledge_key(checksum:str, # of the LLM
-                  settings:KnowledgeSettings) -> str:
+
+def knowledge_key(
+    checksum: str,  # of the LLM
+    settings: KnowledgeSettings,
+) -> str:
     "What a raw answer depends on besides its title: the LLM, the question and the longest answer."
     return fingerprint(checksum, settings.question, settings.frame, settings.new_tokens)
 
 # %% ../nbs/22_knowledge.ipynb #c017
 _shipped = "descriptions-smollm2"
 
+
 def shipped_descriptions() -> dict[str, str]:
     "The descriptions that come with the library, by title: SmolLM2-135M-Instruct on every titled film of MovieLens small."
-    frame = read_parquet(Path(str(files("userllm")/"data"/f"{_shipped}.parquet")))
+    frame = read_parquet(Path(str(files("userllm") / "data" / f"{_shipped}.parquet")))
     return dict(zip(frame["title"], frame["description"]))
+
 
 def shipped_provenance() -> dict:
     "How the shipped descriptions were made: LLM, checksum, settings."
-    return read_json(Path(str(files("userllm")/"data"/f"{_shipped}.json")))
+    return read_json(Path(str(files("userllm") / "data" / f"{_shipped}.json")))
 
-def prompt_title(title:str, year) -> str:
+
+def prompt_title(title: str, year) -> str:
     "A title as the LLM is asked about it: with its year, where that is known."
     return title if pd.isna(year) else f"{title} ({int(year)})"
 
 # %% ../nbs/22_knowledge.ipynb #c022
-def descriptions_for(items:pd.DataFrame, # an items table: title and year
-                     llm:LLM|Endpoint|None=None, # who is asked; the shipped descriptions where left out
-                     settings:KnowledgeSettings=KnowledgeSettings(),
-                     cache:StageCache|None=None) -> list[str]:
+def descriptions_for(
+    items: pd.DataFrame,  # an items table: title and year
+    llm: LLM | Endpoint | None = None,  # who is asked; the shipped descriptions where left out
+    settings: KnowledgeSettings = KnowledgeSettings(),
+    cache: StageCache | None = None,
+) -> list[str]:
     "A description for each row of the items table, '' where there is none."
     titles = [prompt_title(title, year) for title, year in zip(items["title"], items["year"])]
     known = shipped_descriptions() if llm is None else describe_titles(titles, llm, settings, cache)
     return [known.get(title, "") for title in titles]
 
 # %% ../nbs/22_knowledge.ipynb #6a266c07
-_common = frozenset("a an and are as at be by for from has he her his in into is it its of on or she that the their they this to was who with".split())
-_shortest = 10 # words; a description of fewer is short
+_common = frozenset(
+    "a an and are as at be by for from has he her his in into is it its of on or she that the their they this to was who with".split()
+)
+_shortest = 10  # words; a description of fewer is short
 
-def _words(text:str) -> list[str]:
+
+def _words(text: str) -> list[str]:
     "The words of a text in small letters, without punctuation; what a hyphen joins is one word."
     return re.findall(r"\w+(?:['\u2019-]\w+)*", text.casefold())
 
-def _repeats(words:list[str]) -> tuple[int, int]:
+
+def _repeats(words: list[str]) -> tuple[int, int]:
     "How often the most frequent word stands that is not a common one, and how many runs of three words stand more than once."
-    counts, runs = Counter(word for word in words if word not in _common), Counter(zip(words, words[1:], words[2:]))
+    counts = Counter(word for word in words if word not in _common)
+    runs = Counter(zip(words, words[1:], words[2:]))
     return max(counts.values(), default=0), sum(count > 1 for count in runs.values())
 
+
 def description_faults(
-    titles:list[str], # as shown to the LLM, for example `Heat (1995)`
-    descriptions:list[str], # one a title; '' or missing where there is none
-) -> pd.DataFrame: # a row a title
+    titles: list[str],  # as shown to the LLM, for example `Heat (1995)`
+    descriptions: list[str],  # one a title; '' or missing where there is none
+) -> pd.DataFrame:  # a row a title
     """What can be counted of each description, without judging whether it is true.
 
     `words` and `most_often` (the most frequent word's) are counts; `echo` is the share 0 to 1 of words that stand in the title, its year left
     out; `repeated_runs` counts different runs of three words that come again. `empty, short, echoes, repeats` are truth values, an empty
     description being nothing but empty. `InputError` where the two lists differ in length."""
-    titles, descriptions = list(titles), ["" if pd.isna(text) else str(text).strip() for text in descriptions]
+    titles = list(titles)
+    descriptions = ["" if pd.isna(text) else str(text).strip() for text in descriptions]
     if len(titles) != len(descriptions):
-        raise InputError(f"{len(titles):,} titles and {len(descriptions):,} descriptions: give one description a title, '' where there is none")
+        raise InputError(
+            f"{len(titles):,} titles and {len(descriptions):,} descriptions: give one description a title, '' where there is none"
+        )
     rows = []
     for title, text in zip(titles, descriptions):
-        words, known = _words(text), set(_words(re.sub(r"\s*\(\d{4}\)$", "", title))) - _common
-        rows.append((title, text, len(words), sum(word in known for word in words) / max(len(words), 1), *_repeats(words)))
-    table = pd.DataFrame(rows, columns=["title", "description", "words", "echo", "most_often", "repeated_runs"])
+        words = _words(text)
+        known = set(_words(re.sub(r"\s*\(\d{4}\)$", "", title))) - _common
+        rows.append(
+            (
+                title,
+                text,
+                len(words),
+                sum(word in known for word in words) / max(len(words), 1),
+                *_repeats(words),
+            )
+        )
+    table = pd.DataFrame(
+        rows, columns=["title", "description", "words", "echo", "most_often", "repeated_runs"]
+    )
     there = table["words"] > 0
-    return table.assign(empty=~there, short=there & (table["words"] < _shortest), echoes=table["echo"] >= .5,
-                        repeats=(table["most_often"] >= 3) | (table["repeated_runs"] > 0))
+    return table.assign(
+        empty=~there,
+        short=there & (table["words"] < _shortest),
+        echoes=table["echo"] >= 0.5,
+        repeats=(table["most_often"] >= 3) | (table["repeated_runs"] > 0),
+    )
 
 # %% ../nbs/22_knowledge.ipynb #2e1fe997
 _kinds = ["empty", "short", "echoes", "repeats"]
 
-def description_quality(faults:pd.DataFrame) -> pd.DataFrame: # from `description_faults`
+
+def description_quality(faults: pd.DataFrame) -> pd.DataFrame:  # from `description_faults`
     """How many descriptions have which fault: index by what is counted, columns `items` and `share` (0 to 1, of all items).
 
     The rows `words, median`, `words, shortest` and `words, longest` give words in `items` and no share; they are missing where every
     description is empty. `InputError` for a table without rows."""
-    if not len(faults): raise InputError("there is no description to judge: give at least one title")
-    kinds = {"descriptions": ~faults["empty"], "empty": faults["empty"], f"shorter than {_shortest} words": faults["short"],
-             "half or more of the words are the title's": faults["echoes"], "a word three times or more": faults["most_often"] >= 3,
-             "three words in a row again": faults["repeated_runs"] > 0, "any of these faults": faults[_kinds].any(axis=1)}
+    if not len(faults):
+        raise InputError("there is no description to judge: give at least one title")
+    kinds = {
+        "descriptions": ~faults["empty"],
+        "empty": faults["empty"],
+        f"shorter than {_shortest} words": faults["short"],
+        "half or more of the words are the title's": faults["echoes"],
+        "a word three times or more": faults["most_often"] >= 3,
+        "three words in a row again": faults["repeated_runs"] > 0,
+        "any of these faults": faults[_kinds].any(axis=1),
+    }
     words = faults.loc[~faults["empty"], "words"]
     lengths = {"words, median": words.median(), "words, shortest": words.min(), "words, longest": words.max()}
-    table = pd.DataFrame({"items": {name: float(found.sum()) for name, found in kinds.items()} | lengths,
-                          "share": {name: found.mean() for name, found in kinds.items()} | dict.fromkeys(lengths)})
-    return table.reindex([*kinds, *lengths]).astype({"items": "Float64", "share": "Float64"}).rename_axis("what")
+    table = pd.DataFrame(
+        {
+            "items": {name: float(found.sum()) for name, found in kinds.items()} | lengths,
+            "share": {name: found.mean() for name, found in kinds.items()} | dict.fromkeys(lengths),
+        }
+    )
+    return (
+        table.reindex([*kinds, *lengths]).astype({"items": "Float64", "share": "Float64"}).rename_axis("what")
+    )
+
 
 def worst_descriptions(
-    faults:pd.DataFrame, # from `description_faults`
-    count:int=10, # rows at most
-) -> pd.DataFrame: # title, description, faults, words, echo, most_often, repeated_runs
+    faults: pd.DataFrame,  # from `description_faults`
+    count: int = 10,  # rows at most
+) -> pd.DataFrame:  # title, description, faults, words, echo, most_often, repeated_runs
     """The descriptions with a fault, the worst first: by the number of kinds of fault, then by echo, repeated runs and repeated words.
 
     `words` counts words, `echo` is a share 0 to 1, `faults` names the kinds. `InputError` for a count below 1."""
-    if count < 1: raise InputError(f"count is {count}: it must be at least 1")
+    if count < 1:
+        raise InputError(f"count is {count}: it must be at least 1")
     bad = faults.assign(kinds=faults[_kinds].sum(axis=1))
-    bad = bad[bad["kinds"] > 0].sort_values(["kinds", "echo", "repeated_runs", "most_often"], ascending=False, kind="stable").head(count)
+    bad = (
+        bad[bad["kinds"] > 0]
+        .sort_values(["kinds", "echo", "repeated_runs", "most_often"], ascending=False, kind="stable")
+        .head(count)
+    )
     named = [", ".join(kind for kind in _kinds if row[kind]) for _, row in bad.iterrows()]
-    return bad.assign(faults=named)[["title", "description", "faults", "words", "echo", "most_often", "repeated_runs"]].reset_index(drop=True)
+    return bad.assign(faults=named)[
+        ["title", "description", "faults", "words", "echo", "most_often", "repeated_runs"]
+    ].reset_index(drop=True)

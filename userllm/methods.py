@@ -15,111 +15,226 @@ from .model import ModelSettings
 from .pairs import history_pairs, pair_sources
 
 # %% ../nbs/62_methods.ipynb #c006
-history_sources = ("mf_history", "statistics_history") # which read the labels of events that are no rows
+history_sources = ("mf_history", "statistics_history")  # which read the labels of events that are no rows
 sources = ("image", "genres", "mf", "mf_bias", "lightgcn", "sasrec", "statistics", *history_sources)
-tunings = {"two_steps": "LoRA on text, then UHEM and mappers", "text": "LoRA on text", "one_step": "LoRA, UHEM and mappers together"}
+tunings = {
+    "two_steps": "LoRA on text, then UHEM and mappers",
+    "text": "LoRA on text",
+    "one_step": "LoRA, UHEM and mappers together",
+}
+
 
 @dataclass(frozen=True)
 class Method:
     "A system that the pipeline can train."
+
     name: str
-    about: str # one line for a person
-    tables: tuple # slot and source of its feature table, or a `FeatureTable` itself
+    about: str  # one line for a person
+    tables: tuple  # slot and source of its feature table, or a `FeatureTable` itself
     model: ModelSettings
-    tuning: str = "two_steps" # or `text` or `one_step`
+    tuning: str = "two_steps"  # or `text` or `one_step`
 
     @property
-    def learns_from_histories(self) -> bool: # from the labels of events that are no rows
-        return bool(set(self.model.pairs) & set(history_pairs) or any(source in history_sources for _, source in self.tables if not isinstance(source, FeatureTable)))
+    def learns_from_histories(self) -> bool:  # from the labels of events that are no rows
+        return bool(
+            set(self.model.pairs) & set(history_pairs)
+            or any(
+                source in history_sources for _, source in self.tables if not isinstance(source, FeatureTable)
+            )
+        )
 
     def __post_init__(self):
         slots = {slot for slot, _ in self.tables}
-        if slots != {slot for slot, _ in self.model.mappers}: raise InputError(f"method {self.name!r}: tables and mappers name different slots")
-        if unknown := [source for _, source in self.tables if not isinstance(source, FeatureTable) and source not in sources]:
-            raise InputError(f"method {self.name!r}: no source {unknown[0]!r}; the sources are {', '.join(sources)}")
+        if slots != {slot for slot, _ in self.model.mappers}:
+            raise InputError(f"method {self.name!r}: tables and mappers name different slots")
+        if unknown := [
+            source
+            for _, source in self.tables
+            if not isinstance(source, FeatureTable) and source not in sources
+        ]:
+            raise InputError(
+                f"method {self.name!r}: no source {unknown[0]!r}; the sources are {', '.join(sources)}"
+            )
         if unknown := set(self.model.pairs) - set(pair_sources + history_pairs):
-            raise InputError(f"method {self.name!r}: {sorted(unknown)[0]!r} is to add to the logit, and is neither a slot of it nor a pair; the pairs are {', '.join(pair_sources + history_pairs)}")
-        if self.tuning not in tunings: raise InputError(f"method {self.name!r}: tuning {self.tuning!r} does not exist; use {', '.join(tunings)}")
+            raise InputError(
+                f"method {self.name!r}: {sorted(unknown)[0]!r} is to add to the logit, and is neither a slot of it nor a pair; the pairs are {', '.join(pair_sources + history_pairs)}"
+            )
+        if self.tuning not in tunings:
+            raise InputError(
+                f"method {self.name!r}: tuning {self.tuning!r} does not exist; use {', '.join(tunings)}"
+            )
         if self.tuning == "text" and (slots or self.model.wide or self.model.history == "compressed"):
-            raise InputError(f"method {self.name!r}: tuning on text alone leaves its slots untrained; take them out, or use two_steps")
+            raise InputError(
+                f"method {self.name!r}: tuning on text alone leaves its slots untrained; take them out, or use two_steps"
+            )
 
 # %% ../nbs/62_methods.ipynb #c008
 _pair = (("item", "collaborative"), ("user", "collaborative"))
 
-def _collaborative(source:str) -> tuple: return (("item", source), ("user", source))
+
+def _collaborative(source: str) -> tuple:
+    return (("item", source), ("user", source))
+
 
 def userllm() -> Method:
     "USER-LLM as in the paper (section 3)."
-    return Method("userllm", "the paper's system, with MF embeddings", (("image", "image"), *_collaborative("mf")), ModelSettings())
+    return Method(
+        "userllm",
+        "the paper's system, with MF embeddings",
+        (("image", "image"), *_collaborative("mf")),
+        ModelSettings(),
+    )
+
 
 def tallrec() -> Method:
     "TALLRec: LoRA on titles, no slots."
-    return Method("tallrec", "titles alone, LoRA alone", (), ModelSettings(mappers=(), history="titles", description=False), "text")
+    return Method(
+        "tallrec",
+        "titles alone, LoRA alone",
+        (),
+        ModelSettings(mappers=(), history="titles", description=False),
+        "text",
+    )
 
-def collm(source:str="mf") -> Method: # or `lightgcn` or `sasrec`
+
+def collm(source: str = "mf") -> Method:  # or `lightgcn` or `sasrec`
     "CoLLM: titles and collaborative slots."
     name = "collm" if source == "mf" else f"collm_{source}"
-    return Method(name, f"titles and {source} embeddings", _collaborative(source), ModelSettings(mappers=_pair, history="titles", description=False))
+    return Method(
+        name,
+        f"titles and {source} embeddings",
+        _collaborative(source),
+        ModelSettings(mappers=_pair, history="titles", description=False),
+    )
+
 
 def collm_va() -> Method:
     "CoLLM-VA: CoLLM with posters; titles and visual tokens of the history stand in the prompt."
-    return Method("collm_va", "titles, posters and MF embeddings, the history uncompressed", (("image", "image"), *_collaborative("mf")),
-                  ModelSettings(history="items", description=False, step1_titles=True))
+    return Method(
+        "collm_va",
+        "titles, posters and MF embeddings, the history uncompressed",
+        (("image", "image"), *_collaborative("mf")),
+        ModelSettings(history="items", description=False, step1_titles=True),
+    )
+
 
 def without_uhem() -> Method:
     "USER-LLM without UHEM: what it would have compressed stands in the prompt (table 4)."
-    return Method("without_uhem", "userllm with its history uncompressed", userllm().tables, ModelSettings(history="items"))
+    return Method(
+        "without_uhem",
+        "userllm with its history uncompressed",
+        userllm().tables,
+        ModelSettings(history="items"),
+    )
+
 
 def without_knowledge() -> Method:
     "USER-LLM without knowledge enhancement: titles for descriptions (table 4)."
-    return Method("without_knowledge", "userllm with titles for descriptions", userllm().tables, ModelSettings(description=False))
+    return Method(
+        "without_knowledge",
+        "userllm with titles for descriptions",
+        userllm().tables,
+        ModelSettings(description=False),
+    )
 
 # %% ../nbs/62_methods.ipynb #60bea1c0
 def without_poster() -> Method:
     "USER-LLM without any poster."
-    return Method("without_poster", "userllm without posters", _collaborative("mf"), ModelSettings(mappers=_pair))
+    return Method(
+        "without_poster", "userllm without posters", _collaborative("mf"), ModelSettings(mappers=_pair)
+    )
+
 
 def without_collaborative() -> Method:
     "USER-LLM without collaborative slots."
-    return Method("without_collaborative", "userllm without collaborative slots", (("image", "image"),), ModelSettings(mappers=(("image", "image"),)))
+    return Method(
+        "without_collaborative",
+        "userllm without collaborative slots",
+        (("image", "image"),),
+        ModelSettings(mappers=(("image", "image"),)),
+    )
+
 
 def one_step() -> Method:
     "USER-LLM with LoRA, UHEM and mappers trained together."
     return Method("one_step", "userllm, all trained together", userllm().tables, ModelSettings(), "one_step")
 
+
 def userllm_plus() -> Method:
     "USER-LLM with out-of-fold rating statistics in place of the MF embeddings."
-    return Method("userllm_plus", "out-of-fold rating statistics in place of MF embeddings",
-                  (("image", "image"), ("item", "statistics"), ("user", "statistics")),
-                  ModelSettings(mappers=(("image", "image"), ("item", "item_statistics"), ("user", "user_statistics"))))
+    return Method(
+        "userllm_plus",
+        "out-of-fold rating statistics in place of MF embeddings",
+        (("image", "image"), ("item", "statistics"), ("user", "statistics")),
+        ModelSettings(mappers=(("image", "image"), ("item", "item_statistics"), ("user", "user_statistics"))),
+    )
+
 
 def userllm_wide() -> Method:
     "`userllm_plus` whose statistics, and the pairs, also add to the logit themselves (Cheng et al. 2016): the language model has to say what they do not."
     plus = userllm_plus()
-    return replace(plus, name="userllm_wide", about="userllm_plus with statistics and pairs, out of fold, added to the logit as well",
-                   model=replace(plus.model, wide=("item", "user", *pair_sources)))
+    return replace(
+        plus,
+        name="userllm_wide",
+        about="userllm_plus with statistics and pairs, out of fold, added to the logit as well",
+        model=replace(plus.model, wide=("item", "user", *pair_sources)),
+    )
 
 # %% ../nbs/62_methods.ipynb #c009
 def userllm_mf_history() -> Method:
     "USER-LLM whose MF embeddings are fitted to the labels of events that are no rows, and have seen none of a training row."
-    return replace(userllm(), name="userllm_mf_history", about="userllm with MF embeddings from the labels of histories, not of rows",
-                   tables=(("image", "image"), *_collaborative("mf_history")))
+    return replace(
+        userllm(),
+        name="userllm_mf_history",
+        about="userllm with MF embeddings from the labels of histories, not of rows",
+        tables=(("image", "image"), *_collaborative("mf_history")),
+    )
+
 
 def userllm_wide_history() -> Method:
     "`userllm_wide` that also learns from the labels of the events of histories."
     wide = userllm_wide()
-    return replace(wide, name="userllm_wide_history", about="userllm_wide that also learns from the labels of histories",
-                   tables=(("image", "image"), *_collaborative("statistics_history")), model=replace(wide.model, wide=(*wide.model.wide, *history_pairs)))
+    return replace(
+        wide,
+        name="userllm_wide_history",
+        about="userllm_wide that also learns from the labels of histories",
+        tables=(("image", "image"), *_collaborative("statistics_history")),
+        model=replace(wide.model, wide=(*wide.model.wide, *history_pairs)),
+    )
 
 # %% ../nbs/62_methods.ipynb #28ff3db2
-def _collm_lightgcn(): return collm("lightgcn")
-def _collm_sasrec(): return collm("sasrec")
+def _collm_lightgcn():
+    return collm("lightgcn")
 
-methods = {make().name: make for make in (userllm, userllm_plus, userllm_wide, userllm_mf_history, userllm_wide_history, tallrec, collm, _collm_lightgcn,
-                                          _collm_sasrec, collm_va, without_uhem,
-                                          without_knowledge, without_poster, without_collaborative, one_step)}
 
-def find_method(name:str) -> Method:
+def _collm_sasrec():
+    return collm("sasrec")
+
+
+methods = {
+    make().name: make
+    for make in (
+        userllm,
+        userllm_plus,
+        userllm_wide,
+        userllm_mf_history,
+        userllm_wide_history,
+        tallrec,
+        collm,
+        _collm_lightgcn,
+        _collm_sasrec,
+        collm_va,
+        without_uhem,
+        without_knowledge,
+        without_poster,
+        without_collaborative,
+        one_step,
+    )
+}
+
+
+def find_method(name: str) -> Method:
     "The method of that name; `InputError` lists the names there are."
-    if name not in methods: raise InputError(f"method {name!r} does not exist: use {', '.join(methods)}")
+    if name not in methods:
+        raise InputError(f"method {name!r} does not exist: use {', '.join(methods)}")
     return methods[name]()

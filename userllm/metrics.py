@@ -16,48 +16,62 @@ import pandas as pd
 from .artifacts import InputError
 
 # %% ../nbs/05_metrics.ipynb #c006
-def _checked(labels, scores, what:str="scores") -> tuple[np.ndarray, np.ndarray]:
+def _checked(labels, scores, what: str = "scores") -> tuple[np.ndarray, np.ndarray]:
     "Labels as bool and scores as float64, both (rows,), or an InputError that says what is wrong with them."
-    labels, scores = np.asarray(labels), np.asarray(scores, dtype=np.float64)
+    labels = np.asarray(labels)
+    scores = np.asarray(scores, dtype=np.float64)
     if labels.ndim != 1 or labels.shape != scores.shape:
-        raise InputError(f"labels {labels.shape} and {what} {scores.shape} do not pair up; give one of each per row")
-    if len(labels) == 0: raise InputError("no rows to measure; check the split")
+        raise InputError(
+            f"labels {labels.shape} and {what} {scores.shape} do not pair up; give one of each per row"
+        )
+    if len(labels) == 0:
+        raise InputError("no rows to measure; check the split")
     strange = ~np.isin(labels, [0, 1])
     if strange.any():
-        raise InputError(f"{strange.sum()} labels are neither 0 nor 1, the first in row {strange.argmax()}; turn ratings into labels first")
+        raise InputError(
+            f"{strange.sum()} labels are neither 0 nor 1, the first in row {strange.argmax()}; turn ratings into labels first"
+        )
     broken = ~np.isfinite(scores)
     if broken.any():
-        raise InputError(f"{broken.sum()} {what} are not finite, the first in row {broken.argmax()}; find out why the model gave none")
+        raise InputError(
+            f"{broken.sum()} {what} are not finite, the first in row {broken.argmax()}; find out why the model gave none"
+        )
     return labels.astype(bool), scores
 
 # %% ../nbs/05_metrics.ipynb #c008
 def auc(
-    labels, # (rows,) of 0 and 1
-    scores, # (rows,) higher is more liked
-) -> float: # between 0 and 1; chance is 0.5
+    labels,  # (rows,) of 0 and 1
+    scores,  # (rows,) higher is more liked
+) -> float:  # between 0 and 1; chance is 0.5
     "Area under the ROC curve, ties counting half. One class only, NaN or infinite scores raise InputError."
     from sklearn.metrics import roc_auc_score
+
     labels, scores = _checked(labels, scores)
     if labels.all() or not labels.any():
-        raise InputError(f"all {len(labels)} labels are {int(labels[0])}, and AUC needs both classes; take more rows or another split")
+        raise InputError(
+            f"all {len(labels)} labels are {int(labels[0])}, and AUC needs both classes; take more rows or another split"
+        )
     return float(roc_auc_score(labels, scores))
 
 # %% ../nbs/05_metrics.ipynb #c013
-def _user_areas(labels:np.ndarray, scores:np.ndarray, users:np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _user_areas(labels: np.ndarray, scores: np.ndarray, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "AUC of each user (NaN for one class only) and rows of each user; `users` are the codes 0, 1, ... without gaps."
     order = np.lexsort((scores, users))
-    labels, scores, users = labels[order], scores[order], users[order]
+    labels = labels[order]
+    scores = scores[order]
+    users = users[order]
     total = users.max() + 1
     first, last = _tie_bounds(np.r_[True, (np.diff(scores) != 0) | (np.diff(users) != 0)])
     disliked_before = np.r_[0, np.cumsum(~labels)]
-    rows, liked = np.bincount(users, minlength=total), np.bincount(users, labels, total)
+    rows = np.bincount(users, minlength=total)
+    liked = np.bincount(users, labels, total)
     begin = np.r_[0, np.cumsum(rows)[:-1]]  # each user's first row
     beaten = (disliked_before[first] + disliked_before[last]) / 2 - disliked_before[begin[users]]
     with np.errstate(invalid="ignore"):
         return np.bincount(users, beaten * labels, total) / (liked * (rows - liked)), rows
 
 
-def _tie_bounds(starts:np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _tie_bounds(starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "For each sorted row the first row of its tie and the one after its last, from the flags of where ties start."
     edges = np.r_[np.flatnonzero(starts), len(starts)]
     tie = np.cumsum(starts) - 1
@@ -67,70 +81,87 @@ def _tie_bounds(starts:np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 @dataclass(frozen=True)
 class UserAUC:
     "AUC within users, averaged over the users who have both classes."
+
     value: float  # plain mean over users
     weighted: float  # mean weighted by each user's rows
     users_counted: int  # users with both classes
     users_total: int  # all users
 
 
-def _mean_user_auc(areas:np.ndarray, rows:np.ndarray) -> UserAUC:
+def _mean_user_auc(areas: np.ndarray, rows: np.ndarray) -> UserAUC:
     counted = np.isfinite(areas)
     if not counted.any():
-        raise InputError(f"none of the {len(areas)} users has both a liked and a disliked row, so UAUC has no value; take more rows")
-    return UserAUC(float(areas[counted].mean()), float(np.average(areas[counted], weights=rows[counted])), int(counted.sum()), len(areas))
+        raise InputError(
+            f"none of the {len(areas)} users has both a liked and a disliked row, so UAUC has no value; take more rows"
+        )
+    return UserAUC(
+        float(areas[counted].mean()),
+        float(np.average(areas[counted], weights=rows[counted])),
+        int(counted.sum()),
+        len(areas),
+    )
 
 
 def user_auc(
-    labels, # (rows,) of 0 and 1
-    scores, # (rows,) higher is more liked
-    users, # (rows,) whose row it is: numbers or text
+    labels,  # (rows,) of 0 and 1
+    scores,  # (rows,) higher is more liked
+    users,  # (rows,) whose row it is: numbers or text
 ) -> UserAUC:
     "UAUC: the mean of AUC within users. Users with one class are left out and counted; none left raises InputError."
     labels, scores = _checked(labels, scores)
     return _mean_user_auc(*_user_areas(labels, scores, _user_codes(users, len(labels))))
 
 
-def _user_codes(users, rows:int) -> np.ndarray:
+def _user_codes(users, rows: int) -> np.ndarray:
     codes, _ = pd.factorize(np.asarray(users))
-    if len(codes) != rows: raise InputError(f"{len(codes)} users for {rows} rows; give one user per row")
-    if (codes < 0).any(): raise InputError(f"row {(codes < 0).argmax()} has no user; give one user per row")
+    if len(codes) != rows:
+        raise InputError(f"{len(codes)} users for {rows} rows; give one user per row")
+    if (codes < 0).any():
+        raise InputError(f"row {(codes < 0).argmax()} has no user; give one user per row")
     return codes
 
 # %% ../nbs/05_metrics.ipynb #c017
-def _row_losses(labels:np.ndarray, logits:np.ndarray) -> np.ndarray:
+def _row_losses(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
     return np.logaddexp(0, logits) - labels * logits
 
 
 def log_loss(
-    labels, # (rows,) of 0 and 1
-    logits, # (rows,) log-odds of label 1
-) -> float: # nats per row; a model that knows nothing has 0.693 on balanced rows
+    labels,  # (rows,) of 0 and 1
+    logits,  # (rows,) log-odds of label 1
+) -> float:  # nats per row; a model that knows nothing has 0.693 on balanced rows
     "Mean binary cross-entropy, exact for logits of any size. NaN or infinite logits raise InputError."
     return float(_row_losses(*_checked(labels, logits, "logits")).mean())
 
 # %% ../nbs/05_metrics.ipynb #c020
 def calibration_curve(
-    labels, # (rows,) of 0 and 1
-    probabilities, # (rows,) between 0 and 1
-    bins:int=10, # bins of equal width
-) -> pd.DataFrame: # predicted, observed, rows: one line for each bin that has rows
+    labels,  # (rows,) of 0 and 1
+    probabilities,  # (rows,) between 0 and 1
+    bins: int = 10,  # bins of equal width
+) -> pd.DataFrame:  # predicted, observed, rows: one line for each bin that has rows
     "Mean probability and share of likes, bin by bin. Probabilities outside 0 to 1 raise InputError."
     labels, probabilities = _checked(labels, probabilities, "probabilities")
     if probabilities.min() < 0 or probabilities.max() > 1:
-        raise InputError(f"probabilities run from {probabilities.min():.3g} to {probabilities.max():.3g}; "
-                         "turn logits into probabilities first")
+        raise InputError(
+            f"probabilities run from {probabilities.min():.3g} to {probabilities.max():.3g}; "
+            "turn logits into probabilities first"
+        )
     bin = np.minimum((probabilities * bins).astype(int), bins - 1)
     rows = np.bincount(bin, minlength=bins)
     used = rows > 0
-    return pd.DataFrame({"predicted": np.bincount(bin, probabilities, bins)[used] / rows[used],
-                         "observed": np.bincount(bin, labels, bins)[used] / rows[used], "rows": rows[used]})
+    return pd.DataFrame(
+        {
+            "predicted": np.bincount(bin, probabilities, bins)[used] / rows[used],
+            "observed": np.bincount(bin, labels, bins)[used] / rows[used],
+            "rows": rows[used],
+        }
+    )
 
 
 def expected_calibration_error(
-    labels, # (rows,) of 0 and 1
-    probabilities, # (rows,) between 0 and 1
-    bins:int=10, # bins of equal width
-) -> float: # between 0 and 1; 0 is perfect
+    labels,  # (rows,) of 0 and 1
+    probabilities,  # (rows,) between 0 and 1
+    bins: int = 10,  # bins of equal width
+) -> float:  # between 0 and 1; 0 is perfect
     "Mean gap between predicted and observed, weighted by the rows of each bin."
     curve = calibration_curve(labels, probabilities, bins)
     return float(np.average((curve.predicted - curve.observed).abs(), weights=curve.rows))
@@ -139,17 +170,22 @@ def expected_calibration_error(
 @dataclass(frozen=True)
 class Interval:
     "A value and its 95% interval."
+
     value: float  # as measured on all rows
     low: float  # 2.5th percentile over resamples
     high: float  # 97.5th percentile over resamples
 
-    def excludes(self, number:float=0.) -> bool: return not self.low <= number <= self.high
-    def __str__(self): return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
+    def excludes(self, number: float = 0.0) -> bool:
+        return not self.low <= number <= self.high
+
+    def __str__(self):
+        return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
 
 # %% ../nbs/05_metrics.ipynb #c026
-def _draws(users:int, rows:int, resamples:int, seed:int) -> Iterator[np.ndarray]:
+def _draws(users: int, rows: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
     "Counts of drawn users, (some, users) at a time, so that memory stays near 100 MB."
-    random, step = np.random.default_rng(seed), max(1, 5_000_000 // max(rows, users))
+    random = np.random.default_rng(seed)
+    step = max(1, 5_000_000 // max(rows, users))
     for start in range(0, resamples, step):
         some = min(step, resamples - start)
         drawn = random.integers(users, size=(some, users)) + np.arange(some)[:, None] * users
@@ -158,159 +194,215 @@ def _draws(users:int, rows:int, resamples:int, seed:int) -> Iterator[np.ndarray]
 # %% ../nbs/05_metrics.ipynb #c027
 class _RankSum:
     "AUC of weighted rows by one sort: the weights change, the order does not."
-    def __init__(self, labels:np.ndarray, scores:np.ndarray, users:np.ndarray):
+
+    def __init__(self, labels: np.ndarray, scores: np.ndarray, users: np.ndarray):
         order = np.argsort(scores, kind="stable")
-        self.users, self.labels = users[order], labels[order]
+        self.users = users[order]
+        self.labels = labels[order]
         first, last = _tie_bounds(np.r_[True, np.diff(scores[order]) != 0])
         self.first, self.last = first[self.labels], last[self.labels]
 
-    def __call__(self,
-        counts:np.ndarray, # (some, users) how often each user was drawn
-    ) -> np.ndarray: # (some,) AUC, NaN where one class is absent
+    def __call__(
+        self,
+        counts: np.ndarray,  # (some, users) how often each user was drawn
+    ) -> np.ndarray:  # (some,) AUC, NaN where one class is absent
         weights = counts[:, self.users]
         liked = weights[:, self.labels]
         disliked = np.zeros((len(counts), len(self.users) + 1))
         np.cumsum(weights * ~self.labels, axis=1, out=disliked[:, 1:])
         beaten = (disliked[:, self.first] + disliked[:, self.last]) / 2
-        with np.errstate(invalid="ignore"): return (liked * beaten).sum(1) / (liked.sum(1) * disliked[:, -1])
+        with np.errstate(invalid="ignore"):
+            return (liked * beaten).sum(1) / (liked.sum(1) * disliked[:, -1])
 
 # %% ../nbs/05_metrics.ipynb #c030
 _METRICS = ("auc", "uauc", "uauc_weighted", "log_loss")
 
 
-def _measure(labels:np.ndarray, logits:np.ndarray, users:np.ndarray) -> tuple:
+def _measure(labels: np.ndarray, logits: np.ndarray, users: np.ndarray) -> tuple:
     "What is computed once: the rank sum, and for each user the AUC, rows, and summed loss."
     areas, rows = _user_areas(labels, logits, users)
-    return _RankSum(labels, logits, users), areas, rows, np.bincount(users, _row_losses(labels, logits), len(rows))
+    return (
+        _RankSum(labels, logits, users),
+        areas,
+        rows,
+        np.bincount(users, _row_losses(labels, logits), len(rows)),
+    )
 
 
-def _weighted_metrics(counts:np.ndarray, rank_sum:_RankSum, areas:np.ndarray, rows:np.ndarray, losses:np.ndarray) -> np.ndarray:
+def _weighted_metrics(
+    counts: np.ndarray, rank_sum: _RankSum, areas: np.ndarray, rows: np.ndarray, losses: np.ndarray
+) -> np.ndarray:
     "All metrics (in the order of `_METRICS`) of each resample in `counts`: (4, some)."
     counted = np.isfinite(areas)
-    chosen, areas, sizes = counts[:, counted], areas[counted], rows[counted]
+    chosen = counts[:, counted]
+    areas = areas[counted]
+    sizes = rows[counted]
     with np.errstate(invalid="ignore"):
-        return np.stack([rank_sum(counts), chosen @ areas / chosen.sum(1), chosen @ (areas * sizes) / (chosen @ sizes),
-                         counts @ losses / (counts @ rows)])
+        return np.stack(
+            [
+                rank_sum(counts),
+                chosen @ areas / chosen.sum(1),
+                chosen @ (areas * sizes) / (chosen @ sizes),
+                counts @ losses / (counts @ rows),
+            ]
+        )
 
 
 def _bootstrap(
-    labels:np.ndarray, # (rows,) bool
-    systems:list[np.ndarray], # logits of one or more systems, each (rows,)
-    users:np.ndarray, # (rows,) codes
-    resamples:int, seed:int,
-) -> tuple[np.ndarray, np.ndarray]: # (systems, 4) on all rows; (systems, 4, resamples)
+    labels: np.ndarray,  # (rows,) bool
+    systems: list[np.ndarray],  # logits of one or more systems, each (rows,)
+    users: np.ndarray,  # (rows,) codes
+    resamples: int,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray]:  # (systems, 4) on all rows; (systems, 4, resamples)
     measured = [_measure(labels, logits, users) for logits in systems]
     total = users.max() + 1
     whole = np.stack([_weighted_metrics(np.ones((1, total)), *one)[:, 0] for one in measured])
-    if resamples < 1: return whole, np.full((*whole.shape, 1), np.nan)
-    parts = [np.stack([_weighted_metrics(counts, *one) for one in measured]) for counts in _draws(total, len(labels), resamples, seed)]
+    if resamples < 1:
+        return whole, np.full((*whole.shape, 1), np.nan)
+    parts = [
+        np.stack([_weighted_metrics(counts, *one) for one in measured])
+        for counts in _draws(total, len(labels), resamples, seed)
+    ]
     return whole, np.concatenate(parts, axis=-1)
 
 
-def _interval(value:float, resampled:np.ndarray) -> dict:
+def _interval(value: float, resampled: np.ndarray) -> dict:
     "Value and percentiles as plain numbers; None where there is no value."
     resampled = resampled[np.isfinite(resampled)]
     low, high = np.percentile(resampled, [2.5, 97.5]) if len(resampled) else (np.nan, np.nan)
-    return {name: float(number) if np.isfinite(number) else None for name, number in asdict(Interval(value, low, high)).items()}
+    return {
+        name: float(number) if np.isfinite(number) else None
+        for name, number in asdict(Interval(value, low, high)).items()
+    }
 
 # %% ../nbs/05_metrics.ipynb #c032
-def _checked_predictions(predictions:pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _checked_predictions(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Labels, logits and user codes of a predictions table, or an InputError."
     missing = [name for name in ["row_id", "user_id", "label", "logit"] if name not in predictions]
     if missing:
-        raise InputError(f"the predictions have no column {', '.join(missing)}; they have {', '.join(map(str, predictions.columns))}")
+        raise InputError(
+            f"the predictions have no column {', '.join(missing)}; they have {', '.join(map(str, predictions.columns))}"
+        )
     twice = predictions.row_id.duplicated()
     if twice.any():
         example = predictions.row_id[twice].iloc[0]
-        raise InputError(f"{twice.sum()} rows are predicted twice, such as row_id {example}; keep one prediction per row")
+        raise InputError(
+            f"{twice.sum()} rows are predicted twice, such as row_id {example}; keep one prediction per row"
+        )
     if "split" in predictions and predictions.split.nunique() > 1:
-        raise InputError(f"the predictions mix the splits {', '.join(sorted(predictions.split.unique()))}; choose one")
+        raise InputError(
+            f"the predictions mix the splits {', '.join(sorted(predictions.split.unique()))}; choose one"
+        )
     labels, logits = _checked(predictions.label, predictions.logit, "logits")
     return labels, logits, _user_codes(predictions.user_id, len(labels))
 
 
 def evaluate(
-    predictions:pd.DataFrame, # row_id, user_id, label, logit (and item_id, timestamp, split) of one split
-    resamples:int=1000, # bootstrap resamples over users; 0 for no intervals
-    seed:int=0, # of the resampling
-) -> dict: # rows, auc, uauc, uauc_weighted, log_loss (each value, low, high), calibration_error, users_counted, users_total
+    predictions: pd.DataFrame,  # row_id, user_id, label, logit (and item_id, timestamp, split) of one split
+    resamples: int = 1000,  # bootstrap resamples over users; 0 for no intervals
+    seed: int = 0,  # of the resampling
+) -> dict:  # rows, auc, uauc, uauc_weighted, log_loss (each value, low, high), calibration_error, users_counted, users_total
     "All metrics with 95% intervals; UAUC is None where no user has both classes. InputError: one class, gaps, repeated rows."
     labels, logits, users = _checked_predictions(predictions)
     auc(labels, logits)  # refuses one class
     (whole,), (resampled,) = _bootstrap(labels, [logits], users, resamples, seed)
     areas, _ = _user_areas(labels, logits, users)
     probabilities = np.exp(-np.logaddexp(0, -logits))
-    return {"rows": len(labels), **{name: _interval(*pair) for name, *pair in zip(_METRICS, whole, resampled)},
-            "calibration_error": expected_calibration_error(labels, probabilities),
-            "users_counted": int(np.isfinite(areas).sum()), "users_total": len(areas)}
+    return {
+        "rows": len(labels),
+        **{name: _interval(*pair) for name, *pair in zip(_METRICS, whole, resampled)},
+        "calibration_error": expected_calibration_error(labels, probabilities),
+        "users_counted": int(np.isfinite(areas).sum()),
+        "users_total": len(areas),
+    }
 
 # %% ../nbs/05_metrics.ipynb #c041
-def _on_the_same_rows(systems:list[pd.DataFrame]) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+def _on_the_same_rows(systems: list[pd.DataFrame]) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
     "Labels, the logits of each system, and user codes, all in the order of the first. Other rows, labels or users raise InputError."
-    first, found = systems[0], []
+    first = systems[0]
+    found = []
     labels, logits, users = _checked_predictions(first)
     auc(labels, logits)  # refuses one class
     for second in systems:
         _checked_predictions(second)
         other = second.set_index("row_id")
-        only_first, only_second = (~first.row_id.isin(other.index)).sum(), (~second.row_id.isin(first.row_id)).sum()
+        only_first = (~first.row_id.isin(other.index)).sum()
+        only_second = (~second.row_id.isin(first.row_id)).sum()
         if only_first or only_second:
-            raise InputError(f"the systems predict different rows: {only_first} are only in the first, {only_second} only in the second; "
-                             "both must predict the same rows: the same split of the same dataset, with the same --test-rows")
+            raise InputError(
+                f"the systems predict different rows: {only_first} are only in the first, {only_second} only in the second; "
+                "both must predict the same rows: the same split of the same dataset, with the same --test-rows"
+            )
         other = other.loc[first.row_id]
         for column in ["label", "user_id"]:
             differ = (other[column].to_numpy() != first[column].to_numpy()).sum()
-            if differ: raise InputError(f"{differ} rows have another {column} in the second predictions; both must come from the same data")
+            if differ:
+                raise InputError(
+                    f"{differ} rows have another {column} in the second predictions; both must come from the same data"
+                )
         found.append(other.logit.to_numpy(np.float64))
     return labels, found, users
 
 
 def paired_difference(
-    first:pd.DataFrame, # predictions of one system
-    second:pd.DataFrame, # predictions of the other, on the same rows
-    resamples:int=1000, # bootstrap resamples over users
-    seed:int=0, # of the resampling
-) -> dict: # auc, uauc, uauc_weighted, log_loss: value, low, high of first - second
+    first: pd.DataFrame,  # predictions of one system
+    second: pd.DataFrame,  # predictions of the other, on the same rows
+    resamples: int = 1000,  # bootstrap resamples over users
+    seed: int = 0,  # of the resampling
+) -> dict:  # auc, uauc, uauc_weighted, log_loss: value, low, high of first - second
     "95% intervals of the difference, joined on `row_id`. Other rows, labels or users raise InputError."
     labels, logits, users = _on_the_same_rows([first, second])
     whole, resampled = _bootstrap(labels, logits, users, resamples, seed)
-    return {name: _interval(whole[0, i] - whole[1, i], resampled[0, i] - resampled[1, i]) for i, name in enumerate(_METRICS)}
+    return {
+        name: _interval(whole[0, i] - whole[1, i], resampled[0, i] - resampled[1, i])
+        for i, name in enumerate(_METRICS)
+    }
 
 # %% ../nbs/05_metrics.ipynb #26322dff
 def seeded_difference(
-    first:list[pd.DataFrame], # predictions of each run of one system
-    second:list[pd.DataFrame], # of each run of the other, all on the same rows
-    resamples:int=1000, # bootstrap resamples over users, and of runs within each
-    seed:int=0, # of the resampling
-    together:bool=False, # whether the first of one and the first of the other are the same training, and so on
-) -> dict: # auc, uauc, uauc_weighted, log_loss: value, low, high of mean(first) - mean(second), and p
+    first: list[pd.DataFrame],  # predictions of each run of one system
+    second: list[pd.DataFrame],  # of each run of the other, all on the same rows
+    resamples: int = 1000,  # bootstrap resamples over users, and of runs within each
+    seed: int = 0,  # of the resampling
+    together: bool = False,  # whether the first of one and the first of the other are the same training, and so on
+) -> dict:  # auc, uauc, uauc_weighted, log_loss: value, low, high of mean(first) - mean(second), and p
     "95% intervals of the difference of means over runs. No runs, other rows, labels or users raise InputError."
-    if not first or not second: raise InputError("a system without a run cannot be compared; train it first")
-    if together and len(first) != len(second): raise InputError(f"{len(first)} runs and {len(second)} are not pairs; give both of each training")
+    if not first or not second:
+        raise InputError("a system without a run cannot be compared; train it first")
+    if together and len(first) != len(second):
+        raise InputError(f"{len(first)} runs and {len(second)} are not pairs; give both of each training")
     labels, logits, users = _on_the_same_rows([*first, *second])
     whole, resampled = _bootstrap(labels, logits, users, resamples, seed)
-    random, count = np.random.default_rng([seed, 1]), resampled.shape[-1]
-    def mean(runs): # (4, resamples) of the drawn runs (resamples, runs)
+    random = np.random.default_rng([seed, 1])
+    count = resampled.shape[-1]
+
+    def mean(runs):  # (4, resamples) of the drawn runs (resamples, runs)
         return resampled[runs, :, np.arange(count)[:, None]].mean(1).T
+
     of_first = random.integers(len(first), size=(count, len(first)))
     of_second = of_first if together else random.integers(len(second), size=(count, len(second)))
-    value = whole[:len(first)].mean(0) - whole[len(first):].mean(0)
+    value = whole[: len(first)].mean(0) - whole[len(first) :].mean(0)
     drawn = mean(of_first) - mean(len(first) + of_second)
-    return {name: _interval(value[i], drawn[i]) | {"p": _two_sided(drawn[i])} for i, name in enumerate(_METRICS)}
+    return {
+        name: _interval(value[i], drawn[i]) | {"p": _two_sided(drawn[i])} for i, name in enumerate(_METRICS)
+    }
 
 
-def _two_sided(drawn:np.ndarray) -> float|None:
+def _two_sided(drawn: np.ndarray) -> float | None:
     "Twice the share of resamples on the rarer side of zero, counting one more, so that it is never zero."
     drawn = drawn[np.isfinite(drawn)]
-    if not len(drawn): return None
+    if not len(drawn):
+        return None
     return float(min(1.0, 2 * (min((drawn <= 0).sum(), (drawn >= 0).sum()) + 1) / (len(drawn) + 1)))
 
 
 def holm(
-    p_values:dict[str,float], # of the comparisons of one table
-) -> dict[str,float]: # each adjusted, in the same order
+    p_values: dict[str, float],  # of the comparisons of one table
+) -> dict[str, float]:  # each adjusted, in the same order
     "Holm's correction: the chance of one false claim among all of them stays below the level."
-    adjusted, highest = {}, 0.
+    adjusted = {}
+    highest = 0.0
     for place, name in enumerate(sorted(p_values, key=p_values.get)):
-        highest = adjusted[name] = max(highest, min(1., (len(p_values) - place) * p_values[name]))
+        highest = adjusted[name] = max(highest, min(1.0, (len(p_values) - place) * p_values[name]))
     return {name: adjusted[name] for name in p_values}

@@ -18,10 +18,33 @@ from .attention import attend_in_parts, attends_in_parts, kept_cache, new_keys_v
 from .interactions import MOVIE, ItemNoun
 from .llms import LLM, answer_tokens, quiet_libraries
 from .history_encoders import encoders
-from .mappers import FeatureTable, MapperSettings, SoftToken, find_mapper, lookup, mapper_kinds, product
+from userllm.mappers import (
+    FeatureTable,
+    MapperSettings,
+    SoftToken,
+    find_mapper,
+    lookup,
+    mapper_kinds,
+    product,
+)
 from .plugins import Origin, origin_of
-from .prompts import (HistoryItems, Piece, PromptBatch, PromptText, ReusePlan, RowText, Slot, Template, Text, TextBudget, embed_prompts, find_template,
-                             layout_prompts, plan_reuse, templates)
+from userllm.prompts import (
+    HistoryItems,
+    Piece,
+    PromptBatch,
+    PromptText,
+    ReusePlan,
+    RowText,
+    Slot,
+    Template,
+    Text,
+    TextBudget,
+    embed_prompts,
+    find_template,
+    layout_prompts,
+    plan_reuse,
+    templates,
+)
 from .histories import HistoryBatch, embed_histories, layout_histories
 from .uhem import UHEM, UHEMSettings
 
@@ -29,33 +52,50 @@ from .uhem import UHEM, UHEMSettings
 @dataclass(frozen=True)
 class LoRASettings:
     "The low-rank adaptation, as in the paper (section 4.1)."
+
     rank: int = 8
     alpha: int = 16
-    dropout: float = 0.05 # in step 1 only: in step 2 it is frozen, and frozen means without dropout
+    dropout: float = 0.05  # in step 1 only: in step 2 it is frozen, and frozen means without dropout
     targets: tuple = ("q_proj", "v_proj")
 
 # %% ../nbs/44_model.ipynb #7d253d50
 @dataclass(frozen=True)
 class ModelSettings:
     "The shape of a USER-LLM."
-    order: str = "item_first" # the prompt's order, see `userllm.prompts`
-    mappers: tuple = (("image", "image"), ("item", "collaborative"), ("user", "collaborative")) # slot and the mapper it uses
-    description: bool = True # knowledge enhancement: the candidate's and the history's texts are descriptions, not titles
-    history: str = "compressed" # by UHEM; `titles`: named by their titles; `items`: written out, as text and visual token each
-    step1_titles: bool = False # whether step 1 names by its titles a history that step 2 compresses or writes out
+
+    order: str = "item_first"  # the prompt's order, see `userllm.prompts`
+    mappers: tuple = (
+        ("image", "image"),
+        ("item", "collaborative"),
+        ("user", "collaborative"),
+    )  # slot and the mapper it uses
+    description: bool = (
+        True  # knowledge enhancement: the candidate's and the history's texts are descriptions, not titles
+    )
+    history: str = "compressed"  # by UHEM; `titles`: named by their titles; `items`: written out, as text and visual token each
+    step1_titles: bool = (
+        False  # whether step 1 names by its titles a history that step 2 compresses or writes out
+    )
     lora: LoRASettings = LoRASettings()
     uhem: UHEMSettings = UHEMSettings()
     mapper: MapperSettings = MapperSettings()
     budget: TextBudget = TextBudget()
-    slot_drop: float = 0.05 # share of slots dropped at random in training, which trains the vectors for what is missing
-    score: str = "difference" # logit(Yes) - logit(No); `yes`: logit(Yes) alone, as CoLLM has it
-    wide: tuple = () # what also adds to the logit itself: slots, whose features do, and pairs of tables, whose rows' product does
-    category: bool = field(default=False, metadata={"later": True}) # whether an item's categories (genres) stand behind its title, as in Heat (Crime, Drama)
+    slot_drop: float = (
+        0.05  # share of slots dropped at random in training, which trains the vectors for what is missing
+    )
+    score: str = "difference"  # logit(Yes) - logit(No); `yes`: logit(Yes) alone, as CoLLM has it
+    wide: tuple = ()  # what also adds to the logit itself: slots, whose features do, and pairs of tables, whose rows' product does
+    category: bool = field(
+        default=False, metadata={"later": True}
+    )  # whether an item's categories (genres) stand behind its title, as in Heat (Crime, Drama)
 
     def __post_init__(self):
         if self.history not in ("compressed", "titles", "items"):
             raise InputError(f"history {self.history!r} does not exist: use compressed, titles or items")
-        if not all(isinstance(name, str) for name in self.wide): raise InputError(f"wide is {self.wide!r}: give the names of slots and pairs (an older version had weights there)")
+        if not all(isinstance(name, str) for name in self.wide):
+            raise InputError(
+                f"wide is {self.wide!r}: give the names of slots and pairs (an older version had weights there)"
+            )
 
     @property
     def pairs(self) -> tuple:
@@ -70,143 +110,226 @@ class ModelSettings:
     @property
     def parts(self) -> tuple:
         "The parts of its prompt in step 2."
-        return tuple(slot for slot, _ in self.mappers) + ("history" if self.history == "compressed" else "titles",) + ("description",) * self.description
+        return (
+            tuple(slot for slot, _ in self.mappers)
+            + ("history" if self.history == "compressed" else "titles",)
+            + ("description",) * self.description
+        )
 
     @property
     def text_parts(self) -> tuple:
         "The parts of its prompt in step 1."
-        return ("titles",) * (self.history == "titles" or self.step1_titles) + ("description",) * self.description
+        return ("titles",) * (self.history == "titles" or self.step1_titles) + (
+            "description",
+        ) * self.description
 
 # %% ../nbs/44_model.ipynb #ef44ca31
-registries = {"history encoder": encoders, "mapper": mapper_kinds, "prompt": templates} # what a person may bring, by name
+registries = {
+    "history encoder": encoders,
+    "mapper": mapper_kinds,
+    "prompt": templates,
+}  # what a person may bring, by name
 
-def _names_of_code(settings:ModelSettings) -> dict[str,str]:
+
+def _names_of_code(settings: ModelSettings) -> dict[str, str]:
     "The kinds of code that these settings use, each with its name."
     names = {"prompt": settings.order}
-    if settings.mappers: names["mapper"] = settings.mapper.kind
-    if settings.history == "compressed": names["history encoder"] = settings.uhem.encoder
+    if settings.mappers:
+        names["mapper"] = settings.mapper.kind
+    if settings.history == "compressed":
+        names["history encoder"] = settings.uhem.encoder
     return names
 
-def _plain_template(template:Template) -> bool:
-    "Whether it is all said by its words."
-    return type(template) is Template and all(type(segment) in (Text, RowText, Slot, HistoryItems) for segment in template.segments)
 
-def own_code(settings:ModelSettings) -> tuple[Origin,...]:
+def _plain_template(template: Template) -> bool:
+    "Whether it is all said by its words."
+    return type(template) is Template and all(
+        type(segment) in (Text, RowText, Slot, HistoryItems) for segment in template.segments
+    )
+
+
+def own_code(settings: ModelSettings) -> tuple[Origin, ...]:
     "The origin of each piece of code from outside this package, by kind. `InputError` for a name that does not exist."
     found = []
     for kind, name in sorted(_names_of_code(settings).items()):
-        if name not in registries[kind]: raise InputError(f"{kind} {name!r} does not exist", fix=f"use {', '.join(registries[kind])}")
+        if name not in registries[kind]:
+            raise InputError(f"{kind} {name!r} does not exist", fix=f"use {', '.join(registries[kind])}")
         origin = origin_of(kind, name, registries[kind][name])
-        if origin and kind == "prompt" and _plain_template(find_template(name)): origin = replace(origin, source="")
-        if origin: found.append(origin)
+        if origin and kind == "prompt" and _plain_template(find_template(name)):
+            origin = replace(origin, source="")
+        if origin:
+            found.append(origin)
     return tuple(found)
 
 # %% ../nbs/44_model.ipynb #c008
 @dataclass
 class Rows:
     "Rows to be scored."
-    users: np.ndarray # (n,) dense users, -1 for unknown
-    items: np.ndarray # (n,) dense candidates
-    histories: np.ndarray # (n, h) dense items, oldest first, -1 as padding
-    variants: np.ndarray|None = None # (n,) variant of the feature tables; the last where left out
-    labels: np.ndarray|None = None # (n,) 1 for liked
-    row_ids: np.ndarray|None = None # (n,) ids in the dataset, for the audit of what was trained on
-    history_tokens: torch.Tensor|None = None # (n, K, d3) what the histories were compressed to, where that is known already
-    events: np.ndarray|None = None # (n,) the last event before each row, by its place in the histories; -1 for none
 
-    def __len__(self) -> int: return len(self.items)
+    users: np.ndarray  # (n,) dense users, -1 for unknown
+    items: np.ndarray  # (n,) dense candidates
+    histories: np.ndarray  # (n, h) dense items, oldest first, -1 as padding
+    variants: np.ndarray | None = None  # (n,) variant of the feature tables; the last where left out
+    labels: np.ndarray | None = None  # (n,) 1 for liked
+    row_ids: np.ndarray | None = None  # (n,) ids in the dataset, for the audit of what was trained on
+    history_tokens: torch.Tensor | None = (
+        None  # (n, K, d3) what the histories were compressed to, where that is known already
+    )
+    events: np.ndarray | None = (
+        None  # (n,) the last event before each row, by its place in the histories; -1 for none
+    )
+
+    def __len__(self) -> int:
+        return len(self.items)
 
     def take(self, index) -> "Rows":
         "Some of the rows, by position."
-        return Rows(*(value if value is None else value[index] for value in
-                      (self.users, self.items, self.histories, self.variants, self.labels, self.row_ids, self.history_tokens,
-                       self.events)))
+        return Rows(
+            *(
+                value if value is None else value[index]
+                for value in (
+                    self.users,
+                    self.items,
+                    self.histories,
+                    self.variants,
+                    self.labels,
+                    self.row_ids,
+                    self.history_tokens,
+                    self.events,
+                )
+            )
+        )
+
 
 @dataclass
 class ModelBatch:
     "What the model reads for some rows."
-    prompt: PromptBatch # the prompts, or some of their segments
-    features: dict = field(default_factory=dict) # slot -> (values (b, d), missing (b,))
-    history: HistoryBatch|None = None # None where the history's tokens are not asked for, or are there already
-    history_features: tuple|None = None # visual features of the history's distinct items: values (u, d), missing (u,)
-    history_tokens: torch.Tensor|None = None # (b, K, d3) where they are known already
-    wide: dict = field(default_factory=dict) # slot or pair -> the features (b, d) that add to the logit
+
+    prompt: PromptBatch  # the prompts, or some of their segments
+    features: dict = field(default_factory=dict)  # slot -> (values (b, d), missing (b,))
+    history: HistoryBatch | None = (
+        None  # None where the history's tokens are not asked for, or are there already
+    )
+    history_features: tuple | None = (
+        None  # visual features of the history's distinct items: values (u, d), missing (u,)
+    )
+    history_tokens: torch.Tensor | None = None  # (b, K, d3) where they are known already
+    wide: dict = field(default_factory=dict)  # slot or pair -> the features (b, d) that add to the logit
 
     def to(self, device) -> "ModelBatch":
         "The same on another device."
         move = lambda pair: pair and tuple(tensor.to(device) for tensor in pair)
-        return ModelBatch(self.prompt.to(device), {slot: move(pair) for slot, pair in self.features.items()},
-                          self.history and self.history.to(device), move(self.history_features),
-                          None if self.history_tokens is None else self.history_tokens.to(device),
-                          {slot: values.to(device) for slot, values in self.wide.items()})
+        return ModelBatch(
+            self.prompt.to(device),
+            {slot: move(pair) for slot, pair in self.features.items()},
+            self.history and self.history.to(device),
+            move(self.history_features),
+            None if self.history_tokens is None else self.history_tokens.to(device),
+            {slot: values.to(device) for slot, values in self.wide.items()},
+        )
 
 # %% ../nbs/44_model.ipynb #c010
-def require_categories(items:pd.DataFrame) -> None: # of a dataset
+def require_categories(items: pd.DataFrame) -> None:  # of a dataset
     "`InputError` where no item has a category, which a prompt could name."
-    if not len(items) or ("genres" in items and (items["genres"].fillna("") != "").any()): return
-    raise InputError("categories are to stand in the prompt, and no item has one", fix="give the items a column genres, or leave out --category (ModelSettings.category)")
+    if not len(items) or ("genres" in items and (items["genres"].fillna("") != "").any()):
+        return
+    raise InputError(
+        "categories are to stand in the prompt, and no item has one",
+        fix="give the items a column genres, or leave out --category (ModelSettings.category)",
+    )
+
 
 class BatchMaker:
     "Lays rows out for the model."
-    def __init__(self, items:pd.DataFrame, # the dataset's items: title and description
-                 tables:dict, # slot -> FeatureTable; those of a pair as `taste_user`, `taste_item`
-                 tokenizer, # the LLM's
-                 settings:ModelSettings=ModelSettings(),
-                 noun:ItemNoun=MOVIE): # what the dataset's items are called
+
+    def __init__(
+        self,
+        items: pd.DataFrame,  # the dataset's items: title and description
+        tables: dict,  # slot -> FeatureTable; those of a pair as `taste_user`, `taste_item`
+        tokenizer,  # the LLM's
+        settings: ModelSettings = ModelSettings(),
+        noun: ItemNoun = MOVIE,
+    ):  # what the dataset's items are called
         self.noun = noun
-        self.settings, self.tables = settings, {slot: tables[slot] for slot, _ in settings.mappers}
+        self.settings = settings
+        self.tables = {slot: tables[slot] for slot, _ in settings.mappers}
         if absent := [name for name in settings.pair_tables if name not in tables]:
-            raise InputError(f"{absent[0]!r} has no feature table, and is part of what adds to the logit ({', '.join(settings.wide)}): give it, or correct wide")
+            raise InputError(
+                f"{absent[0]!r} has no feature table, and is part of what adds to the logit ({', '.join(settings.wide)}): give it, or correct wide"
+            )
         self.pair_tables = {name: tables[name] for name in settings.pair_tables}
-        if settings.category: require_categories(items)
+        if settings.category:
+            require_categories(items)
         self.text = PromptText(items, tokenizer, settings.budget, settings.category)
-        self.history_texts = self.text.history_texts["description" if settings.description else "title"] # token ids of each item
+        self.history_texts = self.text.history_texts[
+            "description" if settings.description else "title"
+        ]  # token ids of each item
         template = find_template(settings.order, noun)
-        template = template.extended({slot: table.key for slot, table in self.tables.items() if slot not in template.parts})
-        shape = lambda s: (replace(s, tokens=settings.uhem.tokens) if isinstance(s, Slot) and s.name == "history" else
-                           HistoryItems() if settings.history == "items" and isinstance(s, RowText) and s.field == "history_titles" else s)
+        template = template.extended(
+            {slot: table.key for slot, table in self.tables.items() if slot not in template.parts}
+        )
+        shape = lambda s: (
+            replace(s, tokens=settings.uhem.tokens)
+            if isinstance(s, Slot) and s.name == "history"
+            else HistoryItems()
+            if settings.history == "items" and isinstance(s, RowText) and s.field == "history_titles"
+            else s
+        )
         self.segments = tuple(shape(segment) for segment in template.active(settings.parts))
         self.text_segments = template.active(settings.text_parts)
-        self.item_lengths = {} # candidate -> tokens of a prompt about it, where the history is compressed
-        self.reuse = True # False for an LLM that has to read each prompt whole; `check_engine` finds out
+        self.item_lengths = {}  # candidate -> tokens of a prompt about it, where the history is compressed
+        self.reuse = True  # False for an LLM that has to read each prompt whole; `check_engine` finds out
 
-    def reuse_plan(self, training:bool) -> ReusePlan: # whether the slots are being trained
+    def reuse_plan(self, training: bool) -> ReusePlan:  # whether the slots are being trained
         "How prompts are cut into what is kept and what is new, in step 2 or in scoring."
-        if not self.reuse: return ReusePlan((), self.segments)
-        keys = {slot: "item" if table.key == "item" else "user" for slot, table in self.tables.items()} | {"history": "user"}
+        if not self.reuse:
+            return ReusePlan((), self.segments)
+        keys = {slot: "item" if table.key == "item" else "user" for slot, table in self.tables.items()} | {
+            "history": "user"
+        }
         return plan_reuse(self.segments, keys, tuple(keys) if training else ())
 
-    def pieces(self, rows:Rows, segments) -> list[list[Piece]]:
+    def pieces(self, rows: Rows, segments) -> list[list[Piece]]:
         "The pieces of each row, for the given segments."
-        def expand(segment, item, history):
-            if isinstance(segment, HistoryItems): return self.text.written_out(history, self.history_texts, "image" in self.tables)
-            return [self.text.piece(segment, item, history)]
-        return [[piece for segment in segments for piece in expand(segment, item, history)] for item, history in zip(rows.items.tolist(), rows.histories.tolist())]
 
-    def text_batch(self, rows:Rows) -> ModelBatch:
+        def expand(segment, item, history):
+            if isinstance(segment, HistoryItems):
+                return self.text.written_out(history, self.history_texts, "image" in self.tables)
+            return [self.text.piece(segment, item, history)]
+
+        return [
+            [piece for segment in segments for piece in expand(segment, item, history)]
+            for item, history in zip(rows.items.tolist(), rows.histories.tolist())
+        ]
+
+    def text_batch(self, rows: Rows) -> ModelBatch:
         "Whole prompts without soft slots, as step 1 has them."
         return ModelBatch(layout_prompts(self.pieces(rows, self.text_segments), self.text.start))
 
-    def distinct_texts(self, rows:Rows) -> tuple[np.ndarray, np.ndarray]:
+    def distinct_texts(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         "Rows (m,) with all the different prompts of step 1, and for each row (n,) which of these it has."
         named = "titles" in self.settings.text_parts
         read, axis = (np.column_stack([rows.items, rows.histories]), 0) if named else (rows.items, None)
         _, first, which = np.unique(read, axis=axis, return_index=True, return_inverse=True)
         return first, which.reshape(-1)
 
-    def batch(self, rows:Rows,
-              segments=None) -> ModelBatch: # consecutive segments; the whole prompt where left out
+    def batch(
+        self, rows: Rows, segments=None
+    ) -> ModelBatch:  # consecutive segments; the whole prompt where left out
         "Prompts with soft slots, as step 2 and scoring have them."
         segments = self.segments if segments is None else segments
         asked = {segment.name for segment in segments if isinstance(segment, Slot)}
         slots = {slot: self.features(table, rows) for slot, table in self.tables.items() if slot in asked}
         start = self.text.start if segments[:1] == self.segments[:1] else ()
         batch = ModelBatch(layout_prompts(self.pieces(rows, segments), start), slots)
-        if segments[-1:] == self.segments[-1:]: batch.wide = self.wide_features(rows) # where an answer follows
-        if len(batch.prompt.items): batch.history_features = lookup(self.tables["image"], batch.prompt.items)
+        if segments[-1:] == self.segments[-1:]:
+            batch.wide = self.wide_features(rows)  # where an answer follows
+        if len(batch.prompt.items):
+            batch.history_features = lookup(self.tables["image"], batch.prompt.items)
         if "history" in asked and self.settings.history == "compressed":
             batch.history_tokens = rows.history_tokens
-            if rows.history_tokens is None: batch.history, batch.history_features = self.histories(rows.histories)
+            if rows.history_tokens is None:
+                batch.history, batch.history_features = self.histories(rows.histories)
         return batch
 
     @property
@@ -214,122 +337,199 @@ class BatchMaker:
         "The feature tables of slots and pairs."
         return self.tables | self.pair_tables
 
-    def features(self, table:FeatureTable, rows:Rows) -> tuple[torch.Tensor, torch.Tensor]:
+    def features(self, table: FeatureTable, rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
         "Each row's features (n, d) in a table, and whether they are missing (n,)."
         return lookup(table, self.places(rows, table.key), rows.variants)
 
-    def wide_features(self, rows:Rows) -> dict:
+    def wide_features(self, rows: Rows) -> dict:
         "For each slot and pair that adds to the logit its features (n, d); of a pair there is one, the product."
-        pair = lambda name: product(self.pair_tables[f"{name}_user"], self.pair_tables[f"{name}_item"], rows.users, rows.items, rows.variants)[:, None]
-        return {name: self.features(self.tables[name], rows)[0] if name in self.tables else pair(name) for name in self.settings.wide}
+        pair = lambda name: product(
+            self.pair_tables[f"{name}_user"],
+            self.pair_tables[f"{name}_item"],
+            rows.users,
+            rows.items,
+            rows.variants,
+        )[:, None]
+        return {
+            name: self.features(self.tables[name], rows)[0] if name in self.tables else pair(name)
+            for name in self.settings.wide
+        }
 
     @staticmethod
-    def places(rows:Rows, key:str) -> np.ndarray: # of a feature table
+    def places(rows: Rows, key: str) -> np.ndarray:  # of a feature table
         "Where rows look up a table of users, items or events (n,); -1 for nothing."
-        if key == "event": return np.full(len(rows), -1) if rows.events is None else rows.events
+        if key == "event":
+            return np.full(len(rows), -1) if rows.events is None else rows.events
         return rows.users if key == "user" else rows.items
 
-    def histories(self, histories:np.ndarray) -> tuple[HistoryBatch, tuple|None]: # (b, n) dense items
+    def histories(self, histories: np.ndarray) -> tuple[HistoryBatch, tuple | None]:  # (b, n) dense items
         "Histories laid out, and the visual features of their distinct items."
         laid_out = layout_histories(histories, self.history_texts, visual="image" in self.tables)
         return laid_out, lookup(self.tables["image"], laid_out.items) if "image" in self.tables else None
 
-    def prompt_lengths(self, rows:Rows) -> np.ndarray: # (n,)
+    def prompt_lengths(self, rows: Rows) -> np.ndarray:  # (n,)
         "How many tokens each row's whole prompt has, soft ones included."
-        count = lambda some: [len(self.text.start) + sum(len(piece.ids) or piece.segment.tokens for piece in pieces) for pieces in self.pieces(some, self.segments)]
-        if self.settings.history != "compressed": return np.array(count(rows), dtype=np.int64)
-        new = [item for item in dict.fromkeys(rows.items.tolist()) if item not in self.item_lengths] # nothing but the candidate's texts differs
-        self.item_lengths |= zip(new, count(Rows(np.full(len(new), -1), np.array(new, dtype=np.int64), np.full((len(new), 1), -1))))
+        count = lambda some: [
+            len(self.text.start) + sum(len(piece.ids) or piece.segment.tokens for piece in pieces)
+            for pieces in self.pieces(some, self.segments)
+        ]
+        if self.settings.history != "compressed":
+            return np.array(count(rows), dtype=np.int64)
+        new = [
+            item for item in dict.fromkeys(rows.items.tolist()) if item not in self.item_lengths
+        ]  # nothing but the candidate's texts differs
+        self.item_lengths |= zip(
+            new, count(Rows(np.full(len(new), -1), np.array(new, dtype=np.int64), np.full((len(new), 1), -1)))
+        )
         return np.array([self.item_lengths[item] for item in rows.items.tolist()], dtype=np.int64)
 
-    def require_context(self, rows:Rows, context:int|None) -> np.ndarray: # tokens that the LLM was made for; None for no limit
+    def require_context(
+        self, rows: Rows, context: int | None
+    ) -> np.ndarray:  # tokens that the LLM was made for; None for no limit
         "The lengths of the prompts (n,). `InputError` for one that is longer than that."
         lengths = self.prompt_lengths(rows)
         if context and len(rows) and lengths.max() > context:
             likes = (rows.histories[lengths.argmax()] >= 0).sum() * (self.settings.history != "compressed")
-            raise InputError(f"the longest prompt has {lengths.max():,} tokens" + f", with {likes:,} likes written out," * bool(likes) + f" and the LLM was made for {context:,}: "
-                             "take shorter histories (--history where the data are prepared), an LLM that reads more, or a method that compresses the history")
+            raise InputError(
+                f"the longest prompt has {lengths.max():,} tokens"
+                + f", with {likes:,} likes written out," * bool(likes)
+                + f" and the LLM was made for {context:,}: "
+                "take shorter histories (--history where the data are prepared), an LLM that reads more, or a method that compresses the history"
+            )
         return lengths
 
-    def text_lengths(self, rows:Rows) -> np.ndarray:
+    def text_lengths(self, rows: Rows) -> np.ndarray:
         "About how many tokens each row's prompt of step 1 has."
         candidates = self.lengths(rows, history=False)
-        if "titles" not in self.settings.text_parts: return candidates
+        if "titles" not in self.settings.text_parts:
+            return candidates
         return candidates + np.array([len(ids) + 1 for ids in self.text.titles] + [0])[rows.histories].sum(1)
 
-    def lengths(self, rows:Rows, history:bool=True) -> np.ndarray: # whether the histories count, or the candidates' texts alone
+    def lengths(
+        self, rows: Rows, history: bool = True
+    ) -> np.ndarray:  # whether the histories count, or the candidates' texts alone
         "About how many tokens each row's texts have: for batches of like length."
-        sizes = np.array([len(ids) + 1 for ids in self.text.descriptions] + [0])[rows.histories].sum(1) if history else 0
-        return sizes + np.array([len(a) + len(b) for a, b in zip(self.text.titles, self.text.descriptions)])[rows.items]
+        sizes = (
+            np.array([len(ids) + 1 for ids in self.text.descriptions] + [0])[rows.histories].sum(1)
+            if history
+            else 0
+        )
+        return (
+            sizes
+            + np.array([len(a) + len(b) for a, b in zip(self.text.titles, self.text.descriptions)])[
+                rows.items
+            ]
+        )
 
 # %% ../nbs/44_model.ipynb #c013
 @dataclass
 class KeyValues:
     "Keys and values of what stands ahead of a prompt's rest, one row a prompt, padded on the right."
-    layers: list # for each layer (keys, values), each (b, heads, length, width of a head)
-    lengths: torch.Tensor # (b,)
+
+    layers: list  # for each layer (keys, values), each (b, heads, length, width of a head)
+    lengths: torch.Tensor  # (b,)
 
 # %% ../nbs/44_model.ipynb #fb5dc361
-def _target_layers(llm:LLM, targets) -> list[nn.Module]: # the last parts of layers' names
+def _target_layers(llm: LLM, targets) -> list[nn.Module]:  # the last parts of layers' names
     "The layers that get LoRA. `InputError` where a name is none's, with those that peft would take."
     from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as usual
-    found = {name: [layer for path, layer in llm.model.named_modules() if path.rsplit(".", 1)[-1] == name] for name in targets}
+
+    found = {
+        name: [layer for path, layer in llm.model.named_modules() if path.rsplit(".", 1)[-1] == name]
+        for name in targets
+    }
     if absent := [name for name, layers in found.items() if not layers]:
         known = ",".join(usual.get(llm.model.config.model_type, ()))
         example = f", such as {known}" if known else ""
-        raise InputError(f"{llm.reference.name} has no layers named {', '.join(absent)}",
-                         fix=f"name its attention layers with --lora-targets (LoRASettings.targets){example}")
+        raise InputError(
+            f"{llm.reference.name} has no layers named {', '.join(absent)}",
+            fix=f"name its attention layers with --lora-targets (LoRASettings.targets){example}",
+        )
     return [layer for layers in found.values() for layer in layers]
+
 
 class _Adapted(nn.Module):
     "An LLM with LoRA around it."
-    def __init__(self, llm:LLM, settings:ModelSettings=ModelSettings()):
+
+    def __init__(self, llm: LLM, settings: ModelSettings = ModelSettings()):
         super().__init__()
         from peft import LoraConfig, get_peft_model
-        if llm.seq2seq: raise InputError(f"{llm.reference.name} is a seq2seq model: recommending needs a causal LLM; it can write descriptions")
-        if settings.score not in ("difference", "yes"): raise InputError(f"score {settings.score!r} does not exist: use difference or yes")
+
+        if llm.seq2seq:
+            raise InputError(
+                f"{llm.reference.name} is a seq2seq model: recommending needs a causal LLM; it can write descriptions"
+            )
+        if settings.score not in ("difference", "yes"):
+            raise InputError(f"score {settings.score!r} does not exist: use difference or yes")
         lora = settings.lora
         layers = _target_layers(llm, lora.targets)
-        config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=list(lora.targets),
-                            fan_in_fan_out=any(type(layer).__name__ == "Conv1D" for layer in layers), # as GPT-2 keeps its weights
-                            bias="none", task_type="CAUSAL_LM")
-        with quiet_libraries(): self.peft = get_peft_model(llm.model, config)
-        self.pads = True # whether rows of unequal length may share a batch; `check_engine` finds out
-        self.checks = {} # what it found, by the prompt's shape
+        config = LoraConfig(
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=list(lora.targets),
+            fan_in_fan_out=any(
+                type(layer).__name__ == "Conv1D" for layer in layers
+            ),  # as GPT-2 keeps its weights
+            bias="none",
+            task_type="CAUSAL_LM",
+        )
+        with quiet_libraries():
+            self.peft = get_peft_model(llm.model, config)
+        self.pads = True  # whether rows of unequal length may share a batch; `check_engine` finds out
+        self.checks = {}  # what it found, by the prompt's shape
         self.name = llm.reference.name
-        self.width, self.token_norm, self.score_kind = llm.width, llm.token_norm, settings.score
+        self.width = llm.width
+        self.token_norm = llm.token_norm
+        self.score_kind = settings.score
         self.answers = answer_tokens(llm.tokenizer)
         attend_in_parts(llm.model)
         self.eval()
 
     @property
-    def embedding(self) -> nn.Module: return self.peft.get_base_model().get_input_embeddings()
+    def embedding(self) -> nn.Module:
+        return self.peft.get_base_model().get_input_embeddings()
+
     @property
-    def decoder(self) -> nn.Module: return self.peft.get_base_model().get_decoder()
+    def decoder(self) -> nn.Module:
+        return self.peft.get_base_model().get_decoder()
+
     @property
-    def device(self) -> torch.device: return self.embedding.weight.device
+    def device(self) -> torch.device:
+        return self.embedding.weight.device
+
     @property
-    def in_parts(self) -> bool: return attends_in_parts(self.peft.get_base_model())
+    def in_parts(self) -> bool:
+        return attends_in_parts(self.peft.get_base_model())
+
     @property
     def config(self):
         "The LLM's own settings, those of its text part."
         return self.peft.get_base_model().config.get_text_config()
+
     @property
-    def context(self) -> int|None: # None where its positions have no end
+    def context(self) -> int | None:  # None where its positions have no end
         "How many tokens the LLM was made to read."
         return getattr(self.config, "max_position_embeddings", None)
+
     @property
-    def window(self) -> int|None: # None where each token sees all that stand ahead of it
+    def window(self) -> int | None:  # None where each token sees all that stand ahead of it
         "How many tokens the shortest attention of its layers spans."
-        limits = [value for name, value in self.config.to_dict().items()
-                  if ("window" in name or "chunk" in name) and "layers" not in name and type(value) is int and value > 1]
+        limits = [
+            value
+            for name, value in self.config.to_dict().items()
+            if ("window" in name or "chunk" in name)
+            and "layers" not in name
+            and type(value) is int
+            and value > 1
+        ]
         return min(limits, default=None)
 
     def lora_parameters(self) -> dict:
         "The LoRA matrices by name; fp32 whatever the LLM's precision."
         return {name: value for name, value in self.peft.named_parameters() if "lora_" in name}
 
-    def fresh_lora(self, seed:int) -> None:
+    def fresh_lora(self, seed: int) -> None:
         "Start LoRA anew: A random by the seed, B zero, so that the LLM answers as it did without."
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
@@ -337,56 +537,85 @@ class _Adapted(nn.Module):
                 bound = 1 / math.sqrt(value.shape[1]) if "lora_A" in name else 0.0
                 value.copy_((torch.rand(value.shape, generator=generator) * 2 - 1) * bound)
 
-    def load_lora(self, tensors:dict) -> None:
+    def load_lora(self, tensors: dict) -> None:
         "Set the LoRA matrices. `InputError` where the names or shapes are not exactly those of this LLM."
         own = self.lora_parameters()
         if own.keys() != tensors.keys() or any(own[name].shape != tensors[name].shape for name in own):
             raise InputError("this LoRA adapter was trained on another LLM or with other LoRA settings")
         with torch.no_grad():
-            for name, value in own.items(): value.copy_(tensors[name])
+            for name, value in own.items():
+                value.copy_(tensors[name])
 
 # %% ../nbs/44_model.ipynb #db681918
-_bends = ("logit_scale", "logits_scaling", "final_logit_softcapping") # settings of LLMs whose head does more than a product
+_bends = (
+    "logit_scale",
+    "logits_scaling",
+    "final_logit_softcapping",
+)  # settings of LLMs whose head does more than a product
 
-def _token_logits(head:nn.Module, # the LLM's output embeddings
-                  config, # its settings
-                  last:torch.Tensor, # (b, d3) the decoder's output at each row's last token
-                  token:int) -> torch.Tensor:
+
+def _token_logits(
+    head: nn.Module,  # the LLM's output embeddings
+    config,  # its settings
+    last: torch.Tensor,  # (b, d3) the decoder's output at each row's last token
+    token: int,
+) -> torch.Tensor:
     "One token's logits (b,) in fp32, as the LLM itself gives them."
     logits = last.float() @ head.weight[token].float()
-    if getattr(head, "bias", None) is not None: logits = logits + head.bias[token].float()
+    if getattr(head, "bias", None) is not None:
+        logits = logits + head.bias[token].float()
 
-    logits = logits * (getattr(config, "logit_scale", None) or 1) # Cohere
-    logits = logits / (getattr(config, "logits_scaling", None) or 1) # Granite
-    cap = getattr(config, "final_logit_softcapping", None) # Gemma 2
+    logits = logits * (getattr(config, "logit_scale", None) or 1)  # Cohere
+    logits = logits / (getattr(config, "logits_scaling", None) or 1)  # Granite
+    cap = getattr(config, "final_logit_softcapping", None)  # Gemma 2
     return cap * torch.tanh(logits / cap) if cap else logits
 
 # %% ../nbs/44_model.ipynb #d6e63871
 class LanguageModel(_Adapted):
     "An LLM with LoRA (equations 10 and 11) that answers with one logit a row."
-    def decode(self, embeddings:torch.Tensor, # (b, length, d3)
-               mask:torch.Tensor, # (b, length) True where there is a token
-               prefix:KeyValues|None=None): # what stands ahead of each row
+
+    def decode(
+        self,
+        embeddings: torch.Tensor,  # (b, length, d3)
+        mask: torch.Tensor,  # (b, length) True where there is a token
+        prefix: KeyValues | None = None,
+    ):  # what stands ahead of each row
         "The decoder's output, with explicit positions, after an optional prefix."
         length = embeddings.shape[1]
         steps = torch.arange(length, device=embeddings.device)
         if prefix is None:
-            return self.decoder(inputs_embeds=embeddings, attention_mask=mask.long(), position_ids=steps.expand(len(mask), -1), use_cache=False)
+            return self.decoder(
+                inputs_embeds=embeddings,
+                attention_mask=mask.long(),
+                position_ids=steps.expand(len(mask), -1),
+                use_cache=False,
+            )
         room = prefix.layers[0][0].shape[2] if prefix.layers else 0
         ahead = torch.arange(room, device=mask.device) < prefix.lengths[:, None]
-        return self.decoder(inputs_embeds=embeddings, attention_mask=torch.cat([ahead, mask], 1).long(), position_ids=prefix.lengths[:, None] + steps,
-                            past_key_values=kept_cache(prefix.layers, self.in_parts), use_cache=True)
+        return self.decoder(
+            inputs_embeds=embeddings,
+            attention_mask=torch.cat([ahead, mask], 1).long(),
+            position_ids=prefix.lengths[:, None] + steps,
+            past_key_values=kept_cache(prefix.layers, self.in_parts),
+            use_cache=True,
+        )
 
-    def forward(self, embeddings:torch.Tensor, mask:torch.Tensor, prefix:KeyValues|None=None) -> torch.Tensor:
+    def forward(
+        self, embeddings: torch.Tensor, mask: torch.Tensor, prefix: KeyValues | None = None
+    ) -> torch.Tensor:
         "Logits (b,) at each row's last token (equation 11)."
         lengths = mask.sum(1)
-        if prefix is None and not self.pads: return self._without_padding(embeddings, lengths)
+        if prefix is None and not self.pads:
+            return self._without_padding(embeddings, lengths)
         hidden = self.decode(embeddings, mask, prefix).last_hidden_state
         return self.answer(hidden[torch.arange(len(mask), device=mask.device), lengths - 1])
 
-    def _without_padding(self, embeddings:torch.Tensor, lengths:torch.Tensor) -> torch.Tensor: # (b, length, d3), (b,)
+    def _without_padding(
+        self, embeddings: torch.Tensor, lengths: torch.Tensor
+    ) -> torch.Tensor:  # (b, length, d3), (b,)
         "Logits (b,), rows of one length at a time: for an LLM that reads padding."
-        places, logits = [], []
+        places = []
+        logits = []
         for length in lengths.unique().tolist():
             rows = (lengths == length).nonzero()[:, 0]
             some = embeddings[rows, :length]
@@ -395,19 +624,27 @@ class LanguageModel(_Adapted):
             logits.append(self.answer(hidden[:, -1]))
         return torch.cat(logits)[torch.cat(places).argsort()]
 
-    def answer(self, last:torch.Tensor) -> torch.Tensor: # (b, d3) the decoder's output at each row's last token
+    def answer(
+        self, last: torch.Tensor
+    ) -> torch.Tensor:  # (b, d3) the decoder's output at each row's last token
         "Logits (b,), by the two rows of the LM head that count, in fp32."
-        head, difference = self.peft.get_base_model().get_output_embeddings(), self.score_kind == "difference"
-        if getattr(head, "bias", None) is not None or any(getattr(self.config, name, None) for name in _bends):
+        head = self.peft.get_base_model().get_output_embeddings()
+        difference = self.score_kind == "difference"
+        if getattr(head, "bias", None) is not None or any(
+            getattr(self.config, name, None) for name in _bends
+        ):
             logits = _token_logits(head, self.config, last, self.answers.yes)
             return logits - _token_logits(head, self.config, last, self.answers.no) if difference else logits
 
         direction = head.weight[self.answers.yes].float()
-        if difference: direction = direction - head.weight[self.answers.no].float()
+        if difference:
+            direction = direction - head.weight[self.answers.no].float()
         return last.float() @ direction
 
     @torch.no_grad()
-    def keys_values(self, embeddings:torch.Tensor, mask:torch.Tensor, prefix:KeyValues|None=None) -> KeyValues:
+    def keys_values(
+        self, embeddings: torch.Tensor, mask: torch.Tensor, prefix: KeyValues | None = None
+    ) -> KeyValues:
         "Keys and values of these positions (b, length, d3) alone; what stands ahead of them is read, not repeated."
         prefix = prefix or KeyValues([], torch.zeros(len(mask), dtype=torch.long, device=mask.device))
         return KeyValues(new_keys_values(self.decode(embeddings, mask, prefix).past_key_values), mask.sum(1))
@@ -415,76 +652,127 @@ class LanguageModel(_Adapted):
 # %% ../nbs/44_model.ipynb #c019
 class UserLLM(nn.Module):
     "LLM, LoRA, mappers and UHEM (section 3.2): one logit a row."
-    def __init__(self, language:LanguageModel, # may be shared between models
-                 widths:dict, # slot -> width d of its feature table
-                 settings:ModelSettings=ModelSettings()):
+
+    def __init__(
+        self,
+        language: LanguageModel,  # may be shared between models
+        widths: dict,  # slot -> width d of its feature table
+        settings: ModelSettings = ModelSettings(),
+    ):
         super().__init__()
-        self.language, self.settings = language, settings
-        self.origins = own_code(settings) # as it is now: a name may stand for other code later
-        width, norm = language.width, language.token_norm
+        self.language = language
+        self.settings = settings
+        self.origins = own_code(settings)  # as it is now: a name may stand for other code later
+        width = language.width
+        norm = language.token_norm
         by_mapper = {}
-        for slot, mapper in settings.mappers: by_mapper.setdefault(mapper, set()).add(widths[slot])
+        for slot, mapper in settings.mappers:
+            by_mapper.setdefault(mapper, set()).add(widths[slot])
         if mixed := [name for name, values in by_mapper.items() if len(values) > 1]:
-            raise InputError(f"mapper {mixed[0]!r} is shared by feature tables of different widths {sorted(by_mapper[mixed[0]])}: give each its own")
+            raise InputError(
+                f"mapper {mixed[0]!r} is shared by feature tables of different widths {sorted(by_mapper[mixed[0]])}: give each its own"
+            )
         make = find_mapper(settings.mapper.kind)
-        mappers = {name: make(values.pop(), width, settings.mapper, norm) for name, values in by_mapper.items()}
-        self.slots = nn.ModuleDict({slot: SoftToken(mappers[mapper], width, norm, settings.slot_drop) for slot, mapper in settings.mappers})
-        self.uhem = UHEM(width, settings.uhem, norm, settings.slot_drop) if settings.history == "compressed" else None
-        self.wide = nn.ParameterDict({name: nn.Parameter(torch.zeros(1 if name in settings.pairs else widths[name])) for name in settings.wide})
-        if settings.wide: self.language_weight, self.wide_bias = (nn.Parameter(torch.tensor(start)) for start in (0.1, 0.))
+        mappers = {
+            name: make(values.pop(), width, settings.mapper, norm) for name, values in by_mapper.items()
+        }
+        self.slots = nn.ModuleDict(
+            {
+                slot: SoftToken(mappers[mapper], width, norm, settings.slot_drop)
+                for slot, mapper in settings.mappers
+            }
+        )
+        self.uhem = (
+            UHEM(width, settings.uhem, norm, settings.slot_drop) if settings.history == "compressed" else None
+        )
+        self.wide = nn.ParameterDict(
+            {
+                name: nn.Parameter(torch.zeros(1 if name in settings.pairs else widths[name]))
+                for name in settings.wide
+            }
+        )
+        if settings.wide:
+            self.language_weight, self.wide_bias = (nn.Parameter(torch.tensor(start)) for start in (0.1, 0.0))
         self.to(language.device)
 
-    def train(self, mode:bool=True) -> "UserLLM":
+    def train(self, mode: bool = True) -> "UserLLM":
         "Train mappers and UHEM; the language model stays in eval mode, because frozen means without dropout."
-        super().train(mode); self.language.eval()
+        super().train(mode)
+        self.language.eval()
         return self
 
     def alignment_parameters(self) -> dict:
         "What step 2 trains, by name: mappers, UHEM, the vectors for what is missing (the paper's phi, omega, beta), and the weights of what adds to the logit."
         return {name: value for name, value in self.named_parameters() if not name.startswith("language.")}
 
-    def visual_tokens(self, features:tuple|None) -> torch.Tensor: # values (u, d) and missing (u,)
+    def visual_tokens(self, features: tuple | None) -> torch.Tensor:  # values (u, d) and missing (u,)
         "The visual tokens (u, d3) of items; none where the model sees no posters."
-        return torch.zeros(0, self.language.width, device=self.language.device) if features is None else self.slots["image"](*features)
+        return (
+            torch.zeros(0, self.language.width, device=self.language.device)
+            if features is None
+            else self.slots["image"](*features)
+        )
 
-    def soft_tokens(self, batch:ModelBatch) -> dict:
+    def soft_tokens(self, batch: ModelBatch) -> dict:
         "For each soft slot its tokens (b, K, d3)."
         soft = {slot: self.slots[slot](*batch.features[slot])[:, None] for slot in batch.features}
-        if batch.history_tokens is not None: soft["history"] = batch.history_tokens
-        elif batch.history is None and batch.history_features is not None: soft["visual"] = self.visual_tokens(batch.history_features)[:, None]
+        if batch.history_tokens is not None:
+            soft["history"] = batch.history_tokens
+        elif batch.history is None and batch.history_features is not None:
+            soft["visual"] = self.visual_tokens(batch.history_features)[:, None]
         elif batch.history is not None:
-            soft["history"] = self.uhem(embed_histories(batch.history, self.language.embedding, self.visual_tokens(batch.history_features)))
+            soft["history"] = self.uhem(
+                embed_histories(
+                    batch.history, self.language.embedding, self.visual_tokens(batch.history_features)
+                )
+            )
         return soft
 
-    def embed(self, batch:ModelBatch) -> torch.Tensor:
+    def embed(self, batch: ModelBatch) -> torch.Tensor:
         "What the LLM reads (b, length, d3)."
         return embed_prompts(batch.prompt, self.language.embedding, self.soft_tokens(batch))
 
-    def forward(self, batch:ModelBatch, prefix:KeyValues|None=None) -> torch.Tensor: # the prefix, where the batch is laid out without it
+    def forward(
+        self, batch: ModelBatch, prefix: KeyValues | None = None
+    ) -> torch.Tensor:  # the prefix, where the batch is laid out without it
         "Logits (b,)."
         logits = self.language(self.embed(batch), batch.prompt.mask, prefix)
-        return self.language_weight * logits + self.wide_bias + self.add_wide(batch.wide) if self.wide else logits
+        return (
+            self.language_weight * logits + self.wide_bias + self.add_wide(batch.wide)
+            if self.wide
+            else logits
+        )
 
-    def add_wide(self, features:dict) -> torch.Tensor: # from `BatchMaker.wide_features`
+    def add_wide(self, features: dict) -> torch.Tensor:  # from `BatchMaker.wide_features`
         "What the features (n, d) of slots and pairs add to the logits (n,)."
         return sum(features[name].to(self.language.device) @ weights for name, weights in self.wide.items())
 
 # %% ../nbs/44_model.ipynb #9fe88d68
-def start_wide(model:UserLLM, maker:BatchMaker, rows:Rows) -> None: # with labels
+def start_wide(model: UserLLM, maker: BatchMaker, rows: Rows) -> None:  # with labels
     "Set the weights of what adds to the logit, and the bias, to their logistic regression on these rows. `InputError` where their labels are all one."
     from sklearn.linear_model import LogisticRegression
-    if not model.wide: return
-    if rows.labels is None or len(np.unique(rows.labels)) < 2: raise InputError("what adds to the logit starts at a regression, which needs rows of both labels")
+
+    if not model.wide:
+        return
+    if rows.labels is None or len(np.unique(rows.labels)) < 2:
+        raise InputError("what adds to the logit starts at a regression, which needs rows of both labels")
     features = maker.wide_features(rows)
-    fitted = LogisticRegression(C=100., max_iter=1_000).fit(torch.cat([features[name] for name in model.wide], 1).numpy(), rows.labels)
-    parts = torch.as_tensor(fitted.coef_[0], dtype=torch.float32).split([len(value) for value in model.wide.values()])
+    fitted = LogisticRegression(C=100.0, max_iter=1_000).fit(
+        torch.cat([features[name] for name in model.wide], 1).numpy(), rows.labels
+    )
+    parts = torch.as_tensor(fitted.coef_[0], dtype=torch.float32).split(
+        [len(value) for value in model.wide.values()]
+    )
     with torch.no_grad():
         model.wide_bias.fill_(fitted.intercept_[0])
-        for value, part in zip(model.wide.values(), parts): value.copy_(part)
+        for value, part in zip(model.wide.values(), parts):
+            value.copy_(part)
 
 # %% ../nbs/44_model.ipynb #c026
-def train_only(model:nn.Module, names) -> list[nn.Parameter]: # names of the parameters to be trained
+def train_only(model: nn.Module, names) -> list[nn.Parameter]:  # names of the parameters to be trained
     "Ask for gradients of these parameters and of no others; returns them in a fixed order."
     names = set(names)
-    for name, value in model.named_parameters(): value.requires_grad_(name in names); value.grad = None
+    for name, value in model.named_parameters():
+        value.requires_grad_(name in names)
+        value.grad = None
     return [value for name, value in sorted(model.named_parameters()) if name in names]

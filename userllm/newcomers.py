@@ -15,38 +15,57 @@ from .interactions import Dataset
 from .recommender import Scorer, liked_items
 
 # %% ../nbs/69_newcomers.ipynb #ff6d7eda
-def most_liked(dataset:Dataset,
-               count:int=60, # how many
-               genre:str="") -> list[str]: # only items of this genre, in any case
+def most_liked(
+    dataset: Dataset,
+    count: int = 60,  # how many
+    genre: str = "",
+) -> list[str]:  # only items of this genre, in any case
     "Ids of the items with the most likes in training, most first. `InputError` for a genre that no item has, and count < 1."
-    if count < 1: raise InputError(f"count is {count}: give 1 or more")
+    if count < 1:
+        raise InputError(f"count is {count}: give 1 or more")
     genres = dataset.items["genres"].str.lower().str.split("|")
     fitting = genres.map(lambda found: not genre.strip() or genre.strip().lower() in found).to_numpy()
-    if not fitting.any(): raise InputError(f"no item is of the genre {genre.strip()!r}: the genres are {', '.join(sorted({name for found in genres for name in found if name}))}")
-    known = dataset.events[dataset.events["split"].isin(["history", "train"]) & (dataset.events["label"] == 1)]
+    if not fitting.any():
+        raise InputError(
+            f"no item is of the genre {genre.strip()!r}: the genres are {', '.join(sorted({name for found in genres for name in found if name}))}"
+        )
+    known = dataset.events[
+        dataset.events["split"].isin(["history", "train"]) & (dataset.events["label"] == 1)
+    ]
     order = np.argsort(-np.bincount(known["item"], minlength=len(genres)), kind="stable")
     return dataset.items["item_id"].to_numpy()[order[fitting[order]][:count]].tolist()
 
 # %% ../nbs/69_newcomers.ipynb #207d93e6
-def recommend(scorer:Scorer,
-              likes, # ids of items, oldest first; none at all will do
-              candidates, # ids of items; those among the likes are passed over
-              report:Callable|None=None, # takes how many are done, of how many
-              without:dict|None=None, # dense item -> its logit without likes, which no change of likes moves: to use and fill
-              group:int=16) -> pd.DataFrame: # scored between two reports
+def recommend(
+    scorer: Scorer,
+    likes,  # ids of items, oldest first; none at all will do
+    candidates,  # ids of items; those among the likes are passed over
+    report: Callable | None = None,  # takes how many are done, of how many
+    without: dict
+    | None = None,  # dense item -> its logit without likes, which no change of likes moves: to use and fill
+    group: int = 16,
+) -> pd.DataFrame:  # scored between two reports
     "The candidates, best first: item_id, title, year, genres, description, probability, without_likes, change. `InputError` for unknown or repeated items."
-    liked, asked = liked_items(likes, scorer.dataset), liked_items(candidates, scorer.dataset, "candidates")
+    liked = liked_items(likes, scorer.dataset)
+    asked = liked_items(candidates, scorer.dataset, "candidates")
     items = np.array([item for item in asked if item not in set(liked)], dtype=np.int64)
-    if not len(items): raise InputError("no candidate is left: name items that are not among the likes")
-    found, without = np.empty((2, len(items))), {} if without is None else without
+    if not len(items):
+        raise InputError("no candidate is left: name items that are not among the likes")
+    found = np.empty((2, len(items)))
+    without = {} if without is None else without
     for start in range(0, len(items), group):
-        if report: report(start, len(items))
-        some = items[start:start + group]
+        if report:
+            report(start, len(items))
+        some = items[start : start + group]
         lacking = [item for item in some.tolist() if item not in without]
-        if lacking: without |= zip(lacking, scorer.logits(scorer.rows_of_newcomer([], lacking)).tolist())
-        found[0, start:start + group] = scorer.logits(scorer.rows_of_newcomer(liked, some))
-        found[1, start:start + group] = [without[item] for item in some.tolist()]
-    if report: report(len(items), len(items))
+        if lacking:
+            without |= zip(lacking, scorer.logits(scorer.rows_of_newcomer([], lacking)).tolist())
+        found[0, start : start + group] = scorer.logits(scorer.rows_of_newcomer(liked, some))
+        found[1, start : start + group] = [without[item] for item in some.tolist()]
+    if report:
+        report(len(items), len(items))
     with_likes, without_likes = torch.sigmoid(torch.from_numpy(found)).numpy()
-    cards = scorer.dataset.items.iloc[items][["item_id", "title", "year", "genres", "description"]].assign(probability=with_likes, without_likes=without_likes, change=with_likes - without_likes)
+    cards = scorer.dataset.items.iloc[items][["item_id", "title", "year", "genres", "description"]].assign(
+        probability=with_likes, without_likes=without_likes, change=with_likes - without_likes
+    )
     return cards.sort_values("probability", ascending=False, kind="stable", ignore_index=True)

@@ -11,7 +11,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 import gc, tempfile
-from .artifacts import InputError, RunFolder, StageCache, fingerprint, read_json, read_parquet, read_tensors, read_tensors_metadata, write_tensors
+from userllm.artifacts import (
+    InputError,
+    RunFolder,
+    StageCache,
+    fingerprint,
+    read_json,
+    read_parquet,
+    read_tensors,
+    read_tensors_metadata,
+    write_tensors,
+)
 from .interactions import Dataset
 from .llms import tiny_llm
 from .mappers import load_table
@@ -21,164 +31,290 @@ from .pipeline import prepare, share_llm, smoke, train_method
 from .prompts import find_template
 from .protocols import movie
 from .plugins import import_plugins
-from .recommender import HistorySettings, Recommender, load_weights, recommender_dataset, require_code, restore_settings
+from userllm.recommender import (
+    HistorySettings,
+    Recommender,
+    load_weights,
+    recommender_dataset,
+    require_code,
+    restore_settings,
+)
 
 # %% ../nbs/74_opened_runs.ipynb #92c9b018
 @dataclass
 class OpenedRun:
     "What the workbench looks at."
-    folder: str # where it was found, for a person
-    dataset: Dataset # items, users, events; without the rows where it came with a recommender
-    predictions: dict # system -> predictions table
-    recommender: Recommender|None = None
-    notice: str = "" # what a person must know before believing it
+
+    folder: str  # where it was found, for a person
+    dataset: Dataset  # items, users, events; without the rows where it came with a recommender
+    predictions: dict  # system -> predictions table
+    recommender: Recommender | None = None
+    notice: str = ""  # what a person must know before believing it
+
 
 def find_predictions(folder) -> dict:
     "The predictions of all runs in a folder, by the runs' names: those of floors first. `InputError` where there are none."
     folder = Path(folder)
     found = {path.parent.name: read_parquet(path) for path in sorted(folder.glob("*/predictions.parquet"))}
-    if not found: raise InputError(f"{folder} holds no run with predictions: name the folder that a run's own folder stands in, or make one by `make quickstart`")
+    if not found:
+        raise InputError(
+            f"{folder} holds no run with predictions: name the folder that a run's own folder stands in, or make one by `make quickstart`"
+        )
     return dict(sorted(found.items(), key=lambda pair: (pair[0].startswith("userllm"), pair[0])))
 
-def _predictions_beside(folder:Path) -> dict: # a run's own folder
+
+def _predictions_beside(folder: Path) -> dict:  # a run's own folder
     "Its predictions, and those of the runs beside it that scored the same rows of the same data."
     about = lambda run: read_json(run.metrics).get("dataset") if run.metrics.exists() else None
     own = RunFolder(folder)
-    found, rows = {folder.name: read_parquet(own.predictions)}, None
+    found = {folder.name: read_parquet(own.predictions)}
+    rows = None
     for path in sorted(folder.parent.glob("*/predictions.parquet")):
         other = RunFolder(path.parent)
-        if path.parent == folder or about(own) is None or about(other) != about(own): continue
+        if path.parent == folder or about(own) is None or about(other) != about(own):
+            continue
         predictions = read_parquet(path)
         rows = set(found[folder.name]["row_id"]) if rows is None else rows
-        if set(predictions["row_id"]) == rows: found[path.parent.name] = predictions
+        if set(predictions["row_id"]) == rows:
+            found[path.parent.name] = predictions
     return dict(sorted(found.items(), key=lambda pair: (pair[0].startswith("userllm"), pair[0])))
 
 # %% ../nbs/74_opened_runs.ipynb #79e6f9be
-_latest = {} # the recommender that was opened last, by what it was opened from
+_latest = {}  # the recommender that was opened last, by what it was opened from
 
-def _kept_open(key:tuple, folder:Path, make:Callable[[], Recommender]) -> Recommender:
+
+def _kept_open(key: tuple, folder: Path, make: Callable[[], Recommender]) -> Recommender:
     """The recommender of a folder: the one that is open already where nothing changed, else a new one.
 
     Only the latest is kept, so that a notebook that is run again does not hold one more each time, and one that opens another lets the first go."""
-    files = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(folder.rglob("*")) if path.is_file()]
+    files = [
+        (str(path), path.stat().st_mtime_ns, path.stat().st_size)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    ]
     key = (*key, str(folder.resolve()), tuple(files))
     if key not in _latest:
-        _latest.clear() # before the new one is loaded: both at once may be too much
+        _latest.clear()  # before the new one is loaded: both at once may be too much
         gc.collect()
         _latest[key] = make()
     return _latest[key]
 
-def explaining_precision(recorded:str) -> str: # in which a recommender was trained
+
+def explaining_precision(recorded: str) -> str:  # in which a recommender was trained
     "In which precision the workbench opens it: fp32, or as it was where the weights were quantised, for others would be another model."
     return recorded if recorded in ("8bit", "4bit") else "fp32"
 
-def _recorded_precision(recommender:Path) -> str:
-    "In which precision it was trained; `fp32` where the file does not say so, and loading it will tell what is wrong with it."
-    try: return str(read_json(recommender/"recommender.json")["base"]["precision"])
-    except (KeyError, TypeError, OSError, InputError): return "fp32"
 
-def open_run_folder(folder, # a run's own folder, or one with a run folder for each system
-                    method:str|None=None, # whose recommender is opened, of several runs; userllm's where left out
-                    llm:str|None=None, device:str="auto", # where the base LLM is, if not where it was
-                    plugins=(), # names of modules with code of one's own, which are imported
-                    precision:str="explain") -> OpenedRun: # see `explaining_precision`; or one of `load_llm`'s, or `recorded`
+def _recorded_precision(recommender: Path) -> str:
+    "In which precision it was trained; `fp32` where the file does not say so, and loading it will tell what is wrong with it."
+    try:
+        return str(read_json(recommender / "recommender.json")["base"]["precision"])
+    except (KeyError, TypeError, OSError, InputError):
+        return "fp32"
+
+
+def open_run_folder(
+    folder,  # a run's own folder, or one with a run folder for each system
+    method: str | None = None,  # whose recommender is opened, of several runs; userllm's where left out
+    llm: str | None = None,
+    device: str = "auto",  # where the base LLM is, if not where it was
+    plugins=(),  # names of modules with code of one's own, which are imported
+    precision: str = "explain",
+) -> OpenedRun:  # see `explaining_precision`; or one of `load_llm`'s, or `recorded`
     """Open a recommender with the predictions of all runs beside it. What is open already is given again where nothing changed.
 
     `InputError` for a folder without that recommender, or one that does not fit."""
     folder = Path(folder)
-    own = RunFolder(folder).predictions.is_file() # of this very run
+    own = RunFolder(folder).predictions.is_file()  # of this very run
     predictions = _predictions_beside(folder.resolve()) if own else find_predictions(folder)
-    run = folder if own else folder/(method or "userllm")
-    if own and method not in (None, folder.resolve().name, RunFolder(folder).metrics.exists() and read_json(RunFolder(folder).metrics)["method"]):
-        raise InputError(f"{folder} is the folder of one run, and not of {method!r}", fix="leave the method out, or name the folder of that run")
+    run = folder if own else folder / (method or "userllm")
+    if own and method not in (
+        None,
+        folder.resolve().name,
+        RunFolder(folder).metrics.exists() and read_json(RunFolder(folder).metrics)["method"],
+    ):
+        raise InputError(
+            f"{folder} is the folder of one run, and not of {method!r}",
+            fix="leave the method out, or name the folder of that run",
+        )
     if not RunFolder(run).recommender.is_dir():
-        able = [name for name in predictions if RunFolder((folder.resolve().parent if own else folder)/name).recommender.is_dir()]
+        able = [
+            name
+            for name in predictions
+            if RunFolder((folder.resolve().parent if own else folder) / name).recommender.is_dir()
+        ]
         what = f"{folder} has no recommender" + ("" if own else f" of {method or 'userllm'!r}")
-        raise InputError(what + ("" if own or able else ": it has none at all"),
-                         fix=f"open {'the run' if own else 'one'} of {', '.join(able)}" if able else "train a method; a baseline leaves no recommender")
+        raise InputError(
+            what + ("" if own or able else ": it has none at all"),
+            fix=f"open {'the run' if own else 'one'} of {', '.join(able)}"
+            if able
+            else "train a method; a baseline leaves no recommender",
+        )
     place = RunFolder(run).recommender
-    if precision == "explain": precision = explaining_precision(_recorded_precision(place))
-    recommender = _kept_open((llm, device, precision, tuple(plugins)), place,
-                             lambda: Recommender.load(place, llm, device, precision, plugins=plugins))
+    if precision == "explain":
+        precision = explaining_precision(_recorded_precision(place))
+    recommender = _kept_open(
+        (llm, device, precision, tuple(plugins)),
+        place,
+        lambda: Recommender.load(place, llm, device, precision, plugins=plugins),
+    )
     return OpenedRun(str(folder), recommender.dataset, predictions, recommender)
 
 # %% ../nbs/74_opened_runs.ipynb #f5f95223
-def publish_weights(recommender, # a recommender's folder
-                    folder): # gets `lora`, `alignment.safetensors` and `features`
+def publish_weights(
+    recommender,  # a recommender's folder
+    folder,
+):  # gets `lora`, `alignment.safetensors` and `features`
     "Write in half precision what was learnt; `InputError` where there is no such folder."
-    recommender, folder = Path(recommender), Path(folder)
+    recommender = Path(recommender)
+    folder = Path(folder)
     learnt = [path for path in recommender.rglob("*.safetensors") if path.stem != "image"]
-    if not learnt: raise InputError(f"{recommender} is no recommender's folder: it holds no weights")
+    if not learnt:
+        raise InputError(f"{recommender} is no recommender's folder: it holds no weights")
     for path in learnt:
-        tensors = {name: value.half() if value.is_floating_point() else value for name, value in read_tensors(path).items()}
-        write_tensors(folder/path.relative_to(recommender), tensors, read_tensors_metadata(path))
+        tensors = {
+            name: value.half() if value.is_floating_point() else value
+            for name, value in read_tensors(path).items()
+        }
+        write_tensors(folder / path.relative_to(recommender), tensors, read_tensors_metadata(path))
 
-def open_published(folder, # a run's folder under `results`, with `metrics.json` and `weights`
-                   llm:str="smollm2", device:str="auto",
-                   precision:str="recorded", # fp32, as it was published; or another, as for `load_llm`
-                   cache:StageCache|None=None,
-                   check:Callable|None=None, # what is asked of the dataset before the LLM is loaded
-                   plugins=()) -> Recommender: # names of modules with code of one's own, which are imported
+
+def open_published(
+    folder,  # a run's folder under `results`, with `metrics.json` and `weights`
+    llm: str = "smollm2",
+    device: str = "auto",
+    precision: str = "recorded",  # fp32, as it was published; or another, as for `load_llm`
+    cache: StageCache | None = None,
+    check: Callable | None = None,  # what is asked of the dataset before the LLM is loaded
+    plugins=(),
+) -> Recommender:  # names of modules with code of one's own, which are imported
     "A recommender from its published weights and the built-in data. `InputError` where data or LLM are not those of its training."
     folder = Path(folder)
-    metrics = read_json(folder/"metrics.json")
+    metrics = read_json(folder / "metrics.json")
     settings = metrics["settings"]
-    model_settings = restore_settings(ModelSettings, settings["model"], f"{folder/'metrics.json'}, model")
+    model_settings = restore_settings(ModelSettings, settings["model"], f"{folder / 'metrics.json'}, model")
     import_plugins(plugins)
     require_code(settings.get("code", ()), model_settings, str(folder), plugins)
     prepared = prepare(movie(), device="cpu", cache=cache)
-    if check: check(prepared.dataset)
+    if check:
+        check(prepared.dataset)
     shared = share_llm(llm, device, "fp32" if precision == "recorded" else precision, model_settings, cache)
     wording = find_template(model_settings.order, prepared.dataset.noun).fingerprint
-    for what, here, then in (("wording of the prompt", wording, settings["prompt"]), ("ratings or rules", prepared.dataset.fingerprint, metrics["dataset"]),
-                             ("items", fingerprint(prepared.dataset.items, prepared.image.fingerprint), settings["items"]),
-                             ("language model", shared.llm.checksum, settings["llm"]["checksum"])):
-        if here != then: raise InputError(f"{folder} was trained with other {what} than are here ({then[:16]}; here {here[:16]}): train it again")
-    tables = {"image": prepared.image} | {path.stem: load_table(path) for path in sorted((folder/"weights"/"features").glob("*.safetensors"))}
-    maker = BatchMaker(prepared.dataset.items, tables, shared.llm.tokenizer, model_settings, prepared.dataset.noun)
-    model = UserLLM(shared.language, {slot: table.width for slot, table in tables.items()}, model_settings).eval()
-    load_weights(model, folder/"weights")
-    history = restore_settings(HistorySettings, settings["history"], f"{folder/'metrics.json'}, history") if "history" in settings else None
-    return Recommender.build(shared.llm, prepared.dataset, tables, model, maker, settings["method"], {"published": True}, history)
+    for what, here, then in (
+        ("wording of the prompt", wording, settings["prompt"]),
+        ("ratings or rules", prepared.dataset.fingerprint, metrics["dataset"]),
+        ("items", fingerprint(prepared.dataset.items, prepared.image.fingerprint), settings["items"]),
+        ("language model", shared.llm.checksum, settings["llm"]["checksum"]),
+    ):
+        if here != then:
+            raise InputError(
+                f"{folder} was trained with other {what} than are here ({then[:16]}; here {here[:16]}): train it again"
+            )
+    tables = {"image": prepared.image} | {
+        path.stem: load_table(path)
+        for path in sorted((folder / "weights" / "features").glob("*.safetensors"))
+    }
+    maker = BatchMaker(
+        prepared.dataset.items, tables, shared.llm.tokenizer, model_settings, prepared.dataset.noun
+    )
+    model = UserLLM(
+        shared.language, {slot: table.width for slot, table in tables.items()}, model_settings
+    ).eval()
+    load_weights(model, folder / "weights")
+    history = (
+        restore_settings(HistorySettings, settings["history"], f"{folder / 'metrics.json'}, history")
+        if "history" in settings
+        else None
+    )
+    return Recommender.build(
+        shared.llm, prepared.dataset, tables, model, maker, settings["method"], {"published": True}, history
+    )
 
 # %% ../nbs/74_opened_runs.ipynb #51b3fe29
 def project_folder(start=".") -> Path:
     "The nearest folder, from `start` upwards, that holds `results/quick`. `InputError` where there is none."
     start = Path(start).resolve()
     for folder in (start, *start.parents):
-        if (folder/"results"/"quick").is_dir(): return folder
-    raise InputError(f"no folder above {start} holds results/quick: work in a clone of the project, or open a run folder of your own")
+        if (folder / "results" / "quick").is_dir():
+            return folder
+    raise InputError(
+        f"no folder above {start} holds results/quick: work in a clone of the project, or open a run folder of your own"
+    )
 
-def stand_in(folder, say:Callable=print) -> Recommender: # an empty folder for what is made on the way
+
+def stand_in(folder, say: Callable = print) -> Recommender:  # an empty folder for what is made on the way
     "A recommender of `userllm` on the real ratings, trained in seconds on a tiny random LLM. Its answers mean nothing."
-    folder, settings = Path(folder), ModelSettings()
-    tiny_llm(folder/"llm", words="movie user Answer likes feature", width=16, layers=1)
+    folder = Path(folder)
+    settings = ModelSettings()
+    tiny_llm(folder / "llm", words="movie user Answer likes feature", width=16, layers=1)
     say("training a stand-in on a tiny LLM: some seconds")
-    prepared, preset = prepare(movie(), device="cpu"), smoke()
-    preset = replace(preset, step1=replace(preset.step1, rows=8), step2=replace(preset.step2, rows=16, evaluate_every=16))
-    method, shared = find_method("userllm"), share_llm(str(folder/"llm"), "cpu", "fp32", settings)
-    trained = train_method(method, prepared, preset, shared, folder/"run", cache=StageCache(folder/"cache"), say=lambda text: None)
-    return Recommender.build(shared.llm, prepared.dataset, trained.maker.all_tables, trained.model, trained.maker, method.name, {"stand_in": True})
+    prepared = prepare(movie(), device="cpu")
+    preset = smoke()
+    preset = replace(
+        preset, step1=replace(preset.step1, rows=8), step2=replace(preset.step2, rows=16, evaluate_every=16)
+    )
+    method = find_method("userllm")
+    shared = share_llm(str(folder / "llm"), "cpu", "fp32", settings)
+    trained = train_method(
+        method,
+        prepared,
+        preset,
+        shared,
+        folder / "run",
+        cache=StageCache(folder / "cache"),
+        say=lambda text: None,
+    )
+    return Recommender.build(
+        shared.llm,
+        prepared.dataset,
+        trained.maker.all_tables,
+        trained.model,
+        trained.maker,
+        method.name,
+        {"stand_in": True},
+    )
 
-def demo_run(recommender:bool=False, # whether one is wanted, or predictions alone
-             method:str="userllm", project=None, say:Callable=print) -> OpenedRun: # the project's folder; the nearest one above where left out
+
+def demo_run(
+    recommender: bool = False,  # whether one is wanted, or predictions alone
+    method: str = "userllm",
+    project=None,
+    say: Callable = print,
+) -> OpenedRun:  # the project's folder; the nearest one above where left out
     "The quickstart's runs; where they were not made, the published ones; and a stand-in for a recommender that is neither made nor published."
     project = Path(project) if project else project_folder()
-    made = project/"runs"/"quickstart"
-    place = RunFolder(made/method).recommender
-    if place.is_dir() and recommender: return open_run_folder(made, method)
-    if place.is_dir(): return OpenedRun(str(made), recommender_dataset(place), find_predictions(made)) # and no LLM is loaded
-    predictions = find_predictions(project/"results"/"quick")
+    made = project / "runs" / "quickstart"
+    place = RunFolder(made / method).recommender
+    if place.is_dir() and recommender:
+        return open_run_folder(made, method)
+    if place.is_dir():
+        return OpenedRun(
+            str(made), recommender_dataset(place), find_predictions(made)
+        )  # and no LLM is loaded
+    predictions = find_predictions(project / "results" / "quick")
     if not recommender:
         notice = "These are the published predictions. `make quickstart` makes the runs themselves."
         return OpenedRun("results/quick", prepare(movie(), device="cpu").dataset, predictions, None, notice)
-    published = project/"results"/"quick"/method
+    published = project / "results" / "quick" / method
     reason = ""
-    if (published/"weights").is_dir():
-        try: opened = _kept_open(("published",), published, lambda: open_published(published))
-        except InputError as error: reason = f"The published recommender cannot be opened here: {error}. "
-        else: return OpenedRun("results/quick", opened.dataset, predictions, opened, "This is the published recommender, in half precision. `make quickstart` makes the runs themselves.")
-    notice = (reason + "The recommender is a stand-in: a tiny random LLM, trained for seconds. What it answers means nothing. "
-              "`make quickstart` makes the real one, and this notebook then opens that.")
-    with tempfile.TemporaryDirectory() as folder: built = stand_in(folder, say)
+    if (published / "weights").is_dir():
+        try:
+            opened = _kept_open(("published",), published, lambda: open_published(published))
+        except InputError as error:
+            reason = f"The published recommender cannot be opened here: {error}. "
+        else:
+            return OpenedRun(
+                "results/quick",
+                opened.dataset,
+                predictions,
+                opened,
+                "This is the published recommender, in half precision. `make quickstart` makes the runs themselves.",
+            )
+    notice = (
+        reason
+        + "The recommender is a stand-in: a tiny random LLM, trained for seconds. What it answers means nothing. "
+        "`make quickstart` makes the real one, and this notebook then opens that."
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        built = stand_in(folder, say)
     return OpenedRun("results/quick", built.dataset, predictions, built, notice)

@@ -13,7 +13,14 @@ import numpy as np
 import pandas as pd
 import torch
 from .artifacts import InputError, read_tensors, write_tensors
-from .collaborative_alignment import CollaborativeModel, MFSettings, MeanFloor, StatisticsSettings, row_folds, train_mf
+from userllm.collaborative_alignment import (
+    CollaborativeModel,
+    MFSettings,
+    MeanFloor,
+    StatisticsSettings,
+    row_folds,
+    train_mf,
+)
 from .history_labels import histories_as_training, history_events
 from .interactions import Dataset
 from .mappers import FeatureTable, load_table, table_by_position, product, save_table
@@ -22,12 +29,15 @@ from .mappers import FeatureTable, load_table, table_by_position, product, save_
 @dataclass(frozen=True)
 class PairTables:
     "Vectors of users and of items whose product is a number for the two."
-    name: str # what the number is
-    user_table: FeatureTable # (users, folds + 1, d), or one variant for all
-    item_table: FeatureTable # (items, folds + 1, d), or one variant for all
-    trained_rows: np.ndarray # row_ids of the rows that they are made from
 
-    def __call__(self, users, items, variants=None) -> torch.Tensor: # (n,) dense numbers; the last variant where left out
+    name: str  # what the number is
+    user_table: FeatureTable  # (users, folds + 1, d), or one variant for all
+    item_table: FeatureTable  # (items, folds + 1, d), or one variant for all
+    trained_rows: np.ndarray  # row_ids of the rows that they are made from
+
+    def __call__(
+        self, users, items, variants=None
+    ) -> torch.Tensor:  # (n,) dense numbers; the last variant where left out
         "The products (n,); 0 where user or item is -1."
         return product(self.user_table, self.item_table, users, items, variants)
 
@@ -36,128 +46,260 @@ class PairTables:
         "Both tables, named as a model's settings ask for them."
         return {f"{self.name}_user": self.user_table, f"{self.name}_item": self.item_table}
 
-    def save(self, folder:str|Path):
+    def save(self, folder: str | Path):
         "Write three safetensors files."
-        for key in ("user", "item"): save_table(getattr(self, f"{key}_table"), Path(folder)/f"{key}.safetensors")
-        write_tensors(Path(folder)/"rows.safetensors", {"trained_rows": torch.as_tensor(self.trained_rows)})
+        for key in ("user", "item"):
+            save_table(getattr(self, f"{key}_table"), Path(folder) / f"{key}.safetensors")
+        write_tensors(Path(folder) / "rows.safetensors", {"trained_rows": torch.as_tensor(self.trained_rows)})
 
     @classmethod
-    def load(cls, name:str, folder:str|Path) -> "PairTables":
+    def load(cls, name: str, folder: str | Path) -> "PairTables":
         "Read what `save` wrote; `InputError` where a part is missing or is something else."
-        rows = read_tensors(Path(folder)/"rows.safetensors")
-        if set(rows) != {"trained_rows"}: raise InputError(f"{folder} holds no tables of a pair: rows.safetensors has {sorted(rows)}; make them again")
-        return cls(name, *(load_table(Path(folder)/f"{key}.safetensors") for key in ("user", "item")), rows["trained_rows"].numpy())
+        rows = read_tensors(Path(folder) / "rows.safetensors")
+        if set(rows) != {"trained_rows"}:
+            raise InputError(
+                f"{folder} holds no tables of a pair: rows.safetensors has {sorted(rows)}; make them again"
+            )
+        return cls(
+            name,
+            *(load_table(Path(folder) / f"{key}.safetensors") for key in ("user", "item")),
+            rows["trained_rows"].numpy(),
+        )
 
 # %% ../nbs/35_pairs.ipynb #c7b58a82
-def genre_matrix(items:pd.DataFrame) -> pd.DataFrame: # (items, genres) of 0 and 1
+def genre_matrix(items: pd.DataFrame) -> pd.DataFrame:  # (items, genres) of 0 and 1
     "Which genres each item has; genres of fewer than 10 items are left out."
     flags = items["genres"].fillna("").str.get_dummies("|")
     return flags.loc[:, flags.sum() >= min(10, len(items))].astype(np.float64)
 
-def genre_table(items:pd.DataFrame, # an items table
-                rated=None) -> FeatureTable: # (items,) bool: the items that a mean is taken over; all where left out
-    "Genres and year as the features (items, genres and year) of a slot. Items without any genre are flagged as missing; a missing year is the mean of the others."
-    flags, year = genre_matrix(items), items["year"].astype("Float64")
-    year = year.fillna((year if rated is None else year[rated]).mean()).fillna(0).to_numpy(dtype=float)
-    return table_by_position("genres and year", "item", np.column_stack([flags, year]), (flags.sum(axis=1) == 0).to_numpy(), (*flags.columns, "year"))
 
-def _taste(users, items, labels, # (n,) each
-           size:int, genres:np.ndarray, smoothing:float) -> np.ndarray: # how many users; (items, genres) flags
+def genre_table(
+    items: pd.DataFrame,  # an items table
+    rated=None,
+) -> FeatureTable:  # (items,) bool: the items that a mean is taken over; all where left out
+    "Genres and year as the features (items, genres and year) of a slot. Items without any genre are flagged as missing; a missing year is the mean of the others."
+    flags = genre_matrix(items)
+    year = items["year"].astype("Float64")
+    year = year.fillna((year if rated is None else year[rated]).mean()).fillna(0).to_numpy(dtype=float)
+    return table_by_position(
+        "genres and year",
+        "item",
+        np.column_stack([flags, year]),
+        (flags.sum(axis=1) == 0).to_numpy(),
+        (*flags.columns, "year"),
+    )
+
+
+def _taste(
+    users,
+    items,
+    labels,  # (n,) each
+    size: int,
+    genres: np.ndarray,
+    smoothing: float,
+) -> np.ndarray:  # how many users; (items, genres) flags
     "For each user (size, genres) how much higher its like rate is in a genre than on the whole, smoothed."
-    likes, seen = np.zeros((size, genres.shape[1])), np.zeros((size, genres.shape[1]))
+    likes = np.zeros((size, genres.shape[1]))
+    seen = np.zeros((size, genres.shape[1]))
     np.add.at(likes, users, genres[items] * labels[:, None])
     np.add.at(seen, users, genres[items])
     overall = labels.mean()
-    own = (np.bincount(users, labels, size) + smoothing * overall) / (np.bincount(users, minlength=size) + smoothing)
+    own = (np.bincount(users, labels, size) + smoothing * overall) / (
+        np.bincount(users, minlength=size) + smoothing
+    )
     return (likes + smoothing * own[:, None]) / (seen + smoothing) - own[:, None]
 
-def taste(dataset:Dataset, settings:StatisticsSettings=StatisticsSettings()) -> PairTables: # folds and smoothing
+
+def taste(
+    dataset: Dataset, settings: StatisticsSettings = StatisticsSettings()
+) -> PairTables:  # folds and smoothing
     "How much more than usual a user likes the genres of an item, out of fold. `InputError` for fewer training rows than folds."
-    rows, folds = dataset.interactions, row_folds(dataset, settings, dataset.protocol["data_seed"])
+    rows = dataset.interactions
+    folds = row_folds(dataset, settings, dataset.protocol["data_seed"])
     user, item, label = (rows[name].to_numpy() for name in ("user", "item", "label"))
-    training, genres = (rows["split"] == "train").to_numpy(), genre_matrix(dataset.items).to_numpy()
+    training = (rows["split"] == "train").to_numpy()
+    genres = genre_matrix(dataset.items).to_numpy()
     values = []
     for fold in range(settings.folds + 1):
         inside = training & (folds != fold)
-        values.append(_taste(user[inside], item[inside], label[inside].astype(np.float64), len(dataset.users), genres, settings.smoothing))
+        values.append(
+            _taste(
+                user[inside],
+                item[inside],
+                label[inside].astype(np.float64),
+                len(dataset.users),
+                genres,
+                settings.smoothing,
+            )
+        )
     share = genres / np.maximum(1, genres.sum(1, keepdims=True))
-    return PairTables("taste", table_by_position("taste", "user", np.stack(values, 1)), table_by_position("taste", "item", share), rows["row_id"].to_numpy()[training])
+    return PairTables(
+        "taste",
+        table_by_position("taste", "user", np.stack(values, 1)),
+        table_by_position("taste", "item", share),
+        rows["row_id"].to_numpy()[training],
+    )
 
 # %% ../nbs/35_pairs.ipynb #9e3b5073
-def _with_biases(model:CollaborativeModel) -> dict[str, np.ndarray]:
+def _with_biases(model: CollaborativeModel) -> dict[str, np.ndarray]:
     "Vectors (users or items, d + 2) whose products are the model's logits, less the global bias."
-    network, parts = model.network, {}
+    network = model.network
+    parts = {}
     for key in ("user", "item"):
         bias = getattr(network, f"{key}_bias")
-        parts[key] = [getattr(network, f"{key}_vectors"), *((bias, torch.ones_like(bias)) if key == "user" else (torch.ones_like(bias), bias))]
+        parts[key] = [
+            getattr(network, f"{key}_vectors"),
+            *((bias, torch.ones_like(bias)) if key == "user" else (torch.ones_like(bias), bias)),
+        ]
     return {key: torch.cat(part, 1).detach().numpy() for key, part in parts.items()}
 
-def mf_logit(dataset:Dataset, settings:StatisticsSettings=StatisticsSettings(), # folds
-             mf:MFSettings=MFSettings(bias=True), run_seed:int=0, progress:bool=True) -> PairTables:
+
+def mf_logit(
+    dataset: Dataset,
+    settings: StatisticsSettings = StatisticsSettings(),  # folds
+    mf: MFSettings = MFSettings(bias=True),
+    run_seed: int = 0,
+    progress: bool = True,
+) -> PairTables:
     """The logit, less its global bias, of matrix factorisations trained without each fold and once on all training rows.
 
     `InputError` as for `train_mf`, for fewer training rows than folds, and for settings without biases."""
-    if not mf.bias: raise InputError("mf_logit is the logit of a matrix factorisation with biases: set bias=True")
-    rows, folds = dataset.interactions, row_folds(dataset, settings, dataset.protocol["data_seed"])
-    training, values, read = (rows["split"] == "train").to_numpy(), {"user": [], "item": []}, []
+    if not mf.bias:
+        raise InputError("mf_logit is the logit of a matrix factorisation with biases: set bias=True")
+    rows = dataset.interactions
+    folds = row_folds(dataset, settings, dataset.protocol["data_seed"])
+    training = (rows["split"] == "train").to_numpy()
+    values = {"user": [], "item": []}
+    read = []
     for fold in range(settings.folds + 1):
-        model = train_mf(replace(dataset, interactions=rows[~(training & (folds == fold))].reset_index(drop=True)), mf, run_seed, progress)
-        for key, vectors in _with_biases(model).items(): values[key].append(vectors)
+        model = train_mf(
+            replace(dataset, interactions=rows[~(training & (folds == fold))].reset_index(drop=True)),
+            mf,
+            run_seed,
+            progress,
+        )
+        for key, vectors in _with_biases(model).items():
+            values[key].append(vectors)
         read.append(model.trained_rows)
-    return PairTables("mf_logit", *(table_by_position("mf_logit", key, np.stack(values[key], 1)) for key in ("user", "item")), np.unique(np.concatenate(read)))
+    return PairTables(
+        "mf_logit",
+        *(table_by_position("mf_logit", key, np.stack(values[key], 1)) for key in ("user", "item")),
+        np.unique(np.concatenate(read)),
+    )
 
 # %% ../nbs/35_pairs.ipynb #69246998
 @dataclass(frozen=True)
 class NeighbourSettings:
     "How `neighbours` are made."
-    dimensions: int = 20 # of an item's place
-    shrinkage: float = 10.0 # rows without residual that each user starts from
 
-def _item_places(users, items, shape:tuple, dimensions:int) -> np.ndarray: # (n,) each: who rated what; (users, items)
+    dimensions: int = 20  # of an item's place
+    shrinkage: float = 10.0  # rows without residual that each user starts from
+
+
+def _item_places(
+    users, items, shape: tuple, dimensions: int
+) -> np.ndarray:  # (n,) each: who rated what; (users, items)
     "Items (items, dimensions) by who rated them, each of length 1; zero for those that nobody did."
     from scipy.sparse import csr_matrix, diags
     from sklearn.decomposition import PCA
+
     rated = csr_matrix((np.ones(len(users)), (items, users)), shape=shape[::-1])
-    rated.data[:] = 1.
+    rated.data[:] = 1.0
     rated = rated @ diags(1 / np.sqrt(np.maximum(1, np.asarray(rated.sum(0)).ravel())))
     length = np.sqrt(np.asarray(rated.multiply(rated).sum(1)).ravel())
     rated = (diags(1 / np.maximum(length, 1e-9)) @ rated).tocsr()
-    places = PCA(min(dimensions, min(shape) - 1), svd_solver="arpack", random_state=0).fit_transform(rated) * (length > 0)[:, None]
+    places = (
+        PCA(min(dimensions, min(shape) - 1), svd_solver="arpack", random_state=0).fit_transform(rated)
+        * (length > 0)[:, None]
+    )
     return places / np.maximum(np.linalg.norm(places, axis=1, keepdims=True), 1e-9)
 
-def _liked_near(seen:pd.DataFrame, past:pd.DataFrame, dataset:Dataset, smoothing:float, how:NeighbourSettings) -> tuple[np.ndarray, np.ndarray]:
+
+def _liked_near(
+    seen: pd.DataFrame, past: pd.DataFrame, dataset: Dataset, smoothing: float, how: NeighbourSettings
+) -> tuple[np.ndarray, np.ndarray]:
     "Vectors of users (users, d) and places of items (items, d): from labelled rows, and events of which it counts only that they are."
-    known = int(np.flatnonzero(dataset.rated)[-1]) + 1 # items behind, without an event, are nowhere, and move no other's place
+    known = (
+        int(np.flatnonzero(dataset.rated)[-1]) + 1
+    )  # items behind, without an event, are nowhere, and move no other's place
     shape = (len(dataset.users), known)
-    users, items = seen["user"].to_numpy(), seen["item"].to_numpy()
-    places = _item_places(np.append(past["user"], users), np.append(past["item"], items), shape, how.dimensions)
-    residual = seen["label"].to_numpy() - 1 / (1 + np.exp(-MeanFloor.fit(seen, *shape, smoothing).logits(users, items)))
+    users = seen["user"].to_numpy()
+    items = seen["item"].to_numpy()
+    places = _item_places(
+        np.append(past["user"], users), np.append(past["item"], items), shape, how.dimensions
+    )
+    residual = seen["label"].to_numpy() - 1 / (
+        1 + np.exp(-MeanFloor.fit(seen, *shape, smoothing).logits(users, items))
+    )
     vectors = np.zeros((shape[0], places.shape[1]))
     np.add.at(vectors, users, residual[:, None] * places[items])
-    return vectors / (np.bincount(users, minlength=shape[0]) + how.shrinkage)[:, None], np.pad(places, ((0, len(dataset.items) - known), (0, 0)))
+    return vectors / (np.bincount(users, minlength=shape[0]) + how.shrinkage)[:, None], np.pad(
+        places, ((0, len(dataset.items) - known), (0, 0))
+    )
 
-def neighbours(dataset:Dataset, settings:StatisticsSettings=StatisticsSettings(), how:NeighbourSettings=NeighbourSettings()) -> PairTables:
+
+def neighbours(
+    dataset: Dataset,
+    settings: StatisticsSettings = StatisticsSettings(),
+    how: NeighbourSettings = NeighbourSettings(),
+) -> PairTables:
     "How much more than expected a user liked what is near an item, out of fold. `InputError` for fewer training rows than folds."
-    rows, folds = dataset.interactions, row_folds(dataset, settings, dataset.protocol["data_seed"])
-    training, past = (rows["split"] == "train").to_numpy(), history_events(dataset)
-    made = [_liked_near(rows[training & (folds != fold)], past, dataset, settings.smoothing, how) for fold in range(settings.folds + 1)]
-    return PairTables("neighbours", *(table_by_position("neighbours", key, np.stack(vectors, 1)) for key, vectors in zip(("user", "item"), zip(*made))), rows["row_id"].to_numpy()[training])
+    rows = dataset.interactions
+    folds = row_folds(dataset, settings, dataset.protocol["data_seed"])
+    training = (rows["split"] == "train").to_numpy()
+    past = history_events(dataset)
+    made = [
+        _liked_near(rows[training & (folds != fold)], past, dataset, settings.smoothing, how)
+        for fold in range(settings.folds + 1)
+    ]
+    return PairTables(
+        "neighbours",
+        *(
+            table_by_position("neighbours", key, np.stack(vectors, 1))
+            for key, vectors in zip(("user", "item"), zip(*made))
+        ),
+        rows["row_id"].to_numpy()[training],
+    )
+
 
 pair_sources = ("taste", "mf_logit", "neighbours")
 
 # %% ../nbs/35_pairs.ipynb #0ca2807f
 _no_rows = np.array([], dtype=np.int64)
 
-def mf_logit_history(model:CollaborativeModel) -> PairTables: # with biases, trained on `histories_as_training`
-    "The logit, less its global bias, of a matrix factorisation: tables (users, d + 2) and (items, d + 2), of no row of the dataset. `InputError` for one without biases."
-    if not model.settings.bias: raise InputError("mf_logit_history is the logit of a matrix factorisation with biases: set bias=True")
-    return PairTables("mf_logit_history", *(table_by_position("mf_logit_history", key, vectors) for key, vectors in _with_biases(model).items()), _no_rows)
 
-def neighbours_history(dataset:Dataset, # whose histories are read
-                       settings:StatisticsSettings=StatisticsSettings(), how:NeighbourSettings=NeighbourSettings()) -> PairTables: # smoothing
+def mf_logit_history(
+    model: CollaborativeModel,
+) -> PairTables:  # with biases, trained on `histories_as_training`
+    "The logit, less its global bias, of a matrix factorisation: tables (users, d + 2) and (items, d + 2), of no row of the dataset. `InputError` for one without biases."
+    if not model.settings.bias:
+        raise InputError("mf_logit_history is the logit of a matrix factorisation with biases: set bias=True")
+    return PairTables(
+        "mf_logit_history",
+        *(
+            table_by_position("mf_logit_history", key, vectors)
+            for key, vectors in _with_biases(model).items()
+        ),
+        _no_rows,
+    )
+
+
+def neighbours_history(
+    dataset: Dataset,  # whose histories are read
+    settings: StatisticsSettings = StatisticsSettings(),
+    how: NeighbourSettings = NeighbourSettings(),
+) -> PairTables:  # smoothing
     "`neighbours` of the events of histories, none left out: tables (users, d) and (items, d), of no row of the dataset. `InputError` as for `histories_as_training`."
     seen = histories_as_training(dataset).rows("train")
     made = _liked_near(seen, seen[:0], dataset, settings.smoothing, how)
-    return PairTables("neighbours_history", *(table_by_position("neighbours_history", key, vectors) for key, vectors in zip(("user", "item"), made)), _no_rows)
+    return PairTables(
+        "neighbours_history",
+        *(
+            table_by_position("neighbours_history", key, vectors)
+            for key, vectors in zip(("user", "item"), made)
+        ),
+        _no_rows,
+    )
+
 
 history_pairs = ("mf_logit_history", "neighbours_history")

@@ -20,10 +20,33 @@ import json, shutil, time
 import numpy as np
 import pandas as pd
 import torch
-from .artifacts import (InputError, RunFolder, StageCache, atomic_path, fingerprint, only_one, peak_memory_bytes, read_json, read_tensors,
-                               require_writable, versions, write_json, write_parquet, write_tensors)
-from .collaborative_alignment import (CollaborativeModel, MFSettings, MeanFloor, StatisticsSettings, load_collaborative,
-                                             rating_statistics, row_folds, save_collaborative, train_mf)
+from userllm.artifacts import (
+    InputError,
+    RunFolder,
+    StageCache,
+    atomic_path,
+    fingerprint,
+    only_one,
+    peak_memory_bytes,
+    read_json,
+    read_tensors,
+    require_writable,
+    versions,
+    write_json,
+    write_parquet,
+    write_tensors,
+)
+from userllm.collaborative_alignment import (
+    CollaborativeModel,
+    MFSettings,
+    MeanFloor,
+    StatisticsSettings,
+    load_collaborative,
+    rating_statistics,
+    row_folds,
+    save_collaborative,
+    train_mf,
+)
 from .datasets import fill_descriptions
 from .history_labels import histories_as_training
 from .interactions import Audit, Dataset, Histories, audit
@@ -35,9 +58,28 @@ from .llms import LLM, find_llm, load_llm
 from .mappers import FeatureTable, MapperSettings, standardise
 from .methods import Method, find_method, history_sources
 from .metrics import auc, evaluate
-from .model import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM, own_code, require_categories, start_wide
-from .pairs import (NeighbourSettings, PairTables, genre_table, history_pairs, mf_logit, mf_logit_history, neighbours, neighbours_history,
-                           pair_sources, taste)
+from userllm.model import (
+    BatchMaker,
+    LanguageModel,
+    ModelSettings,
+    Rows,
+    UserLLM,
+    own_code,
+    require_categories,
+    start_wide,
+)
+from userllm.pairs import (
+    NeighbourSettings,
+    PairTables,
+    genre_table,
+    history_pairs,
+    mf_logit,
+    mf_logit_history,
+    neighbours,
+    neighbours_history,
+    pair_sources,
+    taste,
+)
 from .posters import find_posters, posters_for, unread_posters
 from .prompts import find_template
 from .protocols import ProtocolSettings, build_dataset, movie
@@ -49,89 +91,139 @@ from .sources import movielens_small
 from .training import StepSettings, nothing_learnt, one_step, step1, step2, tune
 from .trees import TreesSettings, train_logistic, train_trees, tree_features
 from .uhem import UHEMSettings
-from .visual_alignment import (VisualSettings, cached_features, features_settings, image_table, load_features, poster_features,
-                                      save_features, shipped_features)
+from userllm.visual_alignment import (
+    VisualSettings,
+    cached_features,
+    features_settings,
+    image_table,
+    load_features,
+    poster_features,
+    save_features,
+    shipped_features,
+)
 
 # %% ../nbs/64_pipeline.ipynb #c006
 @dataclass(frozen=True)
 class Preset:
     "The settings of all stages."
+
     name: str
-    about: str # one line for a person
+    about: str  # one line for a person
     step1: StepSettings
     step2: StepSettings
     protocol: ProtocolSettings = field(default_factory=movie)
-    mf: MFSettings = MFSettings() # as a recommender of its own, and in pairs
-    mf_slots: MFSettings = MFSettings(weight_decay=1e-4) # whose embeddings stand in slots
+    mf: MFSettings = MFSettings()  # as a recommender of its own, and in pairs
+    mf_slots: MFSettings = MFSettings(weight_decay=1e-4)  # whose embeddings stand in slots
     lightgcn: LightGCNSettings = LightGCNSettings()
     sasrec: SASRecSettings = SASRecSettings()
     trees: TreesSettings = TreesSettings()
     statistics: StatisticsSettings = StatisticsSettings()
     neighbours: NeighbourSettings = NeighbourSettings()
-    prefix_budget: int = 1_500_000_000 # bytes of keys and values that are kept
-    test_rows: int|None = None # about so many test rows are scored, of users drawn by chance; None: all
+    prefix_budget: int = 1_500_000_000  # bytes of keys and values that are kept
+    test_rows: int | None = None  # about so many test rows are scored, of users drawn by chance; None: all
 
-_gentle = {"learning_rate": 3e-4, "final_learning_rate": 3e-5} # of step 2
+
+_gentle = {"learning_rate": 3e-4, "final_learning_rate": 3e-5}  # of step 2
 
 # %% ../nbs/64_pipeline.ipynb #7b732d73
 def quick() -> Preset:
     "Few training rows, the full test split: minutes on two cores."
-    return Preset("quick", "few training rows, the full test split",
-                  StepSettings(rows=1_024, batch_size=8, evaluate_every=1_024, validation_rows=64),
-                  StepSettings(rows=2_240, evaluate_every=2_240, validation_rows=192, checkpoint_every=240, **_gentle))
+    return Preset(
+        "quick",
+        "few training rows, the full test split",
+        StepSettings(rows=1_024, batch_size=8, evaluate_every=1_024, validation_rows=64),
+        StepSettings(rows=2_240, evaluate_every=2_240, validation_rows=192, checkpoint_every=240, **_gentle),
+    )
+
 
 def paper() -> Preset:
     "Every training row in both steps; memory for the prefixes of all items. An hour or two on two cores, more for methods that read whole histories."
     every = StepSettings(evaluate_every=4_160, validation_rows=2_074, checkpoint_every=1_000)
-    return Preset("paper", "every training row once in each step", every, replace(every, **_gentle), prefix_budget=5_000_000_000)
+    return Preset(
+        "paper",
+        "every training row once in each step",
+        every,
+        replace(every, **_gentle),
+        prefix_budget=5_000_000_000,
+    )
+
 
 def smoke() -> Preset:
     "A handful of rows: shows that everything works, and nothing else."
-    return Preset("smoke", "a handful of rows", StepSettings(rows=16, batch_size=8, evaluate_every=16, validation_rows=24),
-                  StepSettings(rows=32, batch_size=8, evaluate_every=16, validation_rows=24, checkpoint_every=8),
-                  mf=MFSettings(dimensions=8, epochs=3), mf_slots=MFSettings(dimensions=8, epochs=3), lightgcn=LightGCNSettings(dimensions=8, epochs=2),
-                  sasrec=SASRecSettings(dimensions=8, length=5, epochs=2),
-                  trees=TreesSettings(trees=20), test_rows=500)
+    return Preset(
+        "smoke",
+        "a handful of rows",
+        StepSettings(rows=16, batch_size=8, evaluate_every=16, validation_rows=24),
+        StepSettings(rows=32, batch_size=8, evaluate_every=16, validation_rows=24, checkpoint_every=8),
+        mf=MFSettings(dimensions=8, epochs=3),
+        mf_slots=MFSettings(dimensions=8, epochs=3),
+        lightgcn=LightGCNSettings(dimensions=8, epochs=2),
+        sasrec=SASRecSettings(dimensions=8, length=5, epochs=2),
+        trees=TreesSettings(trees=20),
+        test_rows=500,
+    )
+
 
 presets = {make().name: make for make in (quick, paper, smoke)}
 
-def find_preset(name:str) -> Preset:
+
+def find_preset(name: str) -> Preset:
     "The preset of that name; `InputError` lists the names there are."
-    if name not in presets: raise InputError(f"preset {name!r} does not exist: use {', '.join(presets)}")
+    if name not in presets:
+        raise InputError(f"preset {name!r} does not exist: use {', '.join(presets)}")
     return presets[name]()
 
 # %% ../nbs/64_pipeline.ipynb #c008
 @dataclass
 class Prepared:
     "A dataset with everything about its items that is known before training."
+
     dataset: Dataset
     histories: Histories
     audit: Audit
-    image: FeatureTable # poster features by item
-    faults: list = field(default_factory=list) # messages about pictures that could not be read, and files that were passed over
-    described: dict = field(default_factory=dict) # where descriptions are from -> how many items have one from there
-    pictures: "ItemPictures|None" = None # hashes and features, as `image` was made from them
+    image: FeatureTable  # poster features by item
+    faults: list = field(
+        default_factory=list
+    )  # messages about pictures that could not be read, and files that were passed over
+    described: dict = field(
+        default_factory=dict
+    )  # where descriptions are from -> how many items have one from there
+    pictures: "ItemPictures|None" = None  # hashes and features, as `image` was made from them
 
-    def rows(self, frame:pd.DataFrame, variant=None) -> Rows: # rows of `dataset.interactions`; variant by position there
+    def rows(
+        self, frame: pd.DataFrame, variant=None
+    ) -> Rows:  # rows of `dataset.interactions`; variant by position there
         "The rows of a frame with their histories."
         length = self.dataset.protocol["history_length"]
-        histories, _ = self.histories.pick(frame["user"].to_numpy(), frame["timestamp"].to_numpy(), frame["item"].to_numpy(), length)
+        histories, _ = self.histories.pick(
+            frame["user"].to_numpy(), frame["timestamp"].to_numpy(), frame["item"].to_numpy(), length
+        )
         place = pd.Index(self.dataset.interactions["row_id"]).get_indexer(frame["row_id"])
         start, stop = self.histories.ranges(frame["user"].to_numpy(), frame["timestamp"].to_numpy())
-        return Rows(frame["user"].to_numpy(), frame["item"].to_numpy(), histories,
-                    None if variant is None else np.asarray(variant)[place], frame["label"].to_numpy(), frame["row_id"].to_numpy(),
-                    events=np.where(stop > start, stop - 1, -1))
+        return Rows(
+            frame["user"].to_numpy(),
+            frame["item"].to_numpy(),
+            histories,
+            None if variant is None else np.asarray(variant)[place],
+            frame["label"].to_numpy(),
+            frame["row_id"].to_numpy(),
+            events=np.where(stop > start, stop - 1, -1),
+        )
 
     @cached_property
-    def of_histories(self) -> "Prepared": # for models of the labels of events that are no rows
+    def of_histories(self) -> "Prepared":  # for models of the labels of events that are no rows
         "The same with the events of histories in the place of the training rows. `InputError` as for `histories_as_training`."
         dataset = histories_as_training(self.dataset)
         return replace(self, dataset=dataset, histories=Histories.for_dataset(dataset), audit=audit(dataset))
 
-    def require_histories(self, say:Callable=print) -> None: # before anything is begun that learns from them
+    def require_histories(
+        self, say: Callable = print
+    ) -> None:  # before anything is begun that learns from them
         "Say how many events that are no rows have which labels; `InputError` as for `histories_as_training`."
         learnt = self.of_histories.dataset.rows("train")
-        say(f"learning also from {len(learnt):,} events that are no rows, {learnt['label'].mean():.0%} of them likes")
+        say(
+            f"learning also from {len(learnt):,} events that are no rows, {learnt['label'].mean():.0%} of them likes"
+        )
 
     @property
     def history(self) -> HistorySettings:
@@ -139,512 +231,957 @@ class Prepared:
         return HistorySettings.of(self.histories, self.dataset)
 
     @property
-    def other_history(self) -> dict: # for settings and keys
+    def other_history(self) -> dict:  # for settings and keys
         "What sets the histories apart from the usual ones (likes, by the kind of split); nothing where they are those."
-        history, usual = self.history, HistorySettings(self.dataset.protocol["history_length"])
+        history = self.history
+        usual = HistorySettings(self.dataset.protocol["history_length"])
         return {} if history == usual else {"history": asdict(history)}
 
-    def require_sound_histories(self) -> None: # before anything is begun that reads them
+    def require_sound_histories(self) -> None:  # before anything is begun that reads them
         "`InputError` where the histories leak, or cannot be made again. The usual ones were audited when the data were prepared."
-        if not self.other_history: return
+        if not self.other_history:
+            return
         found = audit(self.dataset, histories=self.histories)
-        if found.total: raise InputError(f"the histories leak in {found.total} places:\n{found.table()}")
+        if found.total:
+            raise InputError(f"the histories leak in {found.total} places:\n{found.table()}")
 
     @property
     def missing(self) -> dict:
         "How many posters and descriptions are missing, by item and by row."
         return self.missing_of(self.dataset.rows("test"))
 
-    def missing_of(self, test:pd.DataFrame) -> dict: # the rows that are measured
+    def missing_of(self, test: pd.DataFrame) -> dict:  # the rows that are measured
         "The same, of those test rows."
         items = self.dataset.items
-        poster, words = self.image.missing.numpy(), (items["description"].fillna("") == "").to_numpy()
-        return {"items": len(items), "posters_missing": int(poster.sum()), "descriptions_missing": int(words.sum()), "test_rows_without_poster": int(poster[test["item"]].sum())}
+        poster = self.image.missing.numpy()
+        words = (items["description"].fillna("") == "").to_numpy()
+        return {
+            "items": len(items),
+            "posters_missing": int(poster.sum()),
+            "descriptions_missing": int(words.sum()),
+            "test_rows_without_poster": int(poster[test["item"]].sum()),
+        }
 
 # %% ../nbs/64_pipeline.ipynb #d2042dc7
-def _require_features(hashes:list[str], features:dict, faults:list[str]) -> None:
+def _require_features(hashes: list[str], features: dict, faults: list[str]) -> None:
     "Refuse items that have posters, none of which has features."
     known = [poster for poster in hashes if poster]
-    if not known or any(poster in features for poster in known): return
-    if faults: raise InputError(f"none of the {len(known):,} posters could be read; {faults[0]}")
-    raise InputError(f"{len(known):,} items have a poster, and features of none of them are here: name their pictures with --posters (posters=), and --vit "
-                     "(vit=), as when the dataset was prepared")
+    if not known or any(poster in features for poster in known):
+        return
+    if faults:
+        raise InputError(f"none of the {len(known):,} posters could be read; {faults[0]}")
+    raise InputError(
+        f"{len(known):,} items have a poster, and features of none of them are here: name their pictures with --posters (posters=), and --vit "
+        "(vit=), as when the dataset was prepared"
+    )
 
 # %% ../nbs/64_pipeline.ipynb #59365e74
-_kept_features = "posters.safetensors" # in a dataset's folder
+_kept_features = "posters.safetensors"  # in a dataset's folder
 _kept_record = "prepared.json"
+
 
 @dataclass
 class ItemPictures:
     "What is known of the items' pictures."
-    hashes: list[str] # one an item, '' where it has no picture that can be read
-    features: dict # features (d1,) by hash
-    settings: VisualSettings = VisualSettings() # how they were read
-    faults: list = field(default_factory=list) # messages about pictures that could not be read, and files that were passed over
-    own: bool = False # whether some are not the library's
 
-def _read_pictures(dataset:Dataset, posters, settings:VisualSettings, device:str, cache:StageCache|None) -> ItemPictures:
+    hashes: list[str]  # one an item, '' where it has no picture that can be read
+    features: dict  # features (d1,) by hash
+    settings: VisualSettings = VisualSettings()  # how they were read
+    faults: list = field(
+        default_factory=list
+    )  # messages about pictures that could not be read, and files that were passed over
+    own: bool = False  # whether some are not the library's
+
+
+def _read_pictures(
+    dataset: Dataset, posters, settings: VisualSettings, device: str, cache: StageCache | None
+) -> ItemPictures:
     "The pictures that a person names, read where they were not read before."
     found = find_posters(posters, dataset.items["item_id"])
     features, faults = poster_features(found, settings, device, cache=cache)
     _require_features(found["poster"].tolist(), features, faults)
     in_folder = not isinstance(posters, pd.DataFrame) and Path(posters).is_dir()
-    if in_folder: faults = unread_posters(Path(posters), dataset.items["item_id"].tolist()) + faults
-    hashes = [poster if poster in features else "" for poster in found["poster"]] # a file that is no picture is no poster
+    if in_folder:
+        faults = unread_posters(Path(posters), dataset.items["item_id"].tolist()) + faults
+    hashes = [
+        poster if poster in features else "" for poster in found["poster"]
+    ]  # a file that is no picture is no poster
     return ItemPictures(hashes, features, settings, faults, own=True)
 
-def _known_pictures(dataset:Dataset, kept, cache:StageCache|None) -> ItemPictures:
+
+def _known_pictures(dataset: Dataset, kept, cache: StageCache | None) -> ItemPictures:
     "The pictures whose hashes the dataset has: features that were kept with it, else shipped ones, else those in the cache."
     hashes = dataset.items["poster"].tolist()
-    if kept is not None and (file := Path(kept)/_kept_features).exists():
+    if kept is not None and (file := Path(kept) / _kept_features).exists():
         settings = features_settings(file)
         return ItemPictures(hashes, load_features(file, settings), settings, own=True)
-    features, own = shipped_features(), False
+    features = shipped_features()
+    own = False
     if any(poster and poster not in features for poster in hashes):
-        features, own = cached_features(cache=cache) | features, True
+        features = cached_features(cache=cache) | features
+        own = True
     _require_features(hashes, features, [])
     return ItemPictures(hashes, features, own=own)
 
 # %% ../nbs/64_pipeline.ipynb #c684c033
 shipped_source = "shipped with the library, made up by a language model for films"
 
-def _described(dataset:Dataset, describe_with:LLM|Endpoint|None, shipped:bool, kept, cache:StageCache|None) -> tuple[list[str], dict]:
+
+def _described(
+    dataset: Dataset, describe_with: LLM | Endpoint | None, shipped: bool, kept, cache: StageCache | None
+) -> tuple[list[str], dict]:
     "A description for each item, '' where there is none; and where they are from: source -> number."
     before = dataset.items["description"].tolist()
-    file = Path(kept)/_kept_record if kept is not None else None
+    file = Path(kept) / _kept_record if kept is not None else None
     own = sum(map(bool, before))
-    sources = dict(read_json(file)["descriptions"]) if file and file.exists() else {"from the data": own} if own else {}
-    if describe_with is None and not shipped: return before, sources
+    sources = (
+        dict(read_json(file)["descriptions"])
+        if file and file.exists()
+        else {"from the data": own}
+        if own
+        else {}
+    )
+    if describe_with is None and not shipped:
+        return before, sources
 
     settings = KnowledgeSettings.of(dataset.noun)
-    texts = fill_descriptions(dataset.items, lambda items: descriptions_for(items, describe_with, settings, cache))
+    texts = fill_descriptions(
+        dataset.items, lambda items: descriptions_for(items, describe_with, settings, cache)
+    )
     name = shipped_source
-    if describe_with is not None: name = f"by {describe_with.model if isinstance(describe_with, Endpoint) else describe_with.reference.name}"
-    if added := sum(map(bool, texts)) - own: sources[name] = sources.get(name, 0) + added
+    if describe_with is not None:
+        name = f"by {describe_with.model if isinstance(describe_with, Endpoint) else describe_with.reference.name}"
+    if added := sum(map(bool, texts)) - own:
+        sources[name] = sources.get(name, 0) + added
     return texts, sources
 
 # %% ../nbs/64_pipeline.ipynb #20965918
-def prepare(protocol:ProtocolSettings,
-            posters=None, # pictures: a folder named by item id, a manifest, or a table item_id,path; the dataset's own where left out
-            describe_with:LLM|Endpoint|None=None, # who describes titles that have no description
-            vit:VisualSettings=VisualSettings(), # what is read from the pictures of `posters`
-            device:str="auto", # for posters
-            cache:StageCache|None=None,
-            dataset:Dataset|None=None, # your own, with its own protocol; the built-in ratings where left out
-            kept=None, # the folder that `dataset` was kept in by `keep_prepared`, with the features of its pictures
-            shipped:bool|None=None) -> Prepared: # fill in the library's descriptions of films; left out: for the built-in ratings alone
+def prepare(
+    protocol: ProtocolSettings,
+    posters=None,  # pictures: a folder named by item id, a manifest, or a table item_id,path; the dataset's own where left out
+    describe_with: LLM | Endpoint | None = None,  # who describes titles that have no description
+    vit: VisualSettings = VisualSettings(),  # what is read from the pictures of `posters`
+    device: str = "auto",  # for posters
+    cache: StageCache | None = None,
+    dataset: Dataset | None = None,  # your own, with its own protocol; the built-in ratings where left out
+    kept=None,  # the folder that `dataset` was kept in by `keep_prepared`, with the features of its pictures
+    shipped: bool | None = None,
+) -> Prepared:  # fill in the library's descriptions of films; left out: for the built-in ratings alone
     "Ratings as a dataset: selection, split, histories, audit, descriptions, poster features. `InputError`: a leak; posters, and features of none."
-    if shipped is None: shipped = dataset is None
+    if shipped is None:
+        shipped = dataset is None
     if dataset is None:
         raw = movielens_small(cache)
         dataset = build_dataset(raw.ratings, raw.items, protocol)
         dataset = dataset.with_items(poster=posters_for(dataset.items))
-    if posters is None: pictures = _known_pictures(dataset, kept, cache)
-    else: pictures = _read_pictures(dataset, posters, vit, device, cache)
+    if posters is None:
+        pictures = _known_pictures(dataset, kept, cache)
+    else:
+        pictures = _read_pictures(dataset, posters, vit, device, cache)
     texts, described = _described(dataset, describe_with, shipped, kept, cache)
 
     dataset = dataset.with_items(description=texts, poster=pictures.hashes)
     found = audit(dataset)
-    if found.total: raise InputError(f"the dataset leaks in {found.total} places:\n{found.table()}")
+    if found.total:
+        raise InputError(f"the dataset leaks in {found.total} places:\n{found.table()}")
     image = standardise(image_table(dataset.items, pictures.features), dataset.rated)
-    return Prepared(dataset, Histories.for_dataset(dataset), found, image, pictures.faults, described, pictures)
+    return Prepared(
+        dataset, Histories.for_dataset(dataset), found, image, pictures.faults, described, pictures
+    )
 
-def keep_prepared(prepared:Prepared, folder) -> None: # of the dataset
+
+def keep_prepared(prepared: Prepared, folder) -> None:  # of the dataset
     "Keep beside a saved dataset what is not in its tables: features of its own pictures, how they were read, and where descriptions are from."
-    folder, pictures = Path(folder), prepared.pictures
+    folder = Path(folder)
+    pictures = prepared.pictures
     wanted = {poster: pictures.features[poster] for poster in pictures.hashes if poster in pictures.features}
-    if pictures.own: save_features(folder/_kept_features, wanted, pictures.settings)
-    write_json(folder/_kept_record, {"descriptions": prepared.described})
+    if pictures.own:
+        save_features(folder / _kept_features, wanted, pictures.settings)
+    write_json(folder / _kept_record, {"descriptions": prepared.described})
 
 # %% ../nbs/64_pipeline.ipynb #c010
-def collaborative_settings(name:str, preset:Preset, slots:bool=False): # `mf`, `mf_bias`, `lightgcn`, `sasrec` or `mf_history`; whether for its embeddings alone
+def collaborative_settings(
+    name: str, preset: Preset, slots: bool = False
+):  # `mf`, `mf_bias`, `lightgcn`, `sasrec` or `mf_history`; whether for its embeddings alone
     "The preset's settings of a collaborative model."
-    if name == "mf_history": return preset.mf # it has no training row's label by heart
-    if name not in ("mf", "mf_bias"): return getattr(preset, name)
+    if name == "mf_history":
+        return preset.mf  # it has no training row's label by heart
+    if name not in ("mf", "mf_bias"):
+        return getattr(preset, name)
     return replace(preset.mf_slots if slots else preset.mf, bias=name == "mf_bias")
 
-def collaborative_stage(prepared:Prepared, settings:MFSettings|LightGCNSettings|SASRecSettings, run_seed:int,
-                        cache:StageCache) -> CollaborativeModel|SASRecModel:
+
+def collaborative_stage(
+    prepared: Prepared,
+    settings: MFSettings | LightGCNSettings | SASRecSettings,
+    run_seed: int,
+    cache: StageCache,
+) -> CollaborativeModel | SASRecModel:
     "A collaborative model (equation 8), from the cache where it is there."
     kind = type(settings)
-    train, save = {MFSettings: (train_mf, save_collaborative), LightGCNSettings: (train_lightgcn, save_collaborative),
-                   SASRecSettings: (train_sasrec, save_sasrec)}[kind]
-    folder = cache.folder("collaborative", {"model": settings.name, "settings": settings, "run_seed": run_seed}, {"dataset": prepared.dataset.fingerprint},
-                          lambda place: save(train(prepared.dataset, settings, run_seed), place))
+    train, save = {
+        MFSettings: (train_mf, save_collaborative),
+        LightGCNSettings: (train_lightgcn, save_collaborative),
+        SASRecSettings: (train_sasrec, save_sasrec),
+    }[kind]
+    folder = cache.folder(
+        "collaborative",
+        {"model": settings.name, "settings": settings, "run_seed": run_seed},
+        {"dataset": prepared.dataset.fingerprint},
+        lambda place: save(train(prepared.dataset, settings, run_seed), place),
+    )
     return load_sasrec(folder) if kind is SASRecSettings else load_collaborative(folder, kind)
 
-def pair_stage(prepared:Prepared, name:str, preset:Preset, run_seed:int, cache:StageCache) -> PairTables: # one of `pair_sources` or `history_pairs`
-    "The tables of a pair, from the cache where they are there."
-    data, mf = prepared.dataset, replace(preset.mf, bias=True)
-    make, more = {"taste": (lambda: taste(data, preset.statistics), {"genres": fingerprint(data.items["genres"])}),
-                  "mf_logit": (lambda: mf_logit(data, preset.statistics, mf, run_seed), {"mf": mf, "run_seed": run_seed}),
-                  "neighbours": (lambda: neighbours(data, preset.statistics, preset.neighbours), {"neighbours": preset.neighbours}),
-                  "mf_logit_history": (lambda: mf_logit_history(collaborative_stage(prepared.of_histories, mf, run_seed, cache)), {"mf": mf, "run_seed": run_seed}),
-                  "neighbours_history": (lambda: neighbours_history(data, preset.statistics, preset.neighbours), {"neighbours": preset.neighbours})}[name]
-    settings = {"pair": name, "made": 2, "statistics": preset.statistics} | more # `made` counts the changes of how a pair is made
-    return PairTables.load(name, cache.folder("collaborative", settings, {"dataset": data.fingerprint}, lambda place: make().save(place)))
 
-def step1_stage(prepared:Prepared, maker:BatchMaker, language:LanguageModel, llm:LLM, settings:StepSettings, run_seed:int,
-                cache:StageCache) -> dict:
+def pair_stage(
+    prepared: Prepared, name: str, preset: Preset, run_seed: int, cache: StageCache
+) -> PairTables:  # one of `pair_sources` or `history_pairs`
+    "The tables of a pair, from the cache where they are there."
+    data = prepared.dataset
+    mf = replace(preset.mf, bias=True)
+    make, more = {
+        "taste": (lambda: taste(data, preset.statistics), {"genres": fingerprint(data.items["genres"])}),
+        "mf_logit": (
+            lambda: mf_logit(data, preset.statistics, mf, run_seed),
+            {"mf": mf, "run_seed": run_seed},
+        ),
+        "neighbours": (
+            lambda: neighbours(data, preset.statistics, preset.neighbours),
+            {"neighbours": preset.neighbours},
+        ),
+        "mf_logit_history": (
+            lambda: mf_logit_history(collaborative_stage(prepared.of_histories, mf, run_seed, cache)),
+            {"mf": mf, "run_seed": run_seed},
+        ),
+        "neighbours_history": (
+            lambda: neighbours_history(data, preset.statistics, preset.neighbours),
+            {"neighbours": preset.neighbours},
+        ),
+    }[name]
+    settings = {
+        "pair": name,
+        "made": 2,
+        "statistics": preset.statistics,
+    } | more  # `made` counts the changes of how a pair is made
+    return PairTables.load(
+        name,
+        cache.folder(
+            "collaborative", settings, {"dataset": data.fingerprint}, lambda place: make().save(place)
+        ),
+    )
+
+
+def step1_stage(
+    prepared: Prepared,
+    maker: BatchMaker,
+    language: LanguageModel,
+    llm: LLM,
+    settings: StepSettings,
+    run_seed: int,
+    cache: StageCache,
+) -> dict:
     "Set the language model's LoRA to what step 1 learns, from the cache where it is there (equation 13). Gives what its training showed."
-    text = {"segments": [str(segment) for segment in maker.text_segments], "budget": maker.settings.budget, "lora": maker.settings.lora}
-    key = {"settings": settings, "run_seed": run_seed, "text": text, "score": language.score_kind, "dtype": llm.precision if llm.bits else str(llm.dtype)}
-    if "titles" in maker.settings.text_parts: key |= prepared.other_history # whose titles stand in the prompt
-    inputs = {"dataset": prepared.dataset.fingerprint, "llm": llm.checksum, "texts": fingerprint(maker.text.titles, maker.text.descriptions)}
+    text = {
+        "segments": [str(segment) for segment in maker.text_segments],
+        "budget": maker.settings.budget,
+        "lora": maker.settings.lora,
+    }
+    key = {
+        "settings": settings,
+        "run_seed": run_seed,
+        "text": text,
+        "score": language.score_kind,
+        "dtype": llm.precision if llm.bits else str(llm.dtype),
+    }
+    if "titles" in maker.settings.text_parts:
+        key |= prepared.other_history  # whose titles stand in the prompt
+    inputs = {
+        "dataset": prepared.dataset.fingerprint,
+        "llm": llm.checksum,
+        "texts": fingerprint(maker.text.titles, maker.text.descriptions),
+    }
+
     def make(place):
         language.fresh_lora(run_seed)
         rows = {split: prepared.rows(prepared.dataset.rows(split)) for split in ("train", "valid")}
-        progress = tune(step1(language, maker), rows["train"], rows["valid"], settings, cache.partial("step1", key, inputs), run_seed)
-        write_tensors(place/"lora.safetensors", {name: value.detach().cpu() for name, value in language.lora_parameters().items()})
-        write_json(place/"progress.json", vars(progress) | {"row_ids": rows["train"].row_ids.tolist()})
+        progress = tune(
+            step1(language, maker),
+            rows["train"],
+            rows["valid"],
+            settings,
+            cache.partial("step1", key, inputs),
+            run_seed,
+        )
+        write_tensors(
+            place / "lora.safetensors",
+            {name: value.detach().cpu() for name, value in language.lora_parameters().items()},
+        )
+        write_json(place / "progress.json", vars(progress) | {"row_ids": rows["train"].row_ids.tolist()})
+
     folder = cache.folder("step1", key, inputs, make)
-    language.load_lora(read_tensors(folder/"lora.safetensors"))
-    return read_json(folder/"progress.json")
+    language.load_lora(read_tensors(folder / "lora.safetensors"))
+    return read_json(folder / "progress.json")
 
 # %% ../nbs/64_pipeline.ipynb #c012
-def method_tables(method:Method, prepared:Prepared, preset:Preset, run_seed:int, cache:StageCache) -> tuple[dict, np.ndarray|None, dict]:
+def method_tables(
+    method: Method, prepared: Prepared, preset: Preset, run_seed: int, cache: StageCache
+) -> tuple[dict, np.ndarray | None, dict]:
     "Slot -> feature table, and the tables of pairs; each row's variant where a table has several; and the row_ids that all were made from, for the audit."
-    tables, variant, read = {}, None, {"trained": {}, "statistics": {}}
+    tables = {}
+    variant = None
+    read = {"trained": {}, "statistics": {}}
     for slot, source in method.tables:
-        if isinstance(source, FeatureTable): tables[slot] = source.require_rows(prepared.dataset)
-        elif source == "image": tables[slot] = prepared.image
-        elif source == "genres": tables[slot] = standardise(genre_table(prepared.dataset.items, prepared.dataset.rated), prepared.dataset.rated)
+        if isinstance(source, FeatureTable):
+            tables[slot] = source.require_rows(prepared.dataset)
+        elif source == "image":
+            tables[slot] = prepared.image
+        elif source == "genres":
+            tables[slot] = standardise(
+                genre_table(prepared.dataset.items, prepared.dataset.rated), prepared.dataset.rated
+            )
         elif source in ("statistics", "statistics_history"):
-            statistics = rating_statistics(prepared.dataset, preset.statistics, prepared.dataset.protocol["data_seed"], histories=source == "statistics_history")
-            tables[slot], variant = statistics.item_table if slot == "item" else statistics.user_table, statistics.variant
+            statistics = rating_statistics(
+                prepared.dataset,
+                preset.statistics,
+                prepared.dataset.protocol["data_seed"],
+                histories=source == "statistics_history",
+            )
+            tables[slot] = statistics.item_table if slot == "item" else statistics.user_table
+            variant = statistics.variant
             read["statistics"][source] = statistics.trained_rows
         else:
             own = source in history_sources
-            model = collaborative_stage(prepared.of_histories if own else prepared, collaborative_settings(source, preset, slots=True), run_seed, cache)
-            if slot == "item": table = model.item_table
-            else: table = model.event_table(prepared.histories) if source == "sasrec" else model.user_table
-            tables[slot], read["trained"][source] = standardise(table), [] if own else model.trained_rows
+            model = collaborative_stage(
+                prepared.of_histories if own else prepared,
+                collaborative_settings(source, preset, slots=True),
+                run_seed,
+                cache,
+            )
+            if slot == "item":
+                table = model.item_table
+            else:
+                table = model.event_table(prepared.histories) if source == "sasrec" else model.user_table
+            tables[slot] = standardise(table)
+            read["trained"][source] = [] if own else model.trained_rows
     for name in method.model.pairs:
         pair = pair_stage(prepared, name, preset, run_seed, cache)
         variant = row_folds(prepared.dataset, preset.statistics, prepared.dataset.protocol["data_seed"])
-        tables, read["statistics"][name] = tables | pair.tables, pair.trained_rows
+        tables = tables | pair.tables
+        read["statistics"][name] = pair.trained_rows
     return tables, variant, read
 
 # %% ../nbs/64_pipeline.ipynb #c014
-def open_run(folder, # the run's folder
-             settings:dict) -> RunFolder: # plain values
+def open_run(
+    folder,  # the run's folder
+    settings: dict,
+) -> RunFolder:  # plain values
     "A run folder for these settings, new or to be resumed. `InputError` where it holds another run or cannot be written."
     run = RunFolder(require_writable(folder, 200_000_000))
     settings = _jsonable(settings)
     if run.settings.exists():
         old = read_json(run.settings)
-        now, then = _in_use(settings), _in_use(old)
+        now = _in_use(settings)
+        then = _in_use(old)
         differing = sorted(key for key in now.keys() | then.keys() if now.get(key) != then.get(key))
-        if differing: raise InputError(f"{folder} holds a run with other settings ({', '.join(differing)}): name another folder with --out, or remove it")
-    else: write_json(run.settings, settings)
+        if differing:
+            raise InputError(
+                f"{folder} holds a run with other settings ({', '.join(differing)}): name another folder with --out, or remove it"
+            )
+    else:
+        write_json(run.settings, settings)
     return run
 
-def data_settings(prepared:Prepared) -> dict: # for a run's settings
+
+def data_settings(prepared: Prepared) -> dict:  # for a run's settings
     "The data that a run is made of: a folder with a run on other ratings, texts or pictures is not gone on with."
-    return {"protocol": prepared.dataset.protocol, "dataset": prepared.dataset.fingerprint,
-            "items": fingerprint(prepared.dataset.items, prepared.image.fingerprint)}
+    return {
+        "protocol": prepared.dataset.protocol,
+        "dataset": prepared.dataset.fingerprint,
+        "items": fingerprint(prepared.dataset.items, prepared.image.fingerprint),
+    }
+
 
 def _jsonable(value):
     "Settings as JSON gives them back."
-    return json.loads(json.dumps(value, default=lambda part: asdict(part) if hasattr(part, "__dataclass_fields__") else str(part)))
+    return json.loads(
+        json.dumps(
+            value, default=lambda part: asdict(part) if hasattr(part, "__dataclass_fields__") else str(part)
+        )
+    )
 
 # %% ../nbs/64_pipeline.ipynb #3ca77096
-def tested_rows(dataset:Dataset,
-                limit:int|None) -> pd.DataFrame: # about so many; None: all
+def tested_rows(dataset: Dataset, limit: int | None) -> pd.DataFrame:  # about so many; None: all
     "The test rows that every system is measured on: all of them, or all those of some users, drawn by the data seed until there are likes and dislikes, without which there is no AUC."
     rows = dataset.rows("test")
-    if limit is None or len(rows) <= limit: return rows
-    counts, likes = np.bincount(rows["user"]), np.bincount(rows["user"], rows["label"])
-    users = np.random.default_rng([dataset.protocol.get("data_seed", 0), 64]).permutation(np.flatnonzero(counts))
-    so_far, liked = np.cumsum(counts[users]), np.cumsum(likes[users])
-    enough = (so_far >= limit) & (liked > 0) & (liked < so_far) # with both classes, or there is no AUC
-    chosen = np.isin(np.arange(len(counts)), users[:np.argmax(enough) + 1] if enough.any() else users)
+    if limit is None or len(rows) <= limit:
+        return rows
+    counts = np.bincount(rows["user"])
+    likes = np.bincount(rows["user"], rows["label"])
+    users = np.random.default_rng([dataset.protocol.get("data_seed", 0), 64]).permutation(
+        np.flatnonzero(counts)
+    )
+    so_far = np.cumsum(counts[users])
+    liked = np.cumsum(likes[users])
+    enough = (so_far >= limit) & (liked > 0) & (liked < so_far)  # with both classes, or there is no AUC
+    chosen = np.isin(np.arange(len(counts)), users[: np.argmax(enough) + 1] if enough.any() else users)
     return rows[chosen[rows["user"]]]
 
-def predictions_frame(dataset:Dataset, frame:pd.DataFrame, logits,
-                      linear=None) -> pd.DataFrame: # (n,) what the linear features add to each logit, and the bias, where a method has them
+
+def predictions_frame(
+    dataset: Dataset, frame: pd.DataFrame, logits, linear=None
+) -> pd.DataFrame:  # (n,) what the linear features add to each logit, and the bias, where a method has them
     "Predictions with the source's own ids: what every interval, slice and picture is computed from."
     more = {} if linear is None else {"linear": np.asarray(linear, dtype=np.float32)}
-    return pd.DataFrame({"row_id": frame["row_id"], "user_id": dataset.users["user_id"].to_numpy()[frame["user"]],
-                         "item_id": dataset.items["item_id"].to_numpy()[frame["item"]], "timestamp": frame["timestamp"], "label": frame["label"],
-                         "split": frame["split"].astype("str"), "logit": np.asarray(logits, dtype=np.float32), **more}).reset_index(drop=True)
+    return pd.DataFrame(
+        {
+            "row_id": frame["row_id"],
+            "user_id": dataset.users["user_id"].to_numpy()[frame["user"]],
+            "item_id": dataset.items["item_id"].to_numpy()[frame["item"]],
+            "timestamp": frame["timestamp"],
+            "label": frame["label"],
+            "split": frame["split"].astype("str"),
+            "logit": np.asarray(logits, dtype=np.float32),
+            **more,
+        }
+    ).reset_index(drop=True)
 
-def _rows_of(dataset:Dataset, predictions:pd.DataFrame) -> pd.DataFrame:
+
+def _rows_of(dataset: Dataset, predictions: pd.DataFrame) -> pd.DataFrame:
     "The test rows that the predictions are of, in their order."
     return dataset.rows("test").set_index("row_id").loc[predictions["row_id"]]
 
-def cold_scores(dataset:Dataset, predictions:pd.DataFrame) -> dict: # rows; warm, cold: AUC, None where one class is missing
+
+def cold_scores(
+    dataset: Dataset, predictions: pd.DataFrame
+) -> dict:  # rows; warm, cold: AUC, None where one class is missing
     "The predictions of rows whose user or item training had no row of, apart from the others."
-    training, frame = dataset.rows("train"), _rows_of(dataset, predictions)
+    training = dataset.rows("train")
+    frame = _rows_of(dataset, predictions)
     cold = ~(frame["user"].isin(training["user"]) & frame["item"].isin(training["item"])).to_numpy()
+
     def score(part):
         both = len(part) and part["label"].nunique() == 2
         return auc(part["label"], part["logit"]) if both else None
+
     return {"rows": int(cold.sum()), "warm": score(predictions[~cold]), "cold": score(predictions[cold])}
 
 # %% ../nbs/64_pipeline.ipynb #c970a981
-def finish_run(run:RunFolder, prepared:Prepared, method:str, run_seed:int, predictions:pd.DataFrame,
-               read:dict, # row_ids that were read: {"trained": {model: row_ids}, "statistics": {statistic: row_ids}}
-               seconds:dict, more:dict) -> dict:
+def finish_run(
+    run: RunFolder,
+    prepared: Prepared,
+    method: str,
+    run_seed: int,
+    predictions: pd.DataFrame,
+    read: dict,  # row_ids that were read: {"trained": {model: row_ids}, "statistics": {statistic: row_ids}}
+    seconds: dict,
+    more: dict,
+) -> dict:
     "Audit the rows that were trained on, then write predictions and metrics, the metrics last. `InputError` for a leak."
     found = audit(prepared.dataset, read["trained"], read["statistics"], prepared.histories)
-    if found.total: raise InputError(f"{method} was trained on held-out rows; its figures are void:\n{found.table()}")
+    if found.total:
+        raise InputError(f"{method} was trained on held-out rows; its figures are void:\n{found.table()}")
     write_parquet(run.predictions, predictions)
     protocol = prepared.dataset.protocol
-    metrics = {"method": method, "protocol": protocol["name"], "split": protocol["split"], "data_seed": protocol["data_seed"], "run_seed": run_seed,
-               **evaluate(predictions), "cold": cold_scores(prepared.dataset, predictions), **more, "leaks": found.total, "dataset": prepared.dataset.fingerprint, "missing": prepared.missing_of(_rows_of(prepared.dataset, predictions)),
-               "settings": read_json(run.settings), "versions": versions(), "seconds": {name: round(value, 1) for name, value in seconds.items()},
-               "peak_memory_bytes": peak_memory_bytes()}
+    metrics = {
+        "method": method,
+        "protocol": protocol["name"],
+        "split": protocol["split"],
+        "data_seed": protocol["data_seed"],
+        "run_seed": run_seed,
+        **evaluate(predictions),
+        "cold": cold_scores(prepared.dataset, predictions),
+        **more,
+        "leaks": found.total,
+        "dataset": prepared.dataset.fingerprint,
+        "missing": prepared.missing_of(_rows_of(prepared.dataset, predictions)),
+        "settings": read_json(run.settings),
+        "versions": versions(),
+        "seconds": {name: round(value, 1) for name, value in seconds.items()},
+        "peak_memory_bytes": peak_memory_bytes(),
+    }
     write_json(run.metrics, metrics)
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     return metrics
 
 # %% ../nbs/64_pipeline.ipynb #c016
-floors = {"floor": "user mean + item mean, smoothed", "mf": "matrix factorisation without biases, as in the paper",
-          "mf_bias": "matrix factorisation with biases", "lightgcn": "embeddings averaged over the graph of likes",
-          "sasrec": "self-attention over the likes", "trees": "gradient-boosted trees on rates, pairs, genres and year",
-          "logistic": "logistic regression on rates and pairs: userllm_wide without its language model",
-          "trees_history": "trees that also learn from the labels of histories",
-          "logistic_history": "logistic regression that also learns from the labels of histories: userllm_wide_history without its language model"}
+floors = {
+    "floor": "user mean + item mean, smoothed",
+    "mf": "matrix factorisation without biases, as in the paper",
+    "mf_bias": "matrix factorisation with biases",
+    "lightgcn": "embeddings averaged over the graph of likes",
+    "sasrec": "self-attention over the likes",
+    "trees": "gradient-boosted trees on rates, pairs, genres and year",
+    "logistic": "logistic regression on rates and pairs: userllm_wide without its language model",
+    "trees_history": "trees that also learn from the labels of histories",
+    "logistic_history": "logistic regression that also learns from the labels of histories: userllm_wide_history without its language model",
+}
 
-feature_floors = {"trees": ("trees", False), "logistic": ("logistic", False), # of what kind; whether it also learns from the labels of histories
-                  "trees_history": ("trees", True), "logistic_history": ("logistic", True)}
+feature_floors = {
+    "trees": ("trees", False),
+    "logistic": ("logistic", False),  # of what kind; whether it also learns from the labels of histories
+    "trees_history": ("trees", True),
+    "logistic_history": ("logistic", True),
+}
 
-def _floor_logits(name:str, prepared:Prepared, preset:Preset, run_seed:int, cache:StageCache, test:pd.DataFrame) -> tuple:
+
+def _floor_logits(
+    name: str, prepared: Prepared, preset: Preset, run_seed: int, cache: StageCache, test: pd.DataFrame
+) -> tuple:
     "A fitted floor, and its logits of the test rows."
-    dataset, users, items = prepared.dataset, test["user"].to_numpy(), test["item"].to_numpy()
+    dataset = prepared.dataset
+    users = test["user"].to_numpy()
+    items = test["item"].to_numpy()
     if name in feature_floors:
         kind, histories = feature_floors[name]
-        pairs = [pair_stage(prepared, pair, preset, run_seed, cache) for pair in pair_sources + history_pairs * histories]
-        features = tree_features(dataset, rating_statistics(dataset, preset.statistics, dataset.protocol["data_seed"], histories), pairs)
-        model = train_trees(dataset, features, preset.trees, run_seed) if kind == "trees" else train_logistic(dataset, features, run_seed)
+        pairs = [
+            pair_stage(prepared, pair, preset, run_seed, cache)
+            for pair in pair_sources + history_pairs * histories
+        ]
+        features = tree_features(
+            dataset,
+            rating_statistics(dataset, preset.statistics, dataset.protocol["data_seed"], histories),
+            pairs,
+        )
+        model = (
+            train_trees(dataset, features, preset.trees, run_seed)
+            if kind == "trees"
+            else train_logistic(dataset, features, run_seed)
+        )
         return model, model.logits[pd.Index(dataset.interactions["row_id"]).get_indexer(test["row_id"])]
-    if name == "floor": model = MeanFloor.fit(dataset.interactions, len(dataset.users), len(dataset.items))
-    else: model = collaborative_stage(prepared, collaborative_settings(name, preset), run_seed, cache)
+    if name == "floor":
+        model = MeanFloor.fit(dataset.interactions, len(dataset.users), len(dataset.items))
+    else:
+        model = collaborative_stage(prepared, collaborative_settings(name, preset), run_seed, cache)
     return model, model.logits(prepared.rows(test).histories if name == "sasrec" else users, items)
 
-def floor_settings(name:str, preset:Preset) -> dict: # one of `floors`
+
+def floor_settings(name: str, preset: Preset) -> dict:  # one of `floors`
     "What the floor's fit depends on, beside the data and the run seed."
     tested = {"test_rows": preset.test_rows} if preset.test_rows else {}
-    if name == "floor": return tested
-    if name not in feature_floors: return tested | {name: collaborative_settings(name, preset)}
-    return tested | {key: getattr(preset, key) for key in ("statistics", "mf", "neighbours", *["trees"] * (feature_floors[name][0] == "trees"))}
+    if name == "floor":
+        return tested
+    if name not in feature_floors:
+        return tested | {name: collaborative_settings(name, preset)}
+    return tested | {
+        key: getattr(preset, key)
+        for key in ("statistics", "mf", "neighbours", *["trees"] * (feature_floors[name][0] == "trees"))
+    }
 
-def run_floor(name:str, # one of `floors`
-              prepared:Prepared, preset:Preset, folder, run_seed:int=0, cache:StageCache|None=None) -> dict:
+
+def run_floor(
+    name: str,  # one of `floors`
+    prepared: Prepared,
+    preset: Preset,
+    folder,
+    run_seed: int = 0,
+    cache: StageCache | None = None,
+) -> dict:
     "Fit a floor on the training rows and measure it on test; gives its metrics."
-    if feature_floors.get(name, (name, False))[1]: prepared.require_histories(lambda _: None)
+    if feature_floors.get(name, (name, False))[1]:
+        prepared.require_histories(lambda _: None)
     settings = {"method": name, "run_seed": run_seed} | data_settings(prepared) | floor_settings(name, preset)
-    if name == "sasrec": settings |= prepared.other_history # the others read none
+    if name == "sasrec":
+        settings |= prepared.other_history  # the others read none
     run = open_run(folder, settings)
-    if run.metrics.exists(): return read_json(run.metrics)
-    started, test = time.monotonic(), tested_rows(prepared.dataset, preset.test_rows)
+    if run.metrics.exists():
+        return read_json(run.metrics)
+    started = time.monotonic()
+    test = tested_rows(prepared.dataset, preset.test_rows)
     model, logits = _floor_logits(name, prepared, preset, run_seed, cache or StageCache(), test)
     predictions = predictions_frame(prepared.dataset, test, logits)
     read = {"trained": {}, "statistics": {}}
     read["statistics" if name == "floor" else "trained"][name] = model.trained_rows
-    return finish_run(run, prepared, name, run_seed, predictions, read, {"train": time.monotonic() - started},
-                      {"validation_auc": getattr(model, "validation_auc", None)})
+    return finish_run(
+        run,
+        prepared,
+        name,
+        run_seed,
+        predictions,
+        read,
+        {"train": time.monotonic() - started},
+        {"validation_auc": getattr(model, "validation_auc", None)},
+    )
 
 # %% ../nbs/64_pipeline.ipynb #c018
 @dataclass
 class Shared:
     "What runs of one process share: the LLM, its LoRA, and the prefixes that were computed."
+
     llm: LLM
     language: LanguageModel
-    store: PrefixStore|None = None
-    store_key: str = "" # fingerprint of the LoRA and the texts that the store was computed with
+    store: PrefixStore | None = None
+    store_key: str = ""  # fingerprint of the LoRA and the texts that the store was computed with
 
-    def store_for(self, maker:BatchMaker, budget:int) -> PrefixStore|None:
+    def store_for(self, maker: BatchMaker, budget: int) -> PrefixStore | None:
         "A store of text prefixes for this maker: the same as before where LoRA and the texts are the same."
         levels = maker.reuse_plan(training=True).levels
         lora = {name: value.detach().float().cpu() for name, value in self.language.lora_parameters().items()}
         key = fingerprint([str(level) for level in levels], maker.text.titles, maker.text.descriptions, lora)
-        if self.store_key != key: self.store, self.store_key = store_prefixes(self.language, maker, levels, memory=Memory(budget)), key
+        if self.store_key != key:
+            self.store = store_prefixes(self.language, maker, levels, memory=Memory(budget))
+            self.store_key = key
         return self.store
 
-def share_llm(name:str="smollm2", device:str="auto", precision:str="auto", settings:ModelSettings=ModelSettings(),
-              cache:StageCache|None=None) -> Shared:
+
+def share_llm(
+    name: str = "smollm2",
+    device: str = "auto",
+    precision: str = "auto",
+    settings: ModelSettings = ModelSettings(),
+    cache: StageCache | None = None,
+) -> Shared:
     "Load an LLM and put LoRA around it."
     llm = load_llm(name, device, precision, cache)
     return Shared(llm, LanguageModel(llm, settings))
 
-def training_settings(method:Method, preset:Preset) -> dict:
-    "Of what a run's result depends on, that which neither the data nor the LLM nor the run seed decides."
-    tables = [(slot, source.fingerprint if isinstance(source, FeatureTable) else source) for slot, source in method.tables]
-    sources, pairs = {source for _, source in tables}, set(method.model.pairs)
-    used = {"mf_slots": sources & {"mf", "mf_bias"}, "lightgcn": sources & {"lightgcn"}, "sasrec": sources & {"sasrec"},
-            "statistics": pairs or sources & {"statistics", "statistics_history"}, "mf": pairs & {"mf_logit", "mf_logit_history"} or sources & {"mf_history"},
-            "neighbours": pairs & {"neighbours", "neighbours_history"}}
-    more = ({"tuning": method.tuning} if method.tuning != "two_steps" else {}) | ({"test_rows": preset.test_rows} if preset.test_rows else {})
-    if origins := own_code(method.model): more["code"] = [asdict(origin) for origin in origins]
-    return {"method": method.name, **more, "tables": tables, "model": method.model, "preset": preset.name, **_all_rows(method, preset),
-            **{name: getattr(preset, name) for name, by in used.items() if by}}
 
-def run_settings(method:Method, prepared:Prepared, preset:Preset, llm:LLM, run_seed:int) -> dict:
+def training_settings(method: Method, preset: Preset) -> dict:
+    "Of what a run's result depends on, that which neither the data nor the LLM nor the run seed decides."
+    tables = [
+        (slot, source.fingerprint if isinstance(source, FeatureTable) else source)
+        for slot, source in method.tables
+    ]
+    sources = {source for _, source in tables}
+    pairs = set(method.model.pairs)
+    used = {
+        "mf_slots": sources & {"mf", "mf_bias"},
+        "lightgcn": sources & {"lightgcn"},
+        "sasrec": sources & {"sasrec"},
+        "statistics": pairs or sources & {"statistics", "statistics_history"},
+        "mf": pairs & {"mf_logit", "mf_logit_history"} or sources & {"mf_history"},
+        "neighbours": pairs & {"neighbours", "neighbours_history"},
+    }
+    more = ({"tuning": method.tuning} if method.tuning != "two_steps" else {}) | (
+        {"test_rows": preset.test_rows} if preset.test_rows else {}
+    )
+    if origins := own_code(method.model):
+        more["code"] = [asdict(origin) for origin in origins]
+    return {
+        "method": method.name,
+        **more,
+        "tables": tables,
+        "model": method.model,
+        "preset": preset.name,
+        **_all_rows(method, preset),
+        **{name: getattr(preset, name) for name, by in used.items() if by},
+    }
+
+
+def run_settings(method: Method, prepared: Prepared, preset: Preset, llm: LLM, run_seed: int) -> dict:
     "All that a run's result depends on, as it stands in its settings.json."
     precision = llm.precision if llm.bits else str(llm.dtype)
-    return training_settings(method, preset) | data_settings(prepared) | prepared.other_history | {
-        "prompt": find_template(method.model.order, prepared.dataset.noun).fingerprint,
-        "run_seed": run_seed,
-        "llm": {"name": llm.reference.name, "kind": llm.reference.kind, "checksum": llm.checksum, "dtype": precision}}
+    return (
+        training_settings(method, preset)
+        | data_settings(prepared)
+        | prepared.other_history
+        | {
+            "prompt": find_template(method.model.order, prepared.dataset.noun).fingerprint,
+            "run_seed": run_seed,
+            "llm": {
+                "name": llm.reference.name,
+                "kind": llm.reference.kind,
+                "checksum": llm.checksum,
+                "dtype": precision,
+            },
+        }
+    )
 
 # %% ../nbs/64_pipeline.ipynb #c020
 @dataclass
 class Trained:
     "A method that has been trained and not yet measured."
+
     method: Method
     run: RunFolder
     model: UserLLM
     maker: BatchMaker
     test: Rows
-    store: PrefixStore|None
-    read: dict # row_ids that were read, for the audit
+    store: PrefixStore | None
+    read: dict  # row_ids that were read, for the audit
     seconds: dict
-    about: dict # what training has to say in metrics.json
+    about: dict  # what training has to say in metrics.json
 
 # %% ../nbs/64_pipeline.ipynb #86db07d9
 @torch.no_grad()
-def _require_restorable_start(method:Method, shared:Shared, widths:dict) -> None: # slot -> width of its feature table
+def _require_restorable_start(
+    method: Method, shared: Shared, widths: dict
+) -> None:  # slot -> width of its feature table
     "`InputError`, before anything is trained, where what a method's own code learns could not be loaded again."
-    if not own_code(method.model): return
+    if not own_code(method.model):
+        return
     with torch.random.fork_rng(devices=[]):
         model = UserLLM(shared.language, widths, method.model)
-        for value in model.alignment_parameters().values(): value.add_(torch.randn_like(value) * .1) # some start at zero, which hides things
+        for value in model.alignment_parameters().values():
+            value.add_(torch.randn_like(value) * 0.1)  # some start at zero, which hides things
     require_restorable(model, widths)
 
-def train_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared, folder, run_seed:int=0,
-                 cache:StageCache|None=None, say:Callable=print) -> Trained|None:
+
+def train_method(
+    method: Method,
+    prepared: Prepared,
+    preset: Preset,
+    shared: Shared,
+    folder,
+    run_seed: int = 0,
+    cache: StageCache | None = None,
+    say: Callable = print,
+) -> Trained | None:
     "Train a method in two steps, resuming where it stopped; None where its run is finished."
     cache = cache or StageCache()
     prepared.require_sound_histories()
-    if method.learns_from_histories: prepared.require_histories(say)
-    if method.model.category: require_categories(prepared.dataset.items)
+    if method.learns_from_histories:
+        prepared.require_histories(say)
+    if method.model.category:
+        require_categories(prepared.dataset.items)
     settings = run_settings(method, prepared, preset, shared.llm, run_seed)
     run = open_run(folder, settings)
-    if run.metrics.exists(): say(f"{method.name}: finished before, in {folder}"); return None
-    seconds, started = {}, time.monotonic()
+    if run.metrics.exists():
+        say(f"{method.name}: finished before, in {folder}")
+        return None
+    seconds = {}
+    started = time.monotonic()
     tables, variant, read = method_tables(method, prepared, preset, run_seed, cache)
     seconds["tables"] = time.monotonic() - started
-    maker = BatchMaker(prepared.dataset.items, tables, shared.llm.tokenizer, method.model, prepared.dataset.noun)
-    frames = {split: prepared.dataset.rows(split) for split in ("train", "valid")} | {"test": tested_rows(prepared.dataset, preset.test_rows)}
+    maker = BatchMaker(
+        prepared.dataset.items, tables, shared.llm.tokenizer, method.model, prepared.dataset.noun
+    )
+    frames = {split: prepared.dataset.rows(split) for split in ("train", "valid")} | {
+        "test": tested_rows(prepared.dataset, preset.test_rows)
+    }
     rows = {split: prepared.rows(frame, variant) for split, frame in frames.items()}
-    longest = max(maker.require_context(part, shared.language.context).max(initial=0) for part in rows.values())
+    longest = max(
+        maker.require_context(part, shared.language.context).max(initial=0) for part in rows.values()
+    )
     widths = {slot: table.width for slot, table in tables.items()}
     _require_restorable_start(method, shared, widths)
     torch.manual_seed(run_seed)
     model = UserLLM(shared.language, widths, method.model)
-    checked = check_engine(model, maker, longest, say=say) # before anything is trained
-    steps, store, text = _all_rows(method, preset), None, {"history": [], "row_ids": []}
+    checked = check_engine(model, maker, longest, say=say)  # before anything is trained
+    steps = _all_rows(method, preset)
+    store = None
+    text = {"history": [], "row_ids": []}
     if method.tuning != "one_step":
         say(f"{method.name}: step 1, LoRA on text")
         text = step1_stage(prepared, maker, shared.language, shared.llm, steps["step1"], run_seed, cache)
-        read["trained"]["step 1"], seconds["step1"] = text["row_ids"], text["seconds"]
+        read["trained"]["step 1"] = text["row_ids"]
+        seconds["step1"] = text["seconds"]
     start_wide(model, maker, rows["train"])
     unlearnt = [] if method.tuning == "one_step" else [("step 1", nothing_learnt("step1", text))]
-    if unlearnt and unlearnt[0][1]: say(unlearnt[0][1])
-    about = {"validation_auc": text.get("best"), "step1_validation_auc": text.get("best"), "history": text["history"], "engine": asdict(checked)}
+    if unlearnt and unlearnt[0][1]:
+        say(unlearnt[0][1])
+    about = {
+        "validation_auc": text.get("best"),
+        "step1_validation_auc": text.get("best"),
+        "history": text["history"],
+        "engine": asdict(checked),
+    }
     if method.tuning != "text":
-        if method.tuning == "one_step": shared.language.fresh_lora(run_seed); step = one_step(model, maker)
-        else: store = shared.store_for(maker, preset.prefix_budget); step = step2(model, maker, store)
-        for level in store.levels if store else (): level.asked = level.hits = 0 # another method may have used it before
-        say(f"{method.name}: {'one step, LoRA,' if method.tuning == 'one_step' else 'step 2,'} UHEM and mappers")
-        progress = tune(step, rows["train"], rows["valid"], steps["step2"], run.checkpoints, run_seed,
-                        key=fingerprint(settings), report=lambda history: _write_log(run, text["history"] + history))
-        read["trained"][step.name], seconds[step.name] = rows["train"].row_ids, progress.seconds
-        unlearnt.append(("step 2" if step.name == "step2" else "its one step", nothing_learnt(step.name, vars(progress))))
-        if unlearnt[-1][1]: say(unlearnt[-1][1])
-        about |= {"validation_auc": progress.best, "history": progress.history, "prefix_hit_rate": store and round(store.hit_rate, 4)}
-    else: _write_log(run, text["history"])
+        if method.tuning == "one_step":
+            shared.language.fresh_lora(run_seed)
+            step = one_step(model, maker)
+        else:
+            store = shared.store_for(maker, preset.prefix_budget)
+            step = step2(model, maker, store)
+        for level in store.levels if store else ():
+            level.asked = level.hits = 0  # another method may have used it before
+        say(
+            f"{method.name}: {'one step, LoRA,' if method.tuning == 'one_step' else 'step 2,'} UHEM and mappers"
+        )
+        progress = tune(
+            step,
+            rows["train"],
+            rows["valid"],
+            steps["step2"],
+            run.checkpoints,
+            run_seed,
+            key=fingerprint(settings),
+            report=lambda history: _write_log(run, text["history"] + history),
+        )
+        read["trained"][step.name] = rows["train"].row_ids
+        seconds[step.name] = progress.seconds
+        unlearnt.append(
+            ("step 2" if step.name == "step2" else "its one step", nothing_learnt(step.name, vars(progress)))
+        )
+        if unlearnt[-1][1]:
+            say(unlearnt[-1][1])
+        about |= {
+            "validation_auc": progress.best,
+            "history": progress.history,
+            "prefix_hit_rate": store and round(store.hit_rate, 4),
+        }
+    else:
+        _write_log(run, text["history"])
     about["nothing_learnt"] = [step for step, message in unlearnt if message]
     return Trained(method, run, model, maker, rows["test"], store, read, seconds, about)
 
 # %% ../nbs/64_pipeline.ipynb #4c1fc0c8
-def _in_use(settings:dict) -> dict:
+def _in_use(settings: dict) -> dict:
     "Settings without those of a UHEM that the method does not have; those of the model, its mappers and UHEM that came later than the run have their defaults."
-    if "model" not in settings: return settings
-    model = {each.name: each.default for each in fields(ModelSettings) if each.metadata.get("later")} | settings["model"]
+    if "model" not in settings:
+        return settings
+    model = {
+        each.name: each.default for each in fields(ModelSettings) if each.metadata.get("later")
+    } | settings["model"]
     model["mapper"] = asdict(restore_settings(MapperSettings, model["mapper"], "mapper"))
-    if model["history"] == "compressed": model["uhem"] = asdict(restore_settings(UHEMSettings, model["uhem"], "uhem"))
-    else: model.pop("uhem", None)
+    if model["history"] == "compressed":
+        model["uhem"] = asdict(restore_settings(UHEMSettings, model["uhem"], "uhem"))
+    else:
+        model.pop("uhem", None)
     return settings | {"model": model}
 
-def require_same_training(settings:dict, # of a finished run
-                          expected:dict, # from `training_settings` or `floor_settings`
-                          where, llm:str="") -> None: # '' for a floor
+
+def require_same_training(
+    settings: dict,  # of a finished run
+    expected: dict,  # from `training_settings` or `floor_settings`
+    where,
+    llm: str = "",
+) -> None:  # '' for a floor
     "`InputError` where a finished run is not what these would give."
-    settings, expected = _in_use(settings), _in_use(_jsonable(expected))
+    settings = _in_use(settings)
+    expected = _in_use(_jsonable(expected))
     keys = dict.fromkeys([*expected, "test_rows", "history", "code"])
     differing = [key for key in keys if settings.get(key) != expected.get(key)]
-    if llm and settings["llm"]["name"] != find_llm(llm).name: differing.append("llm")
-    if differing: raise InputError(f"{where} was made with other settings ({', '.join(differing)}): move it away, or name another folder for results")
+    if llm and settings["llm"]["name"] != find_llm(llm).name:
+        differing.append("llm")
+    if differing:
+        raise InputError(
+            f"{where} was made with other settings ({', '.join(differing)}): move it away, or name another folder for results"
+        )
 
-def _all_rows(method:Method, preset:Preset) -> dict:
+
+def _all_rows(method: Method, preset: Preset) -> dict:
     "The settings of both steps. A method of one step sees in it as many rows as the others see in two."
     steps = {"step1": preset.step1, "step2": preset.step2}
-    if method.tuning == "two_steps" or None in (preset.step1.rows, preset.step2.rows): return steps
+    if method.tuning == "two_steps" or None in (preset.step1.rows, preset.step2.rows):
+        return steps
     rows = preset.step1.rows + preset.step2.rows
     return {name: replace(step, rows=rows) for name, step in steps.items()}
 
-def _write_log(run:RunFolder, history:list) -> None:
+
+def _write_log(run: RunFolder, history: list) -> None:
     "What each look at validation showed, one JSON line each."
-    with atomic_path(run.log) as path: path.write_text("".join(json.dumps(record) + "\n" for record in history), encoding="utf-8")
+    with atomic_path(run.log) as path:
+        path.write_text("".join(json.dumps(record) + "\n" for record in history), encoding="utf-8")
 
 # %% ../nbs/64_pipeline.ipynb #c021
 @torch.no_grad()
-def _linear_logits(one:Trained) -> np.ndarray|None:
+def _linear_logits(one: Trained) -> np.ndarray | None:
     "The summands of the test rows' logits that are not the language model's (n,); None where there are none."
-    if not one.model.wide: return None
+    if not one.model.wide:
+        return None
     return (one.model.add_wide(one.maker.wide_features(one.test)) + one.model.wide_bias).float().cpu().numpy()
 
-def measure(trained:list[Trained], prepared:Prepared, preset:Preset, shared:Shared, run_seed:int=0) -> list[dict]:
+
+def measure(
+    trained: list[Trained], prepared: Prepared, preset: Preset, shared: Shared, run_seed: int = 0
+) -> list[dict]:
     "Score the test rows once, save recommenders, finish the runs; gives the metrics of each. All must share step 1."
-    if any(one.store is not trained[0].store for one in trained): raise InputError("only methods that share step 1 are measured together")
+    if any(one.store is not trained[0].store for one in trained):
+        raise InputError("only methods that share step 1 are measured together")
     started = time.monotonic()
     scorers = [RowScorer(one.model, one.maker, one.store) for one in trained]
-    weights = [{name: value.detach().float().cpu() for name, value in one.model.named_parameters() if value.requires_grad} for one in trained]
-    kept = KeptScores(trained[0].run.checkpoints/"test.safetensors", fingerprint([one.method.name for one in trained], weights, prepared.dataset.fingerprint))
+    weights = [
+        {
+            name: value.detach().float().cpu()
+            for name, value in one.model.named_parameters()
+            if value.requires_grad
+        }
+        for one in trained
+    ]
+    kept = KeptScores(
+        trained[0].run.checkpoints / "test.safetensors",
+        fingerprint([one.method.name for one in trained], weights, prepared.dataset.fingerprint),
+    )
     scores = score_together(scorers, [one.test for one in trained], progress="test", kept=kept)
-    seconds, metrics = time.monotonic() - started, []
+    seconds = time.monotonic() - started
+    metrics = []
     for one, logits in zip(trained, scores):
         name = one.method.name
-        recommender = Recommender.build(shared.llm, prepared.dataset, one.maker.all_tables, one.model, one.maker, name,
-                                        {"run_seed": run_seed, "preset": preset.name}, prepared.history)
+        recommender = Recommender.build(
+            shared.llm,
+            prepared.dataset,
+            one.maker.all_tables,
+            one.model,
+            one.maker,
+            name,
+            {"run_seed": run_seed, "preset": preset.name},
+            prepared.history,
+        )
         recommender.save(one.run.recommender)
-        predictions = predictions_frame(prepared.dataset, tested_rows(prepared.dataset, preset.test_rows), logits, _linear_logits(one))
+        predictions = predictions_frame(
+            prepared.dataset, tested_rows(prepared.dataset, preset.test_rows), logits, _linear_logits(one)
+        )
         share = language_share(predictions)
         more = one.about | ({"language_share": share} if share else {})
-        metrics.append(finish_run(one.run, prepared, name, run_seed, predictions, one.read, one.seconds | {"test": seconds / len(trained)}, more))
+        metrics.append(
+            finish_run(
+                one.run,
+                prepared,
+                name,
+                run_seed,
+                predictions,
+                one.read,
+                one.seconds | {"test": seconds / len(trained)},
+                more,
+            )
+        )
     return metrics
 
-def run_method(method:Method, prepared:Prepared, preset:Preset, shared:Shared, folder, run_seed:int=0,
-               cache:StageCache|None=None, say:Callable=print) -> dict:
+
+def run_method(
+    method: Method,
+    prepared: Prepared,
+    preset: Preset,
+    shared: Shared,
+    folder,
+    run_seed: int = 0,
+    cache: StageCache | None = None,
+    say: Callable = print,
+) -> dict:
     "Train a method, measure it on test once, save its recommender; gives its metrics."
     from accelerate import PartialState
+
     with only_one(folder, "a run is being trained in") if PartialState().is_main_process else nullcontext():
         trained = train_method(method, prepared, preset, shared, folder, run_seed, cache, say)
-        if trained is not None and not PartialState().is_main_process: return {} # of several processes that trained, one measures
-        return read_json(RunFolder(folder).metrics) if trained is None else measure([trained], prepared, preset, shared, run_seed)[0]
+        if trained is not None and not PartialState().is_main_process:
+            return {}  # of several processes that trained, one measures
+        return (
+            read_json(RunFolder(folder).metrics)
+            if trained is None
+            else measure([trained], prepared, preset, shared, run_seed)[0]
+        )
 
 # %% ../nbs/64_pipeline.ipynb #c023
-def quickstart(folder="runs/quickstart", # a run folder for each system goes here
-               preset:Preset|None=None, # `quick` where left out
-               llm:str="smollm2", device:str="auto", precision:str="auto",
-               run_seed:int=0, names=("userllm", "userllm_wide"), # the methods to train
-               beside=("floor", "mf", "mf_bias", "logistic"), # the floors to fit
-               cache:StageCache|None=None, say:Callable=print) -> dict[str, dict]:
+def quickstart(
+    folder="runs/quickstart",  # a run folder for each system goes here
+    preset: Preset | None = None,  # `quick` where left out
+    llm: str = "smollm2",
+    device: str = "auto",
+    precision: str = "auto",
+    run_seed: int = 0,
+    names=("userllm", "userllm_wide"),  # the methods to train
+    beside=("floor", "mf", "mf_bias", "logistic"),  # the floors to fit
+    cache: StageCache | None = None,
+    say: Callable = print,
+) -> dict[str, dict]:
     "Prepare, fit the floors, train the methods; gives the metrics of each system."
-    cache, preset, folder = cache or StageCache(), preset or quick(), Path(folder)
+    cache = cache or StageCache()
+    preset = preset or quick()
+    folder = Path(folder)
     require_writable(folder, 500_000_000)
     say("preparing the ratings, descriptions and poster features")
     prepared = prepare(preset.protocol, device=device, cache=cache)
     results = {}
     for name in beside:
         say(f"{name}: {floors[name]}")
-        results[name] = run_floor(name, prepared, preset, folder/name, run_seed, cache)
+        results[name] = run_floor(name, prepared, preset, folder / name, run_seed, cache)
     say("loading the LLM")
     shared = share_llm(llm, device, precision, find_method(names[0]).model, cache)
     with only_one(folder, "a quickstart is at work in"):
-        trained = [train_method(find_method(name), prepared, preset, shared, folder/name, run_seed, cache, say) for name in names]
-        if any(trained): measure([one for one in trained if one], prepared, preset, shared, run_seed)
-    return results | {name: read_json(RunFolder(folder/name).metrics) for name in names}
+        trained = [
+            train_method(find_method(name), prepared, preset, shared, folder / name, run_seed, cache, say)
+            for name in names
+        ]
+        if any(trained):
+            measure([one for one in trained if one], prepared, preset, shared, run_seed)
+    return results | {name: read_json(RunFolder(folder / name).metrics) for name in names}

@@ -15,165 +15,278 @@ from .artifacts import InputError, fingerprint
 
 # %% ../nbs/02_plugins.ipynb #28ff967c
 _package = "userllm"
-_libraries = tuple(str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+_libraries = tuple(
+    str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "platstdlib", "purelib", "platlib")
+)
+
 
 def _top(thing) -> str:
     "The top-level package of what a class, a function or a module is from."
     module = thing.__name__ if isinstance(thing, types.ModuleType) else getattr(thing, "__module__", None)
     return (module or "").partition(".")[0]
 
-def _is_own(thing, home:str) -> bool: # `home`: the top-level package of the code that was registered
+
+def _is_own(thing, home: str) -> bool:  # `home`: the top-level package of the code that was registered
     "Whether it is a person's own: code of the same package, or of none that is installed."
     top = _top(thing)
-    if top == _package or not top or top == "builtins": return False
-    if top == home: return True
+    if top == _package or not top or top == "builtins":
+        return False
+    if top == home:
+        return True
     file = getattr(sys.modules.get(top), "__file__", None)
-    if file is None: return top == "__main__" # else built in, or a namespace of several packages
+    if file is None:
+        return top == "__main__"  # else built in, or a namespace of several packages
     path = Path(file).resolve()
     return not str(path).startswith(_libraries) and not {"site-packages", "dist-packages"} & set(path.parts)
 
 # %% ../nbs/02_plugins.ipynb #8faae9d5
-def _plain_source(function:types.FunctionType) -> str:
+def _plain_source(function: types.FunctionType) -> str:
     "Its source without comments, docstrings and layout; its instructions where no source is left, as of what was typed into `python`."
-    try: source = textwrap.dedent(inspect.getsource(function))
+    try:
+        source = textwrap.dedent(inspect.getsource(function))
     except (OSError, TypeError):
-        return repr([function.__code__.co_code.hex(), function.__code__.co_names, function.__code__.co_varnames])
-    try: tree = ast.parse(source)
-    except SyntaxError: return " ".join(source.split()) # a lambda in the middle of a statement
+        return repr(
+            [function.__code__.co_code.hex(), function.__code__.co_names, function.__code__.co_varnames]
+        )
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return " ".join(source.split())  # a lambda in the middle of a statement
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
-        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) or not body: continue
-        text = isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant) and isinstance(body[0].value.value, str)
-        if text: node.body = body[1:] or [ast.Pass()]
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) or not body:
+            continue
+        text = (
+            isinstance(body[0], ast.Expr)
+            and isinstance(body[0].value, ast.Constant)
+            and isinstance(body[0].value.value, str)
+        )
+        if text:
+            node.body = body[1:] or [ast.Pass()]
     return ast.unparse(tree)
 
-def _names_in(code:types.CodeType) -> set[str]:
+
+def _names_in(code: types.CodeType) -> set[str]:
     "All names that it reads, its inner functions included."
     inner = [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
     return set(code.co_names).union(*map(_names_in, inner))
 
-def _used_by(function:types.FunctionType) -> dict[str,Any]:
+
+def _used_by(function: types.FunctionType) -> dict[str, Any]:
     "What a function reads from around it: closures, globals, and what stands for a default."
     values = {f"default {place}": value for place, value in enumerate(function.__defaults__ or ())}
     values |= {f"default {name}": value for name, value in (function.__kwdefaults__ or {}).items()}
     known = function.__globals__
     values |= {name: known[name] for name in _names_in(function.__code__) if name in known}
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
-        try: values[name] = cell.cell_contents
-        except ValueError: pass # not set yet
+        try:
+            values[name] = cell.cell_contents
+        except ValueError:
+            pass  # not set yet
     return values
 
 # %% ../nbs/02_plugins.ipynb #1145c605
-_silent = {"__module__", "__doc__", "__dict__", "__weakref__", "__qualname__", "__firstlineno__", "__static_attributes__", "__annotations__",
-           "__annotate__", "__annotate_func__", "__annotations_cache__", "__parameters__", "__orig_bases__", "__abstractmethods__", "_abc_impl"}
+_silent = {
+    "__module__",
+    "__doc__",
+    "__dict__",
+    "__weakref__",
+    "__qualname__",
+    "__firstlineno__",
+    "__static_attributes__",
+    "__annotations__",
+    "__annotate__",
+    "__annotate_func__",
+    "__annotations_cache__",
+    "__parameters__",
+    "__orig_bases__",
+    "__abstractmethods__",
+    "_abc_impl",
+}
 
-def _parts_of(thing, home:str) -> dict[str,Any]:
+
+def _parts_of(thing, home: str) -> dict[str, Any]:
     "What a piece of own code consists of: texts, and further values that it uses."
-    if isinstance(thing, (staticmethod, classmethod)): return {"function": thing.__func__}
-    if isinstance(thing, types.MethodType): return {"function": thing.__func__, "self": thing.__self__}
-    if isinstance(thing, property): return {"get": thing.fget, "set": thing.fset, "delete": thing.fdel}
-    if isinstance(thing, functools.partial): return {"function": thing.func, "arguments": thing.args, "keywords": thing.keywords}
-    if isinstance(thing, functools.cached_property): return {"function": thing.func}
-    if isinstance(thing, types.FunctionType): return {"source": _plain_source(thing)} | {f"uses {name}": value for name, value in _used_by(thing).items()}
+    if isinstance(thing, (staticmethod, classmethod)):
+        return {"function": thing.__func__}
+    if isinstance(thing, types.MethodType):
+        return {"function": thing.__func__, "self": thing.__self__}
+    if isinstance(thing, property):
+        return {"get": thing.fget, "set": thing.fset, "delete": thing.fdel}
+    if isinstance(thing, functools.partial):
+        return {"function": thing.func, "arguments": thing.args, "keywords": thing.keywords}
+    if isinstance(thing, functools.cached_property):
+        return {"function": thing.func}
+    if isinstance(thing, types.FunctionType):
+        return {"source": _plain_source(thing)} | {
+            f"uses {name}": value for name, value in _used_by(thing).items()
+        }
     if isinstance(thing, type):
         members = {name: value for name, value in vars(thing).items() if name not in _silent}
-        if is_dataclass(thing): # its fields stand for the methods that were made from them, which have no source
-            made = [name for name, value in members.items() if getattr(getattr(value, "__code__", None), "co_filename", "") == "<string>"]
-            members = {name: value for name, value in members.items() if name not in (*made, "__dataclass_fields__", "__dataclass_params__")}
-            members |= {f"field {each.name}": [str(each.type), each.default, each.default_factory] for each in fields(thing)}
+        if is_dataclass(
+            thing
+        ):  # its fields stand for the methods that were made from them, which have no source
+            made = [
+                name
+                for name, value in members.items()
+                if getattr(getattr(value, "__code__", None), "co_filename", "") == "<string>"
+            ]
+            members = {
+                name: value
+                for name, value in members.items()
+                if name not in (*made, "__dataclass_fields__", "__dataclass_params__")
+            }
+            members |= {
+                f"field {each.name}": [str(each.type), each.default, each.default_factory]
+                for each in fields(thing)
+            }
         return {"bases": thing.__bases__} | {f"has {name}": value for name, value in members.items()}
-    return {"class": type(thing)} | getattr(thing, "__dict__", {}) # an object of a class of one's own
+    return {"class": type(thing)} | getattr(thing, "__dict__", {})  # an object of a class of one's own
 
-def _written(value, home:str, seen:dict) -> Any:
+
+def _written(value, home: str, seen: dict) -> Any:
     "A value as plain values that can be fingerprinted; code from elsewhere by its name alone."
-    if isinstance(value, types.ModuleType): return f"module {value.__name__}"
-    if isinstance(value, (list, tuple)): return [_written(each, home, seen) for each in value]
-    if isinstance(value, dict): return {str(key): _written(each, home, seen) for key, each in value.items()}
-    is_code = isinstance(value, (type, types.FunctionType, types.MethodType, staticmethod, classmethod, property, functools.partial,
-                                 functools.cached_property))
+    if isinstance(value, types.ModuleType):
+        return f"module {value.__name__}"
+    if isinstance(value, (list, tuple)):
+        return [_written(each, home, seen) for each in value]
+    if isinstance(value, dict):
+        return {str(key): _written(each, home, seen) for key, each in value.items()}
+    is_code = isinstance(
+        value,
+        (
+            type,
+            types.FunctionType,
+            types.MethodType,
+            staticmethod,
+            classmethod,
+            property,
+            functools.partial,
+            functools.cached_property,
+        ),
+    )
     wrapper = not isinstance(value, (type, types.FunctionType))
     if is_code and (wrapper or _is_own(value, home)) or not is_code and _is_own(type(value), home):
-        if id(value) in seen: return f"again {seen[id(value)]}" # of what refers to itself
+        if id(value) in seen:
+            return f"again {seen[id(value)]}"  # of what refers to itself
         seen[id(value)] = len(seen)
         return {name: _written(each, home, seen) for name, each in sorted(_parts_of(value, home).items())}
-    if is_code: return f"code {value.__module__}:{value.__qualname__}"
-    try: return fingerprint(value)
-    except TypeError: return f"object {type(value).__module__}:{type(value).__qualname__}"
+    if is_code:
+        return f"code {value.__module__}:{value.__qualname__}"
+    try:
+        return fingerprint(value)
+    except TypeError:
+        return f"object {type(value).__module__}:{type(value).__qualname__}"
 
 # %% ../nbs/02_plugins.ipynb #73a1eeda
 def source_fingerprint(
-    code:Callable, # a class, a function, or a `functools.partial` of one
-) -> str: # 16 hexadecimal characters
+    code: Callable,  # a class, a function, or a `functools.partial` of one
+) -> str:  # 16 hexadecimal characters
     "Changes with any word of the source, of a person's own code that it uses, or of the values that it was made with."
     return fingerprint(_written(code, _top(_named(code)), {}))
 
-def _named(code:Callable) -> Callable:
+
+def _named(code: Callable) -> Callable:
     "The class or function that has a name."
-    while isinstance(code, functools.partial): code = code.func
+    while isinstance(code, functools.partial):
+        code = code.func
     return code
 
 # %% ../nbs/02_plugins.ipynb #268f0c37
 @dataclass(frozen=True)
 class Origin:
     "Where a person's own code is from."
-    kind: str # what it is, for a person: `history encoder`, `prompt`, ...
-    name: str # under which it is registered
-    code: str # module:qualname
-    source: str # `source_fingerprint`; '' for what is known by its content, as a prompt by its words
+
+    kind: str  # what it is, for a person: `history encoder`, `prompt`, ...
+    name: str  # under which it is registered
+    code: str  # module:qualname
+    source: str  # `source_fingerprint`; '' for what is known by its content, as a prompt by its words
 
     @property
-    def module(self) -> str: return self.code.partition(":")[0]
+    def module(self) -> str:
+        return self.code.partition(":")[0]
+
 
 def origin_of(
-    kind:str, name:str, # as in `Origin`
-    code:Callable, # what is registered under the name
-) -> Origin|None: # None for what comes with this package
+    kind: str,
+    name: str,  # as in `Origin`
+    code: Callable,  # what is registered under the name
+) -> Origin | None:  # None for what comes with this package
     "The origin of registered code."
     named = _named(code)
-    if _top(named) == _package and named is code: return None
+    if _top(named) == _package and named is code:
+        return None
     qualname = getattr(named, "__qualname__", type(named).__qualname__)
     return Origin(kind, name, f"{named.__module__}:{qualname}", source_fingerprint(code))
 
 # %% ../nbs/02_plugins.ipynb #3e150c8b
 def import_plugins(
-    modules:Iterable[str], # such as `my_encoders`, or `lab.encoders`; from the working directory too
+    modules: Iterable[str],  # such as `my_encoders`, or `lab.encoders`; from the working directory too
 ) -> None:
     "Import modules that register a person's own code. `InputError` for one that is not found, or fails."
     here = str(Path.cwd())
     for name in [modules] if isinstance(modules, str) else modules:
         if name.endswith(".py") or "/" in name:
-            raise InputError(f"plugin {name!r} is a file", fix=f"name the module, {Path(name).stem}, and start in its folder")
+            raise InputError(
+                f"plugin {name!r} is a file",
+                fix=f"name the module, {Path(name).stem}, and start in its folder",
+            )
         sys.path.insert(0, here)
-        try: importlib.import_module(name)
+        try:
+            importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name is None or not (name + ".").startswith(error.name + "."):
-                raise InputError(f"plugin {name!r} needs the module {error.name!r}, which is not here", fix="install it") from error
-            raise InputError(f"there is no module {name!r} for a plugin", fix="start in its folder, install it, or put its folder into PYTHONPATH") from error
-        except InputError: raise
+                raise InputError(
+                    f"plugin {name!r} needs the module {error.name!r}, which is not here", fix="install it"
+                ) from error
+            raise InputError(
+                f"there is no module {name!r} for a plugin",
+                fix="start in its folder, install it, or put its folder into PYTHONPATH",
+            ) from error
+        except InputError:
+            raise
         except Exception as error:
-            raise InputError(f"plugin {name!r} cannot be imported: {type(error).__name__}: {error}", fix="mend the module") from error
-        finally: sys.path.remove(here)
+            raise InputError(
+                f"plugin {name!r} cannot be imported: {type(error).__name__}: {error}", fix="mend the module"
+            ) from error
+        finally:
+            sys.path.remove(here)
 
 # %% ../nbs/02_plugins.ipynb #a186882b
 def require_origins(
-    origins:Iterable[Origin], # what was trained with
-    registries:dict[str,dict], # kind -> name -> what is registered now
-    where:str, # what it is needed for, for messages
-    plugins:Iterable[str]=(), # modules that a person named, and that are imported
+    origins: Iterable[Origin],  # what was trained with
+    registries: dict[str, dict],  # kind -> name -> what is registered now
+    where: str,  # what it is needed for, for messages
+    plugins: Iterable[str] = (),  # modules that a person named, and that are imported
 ) -> None:
     "`InputError` that names code which is not registered here, or has another source than in training."
     for origin in origins:
-        registered, module = registries[origin.kind], origin.module
+        registered = registries[origin.kind]
+        module = origin.module
         if origin.name not in registered and module in plugins:
-            found = functools.reduce(lambda thing, part: getattr(thing, part, None), origin.code.partition(":")[2].split("."), sys.modules[module])
-            if callable(found): registered[origin.name] = found
+            found = functools.reduce(
+                lambda thing, part: getattr(thing, part, None),
+                origin.code.partition(":")[2].split("."),
+                sys.modules[module],
+            )
+            if callable(found):
+                registered[origin.name] = found
         if origin.name not in registered:
             written = "was written in a notebook or a script" if module == "__main__" else f"is {origin.code}"
-            fix = ("run what defines and registers it first, or put that into a module and name this module with" if module == "__main__" else
-                   f"name its module with --plugin {module}, or in Python with")
+            fix = (
+                "run what defines and registers it first, or put that into a module and name this module with"
+                if module == "__main__"
+                else f"name its module with --plugin {module}, or in Python with"
+            )
             named = "--plugin or plugins=[...]" if module == "__main__" else f"plugins=[{module!r}]"
-            raise InputError(f"{where} needs the {origin.kind} {origin.name!r}, which {written} and is not part of userllm", fix=f"{fix} {named}")
+            raise InputError(
+                f"{where} needs the {origin.kind} {origin.name!r}, which {written} and is not part of userllm",
+                fix=f"{fix} {named}",
+            )
         here = origin_of(origin.kind, origin.name, registered[origin.name])
         if origin.source and (here is None or here.source != origin.source):
-            raise InputError(f"the {origin.kind} {origin.name!r} has another source here than {where} was trained with "
-                             f"({here.code if here else 'that of userllm'}; then {origin.code})", fix="bring the source of the training, or train again")
+            raise InputError(
+                f"the {origin.kind} {origin.name!r} has another source here than {where} was trained with "
+                f"({here.code if here else 'that of userllm'}; then {origin.code})",
+                fix="bring the source of the training, or train again",
+            )

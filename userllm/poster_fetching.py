@@ -30,371 +30,615 @@ from .posters import named_posters, picture_formats, poster_name, read_manifest
 @dataclass(frozen=True)
 class FetchSettings:
     "How to ask, how often, and what to refuse."
-    concurrency: int = 8 # requests at once
-    rate: float = 20.0 # requests a second at most, all servers together
-    retries: int = 4 # attempts after the first, where a fault may pass
-    timeout: float = 10.0 # seconds without a sign of the server
-    longest_request: float = 60.0 # seconds for one picture with its redirects
-    first_wait: float = 0.5 # seconds before the first retry; doubled for each that follows, and shortened at random by up to half
-    longest_wait: float = 30.0 # seconds; a server that asks for a longer pause is left alone until the next call
+
+    concurrency: int = 8  # requests at once
+    rate: float = 20.0  # requests a second at most, all servers together
+    retries: int = 4  # attempts after the first, where a fault may pass
+    timeout: float = 10.0  # seconds without a sign of the server
+    longest_request: float = 60.0  # seconds for one picture with its redirects
+    first_wait: float = 0.5  # seconds before the first retry; doubled for each that follows, and shortened at random by up to half
+    longest_wait: float = (
+        30.0  # seconds; a server that asks for a longer pause is left alone until the next call
+    )
     most_redirects: int = 5
-    most_bytes: int = 20_000_000 # of one file
-    most_pixels: int = 20_000_000 # of one picture
+    most_bytes: int = 20_000_000  # of one file
+    most_pixels: int = 20_000_000  # of one picture
 
     def __post_init__(self):
-        least = {"retries": 0, "first_wait": 0, "longest_wait": 0, "most_redirects": 0, "concurrency": 1, "most_bytes": 1, "most_pixels": 1}
+        least = {
+            "retries": 0,
+            "first_wait": 0,
+            "longest_wait": 0,
+            "most_redirects": 0,
+            "concurrency": 1,
+            "most_bytes": 1,
+            "most_pixels": 1,
+        }
         for name, smallest in least.items():
-            if not getattr(self, name) >= smallest: raise InputError(f"{name} is {getattr(self, name)}: it must be at least {smallest}")
+            if not getattr(self, name) >= smallest:
+                raise InputError(f"{name} is {getattr(self, name)}: it must be at least {smallest}")
         for name in ("rate", "timeout", "longest_request"):
-            if not getattr(self, name) > 0: raise InputError(f"{name} is {getattr(self, name)}: it must be more than 0")
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} is {getattr(self, name)}: it must be more than 0")
 
 # %% ../nbs/25_poster_fetching.ipynb #2aa9517a
 class Refusal(Exception):
     "Why a poster was not kept."
-    def __init__(self,
-        reason:str, # one of few, to be counted
-        detail:str="", # of this one poster
-        passing:bool=False, # whether another attempt may do better
-        wait:float=0.0, # seconds that the server asks for
-        host:str="", # the host that asks for them, or that is not found
+
+    def __init__(
+        self,
+        reason: str,  # one of few, to be counted
+        detail: str = "",  # of this one poster
+        passing: bool = False,  # whether another attempt may do better
+        wait: float = 0.0,  # seconds that the server asks for
+        host: str = "",  # the host that asks for them, or that is not found
     ):
         super().__init__(f"{reason}: {detail}")
-        self.reason, self.detail, self.passing, self.wait, self.host = reason, detail, passing, wait, host
+        self.reason = reason
+        self.detail = detail
+        self.passing = passing
+        self.wait = wait
+        self.host = host
 
 # %% ../nbs/25_poster_fetching.ipynb #c2f09292
-def _has_its_end(content:bytes, format:str) -> bool:
+def _has_its_end(content: bytes, format: str) -> bool:
     "Whether the file goes on to where its format says that it ends."
-    if format == "PNG": return b"IEND\xaeB`\x82" in content
-    if format == "WEBP": return len(content) >= 8 + int.from_bytes(content[4:8], "little")
-    if format == "GIF": return content.rstrip(b"\0").endswith(b";")
-    if format == "BMP": return len(content) >= int.from_bytes(content[2:6], "little")
-    return content.rfind(b"\xff\xd9") > content.rfind(b"\xff\xda") # JPEG: an end of image after the last start of scan
+    if format == "PNG":
+        return b"IEND\xaeB`\x82" in content
+    if format == "WEBP":
+        return len(content) >= 8 + int.from_bytes(content[4:8], "little")
+    if format == "GIF":
+        return content.rstrip(b"\0").endswith(b";")
+    if format == "BMP":
+        return len(content) >= int.from_bytes(content[2:6], "little")
+    return content.rfind(b"\xff\xd9") > content.rfind(
+        b"\xff\xda"
+    )  # JPEG: an end of image after the last start of scan
 
-def picture_ending(content:bytes, # what a server sent
-                   most_pixels:int=FetchSettings.most_pixels) -> str: # more are refused before they are unpacked
+
+def picture_ending(
+    content: bytes,  # what a server sent
+    most_pixels: int = FetchSettings.most_pixels,
+) -> str:  # more are refused before they are unpacked
     "The file ending of a whole JPEG, PNG, WebP, GIF or BMP. `Refusal` for anything else."
     try:
         with Image.open(io.BytesIO(content), formats=[*picture_formats]) as picture:
             if picture.width * picture.height > most_pixels:
-                raise Refusal("too many pixels", f"{picture.width} x {picture.height}, more than {most_pixels:,}")
-            format = "JPEG" if picture.format == "MPO" else picture.format # several JPEGs in one file
+                raise Refusal(
+                    "too many pixels", f"{picture.width} x {picture.height}, more than {most_pixels:,}"
+                )
+            format = "JPEG" if picture.format == "MPO" else picture.format  # several JPEGs in one file
             picture.load()
     except Image.UnidentifiedImageError as error:
         start = content[:200].lstrip().lower()
-        what = "an HTML page" if start.startswith((b"<!doctype", b"<html", b"<?xml")) else f"{len(content):,} bytes of something else"
+        what = (
+            "an HTML page"
+            if start.startswith((b"<!doctype", b"<html", b"<?xml"))
+            else f"{len(content):,} bytes of something else"
+        )
         raise Refusal("not a picture", what) from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error: raise Refusal("too many pixels", str(error)) from error
-    except Refusal: raise
-    except Exception as error: # whatever a decoder throws at bytes that were made to upset it
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise Refusal("too many pixels", str(error)) from error
+    except Refusal:
+        raise
+    except Exception as error:  # whatever a decoder throws at bytes that were made to upset it
         raise Refusal("broken picture", f"{type(error).__name__}: {error}", passing=True) from error
-    if not _has_its_end(content, format): raise Refusal("broken picture", f"a {format} without its end", passing=True)
+    if not _has_its_end(content, format):
+        raise Refusal("broken picture", f"a {format} without its end", passing=True)
     return picture_formats[format]
 
 # %% ../nbs/25_poster_fetching.ipynb #6f75306a
 Address = IPv4Address | IPv6Address
-_translated = IPv6Network("64:ff9b::/96") # IPv4 behind a translator
+_translated = IPv6Network("64:ff9b::/96")  # IPv4 behind a translator
 
-def _carried(address:Address) -> IPv4Address|None:
+
+def _carried(address: Address) -> IPv4Address | None:
     "The IPv4 address inside an IPv6 one: mapped, translated or 6to4."
-    if address.version == 4: return None
-    if address in _translated: return IPv4Address(int(address) & 0xFFFFFFFF)
+    if address.version == 4:
+        return None
+    if address in _translated:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
     return address.ipv4_mapped or address.sixtofour
 
-def public_address(address:Address) -> bool: # an address that a name was resolved to
+
+def public_address(address: Address) -> bool:  # an address that a name was resolved to
     "Whether an address belongs to the public internet: not private, loopback, link-local, multicast, reserved or unspecified."
-    if (inner := _carried(address)) is not None: return public_address(inner)
-    return address.is_global and not (address.is_multicast or address.is_reserved or address.is_private or address.is_loopback
-                                      or address.is_link_local or address.is_unspecified or getattr(address, "is_site_local", False))
+    if (inner := _carried(address)) is not None:
+        return public_address(inner)
+    return address.is_global and not (
+        address.is_multicast
+        or address.is_reserved
+        or address.is_private
+        or address.is_loopback
+        or address.is_link_local
+        or address.is_unspecified
+        or getattr(address, "is_site_local", False)
+    )
 
 # %% ../nbs/25_poster_fetching.ipynb #eb1ff195
 Resolver = Callable[[str, int], Awaitable[list[str]]]
 
-async def system_resolver(host:str, port:int) -> list[str]: # addresses as text, the preferred first
+
+async def system_resolver(host: str, port: int) -> list[str]:  # addresses as text, the preferred first
     "Ask the system. `OSError` for a name that it does not know."
     found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
+
 class GuardedBackend(httpcore.AsyncNetworkBackend):
     "Connects to addresses that the policy allows, and to no other."
-    def __init__(self,
-        allowed:Callable[[Address], bool]=public_address, # the policy
-        resolver:Resolver=system_resolver,
-        backend:httpcore.AsyncNetworkBackend|None=None, # what connects to a number
+
+    def __init__(
+        self,
+        allowed: Callable[[Address], bool] = public_address,  # the policy
+        resolver: Resolver = system_resolver,
+        backend: httpcore.AsyncNetworkBackend | None = None,  # what connects to a number
     ):
-        self.allowed, self.resolver, self.backend = allowed, resolver, backend or httpcore.AnyIOBackend()
+        self.allowed = allowed
+        self.resolver = resolver
+        self.backend = backend or httpcore.AnyIOBackend()
 
     async def connect_tcp(self, host, port, timeout=None, local_address=None, socket_options=None):
         "A connection to the first allowed address that answers. `Refusal` where none is allowed or the name is unknown."
-        try: found = [ip_address(text) for text in await self.resolver(host, port)]
-        except (OSError, UnicodeError) as error: raise Refusal("host not found", f"{host}: {error}", passing=True, host=host.lower()) from error
+        try:
+            found = [ip_address(text) for text in await self.resolver(host, port)]
+        except (OSError, UnicodeError) as error:
+            raise Refusal("host not found", f"{host}: {error}", passing=True, host=host.lower()) from error
         addresses = [address for address in found if self.allowed(address)]
-        if not addresses: raise Refusal("address not allowed", f"{host} is {', '.join(map(str, found)) or 'nowhere'}" if [host] != [*map(str, found)] else f"{host} is no public address")
+        if not addresses:
+            raise Refusal(
+                "address not allowed",
+                f"{host} is {', '.join(map(str, found)) or 'nowhere'}"
+                if [host] != [*map(str, found)]
+                else f"{host} is no public address",
+            )
         for address in addresses[:3]:
-            try: return await self.backend.connect_tcp(str(address), port, timeout, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error: last = error
+            try:
+                return await self.backend.connect_tcp(
+                    str(address), port, timeout, local_address, socket_options
+                )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                last = error
         raise last
 
-    async def connect_unix_socket(self, path, timeout=None, socket_options=None): raise Refusal("address not allowed", "a local socket")
+    async def connect_unix_socket(self, path, timeout=None, socket_options=None):
+        raise Refusal("address not allowed", "a local socket")
 
-    async def sleep(self, seconds): await anyio.sleep(seconds)
+    async def sleep(self, seconds):
+        await anyio.sleep(seconds)
 
 # %% ../nbs/25_poster_fetching.ipynb #d58add49
 class _Body(httpx.AsyncByteStream):
     "The answer's bytes, as they come."
-    def __init__(self, stream): self.stream = stream
+
+    def __init__(self, stream):
+        self.stream = stream
+
     async def __aiter__(self):
-        async for part in self.stream: yield part
-    async def aclose(self): await self.stream.aclose()
+        async for part in self.stream:
+            yield part
+
+    async def aclose(self):
+        await self.stream.aclose()
+
 
 class GuardedTransport(httpx.AsyncBaseTransport):
     "HTTP and HTTPS over a `GuardedBackend`; any other scheme is a `Refusal`."
-    def __init__(self, backend:GuardedBackend, concurrency:int=FetchSettings.concurrency):
-        self.pool = httpcore.AsyncConnectionPool(ssl_context=httpx.create_ssl_context(), max_connections=concurrency,
-                                                 keepalive_expiry=5, network_backend=backend)
 
-    async def handle_async_request(self, request:httpx.Request) -> httpx.Response:
+    def __init__(self, backend: GuardedBackend, concurrency: int = FetchSettings.concurrency):
+        self.pool = httpcore.AsyncConnectionPool(
+            ssl_context=httpx.create_ssl_context(),
+            max_connections=concurrency,
+            keepalive_expiry=5,
+            network_backend=backend,
+        )
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         url = request.url
-        if url.scheme not in ("http", "https") or not url.host: raise Refusal("not http", str(url)[:200])
-        if url.port is not None and not 1 <= url.port <= 65535: raise Refusal("not a URL", f"port {url.port} is not within 1 to 65535")
+        if url.scheme not in ("http", "https") or not url.host:
+            raise Refusal("not http", str(url)[:200])
+        if url.port is not None and not 1 <= url.port <= 65535:
+            raise Refusal("not a URL", f"port {url.port} is not within 1 to 65535")
         target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
-        answer = await self.pool.handle_async_request(httpcore.Request(request.method, target, headers=request.headers.raw,
-                                                                       content=request.stream, extensions=request.extensions))
-        return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer.stream), extensions=answer.extensions)
+        answer = await self.pool.handle_async_request(
+            httpcore.Request(
+                request.method,
+                target,
+                headers=request.headers.raw,
+                content=request.stream,
+                extensions=request.extensions,
+            )
+        )
+        return httpx.Response(
+            answer.status, headers=answer.headers, stream=_Body(answer.stream), extensions=answer.extensions
+        )
 
-    async def aclose(self): await self.pool.aclose()
+    async def aclose(self):
+        await self.pool.aclose()
 
-def guarded_client(settings:FetchSettings=FetchSettings(),
-                   backend:GuardedBackend|None=None) -> httpx.AsyncClient:
+
+def guarded_client(
+    settings: FetchSettings = FetchSettings(), backend: GuardedBackend | None = None
+) -> httpx.AsyncClient:
     "A client that keeps no cookies, takes nothing from the environment, follows no redirect by itself and wants bytes as they are."
-    return httpx.AsyncClient(transport=GuardedTransport(backend or GuardedBackend(), settings.concurrency), timeout=settings.timeout,
-                             trust_env=False, follow_redirects=False, cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-                             headers={"User-Agent": "userllm", "Accept": "image/jpeg, image/png, image/webp, image/gif, image/bmp", "Accept-Encoding": "identity"})
+    return httpx.AsyncClient(
+        transport=GuardedTransport(backend or GuardedBackend(), settings.concurrency),
+        timeout=settings.timeout,
+        trust_env=False,
+        follow_redirects=False,
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        headers={
+            "User-Agent": "userllm",
+            "Accept": "image/jpeg, image/png, image/webp, image/gif, image/bmp",
+            "Accept-Encoding": "identity",
+        },
+    )
 
 # %% ../nbs/25_poster_fetching.ipynb #a3557974
 _passing_statuses = {408, 425, 429, 500, 502, 503, 504}
-_busy_statuses = {429, 503} # whose Retry-After speaks of the whole host
+_busy_statuses = {429, 503}  # whose Retry-After speaks of the whole host
 
-def _host(url:httpx.URL) -> str:
+
+def _host(url: httpx.URL) -> str:
     "What keeps servers apart: host and port."
     return url.netloc.decode("ascii").lower()
 
-def _asked_wait(headers, now:datetime.datetime|None=None) -> float:
+
+def _asked_wait(headers, now: datetime.datetime | None = None) -> float:
     "The seconds of a `Retry-After` header, 0 without one that can be read."
     text = headers.get("retry-after", "").strip()
-    if text.isascii() and text.isdigit(): return float(text[:9])
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
     try:
         moment = parsedate_to_datetime(text)
-        if moment.tzinfo is None: moment = moment.replace(tzinfo=datetime.timezone.utc)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=datetime.timezone.utc)
         return max(0.0, (moment - (now or datetime.datetime.now(datetime.timezone.utc))).total_seconds())
-    except (ValueError, OverflowError, TypeError): return 0.0 # no date, or one with a zone that is none
+    except (ValueError, OverflowError, TypeError):
+        return 0.0  # no date, or one with a zone that is none
 
-async def _body(response:httpx.Response, most_bytes:int) -> bytes:
+
+async def _body(response: httpx.Response, most_bytes: int) -> bytes:
     "The bytes of a good answer. `Refusal` for a bad status or too many bytes."
     status = response.status_code
     if status != 200:
         wait = _asked_wait(response.headers) if status in _busy_statuses else 0.0
-        raise Refusal(f"HTTP {status}", response.reason_phrase, status in _passing_statuses, wait, _host(response.url))
+        raise Refusal(
+            f"HTTP {status}", response.reason_phrase, status in _passing_statuses, wait, _host(response.url)
+        )
     content = bytearray()
     async for part in response.aiter_raw():
         content += part
-        if len(content) > most_bytes: raise Refusal("too large", f"more than {most_bytes:,} bytes")
+        if len(content) > most_bytes:
+            raise Refusal("too large", f"more than {most_bytes:,} bytes")
     return bytes(content)
 
-Turn = Callable[[str], Awaitable[None]] # returns when a host may be asked; `Refusal` where it may not
 
-async def _answer(client:httpx.AsyncClient, url:str, settings:FetchSettings, turn:Turn|None) -> bytes:
+Turn = Callable[[str], Awaitable[None]]  # returns when a host may be asked; `Refusal` where it may not
+
+
+async def _answer(client: httpx.AsyncClient, url: str, settings: FetchSettings, turn: Turn | None) -> bytes:
     "The bytes at a URL, over at most `most_redirects` redirects."
     request = client.build_request("GET", url)
     for _ in range(settings.most_redirects + 1):
         response = await client.send(request, stream=True)
         try:
-            if response.next_request is None: return await _body(response, settings.most_bytes)
+            if response.next_request is None:
+                return await _body(response, settings.most_bytes)
             request = response.next_request
-        finally: await response.aclose()
-        if turn: await turn(_host(request.url))
+        finally:
+            await response.aclose()
+        if turn:
+            await turn(_host(request.url))
     raise Refusal("too many redirects", f"more than {settings.most_redirects}")
 
 # %% ../nbs/25_poster_fetching.ipynb #f3cf0996
-async def download(client:httpx.AsyncClient, # from `guarded_client`
-                   url:str, settings:FetchSettings=FetchSettings(),
-                   turn:Turn|None=None) -> bytes: # awaited with the host of each redirect before it is followed
+async def download(
+    client: httpx.AsyncClient,  # from `guarded_client`
+    url: str,
+    settings: FetchSettings = FetchSettings(),
+    turn: Turn | None = None,
+) -> bytes:  # awaited with the host of each redirect before it is followed
     "The bytes at a URL, in one attempt of at most `longest_request` seconds. `Refusal` says what went wrong."
     try:
-        with anyio.fail_after(settings.longest_request): return await _answer(client, url, settings, turn)
-    except Refusal: raise
+        with anyio.fail_after(settings.longest_request):
+            return await _answer(client, url, settings, turn)
+    except Refusal:
+        raise
     except (httpcore.TimeoutException, httpx.TimeoutException, TimeoutError) as error:
         raise Refusal("timed out", type(error).__name__, passing=True) from error
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpcore.UnsupportedProtocol, httpcore.LocalProtocolError, UnicodeError, ValueError) as error:
+    except (
+        httpx.InvalidURL,
+        httpx.UnsupportedProtocol,
+        httpcore.UnsupportedProtocol,
+        httpcore.LocalProtocolError,
+        UnicodeError,
+        ValueError,
+    ) as error:
         raise Refusal("not a URL", str(error)[:200]) from error
-    except (httpcore.ProtocolError, httpx.RemoteProtocolError) as error: raise Refusal("broken answer", str(error)[:200], passing=True) from error
+    except (httpcore.ProtocolError, httpx.RemoteProtocolError) as error:
+        raise Refusal("broken answer", str(error)[:200], passing=True) from error
     except (httpcore.NetworkError, httpx.HTTPError, OSError) as error:
         raise Refusal("connection failed", str(error)[:200] or type(error).__name__, passing=True) from error
-    except Exception as error: raise Refusal("failed", f"{type(error).__name__}: {error}"[:200]) from error
+    except Exception as error:
+        raise Refusal("failed", f"{type(error).__name__}: {error}"[:200]) from error
 
 # %% ../nbs/25_poster_fetching.ipynb #b77004f6
 class Turns:
     "Hands out the moments at which requests may start."
-    def __init__(self, rate:float, # requests a second
-                 longest_wait:float=FetchSettings.longest_wait): # a host that wants a longer pause is left alone
-        self.gap, self.longest_wait, self.next, self.pauses = 1 / rate, longest_wait, 0.0, {}
 
-    def pause(self, host:str, seconds:float) -> None:
+    def __init__(
+        self,
+        rate: float,  # requests a second
+        longest_wait: float = FetchSettings.longest_wait,
+    ):  # a host that wants a longer pause is left alone
+        self.gap = 1 / rate
+        self.longest_wait = longest_wait
+        self.next = 0.0
+        self.pauses = {}
+
+    def pause(self, host: str, seconds: float) -> None:
         "Ask nothing of a host for a while."
         self.pauses[host] = max(self.pauses.get(host, 0.0), anyio.current_time() + seconds)
 
-    async def wait(self, host:str) -> None:
+    async def wait(self, host: str) -> None:
         "Return when it is this request's turn. `Refusal` where the host wants a longer pause than `longest_wait`."
         while (left := self.pauses.get(host, 0.0) - anyio.current_time()) > 0:
-            if left > self.longest_wait: raise Refusal("server asks for a pause", f"{host}: {left:,.0f} seconds; try again then")
+            if left > self.longest_wait:
+                raise Refusal("server asks for a pause", f"{host}: {left:,.0f} seconds; try again then")
             await anyio.sleep(left)
         moment = max(self.next, anyio.current_time())
         self.next = moment + self.gap
         await anyio.sleep_until(moment)
 
-def backoff(attempt:int, # 0 for the first
-            settings:FetchSettings) -> float:
+
+def backoff(
+    attempt: int,  # 0 for the first
+    settings: FetchSettings,
+) -> float:
     "Seconds to wait after an attempt that failed."
     return min(settings.longest_wait, settings.first_wait * 2.0 ** min(attempt, 60)) * random.uniform(0.5, 1)
 
 # %% ../nbs/25_poster_fetching.ipynb #4db36d97
-def store_poster(folder:Path, item_id:str,
-                 content:bytes, # what came
-                 most_pixels:int=FetchSettings.most_pixels) -> Path:
+def store_poster(
+    folder: Path,
+    item_id: str,
+    content: bytes,  # what came
+    most_pixels: int = FetchSettings.most_pixels,
+) -> Path:
     "Write a checked picture, atomically, under a name made from the item id alone. `Refusal` where it is none."
-    path = folder/(poster_name(item_id) + picture_ending(content, most_pixels))
-    with atomic_path(path) as temporary: temporary.write_bytes(content)
+    path = folder / (poster_name(item_id) + picture_ending(content, most_pixels))
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
     return path
 
 # %% ../nbs/25_poster_fetching.ipynb #6447577b
 class _Fetcher:
     "What the tasks of one call share."
-    def __init__(self, folder:Path, settings:FetchSettings, client:httpx.AsyncClient):
-        self.folder, self.settings, self.client = folder, settings, client
-        self.turns, self.checking = Turns(settings.rate, settings.longest_wait), anyio.CapacityLimiter(2)
-        self.unknown = Counter() # host -> posters that went without, because nobody knew its name
 
-    async def attempt(self, item_id:str, url:str) -> None:
+    def __init__(self, folder: Path, settings: FetchSettings, client: httpx.AsyncClient):
+        self.folder = folder
+        self.settings = settings
+        self.client = client
+        self.turns = Turns(settings.rate, settings.longest_wait)
+        self.checking = anyio.CapacityLimiter(2)
+        self.unknown = Counter()  # host -> posters that went without, because nobody knew its name
+
+    async def attempt(self, item_id: str, url: str) -> None:
         "One attempt at one poster."
         content = await download(self.client, url, self.settings, self.turns.wait)
-        await anyio.to_thread.run_sync(store_poster, self.folder, item_id, content, self.settings.most_pixels, limiter=self.checking)
+        await anyio.to_thread.run_sync(
+            store_poster, self.folder, item_id, content, self.settings.most_pixels, limiter=self.checking
+        )
 
-    async def take(self, item_id:str, path:str) -> Refusal|None:
+    async def take(self, item_id: str, path: str) -> Refusal | None:
         "A picture that is a file here, checked as those from elsewhere are; why it cannot be taken, None where it is."
         try:
-            if Path(path).stat().st_size > self.settings.most_bytes: return Refusal("too large", f"more than {self.settings.most_bytes:,} bytes")
-            await anyio.to_thread.run_sync(store_poster, self.folder, item_id, await anyio.Path(path).read_bytes(), self.settings.most_pixels, limiter=self.checking)
-        except FileNotFoundError: return Refusal("no file", path)
-        except (OSError, ValueError) as error: return Refusal("unreadable file", str(error))
-        except Refusal as refusal: return refusal
+            if Path(path).stat().st_size > self.settings.most_bytes:
+                return Refusal("too large", f"more than {self.settings.most_bytes:,} bytes")
+            await anyio.to_thread.run_sync(
+                store_poster,
+                self.folder,
+                item_id,
+                await anyio.Path(path).read_bytes(),
+                self.settings.most_pixels,
+                limiter=self.checking,
+            )
+        except FileNotFoundError:
+            return Refusal("no file", path)
+        except (OSError, ValueError) as error:
+            return Refusal("unreadable file", str(error))
+        except Refusal as refusal:
+            return refusal
 
-    async def fetch(self, item_id:str, url:str, path:str="") -> tuple[Refusal|None, int]: # a file's path counts where there is no url
+    async def fetch(
+        self, item_id: str, url: str, path: str = ""
+    ) -> tuple[Refusal | None, int]:  # a file's path counts where there is no url
         "As many attempts as it takes and may: why the poster is missing, None where it is not, and how many were made."
-        if path and not url: return await self.take(item_id, path), 0
-        if not url: return Refusal("no address", "the manifest has none"), 0
-        if not url.lower().startswith(("http://", "https://")): return Refusal("not http", url[:200]), 0
-        try: host, name, asked = _host(httpx.URL(url)), httpx.URL(url).raw_host.decode("ascii").lower(), 0
-        except (httpx.InvalidURL, ValueError) as error: return Refusal("not a URL", str(error)[:200]), 0
+        if path and not url:
+            return await self.take(item_id, path), 0
+        if not url:
+            return Refusal("no address", "the manifest has none"), 0
+        if not url.lower().startswith(("http://", "https://")):
+            return Refusal("not http", url[:200]), 0
+        try:
+            host = _host(httpx.URL(url))
+            name = httpx.URL(url).raw_host.decode("ascii").lower()
+            asked = 0
+        except (httpx.InvalidURL, ValueError) as error:
+            return Refusal("not a URL", str(error)[:200]), 0
         while True:
-            if self.unknown[name] >= 3: return Refusal("host not found", f"{name}: others of its posters were tried in vain"), asked
+            if self.unknown[name] >= 3:
+                return Refusal("host not found", f"{name}: others of its posters were tried in vain"), asked
             try:
-                await self.turns.wait(host); asked += 1
+                await self.turns.wait(host)
+                asked += 1
                 await self.attempt(item_id, url)
-                self.unknown[name] = float("-inf") # a host that answered is there, and a name service that is away comes back
+                self.unknown[name] = float(
+                    "-inf"
+                )  # a host that answered is there, and a name service that is away comes back
                 return None, asked
-            except Refusal as refusal: last = refusal
-            if last.wait: self.turns.pause(last.host or host, last.wait)
+            except Refusal as refusal:
+                last = refusal
+            if last.wait:
+                self.turns.pause(last.host or host, last.wait)
             if not last.passing or asked > self.settings.retries:
-                self.unknown[last.host] += last.reason == "host not found" # perhaps the one that a redirect names
+                self.unknown[last.host] += (
+                    last.reason == "host not found"
+                )  # perhaps the one that a redirect names
                 return last, asked
             await anyio.sleep(backoff(asked - 1, self.settings))
 
 # %% ../nbs/25_poster_fetching.ipynb #5d955642
 @contextmanager
-def _only_one(folder:Path) -> Iterator[None]:
+def _only_one(folder: Path) -> Iterator[None]:
     "Hold the folder's lock, and sweep away what killed calls left."
     with only_one(folder, "posters are being fetched into"):
-        for path in folder.glob(".tmp-*"): path.unlink(missing_ok=True)
+        for path in folder.glob(".tmp-*"):
+            path.unlink(missing_ok=True)
         yield
 
 # %% ../nbs/25_poster_fetching.ipynb #5270e3cd
 @dataclass(frozen=True)
 class FetchReport:
     "What a call found and did."
-    folder: Path
-    wanted: int # rows of the manifest
-    there_before: int # of them, in the folder when the call began
-    fetched: int # and fetched by it
-    missing: pd.DataFrame # the rest: item_id, url, reason, detail, attempts
 
-    def reasons(self) -> pd.DataFrame: # reason, posters, example
+    folder: Path
+    wanted: int  # rows of the manifest
+    there_before: int  # of them, in the folder when the call began
+    fetched: int  # and fetched by it
+    missing: pd.DataFrame  # the rest: item_id, url, reason, detail, attempts
+
+    def reasons(self) -> pd.DataFrame:  # reason, posters, example
         "How many are missing for which reason, the most frequent first, each with the detail of one."
-        counted = self.missing.groupby("reason", as_index=False).agg(posters=("item_id", "size"), item_id=("item_id", "first"), detail=("detail", "first"))
+        counted = self.missing.groupby("reason", as_index=False).agg(
+            posters=("item_id", "size"), item_id=("item_id", "first"), detail=("detail", "first")
+        )
         counted = counted.sort_values(["posters", "reason"], ascending=[False, True], ignore_index=True)
-        return counted.assign(example="item " + counted["item_id"].astype(str) + ": " + counted["detail"].astype(str))[["reason", "posters", "example"]]
+        return counted.assign(
+            example="item " + counted["item_id"].astype(str) + ": " + counted["detail"].astype(str)
+        )[["reason", "posters", "example"]]
 
 # %% ../nbs/25_poster_fetching.ipynb #ce71dce7
 tmdb_pictures = "https://image.tmdb.org/t/p/w500"
 
-def read_poster_manifest(path, # CSV, TSV or Parquet: item_id, and url, poster_path or path, a file seen from the manifest's folder
-                         base:str=tmdb_pictures) -> pd.DataFrame: # what goes before a poster_path
+
+def read_poster_manifest(
+    path,  # CSV, TSV or Parquet: item_id, and url, poster_path or path, a file seen from the manifest's folder
+    base: str = tmdb_pictures,
+) -> pd.DataFrame:  # what goes before a poster_path
     "Item ids, URLs and paths of files, '' where there is none; a url comes before a poster_path, both before a file. `InputError` for what `read_manifest` refuses."
     table = read_manifest(path, ["url", "poster_path", "path"])
     behind = base.rstrip("/") + "/" + table["poster_path"].str.lstrip("/")
-    files = [str(Path(path).parent/file) if file else "" for file in table["path"]]
-    found = pd.DataFrame({"item_id": table["item_id"], "url": table["url"].where(table["url"] != "", behind.where(table["poster_path"] != "", "")), "path": files})
-    found.attrs = table.attrs # the rows of the file
+    files = [str(Path(path).parent / file) if file else "" for file in table["path"]]
+    found = pd.DataFrame(
+        {
+            "item_id": table["item_id"],
+            "url": table["url"].where(table["url"] != "", behind.where(table["poster_path"] != "", "")),
+            "path": files,
+        }
+    )
+    found.attrs = table.attrs  # the rows of the file
     return found
 
 # %% ../nbs/25_poster_fetching.ipynb #1840d047
-async def _fetch_all(rows:list[tuple[str, str, str]], fetcher:_Fetcher, bar) -> list[dict]:
+async def _fetch_all(rows: list[tuple[str, str, str]], fetcher: _Fetcher, bar) -> list[dict]:
     "Fetch all rows; what is missing and why."
-    remaining, missing = iter(rows), []
+    remaining = iter(rows)
+    missing = []
+
     async def work():
         for item_id, url, path in remaining:
             refusal, attempts = await fetcher.fetch(item_id, url, path)
-            if refusal: missing.append({"item_id": item_id, "url": url or path, "reason": refusal.reason, "detail": refusal.detail, "attempts": attempts})
-            bar.update(); bar.set_postfix(missing=len(missing), refresh=False)
+            if refusal:
+                missing.append(
+                    {
+                        "item_id": item_id,
+                        "url": url or path,
+                        "reason": refusal.reason,
+                        "detail": refusal.detail,
+                        "attempts": attempts,
+                    }
+                )
+            bar.update()
+            bar.set_postfix(missing=len(missing), refresh=False)
+
     try:
         async with anyio.create_task_group() as group:
-            for _ in range(fetcher.settings.concurrency): group.start_soon(work)
-    except BaseExceptionGroup as group: # a full disk stops all
+            for _ in range(fetcher.settings.concurrency):
+                group.start_soon(work)
+    except BaseExceptionGroup as group:  # a full disk stops all
         for error in group.exceptions:
-            if isinstance(error, InputError): raise error from None
+            if isinstance(error, InputError):
+                raise error from None
         raise
-    finally: await fetcher.client.aclose()
+    finally:
+        await fetcher.client.aclose()
     return missing
 
-def _check_names(manifest:pd.DataFrame) -> None:
+
+def _check_names(manifest: pd.DataFrame) -> None:
     "Refuse ids whose files would be one and the same where case does not count."
-    names = pd.Series([poster_name(item_id).lower() for item_id in manifest["item_id"]], manifest.index, dtype="object")
+    names = pd.Series(
+        [poster_name(item_id).lower() for item_id in manifest["item_id"]], manifest.index, dtype="object"
+    )
     if (again := names.duplicated(keep=False)).any():
         pair = manifest.loc[names == names[again].iloc[0], "item_id"].tolist()[:2]
-        raise InputError(f"the item ids {pair[0]!r} and {pair[1]!r} are the same or differ only in case, which some file systems do not keep "
-                         f"apart ({again.sum():,} such ids): give each item one id of its own")
+        raise InputError(
+            f"the item ids {pair[0]!r} and {pair[1]!r} are the same or differ only in case, which some file systems do not keep "
+            f"apart ({again.sum():,} such ids): give each item one id of its own"
+        )
 
 # %% ../nbs/25_poster_fetching.ipynb #2a65c038
-def fetch_posters(manifest:pd.DataFrame, # item_id, url, perhaps path; from `read_poster_manifest`
-                  folder, # where the pictures go; made where it is missing
-                  settings:FetchSettings=FetchSettings(),
-                  allowed:Callable[[Address], bool]=public_address, # which addresses may be connected to
-                  resolver:Resolver=system_resolver) -> FetchReport:
+def fetch_posters(
+    manifest: pd.DataFrame,  # item_id, url, perhaps path; from `read_poster_manifest`
+    folder,  # where the pictures go; made where it is missing
+    settings: FetchSettings = FetchSettings(),
+    allowed: Callable[[Address], bool] = public_address,  # which addresses may be connected to
+    resolver: Resolver = system_resolver,
+) -> FetchReport:
     "Fetch what is not in the folder yet. `InputError`: repeated ids, a folder that cannot be written or is in use, a full disk."
-    manifest = manifest.assign(item_id=manifest["item_id"].astype(str), url=manifest["url"].fillna("").astype(str).str.strip(), path=manifest.get("path", ""))
+    manifest = manifest.assign(
+        item_id=manifest["item_id"].astype(str),
+        url=manifest["url"].fillna("").astype(str).str.strip(),
+        path=manifest.get("path", ""),
+    )
     _check_names(manifest)
     folder = require_writable(folder, settings.most_bytes)
     with _only_one(folder):
-        (folder/"missing.parquet").unlink(missing_ok=True)
+        (folder / "missing.parquet").unlink(missing_ok=True)
         found = named_posters(folder, manifest["item_id"])
-        rows = [(item_id, url, path) for item_id, url, path, there in zip(manifest["item_id"], manifest["url"], manifest["path"], found) if there is None]
+        rows = [
+            (item_id, url, path)
+            for item_id, url, path, there in zip(
+                manifest["item_id"], manifest["url"], manifest["path"], found
+            )
+            if there is None
+        ]
+
         async def run():
-            return await _fetch_all(rows, _Fetcher(folder, settings, guarded_client(settings, GuardedBackend(allowed, resolver))), bar)
-        with tqdm(total=len(manifest), initial=len(manifest) - len(rows), desc="posters", unit="poster", disable=not rows) as bar:
+            return await _fetch_all(
+                rows,
+                _Fetcher(folder, settings, guarded_client(settings, GuardedBackend(allowed, resolver))),
+                bar,
+            )
+
+        with tqdm(
+            total=len(manifest),
+            initial=len(manifest) - len(rows),
+            desc="posters",
+            unit="poster",
+            disable=not rows,
+        ) as bar:
             with anyio.from_thread.start_blocking_portal() as portal:
                 work = portal.start_task_soon(run)
-                while not futures.wait([work], timeout=0.2).done: pass # a wait without end is not broken by an interrupt once Polars has set its own signals
+                while not futures.wait([work], timeout=0.2).done:
+                    pass  # a wait without end is not broken by an interrupt once Polars has set its own signals
                 lost = work.result()
-        missing = pd.DataFrame(lost, columns=["item_id", "url", "reason", "detail", "attempts"]).astype({"attempts": "int64"})
+        missing = pd.DataFrame(lost, columns=["item_id", "url", "reason", "detail", "attempts"]).astype(
+            {"attempts": "int64"}
+        )
         order = {item_id: row for row, item_id in enumerate(manifest["item_id"])}
         missing = missing.sort_values("item_id", key=lambda column: column.map(order), ignore_index=True)
-        write_parquet(folder/"missing.parquet", missing)
+        write_parquet(folder / "missing.parquet", missing)
     return FetchReport(folder, len(manifest), len(manifest) - len(rows), len(rows) - len(missing), missing)

@@ -23,16 +23,26 @@ from .columns import find_faults, raise_faults, read_columns
 from .tables import as_text
 
 # %% ../nbs/24_posters.ipynb #c006
-picture_formats = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp"} # and the ending of such a file
+picture_formats = {
+    "JPEG": ".jpg",
+    "PNG": ".png",
+    "WEBP": ".webp",
+    "GIF": ".gif",
+    "BMP": ".bmp",
+}  # and the ending of such a file
 
-_wide_grey = ("I;16", "I;16L", "I;16B", "I;16N") # how Pillow calls 16 bits a pixel
+_wide_grey = ("I;16", "I;16L", "I;16B", "I;16N")  # how Pillow calls 16 bits a pixel
 
-def _turned(picture:Image.Image) -> Image.Image:
+
+def _turned(picture: Image.Image) -> Image.Image:
     "The picture as its EXIF note says that the camera was held; as it is where the note cannot be read."
-    try: return ImageOps.exif_transpose(picture)
-    except Exception: return picture # viewers show it all the same
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:
+        return picture  # viewers show it all the same
 
-def _narrow_grey(picture:Image.Image) -> Image.Image:
+
+def _narrow_grey(picture: Image.Image) -> Image.Image:
     "16 bits of grey as 8 over the full range; where one value stands for transparent, with alpha."
     values = np.asarray(picture).astype(np.uint32)
     grey = Image.fromarray(((values + 128) // 257).astype(np.uint8))
@@ -40,189 +50,288 @@ def _narrow_grey(picture:Image.Image) -> Image.Image:
         grey.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
     return grey
 
-def _foreign_profile(picture:Image.Image): # an ImageCmsProfile, or None
+
+def _foreign_profile(picture: Image.Image):  # an ImageCmsProfile, or None
     "The colour profile of a picture whose numbers are not those of sRGB, which screens and models take them for."
-    if not (content := picture.info.get("icc_profile")): return None
+    if not (content := picture.info.get("icc_profile")):
+        return None
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(content))
         return None if "srgb" in ImageCms.getProfileDescription(profile).casefold() else profile
-    except (ImageCms.PyCMSError, OSError): return None # viewers show it all the same
+    except (ImageCms.PyCMSError, OSError):
+        return None  # viewers show it all the same
 
-def _in_screen_colours(picture:Image.Image) -> Image.Image: # of mode RGB or RGBA where it was no profile's own, else of any
+
+def _in_screen_colours(
+    picture: Image.Image,
+) -> Image.Image:  # of mode RGB or RGBA where it was no profile's own, else of any
     "The picture with the colours of its profile carried to sRGB."
-    if (profile := _foreign_profile(picture)) is None: return picture
-    if picture.mode in ("P", "PA", "LA"): picture = picture.convert("RGBA")
+    if (profile := _foreign_profile(picture)) is None:
+        return picture
+    if picture.mode in ("P", "PA", "LA"):
+        picture = picture.convert("RGBA")
     mode = "RGBA" if picture.mode == "RGBA" else "RGB"
-    try: return ImageCms.profileToProfile(picture, profile, ImageCms.createProfile("sRGB"), outputMode=mode)
-    except ImageCms.PyCMSError: return picture # a profile of other colours than the picture has
+    try:
+        return ImageCms.profileToProfile(picture, profile, ImageCms.createProfile("sRGB"), outputMode=mode)
+    except ImageCms.PyCMSError:
+        return picture  # a profile of other colours than the picture has
 
 # %% ../nbs/24_posters.ipynb #5e9a5071
-def _as_seen(picture:Image.Image) -> Image.Image: # from `Image.open`
+def _as_seen(picture: Image.Image) -> Image.Image:  # from `Image.open`
     "The picture in RGB as a viewer with a white background shows it. `InputError` for pixels of 32 bits, whose range nobody knows."
     picture.load()
     picture = _turned(picture)
-    if picture.mode in _wide_grey: picture = _narrow_grey(picture)
+    if picture.mode in _wide_grey:
+        picture = _narrow_grey(picture)
     if picture.mode in ("I", "F"):
-        raise InputError("32 bits a pixel, and no word on which of them is white", fix="save it with 8 or 16 bits")
+        raise InputError(
+            "32 bits a pixel, and no word on which of them is white", fix="save it with 8 or 16 bits"
+        )
     picture = _in_screen_colours(picture)
-    if not picture.has_transparency_data: return picture.convert("RGB")
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
     above = picture.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", above.size, "white"), above).convert("RGB")
 
-def _is_plain(picture:Image.Image) -> bool: # from `Image.open`
+
+def _is_plain(picture: Image.Image) -> bool:  # from `Image.open`
     "Whether a viewer shows the numbers of the file as they are."
     turned = picture.getexif().get(ExifTags.Base.Orientation, 1) != 1
     wide = picture.mode in (*_wide_grey, "I", "F")
     return not (turned or wide or picture.has_transparency_data or _foreign_profile(picture) is not None)
 
-def open_picture(path, # a picture file
-                 most_pixels:int=50_000_000, # larger pictures are refused before they are unpacked
-                 least:tuple|None=None) -> Image.Image: # (width, height) that are enough: a JPEG is then unpacked at a fraction of its size
+
+def open_picture(
+    path,  # a picture file
+    most_pixels: int = 50_000_000,  # larger pictures are refused before they are unpacked
+    least: tuple | None = None,
+) -> Image.Image:  # (width, height) that are enough: a JPEG is then unpacked at a fraction of its size
     """The picture in RGB as people see it; of an animation the first frame.
 
     `InputError` where the file is none of `picture_formats`, is cut short, or unpacks to more than `most_pixels`."""
     path = Path(path)
-    if not path.is_file(): raise InputError(f"poster {path} does not exist")
+    if not path.is_file():
+        raise InputError(f"poster {path} does not exist")
     try:
         with Image.open(path, formats=[*picture_formats]) as picture:
             if picture.width * picture.height > most_pixels:
                 size = f"{picture.width} x {picture.height} pixels: more than {most_pixels:,}"
                 raise InputError(f"poster {path} has {size}", fix="scale it down")
-            if least: picture.draft("RGB", least)
-            try: return _as_seen(picture)
-            except InputError as error: raise InputError(f"poster {path} has {error.what}", fix=error.fix) from error
-    except (InputError, MemoryError): raise
-    except Exception as error: # whatever a decoder throws at bytes that were made to upset it
+            if least:
+                picture.draft("RGB", least)
+            try:
+                return _as_seen(picture)
+            except InputError as error:
+                raise InputError(f"poster {path} has {error.what}", fix=error.fix) from error
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # whatever a decoder throws at bytes that were made to upset it
         unknown = isinstance(error, Image.UnidentifiedImageError)
         what = f"none of {', '.join(picture_formats)}" if unknown else f"{type(error).__name__}: {error}"
-        raise InputError(f"poster {path} cannot be read as a picture ({what})", fix="fetch it again or remove it") from error
+        raise InputError(
+            f"poster {path} cannot be read as a picture ({what})", fix="fetch it again or remove it"
+        ) from error
 
 # %% ../nbs/24_posters.ipynb #eebd301a
-_reading = 2 # counts the changes of how a picture is read that is not plain
+_reading = 2  # counts the changes of how a picture is read that is not plain
 
-def picture_hash(path) -> str: # 64 hexadecimal characters
+
+def picture_hash(path) -> str:  # 64 hexadecimal characters
     "What a picture is known by: the SHA-256 of its file; where `open_picture` does more than to unpack it, of that hash and of how it is read."
     content = file_sha256(path)
     try:
-        with Image.open(path, formats=[*picture_formats]) as picture: plain = _is_plain(picture)
-    except Exception: return content # no picture; whoever opens it is told so
+        with Image.open(path, formats=[*picture_formats]) as picture:
+            plain = _is_plain(picture)
+    except Exception:
+        return content  # no picture; whoever opens it is told so
     return content if plain else sha256(f"{content} reading {_reading}".encode()).hexdigest()
 
 # %% ../nbs/24_posters.ipynb #c009
 _reserved = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
-def poster_name(item_id) -> str: # an item id of the source
+
+def poster_name(item_id) -> str:  # an item id of the source
     "The item's file name without its ending, at most 100 safe characters. `InputError` for an empty id."
     item_id = str(item_id)
-    if not item_id.strip(): raise InputError("an item id is empty, so its poster has no file name: give every item an id")
+    if not item_id.strip():
+        raise InputError("an item id is empty, so its poster has no file name: give every item an id")
     name = quote(item_id, safe="")
-    if name[0] in ".-" or _reserved.fullmatch(name): name = f"%{ord(name[0]):02X}{name[1:]}"
+    if name[0] in ".-" or _reserved.fullmatch(name):
+        name = f"%{ord(name[0]):02X}{name[1:]}"
     return name if len(name) <= 100 else f"{name[:60]}%-{sha256(item_id.encode()).hexdigest()[:32]}"
 
 # %% ../nbs/24_posters.ipynb #04755b68
-def read_manifest(path, # CSV, TSV (packed as .gz or not) or Parquet with the column item_id
-                  columns) -> pd.DataFrame: # of these at least one must be there; those that are not come back empty
+def read_manifest(
+    path,  # CSV, TSV (packed as .gz or not) or Parquet with the column item_id
+    columns,
+) -> pd.DataFrame:  # of these at least one must be there; those that are not come back empty
     "The manifest as text: item_id and `columns`, '' where a cell is empty. `InputError` for a missing column, for empty and repeated ids, and for what `read_columns` refuses."
-    path, needed = Path(path), f"item_id and {' or '.join(columns)}"
-    if not path.is_file(): raise InputError(f"manifest {path} does not exist: give a table with the columns {needed}")
+    path = Path(path)
+    needed = f"item_id and {' or '.join(columns)}"
+    if not path.is_file():
+        raise InputError(f"manifest {path} does not exist: give a table with the columns {needed}")
     known = path.name.lower().removesuffix(".gz").endswith((".csv", ".tsv", ".parquet"))
-    table, others, faults, _, count = read_columns(path, ("item_id", *columns), separator=None if known else ",")
+    table, others, faults, _, count = read_columns(
+        path, ("item_id", *columns), separator=None if known else ","
+    )
     there = [name for name in table.columns if name != "row"]
-    if "item_id" not in there or len(there) < 2: raise InputError(f"manifest {path} has the columns {shown_names([*there, *others])}: it needs {needed} (prepare --out writes such a table, posters.csv, of an items table with the column poster)")
+    if "item_id" not in there or len(there) < 2:
+        raise InputError(
+            f"manifest {path} has the columns {shown_names([*there, *others])}: it needs {needed} (prepare --out writes such a table, posters.csv, of an items table with the column poster)"
+        )
     table, wrong = as_text(table, path.name, ("item_id",))
-    if wrong: raise_faults(faults + wrong)
+    if wrong:
+        raise_faults(faults + wrong)
     empty = pl.col("item_id") == ""
-    raise_faults(faults + find_faults(table, empty, path.name, "item_id", "an empty id", "fill it or remove the row")
-                 + find_faults(table, ~empty & ~pl.col("item_id").is_first_distinct(), path.name, "item_id", "an item that came before", "keep one row of each"))
-    found = table.select("item_id", *(pl.col(name) if name in there else pl.lit("").alias(name) for name in columns)).to_arrow().to_pandas()
-    found.attrs["rows"] = str(count) # how many the file has, and how many were read
+    raise_faults(
+        faults
+        + find_faults(table, empty, path.name, "item_id", "an empty id", "fill it or remove the row")
+        + find_faults(
+            table,
+            ~empty & ~pl.col("item_id").is_first_distinct(),
+            path.name,
+            "item_id",
+            "an item that came before",
+            "keep one row of each",
+        )
+    )
+    found = (
+        table.select(
+            "item_id", *(pl.col(name) if name in there else pl.lit("").alias(name) for name in columns)
+        )
+        .to_arrow()
+        .to_pandas()
+    )
+    found.attrs["rows"] = str(count)  # how many the file has, and how many were read
     return found
 
 # %% ../nbs/24_posters.ipynb #d96b10a6
 picture_endings = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp")
 
-def pictures_in(folder) -> dict: # file name without its ending -> path
-    "The pictures of a folder by name; of several with one name the one whose ending comes last."
-    return {path.stem: path for path in sorted(Path(folder).iterdir()) if path.suffix.lower() in picture_endings}
 
-def named_posters(folder:Path, # pictures named by item id
-                  item_ids, # of text
-                  by_name:dict|None=None) -> list: # of `pictures_in`, where the folder was listed already
+def pictures_in(folder) -> dict:  # file name without its ending -> path
+    "The pictures of a folder by name; of several with one name the one whose ending comes last."
+    return {
+        path.stem: path for path in sorted(Path(folder).iterdir()) if path.suffix.lower() in picture_endings
+    }
+
+
+def named_posters(
+    folder: Path,  # pictures named by item id
+    item_ids,  # of text
+    by_name: dict | None = None,
+) -> list:  # of `pictures_in`, where the folder was listed already
     "The path of each item's picture, None where there is none."
     by_name = pictures_in(folder) if by_name is None else by_name
-    def plain(item_id): # a file with the id itself for a name, where that is not how another id is written
+
+    def plain(item_id):  # a file with the id itself for a name, where that is not how another id is written
         owner = unquote(item_id)
         return None if owner.strip() and poster_name(owner) == item_id else by_name.get(item_id)
+
     return [by_name.get(poster_name(item_id)) or plain(item_id) for item_id in item_ids]
 
-def unread_posters(folder:Path, # pictures named by item id
-                   item_ids) -> list[str]: # of text
+
+def unread_posters(
+    folder: Path,  # pictures named by item id
+    item_ids,
+) -> list[str]:  # of text
     "A line for each kind of file that is named by an item and passed over, with every such file's name."
     read = set(pictures_in(folder).values())
     items = {*item_ids, *map(poster_name, item_ids)}
     passed_over = defaultdict(list)
     for path in sorted(folder.iterdir()):
         named = path.stem in items or path.name in items
-        if not named or path in read or not path.is_file(): continue
+        if not named or path in read or not path.is_file():
+            continue
         kind = path.suffix.lower()
         why = f"{kind or 'a name without an ending'} is none of {', '.join(picture_endings)}"
-        if kind in picture_endings: why = "another picture of the same item is read"
+        if kind in picture_endings:
+            why = "another picture of the same item is read"
         passed_over[why].append(path.name)
 
     def line(why, names):
-        remedy = "remove one of the two" if why.startswith("another") else "save them as JPEG or PNG, if they are pictures"
+        remedy = (
+            "remove one of the two"
+            if why.startswith("another")
+            else "save them as JPEG or PNG, if they are pictures"
+        )
         return f"posters not read, for {why}: {', '.join(names)}; {remedy}"
+
     return [line(why, names) for why, names in passed_over.items()]
 
 # %% ../nbs/24_posters.ipynb #ad57fe8c
-def _listed_posters(table:pd.DataFrame, # item_id, path: '' where there is no picture
-                    where:str, # what a person calls the table
-                    beside:Path, # the folder that paths are seen from
-                    item_ids:list[str]) -> list:
+def _listed_posters(
+    table: pd.DataFrame,  # item_id, path: '' where there is no picture
+    where: str,  # what a person calls the table
+    beside: Path,  # the folder that paths are seen from
+    item_ids: list[str],
+) -> list:
     "The picture of each item by a table, None where it has none."
     table = table[table["path"] != ""]
-    paths = {item_id: beside/path for item_id, path in zip(table["item_id"], table["path"])}
+    paths = {item_id: beside / path for item_id, path in zip(table["item_id"], table["path"])}
     absent = [item_id for item_id, path in paths.items() if not path.is_file()]
     if absent:
         what = f"{where} names {len(absent):,} files that do not exist, first {paths[absent[0]]} of item {absent[0]}"
         raise InputError(what, fix="mend the path, or leave it empty where there is no picture")
     return [paths.get(item_id) for item_id in item_ids]
 
-def _require_some(found:list, posters, item_ids:list[str]) -> None:
+
+def _require_some(found: list, posters, item_ids: list[str]) -> None:
     "`InputError` where no item has a picture."
-    if not item_ids or any(found): return
+    if not item_ids or any(found):
+        return
     if isinstance(posters, pd.DataFrame) or not posters.is_dir():
         where = "the table of posters" if isinstance(posters, pd.DataFrame) else f"manifest {posters}"
         fix = f"its item_id must be the source's own, for example {item_ids[0]}"
         raise InputError(f"{where} names no picture of any item", fix=fix)
-    what = "\n".join([f"poster folder {posters} has no picture of any item", *unread_posters(posters, item_ids)])
+    what = "\n".join(
+        [f"poster folder {posters} has no picture of any item", *unread_posters(posters, item_ids)]
+    )
     raise InputError(what, fix=f"name the files by item id, for example {poster_name(item_ids[0])}.jpg")
 
-def find_posters(posters, # a folder of pictures named by item id; or item_id, path: a manifest, or a table of whole paths
-                 item_ids) -> pd.DataFrame: # the items to look for
+
+def find_posters(
+    posters,  # a folder of pictures named by item id; or item_id, path: a manifest, or a table of whole paths
+    item_ids,
+) -> pd.DataFrame:  # the items to look for
     "For each item its picture's path and hash, '' where it has none. `InputError` where there is none of any."
     item_ids = [str(item_id) for item_id in item_ids]
-    if isinstance(posters, pd.DataFrame): found = _listed_posters(posters, "the table of posters", Path(), item_ids)
+    if isinstance(posters, pd.DataFrame):
+        found = _listed_posters(posters, "the table of posters", Path(), item_ids)
     else:
         posters = Path(posters)
-        if not posters.exists(): raise InputError(f"poster folder {posters} does not exist")
-        if posters.is_dir(): found = named_posters(posters, item_ids)
-        else: found = _listed_posters(read_manifest(posters, ["path"]), f"manifest {posters}", posters.parent, item_ids)
+        if not posters.exists():
+            raise InputError(f"poster folder {posters} does not exist")
+        if posters.is_dir():
+            found = named_posters(posters, item_ids)
+        else:
+            found = _listed_posters(
+                read_manifest(posters, ["path"]), f"manifest {posters}", posters.parent, item_ids
+            )
     _require_some(found, posters, item_ids)
 
     bar = tqdm(found, desc="posters found", unit="file", disable=len(found) < 1000)
-    return pd.DataFrame({"item_id": item_ids, "path": [str(path or "") for path in found],
-                         "poster": [picture_hash(path) if path else "" for path in bar]})
+    return pd.DataFrame(
+        {
+            "item_id": item_ids,
+            "path": [str(path or "") for path in found],
+            "poster": [picture_hash(path) if path else "" for path in bar],
+        }
+    )
 
 # %% ../nbs/24_posters.ipynb #c012
 def shipped_posters() -> dict[str, str]:
     "Picture hash by MovieLens item id, for the posters whose features come with the library."
-    frame = read_parquet(Path(str(files("userllm")/"data"/"posters.parquet")))
+    frame = read_parquet(Path(str(files("userllm") / "data" / "posters.parquet")))
     return dict(zip(frame["item_id"], frame["poster"]))
 
-def posters_for(items:pd.DataFrame, # an items table: item_id
-                folder=None) -> list[str]: # the user's own pictures, a folder or a manifest; the shipped hashes where left out
+
+def posters_for(
+    items: pd.DataFrame,  # an items table: item_id
+    folder=None,
+) -> list[str]:  # the user's own pictures, a folder or a manifest; the shipped hashes where left out
     "The picture hash of each row of the items table, '' where there is none."
-    if folder is not None: return find_posters(folder, items["item_id"])["poster"].tolist()
+    if folder is not None:
+        return find_posters(folder, items["item_id"])["poster"].tolist()
     known = shipped_posters()
     return [known.get(str(item_id), "") for item_id in items["item_id"]]

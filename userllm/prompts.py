@@ -20,27 +20,35 @@ from .llms import text_tokens
 @dataclass(frozen=True)
 class Text:
     "The same text in every prompt."
-    text: str # in a template with {item}, {Item}, {items}, {like} and {picture} for the words of the dataset
-    needs: str = "" # the part without which it is left out; of several with | between, any will do
+
+    text: str  # in a template with {item}, {Item}, {items}, {like} and {picture} for the words of the dataset
+    needs: str = ""  # the part without which it is left out; of several with | between, any will do
+
 
 @dataclass(frozen=True)
 class RowText:
     "Text of the row: `title`, `description` or `history_titles`."
+
     field: str
     needs: str = ""
+
 
 @dataclass(frozen=True)
 class Slot:
     "Soft tokens: `image`, `item`, `history`, `user`, or any further feature table's name."
+
     name: str
-    tokens: int = 1 # K, how many soft tokens it holds
+    tokens: int = 1  # K, how many soft tokens it holds
 
     @property
-    def needs(self) -> str: return self.name
+    def needs(self) -> str:
+        return self.name
+
 
 @dataclass(frozen=True)
 class HistoryItems(Slot):
     "The history written out: each item's text, then its visual token. As many tokens as that takes."
+
     name: str = "history"
     tokens: int = 0
 
@@ -48,6 +56,7 @@ class HistoryItems(Slot):
 @dataclass(frozen=True)
 class Template:
     "An ordered list of segments under a name."
+
     name: str
     segments: tuple
 
@@ -56,20 +65,37 @@ class Template:
         "The names of all that a prompt of this template may be with or without."
         return tuple(dict.fromkeys(name for s in self.segments if s.needs for name in s.needs.split("|")))
 
-    def active(self, parts:Sequence[str]) -> tuple:
+    def active(self, parts: Sequence[str]) -> tuple:
         "The segments of a prompt that has these parts. `InputError` for a part that the template does not know."
         unknown = set(parts) - set(self.parts)
-        if unknown: raise InputError(f"the prompt {self.name!r} has no part {sorted(unknown)}; its parts are {', '.join(self.parts)}")
+        if unknown:
+            raise InputError(
+                f"the prompt {self.name!r} has no part {sorted(unknown)}; its parts are {', '.join(self.parts)}"
+            )
         return tuple(s for s in self.segments if not s.needs or set(s.needs.split("|")) & set(parts))
 
-    def extended(self, slots:dict) -> "Template": # name of a further feature table -> what it is about: `item`, `user` or `event`
+    def extended(
+        self, slots: dict
+    ) -> "Template":  # name of a further feature table -> what it is about: `item`, `user` or `event`
         "The same with further slots, each beside the collaborative one of its item or its user."
-        beside = {"item": [Slot(name) for name, key in slots.items() if key == "item"], "user": [Slot(name) for name, key in slots.items() if key != "item"]}
-        return replace(self, segments=tuple(one for s in self.segments for one in (s, *(beside.get(s.name, ()) if isinstance(s, Slot) else ()))))
+        beside = {
+            "item": [Slot(name) for name, key in slots.items() if key == "item"],
+            "user": [Slot(name) for name, key in slots.items() if key != "item"],
+        }
+        return replace(
+            self,
+            segments=tuple(
+                one
+                for s in self.segments
+                for one in (s, *(beside.get(s.name, ()) if isinstance(s, Slot) else ()))
+            ),
+        )
 
-    def worded(self, noun:ItemNoun) -> "Template": # what the dataset's items are called
+    def worded(self, noun: ItemNoun) -> "Template":  # what the dataset's items are called
         "The same with those words in its fixed texts."
-        filled = lambda segment: replace(segment, text=noun.fill(segment.text)) if isinstance(segment, Text) else segment
+        filled = lambda segment: (
+            replace(segment, text=noun.fill(segment.text)) if isinstance(segment, Text) else segment
+        )
         return replace(self, segments=tuple(map(filled, self.segments)))
 
     @property
@@ -78,120 +104,196 @@ class Template:
         return fingerprint(self.name, [(type(s).__name__, str(s)) for s in self.segments])
 
 # %% ../nbs/40_prompts.ipynb #c009
-_ask, _answer = "#Question: Will the user {like} the {item}? Answer Yes or No.", Text(" Answer:")
-_candidate = (Text(' {Item}: "'), RowText("title"), Text('"'), Text(", ", needs="description"), RowText("description", needs="description"))
+_ask = "#Question: Will the user {like} the {item}? Answer Yes or No."
+_answer = Text(" Answer:")
+_candidate = (
+    Text(' {Item}: "'),
+    RowText("title"),
+    Text('"'),
+    Text(", ", needs="description"),
+    RowText("description", needs="description"),
+)
 _candidate_slots = (Slot("image"), Slot("item"))
-_user = (Text(" The user likes: ", needs="titles"), RowText("history_titles", needs="titles"), Slot("history"), Slot("user"))
+_user = (
+    Text(" The user likes: ", needs="titles"),
+    RowText("history_titles", needs="titles"),
+    Slot("history"),
+    Slot("user"),
+)
+
 
 def paper_template() -> Template:
     "The order of the paper's Figures 4 and 5, with description and poster of the candidate; reconstructed."
-    return Template("paper", (
-        Text("#Question: "), Text("A user has given high ratings to the following {items}: ", needs="titles|history"), RowText("history_titles", needs="titles"),
-        Slot("history"), Text(". ", needs="titles|history"),
-        Text("Additionally, we have information about the user's preferences encoded in the feature ", needs="user"), Slot("user"), Text(". ", needs="user"),
-        Text('Using all available information, make a prediction about whether the user would {like} the {item} titled "'), RowText("title"),
-        Text('"'), Text(" described as: ", needs="description"), RowText("description", needs="description"),
-        Text(" with the {picture} ", needs="image"), Slot("image"), Text(" and with the feature ", needs="item"), Slot("item"),
-        Text('? Answer with "Yes" or "No". \n#Answer:')))
+    return Template(
+        "paper",
+        (
+            Text("#Question: "),
+            Text("A user has given high ratings to the following {items}: ", needs="titles|history"),
+            RowText("history_titles", needs="titles"),
+            Slot("history"),
+            Text(". ", needs="titles|history"),
+            Text(
+                "Additionally, we have information about the user's preferences encoded in the feature ",
+                needs="user",
+            ),
+            Slot("user"),
+            Text(". ", needs="user"),
+            Text(
+                'Using all available information, make a prediction about whether the user would {like} the {item} titled "'
+            ),
+            RowText("title"),
+            Text('"'),
+            Text(" described as: ", needs="description"),
+            RowText("description", needs="description"),
+            Text(" with the {picture} ", needs="image"),
+            Slot("image"),
+            Text(" and with the feature ", needs="item"),
+            Slot("item"),
+            Text('? Answer with "Yes" or "No". \n#Answer:'),
+        ),
+    )
+
 
 def item_first_template() -> Template:
     "What is the same for all rows first, then the candidate, then the user; text before soft slots."
     return Template("item_first", (Text(_ask), *_candidate, *_candidate_slots, *_user, _answer))
 
+
 def user_first_template() -> Template:
     "What is the same for all rows first, then the user, then the candidate."
     return Template("user_first", (Text(_ask), *_user, *_candidate, *_candidate_slots, _answer))
 
+
 templates = {make().name: make for make in (paper_template, item_first_template, user_first_template)}
 
-def find_template(name:str, noun:ItemNoun=MOVIE) -> Template: # what the dataset's items are called
+
+def find_template(name: str, noun: ItemNoun = MOVIE) -> Template:  # what the dataset's items are called
     "The template of that name, in the words of the dataset; `InputError` lists the names there are."
-    if name not in templates: raise InputError(f"prompt order {name!r} does not exist: use {', '.join(templates)}")
+    if name not in templates:
+        raise InputError(f"prompt order {name!r} does not exist: use {', '.join(templates)}")
     return templates[name]().worded(noun)
 
 # %% ../nbs/40_prompts.ipynb #c012
 @dataclass(frozen=True)
 class TextBudget:
     "The most tokens of each kind of text."
-    title: int = 24 # of the candidate's title
-    description: int = 40 # of an item's description
-    history_title: int = 16 # of each title in a history
-    history_titles: int = 10 # how many titles of a history are named, the latest ones
+
+    title: int = 24  # of the candidate's title
+    description: int = 40  # of an item's description
+    history_title: int = 16  # of each title in a history
+    history_titles: int = 10  # how many titles of a history are named, the latest ones
+
 
 @dataclass(frozen=True)
 class Piece:
     "A segment of one row, ready to look at: its tokens, or the soft slot that stands there."
-    segment: object # a Text, RowText or Slot
-    ids: tuple = () # token ids of a text
-    shortened: int = 0 # how many tokens the budget cut off
-    item: int = -1 # whose visual token stands here, where a history is written out
+
+    segment: object  # a Text, RowText or Slot
+    ids: tuple = ()  # token ids of a text
+    shortened: int = 0  # how many tokens the budget cut off
+    item: int = -1  # whose visual token stands here, where a history is written out
 
 # %% ../nbs/40_prompts.ipynb #e39f8bd0
-_CATEGORIES = 4 # of an item are written, the first ones
+_CATEGORIES = 4  # of an item are written, the first ones
 
-def _in_brackets(genres:str) -> str: # joined by |
+
+def _in_brackets(genres: str) -> str:  # joined by |
     "The categories as they stand behind a title; '' where there are none."
     named = [name for name in genres.split("|") if name][:_CATEGORIES]
     return f" ({', '.join(named)})" if named else ""
 
+
 class PromptText:
     "The text of a dataset's prompts as token ids: fixed texts, titles, descriptions."
-    def __init__(self, items:pd.DataFrame, # title and description, one row an item
-                 tokenizer, # the LLM's
-                 budget:TextBudget=TextBudget(),
-                 category:bool=False): # whether the categories (the column genres) stand behind titles
-        self.tokenizer, self.budget = tokenizer, budget
+
+    def __init__(
+        self,
+        items: pd.DataFrame,  # title and description, one row an item
+        tokenizer,  # the LLM's
+        budget: TextBudget = TextBudget(),
+        category: bool = False,
+    ):  # whether the categories (the column genres) stand behind titles
+        self.tokenizer = tokenizer
+        self.budget = budget
         titles = [str(title) for title in items["title"]]
-        described = [text or title for text, title in zip(items["description"].fillna("").astype(str), titles)]
-        self.full = {"title": [text_tokens(tokenizer, text) for text in titles],
-                     "description": [text_tokens(tokenizer, text) for text in described]}
-        self.titles = [ids[:budget.title] for ids in self.full["title"]]
-        self.descriptions = [ids[:budget.description] for ids in self.full["description"]]
-        self.named = [ids[:budget.history_title] for ids in self.full["title"]] # as a list of titles has them
-        self.history_texts = {"title": self.titles, "description": self.descriptions} # as a history that is compressed or written out has them
-        if category: self._add_categories([_in_brackets(genres) for genres in items["genres"].fillna("").astype(str)])
+        described = [
+            text or title for text, title in zip(items["description"].fillna("").astype(str), titles)
+        ]
+        self.full = {
+            "title": [text_tokens(tokenizer, text) for text in titles],
+            "description": [text_tokens(tokenizer, text) for text in described],
+        }
+        self.titles = [ids[: budget.title] for ids in self.full["title"]]
+        self.descriptions = [ids[: budget.description] for ids in self.full["description"]]
+        self.named = [
+            ids[: budget.history_title] for ids in self.full["title"]
+        ]  # as a list of titles has them
+        self.history_texts = {
+            "title": self.titles,
+            "description": self.descriptions,
+        }  # as a history that is compressed or written out has them
+        if category:
+            self._add_categories([_in_brackets(genres) for genres in items["genres"].fillna("").astype(str)])
         first = tokenizer("a")["input_ids"]
-        self.start = first[:1] if tokenizer.bos_token_id is not None and first[:1] == [tokenizer.bos_token_id] else []
-        self._comma, self._nothing = text_tokens(tokenizer, ", "), text_tokens(tokenizer, "nothing yet")
+        self.start = (
+            first[:1] if tokenizer.bos_token_id is not None and first[:1] == [tokenizer.bos_token_id] else []
+        )
+        self._comma = text_tokens(tokenizer, ", ")
+        self._nothing = text_tokens(tokenizer, "nothing yet")
         self._fixed = {}
 
-    def _add_categories(self, texts:list[str]) -> None: # one an item, '' where it has none
+    def _add_categories(self, texts: list[str]) -> None:  # one an item, '' where it has none
         "Put the categories behind the titles, and in histories behind descriptions too."
         known = {text: text_tokens(self.tokenizer, text) for text in dict.fromkeys(texts)}
         behind = [known[text] for text in texts]
         join = lambda lists: [ids + more for ids, more in zip(lists, behind)]
-        self.full["title"], self.titles, self.named = join(self.full["title"]), join(self.titles), join(self.named)
+        self.full["title"], self.titles, self.named = (
+            join(self.full["title"]),
+            join(self.titles),
+            join(self.named),
+        )
         self.history_texts = {"title": self.titles, "description": join(self.descriptions)}
 
-    def fixed(self, text:str) -> list[int]:
+    def fixed(self, text: str) -> list[int]:
         "The token ids of a fixed text."
-        if text not in self._fixed: self._fixed[text] = text_tokens(self.tokenizer, text)
+        if text not in self._fixed:
+            self._fixed[text] = text_tokens(self.tokenizer, text)
         return self._fixed[text]
 
     def history_titles(self, history) -> list[int]:
         "The titles of a history, latest last, with commas between them."
-        known = [item for item in history if item >= 0][-self.budget.history_titles:]
-        if not known: return self._nothing
+        known = [item for item in history if item >= 0][-self.budget.history_titles :]
+        if not known:
+            return self._nothing
         ids = []
         for position, item in enumerate(known):
             ids += (self._comma if position else []) + self.named[item]
         return ids
 
-    def written_out(self, history, texts:Sequence, visual:bool) -> list[Piece]: # token ids of each item's text; whether its visual token follows
+    def written_out(
+        self, history, texts: Sequence, visual: bool
+    ) -> list[Piece]:  # token ids of each item's text; whether its visual token follows
         "The pieces of a history that is not compressed."
         known = [item for item in history if item >= 0]
-        if not known: return [Piece(RowText("history_item"), tuple(self._nothing))]
+        if not known:
+            return [Piece(RowText("history_item"), tuple(self._nothing))]
         pieces = []
         for position, item in enumerate(known):
-            pieces.append(Piece(RowText("history_item"), tuple((self._comma if position else []) + texts[item])))
-            if visual: pieces.append(Piece(Slot("visual"), item=int(item)))
+            pieces.append(
+                Piece(RowText("history_item"), tuple((self._comma if position else []) + texts[item]))
+            )
+            if visual:
+                pieces.append(Piece(Slot("visual"), item=int(item)))
         return pieces
 
-    def piece(self, segment, item:int, history) -> Piece:
+    def piece(self, segment, item: int, history) -> Piece:
         "One segment of one row."
-        if isinstance(segment, Text): return Piece(segment, tuple(self.fixed(segment.text)))
-        if isinstance(segment, Slot): return Piece(segment)
-        if segment.field == "history_titles": return Piece(segment, tuple(self.history_titles(history)))
+        if isinstance(segment, Text):
+            return Piece(segment, tuple(self.fixed(segment.text)))
+        if isinstance(segment, Slot):
+            return Piece(segment)
+        if segment.field == "history_titles":
+            return Piece(segment, tuple(self.history_titles(history)))
         kept = (self.titles if segment.field == "title" else self.descriptions)[item]
         return Piece(segment, tuple(kept), len(self.full[segment.field][item]) - len(kept))
 
@@ -199,34 +301,52 @@ class PromptText:
 @dataclass
 class PromptBatch:
     "Prompts of several rows, padded on the right."
-    token_ids: torch.Tensor # (t,) all text tokens of the batch, one row after the other
-    layout: torch.Tensor # (b, length) index into the bank of text and soft tokens; -1 is padding
-    lengths: torch.Tensor # (b,) tokens of each row
-    slots: tuple # the Slots in the order in which their soft tokens follow the text in the bank
-    items: torch.Tensor # (u,) the distinct items whose visual tokens are the last of them, under the name `visual`
+
+    token_ids: torch.Tensor  # (t,) all text tokens of the batch, one row after the other
+    layout: torch.Tensor  # (b, length) index into the bank of text and soft tokens; -1 is padding
+    lengths: torch.Tensor  # (b,) tokens of each row
+    slots: tuple  # the Slots in the order in which their soft tokens follow the text in the bank
+    items: (
+        torch.Tensor
+    )  # (u,) the distinct items whose visual tokens are the last of them, under the name `visual`
 
     @property
-    def mask(self) -> torch.Tensor: return self.layout >= 0
+    def mask(self) -> torch.Tensor:
+        return self.layout >= 0
 
     def to(self, device) -> "PromptBatch":
         "The same on another device."
-        return replace(self, **{name: getattr(self, name).to(device) for name in ("token_ids", "layout", "lengths", "items")})
+        return replace(
+            self,
+            **{name: getattr(self, name).to(device) for name in ("token_ids", "layout", "lengths", "items")},
+        )
 
 # %% ../nbs/40_prompts.ipynb #a8bb8d5a
-def layout_prompts(pieces:list[list[Piece]], # the pieces of each row, all rows with the same slots
-                   start:Sequence[int]=()) -> PromptBatch: # tokens ahead of each row, such as BOS
+def layout_prompts(
+    pieces: list[list[Piece]],  # the pieces of each row, all rows with the same slots
+    start: Sequence[int] = (),
+) -> PromptBatch:  # tokens ahead of each row, such as BOS
     "Lay pieces out as a batch: what stands where."
     slots = tuple(piece.segment for piece in pieces[0] if isinstance(piece.segment, Slot) and piece.item < 0)
-    ids, rows, total = [], [], sum(len(start) + sum(len(piece.ids) for piece in row) for row in pieces)
+    ids = []
+    rows = []
+    total = sum(len(start) + sum(len(piece.ids) for piece in row) for row in pieces)
     items = sorted({piece.item for row in pieces for piece in row if piece.item >= 0})
-    shared = {item: total + len(pieces) * sum(slot.tokens for slot in slots) + number for number, item in enumerate(items)}
+    shared = {
+        item: total + len(pieces) * sum(slot.tokens for slot in slots) + number
+        for number, item in enumerate(items)
+    }
     for number, row in enumerate(pieces):
-        places, soft = list(range(len(ids), len(ids) + len(start))), total
+        places = list(range(len(ids), len(ids) + len(start)))
+        soft = total
         ids.extend(start)
         for piece in row:
-            if piece.item >= 0: places.append(shared[piece.item])
+            if piece.item >= 0:
+                places.append(shared[piece.item])
             elif isinstance(piece.segment, Slot):
-                places.extend(range(soft + number * piece.segment.tokens, soft + (number + 1) * piece.segment.tokens))
+                places.extend(
+                    range(soft + number * piece.segment.tokens, soft + (number + 1) * piece.segment.tokens)
+                )
                 soft += len(pieces) * piece.segment.tokens
             else:
                 places.extend(range(len(ids), len(ids) + len(piece.ids)))
@@ -234,12 +354,22 @@ def layout_prompts(pieces:list[list[Piece]], # the pieces of each row, all rows 
         rows.append(places)
     lengths = torch.tensor([len(row) for row in rows])
     layout = torch.full((len(rows), int(lengths.max())), -1)
-    for number, places in enumerate(rows): layout[number, :len(places)] = torch.tensor(places)
-    return PromptBatch(torch.tensor(ids, dtype=torch.long), layout, lengths, slots + (Slot("visual"),) * bool(items), torch.tensor(items, dtype=torch.long))
+    for number, places in enumerate(rows):
+        layout[number, : len(places)] = torch.tensor(places)
+    return PromptBatch(
+        torch.tensor(ids, dtype=torch.long),
+        layout,
+        lengths,
+        slots + (Slot("visual"),) * bool(items),
+        torch.tensor(items, dtype=torch.long),
+    )
 
-def embed_prompts(batch:PromptBatch, # from `layout_prompts`
-                  embedding:torch.nn.Module, # the LLM's input embeddings
-                  soft:dict) -> torch.Tensor: # for each slot of the batch (b, K, d3); for `visual` (u, 1, d3)
+
+def embed_prompts(
+    batch: PromptBatch,  # from `layout_prompts`
+    embedding: torch.nn.Module,  # the LLM's input embeddings
+    soft: dict,
+) -> torch.Tensor:  # for each slot of the batch (b, K, d3); for `visual` (u, 1, d3)
     "The LLM's input (b, length, d3): text tokens embedded, soft tokens in their places, zeros as padding."
     bank = embedding(batch.token_ids)
     pieces = [bank] + [soft[slot.name].reshape(-1, bank.shape[1]).to(bank.dtype) for slot in batch.slots]
@@ -250,7 +380,8 @@ def embed_prompts(batch:PromptBatch, # from `layout_prompts`
 @dataclass(frozen=True)
 class Level:
     "Consecutive segments whose keys and values are the same for all rows of one owner."
-    owner: str # `all`, `item` or `user`
+
+    owner: str  # `all`, `item` or `user`
     segments: tuple
 
     @property
@@ -258,25 +389,37 @@ class Level:
         "Whether it holds soft slots, so that it belongs to one model with its mappers as they stand."
         return any(isinstance(segment, Slot) for segment in self.segments)
 
+
 @dataclass(frozen=True)
 class ReusePlan:
     "How a prompt is cut into what is kept and what is new."
-    levels: tuple # of Levels, from the front
-    new: tuple # the segments that each row has for itself
 
-def plan_reuse(segments:Sequence, # the active segments of a template
-               keys:dict, # slot -> `item` or `user`: what it is about
-               trainable:Sequence[str]=()) -> ReusePlan: # the slots that are being trained
+    levels: tuple  # of Levels, from the front
+    new: tuple  # the segments that each row has for itself
+
+
+def plan_reuse(
+    segments: Sequence,  # the active segments of a template
+    keys: dict,  # slot -> `item` or `user`: what it is about
+    trainable: Sequence[str] = (),
+) -> ReusePlan:  # the slots that are being trained
     "Cut a prompt into what all rows share, what the rows of one item or one user share, and what is new."
-    owners, levels = {"title": "item", "description": "item", "history_titles": "user"} | dict(keys), []
+    owners = {"title": "item", "description": "item", "history_titles": "user"} | dict(keys)
+    levels = []
     for number, segment in enumerate(segments[:-1]):
         slot = isinstance(segment, Slot)
         owner = "all" if isinstance(segment, Text) else owners[segment.name if slot else segment.field]
         owning = next((level[0] for level in reversed(levels) if level[0] != "all"), owner)
-        if (slot and segment.name in trainable) or owner not in ("all", owning): break
-        if not levels or (owner != "all" and levels[-1][0] == "all") or (slot and not any(isinstance(s, Slot) for s in levels[-1][1])):
+        if (slot and segment.name in trainable) or owner not in ("all", owning):
+            break
+        if (
+            not levels
+            or (owner != "all" and levels[-1][0] == "all")
+            or (slot and not any(isinstance(s, Slot) for s in levels[-1][1]))
+        ):
             levels.append((owner, []))
         levels[-1][1].append(segment)
-    else: number = len(segments) - 1 # the last token's hidden state is the answer: it is computed in every row
+    else:
+        number = len(segments) - 1  # the last token's hidden state is the answer: it is computed in every row
     levels = [Level(owner, tuple(some)) for owner, some in levels]
     return ReusePlan(tuple(levels), tuple(segments[number:]))

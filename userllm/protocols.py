@@ -15,40 +15,71 @@ import numpy as np
 import pandas as pd
 
 from .artifacts import InputError
-from .interactions import MOVIE, SPLIT_KINDS, SPLIT_TYPE, SPLITS, Dataset, Histories, ItemNoun, in_time, split_codes, split_names, with_noun
+from userllm.interactions import (
+    MOVIE,
+    SPLIT_KINDS,
+    SPLIT_TYPE,
+    SPLITS,
+    Dataset,
+    Histories,
+    ItemNoun,
+    in_time,
+    split_codes,
+    split_names,
+    with_noun,
+)
 
 # %% ../nbs/12_protocols.ipynb #c006
 @dataclass(frozen=True)
 class ProtocolSettings:
     "How ratings become rows. InputError for values that make no sense."
-    name: str = "movie" # what the protocol is called in results
-    like_threshold: float = 2.5 # ratings from here on are likes (section 4.1)
-    history_length: int|None = 5 # likes that a model is shown of a row's user, the latest (section 4.4); None: all
-    minimum_likes: int = 5 # strictly earlier likes that a row's user must have (section 4.1)
-    minimum_item_ratings: int = 9 # ratings that an item must have to be selected (ours: gives about 2,400 items)
-    users: int|None = 605 # number of users, those with the most possible rows (table 2); None: all
-    positives: int|None = 15_107 # rows that are likes (table 2); None: all that there are
-    negatives: int|None = 5_641 # rows that are dislikes (table 2); None: all that there are
-    split: str = "random" # random | temporal (one cut in time for all) | temporal_user (each user's latest rows)
-    fractions: tuple[float, float, float] = (.8, .1, .1) # of rows in training, validation, test
-    data_seed: int = 0 # decides about sampling and the random split, and about nothing else
-    history_items: bool = False # keep items without a possible row, for histories alone (step 5)
-    noun: ItemNoun = ItemNoun() # what the items are called; `movie` in the paper's protocol
+
+    name: str = "movie"  # what the protocol is called in results
+    like_threshold: float = 2.5  # ratings from here on are likes (section 4.1)
+    history_length: int | None = (
+        5  # likes that a model is shown of a row's user, the latest (section 4.4); None: all
+    )
+    minimum_likes: int = 5  # strictly earlier likes that a row's user must have (section 4.1)
+    minimum_item_ratings: int = (
+        9  # ratings that an item must have to be selected (ours: gives about 2,400 items)
+    )
+    users: int | None = 605  # number of users, those with the most possible rows (table 2); None: all
+    positives: int | None = 15_107  # rows that are likes (table 2); None: all that there are
+    negatives: int | None = 5_641  # rows that are dislikes (table 2); None: all that there are
+    split: str = (
+        "random"  # random | temporal (one cut in time for all) | temporal_user (each user's latest rows)
+    )
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)  # of rows in training, validation, test
+    data_seed: int = 0  # decides about sampling and the random split, and about nothing else
+    history_items: bool = False  # keep items without a possible row, for histories alone (step 5)
+    noun: ItemNoun = ItemNoun()  # what the items are called; `movie` in the paper's protocol
 
     def __post_init__(self):
         object.__setattr__(self, "fractions", tuple(self.fractions))
-        if self.split not in SPLIT_KINDS: raise InputError(f"no kind of split {self.split!r}; the kinds are {', '.join(SPLIT_KINDS)}")
+        if self.split not in SPLIT_KINDS:
+            raise InputError(f"no kind of split {self.split!r}; the kinds are {', '.join(SPLIT_KINDS)}")
         if len(self.fractions) != 3 or min(self.fractions) <= 0 or abs(sum(self.fractions) - 1) > 1e-9:
-            raise InputError(f"fractions are {self.fractions}; give three shares above 0 that make 1, for {', '.join(SPLITS)}")
-        for name, least in [("history_length", 1), ("minimum_likes", 0), ("minimum_item_ratings", 1), ("data_seed", 0),
-                            ("users", 1), ("positives", 1), ("negatives", 1)]:
+            raise InputError(
+                f"fractions are {self.fractions}; give three shares above 0 that make 1, for {', '.join(SPLITS)}"
+            )
+        for name, least in [
+            ("history_length", 1),
+            ("minimum_likes", 0),
+            ("minimum_item_ratings", 1),
+            ("data_seed", 0),
+            ("users", 1),
+            ("positives", 1),
+            ("negatives", 1),
+        ]:
             value = getattr(self, name)
-            if value is None and name in ("history_length", "users", "positives", "negatives"): continue
-            if not isinstance(value, int) or value < least: raise InputError(f"{name} is {value!r}; it must be a whole number from {least}")
+            if value is None and name in ("history_length", "users", "positives", "negatives"):
+                continue
+            if not isinstance(value, int) or value < least:
+                raise InputError(f"{name} is {value!r}; it must be a whole number from {least}")
 
 # %% ../nbs/12_protocols.ipynb #c007
 def movie(
-    **changes, # fields of ProtocolSettings that shall differ, such as split="temporal"
+    **changes,  # fields of ProtocolSettings that shall differ, such as split="temporal"
 ) -> ProtocolSettings:
     "The paper's `movie` protocol (section 4.1, table 2). InputError for fields that do not exist."
     known = [field.name for field in fields(ProtocolSettings)]
@@ -57,102 +88,156 @@ def movie(
     return ProtocolSettings(**{"noun": MOVIE} | changes)
 
 
-def natural(settings:ProtocolSettings) -> ProtocolSettings:
+def natural(settings: ProtocolSettings) -> ProtocolSettings:
     "The same protocol with every possible row: no sampling, and so the natural ratio of likes to dislikes."
     return replace(settings, name=f"{settings.name}_natural", positives=None, negatives=None)
 
 # %% ../nbs/12_protocols.ipynb #e8bc4f63
-def like_shares(ratings:pd.Series) -> pd.Series: # index: the lowest rating of a like
+def like_shares(ratings: pd.Series) -> pd.Series:  # index: the lowest rating of a like
     "The share of ratings, 0 to 1, that are likes by each threshold that is worth a thought: at most eleven, of the ratings that occur."
     distinct = np.sort(ratings.unique())
-    if len(distinct) > 12: distinct = np.unique(np.quantile(ratings, np.arange(.1, 1, .1), method="inverted_cdf"))
-    return pd.Series({threshold: float((ratings >= threshold).mean()) for threshold in distinct if threshold > ratings.min()}, dtype=float)
+    if len(distinct) > 12:
+        distinct = np.unique(np.quantile(ratings, np.arange(0.1, 1, 0.1), method="inverted_cdf"))
+    return pd.Series(
+        {
+            threshold: float((ratings >= threshold).mean())
+            for threshold in distinct
+            if threshold > ratings.min()
+        },
+        dtype=float,
+    )
 
-def like_question(ratings:pd.Series, threshold:float) -> str:
+
+def like_question(ratings: pd.Series, threshold: float) -> str:
     "Which ratings are likes, as a question to whoever has not said it: the share by the threshold that is used, and by others."
     used = f"{(ratings >= threshold).mean():.0%}"
     others = ", ".join(f"from {other:g} {share:.0%}" for other, share in like_shares(ratings).items())
-    return (f"Which ratings are likes? Nothing was said, so those from {threshold:g} on are: {used} of {len(ratings):,}. "
-            f"By other thresholds: {others}. Choose with --like-from (like_threshold=)")
+    return (
+        f"Which ratings are likes? Nothing was said, so those from {threshold:g} on are: {used} of {len(ratings):,}. "
+        f"By other thresholds: {others}. Choose with --like-from (like_threshold=)"
+    )
 
 # %% ../nbs/12_protocols.ipynb #c010
 RATING_COLUMNS = ("user_id", "item_id", "rating", "timestamp")
 
-def _refuse(ratings:pd.DataFrame, wrong:np.ndarray, what:str, advice:str):
+
+def _refuse(ratings: pd.DataFrame, wrong: np.ndarray, what: str, advice: str):
     "InputError with the number of wrong rows and the first of them."
-    if not wrong.any(): return
+    if not wrong.any():
+        return
     place = int(np.argmax(wrong))
     row = ", ".join(f"{column} {ratings[column].iloc[place]}" for column in RATING_COLUMNS)
-    raise InputError(f"ratings: {what} in {int(wrong.sum()):,} of {len(ratings):,} rows, the first is row {place} ({row}); {advice}")
+    raise InputError(
+        f"ratings: {what} in {int(wrong.sum()):,} of {len(ratings):,} rows, the first is row {place} ({row}); {advice}"
+    )
 
-def _distinct(ids:pd.Series) -> tuple[np.ndarray, pd.Index]:
+
+def _distinct(ids: pd.Series) -> tuple[np.ndarray, pd.Index]:
     "A number for each id, and the ids that the numbers stand for, which may be more than occur."
-    if isinstance(ids.dtype, pd.CategoricalDtype): return ids.cat.codes.to_numpy(), ids.cat.categories
-    return pd.factorize(ids) # by column: no Python object stands for a row
+    if isinstance(ids.dtype, pd.CategoricalDtype):
+        return ids.cat.codes.to_numpy(), ids.cat.categories
+    return pd.factorize(ids)  # by column: no Python object stands for a row
 
-def _repeated_pairs(ratings:pd.DataFrame) -> np.ndarray:
+
+def _repeated_pairs(ratings: pd.DataFrame) -> np.ndarray:
     "Which rows have a user and an item that stood together in an earlier row."
     (user, _), (item, items) = (_distinct(ratings[column]) for column in ("user_id", "item_id"))
     pairs = user.astype(np.int64) * len(items) + item
-    ordered = np.sort(pairs) # in which equal ones are neighbours: quicker and smaller than a table of all
-    return pd.Series(pairs).duplicated().to_numpy() if (ordered[1:] == ordered[:-1]).any() else np.zeros(len(pairs), bool)
+    ordered = np.sort(pairs)  # in which equal ones are neighbours: quicker and smaller than a table of all
+    return (
+        pd.Series(pairs).duplicated().to_numpy()
+        if (ordered[1:] == ordered[:-1]).any()
+        else np.zeros(len(pairs), bool)
+    )
+
 
 def check_ratings(
-    ratings:pd.DataFrame, # user_id, item_id, rating, timestamp (whole seconds)
-    low:float|None=None, # the lowest rating of the scale; None: not checked
-    high:float|None=None, # the highest
-) -> pd.DataFrame: # the same table
+    ratings: pd.DataFrame,  # user_id, item_id, rating, timestamp (whole seconds)
+    low: float | None = None,  # the lowest rating of the scale; None: not checked
+    high: float | None = None,  # the highest
+) -> pd.DataFrame:  # the same table
     "InputError for an empty table, missing columns, empty cells, numbers out of range or pairs that occur twice: what, where, what to do."
     if missing := [column for column in RATING_COLUMNS if column not in ratings.columns]:
-        raise InputError(f"ratings lack the column {missing[0]!r}; they have {', '.join(map(str, ratings.columns)) or 'none'}")
-    if not len(ratings): raise InputError("ratings: the table is empty; check the file that it was read from")
-    _refuse(ratings, np.logical_or.reduce([ratings[column].isna() for column in RATING_COLUMNS]), "empty cells", "fill them or remove the rows")
+        raise InputError(
+            f"ratings lack the column {missing[0]!r}; they have {', '.join(map(str, ratings.columns)) or 'none'}"
+        )
+    if not len(ratings):
+        raise InputError("ratings: the table is empty; check the file that it was read from")
+    _refuse(
+        ratings,
+        np.logical_or.reduce([ratings[column].isna() for column in RATING_COLUMNS]),
+        "empty cells",
+        "fill them or remove the rows",
+    )
     for column in ["rating", "timestamp"]:
         if not pd.api.types.is_numeric_dtype(ratings[column]):
-            raise InputError(f"ratings: {column} is of type {ratings[column].dtype}; turn it into numbers first")
-    rating, timestamp = ratings["rating"].to_numpy(float), ratings["timestamp"].to_numpy(float)
-    outside = ~np.isfinite(rating) | (rating < (-np.inf if low is None else low)) | (rating > (np.inf if high is None else high))
+            raise InputError(
+                f"ratings: {column} is of type {ratings[column].dtype}; turn it into numbers first"
+            )
+    rating = ratings["rating"].to_numpy(float)
+    timestamp = ratings["timestamp"].to_numpy(float)
+    outside = (
+        ~np.isfinite(rating)
+        | (rating < (-np.inf if low is None else low))
+        | (rating > (np.inf if high is None else high))
+    )
     scale = "finite numbers" if low is None or high is None else f"from {low:g} to {high:g}"
     _refuse(ratings, outside, "ratings out of range", f"the scale is {scale}")
-    _refuse(ratings, ~(timestamp >= 0) | (timestamp != np.floor(timestamp)), "impossible times", "give whole seconds since 1970")
+    _refuse(
+        ratings,
+        ~(timestamp >= 0) | (timestamp != np.floor(timestamp)),
+        "impossible times",
+        "give whole seconds since 1970",
+    )
     _refuse(ratings, _repeated_pairs(ratings), "a pair of user and item that came before", "keep one of each")
     return ratings
 
 # %% ../nbs/12_protocols.ipynb #c014
-def _as_text(ids:pd.Series) -> pd.Series:
+def _as_text(ids: pd.Series) -> pd.Series:
     "Ids as text; whole numbers that pandas turned into floats come back without `.0`."
-    if not pd.api.types.is_float_dtype(ids): return ids.astype(str)
-    whole = ((ids.abs() < 2.**53) & (ids == np.floor(ids))).fillna(False).astype(bool)
+    if not pd.api.types.is_float_dtype(ids):
+        return ids.astype(str)
+    whole = ((ids.abs() < 2.0**53) & (ids == np.floor(ids))).fillna(False).astype(bool)
     return ids.astype(str).mask(whole, ids.where(whole, 0).astype("int64").astype(str))
 
-def _in_order(ids:pd.Series|pd.Index) -> pd.Index:
+
+def _in_order(ids: pd.Series | pd.Index) -> pd.Index:
     "Distinct ids: by number if all are numbers, else as text."
     distinct = pd.Index(ids.unique())
     number = all(name.isdecimal() and name.isascii() for name in distinct)
     return pd.Index(sorted(distinct, key=(lambda name: (int(name), name)) if number else None))
 
-def _numbered(ids:pd.Series) -> tuple[np.ndarray, pd.Index]:
+
+def _numbered(ids: pd.Series) -> tuple[np.ndarray, pd.Index]:
     "Each id's place among the distinct ids as text in their order, and these."
     codes, distinct = _distinct(ids)
-    there, numbers = np.bincount(codes, minlength=len(distinct)) > 0, np.full(len(distinct), -1, np.int32)
+    there = np.bincount(codes, minlength=len(distinct)) > 0
+    numbers = np.full(len(distinct), -1, np.int32)
     text = _as_text(pd.Series(distinct[there]))
     order = _in_order(text)
     numbers[there] = order.get_indexer(text)
     return numbers[codes], order
 
-def _events(ratings:pd.DataFrame, settings:ProtocolSettings) -> tuple[pd.DataFrame, pd.Index, pd.Index]:
+
+def _events(ratings: pd.DataFrame, settings: ProtocolSettings) -> tuple[pd.DataFrame, pd.Index, pd.Index]:
     "Step 1: user, item, label, timestamp (and split, where given), by user, time and item; and the ids that the numbers stand for."
     (user, users), (item, items) = (_numbered(ratings[column]) for column in ("user_id", "item_id"))
-    columns = {"user": user, "item": item, "label": (ratings["rating"].to_numpy() >= settings.like_threshold).astype("int8"),
-               "timestamp": ratings["timestamp"].astype("int64").reset_index(drop=True)} # as a Series, so that what is done to the ratings later is not done to it
-    if "split" in ratings: columns["split"] = pd.Categorical(ratings["split"], dtype=SPLIT_TYPE)
+    columns = {
+        "user": user,
+        "item": item,
+        "label": (ratings["rating"].to_numpy() >= settings.like_threshold).astype("int8"),
+        "timestamp": ratings["timestamp"].astype("int64").reset_index(drop=True),
+    }  # as a Series, so that what is done to the ratings later is not done to it
+    if "split" in ratings:
+        columns["split"] = pd.Categorical(ratings["split"], dtype=SPLIT_TYPE)
     return in_time(pd.DataFrame(columns, copy=False)), users, items
 
 # %% ../nbs/12_protocols.ipynb #c017
-def _earlier_likes(events:pd.DataFrame) -> np.ndarray:
+def _earlier_likes(events: pd.DataFrame) -> np.ndarray:
     "For each event, how many likes its user has at strictly earlier times. Events are by user and time."
     user, time, like = (events[column].to_numpy() for column in ("user", "timestamp", "label"))
-    place, begins = np.arange(len(user), dtype=np.int32 if len(user) < 2**31 else np.int64), np.ones(len(user), bool)
+    place = np.arange(len(user), dtype=np.int32 if len(user) < 2**31 else np.int64)
+    begins = np.ones(len(user), bool)
     begins[1:] = user[1:] != user[:-1]
     of_user = np.maximum.accumulate(np.where(begins, place, 0))
     begins[1:] |= time[1:] != time[:-1]
@@ -161,72 +246,106 @@ def _earlier_likes(events:pd.DataFrame) -> np.ndarray:
     return before[of_time] - before[of_user]
 
 # %% ../nbs/12_protocols.ipynb #c020
-def _most_rows(of_rows:np.ndarray, users:int|None) -> np.ndarray: # the user of each possible row
+def _most_rows(of_rows: np.ndarray, users: int | None) -> np.ndarray:  # the user of each possible row
     "Step 4: the numbers of the users with the most rows, the lower number first where equal. InputError if there are too few."
     counts = np.bincount(of_rows)
     having = np.flatnonzero(counts)
-    if users is None: return having
+    if users is None:
+        return having
     if len(having) < users:
-        raise InputError(f"only {len(having):,} users have rows, and the protocol asks for {users:,}; take all of them (users=None, or --users all), or fewer")
+        raise InputError(
+            f"only {len(having):,} users have rows, and the protocol asks for {users:,}; take all of them (users=None, or --users all), or fewer"
+        )
     return having[np.argsort(-counts[having], kind="stable")[:users]]
 
 # %% ../nbs/12_protocols.ipynb #7decd395
-def _untimed(events:pd.DataFrame) -> bool:
+def _untimed(events: pd.DataFrame) -> bool:
     "Whether all who have several events have them at one time."
     times = events.groupby("user")["timestamp"].agg(["size", "nunique"]).query("size > 1")
     return len(times) > 0 and bool((times["nunique"] == 1).all())
 
-def _lacking_rows(before:pd.DataFrame, steps:list[dict], settings:ProtocolSettings) -> tuple[str, str]: # why, and what to do
+
+def _lacking_rows(
+    before: pd.DataFrame, steps: list[dict], settings: ProtocolSettings
+) -> tuple[str, str]:  # why, and what to do
     "Why no row is left, where that can be told; '' where there are too few ratings."
     if _untimed(before):
         why = "All ratings of a user have the same time, so that none is earlier than another, and a history is what is earlier"
         return why, "give the times; where only the order is known, number each user's 1, 2, 3"
-    if any(step["possible_rows"] for step in steps[2:]): # there were some until items were dropped
-        why = ("Users rate in the same order: the first items have no likes before them and are dropped for want of a row, "
-               "then the next ones are the first")
-        return why, "keep such items for histories: history_items=True; or read the ratings with prepare table, which does"
-    lower = "a lower like_threshold (--like-from) or " if settings.like_threshold > .5 else "" # which of labels is neither
+    if any(step["possible_rows"] for step in steps[2:]):  # there were some until items were dropped
+        why = (
+            "Users rate in the same order: the first items have no likes before them and are dropped for want of a row, "
+            "then the next ones are the first"
+        )
+        return (
+            why,
+            "keep such items for histories: history_items=True; or read the ratings with prepare table, which does",
+        )
+    lower = (
+        "a lower like_threshold (--like-from) or " if settings.like_threshold > 0.5 else ""
+    )  # which of labels is neither
     return "", f"Bring more ratings, or ask for less: {lower}a lower minimum_likes (--minimum-likes)"
 
-def _require_rows(events:pd.DataFrame, before:pd.DataFrame, steps:list[dict], settings:ProtocolSettings):
+
+def _require_rows(events: pd.DataFrame, before: pd.DataFrame, steps: list[dict], settings: ProtocolSettings):
     "InputError where nothing is left of the events before, with what each step left."
-    if events["possible"].any(): return
-    left = "; ".join(f"{step['step']}: {step['events']:,} ratings of {step['users']:,} users, {step['possible_rows']:,} possible rows"
-                     for step in steps)
+    if events["possible"].any():
+        return
+    left = "; ".join(
+        f"{step['step']}: {step['events']:,} ratings of {step['users']:,} users, {step['possible_rows']:,} possible rows"
+        for step in steps
+    )
     likes = f"{steps[0]['likes']:,} of {steps[0]['events']:,} ratings are likes (from {settings.like_threshold:g})"
     why, fix = _lacking_rows(before, steps, settings)
     reason = f". {why}" if why else ""
     raise InputError(f"the protocol leaves no row. {likes}. What its steps left: {left}{reason}", fix=fix)
 
 # %% ../nbs/12_protocols.ipynb #f2273500
-def _count(values:pd.Series) -> np.ndarray:
+def _count(values: pd.Series) -> np.ndarray:
     "How often each number occurs, from 0 to the highest."
     return np.bincount(values.to_numpy())
 
-def _occur(ids:np.ndarray, where:np.ndarray) -> np.ndarray:
+
+def _occur(ids: np.ndarray, where: np.ndarray) -> np.ndarray:
     "For each event whether its id occurs in one of those events."
     return (np.bincount(ids[where], minlength=ids.max(initial=-1) + 1) > 0)[ids]
 
-def _keep(events:pd.DataFrame, which:np.ndarray) -> pd.DataFrame:
+
+def _keep(events: pd.DataFrame, which: np.ndarray) -> pd.DataFrame:
     "Those events; all of them are not copied."
     return events if which.all() else events[which]
 
-def _having_rows(events:pd.DataFrame, settings:ProtocolSettings) -> pd.DataFrame:
+
+def _having_rows(events: pd.DataFrame, settings: ProtocolSettings) -> pd.DataFrame:
     "Step 5: without users and items that have no possible row, until nothing changes; items stay where they are kept for histories."
     while True:
         possible = events["possible"].to_numpy()
         keep = _occur(events["user"].to_numpy(), possible)
-        if not settings.history_items: keep &= _occur(events["item"].to_numpy(), possible)
-        if keep.all(): return events
+        if not settings.history_items:
+            keep &= _occur(events["item"].to_numpy(), possible)
+        if keep.all():
+            return events
         events = events[keep]
         events = events.assign(possible=_earlier_likes(events) >= settings.minimum_likes)
 
-def _select(events:pd.DataFrame, settings:ProtocolSettings) -> tuple[pd.DataFrame, list[dict]]:
+
+def _select(events: pd.DataFrame, settings: ProtocolSettings) -> tuple[pd.DataFrame, list[dict]]:
     "Steps 2 to 5: events of the selection with a column `possible` (may become a row), and what each step left."
-    steps, before = [], events
+    steps = []
+    before = events
+
     def note(step):
-        steps.append({"step": step, "users": int((_count(events["user"]) > 0).sum()), "items": int((_count(events["item"]) > 0).sum()), "events": len(events),
-                      "possible_rows": int(events["possible"].sum()), "likes": int((events["possible"] & (events["label"] == 1)).sum())})
+        steps.append(
+            {
+                "step": step,
+                "users": int((_count(events["user"]) > 0).sum()),
+                "items": int((_count(events["item"]) > 0).sum()),
+                "events": len(events),
+                "possible_rows": int(events["possible"].sum()),
+                "likes": int((events["possible"] & (events["label"] == 1)).sum()),
+            }
+        )
+
     events = events.assign(possible=True)
     note("all ratings")
     events = _keep(events, (_count(events["item"]) >= settings.minimum_item_ratings)[events["item"]])
@@ -234,7 +353,10 @@ def _select(events:pd.DataFrame, settings:ProtocolSettings) -> tuple[pd.DataFram
     events = events.assign(possible=_earlier_likes(events) >= settings.minimum_likes)
     note(f"rows with at least {settings.minimum_likes} strictly earlier likes")
     _require_rows(events, before, steps, settings)
-    chosen = np.isin(np.arange(events["user"].max() + 1), _most_rows(events["user"].to_numpy()[events["possible"]], settings.users))
+    chosen = np.isin(
+        np.arange(events["user"].max() + 1),
+        _most_rows(events["user"].to_numpy()[events["possible"]], settings.users),
+    )
     events = _keep(events, chosen[events["user"]])
     note("users with the most rows")
     events = _having_rows(events, settings)
@@ -243,89 +365,122 @@ def _select(events:pd.DataFrame, settings:ProtocolSettings) -> tuple[pd.DataFram
     return events.reset_index(drop=True), steps
 
 # %% ../nbs/12_protocols.ipynb #c023
-def _sample(rows:pd.DataFrame, settings:ProtocolSettings) -> np.ndarray:
+def _sample(rows: pd.DataFrame, settings: ProtocolSettings) -> np.ndarray:
     "Step 6: which of the possible rows are taken, as booleans. InputError where the counts can't be had."
-    if settings.positives is None and settings.negatives is None: return np.ones(len(rows), bool)
+    if settings.positives is None and settings.negatives is None:
+        return np.ones(len(rows), bool)
     order = np.random.default_rng([settings.data_seed, 6]).permutation(len(rows))
-    label, taken = rows["label"].to_numpy(), np.zeros(len(rows), bool)
+    label = rows["label"].to_numpy()
+    taken = np.zeros(len(rows), bool)
     shuffled = rows[["user", "item"]].reset_index(drop=True).iloc[order]
     taken[shuffled.drop_duplicates("user").index] = True
     left = shuffled[~shuffled["item"].isin(rows["item"].to_numpy()[taken])]
     taken[left.drop_duplicates("item").index] = True
     for value, name in [(1, "positives"), (0, "negatives")]:
-        wanted, there, needed = getattr(settings, name), int((label == value).sum()), int((taken & (label == value)).sum())
-        if wanted is None: wanted = there
+        wanted = getattr(settings, name)
+        there = int((label == value).sum())
+        needed = int((taken & (label == value)).sum())
+        if wanted is None:
+            wanted = there
         if not needed <= wanted <= there:
-            raise InputError(f"{name}={wanted:,} can't be had: {there:,} possible rows, and {needed:,} needed to keep a row "
-                             "of every user and item; change the count, or set None to take all")
+            raise InputError(
+                f"{name}={wanted:,} can't be had: {there:,} possible rows, and {needed:,} needed to keep a row "
+                "of every user and item; change the count, or set None to take all"
+            )
         candidates = order[(label[order] == value) & ~taken[order]]
-        taken[candidates[:wanted - needed]] = True
+        taken[candidates[: wanted - needed]] = True
     return taken
 
 # %% ../nbs/12_protocols.ipynb #c028
-def _random_split(rows:int, settings:ProtocolSettings) -> np.ndarray:
+def _random_split(rows: int, settings: ProtocolSettings) -> np.ndarray:
     "The code of a split for each row; sizes are the fractions rounded down, and the rest is test."
-    sizes, split = [int(fraction * rows + 1e-9) for fraction in settings.fractions[:2]], np.empty(rows, np.int8)
-    split[np.random.default_rng([settings.data_seed, 7]).permutation(rows)] = np.repeat(np.arange(3, dtype=np.int8), [*sizes, rows - sum(sizes)])
+    sizes = [int(fraction * rows + 1e-9) for fraction in settings.fractions[:2]]
+    split = np.empty(rows, np.int8)
+    split[np.random.default_rng([settings.data_seed, 7]).permutation(rows)] = np.repeat(
+        np.arange(3, dtype=np.int8), [*sizes, rows - sum(sizes)]
+    )
     return split
 
-def _cut_times(timestamps:np.ndarray, fractions:tuple) -> np.ndarray:
+
+def _cut_times(timestamps: np.ndarray, fractions: tuple) -> np.ndarray:
     "The code of a split for each time, as near to the fractions as can be. Training gets some rows, the others may not."
     times, counts = np.unique(timestamps, return_counts=True)
-    ends, rows = np.cumsum(counts), len(timestamps)
-    first = int(np.argmin(np.abs(ends - fractions[0] * rows))) # the last time of training
-    second = first + int(np.argmin(np.abs(ends[first:] - (fractions[0] + fractions[1]) * rows))) # the last of validation
+    ends = np.cumsum(counts)
+    rows = len(timestamps)
+    first = int(np.argmin(np.abs(ends - fractions[0] * rows)))  # the last time of training
+    second = first + int(
+        np.argmin(np.abs(ends[first:] - (fractions[0] + fractions[1]) * rows))
+    )  # the last of validation
     return (timestamps > times[first]).astype(np.int8) + (timestamps > times[second])
 
-def _split(rows:pd.DataFrame, settings:ProtocolSettings) -> np.ndarray: # rows by user
+
+def _split(rows: pd.DataFrame, settings: ProtocolSettings) -> np.ndarray:  # rows by user
     "Step 7: the code of a split for each row."
-    if settings.split == "random": return _random_split(len(rows), settings)
+    if settings.split == "random":
+        return _random_split(len(rows), settings)
     timestamps = rows["timestamp"].to_numpy()
-    if settings.split == "temporal": return _cut_times(timestamps, settings.fractions)
+    if settings.split == "temporal":
+        return _cut_times(timestamps, settings.fractions)
     of_users = np.split(timestamps, np.flatnonzero(np.diff(rows["user"])) + 1)
     return np.concatenate([_cut_times(times, settings.fractions) for times in of_users])
 
 # %% ../nbs/12_protocols.ipynb #c031
-def _known_items(items:pd.DataFrame, ids:pd.Index) -> pd.DataFrame:
+def _known_items(items: pd.DataFrame, ids: pd.Index) -> pd.DataFrame:
     "The items table by those ids, in their order. InputError for missing columns, repeated ids and ids without an entry."
-    if missing := [column for column in ["item_id", "title", "year", "genres"] if column not in items.columns]:
+    if missing := [
+        column for column in ["item_id", "title", "year", "genres"] if column not in items.columns
+    ]:
         raise InputError(f"items lack the column {missing[0]!r}; they need item_id, title, year, genres")
     items = items.assign(item_id=_as_text(items["item_id"]))
     if items["item_id"].duplicated().any():
-        raise InputError(f"items: the id {items['item_id'][items['item_id'].duplicated()].iloc[0]} occurs twice; keep one entry of each")
+        raise InputError(
+            f"items: the id {items['item_id'][items['item_id'].duplicated()].iloc[0]} occurs twice; keep one entry of each"
+        )
     if not ids.isin(items["item_id"]).all():
         unknown = ids[~ids.isin(items["item_id"])]
-        raise InputError(f"ratings speak of {len(unknown):,} items that the items table lacks, the first is {unknown[0]}; add them")
+        raise InputError(
+            f"ratings speak of {len(unknown):,} items that the items table lacks, the first is {unknown[0]}; add them"
+        )
     items = items.set_index("item_id").loc[ids].rename_axis("item_id").reset_index()
-    for column in ["genres", "description", "poster"]: items[column] = items[column].fillna("") if column in items else ""
+    for column in ["genres", "description", "poster"]:
+        items[column] = items[column].fillna("") if column in items else ""
     return items
 
-def _require_classes(rows:pd.DataFrame, remedy:str="take more rows, another data_seed or another kind of split"):
+
+def _require_classes(
+    rows: pd.DataFrame, remedy: str = "take more rows, another data_seed or another kind of split"
+):
     "InputError for a split without likes or without dislikes: AUC is not defined there."
-    kinds, faults = {1: "likes", 0: "dislikes"}, []
+    kinds = {1: "likes", 0: "dislikes"}
+    faults = []
     for split in SPLITS:
         labels = rows.loc[rows["split"] == split, "label"]
-        if lacking := [name for label, name in kinds.items() if label not in labels.values]: faults.append(f"the split {split!r} of {len(labels):,} rows holds no {' and no '.join(lacking)}")
-    if lacking := [name for label, name in kinds.items() if label not in rows["label"].values]: remedy = f"no row at all is one of the {' or '.join(lacking)}, and AUC needs both: check what counts as a like"
-    if faults: raise InputError(f"{'; '.join(faults)}; {remedy}")
+        if lacking := [name for label, name in kinds.items() if label not in labels.values]:
+            faults.append(f"the split {split!r} of {len(labels):,} rows holds no {' and no '.join(lacking)}")
+    if lacking := [name for label, name in kinds.items() if label not in rows["label"].values]:
+        remedy = f"no row at all is one of the {' or '.join(lacking)}, and AUC needs both: check what counts as a like"
+    if faults:
+        raise InputError(f"{'; '.join(faults)}; {remedy}")
 
 # %% ../nbs/12_protocols.ipynb #c032
-def _renumbered(numbers:pd.Series) -> tuple[np.ndarray, np.ndarray]:
+def _renumbered(numbers: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     "The numbers without gaps, int32, and which ones there were."
     there = _count(numbers) > 0
     return (np.cumsum(there, dtype=np.int32) - 1)[numbers], np.flatnonzero(there)
 
+
 def build_dataset(
-    ratings:pd.DataFrame, # user_id, item_id, rating, timestamp (whole seconds)
-    items:pd.DataFrame, # item_id, title, year, genres, and if known description, poster
-    settings:ProtocolSettings=movie(),
+    ratings: pd.DataFrame,  # user_id, item_id, rating, timestamp (whole seconds)
+    items: pd.DataFrame,  # item_id, title, year, genres, and if known description, poster
+    settings: ProtocolSettings = movie(),
 ) -> Dataset:
     "Steps 1 to 7. InputError for bad tables, counts that can't be had, and splits without both classes."
     check_ratings(ratings)
     events, user_ids, item_ids = _events(ratings, settings)
     items = _known_items(items, item_ids)
     events, steps = _select(events, settings)
-    possible, split = events[events["possible"]], np.full(len(events), 3, np.int8)
+    possible = events[events["possible"]]
+    split = np.full(len(events), 3, np.int8)
     likes = int(possible["label"].sum())
     natural = {"positives": likes, "negatives": len(possible) - likes}
     possible = _keep(possible, _sample(possible, settings))
@@ -337,54 +492,75 @@ def build_dataset(
     rows = events[split < 3]
     _require_classes(rows)
     protocol = asdict(settings) | {"fractions": list(settings.fractions), "steps": steps, "natural": natural}
-    if not settings.history_items: del protocol["history_items"] # as in datasets of before there was a choice
+    if not settings.history_items:
+        del protocol["history_items"]  # as in datasets of before there was a choice
     protocol = with_noun(protocol, settings.noun)
     return Dataset(
-        interactions=rows.assign(row_id=np.arange(len(rows))), events=events, protocol=protocol,
+        interactions=rows.assign(row_id=np.arange(len(rows))),
+        events=events,
+        protocol=protocol,
         items=items.iloc[items_kept].assign(item=np.arange(len(items_kept))),
-        users=pd.DataFrame({"user": np.arange(len(users_kept)), "user_id": user_ids[users_kept]}))
+        users=pd.DataFrame({"user": np.arange(len(users_kept)), "user_id": user_ids[users_kept]}),
+    )
 
 # %% ../nbs/12_protocols.ipynb #c078ff57
 def split_kind(
-    rows:pd.DataFrame, # user, timestamp, split
-) -> str: # of SPLIT_KINDS
+    rows: pd.DataFrame,  # user, timestamp, split
+) -> str:  # of SPLIT_KINDS
     "`temporal` where each split lies strictly after the ones before, `temporal_user` where it does within each user, else `random`."
-    order, times, user = split_codes(rows["split"]), rows["timestamp"].to_numpy(), rows["user"].to_numpy()
+    order = split_codes(rows["split"])
+    times = rows["timestamp"].to_numpy()
+    user = rows["user"].to_numpy()
     spans = [(some.min(), some.max()) for some in (times[order == code] for code in range(3)) if len(some)]
-    if all(last < first for (_, last), (first, _) in zip(spans, spans[1:])): return "temporal"
-    place = np.lexsort([-order, times, user]) # within one second the later split first, so that a tie goes back
+    if all(last < first for (_, last), (first, _) in zip(spans, spans[1:])):
+        return "temporal"
+    place = np.lexsort(
+        [-order, times, user]
+    )  # within one second the later split first, so that a tie goes back
     back = (np.diff(order[place]) < 0) & (np.diff(user[place]) == 0)
     return "random" if back.any() else "temporal_user"
 
 # %% ../nbs/12_protocols.ipynb #e5ec1348
 def _with_validation(
-    rows:pd.DataFrame, # user, timestamp, split: train, test and perhaps valid; by user
-    data_seed:int, # decides where rows are taken by chance
+    rows: pd.DataFrame,  # user, timestamp, split: train, test and perhaps valid; by user
+    data_seed: int,  # decides where rows are taken by chance
 ) -> np.ndarray:
     "The codes of the splits as they are, but about a tenth of the training rows as validation where a split of training and test has none."
     split = split_codes(rows["split"]).copy()
-    if np.flatnonzero(np.bincount(split)).tolist() != [0, 2]: return split
-    kind, training = split_kind(rows), split == 0
-    if kind == "temporal_user": # few rows of each, where only the last one is for testing
-        times, by_user = rows["timestamp"].to_numpy(), pd.Series(np.flatnonzero(training)).groupby(rows["user"].to_numpy()[training])
+    if np.flatnonzero(np.bincount(split)).tolist() != [0, 2]:
+        return split
+    kind = split_kind(rows)
+    training = split == 0
+    if kind == "temporal_user":  # few rows of each, where only the last one is for testing
+        times = rows["timestamp"].to_numpy()
+        by_user = pd.Series(np.flatnonzero(training)).groupby(rows["user"].to_numpy()[training])
         for _, places in by_user:
-            share = max(.1, 1 / len(places)) if len(places) > 1 else 0.
+            share = max(0.1, 1 / len(places)) if len(places) > 1 else 0.0
             split[places] = _cut_times(times[places], (1 - share, share / 2, share / 2)) > 0
         return split
-    split[training] = _split(rows[training], ProtocolSettings(split=kind, fractions=(.9, .05, .05), data_seed=data_seed)) > 0
+    split[training] = (
+        _split(rows[training], ProtocolSettings(split=kind, fractions=(0.9, 0.05, 0.05), data_seed=data_seed))
+        > 0
+    )
     return split
 
 # %% ../nbs/12_protocols.ipynb #18861231
 def dataset_with_split(
-    ratings:pd.DataFrame, # user_id, item_id, rating, timestamp (whole seconds), split (train, test, perhaps valid, or history for what is no row)
-    items:pd.DataFrame, # item_id, title, year, genres, and if known description, poster
-    settings:ProtocolSettings=movie(), # its name, like_threshold, history_length, data_seed and noun count
+    ratings: pd.DataFrame,  # user_id, item_id, rating, timestamp (whole seconds), split (train, test, perhaps valid, or history for what is no row)
+    items: pd.DataFrame,  # item_id, title, year, genres, and if known description, poster
+    settings: ProtocolSettings = movie(),  # its name, like_threshold, history_length, data_seed and noun count
 ) -> Dataset:
     "Every row as it is, in its own split, with validation rows from training where there are none. InputError for bad tables, unknown splits, and splits without both classes."
     check_ratings(ratings)
-    if "split" not in ratings: raise InputError("ratings lack the column 'split'; add it, or use build_dataset, which makes one")
+    if "split" not in ratings:
+        raise InputError("ratings lack the column 'split'; add it, or use build_dataset, which makes one")
     known = ratings["split"].isin([*SPLITS, "history"])
-    _refuse(ratings, ~known.to_numpy(), f"no split {ratings['split'][~known].iloc[:1].tolist()}", f"the splits are {', '.join(SPLITS)} and history")
+    _refuse(
+        ratings,
+        ~known.to_numpy(),
+        f"no split {ratings['split'][~known].iloc[:1].tolist()}",
+        f"the splits are {', '.join(SPLITS)} and history",
+    )
     events, user_ids, item_ids = _events(ratings, settings)
     items = _known_items(items, item_ids)
     split = split_codes(events["split"]).copy()
@@ -392,101 +568,197 @@ def dataset_with_split(
     split[given] = _with_validation(events[given], settings.data_seed)
     events = events.assign(split=split_names(split))
     rows = events[given]
-    made = "" if ratings["split"].eq("valid").any() else "; the data have no valid rows, which are then taken from train: name others"
-    _require_classes(rows, "the split is the data's own, and AUC needs both in each part: give it rows of both kinds "
-                           f"(a like is a rating from {settings.like_threshold:g}{', or a label of 1' * (settings.like_threshold == .5)}), or leave out the column to have one made{made}")
-    protocol = {"name": settings.name, "like_threshold": settings.like_threshold, "history_length": settings.history_length,
-                "split": split_kind(rows), "given_split": True, "data_seed": settings.data_seed}
+    made = (
+        ""
+        if ratings["split"].eq("valid").any()
+        else "; the data have no valid rows, which are then taken from train: name others"
+    )
+    _require_classes(
+        rows,
+        "the split is the data's own, and AUC needs both in each part: give it rows of both kinds "
+        f"(a like is a rating from {settings.like_threshold:g}{', or a label of 1' * (settings.like_threshold == 0.5)}), or leave out the column to have one made{made}",
+    )
+    protocol = {
+        "name": settings.name,
+        "like_threshold": settings.like_threshold,
+        "history_length": settings.history_length,
+        "split": split_kind(rows),
+        "given_split": True,
+        "data_seed": settings.data_seed,
+    }
     protocol = with_noun(protocol, settings.noun)
     return Dataset(
-        interactions=rows.assign(row_id=np.arange(len(rows))), events=events, protocol=protocol,
-        items=items.assign(item=np.arange(len(items))), users=pd.DataFrame({"user": np.arange(len(user_ids)), "user_id": user_ids}))
+        interactions=rows.assign(row_id=np.arange(len(rows))),
+        events=events,
+        protocol=protocol,
+        items=items.assign(item=np.arange(len(items))),
+        users=pd.DataFrame({"user": np.arange(len(user_ids)), "user_id": user_ids}),
+    )
 
 # %% ../nbs/12_protocols.ipynb #4a47814c
 def with_further_items(
-    dataset:Dataset,
-    items:pd.DataFrame, # item_id, title, year, genres, and if known description, poster; those that the dataset has are passed over
+    dataset: Dataset,
+    items: pd.DataFrame,  # item_id, title, year, genres, and if known description, poster; those that the dataset has are passed over
 ) -> Dataset:
     "The dataset with items behind its own that nobody has had an event with: there to be scored and ranked. InputError for a bad items table, and for items without a title."
-    if "item_id" in items and items["item_id"].isna().any(): raise InputError(f"items: {items['item_id'].isna().sum():,} rows have no item_id; fill it or remove them")
+    if "item_id" in items and items["item_id"].isna().any():
+        raise InputError(
+            f"items: {items['item_id'].isna().sum():,} rows have no item_id; fill it or remove them"
+        )
     items = _known_items(items, _in_order(_as_text(items["item_id"])) if "item_id" in items else pd.Index([]))
     if (untitled := items["title"].isna() | (items["title"] == "")).any():
-        raise InputError(f"items: {untitled.sum():,} have no title, the first is {items['item_id'][untitled].iloc[0]}; give them one, for it is what a prompt says of them")
-    every = pd.concat([dataset.items, items[~items["item_id"].isin(dataset.items["item_id"])]], ignore_index=True)
+        raise InputError(
+            f"items: {untitled.sum():,} have no title, the first is {items['item_id'][untitled].iloc[0]}; give them one, for it is what a prompt says of them"
+        )
+    every = pd.concat(
+        [dataset.items, items[~items["item_id"].isin(dataset.items["item_id"])]], ignore_index=True
+    )
     return replace(dataset, items=every.assign(item=np.arange(len(every))))
 
 # %% ../nbs/12_protocols.ipynb #c037
 PAPER_TABLE2 = {
-    "movie": {"#User": 605, "#Item": 2400, "#Positive": 15107, "#Negative": 5641, "#Poster": 2381,
-              "#Train": 16598, "#Valid": 2074, "#Test": 2076},
-    "netflix": {"#User": 803, "#Item": 3219, "#Positive": 21931, "#Negative": 16808, "#Poster": 3135,
-                "#Train": 30991, "#Valid": 3873, "#Test": 3875},
+    "movie": {
+        "#User": 605,
+        "#Item": 2400,
+        "#Positive": 15107,
+        "#Negative": 5641,
+        "#Poster": 2381,
+        "#Train": 16598,
+        "#Valid": 2074,
+        "#Test": 2076,
+    },
+    "netflix": {
+        "#User": 803,
+        "#Item": 3219,
+        "#Positive": 21931,
+        "#Negative": 16808,
+        "#Poster": 3135,
+        "#Train": 30991,
+        "#Valid": 3873,
+        "#Test": 3875,
+    },
 }
 
-def _percent(positives:int, negatives:int) -> float: return round(100 * negatives / (positives + negatives), 1)
 
-def table2(dataset:Dataset) -> pd.DataFrame: # index: the paper's names; columns: paper (where it has such data), here, natural
+def _percent(positives: int, negatives: int) -> float:
+    return round(100 * negatives / (positives + negatives), 1)
+
+
+def table2(
+    dataset: Dataset,
+) -> pd.DataFrame:  # index: the paper's names; columns: paper (where it has such data), here, natural
     "The paper's table 2 with our counts, and the counts before sampling by label; the last line is the share of dislikes."
-    rows, before = dataset.interactions, dataset.protocol.get("natural")
+    rows = dataset.interactions
+    before = dataset.protocol.get("natural")
     likes = int(rows["label"].sum())
-    here = {"#User": rows["user"].nunique(), "#Item": rows["item"].nunique(), "#Positive": likes, "#Negative": len(rows) - likes,
-            "#Poster": int((dataset.items["poster"][np.unique(rows["item"])] != "").sum()), **{f"#{split.title()}": len(dataset.rows(split)) for split in SPLITS}}
+    here = {
+        "#User": rows["user"].nunique(),
+        "#Item": rows["item"].nunique(),
+        "#Positive": likes,
+        "#Negative": len(rows) - likes,
+        "#Poster": int((dataset.items["poster"][np.unique(rows["item"])] != "").sum()),
+        **{f"#{split.title()}": len(dataset.rows(split)) for split in SPLITS},
+    }
     columns = {"here": here | {"negative, %": _percent(likes, len(rows) - likes)}}
-    if further := int((~dataset.rated).sum()): columns["here"]["items without an event"] = further
-    if histories := int(dataset.rated.sum() - rows["item"].nunique()): columns["here"]["items in histories alone"] = histories
-    if before: columns["natural"] = {"#Positive": before["positives"], "#Negative": before["negatives"], "negative, %": _percent(**before)}
+    if further := int((~dataset.rated).sum()):
+        columns["here"]["items without an event"] = further
+    if histories := int(dataset.rated.sum() - rows["item"].nunique()):
+        columns["here"]["items in histories alone"] = histories
+    if before:
+        columns["natural"] = {
+            "#Positive": before["positives"],
+            "#Negative": before["negatives"],
+            "negative, %": _percent(**before),
+        }
     paper = PAPER_TABLE2.get(dataset.protocol.get("name", "").removesuffix("_natural").removesuffix("_rules"))
-    if paper: columns = {"paper": paper | {"negative, %": _percent(paper["#Positive"], paper["#Negative"])}} | columns
-    return pd.DataFrame({name: {line: f"{column[line]:,}" if line in column else "" for line in columns["here"]}
-                         for name, column in columns.items()})
+    if paper:
+        columns = {
+            "paper": paper | {"negative, %": _percent(paper["#Positive"], paper["#Negative"])}
+        } | columns
+    return pd.DataFrame(
+        {
+            name: {line: f"{column[line]:,}" if line in column else "" for line in columns["here"]}
+            for name, column in columns.items()
+        }
+    )
 
 # %% ../nbs/12_protocols.ipynb #c040
-def _available_likes(dataset:Dataset) -> np.ndarray:
+def _available_likes(dataset: Dataset) -> np.ndarray:
     "For each row, how many events its history could draw on."
     rows = dataset.interactions
     start, stop = Histories.for_dataset(dataset).ranges(rows["user"], rows["timestamp"])
     return stop - start
 
-def statistics(dataset:Dataset) -> dict[str,Any]: # plain numbers
+
+def statistics(dataset: Dataset) -> dict[str, Any]:  # plain numbers
     "Counts of rows, events, histories and cold rows by split."
-    rows, length, available = dataset.interactions, dataset.protocol["history_length"], _available_likes(dataset)
+    rows = dataset.interactions
+    length = dataset.protocol["history_length"]
+    available = _available_likes(dataset)
     occur = lambda part, kind: np.bincount(part[kind], minlength=len(getattr(dataset, f"{kind}s"))) > 0
     trained = {kind: occur(dataset.rows("train"), kind) for kind in ("user", "item")}
-    found = {"users": len(dataset.users), "items": len(dataset.items), "rows": len(rows), "events": len(dataset.events),
-             "positives": int(rows["label"].sum()), "negatives": int((rows["label"] == 0).sum()),
-             "natural": dataset.protocol.get("natural"), "posters": int((dataset.items["poster"] != "").sum()),
-             "descriptions": int((dataset.items["description"] != "").sum()), "items_without_event": int((~dataset.rated).sum()),
-             "full_histories": int((available >= (length or 1)).sum()), "empty_histories": int((available == 0).sum())}
+    found = {
+        "users": len(dataset.users),
+        "items": len(dataset.items),
+        "rows": len(rows),
+        "events": len(dataset.events),
+        "positives": int(rows["label"].sum()),
+        "negatives": int((rows["label"] == 0).sum()),
+        "natural": dataset.protocol.get("natural"),
+        "posters": int((dataset.items["poster"] != "").sum()),
+        "descriptions": int((dataset.items["description"] != "").sum()),
+        "items_without_event": int((~dataset.rated).sum()),
+        "full_histories": int((available >= (length or 1)).sum()),
+        "empty_histories": int((available == 0).sum()),
+    }
     for split in SPLITS:
         part = dataset.rows(split)
-        found[split] = {"rows": len(part), "positives": int(part["label"].sum()), "users": int(occur(part, "user").sum()),
-                        "users_with_both_classes": int((occur(part[part["label"] == 1], "user") & occur(part[part["label"] == 0], "user")).sum()),
-                        **{f"rows_of_untrained_{kind}s": int((~trained[kind][part[kind]]).sum()) for kind in trained}}
+        found[split] = {
+            "rows": len(part),
+            "positives": int(part["label"].sum()),
+            "users": int(occur(part, "user").sum()),
+            "users_with_both_classes": int(
+                (occur(part[part["label"] == 1], "user") & occur(part[part["label"] == 0], "user")).sum()
+            ),
+            **{f"rows_of_untrained_{kind}s": int((~trained[kind][part[kind]]).sum()) for kind in trained},
+        }
     return found
 
 # %% ../nbs/12_protocols.ipynb #908d041b
-def period(dataset:Dataset) -> tuple[str, str]: # such as 1996-03-29
+def period(dataset: Dataset) -> tuple[str, str]:  # such as 1996-03-29
     "The dates of the first and the last event, in UTC."
     times = dataset.events["timestamp"]
-    return tuple(str(np.datetime64(int(time), "s").astype("datetime64[D]")) for time in (times.min(), times.max()))
+    return tuple(
+        str(np.datetime64(int(time), "s").astype("datetime64[D]")) for time in (times.min(), times.max())
+    )
 
 # %% ../nbs/12_protocols.ipynb #c043
 def plot_splits(
-    datasets:dict[str,Dataset], # title to dataset, such as one of each kind of split
-): # a Matplotlib figure, closed
+    datasets: dict[str, Dataset],  # title to dataset, such as one of each kind of split
+):  # a Matplotlib figure, closed
     "For each dataset: rows over time by split, and how many earlier likes their histories can draw on."
     import matplotlib.pyplot as plt
     import seaborn as sns
-    figure, axes = plt.subplots(2, len(datasets), figsize=(4 * len(datasets), 5.4), squeeze=False, sharey="row", layout="constrained")
+
+    figure, axes = plt.subplots(
+        2, len(datasets), figsize=(4 * len(datasets), 5.4), squeeze=False, sharey="row", layout="constrained"
+    )
     for place, (title, dataset) in enumerate(datasets.items()):
-        (above, below), rows = axes[:, place], dataset.interactions
+        (above, below) = axes[:, place]
+        rows = dataset.interactions
         rows = rows.assign(date=pd.to_datetime(rows["timestamp"], unit="s"), likes=_available_likes(dataset))
         shared = dict(data=rows, hue="split", hue_order=SPLITS, legend=place == 0)
         sns.histplot(x="date", multiple="stack", bins=40, linewidth=0, ax=above, **shared)
         above.set(title=title, xlabel="date of the rating", ylabel="rows (number)")
         above.tick_params(axis="x", rotation=30)
         sns.ecdfplot(x="likes", ax=below, **shared)
-        if length := dataset.protocol["history_length"]: below.axvline(length, color="grey", linestyle=":")
-        below.set(xscale="symlog", xlim=(0, None), xlabel="earlier likes (number; dotted: history length)", ylabel="share of rows")
+        if length := dataset.protocol["history_length"]:
+            below.axvline(length, color="grey", linestyle=":")
+        below.set(
+            xscale="symlog",
+            xlim=(0, None),
+            xlabel="earlier likes (number; dotted: history length)",
+            ylabel="share of rows",
+        )
     plt.close(figure)
     return figure

@@ -16,12 +16,33 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from .artifacts import (InputError, atomic_path, file_sha256, fingerprint, read_json, read_parquet, read_tensors, shown_text, versions,
-                               write_json, write_parquet, write_tensors)
+from userllm.artifacts import (
+    InputError,
+    atomic_path,
+    file_sha256,
+    fingerprint,
+    read_json,
+    read_parquet,
+    read_tensors,
+    shown_text,
+    versions,
+    write_json,
+    write_parquet,
+    write_tensors,
+)
 from .engines import check_engine
 from .histories import HistoryInput
 from .interactions import MOVIE, Dataset, Histories, history_splits, nearest_ids, protocol_noun
-from .llms import LLM, AnswerTokens, StageCache, answer_tokens, choose_device, choose_precision, load_llm, offline_llm
+from userllm.llms import (
+    LLM,
+    AnswerTokens,
+    StageCache,
+    answer_tokens,
+    choose_device,
+    choose_precision,
+    load_llm,
+    offline_llm,
+)
 from .mappers import load_table, save_table
 from .model import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM, own_code, registries
 from .plugins import Origin, import_plugins, require_origins
@@ -35,28 +56,44 @@ def _tuples(value):
     "Lists as tuples, at any depth: JSON knows only lists, settings only tuples."
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
-def _restore_value(kind, value, where:str):
+
+def _restore_value(kind, value, where: str):
     "One value of the type that its field asks for."
-    if dataclasses.is_dataclass(kind): return restore_settings(kind, value, where)
+    if dataclasses.is_dataclass(kind):
+        return restore_settings(kind, value, where)
     options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
     options = [typing.get_origin(option) or option for option in options]
-    if isinstance(value, list) and tuple in options: return _tuples(value)
-    if type(value) is int and float in options and int not in options: return float(value)
-    if type(value) not in options: raise InputError(f"{where} is {value!r}, which is no {getattr(kind, '__name__', kind)}: restore the file")
+    if isinstance(value, list) and tuple in options:
+        return _tuples(value)
+    if type(value) is int and float in options and int not in options:
+        return float(value)
+    if type(value) not in options:
+        raise InputError(
+            f"{where} is {value!r}, which is no {getattr(kind, '__name__', kind)}: restore the file"
+        )
     return value
 
-def restore_settings(kind:type, # a dataclass
-                     value, # what JSON gave
-                     where:str): # where it stands, for messages
+
+def restore_settings(
+    kind: type,  # a dataclass
+    value,  # what JSON gave
+    where: str,
+):  # where it stands, for messages
     """The dataclass that `write_json` wrote, nested ones included. A field marked `later` (in its metadata) that is missing has its default.
 
     `InputError` for unknown or missing fields and for values of another type."""
-    if not isinstance(value, dict): raise InputError(f"{where} is {value!r}, where the fields of {kind.__name__} should stand: restore the file")
+    if not isinstance(value, dict):
+        raise InputError(
+            f"{where} is {value!r}, where the fields of {kind.__name__} should stand: restore the file"
+        )
     names = {each.name for each in dataclasses.fields(kind)}
     later = {each.name for each in dataclasses.fields(kind) if each.metadata.get("later")}
     for problem, found in (("unknown", value.keys() - names), ("missing", names - value.keys() - later)):
-        if found: raise InputError(f"{where}: {problem} field {', '.join(sorted(found))}; another version of userllm wrote it: "
-                                   "use that, or train again")
+        if found:
+            raise InputError(
+                f"{where}: {problem} field {', '.join(sorted(found))}; another version of userllm wrote it: "
+                "use that, or train again"
+            )
     hints = typing.get_type_hints(kind)
     return kind(**{name: _restore_value(hints[name], value[name], f"{where}.{name}") for name in value})
 
@@ -64,43 +101,62 @@ def restore_settings(kind:type, # a dataclass
 @dataclass(frozen=True)
 class HistorySettings:
     "What a row's history is."
-    length: int|None = 5 # the latest events; None for all
-    likes_only: bool = True # liked items only
-    splits: tuple|None = field(default=None, metadata={"later": True}) # whose events it may hold; None: as the kind of split has it
+
+    length: int | None = 5  # the latest events; None for all
+    likes_only: bool = True  # liked items only
+    splits: tuple | None = field(
+        default=None, metadata={"later": True}
+    )  # whose events it may hold; None: as the kind of split has it
 
     @classmethod
-    def of(cls, histories:Histories, dataset:Dataset) -> "HistorySettings": # that training reads, with the protocol's length
+    def of(
+        cls, histories: Histories, dataset: Dataset
+    ) -> "HistorySettings":  # that training reads, with the protocol's length
         "What these histories are. `InputError` where they cannot be made again from the dataset's events."
         usual = set(histories.splits) == set(history_splits(dataset.protocol["split"]))
-        found = cls(dataset.protocol["history_length"], histories.likes_only, None if usual else histories.splits)
+        found = cls(
+            dataset.protocol["history_length"], histories.likes_only, None if usual else histories.splits
+        )
         again = found.histories(dataset)
         parts = ("items", "labels", "timestamps", "offsets")
         same = all(np.array_equal(getattr(again, part), getattr(histories, part)) for part in parts)
         if type(histories) is not Histories or not same:
-            raise InputError("these histories cannot be made again from the dataset's events, so what is trained on them could not be "
-                             "saved", fix="make them by Histories(dataset.events, users, splits, likes_only) from this dataset")
+            raise InputError(
+                "these histories cannot be made again from the dataset's events, so what is trained on them could not be "
+                "saved",
+                fix="make them by Histories(dataset.events, users, splits, likes_only) from this dataset",
+            )
         return found
 
-    def histories(self, dataset:Dataset, trained:bool=False) -> Histories: # whether without what training did not know
+    def histories(
+        self, dataset: Dataset, trained: bool = False
+    ) -> Histories:  # whether without what training did not know
         "The histories of this dataset."
         splits = self.splits or history_splits(dataset.protocol["split"])
-        if trained: splits = tuple(split for split in splits if split in ("history", "train"))
+        if trained:
+            splits = tuple(split for split in splits if split in ("history", "train"))
         return Histories(dataset.events, len(dataset.users), splits, self.likes_only)
+
 
 @dataclass(frozen=True)
 class BaseLLM:
     "The LLM that a recommender was trained on."
-    name: str # `smollm2`, a Hub name, a folder or a file
-    kind: str # `gguf`, `folder` or `hub`
-    checksum: str # of its weights and tokenizer
-    precision: str # `fp32`, `bf16`, `8bit` or `4bit`
+
+    name: str  # `smollm2`, a Hub name, a folder or a file
+    kind: str  # `gguf`, `folder` or `hub`
+    checksum: str  # of its weights and tokenizer
+    precision: str  # `fp32`, `bf16`, `8bit` or `4bit`
 
     @classmethod
-    def of(cls, llm:LLM) -> "BaseLLM":
+    def of(cls, llm: LLM) -> "BaseLLM":
         "What to remember of a loaded LLM. A path is remembered whole, so that it is found from any folder."
         by_name = llm.reference.kind == "hub" or llm.reference.name == offline_llm["name"]
-        return cls(llm.reference.name if by_name else llm.reference.location, llm.reference.kind, llm.checksum,
-                   llm.precision)
+        return cls(
+            llm.reference.name if by_name else llm.reference.location,
+            llm.reference.kind,
+            llm.checksum,
+            llm.precision,
+        )
 
 # %% ../nbs/48_recommender.ipynb #c011
 def _rows_text(mask) -> str:
@@ -108,20 +164,25 @@ def _rows_text(mask) -> str:
     numbers = np.flatnonzero(np.asarray(mask)) + 1
     return f"{len(numbers)} row{'s' * (len(numbers) > 1)} ({', '.join(map(str, numbers[:3]))}{', ...' * (len(numbers) > 3)})"
 
-def _empty_cells(column:pd.Series) -> np.ndarray:
+
+def _empty_cells(column: pd.Series) -> np.ndarray:
     return (column.isna() | (column.astype(str).str.strip() == "")).to_numpy(dtype=bool)
 
-def _id_column(pairs:pd.DataFrame, name:str) -> tuple[np.ndarray, str]:
+
+def _id_column(pairs: pd.DataFrame, name: str) -> tuple[np.ndarray, str]:
     "A column of ids as text, '' where a cell is empty, and what is to be said of these."
     column = pairs[name]
     empty = _empty_cells(column)
-    if pd.api.types.is_float_dtype(column) and (column[~empty] % 1 == 0).all(): column = column.astype("Int64")
+    if pd.api.types.is_float_dtype(column) and (column[~empty] % 1 == 0).all():
+        column = column.astype("Int64")
     ids = column.astype(object).where(~empty, "").astype(str).to_numpy(dtype=object)
     return ids, f"{_rows_text(empty)} without {name}: fill it in, or remove these rows" if empty.any() else ""
 
-def _timestamp_column(pairs:pd.DataFrame) -> tuple[np.ndarray, str]:
+
+def _timestamp_column(pairs: pd.DataFrame) -> tuple[np.ndarray, str]:
     "The column of timestamps as int64, -1 where there is none, -2 where it is none, and what is to be said of the latter."
-    if "timestamp" not in pairs: return np.full(len(pairs), -1), ""
+    if "timestamp" not in pairs:
+        return np.full(len(pairs), -1), ""
     column = pairs["timestamp"]
     empty = _empty_cells(column)
     numbers = np.where(empty, -1, in_seconds(column))
@@ -129,74 +190,124 @@ def _timestamp_column(pairs:pd.DataFrame) -> tuple[np.ndarray, str]:
     said = ""
     if bad.any():
         example = shown_text(repr(str(column.iloc[bad.argmax()])))
-        said = (f"timestamp is no date, and no whole number of seconds (milliseconds are none) since 1970 in {_rows_text(bad)}, such as {example}: "
-                "correct them, for example 2009-08-01 12:30, or leave the cell empty for the latest state")
+        said = (
+            f"timestamp is no date, and no whole number of seconds (milliseconds are none) since 1970 in {_rows_text(bad)}, such as {example}: "
+            "correct them, for example 2009-08-01 12:30, or leave the cell empty for the latest state"
+        )
     return np.where(bad, -2, numbers).astype(np.int64), said
 
 # %% ../nbs/48_recommender.ipynb #c014
-def _dense_numbers(ids, # ids as text
-                   dataset:Dataset,
-                   kind:str) -> tuple[np.ndarray, str]: # `user` or `item`
+def _dense_numbers(
+    ids,  # ids as text
+    dataset: Dataset,
+    kind: str,
+) -> tuple[np.ndarray, str]:  # `user` or `item`
     "Dense numbers (n,) of ids, -1 for the unknown ones, and what is to be said of these: how many, in which rows, and the first few with what is near."
     known = getattr(dataset, f"{kind}s")[f"{kind}_id"]
     numbers = pd.Index(known).get_indexer(pd.Index(ids, dtype=known.dtype))
-    unknown = [name for name in dict.fromkeys(np.asarray(ids)[numbers < 0].tolist()) if name] # an empty cell is another fault
-    if not unknown: return numbers, ""
+    unknown = [
+        name for name in dict.fromkeys(np.asarray(ids)[numbers < 0].tolist()) if name
+    ]  # an empty cell is another fault
+    if not unknown:
+        return numbers, ""
     titles = dataset.items["title"] if kind == "item" else ()
     named = []
     for name in unknown[:3]:
         near = nearest_ids(name, known, titles)[:2]
         named.append(shown_text(repr(name)) + f" (near: {', '.join(near)})" * bool(near))
-    return numbers, f"{len(unknown)} unknown {kind} id{'s' * (len(unknown) > 1)} in {_rows_text((numbers < 0) & (np.asarray(ids) != ''))}: {', '.join(named)}{', ...' * (len(unknown) > 3)}: correct these ids, or remove their rows; who has no event that counts is not in the dataset and cannot be scored"
+    return (
+        numbers,
+        f"{len(unknown)} unknown {kind} id{'s' * (len(unknown) > 1)} in {_rows_text((numbers < 0) & (np.asarray(ids) != ''))}: {', '.join(named)}{', ...' * (len(unknown) > 3)}: correct these ids, or remove their rows; who has no event that counts is not in the dataset and cannot be scored",
+    )
 
 # %% ../nbs/48_recommender.ipynb #6f3522b3
-def check_pairs(pairs:pd.DataFrame, dataset:Dataset) -> pd.DataFrame:
+def check_pairs(pairs: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
     "Pairs with ids as text and `user`, `item`, `time` as dense numbers; all that can be wrong with them is an `InputError`."
-    if not isinstance(pairs, pd.DataFrame): raise InputError(f"pairs is a {type(pairs).__name__}: give a table with user_id and item_id")
+    if not isinstance(pairs, pd.DataFrame):
+        raise InputError(f"pairs is a {type(pairs).__name__}: give a table with user_id and item_id")
     if absent := [name for name in ("user_id", "item_id") if name not in pairs]:
-        raise InputError(f"pairs has no column {', '.join(absent)}; it has {', '.join(map(str, pairs.columns))}: user_id and item_id are needed")
-    if not len(pairs): raise InputError("pairs is empty: give at least one pair of user_id and item_id")
+        raise InputError(
+            f"pairs has no column {', '.join(absent)}; it has {', '.join(map(str, pairs.columns))}: user_id and item_id are needed"
+        )
+    if not len(pairs):
+        raise InputError("pairs is empty: give at least one pair of user_id and item_id")
     pairs = pairs.reset_index(drop=True)
-    (users, no_user), (items, no_item), (times, no_time) = _id_column(pairs, "user_id"), _id_column(pairs, "item_id"), _timestamp_column(pairs)
+    (users, no_user) = _id_column(pairs, "user_id")
+    (items, no_item) = _id_column(pairs, "item_id")
+    (times, no_time) = _timestamp_column(pairs)
     checked = pd.DataFrame({"user_id": users, "item_id": items, "time": times})
-    (checked["user"], strange_user), (checked["item"], strange_item) = (_dense_numbers(checked[f"{name}_id"], dataset, name) for name in ("user", "item"))
+    (checked["user"], strange_user), (checked["item"], strange_item) = (
+        _dense_numbers(checked[f"{name}_id"], dataset, name) for name in ("user", "item")
+    )
     again = checked.duplicated() & (users != "") & (items != "") & (times != -2)
-    twice = f"{_rows_text(again)} repeat an earlier pair of the same user, item and timestamp: remove them" if again.any() else ""
-    if faults := [said for said in (no_user, no_item, no_time, strange_user, strange_item, twice) if said]: raise InputError("\n".join(f"pairs: {said}" for said in faults))
+    twice = (
+        f"{_rows_text(again)} repeat an earlier pair of the same user, item and timestamp: remove them"
+        if again.any()
+        else ""
+    )
+    if faults := [said for said in (no_user, no_item, no_time, strange_user, strange_item, twice) if said]:
+        raise InputError("\n".join(f"pairs: {said}" for said in faults))
     return checked
 
 # %% ../nbs/48_recommender.ipynb #b2b2a302
-def _title_key(written:str) -> str:
+def _title_key(written: str) -> str:
     "A title in lower case, without accents and with its article in front, also where a year stands behind it."
-    title, bracket, year = written.strip().partition(" (") if re.search(r" \(\d{4}\)$", written.strip()) else (written, "", "")
+    title, bracket, year = (
+        written.strip().partition(" (") if re.search(r" \(\d{4}\)$", written.strip()) else (written, "", "")
+    )
     letters = unicodedata.normalize("NFKD", f"{display_title(title)}{bracket}{year}")
     return "".join(letter for letter in letters if not unicodedata.combining(letter)).casefold()
 
-def _by_title(items:pd.DataFrame) -> dict[str,list[int]]: # of the dataset
+
+def _by_title(items: pd.DataFrame) -> dict[str, list[int]]:  # of the dataset
     "The places of the items with each title, without and with its year."
     places = {}
     for place, (title, year) in enumerate(zip(items["title"], items["year"])):
-        for written in {_title_key(title), _title_key(f"{title} ({year})")}: places.setdefault(written, []).append(place)
+        for written in {_title_key(title), _title_key(f"{title} ({year})")}:
+            places.setdefault(written, []).append(place)
     return places
 
-def liked_items(likes, # ids of items, or titles that only one item has; oldest first
-                dataset:Dataset,
-                name:str="likes") -> list[int]: # what messages call them
+
+def liked_items(
+    likes,  # ids of items, or titles that only one item has; oldest first
+    dataset: Dataset,
+    name: str = "likes",
+) -> list[int]:  # what messages call them
     "Their dense numbers. `InputError` for what is no list, for empty, unknown (with what is near), ambiguous and repeated ones."
-    if isinstance(likes, (str, bytes)) or not hasattr(likes, "__iter__"): raise InputError(f"{name} is {likes!r}: give a list of item ids or titles, oldest first")
-    ids, known, faults = [str(int(each)) if isinstance(each, float) and each.is_integer() else str(each) for each in likes], dataset.items["item_id"], []
+    if isinstance(likes, (str, bytes)) or not hasattr(likes, "__iter__"):
+        raise InputError(f"{name} is {likes!r}: give a list of item ids or titles, oldest first")
+    ids = [str(int(each)) if isinstance(each, float) and each.is_integer() else str(each) for each in likes]
+    known = dataset.items["item_id"]
+    faults = []
     numbers = pd.Index(known).get_indexer(pd.Index(ids, dtype=known.dtype)).tolist()
     titles = _by_title(dataset.items) if -1 in numbers else {}
-    shown = lambda number: shown_text("{} ({}, {})".format(*dataset.items[["item_id", "title", "year"]].iloc[number]))
+    shown = lambda number: shown_text(
+        "{} ({}, {})".format(*dataset.items[["item_id", "title", "year"]].iloc[number])
+    )
     for place, item_id in enumerate(ids):
-        titled, called = titles.get(_title_key(item_id), []) if numbers[place] < 0 else [], f"{shown_text(repr(item_id))} (the {place + 1}. of {len(ids)})"
-        if len(titled) == 1: numbers[place] = titled[0]
-        if len(titled) > 1: faults.append(f"{called} is the title of {len(titled)} items: name the one by its id or with its year, {' or '.join(map(shown, titled[:4]))}")
+        titled = titles.get(_title_key(item_id), []) if numbers[place] < 0 else []
+        called = f"{shown_text(repr(item_id))} (the {place + 1}. of {len(ids)})"
+        if len(titled) == 1:
+            numbers[place] = titled[0]
+        if len(titled) > 1:
+            faults.append(
+                f"{called} is the title of {len(titled)} items: name the one by its id or with its year, {' or '.join(map(shown, titled[:4]))}"
+            )
         elif numbers[place] < 0:
             near = nearest_ids(re.sub(r" \(\d{4}\)$", "", item_id.strip()), known, dataset.items["title"])[:2]
-            faults.append(f"{called} is the id or title of no item of the dataset" + f"; near: {', '.join(near)}" * bool(near))
-        elif numbers[place] in numbers[:place]: faults.append(f"{called} came before: name each once")
-    if faults: raise InputError("\n".join(f"{name}: {said}" for said in faults[:3] + [f"{len(faults) - 3} more such faults"] * (len(faults) > 3)))
+            faults.append(
+                f"{called} is the id or title of no item of the dataset"
+                + f"; near: {', '.join(near)}" * bool(near)
+            )
+        elif numbers[place] in numbers[:place]:
+            faults.append(f"{called} came before: name each once")
+    if faults:
+        raise InputError(
+            "\n".join(
+                f"{name}: {said}"
+                for said in faults[:3] + [f"{len(faults) - 3} more such faults"] * (len(faults) > 3)
+            )
+        )
     return numbers
 
 # %% ../nbs/48_recommender.ipynb #c016
@@ -208,87 +319,137 @@ def _probability(logits) -> np.ndarray:
 @dataclass
 class Scorer:
     "A trained model with everything needed to score by it, in memory."
-    method: str # the method's name
-    model: UserLLM # the trained model
-    maker: BatchMaker # lays rows out; holds the feature tables
-    dataset: Dataset # items, users, events and protocol, without the rows
-    history: HistorySettings # what a history is
-    base: BaseLLM # the LLM beneath
-    data: str # fingerprint of the training data
-    provenance: dict = field(default_factory=dict) # what the training run had to say
+
+    method: str  # the method's name
+    model: UserLLM  # the trained model
+    maker: BatchMaker  # lays rows out; holds the feature tables
+    dataset: Dataset  # items, users, events and protocol, without the rows
+    history: HistorySettings  # what a history is
+    base: BaseLLM  # the LLM beneath
+    data: str  # fingerprint of the training data
+    provenance: dict = field(default_factory=dict)  # what the training run had to say
 
     @property
-    def settings(self) -> ModelSettings: return self.model.settings
+    def settings(self) -> ModelSettings:
+        return self.model.settings
+
     @property
-    def tables(self) -> dict: return self.maker.tables
+    def tables(self) -> dict:
+        return self.maker.tables
+
     @cached_property
-    def histories(self) -> Histories: return self.history.histories(self.dataset)
+    def histories(self) -> Histories:
+        return self.history.histories(self.dataset)
+
     @cached_property
     def training_histories(self) -> Histories:
         "The state that training knew: without the events of validation and test, whatever the kind of split."
         return self.history.histories(self.dataset, trained=True)
+
     @cached_property
     def rows(self) -> RowScorer:
         "What scores rows, and keeps what it computed for the next ones."
         return RowScorer(self.model, self.maker)
 
-    def rows_for(self, users, # (n,) dense users
-                 items, # (n,) dense candidates
-                 timestamps=None) -> Rows: # (n,) seconds; -1, or no array, for the latest state
+    def rows_for(
+        self,
+        users,  # (n,) dense users
+        items,  # (n,) dense candidates
+        timestamps=None,
+    ) -> Rows:  # (n,) seconds; -1, or no array, for the latest state
         "Rows with their histories (n, h), oldest first."
-        users, items = np.asarray(users, dtype=np.int64), np.asarray(items, dtype=np.int64)
-        times = np.full(len(users), -1) if timestamps is None else np.asarray(timestamps, dtype=np.int64)
-        found, latest = (kind.pick(users, times, items, self.history.length)[0] for kind in (self.histories, self.training_histories))
-        return Rows(users, items, np.where((times < 0)[:, None], latest, found), events=self._events(users, times))
-
-    def rows_of_newcomer(self, likes, # (h,) dense items that somebody who is not in the data liked, oldest first
-                         items) -> Rows: # (n,) dense candidates
-        "Rows whose user nobody knows, with as much of the history as the model is shown, and never the candidate in it."
-        liked = pd.DataFrame({"user": 0, "item": np.asarray(likes, dtype=np.int64), "label": 1, "timestamp": np.arange(len(likes)), "split": "history"})
+        users = np.asarray(users, dtype=np.int64)
         items = np.asarray(items, dtype=np.int64)
-        found = Histories(liked, 1, ("history",)).pick(np.zeros(len(items), dtype=np.int64), None, items, self.history.length)[0]
+        times = np.full(len(users), -1) if timestamps is None else np.asarray(timestamps, dtype=np.int64)
+        found, latest = (
+            kind.pick(users, times, items, self.history.length)[0]
+            for kind in (self.histories, self.training_histories)
+        )
+        return Rows(
+            users, items, np.where((times < 0)[:, None], latest, found), events=self._events(users, times)
+        )
+
+    def rows_of_newcomer(
+        self,
+        likes,  # (h,) dense items that somebody who is not in the data liked, oldest first
+        items,
+    ) -> Rows:  # (n,) dense candidates
+        "Rows whose user nobody knows, with as much of the history as the model is shown, and never the candidate in it."
+        liked = pd.DataFrame(
+            {
+                "user": 0,
+                "item": np.asarray(likes, dtype=np.int64),
+                "label": 1,
+                "timestamp": np.arange(len(likes)),
+                "split": "history",
+            }
+        )
+        items = np.asarray(items, dtype=np.int64)
+        found = Histories(liked, 1, ("history",)).pick(
+            np.zeros(len(items), dtype=np.int64), None, items, self.history.length
+        )[0]
         return Rows(np.full(len(items), -1), items, found, events=np.full(len(items), -1))
 
-    def _events(self, users, times) -> np.ndarray: # (n,) as in `rows_for`
+    def _events(self, users, times) -> np.ndarray:  # (n,) as in `rows_for`
         "The last event before each row, by its place in the histories; -1 for none."
         first, end = self.training_histories.ranges(users)
-        known = np.append(self.training_histories.timestamps, 0)[np.maximum(end - 1, 0)] + 1 # right after the latest one that training knew
-        start, stop = self.histories.ranges(users, np.where(times < 0, np.where(end > first, known, 0), times))
+        known = (
+            np.append(self.training_histories.timestamps, 0)[np.maximum(end - 1, 0)] + 1
+        )  # right after the latest one that training knew
+        start, stop = self.histories.ranges(
+            users, np.where(times < 0, np.where(end > first, known, 0), times)
+        )
         return np.where(stop > start, stop - 1, -1)
 
-    def logits(self, rows:Rows, progress:str="") -> np.ndarray: # a name shows a progress bar
+    def logits(self, rows: Rows, progress: str = "") -> np.ndarray:  # a name shows a progress bar
         "Logits (n,) of rows, float32."
         return self.rows(rows, progress=progress)
 
-    def score(self, pairs:pd.DataFrame, progress:str="") -> pd.DataFrame: # user_id, item_id, perhaps timestamp (an empty cell for none)
+    def score(
+        self, pairs: pd.DataFrame, progress: str = ""
+    ) -> pd.DataFrame:  # user_id, item_id, perhaps timestamp (an empty cell for none)
         "The pairs, in their order, with logit and probability of Yes. `InputError`, before any work, for whatever is wrong with them."
         return _score_pairs(self, pairs, progress)
 
-    def rank(self, user_id, top:int=20, include_seen:bool=False, progress:str="", # the user as the source names it
-             among=None) -> pd.DataFrame: # ids of the candidates; all items where left out
+    def rank(
+        self,
+        user_id,
+        top: int = 20,
+        include_seen: bool = False,
+        progress: str = "",  # the user as the source names it
+        among=None,
+    ) -> pd.DataFrame:  # ids of the candidates; all items where left out
         "The best items for a user, in the state that training knew: rank, item_id, title, year, probability. `InputError` for an unknown user or item, or top < 1."
         return _rank_for_user(self, user_id, top, include_seen, progress, among)
 
-    def rank_from(self, likes, # items as the source names them, oldest first; as many of the latest are read as `history` says; none at all will do
-                  top:int=20, include_seen:bool=False, progress:str="",
-                  among=None) -> pd.DataFrame: # ids of the candidates; all items where left out
+    def rank_from(
+        self,
+        likes,  # items as the source names them, oldest first; as many of the latest are read as `history` says; none at all will do
+        top: int = 20,
+        include_seen: bool = False,
+        progress: str = "",
+        among=None,
+    ) -> pd.DataFrame:  # ids of the candidates; all items where left out
         "The best items for a newcomer, of whom nothing but likes is known; as `rank` gives them. `InputError` for unknown or repeated items."
         return _rank_from_likes(self, likes, top, include_seen, progress, among)
 
 # %% ../nbs/48_recommender.ipynb #c019
-def _score_pairs(scorer:Scorer, pairs:pd.DataFrame, progress:str) -> pd.DataFrame:
+def _score_pairs(scorer: Scorer, pairs: pd.DataFrame, progress: str) -> pd.DataFrame:
     "Check, score, and put beside the ids and the times, which stay as they were given."
     checked = check_pairs(pairs, scorer.dataset)
     result = checked[["user_id", "item_id"]].astype(str)
-    if "timestamp" in pairs: result["timestamp"] = pairs["timestamp"].reset_index(drop=True)
+    if "timestamp" in pairs:
+        result["timestamp"] = pairs["timestamp"].reset_index(drop=True)
     logits = scorer.logits(scorer.rows_for(checked["user"], checked["item"], checked["time"]), progress)
     return result.assign(logit=logits, probability=_probability(logits))
+
 
 def _require_top(top) -> None:
     if isinstance(top, bool) or not isinstance(top, (int, np.integer)) or top < 1:
         raise InputError(f"top is {top!r}: give a whole number of 1 or more")
 
-def _best_items(scorer:Scorer, rows:Rows, top:int, progress:str) -> pd.DataFrame:
+
+def _best_items(scorer: Scorer, rows: Rows, top: int, progress: str) -> pd.DataFrame:
     "Score the candidates; equal scores stand in the items' order."
     logits = scorer.logits(rows, progress) if len(rows.items) else np.empty(0, np.float32)
     best = np.argsort(-logits, kind="stable")[:top]
@@ -296,145 +457,221 @@ def _best_items(scorer:Scorer, rows:Rows, top:int, progress:str) -> pd.DataFrame
     found.insert(0, "rank", np.arange(1, len(best) + 1))
     return found.assign(probability=_probability(logits[best]))
 
-def _candidates(scorer:Scorer, among) -> np.ndarray:
-    "Dense items, in their order: those that are named, or all."
-    return np.arange(len(scorer.dataset.items)) if among is None else np.sort(np.array(liked_items(among, scorer.dataset, "among"), dtype=np.int64))
 
-def _rank_for_user(scorer:Scorer, user_id, top:int, include_seen:bool, progress:str, among) -> pd.DataFrame:
+def _candidates(scorer: Scorer, among) -> np.ndarray:
+    "Dense items, in their order: those that are named, or all."
+    return (
+        np.arange(len(scorer.dataset.items))
+        if among is None
+        else np.sort(np.array(liked_items(among, scorer.dataset, "among"), dtype=np.int64))
+    )
+
+
+def _rank_for_user(
+    scorer: Scorer, user_id, top: int, include_seen: bool, progress: str, among
+) -> pd.DataFrame:
     "Candidates, or those that the user has no event with."
     _require_top(top)
-    items, events = _candidates(scorer, among), scorer.dataset.events
+    items = _candidates(scorer, among)
+    events = scorer.dataset.events
     user = scorer.dataset.user_of(str(user_id))
     candidates = items if include_seen else np.setdiff1d(items, events.loc[events["user"] == user, "item"])
     return _best_items(scorer, scorer.rows_for(np.full(len(candidates), user), candidates), top, progress)
 
-def _rank_from_likes(scorer:Scorer, likes, top:int, include_seen:bool, progress:str, among) -> pd.DataFrame:
+
+def _rank_from_likes(
+    scorer: Scorer, likes, top: int, include_seen: bool, progress: str, among
+) -> pd.DataFrame:
     "Candidates, or those that are not among the likes."
     _require_top(top)
     liked = liked_items(likes, scorer.dataset)
     items = _candidates(scorer, among)
-    return _best_items(scorer, scorer.rows_of_newcomer(liked, items if include_seen else np.setdiff1d(items, liked)), top, progress)
+    return _best_items(
+        scorer,
+        scorer.rows_of_newcomer(liked, items if include_seen else np.setdiff1d(items, liked)),
+        top,
+        progress,
+    )
 
 # %% ../nbs/48_recommender.ipynb #c032
 @dataclass(frozen=True)
 class Manifest:
     "The content of `recommender.json`."
-    format: int # version of the folder's layout
-    method: str # the method's name
-    settings: ModelSettings # the shape of the model; its `order` names the prompt
-    template: str # fingerprint of the prompt's wording and order
+
+    format: int  # version of the folder's layout
+    method: str  # the method's name
+    settings: ModelSettings  # the shape of the model; its `order` names the prompt
+    template: str  # fingerprint of the prompt's wording and order
     history: HistorySettings
     base: BaseLLM
-    answers: AnswerTokens # the two answer tokens
-    data: str # fingerprint of the training data
-    protocol: dict # how the data was labelled, selected and split
-    provenance: dict # whatever the training run had to say
-    versions: dict # of Python and packages
-    parts: dict # path of every other file -> SHA-256
-    code: tuple = field(default=(), metadata={"later": True}) # the `Origin` of each piece of a person's own code
+    answers: AnswerTokens  # the two answer tokens
+    data: str  # fingerprint of the training data
+    protocol: dict  # how the data was labelled, selected and split
+    provenance: dict  # whatever the training run had to say
+    versions: dict  # of Python and packages
+    parts: dict  # path of every other file -> SHA-256
+    code: tuple = field(
+        default=(), metadata={"later": True}
+    )  # the `Origin` of each piece of a person's own code
 
 # %% ../nbs/48_recommender.ipynb #c033
 format_version = 1
 
-def _parts(folder:Path) -> dict:
-    "Path and file of each part. Hidden files are none: the Hub and file managers put some there."
-    found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    return {name: path for name, path in found.items() if name != "recommender.json" and not any(p.startswith(".") for p in Path(name).parts)}
 
-def _write_manifest(folder:Path, manifest:Manifest) -> None:
+def _parts(folder: Path) -> dict:
+    "Path and file of each part. Hidden files are none: the Hub and file managers put some there."
+    found = {
+        path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+    return {
+        name: path
+        for name, path in found.items()
+        if name != "recommender.json" and not any(p.startswith(".") for p in Path(name).parts)
+    }
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
     "Write `recommender.json`, with the fingerprint of its content as the last line."
-    path = folder/"recommender.json"
+    path = folder / "recommender.json"
     write_json(path, manifest)
     content = read_json(path)
     write_json(path, content | {"fingerprint": fingerprint(content)})
 
-def _read_manifest(folder:Path) -> Manifest:
+
+def _read_manifest(folder: Path) -> Manifest:
     "Read and check `recommender.json`, then every part that it lists."
-    if not folder.is_dir(): raise InputError(f"there is no recommender at {folder}: check the path, or train first")
+    if not folder.is_dir():
+        raise InputError(f"there is no recommender at {folder}: check the path, or train first")
     again = "restore it from a copy, or train again"
-    if not (folder/"recommender.json").is_file(): raise InputError(f"the recommender {folder} lacks recommender.json: {again}")
-    content = read_json(folder/"recommender.json")
+    if not (folder / "recommender.json").is_file():
+        raise InputError(f"the recommender {folder} lacks recommender.json: {again}")
+    content = read_json(folder / "recommender.json")
     if not isinstance(content, dict) or content.get("format") != format_version:
-        raise InputError(f"{folder/'recommender.json'} has not the format {format_version} that this version of userllm reads: train again")
+        raise InputError(
+            f"{folder / 'recommender.json'} has not the format {format_version} that this version of userllm reads: train again"
+        )
     seal = content.pop("fingerprint", None)
-    if seal != fingerprint(content): raise InputError(f"the part recommender.json of the recommender {folder} was altered: {again}")
+    if seal != fingerprint(content):
+        raise InputError(f"the part recommender.json of the recommender {folder} was altered: {again}")
     manifest = restore_settings(Manifest, content, "recommender.json")
     here = _parts(folder)
     for name in manifest.parts:
-        if name not in here: raise InputError(f"the recommender {folder} lacks its part {name}: {again}")
+        if name not in here:
+            raise InputError(f"the recommender {folder} lacks its part {name}: {again}")
     for name, path in here.items():
-        if name not in manifest.parts: raise InputError(f"the recommender {folder} holds {name}, which is no part of it: remove that file")
-        if file_sha256(path) != manifest.parts[name]: raise InputError(f"the part {name} of the recommender {folder} was altered: {again}")
+        if name not in manifest.parts:
+            raise InputError(
+                f"the recommender {folder} holds {name}, which is no part of it: remove that file"
+            )
+        if file_sha256(path) != manifest.parts[name]:
+            raise InputError(f"the part {name} of the recommender {folder} was altered: {again}")
     return manifest
 
 # %% ../nbs/48_recommender.ipynb #c035
-def _alignment(model:UserLLM) -> dict:
+def _alignment(model: UserLLM) -> dict:
     "Mappers, UHEM, vectors for what is missing, and their lasting buffers, by name."
     lasting = model.state_dict()
-    buffers = {name: value for name, value in model.named_buffers() if name in lasting and not name.startswith("language.")}
+    buffers = {
+        name: value
+        for name, value in model.named_buffers()
+        if name in lasting and not name.startswith("language.")
+    }
     return model.alignment_parameters() | buffers
 
-def _save_lora(language:LanguageModel, folder:Path, base:BaseLLM) -> None:
+
+def _save_lora(language: LanguageModel, folder: Path, base: BaseLLM) -> None:
     "Write the adapter in peft's format."
     config = next(iter(language.peft.peft_config.values())).to_dict()
     config = {name: sorted(value) if isinstance(value, set) else value for name, value in config.items()}
-    config |= {"base_model_name_or_path": offline_llm["hub"] if base.name == offline_llm["name"] else base.name, "inference_mode": True}
-    write_json(folder/"adapter_config.json", config)
+    config |= {
+        "base_model_name_or_path": offline_llm["hub"] if base.name == offline_llm["name"] else base.name,
+        "inference_mode": True,
+    }
+    write_json(folder / "adapter_config.json", config)
     tensors = {name.replace(".default.", "."): value for name, value in language.lora_parameters().items()}
-    write_tensors(folder/"adapter_model.safetensors", tensors, {"format": "pt"})
+    write_tensors(folder / "adapter_model.safetensors", tensors, {"format": "pt"})
 
-def load_weights(model:UserLLM, folder:Path) -> None:
+
+def load_weights(model: UserLLM, folder: Path) -> None:
     "Set LoRA and alignment to what a recommender's folder holds; every tensor must be there in its shape, and no other."
-    lora, tensors = read_tensors(folder/"lora"/"adapter_model.safetensors"), read_tensors(folder/"alignment.safetensors")
+    lora = read_tensors(folder / "lora" / "adapter_model.safetensors")
+    tensors = read_tensors(folder / "alignment.safetensors")
     names = {name.replace(".default.", "."): name for name in model.language.lora_parameters()}
     model.language.load_lora({names.get(name, name): value for name, value in lora.items()})
     own = _alignment(model)
     if own.keys() != tensors.keys() or any(own[name].shape != tensors[name].shape for name in own):
-        odd = sorted(own.keys() ^ tensors.keys()) or [name for name in own if own[name].shape != tensors[name].shape]
-        raise InputError(f"{folder/'alignment.safetensors'} does not fit its settings, first at {odd[0]}: train again")
+        odd = sorted(own.keys() ^ tensors.keys()) or [
+            name for name in own if own[name].shape != tensors[name].shape
+        ]
+        raise InputError(
+            f"{folder / 'alignment.safetensors'} does not fit its settings, first at {odd[0]}: train again"
+        )
     with torch.no_grad():
-        for name, value in own.items(): value.copy_(tensors[name])
+        for name, value in own.items():
+            value.copy_(tensors[name])
 
 # %% ../nbs/48_recommender.ipynb #6b072ac6
 @torch.no_grad()
 def require_restorable(
-    model:UserLLM, # as it stands
-    widths:Mapping[str,int], # slot -> width of its feature table
+    model: UserLLM,  # as it stands
+    widths: Mapping[str, int],  # slot -> width of its feature table
 ) -> None:
     "`InputError` where a model with a person's own code would answer otherwise after saving and loading."
-    if not model.origins or own_code(model.settings) != model.origins: return # without any, or with code that is gone
+    if not model.origins or own_code(model.settings) != model.origins:
+        return  # without any, or with code that is gone
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(64)
         again = UserLLM(model.language, dict(widths), model.settings).eval()
-        bank = torch.randn(12, model.language.width) * model.language.token_norm / model.language.width ** .5
+        bank = torch.randn(12, model.language.width) * model.language.token_norm / model.language.width**0.5
         features = {slot: torch.randn(4, widths[slot]) for slot in model.slots}
-    theirs, ours = _alignment(again), _alignment(model)
+    theirs = _alignment(again)
+    ours = _alignment(model)
     if theirs.keys() == ours.keys():
-        for name, value in ours.items(): theirs[name].copy_(value)
+        for name, value in ours.items():
+            theirs[name].copy_(value)
 
-    training, device = model.training, model.language.device
+    training = model.training
+    device = model.language.device
     model.eval()
     layout = torch.arange(12).view(2, 6)
-    history = HistoryInput(bank.to(device), layout.to(device), torch.tensor([[0, 0, 1, 1, 2, 2]] * 2, device=device))
+    history = HistoryInput(
+        bank.to(device), layout.to(device), torch.tensor([[0, 0, 1, 1, 2, 2]] * 2, device=device)
+    )
     present = torch.zeros(4, dtype=torch.bool, device=device)
-    read = lambda one: [one.slots[slot](values.to(device), present) for slot, values in features.items()] + ([one.uhem(history)] if one.uhem else [])
-    alike = theirs.keys() == ours.keys() and all(torch.allclose(one, other, 1e-3, 1e-5) for one, other in zip(read(model), read(again)))
+    read = lambda one: (
+        [one.slots[slot](values.to(device), present) for slot, values in features.items()]
+        + ([one.uhem(history)] if one.uhem else [])
+    )
+    alike = theirs.keys() == ours.keys() and all(
+        torch.allclose(one, other, 1e-3, 1e-5) for one, other in zip(read(model), read(again))
+    )
     model.train(training)
     if not alike:
-        named = " or ".join(f"the {origin.kind} {origin.name!r} ({origin.code})" for origin in model.origins if origin.kind != "prompt")
-        raise InputError(f"{named} holds what is neither a parameter nor a buffer, so it would answer otherwise after loading",
-                         fix="keep it by self.register_buffer(name, tensor)")
+        named = " or ".join(
+            f"the {origin.kind} {origin.name!r} ({origin.code})"
+            for origin in model.origins
+            if origin.kind != "prompt"
+        )
+        raise InputError(
+            f"{named} holds what is neither a parameter nor a buffer, so it would answer otherwise after loading",
+            fix="keep it by self.register_buffer(name, tensor)",
+        )
 
 # %% ../nbs/48_recommender.ipynb #c037
-_movielens_terms = ("Where the ratings are MovieLens: research use, with acknowledgement of GroupLens; no commercial use without permission; "
-                    "redistribution under the same terms only.")
+_movielens_terms = (
+    "Where the ratings are MovieLens: research use, with acknowledgement of GroupLens; no commercial use without permission; "
+    "redistribution under the same terms only."
+)
 
-def _model_card(manifest:Manifest, dataset:Dataset) -> str:
+
+def _model_card(manifest: Manifest, dataset: Dataset) -> str:
     "README.md of a recommender."
     noun = dataset.noun
     categories = "; categories behind titles" if manifest.settings.category else ""
-    terms = f" {_movielens_terms}" if noun == MOVIE else "" # other things are not MovieLens's
-    protocol = ", ".join(f"{name} {value}" for name, value in manifest.protocol.items() if isinstance(value, (str, int, float)))
+    terms = f" {_movielens_terms}" if noun == MOVIE else ""  # other things are not MovieLens's
+    protocol = ", ".join(
+        f"{name} {value}" for name, value in manifest.protocol.items() if isinstance(value, (str, int, float))
+    )
     return f"""---
 library_name: userllm
 tags: [recommendation, lora]
@@ -465,73 +702,135 @@ The base LLM has its own licence.
 """
 
 # %% ../nbs/48_recommender.ipynb #c039
-def _write_folder(scorer:Scorer, folder:Path, tokenizer) -> None:
+def _write_folder(scorer: Scorer, folder: Path, tokenizer) -> None:
     "Write all parts, the manifest last."
     require_restorable(scorer.model, {slot: table.width for slot, table in scorer.maker.all_tables.items()})
-    _save_lora(scorer.model.language, folder/"lora", scorer.base)
-    write_tensors(folder/"alignment.safetensors", _alignment(scorer.model))
-    for slot, table in scorer.tables.items(): save_table(table, folder/"features"/f"{slot}.safetensors")
-    for name, table in scorer.maker.pair_tables.items(): save_table(dataclasses.replace(table, values=table.values[:, -1:]), folder/"features"/f"{name}.safetensors")
-    for name in ("items", "users", "events"): write_parquet(folder/f"{name}.parquet", getattr(scorer.dataset, name))
-    tokenizer.save_pretrained(folder/"tokenizer")
-    manifest = Manifest(format_version, scorer.method, scorer.settings, find_template(scorer.settings.order, scorer.dataset.noun).fingerprint, scorer.history,
-                        scorer.base, answer_tokens(tokenizer), scorer.data, scorer.dataset.protocol, scorer.provenance, versions(), {},
-                        tuple(map(dataclasses.asdict, scorer.model.origins)))
-    (folder/"README.md").write_text(_model_card(manifest, scorer.dataset), encoding="utf-8")
-    _write_manifest(folder, dataclasses.replace(manifest, parts={name: file_sha256(path) for name, path in _parts(folder).items()}))
+    _save_lora(scorer.model.language, folder / "lora", scorer.base)
+    write_tensors(folder / "alignment.safetensors", _alignment(scorer.model))
+    for slot, table in scorer.tables.items():
+        save_table(table, folder / "features" / f"{slot}.safetensors")
+    for name, table in scorer.maker.pair_tables.items():
+        save_table(
+            dataclasses.replace(table, values=table.values[:, -1:]),
+            folder / "features" / f"{name}.safetensors",
+        )
+    for name in ("items", "users", "events"):
+        write_parquet(folder / f"{name}.parquet", getattr(scorer.dataset, name))
+    tokenizer.save_pretrained(folder / "tokenizer")
+    manifest = Manifest(
+        format_version,
+        scorer.method,
+        scorer.settings,
+        find_template(scorer.settings.order, scorer.dataset.noun).fingerprint,
+        scorer.history,
+        scorer.base,
+        answer_tokens(tokenizer),
+        scorer.data,
+        scorer.dataset.protocol,
+        scorer.provenance,
+        versions(),
+        {},
+        tuple(map(dataclasses.asdict, scorer.model.origins)),
+    )
+    (folder / "README.md").write_text(_model_card(manifest, scorer.dataset), encoding="utf-8")
+    _write_manifest(
+        folder,
+        dataclasses.replace(
+            manifest, parts={name: file_sha256(path) for name, path in _parts(folder).items()}
+        ),
+    )
 
 # %% ../nbs/48_recommender.ipynb #c041
-def _read_tables(folder:Path, manifest:Manifest, dataset:Dataset) -> dict:
+def _read_tables(folder: Path, manifest: Manifest, dataset: Dataset) -> dict:
     "The feature tables of the model's slots, each checked against the dataset."
-    tables = {path.stem: load_table(path) for path in sorted((folder/"features").glob("*.safetensors"))}
+    tables = {path.stem: load_table(path) for path in sorted((folder / "features").glob("*.safetensors"))}
     return _fitting_tables(tables, manifest.settings, dataset, manifest.history)
 
-def require_code(origins, # as records, of a recommender or of a run's settings
-                 settings:ModelSettings,
-                 where:str, plugins=()) -> None: # for messages; modules that a person named
+
+def require_code(
+    origins,  # as records, of a recommender or of a run's settings
+    settings: ModelSettings,
+    where: str,
+    plugins=(),
+) -> None:  # for messages; modules that a person named
     "`InputError` where a person's own code that a model was trained with is not here, or is other code here."
     wanted = [restore_settings(Origin, origin, f"{where}, code") for origin in origins]
     require_origins(wanted, registries, where, plugins)
     known = {(origin.kind, origin.name) for origin in wanted}
     for origin in own_code(settings):
-        if (origin.kind, origin.name) in known: continue
-        raise InputError(f"{where} was trained with userllm's own {origin.kind} {origin.name!r}, and {origin.code} bears that name here",
-                         fix="register it under another name")
+        if (origin.kind, origin.name) in known:
+            continue
+        raise InputError(
+            f"{where} was trained with userllm's own {origin.kind} {origin.name!r}, and {origin.code} bears that name here",
+            fix="register it under another name",
+        )
 
-def _check_prompt(manifest:Manifest) -> None:
-    if find_template(manifest.settings.order, protocol_noun(manifest.protocol)).fingerprint != manifest.template:
-        raise InputError(f"the wording of the prompt {manifest.settings.order!r} is another in this version of userllm than in training: "
-                         f"use userllm {manifest.versions.get('userllm', 'of then')}, or train again")
 
-def _load_base(manifest:Manifest, folder:Path, name:str|None, device:str, precision:str, cache:StageCache|None) -> LLM:
+def _check_prompt(manifest: Manifest) -> None:
+    if (
+        find_template(manifest.settings.order, protocol_noun(manifest.protocol)).fingerprint
+        != manifest.template
+    ):
+        raise InputError(
+            f"the wording of the prompt {manifest.settings.order!r} is another in this version of userllm than in training: "
+            f"use userllm {manifest.versions.get('userllm', 'of then')}, or train again"
+        )
+
+
+def _load_base(
+    manifest: Manifest, folder: Path, name: str | None, device: str, precision: str, cache: StageCache | None
+) -> LLM:
     "The LLM beneath, with the tokenizer of the folder. `InputError` where it is another one."
     from transformers import AutoTokenizer
+
     base = manifest.base
-    try: llm = load_llm(name or base.name, device, base.precision if precision == "recorded" else precision, cache)
-    except InputError as error: raise InputError(f"the base LLM of the recommender {folder} is not here: {error}") from error
+    try:
+        llm = load_llm(
+            name or base.name, device, base.precision if precision == "recorded" else precision, cache
+        )
+    except InputError as error:
+        raise InputError(f"the base LLM of the recommender {folder} is not here: {error}") from error
     if llm.checksum != base.checksum:
-        raise InputError(f"the recommender {folder} was trained on {base.name} ({base.kind}, checksum {base.checksum[:16]}), and "
-                         f"{llm.reference.location} has the checksum {llm.checksum[:16]}: name the LLM of the training")
-    if not (folder/"tokenizer").is_dir(): raise InputError(f"the recommender {folder} has no tokenizer: train again") # and the Hub is not asked for one
-    llm.tokenizer = AutoTokenizer.from_pretrained(folder/"tokenizer")
+        raise InputError(
+            f"the recommender {folder} was trained on {base.name} ({base.kind}, checksum {base.checksum[:16]}), and "
+            f"{llm.reference.location} has the checksum {llm.checksum[:16]}: name the LLM of the training"
+        )
+    if not (folder / "tokenizer").is_dir():
+        raise InputError(
+            f"the recommender {folder} has no tokenizer: train again"
+        )  # and the Hub is not asked for one
+    llm.tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
     if answer_tokens(llm.tokenizer) != manifest.answers:
-        raise InputError(f"the tokenizer of the recommender {folder} gives other answer tokens than in training: train again")
+        raise InputError(
+            f"the tokenizer of the recommender {folder} gives other answer tokens than in training: train again"
+        )
     return llm
 
 # %% ../nbs/48_recommender.ipynb #c042
-def _read_dataset(folder:Path, manifest:Manifest) -> Dataset:
+def _read_dataset(folder: Path, manifest: Manifest) -> Dataset:
     "The dataset of the training, without its rows."
-    frames = {name: read_parquet(folder/f"{name}.parquet") for name in ("items", "users", "events")}
-    return Dataset(interactions=frames["events"].iloc[:0].assign(row_id=0), protocol=manifest.protocol, **frames)
+    frames = {name: read_parquet(folder / f"{name}.parquet") for name in ("items", "users", "events")}
+    return Dataset(
+        interactions=frames["events"].iloc[:0].assign(row_id=0), protocol=manifest.protocol, **frames
+    )
 
-def recommender_dataset(folder) -> Dataset: # that a recommender was saved to
+
+def recommender_dataset(folder) -> Dataset:  # that a recommender was saved to
     "Users, items and events of a recommender, without loading a model: for checks that come before the work. Every part is checked."
     return _read_dataset(Path(folder), _read_manifest(Path(folder)))
 
-def _read_scorer(kind:type, folder:Path, name:str|None, device:str, precision:str, cache:StageCache|None,
-                 plugins=()) -> Scorer:
+
+def _read_scorer(
+    kind: type,
+    folder: Path,
+    name: str | None,
+    device: str,
+    precision: str,
+    cache: StageCache | None,
+    plugins=(),
+) -> Scorer:
     "Check everything, then load everything."
-    choose_precision(choose_device(device), "auto" if precision == "recorded" else precision) # both exist?
+    choose_precision(choose_device(device), "auto" if precision == "recorded" else precision)  # both exist?
     import_plugins(plugins)
     manifest = _read_manifest(folder)
     require_code(manifest.code, manifest.settings, f"the recommender {folder}", plugins)
@@ -539,84 +838,146 @@ def _read_scorer(kind:type, folder:Path, name:str|None, device:str, precision:st
     dataset = _read_dataset(folder, manifest)
     tables = _read_tables(folder, manifest, dataset)
     llm = _load_base(manifest, folder, name, device, precision, cache)
-    with torch.random.fork_rng(devices=[]): # what is drawn here is overwritten; nobody else's draws should change
-        model = UserLLM(LanguageModel(llm, manifest.settings), {slot: table.width for slot, table in tables.items()}, manifest.settings)
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # what is drawn here is overwritten; nobody else's draws should change
+        model = UserLLM(
+            LanguageModel(llm, manifest.settings),
+            {slot: table.width for slot, table in tables.items()},
+            manifest.settings,
+        )
     load_weights(model, folder)
     maker = BatchMaker(dataset.items, tables, llm.tokenizer, manifest.settings, dataset.noun)
     check_engine(model, maker, training=False)
-    return kind(manifest.method, model.eval(), maker, dataset, manifest.history, manifest.base, manifest.data, manifest.provenance)
+    return kind(
+        manifest.method,
+        model.eval(),
+        maker,
+        dataset,
+        manifest.history,
+        manifest.base,
+        manifest.data,
+        manifest.provenance,
+    )
 
 # %% ../nbs/48_recommender.ipynb #c044
-def _fitting_tables(tables:Mapping, settings:ModelSettings, dataset:Dataset, history:HistorySettings) -> dict:
+def _fitting_tables(
+    tables: Mapping, settings: ModelSettings, dataset: Dataset, history: HistorySettings
+) -> dict:
     "The tables of the model's slots and pairs, each checked against the dataset and its histories."
     names = [*dict(settings.mappers), *settings.pair_tables]
     for slot in names:
-        if slot not in tables: raise InputError(f"{slot!r} has no feature table: give one, or take it out of the settings")
+        if slot not in tables:
+            raise InputError(f"{slot!r} has no feature table: give one, or take it out of the settings")
         table = tables[slot]
-        if table.key == "event": rows = len(history.histories(dataset).items)
-        else: rows = len({"user": dataset.users, "item": dataset.items}[table.key])
+        if table.key == "event":
+            rows = len(history.histories(dataset).items)
+        else:
+            rows = len({"user": dataset.users, "item": dataset.items}[table.key])
         if len(table.missing) != rows:
-            raise InputError(f"the feature table of {slot!r} has {len(table.missing)} rows for {rows} {table.key}s: "
-                             "make it from the same dataset")
+            raise InputError(
+                f"the feature table of {slot!r} has {len(table.missing)} rows for {rows} {table.key}s: "
+                "make it from the same dataset"
+            )
     return {slot: tables[slot] for slot in names}
 
-def _check_maker(maker:BatchMaker, tables:Mapping, settings:ModelSettings, dataset:Dataset) -> None:
+
+def _check_maker(maker: BatchMaker, tables: Mapping, settings: ModelSettings, dataset: Dataset) -> None:
     "What lays rows out now must be what will be made anew from the folder."
-    if maker.settings != settings: raise InputError("the batch maker has other settings than the model: make it with the model's")
+    if maker.settings != settings:
+        raise InputError("the batch maker has other settings than the model: make it with the model's")
     for slot, table in tables.items():
         own = maker.all_tables[slot]
-        if own is not table and own.fingerprint != table.fingerprint: raise InputError(f"the batch maker has another feature table for {slot!r}: make it with the same tables")
+        if own is not table and own.fingerprint != table.fingerprint:
+            raise InputError(
+                f"the batch maker has another feature table for {slot!r}: make it with the same tables"
+            )
     if maker.noun != dataset.noun:
-        raise InputError(f"the batch maker calls items {maker.noun.many} and the dataset {dataset.noun.many}", fix="make it with dataset.noun")
+        raise InputError(
+            f"the batch maker calls items {maker.noun.many} and the dataset {dataset.noun.many}",
+            fix="make it with dataset.noun",
+        )
     text = PromptText(dataset.items, maker.text.tokenizer, settings.budget, settings.category)
-    if text.titles != maker.text.titles or text.history_texts != maker.text.history_texts or text.descriptions != maker.text.descriptions:
-        raise InputError("the batch maker was made from other titles or descriptions than the dataset's: make it from dataset.items")
+    if (
+        text.titles != maker.text.titles
+        or text.history_texts != maker.text.history_texts
+        or text.descriptions != maker.text.descriptions
+    ):
+        raise InputError(
+            "the batch maker was made from other titles or descriptions than the dataset's: make it from dataset.items"
+        )
 
-def _may_replace(folder:Path) -> None:
+
+def _may_replace(folder: Path) -> None:
     "A folder is only replaced by a recommender if it is one, or empty."
-    if folder.exists() and not (folder.is_dir() and ((folder/"recommender.json").is_file() or not any(folder.iterdir()))):
+    if folder.exists() and not (
+        folder.is_dir() and ((folder / "recommender.json").is_file() or not any(folder.iterdir()))
+    ):
         raise InputError(f"{folder} is there, and no recommender: name another folder, or remove it")
 
 # %% ../nbs/48_recommender.ipynb #c045
 class Recommender(Scorer):
     "A scorer that can be put together, saved, loaded and shared: one folder."
+
     @classmethod
-    def build(cls, llm:LLM, # that the model was trained on
-              dataset:Dataset, # that it was trained on
-              tables:Mapping, # slot -> FeatureTable, and those of pairs
-              model:UserLLM, # trained
-              maker:BatchMaker, # that it was trained with
-              method:str, # the method's name
-              provenance:Mapping|None=None, # plain values: seeds, settings, metrics
-              history:HistorySettings|None=None) -> "Recommender": # what training read; the protocol's length, likes only, where left out
+    def build(
+        cls,
+        llm: LLM,  # that the model was trained on
+        dataset: Dataset,  # that it was trained on
+        tables: Mapping,  # slot -> FeatureTable, and those of pairs
+        model: UserLLM,  # trained
+        maker: BatchMaker,  # that it was trained with
+        method: str,  # the method's name
+        provenance: Mapping | None = None,  # plain values: seeds, settings, metrics
+        history: HistorySettings | None = None,
+    ) -> "Recommender":  # what training read; the protocol's length, likes only, where left out
         "Put the parts together. `InputError` for parts that do not fit each other."
         history = history or HistorySettings(length=dataset.protocol["history_length"])
         tables = _fitting_tables(tables, model.settings, dataset, history)
         _check_maker(maker, tables, model.settings, dataset)
         lean = dataclasses.replace(dataset, interactions=dataset.interactions.iloc[:0])
         check_engine(model, maker, training=False)
-        return cls(method, model.eval(), maker, lean, history, BaseLLM.of(llm), dataset.fingerprint, dict(provenance or {}))
+        return cls(
+            method,
+            model.eval(),
+            maker,
+            lean,
+            history,
+            BaseLLM.of(llm),
+            dataset.fingerprint,
+            dict(provenance or {}),
+        )
 
-    def save(self, folder) -> Path: # replaces a recommender that is there, and nothing else
+    def save(self, folder) -> Path:  # replaces a recommender that is there, and nothing else
         "Write the folder, whole or not at all. `InputError` where it cannot be written or holds something else."
         _may_replace(Path(folder))
-        with atomic_path(folder) as temporary: _write_folder(self, temporary, self.maker.text.tokenizer)
+        with atomic_path(folder) as temporary:
+            _write_folder(self, temporary, self.maker.text.tokenizer)
         return Path(folder)
 
     @classmethod
-    def load(cls, folder, # that `save` wrote
-             llm:str|None=None, # where the base LLM is; its recorded name where left out
-             device:str="auto", # see `choose_device`
-             precision:str="recorded", # as in training; or `auto`, `fp32`, `bf16`, see `choose_precision`
-             cache:StageCache|None=None, # where unpacked LLMs are kept
-             plugins=()) -> "Recommender": # names of modules with code of one's own, which are imported
+    def load(
+        cls,
+        folder,  # that `save` wrote
+        llm: str | None = None,  # where the base LLM is; its recorded name where left out
+        device: str = "auto",  # see `choose_device`
+        precision: str = "recorded",  # as in training; or `auto`, `fp32`, `bf16`, see `choose_precision`
+        cache: StageCache | None = None,  # where unpacked LLMs are kept
+        plugins=(),
+    ) -> "Recommender":  # names of modules with code of one's own, which are imported
         "Read a folder, or a run's folder with one in it, every part checked. `InputError` that names the part which is missing, altered or unknown, or another LLM."
-        inner = Path(folder)/"recommender"
-        return _read_scorer(cls, inner if inner.is_dir() else Path(folder), llm, device, precision, cache, plugins)
+        inner = Path(folder) / "recommender"
+        return _read_scorer(
+            cls, inner if inner.is_dir() else Path(folder), llm, device, precision, cache, plugins
+        )
 
-    def push_to_hub(self, name:str, private:bool=True) -> str: # `owner/name`; private, because it holds users' events
+    def push_to_hub(
+        self, name: str, private: bool = True
+    ) -> str:  # `owner/name`; private, because it holds users' events
         "Upload the folder to the Hugging Face Hub; gives its address. Needs the network and a login."
         from huggingface_hub import HfApi
+
         (hub := HfApi()).create_repo(name, private=private, exist_ok=True)
-        with tempfile.TemporaryDirectory() as folder: hub.upload_folder(repo_id=name, folder_path=str(self.save(Path(folder)/"recommender")))
+        with tempfile.TemporaryDirectory() as folder:
+            hub.upload_folder(repo_id=name, folder_path=str(self.save(Path(folder) / "recommender")))
         return f"https://huggingface.co/{name}"

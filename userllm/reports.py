@@ -14,36 +14,55 @@ import numpy as np
 import pandas as pd
 
 from .artifacts import SHOWN, InputError, shown_text
-from .metrics import auc, calibration_curve, evaluate, expected_calibration_error, log_loss, paired_difference
+from userllm.metrics import (
+    auc,
+    calibration_curve,
+    evaluate,
+    expected_calibration_error,
+    log_loss,
+    paired_difference,
+)
 
 # %% ../nbs/60_reports.ipynb #c008
 _PLAIN = ("users_counted", "users_total", "rows")  # counts, taken as they are
 
 
-def _result(name:Hashable, evaluation:dict, key:str="method") -> dict:
+def _result(name: Hashable, evaluation: dict, key: str = "method") -> dict:
     "One line of the table of results."
-    missing = [part for part in ["auc", "uauc", "uauc_weighted", "log_loss", *_PLAIN] if part not in evaluation]
-    if missing: raise InputError(f"the evaluation of {name} lacks {', '.join(missing)}; evaluate the run again")
+    missing = [
+        part for part in ["auc", "uauc", "uauc_weighted", "log_loss", *_PLAIN] if part not in evaluation
+    ]
+    if missing:
+        raise InputError(f"the evaluation of {name} lacks {', '.join(missing)}; evaluate the run again")
     line = {key: name}
     for metric in ["auc", "uauc"]:
         interval = evaluation[metric]
-        line |= {metric: interval["value"], f"{metric}_low": interval["low"], f"{metric}_high": interval["high"]}
+        line |= {
+            metric: interval["value"],
+            f"{metric}_low": interval["low"],
+            f"{metric}_high": interval["high"],
+        }
     line |= {metric: evaluation[metric]["value"] for metric in ["uauc_weighted", "log_loss"]}
     return line | {part: evaluation[part] for part in _PLAIN}
 
 
-def _table(lines:list[dict]) -> pd.DataFrame:
+def _table(lines: list[dict]) -> pd.DataFrame:
     "Lines as a table; a metric without a value is NaN."
     table = pd.DataFrame(lines)
-    measured = [name for name in table if name.startswith(("auc", "uauc", "log_loss")) and not name.endswith("_differs")]
+    measured = [
+        name
+        for name in table
+        if name.startswith(("auc", "uauc", "log_loss")) and not name.endswith("_differs")
+    ]
     return table.astype({name: np.float64 for name in measured})
 
 
 def results_table(
-    runs:dict[str,dict], # method to evaluation, as `evaluate` gives it or as it stands in metrics.json
-) -> pd.DataFrame: # method, auc, auc_low, auc_high, uauc, uauc_low, uauc_high, uauc_weighted, log_loss, users_counted, users_total, rows
+    runs: dict[str, dict],  # method to evaluation, as `evaluate` gives it or as it stands in metrics.json
+) -> pd.DataFrame:  # method, auc, auc_low, auc_high, uauc, uauc_low, uauc_high, uauc_weighted, log_loss, users_counted, users_total, rows
     "Results side by side, one line a method in the order given. An evaluation that lacks a metric raises InputError."
-    if not runs: raise InputError("no runs to put into a table; train or evaluate one first")
+    if not runs:
+        raise InputError("no runs to put into a table; train or evaluate one first")
     return _table([_result(name, evaluation) for name, evaluation in runs.items()])
 
 # %% ../nbs/60_reports.ipynb #c011
@@ -52,133 +71,186 @@ _HEADINGS = {"auc": "AUC", "uauc": "UAUC", "uauc_weighted": "UAUC weighted", "us
 
 def _text(
     value,
-    form:str, # of numbers with a fraction
-    most:int, # signs; a longer text is cut
+    form: str,  # of numbers with a fraction
+    most: int,  # signs; a longer text is cut
 ) -> str:
     "One cell. Titles are foreign text: what a terminal would obey is written out."
-    if isinstance(value, (bool, np.bool_)): return "yes" if value else "no"
-    if pd.api.types.is_scalar(value) and pd.isna(value): return "-"
-    if isinstance(value, (float, np.floating)): return format(value, form)
-    if isinstance(value, (int, np.integer)): return f"{value:,}"
+    if isinstance(value, (bool, np.bool_)):
+        return "yes" if value else "no"
+    if pd.api.types.is_scalar(value) and pd.isna(value):
+        return "-"
+    if isinstance(value, (float, np.floating)):
+        return format(value, form)
+    if isinstance(value, (int, np.integer)):
+        return f"{value:,}"
     return shown_text(" ".join(str(value).split()), most)
 
 
-def _strings(frame:pd.DataFrame, digits:int, most:int) -> tuple[dict[str,list[str]], set[str]]:
+def _strings(frame: pd.DataFrame, digits: int, most: int) -> tuple[dict[str, list[str]], set[str]]:
     "Heading to cells, and the headings of columns that hold numbers."
-    columns, numeric = {}, set()
-    parts = {f"{name}_{end}" for name in frame if f"{name}_low" in frame for end in ["low", "high", "differs"]}
+    columns = {}
+    numeric = set()
+    parts = {
+        f"{name}_{end}" for name in frame if f"{name}_low" in frame for end in ["low", "high", "differs"]
+    }
     for name in (name for name in frame if name not in parts):
         sign = "+" if f"{name}_differs" in frame else ""
         cells = [_text(value, f"{sign}.{digits}f", most) for value in frame[name]]
         if f"{name}_low" in frame:
             ends = zip(frame[f"{name}_low"], frame[f"{name}_high"])
-            intervals = ["" if pd.isna(low) else f" [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]" for low, high in ends]
+            intervals = [
+                "" if pd.isna(low) else f" [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
+                for low, high in ends
+            ]
             stars = frame[f"{name}_differs"].map({True: " *", False: "  "}) if sign else [""] * len(frame)
             cells = ["".join(parts) for parts in zip(cells, intervals, stars)]
         heading = _HEADINGS.get(name, shown_text(str(name).replace("_", " "), most))
         columns[heading] = cells
-        if pd.api.types.is_numeric_dtype(frame[name]): numeric.add(heading)
+        if pd.api.types.is_numeric_dtype(frame[name]):
+            numeric.add(heading)
     return columns, numeric
 
 
-def _width(text:str) -> int:
+def _width(text: str) -> int:
     "Columns that a terminal uses."
-    return sum(0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+    return sum(
+        0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+        for letter in text
+    )
 
 # %% ../nbs/60_reports.ipynb #c012
 def format_table(
-    frame:pd.DataFrame, # any table; x, x_low, x_high become one column, as does x_differs
-    digits:int=4, # after the decimal point
-    most:int=SHOWN, # signs of a cell; a longer text is cut
-) -> str: # lines of equal width, without a newline at the end
+    frame: pd.DataFrame,  # any table; x, x_low, x_high become one column, as does x_differs
+    digits: int = 4,  # after the decimal point
+    most: int = SHOWN,  # signs of a cell; a longer text is cut
+) -> str:  # lines of equal width, without a newline at the end
     "A table as plain text for a terminal: text to the left, numbers to the right."
     columns, numeric = _strings(frame, digits, most)
     aligned = []
     for heading, cells in columns.items():
         width = max(map(_width, [heading, *cells]))
         pad = [" " * (width - _width(cell)) for cell in [heading, *cells]]
-        cells = [space + cell if heading in numeric else cell + space for space, cell in zip(pad, [heading, *cells])]
+        cells = [
+            space + cell if heading in numeric else cell + space
+            for space, cell in zip(pad, [heading, *cells])
+        ]
         aligned.append([cells[0], "-" * width, *cells[1:]])
     return "\n".join("  ".join(line) for line in zip(*aligned))
 
 
 def to_markdown(
-    frame:pd.DataFrame, # as for `format_table`
-    digits:int=4, # after the decimal point
-) -> str: # without a newline at the end
+    frame: pd.DataFrame,  # as for `format_table`
+    digits: int = 4,  # after the decimal point
+) -> str:  # without a newline at the end
     "A table as Markdown: numbers to the right, bars in text escaped."
     columns, numeric = _strings(frame, digits, most=10_000)
     rules = ["---:" if heading in numeric else ":---" for heading in columns]
     lines = [columns, rules, *zip(*columns.values())]
-    return "\n".join("| " + " | ".join(cell.strip().replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join(
+        "| " + " | ".join(cell.strip().replace("|", "\\|") for cell in line) + " |" for line in lines
+    )
 
 # %% ../nbs/60_reports.ipynb #c015
 def difference_table(
-    predictions:dict[str,pd.DataFrame], # method to predictions, all of the same rows
-    against:str, # the method that is subtracted from each of the others
-    resamples:int=1000, # bootstrap resamples over users
-    seed:int=0, # of the resampling
-) -> pd.DataFrame: # method, against; of auc, uauc, log_loss the difference, _low, _high, _differs (the interval leaves out zero)
+    predictions: dict[str, pd.DataFrame],  # method to predictions, all of the same rows
+    against: str,  # the method that is subtracted from each of the others
+    resamples: int = 1000,  # bootstrap resamples over users
+    seed: int = 0,  # of the resampling
+) -> pd.DataFrame:  # method, against; of auc, uauc, log_loss the difference, _low, _high, _differs (the interval leaves out zero)
     "Paired differences with 95% intervals. An unknown method or methods on different rows raise InputError."
-    if against not in predictions: raise InputError(f"no predictions of {against} to compare with; there are {', '.join(predictions)}")
+    if against not in predictions:
+        raise InputError(f"no predictions of {against} to compare with; there are {', '.join(predictions)}")
     lines = []
     for name, frame in predictions.items():
-        if name == against: continue
-        try: difference = paired_difference(frame, predictions[against], resamples, seed)
-        except InputError as error: raise InputError(f"{name} against {against}: {error}") from error
+        if name == against:
+            continue
+        try:
+            difference = paired_difference(frame, predictions[against], resamples, seed)
+        except InputError as error:
+            raise InputError(f"{name} against {against}: {error}") from error
         line = {"method": name, "against": against}
         for metric in ["auc", "uauc", "log_loss"]:
             value, low, high = (np.nan if part is None else part for part in difference[metric].values())
-            line |= {metric: value, f"{metric}_low": low, f"{metric}_high": high, f"{metric}_differs": low > 0 or high < 0}
+            line |= {
+                metric: value,
+                f"{metric}_low": low,
+                f"{metric}_high": high,
+                f"{metric}_differs": low > 0 or high < 0,
+            }
         lines.append(line)
-    if not lines: raise InputError(f"nothing to compare {against} with; give the predictions of two methods or more")
+    if not lines:
+        raise InputError(f"nothing to compare {against} with; give the predictions of two methods or more")
     return _table(lines)
 
 # %% ../nbs/60_reports.ipynb #93b8c5f6
 def language_share(
-    predictions:pd.DataFrame, # with the column `linear`, the logit without the language model's summand
-    resamples:int=1000, # bootstrap resamples over users
-    seed:int=0, # of the resampling
-) -> dict|None: # auc and auc_linear; auc_difference (value, low, high) of the whole and of the linear features alone; None without `linear`
+    predictions: pd.DataFrame,  # with the column `linear`, the logit without the language model's summand
+    resamples: int = 1000,  # bootstrap resamples over users
+    seed: int = 0,  # of the resampling
+) -> (
+    dict | None
+):  # auc and auc_linear; auc_difference (value, low, high) of the whole and of the linear features alone; None without `linear`
     "What the language model adds to the AUC of the linear features, with a paired 95% interval."
-    if "linear" not in predictions: return None
+    if "linear" not in predictions:
+        return None
     alone = predictions.assign(logit=predictions["linear"])
-    return {"auc": auc(predictions["label"], predictions["logit"]), "auc_linear": auc(alone["label"], alone["logit"]),
-            "auc_difference": paired_difference(predictions, alone, resamples, seed)["auc"]}
+    return {
+        "auc": auc(predictions["label"], predictions["logit"]),
+        "auc_linear": auc(alone["label"], alone["logit"]),
+        "auc_difference": paired_difference(predictions, alone, resamples, seed)["auc"],
+    }
 
-def share_as_text(share:dict) -> str: # from `language_share`
+
+def share_as_text(share: dict) -> str:  # from `language_share`
     "The same as a sentence."
     difference = share["auc_difference"]
-    low, high = difference["low"], difference["high"]
-    if low > 0: verdict = "it adds to them"
-    elif high < 0: verdict = "it takes from them"
-    else: verdict = "the interval includes zero, so nothing shows that it adds anything"
-    return (f"the language model's own share: AUC {share['auc']:.4f} with it, {share['auc_linear']:.4f} by the linear features alone; "
-            f"difference {difference['value']:+.4f} [{low:+.4f}, {high:+.4f}]: {verdict}")
+    low = difference["low"]
+    high = difference["high"]
+    if low > 0:
+        verdict = "it adds to them"
+    elif high < 0:
+        verdict = "it takes from them"
+    else:
+        verdict = "the interval includes zero, so nothing shows that it adds anything"
+    return (
+        f"the language model's own share: AUC {share['auc']:.4f} with it, {share['auc_linear']:.4f} by the linear features alone; "
+        f"difference {difference['value']:+.4f} [{low:+.4f}, {high:+.4f}]: {verdict}"
+    )
 
 # %% ../nbs/60_reports.ipynb #c018
-def _one_class(predictions:pd.DataFrame) -> dict:
+def _one_class(predictions: pd.DataFrame) -> dict:
     "What can be said of rows that are all liked or all disliked."
     nothing = {"value": None, "low": None, "high": None}
     loss = {"value": log_loss(predictions.label, predictions.logit)}
-    return {"auc": nothing, "uauc": nothing, "uauc_weighted": nothing, "log_loss": loss,
-            "users_counted": 0, "users_total": predictions.user_id.nunique(), "rows": len(predictions)}
+    return {
+        "auc": nothing,
+        "uauc": nothing,
+        "uauc_weighted": nothing,
+        "log_loss": loss,
+        "users_counted": 0,
+        "users_total": predictions.user_id.nunique(),
+        "rows": len(predictions),
+    }
 
 
 def slices(
-    predictions:pd.DataFrame, # of one method and one split
-    by:str|pd.Series, # a column of the predictions, or a Series with the same index
-    resamples:int=1000, # bootstrap resamples over users, in each slice
-    seed:int=0, # of the resampling
-) -> pd.DataFrame: # the slice under the name of `by`, liked (share of label 1), then as `results_table`
+    predictions: pd.DataFrame,  # of one method and one split
+    by: str | pd.Series,  # a column of the predictions, or a Series with the same index
+    resamples: int = 1000,  # bootstrap resamples over users, in each slice
+    seed: int = 0,  # of the resampling
+) -> pd.DataFrame:  # the slice under the name of `by`, liked (share of label 1), then as `results_table`
     "An evaluation of each part, in sorted order; rows without a value are one more. InputError: no such column, other rows."
     if isinstance(by, str):
         if by not in predictions:
-            raise InputError(f"the predictions have no column {by} to cut by; they have {', '.join(predictions.columns)}")
+            raise InputError(
+                f"the predictions have no column {by} to cut by; they have {', '.join(predictions.columns)}"
+            )
         by = predictions[by]
     elif not by.index.equals(predictions.index):
-        raise InputError(f"the Series to cut by has {len(by)} values with another index than the {len(predictions)} "
-                         "predictions; align it first")
+        raise InputError(
+            f"the Series to cut by has {len(by)} values with another index than the {len(predictions)} "
+            "predictions; align it first"
+        )
     key = by.name or "slice"
     lines = []
     for value, part in predictions.groupby(by.array, sort=True, dropna=False, observed=True):
@@ -192,27 +264,40 @@ _AXES = {"auc": "AUC", "uauc": "UAUC", "log_loss": "log loss (nats)"}
 
 
 def plot_results(
-    table:pd.DataFrame, # from `results_table`, `difference_table` or `slices`; its first column names the lines
-    metrics:tuple[str,...]=("auc", "uauc"), # a panel each
-): # a Matplotlib figure, closed
+    table: pd.DataFrame,  # from `results_table`, `difference_table` or `slices`; its first column names the lines
+    metrics: tuple[str, ...] = ("auc", "uauc"),  # a panel each
+):  # a Matplotlib figure, closed
     "Each line's value as a point with its 95% interval. A metric without an interval in the table raises InputError."
     import matplotlib.pyplot as plt
     import seaborn as sns
+
     missing = [metric for metric in metrics if f"{metric}_low" not in table]
     if missing:
         known = ", ".join(name[:-4] for name in table if str(name).endswith("_low"))
         raise InputError(f"the table has no interval of {', '.join(missing)} to plot; choose among {known}")
-    names, places = table.iloc[:, 0].astype(str), np.arange(len(table))
+    names = table.iloc[:, 0].astype(str)
+    places = np.arange(len(table))
     with sns.axes_style("whitegrid"):
         size = (1.5 + 4 * len(metrics), 1.2 + 0.4 * len(table))
-        figure, axes = plt.subplots(1, len(metrics), figsize=size, sharey=True, squeeze=False, layout="constrained")
+        figure, axes = plt.subplots(
+            1, len(metrics), figsize=size, sharey=True, squeeze=False, layout="constrained"
+        )
     for axis, metric, colour in zip(axes[0], metrics, sns.color_palette("colorblind")):
-        value, low, high = (table[name].to_numpy(np.float64) for name in [metric, f"{metric}_low", f"{metric}_high"])
-        axis.hlines(places, low, high, color=colour, linewidth=2)  # a percentile interval need not hold the value
+        value, low, high = (
+            table[name].to_numpy(np.float64) for name in [metric, f"{metric}_low", f"{metric}_high"]
+        )
+        axis.hlines(
+            places, low, high, color=colour, linewidth=2
+        )  # a percentile interval need not hold the value
         axis.plot(value, places, "o", color=colour)
-        if f"{metric}_differs" in table: axis.axvline(0, color="0.3", linewidth=1)
+        if f"{metric}_differs" in table:
+            axis.axvline(0, color="0.3", linewidth=1)
         label = _AXES.get(metric, metric)
-        axis.set_xlabel(f"difference in {label}, 95% interval" if f"{metric}_differs" in table else f"{label}, 95% interval")
+        axis.set_xlabel(
+            f"difference in {label}, 95% interval"
+            if f"{metric}_differs" in table
+            else f"{label}, 95% interval"
+        )
     axes[0, 0].set_yticks(places, names)
     axes[0, 0].set_ylabel(str(table.columns[0]).replace("_", " "))
     axes[0, 0].set_ylim(len(table) - 0.5, -0.5)
@@ -221,22 +306,33 @@ def plot_results(
 
 # %% ../nbs/60_reports.ipynb #c025
 def plot_calibration(
-    predictions:dict[str,pd.DataFrame]|pd.DataFrame, # method to predictions, or the predictions of one
-    bins:int=10, # bins of equal width between 0 and 1
-): # a Matplotlib figure, closed
+    predictions: dict[str, pd.DataFrame] | pd.DataFrame,  # method to predictions, or the predictions of one
+    bins: int = 10,  # bins of equal width between 0 and 1
+):  # a Matplotlib figure, closed
     "Share of likes over P(Yes), with the expected calibration error in the legend."
     import matplotlib.pyplot as plt
     import seaborn as sns
-    if isinstance(predictions, pd.DataFrame): predictions = {"predictions": predictions}
-    with sns.axes_style("whitegrid"): figure, axis = plt.subplots(figsize=(5, 5), layout="constrained")
+
+    if isinstance(predictions, pd.DataFrame):
+        predictions = {"predictions": predictions}
+    with sns.axes_style("whitegrid"):
+        figure, axis = plt.subplots(figsize=(5, 5), layout="constrained")
     axis.plot([0, 1], [0, 1], color="0.5", linestyle="--", linewidth=1, label="calibrated")
     for (name, frame), colour in zip(predictions.items(), sns.color_palette("colorblind", len(predictions))):
         probabilities = 1 / (1 + np.exp(-np.clip(frame.logit.to_numpy(np.float64), -500, 500)))
         curve = calibration_curve(frame.label, probabilities, bins)
         error = expected_calibration_error(frame.label, probabilities, bins)
         axis.plot(curve.predicted, curve.observed, color=colour, label=f"{name} (error {error:.3f})")
-        axis.scatter(curve.predicted, curve.observed, s=10 + 150 * curve.rows / curve.rows.sum(), color=colour)
-    axis.set(xlabel="predicted P(Yes)", ylabel="share of rows that were liked", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        axis.scatter(
+            curve.predicted, curve.observed, s=10 + 150 * curve.rows / curve.rows.sum(), color=colour
+        )
+    axis.set(
+        xlabel="predicted P(Yes)",
+        ylabel="share of rows that were liked",
+        xlim=(0, 1),
+        ylim=(0, 1),
+        aspect="equal",
+    )
     axis.legend(loc="upper left")
     plt.close(figure)
     return figure

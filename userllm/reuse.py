@@ -25,68 +25,105 @@ from .history_encoders import GRUEncoder
 @dataclass
 class Memory:
     "A budget of bytes that several stores share."
-    limit: int = 1_500_000_000
-    used: int = 0 # by what is kept, or promised a place by a plan
 
-    def take(self, count:int) -> bool:
+    limit: int = 1_500_000_000
+    used: int = 0  # by what is kept, or promised a place by a plan
+
+    def take(self, count: int) -> bool:
         "Take so many bytes, if they are there."
-        if self.used + count > self.limit: return False
+        if self.used + count > self.limit:
+            return False
         self.used += count
         return True
 
 # %% ../nbs/46_reuse.ipynb #70a45253
 class _PlannedLevel:
     "One level of a prompt, its owners, and the plan for them."
-    def __init__(self, model:LanguageModel|UserLLM, # the language model alone for a level of text; with its mappers for one with soft slots
-                 maker:BatchMaker, # lays the level out
-                 level:Level,
-                 ahead:"PrefixStore|None"=None, # the store of the level ahead of this one
-                 memory:Memory|None=None, # shared with `ahead` where left out
-                 group_size:int=32): # owners computed at once
-        self.model, self.maker, self.level, self.ahead, self.group_size = model, maker, level, ahead, group_size
+
+    def __init__(
+        self,
+        model: LanguageModel
+        | UserLLM,  # the language model alone for a level of text; with its mappers for one with soft slots
+        maker: BatchMaker,  # lays the level out
+        level: Level,
+        ahead: "PrefixStore|None" = None,  # the store of the level ahead of this one
+        memory: Memory | None = None,  # shared with `ahead` where left out
+        group_size: int = 32,
+    ):  # owners computed at once
+        self.model = model
+        self.maker = maker
+        self.level = level
+        self.ahead = ahead
+        self.group_size = group_size
         self.language = getattr(model, "language", model)
         self.memory = memory or (ahead.memory if ahead else Memory())
-        self.kept, self.latest = {}, {} # owner -> tensor: for long, and of the latest batch that did not fit
-        self.group_of, self.unplaced = {}, set() # owner -> the rows that are computed with it; planned owners without a place
-        self.asked, self.hits, self.computed = 0, 0, 0
+        self.kept = {}
+        self.latest = {}  # owner -> tensor: for long, and of the latest batch that did not fit
+        self.group_of = {}
+        self.unplaced = set()  # owner -> the rows that are computed with it; planned owners without a place
+        self.asked = 0
+        self.hits = 0
+        self.computed = 0
 
     @property
     def levels(self) -> list["PrefixStore"]:
         "The stores of all levels, from the front."
         return (self.ahead.levels if self.ahead else []) + [self]
 
-    def owners(self, rows:Rows) -> list:
+    def owners(self, rows: Rows) -> list:
         "For each row whose keys and values it needs of this level."
-        if self.level.owner == "all": return [()] * len(rows)
-        variants = [-1] * len(rows) if rows.variants is None or not self.level.soft else rows.variants.tolist()
-        if self.level.owner == "item": return list(zip(rows.items.tolist(), variants))
-        events = [-1] * len(rows) if rows.events is None or not self.level.soft else rows.events.tolist() # what a table by event gives
-        return [(user, variant, event, history.tobytes()) for user, variant, event, history in zip(rows.users.tolist(), variants, events, rows.histories)]
+        if self.level.owner == "all":
+            return [()] * len(rows)
+        variants = (
+            [-1] * len(rows) if rows.variants is None or not self.level.soft else rows.variants.tolist()
+        )
+        if self.level.owner == "item":
+            return list(zip(rows.items.tolist(), variants))
+        events = (
+            [-1] * len(rows) if rows.events is None or not self.level.soft else rows.events.tolist()
+        )  # what a table by event gives
+        return [
+            (user, variant, event, history.tobytes())
+            for user, variant, event, history in zip(rows.users.tolist(), variants, events, rows.histories)
+        ]
 
-    def plan(self, rows:Rows) -> None: # in any order, as often as they will be asked for
+    def plan(self, rows: Rows) -> None:  # in any order, as often as they will be asked for
         "Give the room to the owners that will be asked for most, and put those into groups of like length."
-        if self.level.owner == "all": return # one owner, and at hand from the first batch on
-        if self.ahead: self.ahead.plan(rows)
+        if self.level.owner == "all":
+            return  # one owner, and at hand from the first batch on
+        if self.ahead:
+            self.ahead.plan(rows)
         owners = self.owners(rows)
-        first = {owner: place for place, owner in reversed(list(enumerate(owners))) if owner not in self.group_of and owner not in self.unplaced}
-        counts, places = Counter(owners), []
+        first = {
+            owner: place
+            for place, owner in reversed(list(enumerate(owners)))
+            if owner not in self.group_of and owner not in self.unplaced
+        }
+        counts = Counter(owners)
+        places = []
         for owner in sorted(first, key=lambda owner: (-counts[owner], first[owner])):
             size = self._tokens(rows, first[owner])
-            if self.memory.take(size * self.bytes_per_token): places.append((size, first[owner]))
-            else: self.unplaced.add(owner)
+            if self.memory.take(size * self.bytes_per_token):
+                places.append((size, first[owner]))
+            else:
+                self.unplaced.add(owner)
         places = [place for _, place in sorted(places)]
         for start in range(0, len(places), self.group_size):
-            group = rows.take(np.array(places[start:start + self.group_size]))
+            group = rows.take(np.array(places[start : start + self.group_size]))
             self.group_of |= dict.fromkeys(self.owners(group), group)
 
     @property
     def bytes_per_token(self) -> int:
         "What the keys and values of one token take in all layers."
         root = self.levels[0]
-        tensor = root._find(Rows(*[np.zeros(1, dtype=np.int64)] * 2, np.full((1, 1), -1)))[0] if root.level.owner == "all" else next(iter(self.kept.values()))
+        tensor = (
+            root._find(Rows(*[np.zeros(1, dtype=np.int64)] * 2, np.full((1, 1), -1)))[0]
+            if root.level.owner == "all"
+            else next(iter(self.kept.values()))
+        )
         return tensor.nbytes // tensor.shape[2]
 
-    def _tokens(self, rows:Rows, place:int) -> int:
+    def _tokens(self, rows: Rows, place: int) -> int:
         "How many tokens this level has in a row."
         pieces = self.maker.pieces(rows.take(np.array([place])), self.level.segments)[0]
         return sum(getattr(piece.segment, "tokens", 0) or len(piece.ids) for piece in pieces)
@@ -94,53 +131,74 @@ class _PlannedLevel:
 # %% ../nbs/46_reuse.ipynb #de1787c4
 class PrefixStore(_PlannedLevel):
     "Keys and values of one level of a prompt, behind those of the level ahead. Valid for a model as it stands."
-    def __call__(self, rows:Rows) -> KeyValues:
+
+    def __call__(self, rows: Rows) -> KeyValues:
         "What stands ahead of the new part of each row, all levels together."
         for store in self.levels:
-            store.asked += len(rows); store.hits += sum(owner in store.kept or owner in store.latest for owner in store.owners(rows))
+            store.asked += len(rows)
+            store.hits += sum(owner in store.kept or owner in store.latest for owner in store.owners(rows))
         return self._gather(rows)
 
-    def _gather(self, rows:Rows) -> KeyValues:
+    def _gather(self, rows: Rows) -> KeyValues:
         "One batch, padded on the right."
         found = [store._find(rows) for store in self.levels]
         lengths = [sum(tensor.shape[2] for tensor in row) for row in zip(*found)]
         depth, heads, _, width = found[0][0].shape
         batch = found[0][0].new_empty(depth, len(rows), heads, max(lengths), width)
-        batch[:, :, :, min(lengths):] = 0
+        batch[:, :, :, min(lengths) :] = 0
         start = [0] * len(rows)
         for store, tensors in zip(self.levels, found):
-            if store.level.owner == "all": batch[:, :, :, :tensors[0].shape[2]] = tensors[0][:, None]
+            if store.level.owner == "all":
+                batch[:, :, :, : tensors[0].shape[2]] = tensors[0][:, None]
             for row, tensor in enumerate(tensors):
                 end = start[row] + tensor.shape[2]
-                if store.level.owner != "all": batch[:, row, :, start[row]:end] = tensor
+                if store.level.owner != "all":
+                    batch[:, row, :, start[row] : end] = tensor
                 start[row] = end
-        return KeyValues([(batch[n], batch[n + 1]) for n in range(0, depth, 2)], torch.tensor(lengths, device=batch.device))
+        return KeyValues(
+            [(batch[n], batch[n + 1]) for n in range(0, depth, 2)], torch.tensor(lengths, device=batch.device)
+        )
 
-    def _find(self, rows:Rows) -> list[torch.Tensor]:
+    def _find(self, rows: Rows) -> list[torch.Tensor]:
         "For each row this level's keys and values, computed where they are not there."
         owners = self.owners(rows)
         first = {owner: place for place, owner in reversed(list(enumerate(owners)))}
         absent = [owner for owner in first if owner not in self.kept and owner not in self.latest]
-        planned, alone = [owner for owner in absent if owner in self.group_of], [owner for owner in absent if owner not in self.group_of]
-        for owner in tqdm(planned, desc="prefixes", leave=False, disable=len(planned) < self.group_size): # owners of a group come together
-            if owner not in self.kept: self.kept |= self._compute(self.group_of[owner])
+        planned = [owner for owner in absent if owner in self.group_of]
+        alone = [owner for owner in absent if owner not in self.group_of]
+        for owner in tqdm(
+            planned, desc="prefixes", leave=False, disable=len(planned) < self.group_size
+        ):  # owners of a group come together
+            if owner not in self.kept:
+                self.kept |= self._compute(self.group_of[owner])
         made = {}
         for start in range(0, len(alone), self.group_size):
-            made |= self._compute(rows.take(np.array([first[owner] for owner in alone[start:start + self.group_size]])))
+            made |= self._compute(
+                rows.take(np.array([first[owner] for owner in alone[start : start + self.group_size]]))
+            )
         for owner, tensor in list(made.items()):
-            if owner not in self.unplaced and self.memory.take(tensor.nbytes): self.kept[owner] = made.pop(owner)
-        if alone: self.latest = {owner: self.latest[owner] for owner in first if owner in self.latest} | made
+            if owner not in self.unplaced and self.memory.take(tensor.nbytes):
+                self.kept[owner] = made.pop(owner)
+        if alone:
+            self.latest = {owner: self.latest[owner] for owner in first if owner in self.latest} | made
         return [self.kept[owner] if owner in self.kept else self.latest[owner] for owner in owners]
 
     @torch.no_grad()
-    def _compute(self, rows:Rows) -> dict:
+    def _compute(self, rows: Rows) -> dict:
         "Owner -> its keys and values (2 x layers, heads, length, width of a head), for rows of different owners."
         batch = self.maker.batch(rows, self.level.segments).to(self.language.device)
-        embedded = self.model.embed(batch) if self.level.soft else embed_prompts(batch.prompt, self.language.embedding, {})
+        embedded = (
+            self.model.embed(batch)
+            if self.level.soft
+            else embed_prompts(batch.prompt, self.language.embedding, {})
+        )
         made = self.language.keys_values(embedded, batch.prompt.mask, self.ahead and self.ahead._gather(rows))
         self.computed += len(rows)
         owners = zip(self.owners(rows), made.lengths.tolist())
-        return {owner: torch.stack([tensor[row, :, :length] for layer in made.layers for tensor in layer]) for row, (owner, length) in enumerate(owners)}
+        return {
+            owner: torch.stack([tensor[row, :, :length] for layer in made.layers for tensor in layer])
+            for row, (owner, length) in enumerate(owners)
+        }
 
     @property
     def hit_rate(self) -> float:
@@ -148,52 +206,90 @@ class PrefixStore(_PlannedLevel):
         return self.hits / max(1, self.asked)
 
 # %% ../nbs/46_reuse.ipynb #67f06e7b
-def store_prefixes(model:LanguageModel|UserLLM, maker:BatchMaker, levels, # of a `ReusePlan`
-                   ahead:PrefixStore|None=None, memory:Memory|None=None) -> PrefixStore|None:
+def store_prefixes(
+    model: LanguageModel | UserLLM,
+    maker: BatchMaker,
+    levels,  # of a `ReusePlan`
+    ahead: PrefixStore | None = None,
+    memory: Memory | None = None,
+) -> PrefixStore | None:
     "The store of the last of these levels, behind those of the others and behind `ahead`; None where there are none."
-    for level in levels: ahead = PrefixStore(model, maker, level, ahead, memory)
+    for level in levels:
+        ahead = PrefixStore(model, maker, level, ahead, memory)
     return ahead
 
 # %% ../nbs/46_reuse.ipynb #68c9c82d
 @torch.no_grad()
-def score_packed(model:UserLLM, maker:BatchMaker, rows:Rows, # of one candidate, with new parts of one length
-                 text:PrefixStore) -> torch.Tensor: # the store of the prefix
+def score_packed(
+    model: UserLLM,
+    maker: BatchMaker,
+    rows: Rows,  # of one candidate, with new parts of one length
+    text: PrefixStore,
+) -> torch.Tensor:  # the store of the prefix
     "Logits (b,) of rows behind one copy of their prefix. `InputError` where new parts differ in length, or the model is one that this cannot score."
     if text is None or model.wide or not model.language.in_parts:
-        raise InputError("rows are packed only for models of PyTorch's own attention whose logit is the language model's alone")
+        raise InputError(
+            "rows are packed only for models of PyTorch's own attention whose logit is the language model's alone"
+        )
     batch = maker.batch(rows, maker.reuse_plan(training=True).new).to(model.language.device)
-    if not batch.prompt.mask.all(): raise InputError("rows are packed only where their new parts are of one length")
+    if not batch.prompt.mask.all():
+        raise InputError("rows are packed only where their new parts are of one length")
 
     ahead = text(rows.take(np.arange(1)))
-    (count, length), room = batch.prompt.layout.shape, ahead.layers[0][0].shape[2]
+    (count, length) = batch.prompt.layout.shape
+    room = ahead.layers[0][0].shape[2]
     steps = torch.arange(count * length, device=model.language.device)
-    own = (steps[:, None] // length == steps // length) & (steps[:, None] >= steps) # each row sees itself, up to each of its tokens
+    own = (steps[:, None] // length == steps // length) & (
+        steps[:, None] >= steps
+    )  # each row sees itself, up to each of its tokens
     mask = torch.cat([own.new_ones(len(steps), room), own], 1)[None, None]
     cache = kept_cache(ahead.layers, model.language.in_parts)
-    hidden = model.language.decoder(inputs_embeds=model.embed(batch).reshape(1, len(steps), -1), attention_mask=mask,
-                                    position_ids=(room + steps % length)[None], past_key_values=cache, use_cache=True).last_hidden_state
+    hidden = model.language.decoder(
+        inputs_embeds=model.embed(batch).reshape(1, len(steps), -1),
+        attention_mask=mask,
+        position_ids=(room + steps % length)[None],
+        past_key_values=cache,
+        use_cache=True,
+    ).last_hidden_state
     return model.language.answer(hidden.view(count, length, -1)[:, -1])
 
 # %% ../nbs/46_reuse.ipynb #c014
 class _Projections:
     "The GRU's input projections of description tokens and of items' visual tokens, each made once."
-    def __init__(self, model:UserLLM, maker:BatchMaker):
-        self.model, self.maker, self.bank = model, maker, None # the bank (v, 3 d3)
-        self.token_row, self.rows_of = {}, {} # description token -> its row in the bank; item -> the rows of its tokens, the visual one last
 
-    def add(self, items:list) -> None:
+    def __init__(self, model: UserLLM, maker: BatchMaker):
+        self.model = model
+        self.maker = maker
+        self.bank = None  # the bank (v, 3 d3)
+        self.token_row = {}
+        self.rows_of = {}  # description token -> its row in the bank; item -> the rows of its tokens, the visual one last
+
+    def add(self, items: list) -> None:
         "Add to the bank what these items have and it lacks."
         items = sorted(item for item in items if item not in self.rows_of)
-        if not items: return
+        if not items:
+            return
         texts = self.maker.history_texts
-        ids = [token for token in dict.fromkeys(token for item in items for token in texts[item]) if token not in self.token_row]
-        device, start = self.model.language.device, 0 if self.bank is None else len(self.bank)
+        ids = [
+            token
+            for token in dict.fromkeys(token for item in items for token in texts[item])
+            if token not in self.token_row
+        ]
+        device = self.model.language.device
+        start = 0 if self.bank is None else len(self.bank)
         _, features = self.maker.histories(np.array(items)[:, None])
         visual = self.model.visual_tokens(features and tuple(tensor.to(device) for tensor in features))
-        vectors = torch.cat([self.model.language.embedding(torch.tensor(ids, dtype=torch.long, device=device)).float(), visual])
+        vectors = torch.cat(
+            [
+                self.model.language.embedding(torch.tensor(ids, dtype=torch.long, device=device)).float(),
+                visual,
+            ]
+        )
         self.token_row |= {token: start + number for number, token in enumerate(ids)}
         for number, item in enumerate(items):
-            rows = [self.token_row[token] for token in texts[item]] + [start + len(ids) + number] * bool(len(visual))
+            rows = [self.token_row[token] for token in texts[item]] + [start + len(ids) + number] * bool(
+                len(visual)
+            )
             self.rows_of[item] = np.array(rows, dtype=np.int64)
         projected = self.model.uhem.encoder.project(vectors)
         self.bank = projected if self.bank is None else torch.cat([self.bank, projected])
@@ -203,159 +299,229 @@ class _Projections:
         return np.concatenate([self.rows_of[item] for item in items])
 
 # %% ../nbs/46_reuse.ipynb #951492d7
-def _longest(histories:list[tuple]) -> list[tuple[tuple, list]]: # sorted, so that a history stands ahead of all that go on from it
+def _longest(
+    histories: list[tuple],
+) -> list[tuple[tuple, list]]:  # sorted, so that a history stands ahead of all that go on from it
     "The histories that no other goes on from, each with those that it passes, itself included."
     found = []
     for history in reversed(histories):
-        if not found or found[-1][0][:len(history)] != history: found.append((history, []))
+        if not found or found[-1][0][: len(history)] != history:
+            found.append((history, []))
         found[-1][1].append(history)
     return found
 
 # %% ../nbs/46_reuse.ipynb #cef0cfb8
 class HistoryStore:
     "The soft tokens of histories, each distinct one read once. Valid for a model as it stands."
-    def __init__(self, model:UserLLM, maker:BatchMaker,
-                 keep:int=200_000, # how many states or tokens are kept
-                 batch_size:int=64, # histories read at once
-                 look_back:int=8): # likes that a history may be ahead of a kept state
-        self.model, self.maker, self.encoder = model, maker, model.uhem.encoder
-        steps = ("forward", "states", "cell") # of one that changes how it reads, no state can be gone on from
-        self.stateful = all(getattr(type(self.encoder), step, None) is getattr(GRUEncoder, step) for step in steps)
-        self.keep, self.batch_size, self.look_back = keep, batch_size, look_back
-        self.kept = {} # history -> state (d3,) of a GRU; of other encoders the tokens (K, d3)
+
+    def __init__(
+        self,
+        model: UserLLM,
+        maker: BatchMaker,
+        keep: int = 200_000,  # how many states or tokens are kept
+        batch_size: int = 64,  # histories read at once
+        look_back: int = 8,
+    ):  # likes that a history may be ahead of a kept state
+        self.model = model
+        self.maker = maker
+        self.encoder = model.uhem.encoder
+        steps = (
+            "forward",
+            "states",
+            "cell",
+        )  # of one that changes how it reads, no state can be gone on from
+        self.stateful = all(
+            getattr(type(self.encoder), step, None) is getattr(GRUEncoder, step) for step in steps
+        )
+        self.keep = keep
+        self.batch_size = batch_size
+        self.look_back = look_back
+        self.kept = {}  # history -> state (d3,) of a GRU; of other encoders the tokens (K, d3)
         self.projections = _Projections(model, maker)
-        self.positions = 0 # how many were read, to see what reuse saves
+        self.positions = 0  # how many were read, to see what reuse saves
 
     @torch.no_grad()
-    def __call__(self, histories:np.ndarray) -> torch.Tensor: # (n, h) dense items, oldest first, -1 as padding
+    def __call__(
+        self, histories: np.ndarray
+    ) -> torch.Tensor:  # (n, h) dense items, oldest first, -1 as padding
         "Soft tokens (n, K, d3)."
         wanted = [tuple(item for item in row if item >= 0) for row in histories.tolist()]
-        stateful, missing = self.stateful, self.model.uhem.missing
+        stateful = self.stateful
+        missing = self.model.uhem.missing
         new = sorted({history for history in wanted if history and history not in self.kept})
-        if new: (self._read_states if stateful else self._read_whole)(new)
-        nothing = missing[0] if stateful else missing # stands in for what is not looked at
+        if new:
+            (self._read_states if stateful else self._read_whole)(new)
+        nothing = missing[0] if stateful else missing  # stands in for what is not looked at
         found = torch.stack([self.kept[history] if history else nothing for history in wanted])
         tokens = self.model.uhem.place(self.encoder.tokens(found) if stateful else found)
-        for history in list(self.kept)[:max(0, len(self.kept) - self.keep)]: del self.kept[history] # the oldest go
-        return torch.where(torch.tensor([not history for history in wanted], device=tokens.device)[:, None, None], missing, tokens)
+        for history in list(self.kept)[: max(0, len(self.kept) - self.keep)]:
+            del self.kept[history]  # the oldest go
+        return torch.where(
+            torch.tensor([not history for history in wanted], device=tokens.device)[:, None, None],
+            missing,
+            tokens,
+        )
 
-    def _read_whole(self, histories:list) -> None:
+    def _read_whole(self, histories: list) -> None:
         "Read histories with any encoder."
-        histories, device = sorted(histories, key=len), self.model.language.device
+        histories = sorted(histories, key=len)
+        device = self.model.language.device
         for start in range(0, len(histories), self.batch_size):
-            some = histories[start:start + self.batch_size]
-            batch, features = self.maker.histories(np.array([history + (-1,) * (len(some[-1]) - len(history)) for history in some]))
+            some = histories[start : start + self.batch_size]
+            batch, features = self.maker.histories(
+                np.array([history + (-1,) * (len(some[-1]) - len(history)) for history in some])
+            )
             visual = self.model.visual_tokens(features and tuple(tensor.to(device) for tensor in features))
             self.positions += int((batch.layout >= 0).sum())
-            self.kept |= dict(zip(some, self.encoder(embed_histories(batch.to(device), self.model.language.embedding, visual))))
+            self.kept |= dict(
+                zip(
+                    some,
+                    self.encoder(embed_histories(batch.to(device), self.model.language.embedding, visual)),
+                )
+            )
 
-    def _read_states(self, histories:list) -> None:
+    def _read_states(self, histories: list) -> None:
         "Read histories with the GRU: the longest ones, from the nearest kept state on."
         self.projections.add({item for history in histories for item in history})
-        ends = [(self._start(history, min(map(len, passed))), history, passed) for history, passed in _longest(histories)]
-        ends.sort(key=lambda end: len(self.projections.line(end[1][len(end[0]):])))
-        for start in range(0, len(ends), self.batch_size): self._read_batch(ends[start:start + self.batch_size])
+        ends = [
+            (self._start(history, min(map(len, passed))), history, passed)
+            for history, passed in _longest(histories)
+        ]
+        ends.sort(key=lambda end: len(self.projections.line(end[1][len(end[0]) :])))
+        for start in range(0, len(ends), self.batch_size):
+            self._read_batch(ends[start : start + self.batch_size])
 
-    def _start(self, history:tuple, shortest:int) -> tuple:
+    def _start(self, history: tuple, shortest: int) -> tuple:
         "The longest kept beginning of a history that leaves all that is wanted still to come."
         lengths = range(shortest - 1, max(0, shortest - 1 - self.look_back), -1)
         return next((history[:length] for length in lengths if history[:length] in self.kept), ())
 
-    def _read_batch(self, ends:list) -> None: # (where to start, history, the beginnings that are wanted)
+    def _read_batch(self, ends: list) -> None:  # (where to start, history, the beginnings that are wanted)
         "One pass over a batch of histories, position by position."
-        lines, stops, bank = [self.projections.line(history[len(begin):]) for begin, history, _ in ends], {}, self.projections.bank
+        lines = [self.projections.line(history[len(begin) :]) for begin, history, _ in ends]
+        stops = {}
+        bank = self.projections.bank
         layout = np.full((len(lines), max(map(len, lines))), -1)
         state = bank.new_zeros(len(ends), bank.shape[1] // 3)
         for row, (line, (begin, history, passed)) in enumerate(zip(lines, ends)):
-            layout[row, :len(line)] = line
-            if begin: state[row] = self.kept[begin]
-            behind = np.cumsum([len(self.projections.rows_of[item]) for item in history[len(begin):]])
-            for one in passed: stops.setdefault(int(behind[len(one) - len(begin) - 1]) - 1, []).append((row, one))
+            layout[row, : len(line)] = line
+            if begin:
+                state[row] = self.kept[begin]
+            behind = np.cumsum([len(self.projections.rows_of[item]) for item in history[len(begin) :]])
+            for one in passed:
+                stops.setdefault(int(behind[len(one) - len(begin) - 1]) - 1, []).append((row, one))
         self.positions += int((layout >= 0).sum())
-        layout, cell = torch.from_numpy(layout).to(bank.device), self.encoder.cell()
+        layout = torch.from_numpy(layout).to(bank.device)
+        cell = self.encoder.cell()
         for position in range(layout.shape[1]):
-            state = cell(bank[layout[:, position]], state) # after its end a row reads the bank's last line, and nobody reads its state
-            for row, history in stops.get(position, ()): self.kept[history] = state[row].clone()
+            state = cell(
+                bank[layout[:, position]], state
+            )  # after its end a row reads the bank's last line, and nobody reads its state
+            for row, history in stops.get(position, ()):
+                self.kept[history] = state[row].clone()
 
 # %% ../nbs/46_reuse.ipynb #9638fc91
 class PlainEngine:
     "Scores rows by their whole prompts, with one model as it stands."
-    def __init__(self, model:UserLLM, maker:BatchMaker):
-        self.model, self.maker = model, maker
-        self.text = self.store = None # stores of prefixes, which other engines have
+
+    def __init__(self, model: UserLLM, maker: BatchMaker):
+        self.model = model
+        self.maker = maker
+        self.text = self.store = None  # stores of prefixes, which other engines have
         compressed = model.uhem and "history" in maker.settings.parts
         self.histories = HistoryStore(model, maker) if compressed else None
 
-    def ready(self, rows:Rows) -> Rows:
+    def ready(self, rows: Rows) -> Rows:
         "The rows with their histories compressed."
-        return rows if self.histories is None else replace(rows, history_tokens=self.histories(rows.histories))
+        return (
+            rows if self.histories is None else replace(rows, history_tokens=self.histories(rows.histories))
+        )
 
-    def within(self, longest:int) -> "PlainEngine": # tokens of the longest prompt
+    def within(self, longest: int) -> "PlainEngine":  # tokens of the longest prompt
         "The engine to use for prompts of that length."
         return self
 
-    def order(self, rows:Rows,
-              lengths:np.ndarray|None=None) -> np.ndarray: # `prompt_lengths`, where they are known
+    def order(
+        self, rows: Rows, lengths: np.ndarray | None = None
+    ) -> np.ndarray:  # `prompt_lengths`, where they are known
         "The order in which rows are best scored: those of like length together."
         return np.argsort(self.maker.prompt_lengths(rows) if lengths is None else lengths, kind="stable")
 
     @torch.no_grad()
-    def batch(self, rows:Rows) -> torch.Tensor: # that are ready
+    def batch(self, rows: Rows) -> torch.Tensor:  # that are ready
         "Logits (b,)."
         return self.model(self.maker.batch(rows).to(self.model.language.device))
 
-    def __call__(self, rows:Rows, batch_size:int=64, progress:str="", kept:"KeptScores|None"=None) -> np.ndarray: # any number of rows; a name shows a progress bar
+    def __call__(
+        self, rows: Rows, batch_size: int = 64, progress: str = "", kept: "KeptScores|None" = None
+    ) -> np.ndarray:  # any number of rows; a name shows a progress bar
         "Logits (n,) as float32, in the order of the rows."
         return score_together([self], [rows], batch_size, progress, kept=kept)[0]
 
 # %% ../nbs/46_reuse.ipynb #3a152d41
 class RowScorer(PlainEngine):
     "Scores rows by what is kept of their prompts."
-    def __init__(self, model:UserLLM, maker:BatchMaker,
-                 text:PrefixStore|None=None, # keys and values of text alone, to use and fill; those of another model will do if LoRA and texts are the same
-                 soft:bool=True, # whether to keep what depends on mappers and UHEM as well
-                 memory:Memory|None=None): # for a store of its own
+
+    def __init__(
+        self,
+        model: UserLLM,
+        maker: BatchMaker,
+        text: PrefixStore
+        | None = None,  # keys and values of text alone, to use and fill; those of another model will do if LoRA and texts are the same
+        soft: bool = True,  # whether to keep what depends on mappers and UHEM as well
+        memory: Memory | None = None,
+    ):  # for a store of its own
         super().__init__(model, maker)
         plan = maker.reuse_plan(training=not soft)
-        text = text if plan.levels else None # an LLM that reads each prompt whole has nothing ahead of it
+        text = text if plan.levels else None  # an LLM that reads each prompt whole has nothing ahead of it
         known = len(text.levels) if text else 0
         hard = [level for level in plan.levels if not level.soft]
         self.text = store_prefixes(model.language, maker, hard[known:], text, memory)
-        self.store = store_prefixes(model, maker, plan.levels[len(hard):], self.text, memory)
+        self.store = store_prefixes(model, maker, plan.levels[len(hard) :], self.text, memory)
         self.new = plan.new
 
-    def within(self, longest:int) -> PlainEngine:
+    def within(self, longest: int) -> PlainEngine:
         "Itself, or the plain engine where prompts may be longer than the LLM's attention spans."
         window = self.model.language.window
-        if window is None or 2 * longest <= window: return self # a prefix and a rest of different rows are no longer together
+        if window is None or 2 * longest <= window:
+            return self  # a prefix and a rest of different rows are no longer together
         plain = PlainEngine(self.model, self.maker)
         plain.histories = self.histories
         return plain
 
-    def order(self, rows:Rows,
-              lengths:np.ndarray|None=None) -> np.ndarray: # `prompt_lengths`, where they are known
+    def order(
+        self, rows: Rows, lengths: np.ndarray | None = None
+    ) -> np.ndarray:  # `prompt_lengths`, where they are known
         "Rows of like length together, and among these owner by owner."
         owner = None if self.store is None else self.store.level.owner
-        if self.maker.settings.history == "compressed": lengths = self.maker.lengths(rows, owner != "item")
-        elif lengths is None: lengths = self.maker.prompt_lengths(rows)
-        if owner in (None, "all"): return np.argsort(lengths, kind="stable")
+        if self.maker.settings.history == "compressed":
+            lengths = self.maker.lengths(rows, owner != "item")
+        elif lengths is None:
+            lengths = self.maker.prompt_lengths(rows)
+        if owner in (None, "all"):
+            return np.argsort(lengths, kind="stable")
         owners = self.store.owners(rows)
         number = {owner: place for place, owner in enumerate(dict.fromkeys(owners))}
         return np.lexsort([[number[owner] for owner in owners], lengths])
 
     @torch.no_grad()
-    def batch(self, rows:Rows) -> torch.Tensor: # that are ready
+    def batch(self, rows: Rows) -> torch.Tensor:  # that are ready
         "Logits (b,)."
-        return self.model(self.maker.batch(rows, self.new).to(self.model.language.device), self.store and self.store(rows))
+        return self.model(
+            self.maker.batch(rows, self.new).to(self.model.language.device), self.store and self.store(rows)
+        )
 
 # %% ../nbs/46_reuse.ipynb #5eb7a9ee
-def batches_of(lengths:np.ndarray, # (n,) tokens of each row's prompt, in the order in which rows are scored
-               batch_size:int, # rows at most
-               batch_tokens:int) -> list[slice]: # tokens at most, padding included; a longer row stands alone
+def batches_of(
+    lengths: np.ndarray,  # (n,) tokens of each row's prompt, in the order in which rows are scored
+    batch_size: int,  # rows at most
+    batch_tokens: int,
+) -> list[slice]:  # tokens at most, padding included; a longer row stands alone
     "Consecutive rows that are scored at once."
-    found, start = [], 0
+    found = []
+    start = 0
     while start < len(lengths):
-        longest = np.maximum.accumulate(lengths[start:start + batch_size])
+        longest = np.maximum.accumulate(lengths[start : start + batch_size])
         fit = int((longest * np.arange(1, len(longest) + 1) <= batch_tokens).sum())
         found.append(slice(start, start + max(1, fit)))
         start = found[-1].stop
@@ -365,21 +531,26 @@ def batches_of(lengths:np.ndarray, # (n,) tokens of each row's prompt, in the or
 @dataclass
 class KeptScores:
     "A file with the scores so far, so that scoring goes on where it was killed."
-    path: Path
-    key: str # fingerprint of models and rows; what is kept under another one does not count
-    seconds: float = 30 # between one writing and the next
-    written: float = 0. # when, by a clock that only runs forward
 
-    def begin(self, scorers:int, rows:int) -> np.ndarray: # (scorers, rows) float32, NaN where there is none yet
+    path: Path
+    key: str  # fingerprint of models and rows; what is kept under another one does not count
+    seconds: float = 30  # between one writing and the next
+    written: float = 0.0  # when, by a clock that only runs forward
+
+    def begin(
+        self, scorers: int, rows: int
+    ) -> np.ndarray:  # (scorers, rows) float32, NaN where there is none yet
         "The scores so far."
         self.written = time.monotonic()
         if self.path.exists() and read_tensors_metadata(self.path).get("key") == self.key:
-            if (scores := read_tensors(self.path)["scores"].numpy()).shape == (scorers, rows): return scores
+            if (scores := read_tensors(self.path)["scores"].numpy()).shape == (scorers, rows):
+                return scores
         return np.full((scorers, rows), np.nan, np.float32)
 
-    def keep(self, scores:np.ndarray):
+    def keep(self, scores: np.ndarray):
         "Write them, if the last time was long enough ago."
-        if time.monotonic() - self.written < self.seconds: return
+        if time.monotonic() - self.written < self.seconds:
+            return
         write_tensors(self.path, {"scores": torch.from_numpy(scores)}, {"key": self.key})
         self.written = time.monotonic()
 
@@ -390,22 +561,33 @@ class KeptScores:
 # %% ../nbs/46_reuse.ipynb #1686d4d3
 class PatientBar(tqdm):
     "A progress bar that names the remaining time once it can be known, from the work that is left and not from the number of rows."
-    def __init__(self, *positional, work=None, # (total,) the share of each step, such as its tokens; all alike where left out
-                 sure:float=10., # seconds of work before a remaining time is named
-                 **named):
-        self.sure, self.before = sure, named.get("initial", 0)
-        self.done = None if work is None else np.concatenate([[0.], np.cumsum(np.asarray(work, dtype=float))])
+
+    def __init__(
+        self,
+        *positional,
+        work=None,  # (total,) the share of each step, such as its tokens; all alike where left out
+        sure: float = 10.0,  # seconds of work before a remaining time is named
+        **named,
+    ):
+        self.sure = sure
+        self.before = named.get("initial", 0)
+        self.done = (
+            None if work is None else np.concatenate([[0.0], np.cumsum(np.asarray(work, dtype=float))])
+        )
         super().__init__(*positional, **named)
 
-    def remaining(self, elapsed:float) -> float|None: # seconds since it began
+    def remaining(self, elapsed: float) -> float | None:  # seconds since it began
         "Seconds, or None where it is too early to say: in the first seconds, and before a fiftieth of the work is done."
         done = self.done if self.done is not None else np.arange(self.total + 1)
-        worked, left = done[self.n] - done[self.before], done[-1] - done[self.n]
-        if not left: return 0.
-        if elapsed < self.sure or worked < (worked + left) / 50 or worked <= 0: return None
+        worked = done[self.n] - done[self.before]
+        left = done[-1] - done[self.n]
+        if not left:
+            return 0.0
+        if elapsed < self.sure or worked < (worked + left) / 50 or worked <= 0:
+            return None
         return elapsed * left / worked
 
-    def skip(self, count:int) -> None:
+    def skip(self, count: int) -> None:
         "Pass over steps that were done before."
         self.before += count
         self.update(count)
@@ -414,38 +596,56 @@ class PatientBar(tqdm):
     def format_dict(self) -> dict:
         "What is shown."
         shown = super().format_dict
-        if not self.total: return shown
+        if not self.total:
+            return shown
         left = self.remaining(shown["elapsed"])
         when = "?" if left is None else self.format_interval(left)
-        return shown | {"bar_format": "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<" + when + ", {rate_fmt}{postfix}]"}
+        return shown | {
+            "bar_format": "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<" + when + ", {rate_fmt}{postfix}]"
+        }
 
 # %% ../nbs/46_reuse.ipynb #37e35232
-def score_together(scorers:list[PlainEngine], # of models that share the language model and its store
-                   rows:list[Rows], # for each scorer its rows, all of the same candidates
-                   batch_size:int=64,
-                   progress:str="", # a name shows a progress bar
-                   batch_tokens:int=32_768, # or fewer rows at once, where their prompts have more tokens
-                   kept:KeptScores|None=None) -> list[np.ndarray]: # where an attempt that is killed leaves its scores, and the next one finds them
+def score_together(
+    scorers: list[PlainEngine],  # of models that share the language model and its store
+    rows: list[Rows],  # for each scorer its rows, all of the same candidates
+    batch_size: int = 64,
+    progress: str = "",  # a name shows a progress bar
+    batch_tokens: int = 32_768,  # or fewer rows at once, where their prompts have more tokens
+    kept: KeptScores | None = None,
+) -> list[np.ndarray]:  # where an attempt that is killed leaves its scores, and the next one finds them
     "For each scorer its logits (n,) as float32, in the order of the rows. `InputError` for rows of other candidates, and for prompts beyond what the LLM reads."
     items = rows[0].items
-    if any(not np.array_equal(one.items, items) for one in rows): raise InputError("models are scored together on the same candidates only")
-    each = [scorer.maker.require_context(one, scorer.model.language.context) for scorer, one in zip(scorers, rows)]
+    if any(not np.array_equal(one.items, items) for one in rows):
+        raise InputError("models are scored together on the same candidates only")
+    each = [
+        scorer.maker.require_context(one, scorer.model.language.context) for scorer, one in zip(scorers, rows)
+    ]
     scorers = [scorer.within(max(lengths, default=0)) for scorer, lengths in zip(scorers, each)]
-    scores = kept.begin(len(scorers), len(items)) if kept else np.full((len(scorers), len(items)), np.nan, np.float32)
+    scores = (
+        kept.begin(len(scorers), len(items))
+        if kept
+        else np.full((len(scorers), len(items)), np.nan, np.float32)
+    )
     training = [scorer.model.training for scorer in scorers]
-    for scorer in scorers: scorer.model.eval()
+    for scorer in scorers:
+        scorer.model.eval()
     try:
         rows = [scorer.ready(one) for scorer, one in zip(scorers, rows)]
-        order, lengths = scorers[0].order(rows[0], each[0]), np.max(each, axis=0)
-        with PatientBar(total=len(items), work=lengths[order], desc=progress, unit="row", disable=not progress) as bar:
+        order = scorers[0].order(rows[0], each[0])
+        lengths = np.max(each, axis=0)
+        with PatientBar(
+            total=len(items), work=lengths[order], desc=progress, unit="row", disable=not progress
+        ) as bar:
             for index in (order[part] for part in batches_of(lengths[order], batch_size, batch_tokens)):
                 if not np.isnan(scores[:, index]).any():
                     bar.skip(len(index))
                     continue
                 for scorer, one, logits in zip(scorers, rows, scores):
                     logits[index] = scorer.batch(one.take(index)).float().cpu().numpy()
-                if kept: kept.keep(scores)
+                if kept:
+                    kept.keep(scores)
                 bar.update(len(index))
     finally:
-        for scorer, before in zip(scorers, training): scorer.model.train(before)
+        for scorer, before in zip(scorers, training):
+            scorer.model.train(before)
     return [*scores]

@@ -20,52 +20,80 @@ from .mappers import FeatureTable, table_by_position
 @dataclass(frozen=True)
 class SASRecSettings:
     "How SASRec is shaped and trained."
-    dimensions: int = 64 # d2
-    length: int = 25 # the latest likes that are read
+
+    dimensions: int = 64  # d2
+    length: int = 25  # the latest likes that are read
     blocks: int = 2
     heads: int = 1
     dropout: float = 0.2
-    initial_spread: float = 0.02 # standard deviation of the embeddings at the start
-    learning_rate: float = 1e-3 # of Adam
-    weight_decay: float = 1e-3 # Adam's L2 penalty
-    batch_size: int = 1024 # rows a step
-    epochs: int = 150 # at most so many passes over the training rows
-    patience: int = 20 # epochs without a better validation AUC before it stops
+    initial_spread: float = 0.02  # standard deviation of the embeddings at the start
+    learning_rate: float = 1e-3  # of Adam
+    weight_decay: float = 1e-3  # Adam's L2 penalty
+    batch_size: int = 1024  # rows a step
+    epochs: int = 150  # at most so many passes over the training rows
+    patience: int = 20  # epochs without a better validation AUC before it stops
 
     name = "sasrec"
     bias = False
 
     def __post_init__(self):
-        for name in ("dimensions", "length", "blocks", "heads", "learning_rate", "batch_size", "epochs", "patience", "initial_spread"):
-            if not getattr(self, name) > 0: raise InputError(f"SASRecSettings: {name} is {getattr(self, name)}; it must be above 0")
-        if self.dimensions % self.heads: raise InputError(f"SASRecSettings: {self.dimensions} dimensions cannot be dealt to {self.heads} heads")
+        for name in (
+            "dimensions",
+            "length",
+            "blocks",
+            "heads",
+            "learning_rate",
+            "batch_size",
+            "epochs",
+            "patience",
+            "initial_spread",
+        ):
+            if not getattr(self, name) > 0:
+                raise InputError(f"SASRecSettings: {name} is {getattr(self, name)}; it must be above 0")
+        if self.dimensions % self.heads:
+            raise InputError(
+                f"SASRecSettings: {self.dimensions} dimensions cannot be dealt to {self.heads} heads"
+            )
 
 # %% ../nbs/37_sasrec.ipynb #dde1996e
 class SASRec(nn.Module):
     "A causal transformer over the items of a history."
-    def __init__(self, items:int, settings:SASRecSettings=SASRecSettings(), seed:int=0): # how many items; of the start
+
+    def __init__(
+        self, items: int, settings: SASRecSettings = SASRecSettings(), seed: int = 0
+    ):  # how many items; of the start
         super().__init__()
-        width, self.length = settings.dimensions, settings.length
+        width = settings.dimensions
+        self.length = settings.length
         state = torch.random.get_rng_state()
         torch.manual_seed(seed)
-        self.items, self.places = nn.Embedding(items + 1, width, padding_idx=0), nn.Embedding(settings.length, width)
-        layer = nn.TransformerEncoderLayer(width, settings.heads, width, settings.dropout, batch_first=True, norm_first=True)
-        self.blocks = nn.TransformerEncoder(layer, settings.blocks, nn.LayerNorm(width), enable_nested_tensor=False)
+        self.items = nn.Embedding(items + 1, width, padding_idx=0)
+        self.places = nn.Embedding(settings.length, width)
+        layer = nn.TransformerEncoderLayer(
+            width, settings.heads, width, settings.dropout, batch_first=True, norm_first=True
+        )
+        self.blocks = nn.TransformerEncoder(
+            layer, settings.blocks, nn.LayerNorm(width), enable_nested_tensor=False
+        )
         self.dropout = nn.Dropout(settings.dropout)
         with torch.no_grad():
-            for embedding in (self.items, self.places): embedding.weight.normal_(0, settings.initial_spread)
+            for embedding in (self.items, self.places):
+                embedding.weight.normal_(0, settings.initial_spread)
             self.items.weight[0] = 0
         torch.random.set_rng_state(state)
 
-    def states(self, histories): # (b, length) items plus one, oldest first, 0 as padding on the right
+    def states(self, histories):  # (b, length) items plus one, oldest first, 0 as padding on the right
         "The state (b, d) after each history's last item."
-        count, steps = (histories > 0).sum(1), torch.arange(histories.shape[1], device=histories.device)
+        count = (histories > 0).sum(1)
+        steps = torch.arange(histories.shape[1], device=histories.device)
         places = (count[:, None] - 1 - steps).clamp(min=0)
-        read = self.dropout(self.items(histories) * self.items.embedding_dim ** 0.5 + self.places(places))
+        read = self.dropout(self.items(histories) * self.items.embedding_dim**0.5 + self.places(places))
         causal = nn.Transformer.generate_square_subsequent_mask(histories.shape[1], device=histories.device)
-        return self.blocks(read, mask=causal, is_causal=True)[torch.arange(len(count)), count.clamp(min=1) - 1]
+        return self.blocks(read, mask=causal, is_causal=True)[
+            torch.arange(len(count)), count.clamp(min=1) - 1
+        ]
 
-    def forward(self, histories, candidates): # (b, length) and (b,) items plus one
+    def forward(self, histories, candidates):  # (b, length) and (b,) items plus one
         "Logits (b,)."
         return (self.states(histories) * self.items(candidates)).sum(1)
 
@@ -73,97 +101,149 @@ class SASRec(nn.Module):
 @dataclass
 class SASRecModel:
     "A trained SASRec: logits of rows with their histories, and feature tables of items and events."
+
     settings: SASRecSettings
     network: SASRec
-    item_known: np.ndarray # (items,) bool: has training rows
-    overall: float # log odds of the training rows' like rate, for candidates nobody was trained on and users without history
-    trained_rows: np.ndarray # row_ids of the rows that were trained on
-    dataset: str = "" # fingerprint of the dataset
+    item_known: np.ndarray  # (items,) bool: has training rows
+    overall: float  # log odds of the training rows' like rate, for candidates nobody was trained on and users without history
+    trained_rows: np.ndarray  # row_ids of the rows that were trained on
+    dataset: str = ""  # fingerprint of the dataset
     run_seed: int = 0
-    validation_auc: float|None = None
+    validation_auc: float | None = None
     best_epoch: int = 0
-    history: tuple = () # one {epoch, training_loss, validation_auc} for each epoch
+    history: tuple = ()  # one {epoch, training_loss, validation_auc} for each epoch
 
     def _numbers(self, items) -> torch.Tensor:
         "Items plus one, 0 where there is none or it is unknown."
         items = np.asarray(items, dtype=np.int64)
         return torch.from_numpy(np.where((items >= 0) & self.item_known[np.maximum(items, 0)], items + 1, 0))
 
-    def compact(self, histories) -> torch.Tensor: # (n, h) dense items, oldest first, -1 as padding
+    def compact(self, histories) -> torch.Tensor:  # (n, h) dense items, oldest first, -1 as padding
         "The latest known items of each history (n, length), plus one, 0 as padding on the right."
-        numbers, length = self._numbers(histories), self.settings.length
+        numbers = self._numbers(histories)
+        length = self.settings.length
         kept = torch.zeros(len(numbers), length, dtype=torch.long)
         for row, line in enumerate(numbers.tolist()):
             known = [number for number in line if number][-length:]
-            kept[row, :len(known)] = torch.tensor(known, dtype=torch.long)
+            kept[row, : len(known)] = torch.tensor(known, dtype=torch.long)
         return kept
 
     @torch.no_grad()
-    def states(self, histories) -> torch.Tensor: # (n, h) dense items, oldest first, -1 as padding
+    def states(self, histories) -> torch.Tensor:  # (n, h) dense items, oldest first, -1 as padding
         "What each history makes of its user (n, d)."
         self.network.eval()
-        return torch.cat([self.network.states(some) for some in self.compact(histories).split(4096)] + [torch.zeros(0, self.settings.dimensions)])
+        return torch.cat(
+            [self.network.states(some) for some in self.compact(histories).split(4096)]
+            + [torch.zeros(0, self.settings.dimensions)]
+        )
 
-    def logits(self, histories, items) -> np.ndarray: # (n, h) and (n,) dense items
+    def logits(self, histories, items) -> np.ndarray:  # (n, h) and (n,) dense items
         "Logits (n,); the overall like rate's where candidate or history is unknown."
-        candidates, compact = self._numbers(items), self.compact(histories)
-        with torch.no_grad(): found = (self.states(histories) * self.network.items(candidates)).sum(1).double()
+        candidates = self._numbers(items)
+        compact = self.compact(histories)
+        with torch.no_grad():
+            found = (self.states(histories) * self.network.items(candidates)).sum(1).double()
         return torch.where((candidates > 0) & (compact[:, 0] > 0), found, self.overall).numpy()
 
     @property
     def item_table(self) -> FeatureTable:
-        return table_by_position("sasrec", "item", self.network.items.weight[1:].detach().numpy(), missing=~self.item_known)
+        return table_by_position(
+            "sasrec", "item", self.network.items.weight[1:].detach().numpy(), missing=~self.item_known
+        )
 
-    def event_table(self, histories:Histories) -> FeatureTable:
+    def event_table(self, histories: Histories) -> FeatureTable:
         "The state after each event of these histories, in their order."
         length = self.settings.length
         first = np.repeat(histories.offsets[:-1], np.diff(histories.offsets))
-        places = np.arange(len(histories.items))[:, None] - np.arange(length - 1, -1, -1) # the latest events up to each
+        places = np.arange(len(histories.items))[:, None] - np.arange(
+            length - 1, -1, -1
+        )  # the latest events up to each
         read = np.where(places >= first[:, None], histories.items[np.maximum(places, 0)], -1)
-        return table_by_position("sasrec", "event", self.states(read).numpy(), missing=(self.compact(read)[:, 0] == 0).numpy())
+        return table_by_position(
+            "sasrec", "event", self.states(read).numpy(), missing=(self.compact(read)[:, 0] == 0).numpy()
+        )
 
 # %% ../nbs/37_sasrec.ipynb #27b6767f
-def train_sasrec(dataset:Dataset, # read: training rows, events before them, and validation labels for early stopping
-                 settings:SASRecSettings=SASRecSettings(),
-                 run_seed:int=0, # of the start and of the order of rows
-                 progress:bool=True) -> SASRecModel:
+def train_sasrec(
+    dataset: Dataset,  # read: training rows, events before them, and validation labels for early stopping
+    settings: SASRecSettings = SASRecSettings(),
+    run_seed: int = 0,  # of the start and of the order of rows
+    progress: bool = True,
+) -> SASRecModel:
     "Train SASRec by BCE and keep the epoch with the best validation AUC. No training or validation rows raise `InputError`."
     start, training, validation = start_collaborative(dataset, settings, run_seed)
     histories = Histories.for_dataset(dataset)
-    read = lambda rows: histories.pick(rows.user.to_numpy(), rows.timestamp.to_numpy(), rows.item.to_numpy(), settings.length)[0]
+    read = lambda rows: histories.pick(
+        rows.user.to_numpy(), rows.timestamp.to_numpy(), rows.item.to_numpy(), settings.length
+    )[0]
     network = SASRec(len(dataset.items), settings, run_seed)
-    model = SASRecModel(settings, network, start.item_known, start.overall, start.trained_rows, start.dataset, run_seed)
-    inputs, held_out = (model.compact(read(training)), model._numbers(training.item)), read(validation)
-    optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    model = SASRecModel(
+        settings, network, start.item_known, start.overall, start.trained_rows, start.dataset, run_seed
+    )
+    inputs = (model.compact(read(training)), model._numbers(training.item))
+    held_out = read(validation)
+    optimizer = torch.optim.Adam(
+        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
     with torch.random.fork_rng():
         torch.manual_seed(run_seed)
-        found = fit_epochs(settings.name, network, optimizer, inputs, training.label, lambda: model.logits(held_out, validation.item),
-                           validation.label, settings, run_seed, progress)
+        found = fit_epochs(
+            settings.name,
+            network,
+            optimizer,
+            inputs,
+            training.label,
+            lambda: model.logits(held_out, validation.item),
+            validation.label,
+            settings,
+            run_seed,
+            progress,
+        )
     network.eval()
     return SASRecModel(**(vars(model) | found))
 
 # %% ../nbs/37_sasrec.ipynb #dd5adda9
-def _fingerprint(model:SASRecModel) -> str:
+def _fingerprint(model: SASRecModel) -> str:
     tensors = {name: value.detach() for name, value in model.network.state_dict().items()}
     return fingerprint(model.settings, tensors, model.item_known, model.trained_rows)
 
-def save_sasrec(model:SASRecModel, folder) -> None: # gets `model.safetensors` and `model.json`
-    "Write a model as safetensors and JSON."
-    folder, tensors = Path(folder), {name: value.detach() for name, value in model.network.state_dict().items()}
-    write_tensors(folder/"model.safetensors", tensors | {name: torch.as_tensor(getattr(model, name)) for name in ("item_known", "trained_rows")})
-    record = {name: getattr(model, name) for name in ("overall", "dataset", "run_seed", "validation_auc", "best_epoch", "history")}
-    write_json(folder/"model.json", record | {"settings": asdict(model.settings), "fingerprint": _fingerprint(model)})
 
-def load_sasrec(folder) -> SASRecModel: # that `save_sasrec` wrote
+def save_sasrec(model: SASRecModel, folder) -> None:  # gets `model.safetensors` and `model.json`
+    "Write a model as safetensors and JSON."
+    folder = Path(folder)
+    tensors = {name: value.detach() for name, value in model.network.state_dict().items()}
+    write_tensors(
+        folder / "model.safetensors",
+        tensors | {name: torch.as_tensor(getattr(model, name)) for name in ("item_known", "trained_rows")},
+    )
+    record = {
+        name: getattr(model, name)
+        for name in ("overall", "dataset", "run_seed", "validation_auc", "best_epoch", "history")
+    }
+    write_json(
+        folder / "model.json",
+        record | {"settings": asdict(model.settings), "fingerprint": _fingerprint(model)},
+    )
+
+
+def load_sasrec(folder) -> SASRecModel:  # that `save_sasrec` wrote
     "Read a model. A part that is missing, altered or of another model raises `InputError`."
-    tensors, record = read_tensors(Path(folder)/"model.safetensors"), read_json(Path(folder)/"model.json")
+    tensors = read_tensors(Path(folder) / "model.safetensors")
+    record = read_json(Path(folder) / "model.json")
     try:
-        settings, stored, history = SASRecSettings(**record.pop("settings")), record.pop("fingerprint"), tuple(record.pop("history"))
+        settings = SASRecSettings(**record.pop("settings"))
+        stored = record.pop("fingerprint")
+        history = tuple(record.pop("history"))
         arrays = {name: tensors.pop(name).numpy() for name in ("item_known", "trained_rows")}
         network = SASRec(len(arrays["item_known"]), settings).eval()
         network.load_state_dict(tensors)
         model = SASRecModel(settings=settings, network=network, history=history, **arrays, **record)
     except (KeyError, TypeError, RuntimeError) as error:
-        raise InputError(f"{folder} holds no whole SASRec model ({str(error).splitlines()[0]}); train it again") from error
-    if _fingerprint(model) != stored: raise InputError(f"{folder}: model.safetensors and model.json do not belong together; train the model again")
+        raise InputError(
+            f"{folder} holds no whole SASRec model ({str(error).splitlines()[0]}); train it again"
+        ) from error
+    if _fingerprint(model) != stored:
+        raise InputError(
+            f"{folder}: model.safetensors and model.json do not belong together; train the model again"
+        )
     return model

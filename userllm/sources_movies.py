@@ -16,96 +16,184 @@ from .sources import MOVIELENS_LICENCE, RawData, control_note, in_one_line
 from .tables import raw_data, read_interactions, written_names
 
 # %% ../nbs/18_sources_movies.ipynb #d6e95a19
-def genre_names(cells:pl.Series) -> pl.Series:
+def genre_names(cells: pl.Series) -> pl.Series:
     "The genres of each cell joined by |; null where a cell is empty or no list of names."
     distinct = cells.drop_nulls().unique()
-    names = pl.DataFrame({"cell": distinct, "names": pl.Series([written_names(cell) for cell in distinct], dtype=pl.String)})
+    names = pl.DataFrame(
+        {"cell": distinct, "names": pl.Series([written_names(cell) for cell in distinct], dtype=pl.String)}
+    )
     return pl.DataFrame({"cell": cells}).join(names, on="cell", how="left", maintain_order="left")["names"]
 
 # %% ../nbs/18_sources_movies.ipynb #39cae574
 _NO_OVERVIEW = r"(?i)^(no (movie )?overview( found| available| yet)?|not available|n/a)\.?$"
 _METADATA = ("id", "title", "original_title", "release_date", "genres", "overview", "poster_path")
 
-def movies_metadata(path:str|Path, # movies_metadata.csv
-                    ) -> tuple[pl.DataFrame, tuple[str, ...]]: # tmdb int64, title, year int64, genres, description, poster (TMDB's path); what was left out
+
+def movies_metadata(
+    path: str | Path,  # movies_metadata.csv
+) -> tuple[
+    pl.DataFrame, tuple[str, ...]
+]:  # tmdb int64, title, year int64, genres, description, poster (TMDB's path); what was left out
     "What TMDB knew about each movie. InputError for a file that lacks a column or cannot be read."
     path = Path(path)
     frame, _, faults, _, count = read_columns(path, _METADATA)
-    lacking = [Fault(path.name, "the column is missing", "give the file as it comes", name) for name in _METADATA if name not in frame.columns]
-    wider = "cells under a header of" # of a row that breaks amid its overview
-    raise_faults(lacking + [fault for fault in faults if wider not in fault.what and "more cells" not in fault.about])
+    lacking = [
+        Fault(path.name, "the column is missing", "give the file as it comes", name)
+        for name in _METADATA
+        if name not in frame.columns
+    ]
+    wider = "cells under a header of"  # of a row that breaks amid its overview
+    raise_faults(
+        lacking + [fault for fault in faults if wider not in fault.what and "more cells" not in fault.about]
+    )
     number = pl.col("id").str.extract(r"^\s*(\d+)(?:\.0)?\s*$", 1).cast(pl.Int64, strict=False)
     numbered = frame.with_columns(tmdb=number).drop_nulls("tmdb")
     once = numbered.filter(pl.col("tmdb").is_first_distinct())
     genres = genre_names(once["genres"])
-    notes = [f"{len(frame) - len(numbered)} rows without a number left out", f"{len(numbered) - len(once)} rows of a number that came before left out",
-             f"{(genres.is_null() & (once['genres'] != '')).sum()} rows with unreadable genres"]
-    title = pl.coalesce(pl.when(pl.col(name).str.strip_chars() != "").then(pl.col(name).str.strip_chars()) for name in ("title", "original_title"))
+    notes = [
+        f"{len(frame) - len(numbered)} rows without a number left out",
+        f"{len(numbered) - len(once)} rows of a number that came before left out",
+        f"{(genres.is_null() & (once['genres'] != '')).sum()} rows with unreadable genres",
+    ]
+    title = pl.coalesce(
+        pl.when(pl.col(name).str.strip_chars() != "").then(pl.col(name).str.strip_chars())
+        for name in ("title", "original_title")
+    )
     written = once.select(title=title).to_series()
     year = pl.col("release_date").str.extract(r"^(\d{4})-\d{2}-\d{2}$", 1).cast(pl.Int64)
     overview = pl.col("overview").fill_null("").str.strip_chars()
     said = once.select(overview).to_series().str.contains(_NO_OVERVIEW)
     notes.append(f"{said.sum()} overviews that say there is none left out")
-    films = once.select("tmdb", title=in_one_line(title), year=year, genres=genres.fill_null(""), description=pl.when(~said).then(overview).otherwise(pl.lit("")),
-                        poster=pl.col("poster_path").fill_null(""))
+    films = once.select(
+        "tmdb",
+        title=in_one_line(title),
+        year=year,
+        genres=genres.fill_null(""),
+        description=pl.when(~said).then(overview).otherwise(pl.lit("")),
+        poster=pl.col("poster_path").fill_null(""),
+    )
     told = tuple(f"{path.name}: {note}" for note in notes if not note.startswith("0 "))
     return films, (str(count), *told, *control_note(path.name, "title", written))
 
 # %% ../nbs/18_sources_movies.ipynb #a2602c6f
-def _first_files(folder:Path, *choices:tuple[str, ...]) -> list[Path]:
+def _first_files(folder: Path, *choices: tuple[str, ...]) -> list[Path]:
     "Of each choice the first file that is there; InputError names every choice of which none is."
-    if not folder.is_dir(): raise InputError(f"folder {folder} does not exist; give the folder of The Movies Dataset, unpacked")
-    found = [next((folder/name for name in names if (folder/name).is_file()), None) for names in choices]
+    if not folder.is_dir():
+        raise InputError(f"folder {folder} does not exist; give the folder of The Movies Dataset, unpacked")
+    found = [next((folder / name for name in names if (folder / name).is_file()), None) for names in choices]
     if lacking := [" and no ".join(names) for names, file in zip(choices, found) if file is None]:
-        raise InputError(f"{folder} holds no {'; no '.join(lacking)}; give the folder of The Movies Dataset, unpacked")
+        raise InputError(
+            f"{folder} holds no {'; no '.join(lacking)}; give the folder of The Movies Dataset, unpacked"
+        )
     return found
 
-def _read_links(path:Path) -> tuple[pl.DataFrame, list[Fault], RowCount]:
+
+def _read_links(path: Path) -> tuple[pl.DataFrame, list[Fault], RowCount]:
     "item_id and tmdb (null where there is none), what is wrong with them, and the rows of the file."
     frame, _, faults, _, count = read_columns(path, ("movieId", "tmdbId"))
     if lacking := [name for name in ("movieId", "tmdbId") if name not in frame.columns]:
         empty = pl.DataFrame(schema={"item_id": pl.String, "tmdb": pl.Int64})
-        return empty, faults + [Fault(path.name, "the column is missing", "give the file as it comes", name) for name in lacking], count
+        return (
+            empty,
+            faults
+            + [
+                Fault(path.name, "the column is missing", "give the file as it comes", name)
+                for name in lacking
+            ],
+            count,
+        )
     tmdb = pl.col("tmdbId").str.extract(r"^(\d+)(?:\.0)?$", 1).cast(pl.Int64, strict=False)
     unnumbered = pl.col("movieId").is_null() | ~pl.col("movieId").str.contains(r"^\d+$")
     faults += find_faults(frame, unnumbered, path.name, "movieId", "no number", "give the file as it comes")
-    faults += find_faults(frame, tmdb.is_null() & pl.col("tmdbId").is_not_null(), path.name, "tmdbId", "no number", "give a number or leave it empty")
-    faults += find_faults(frame, ~pl.col("movieId").is_first_distinct(), path.name, "movieId", "a movie that came before", "keep one row of each")
+    faults += find_faults(
+        frame,
+        tmdb.is_null() & pl.col("tmdbId").is_not_null(),
+        path.name,
+        "tmdbId",
+        "no number",
+        "give a number or leave it empty",
+    )
+    faults += find_faults(
+        frame,
+        ~pl.col("movieId").is_first_distinct(),
+        path.name,
+        "movieId",
+        "a movie that came before",
+        "keep one row of each",
+    )
     return frame.select(item_id="movieId", tmdb=tmdb), faults, count
 
 # %% ../nbs/18_sources_movies.ipynb #ccd896b0
-def _titled(items:pl.DataFrame, links:str, about:str) -> tuple[pl.DataFrame, tuple[str, ...]]: # the files' names
+def _titled(
+    items: pl.DataFrame, links: str, about: str
+) -> tuple[pl.DataFrame, tuple[str, ...]]:  # the files' names
     "A title for every rated movie, and a note on those that had none. InputError where these are more than a tenth."
-    unlinked, untitled = items["tmdb"].is_null().sum(), items["title"].is_null().sum()
+    unlinked = items["tmdb"].is_null().sum()
+    untitled = items["title"].is_null().sum()
     told = f"{untitled:,} of {len(items):,} rated movies have no title in the metadata"
     if untitled > len(items) / 10:
-        raise InputError(f"{told}: {links} gives no number of TMDB for {unlinked:,} of them, and {about} has no title for the numbers of the other {untitled - unlinked:,}; "
-                         "give both files whole, and of the same edition as the ratings")
+        raise InputError(
+            f"{told}: {links} gives no number of TMDB for {unlinked:,} of them, and {about} has no title for the numbers of the other {untitled - unlinked:,}; "
+            "give both files whole, and of the same edition as the ratings"
+        )
     title = pl.coalesce(pl.col("title"), pl.concat_str(pl.lit("Unknown film "), pl.col("item_id")))
     return items.with_columns(title=title), (told,) if untitled else ()
 
 # %% ../nbs/18_sources_movies.ipynb #e2ea9203
 def the_movies_dataset(
-    folder:str|Path, # ratings_small.csv or ratings.csv, links_small.csv or links.csv, movies_metadata.csv
-    overviews:bool=False, # take TMDB's overviews as descriptions
+    folder: str | Path,  # ratings_small.csv or ratings.csv, links_small.csv or links.csv, movies_metadata.csv
+    overviews: bool = False,  # take TMDB's overviews as descriptions
 ) -> RawData:
     "Ratings from 0.5 to 5 with TMDB's titles. InputError for missing files, with every fault of ratings and links at once, ratings out of range too, and where many titles are missing."
     folder = Path(folder)
-    path, links_path, about = _first_files(folder, ("ratings_small.csv", "ratings.csv"), ("links.csv", "links_small.csv"), ("movies_metadata.csv",))
+    path, links_path, about = _first_files(
+        folder,
+        ("ratings_small.csv", "ratings.csv"),
+        ("links.csv", "links_small.csv"),
+        ("movies_metadata.csv",),
+    )
     unreadable = []
-    try: films, notes = movies_metadata(about)
-    except InputError as error: unreadable.append(str(error)) # what is wrong in the other files is told all the same
+    try:
+        films, notes = movies_metadata(about)
+    except InputError as error:
+        unreadable.append(str(error))  # what is wrong in the other files is told all the same
     rows, _, faults, wrong, count = read_interactions(path, {"user_id": "userId", "item_id": "movieId"})
     if rows.schema.get("rating") == pl.Float64:
-        outside = pl.col("rating").is_finite() & ~pl.col("rating").is_between(.5, 5)
-        wrong += find_faults(rows, outside, path.name, "rating", "a rating outside 0.5 to 5", "give the file as it comes, its ratings from 0.5 to 5")
+        outside = pl.col("rating").is_finite() & ~pl.col("rating").is_between(0.5, 5)
+        wrong += find_faults(
+            rows,
+            outside,
+            path.name,
+            "rating",
+            "a rating outside 0.5 to 5",
+            "give the file as it comes, its ratings from 0.5 to 5",
+        )
     links, found, link_count = _read_links(links_path)
-    try: raise_faults(faults + wrong + found)
-    except InputError as error: unreadable.append(str(error))
-    if unreadable: raise InputError("\n".join(unreadable))
-    rated = rows.select(pl.col("item_id").unique().cast(pl.String)).sort(pl.col("item_id").cast(pl.Int64, strict=False), "item_id")
-    items = rated.join(links, on="item_id", how="left", maintain_order="left").join(films, on="tmdb", how="left", maintain_order="left")
-    items, untitled = _titled(items.with_columns(description=pl.col("description") if overviews else pl.lit("")), links_path.name, about.name)
+    try:
+        raise_faults(faults + wrong + found)
+    except InputError as error:
+        unreadable.append(str(error))
+    if unreadable:
+        raise InputError("\n".join(unreadable))
+    rated = rows.select(pl.col("item_id").unique().cast(pl.String)).sort(
+        pl.col("item_id").cast(pl.Int64, strict=False), "item_id"
+    )
+    items = rated.join(links, on="item_id", how="left", maintain_order="left").join(
+        films, on="tmdb", how="left", maintain_order="left"
+    )
+    items, untitled = _titled(
+        items.with_columns(description=pl.col("description") if overviews else pl.lit("")),
+        links_path.name,
+        about.name,
+    )
     notes = (str(count), str(link_count), *notes, *untitled)
-    if path.name != "ratings.csv" and (folder/"ratings.csv").is_file(): notes = (f"{path.name} was read; ratings.csv is there too, and was not: move the small one away to have it read", *notes)
-    return replace(raw_data(rows, items, "the_movies_dataset", notes, MOVIELENS_LICENCE, about.name), noun=MOVIE, movielens_ids=True)
+    if path.name != "ratings.csv" and (folder / "ratings.csv").is_file():
+        notes = (
+            f"{path.name} was read; ratings.csv is there too, and was not: move the small one away to have it read",
+            *notes,
+        )
+    return replace(
+        raw_data(rows, items, "the_movies_dataset", notes, MOVIELENS_LICENCE, about.name),
+        noun=MOVIE,
+        movielens_ids=True,
+    )

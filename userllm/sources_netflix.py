@@ -21,86 +21,152 @@ from .interactions import MOVIE
 from .sources import RawData, control_note, id_categories, in_one_line
 
 # %% ../nbs/15_sources_netflix.ipynb #d39cc802
-def _blocks(path:Path, size:int) -> Iterator[tuple[bytes, int]]:
+def _blocks(path: Path, size: int) -> Iterator[tuple[bytes, int]]:
     "Whole lines of about `size` bytes, each with the number of bytes read so far."
     with open(path, "rb") as file:
-        rest, read = b"", 0
+        rest = b""
+        read = 0
         while chunk := file.read(size):
             if not read and b"\n" not in chunk and b"\r" in chunk[:-1]:
-                raise InputError(f"{path} ends its lines with carriage returns alone", "write them as line feeds, or give the prize's files as they are")
+                raise InputError(
+                    f"{path} ends its lines with carriage returns alone",
+                    "write them as line feeds, or give the prize's files as they are",
+                )
             read += len(chunk)
             end = chunk.rfind(b"\n") + 1
-            if end: yield rest + chunk[:end], read
+            if end:
+                yield rest + chunk[:end], read
             rest = chunk[end:] if end else rest + chunk
-        if rest.strip(): yield rest, read
+        if rest.strip():
+            yield rest, read
 
 # %% ../nbs/15_sources_netflix.ipynb #dfce441d
 _CELLS = {name: pl.String for name in ("first", "cell", "date", "more")}
 
+
 @dataclass
 class _Place:
     "How far reading has come, and what the next lines hang on."
-    path: Path
-    movies: set # that have been named, in earlier files too
-    lines: int = 0 # of this file
-    empty: int = 0 # of these
-    movie: int = -1 # the last that was named
-    users: pl.Series = field(default_factory=lambda: pl.Series("user", dtype=pl.Int32)) # who have rated it
 
-def _parsed(block:bytes, movie:int) -> pl.DataFrame:
+    path: Path
+    movies: set  # that have been named, in earlier files too
+    lines: int = 0  # of this file
+    empty: int = 0  # of these
+    movie: int = -1  # the last that was named
+    users: pl.Series = field(default_factory=lambda: pl.Series("user", dtype=pl.Int32))  # who have rated it
+
+
+def _parsed(block: bytes, movie: int) -> pl.DataFrame:
     "The lines of a block: their cells as text, what they say as numbers (null where they do not), their movie, and how many movies were named before."
-    lines = pl.read_csv(io.BytesIO(block), has_header=False, truncate_ragged_lines=True, missing_columns="insert", extra_columns="ignore", quote_char=None,
-                        encoding="utf8-lossy", schema=_CELLS)
+    lines = pl.read_csv(
+        io.BytesIO(block),
+        has_header=False,
+        truncate_ragged_lines=True,
+        missing_columns="insert",
+        extra_columns="ignore",
+        quote_char=None,
+        encoding="utf8-lossy",
+        schema=_CELLS,
+    )
     header = pl.col("cell").is_null()
     whole = pl.when(pl.col("date").str.contains(r"^\d{4}-\d\d-\d\d$")).then(pl.col("date"))
     table = lines.with_columns(
-        header=header, section=(header & pl.col("first").is_not_null()).cum_sum(), rating=pl.col("cell").cast(pl.Int8, strict=False), day=whole.str.to_date("%Y-%m-%d", strict=False, cache=False),
+        header=header,
+        section=(header & pl.col("first").is_not_null()).cum_sum(),
+        rating=pl.col("cell").cast(pl.Int8, strict=False),
+        day=whole.str.to_date("%Y-%m-%d", strict=False, cache=False),
         item=pl.when(header).then(pl.col("first").str.strip_suffix(":").cast(pl.Int32, strict=False)),
-        user=pl.when(~header).then(pl.col("first").cast(pl.Int32, strict=False)))
+        user=pl.when(~header).then(pl.col("first").cast(pl.Int32, strict=False)),
+    )
     return table.with_columns(item_id=pl.col("item").forward_fill().fill_null(movie))
 
-def _malformed(table:pl.DataFrame) -> pl.Series:
-    "Whether a line of a parsed block is neither a movie nor a rating below one."
-    known = pl.col("day").is_between(date(1970, 1, 1), date.today()) & pl.col("rating").is_between(1, 5) & pl.col("user").is_not_null() & pl.col("more").is_null() & (pl.col("item_id") >= 0)
-    return table.select(pl.when("header").then(pl.col("first").is_not_null() & (pl.col("item").is_null() | ~pl.col("first").str.ends_with(":"))).otherwise(~known.fill_null(False))).to_series()
 
-def _repeated(table:pl.DataFrame, wrong:pl.Series, place:_Place) -> pl.Series:
+def _malformed(table: pl.DataFrame) -> pl.Series:
+    "Whether a line of a parsed block is neither a movie nor a rating below one."
+    known = (
+        pl.col("day").is_between(date(1970, 1, 1), date.today())
+        & pl.col("rating").is_between(1, 5)
+        & pl.col("user").is_not_null()
+        & pl.col("more").is_null()
+        & (pl.col("item_id") >= 0)
+    )
+    return table.select(
+        pl.when("header")
+        .then(
+            pl.col("first").is_not_null() & (pl.col("item").is_null() | ~pl.col("first").str.ends_with(":"))
+        )
+        .otherwise(~known.fill_null(False))
+    ).to_series()
+
+
+def _repeated(table: pl.DataFrame, wrong: pl.Series, place: _Place) -> pl.Series:
     "Whether a line that is not wrong names a movie, or a user below it, that came before."
-    movie = table.select(pl.col("item").is_not_null() & (pl.col("item").is_in([*place.movies]) | ~pl.col("item").is_first_distinct())).to_series()
+    movie = table.select(
+        pl.col("item").is_not_null()
+        & (pl.col("item").is_in([*place.movies]) | ~pl.col("item").is_first_distinct())
+    ).to_series()
     key = table.select((pl.col("section").cast(pl.Int64) * 2**32 + pl.col("user")).alias("key")).to_series()
-    earlier = place.users.cast(pl.Int64).alias("key") # of section 0
+    earlier = place.users.cast(pl.Int64).alias("key")  # of section 0
     sound = key.filter(key.is_not_null() & ~wrong)
-    if pl.concat([earlier, sound]).n_unique() == len(earlier) + len(sound): return movie & ~wrong # a look that is quicker than to mark each line
-    user = key.set(wrong, None).to_frame().select(pl.col("key").is_not_null() & (~pl.col("key").is_first_distinct() | pl.col("key").is_in(earlier.implode()))).to_series()
+    if pl.concat([earlier, sound]).n_unique() == len(earlier) + len(sound):
+        return movie & ~wrong  # a look that is quicker than to mark each line
+    user = (
+        key.set(wrong, None)
+        .to_frame()
+        .select(
+            pl.col("key").is_not_null()
+            & (~pl.col("key").is_first_distinct() | pl.col("key").is_in(earlier.implode()))
+        )
+        .to_series()
+    )
     return (movie | user) & ~wrong
 
 # %% ../nbs/15_sources_netflix.ipynb #bc3f33c2
-def _told(faults:list[str], count:int, shown:int=3) -> str: # how many there are in all
+def _told(faults: list[str], count: int, shown: int = 3) -> str:  # how many there are in all
     "The first faults, a line each, and how many more there are."
     return "\n".join(faults[:shown] + [f"and {count - shown:,} further lines likewise"] * (count > shown))
 
-def _fault(line:dict, malformed:bool) -> str: # of a parsed block
+
+def _fault(line: dict, malformed: bool) -> str:  # of a parsed block
     "What is wrong with a line, and what to do."
     text = ",".join(line[name] for name in _CELLS if line[name] is not None)
     shown = shown_text(repr(text[:200]))
-    if malformed: return f"{shown} is neither a movie's number with a colon nor user,rating (1 to 5),date (YYYY-MM-DD, from 1970 to today) below one; give the prize's combined_data files as they are, and whole"
+    if malformed:
+        return f"{shown} is neither a movie's number with a colon nor user,rating (1 to 5),date (YYYY-MM-DD, from 1970 to today) below one; give the prize's combined_data files as they are, and whole"
     return f"{shown} is {'a movie that came before' if line['header'] else 'a second rating of movie ' + str(line['item_id']) + ' by this user'}; keep one of them"
 
-def _ratings(block:bytes, place:_Place) -> tuple[pl.DataFrame, list[str], int]:
+
+def _ratings(block: bytes, place: _Place) -> tuple[pl.DataFrame, list[str], int]:
     "The ratings of a block, the first lines that are none, and how many these are. The place goes on behind the block."
-    before, lines = place.lines, block.count(b"\n") + (not block.endswith(b"\n"))
+    before = place.lines
+    lines = block.count(b"\n") + (not block.endswith(b"\n"))
     place.lines += lines
     if not block.strip():
         place.empty += lines
-        return pl.DataFrame(schema={"user_id": pl.Int32, "item_id": pl.Int32, "rating": pl.Int8, "timestamp": pl.Int64}), [], 0
+        return (
+            pl.DataFrame(
+                schema={"user_id": pl.Int32, "item_id": pl.Int32, "rating": pl.Int8, "timestamp": pl.Int64}
+            ),
+            [],
+            0,
+        )
     table = _parsed(block, place.movie)
-    if len(table) != lines: raise InputError(f"{place.path}: of {lines:,} lines from line {before + 1} on {len(table):,} were read", "give the prize's files as they are")
+    if len(table) != lines:
+        raise InputError(
+            f"{place.path}: of {lines:,} lines from line {before + 1} on {len(table):,} were read",
+            "give the prize's files as they are",
+        )
     place.empty += table["first"].null_count()
     wrong = _malformed(table)
     again = _repeated(table, wrong, place)
-    faults = [f"{place.path}, line {before + line + 1}: {_fault(table.row(line, named=True), wrong[line])}" for line in (wrong | again).arg_true().head(3)]
-    seconds = pl.col("day").cast(pl.Int32).cast(pl.Int64) * 86_400 # whole days since 1970
-    rated = table.select("section", "item_id", "rating", user_id="user", timestamp=seconds).filter(~(table["header"] | wrong))
+    faults = [
+        f"{place.path}, line {before + line + 1}: {_fault(table.row(line, named=True), wrong[line])}"
+        for line in (wrong | again).arg_true().head(3)
+    ]
+    seconds = pl.col("day").cast(pl.Int32).cast(pl.Int64) * 86_400  # whole days since 1970
+    rated = table.select("section", "item_id", "rating", user_id="user", timestamp=seconds).filter(
+        ~(table["header"] | wrong)
+    )
     last = table["section"][-1]
     users = rated.filter(pl.col("section") == last)["user_id"].rename("user")
     place.movies |= {*table["item"].drop_nulls()}
@@ -108,83 +174,160 @@ def _ratings(block:bytes, place:_Place) -> tuple[pl.DataFrame, list[str], int]:
     return rated.select("user_id", "item_id", "rating", "timestamp"), faults, int((wrong | again).sum())
 
 # %% ../nbs/15_sources_netflix.ipynb #56b74e86
-def read_netflix(files:Iterable, # combined_data_1.txt and so on
-                 out, # the Parquet file to write
-                 block:int=64_000_000) -> Path: # bytes read at once
+def read_netflix(
+    files: Iterable,  # combined_data_1.txt and so on
+    out,  # the Parquet file to write
+    block: int = 64_000_000,
+) -> Path:  # bytes read at once
     """Write the ratings to a Parquet file: user_id and item_id int32, rating int8, timestamp int64 (midnight); its metadata count the lines that were read.
     `InputError` for files that are missing, and with the first lines that are no ratings or come twice."""
-    files, out = [Path(file) for file in files], Path(out)
-    if missing := [file for file in files if not file.is_file()]: raise InputError(f"{missing[0]} does not exist", "give the prize's combined_data_*.txt")
-    if not files: raise InputError("no file of ratings was named", "give the prize's combined_data_*.txt")
+    files = [Path(file) for file in files]
+    out = Path(out)
+    if missing := [file for file in files if not file.is_file()]:
+        raise InputError(f"{missing[0]} does not exist", "give the prize's combined_data_*.txt")
+    if not files:
+        raise InputError("no file of ratings was named", "give the prize's combined_data_*.txt")
     out.parent.mkdir(parents=True, exist_ok=True)
-    writer, faults, count = None, [], 0
-    movies, total, ratings, empty = set(), 0, 0, 0
-    with atomic_path(out) as temporary, tqdm(total=sum(file.stat().st_size for file in files), desc="ratings", unit="B", unit_scale=True) as bar:
+    writer = None
+    faults = []
+    count = 0
+    movies = set()
+    total = 0
+    ratings = 0
+    empty = 0
+    with (
+        atomic_path(out) as temporary,
+        tqdm(
+            total=sum(file.stat().st_size for file in files), desc="ratings", unit="B", unit_scale=True
+        ) as bar,
+    ):
         try:
             for file in files:
-                before, place = 0, _Place(file, movies)
+                before = 0
+                place = _Place(file, movies)
                 for lines, read in _blocks(file, block):
                     table, found, wrong = _ratings(lines, place)
-                    faults, count, table = (faults + found)[:3], count + wrong, table.to_arrow()
+                    faults = (faults + found)[:3]
+                    count = count + wrong
+                    table = table.to_arrow()
                     writer = writer or pq.ParquetWriter(temporary, table.schema, compression="zstd")
-                    if len(table): writer.write_table(table)
+                    if len(table):
+                        writer.write_table(table)
                     ratings += len(table)
                     bar.update(read - before)
                     before = read
-                total, empty = total + place.lines, empty + place.empty
-            if faults: raise InputError(_told(faults, count))
-            if writer is None: raise InputError(f"{files[0]} is empty", "give the prize's combined_data_*.txt")
-            if total != len(movies) + ratings + empty: raise InputError(f"{files[0]} and those beside it have {total:,} lines, and {len(movies) + ratings + empty:,} were read", "give the prize's files as they are")
-            writer.add_key_value_metadata({"lines": f"{total:,} lines, {len(movies):,} movies and {ratings:,} ratings read" + f", {empty:,} empty lines passed over" * bool(empty)})
+                total = total + place.lines
+                empty = empty + place.empty
+            if faults:
+                raise InputError(_told(faults, count))
+            if writer is None:
+                raise InputError(f"{files[0]} is empty", "give the prize's combined_data_*.txt")
+            if total != len(movies) + ratings + empty:
+                raise InputError(
+                    f"{files[0]} and those beside it have {total:,} lines, and {len(movies) + ratings + empty:,} were read",
+                    "give the prize's files as they are",
+                )
+            writer.add_key_value_metadata(
+                {
+                    "lines": f"{total:,} lines, {len(movies):,} movies and {ratings:,} ratings read"
+                    + f", {empty:,} empty lines passed over" * bool(empty)
+                }
+            )
         finally:
-            if writer: writer.close()
+            if writer:
+                writer.close()
     return out
 
 # %% ../nbs/15_sources_netflix.ipynb #860bbbb2
-def netflix_titles(path:str|Path, # movie_titles.csv
-                   ) -> pl.DataFrame: # item_id int32, title, year int64 (may be missing)
+def netflix_titles(
+    path: str | Path,  # movie_titles.csv
+) -> pl.DataFrame:  # item_id int32, title, year int64 (may be missing)
     "Number, title and year of each movie. `InputError` for a missing file and for lines that are no number,year,title."
     path = Path(path)
-    if not path.is_file(): raise InputError(f"{path} does not exist", "give the prize's movie_titles.csv")
+    if not path.is_file():
+        raise InputError(f"{path} does not exist", "give the prize's movie_titles.csv")
     content = path.read_bytes()
-    try: text = content.decode("utf-8-sig")
-    except UnicodeDecodeError: text = content.decode("latin-1")
-    if "\n" not in text: text = text.replace("\r", "\n") # line ends of old Macs
-    lines = pl.DataFrame({"line": text.split("\n")}).with_row_index("number", offset=1).with_columns(pl.col("line").str.strip_chars_end("\r"))
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("latin-1")
+    if "\n" not in text:
+        text = text.replace("\r", "\n")  # line ends of old Macs
+    lines = (
+        pl.DataFrame({"line": text.split("\n")})
+        .with_row_index("number", offset=1)
+        .with_columns(pl.col("line").str.strip_chars_end("\r"))
+    )
     lines = lines.filter(pl.col("line").str.strip_chars() != "")
-    cells = lines.with_columns(pl.col("line").str.splitn(",", 3).struct.rename_fields(["item", "year", "title"]).struct.unnest())
-    found = cells.with_columns(item_id=pl.col("item").cast(pl.Int32, strict=False), title=pl.col("title").str.strip_chars(),
-                               born=pl.when(pl.col("year") != "NULL").then(pl.col("year")).cast(pl.Int64, strict=False))
-    wrong = found.filter(pl.col("item_id").is_null() | pl.col("title").is_null() | (pl.col("title") == "")
-                         | pl.col("line").str.contains("\r", literal=True) | (pl.col("born").is_null() & (pl.col("year") != "NULL")).fill_null(True) | ~pl.col("item_id").is_first_distinct())
+    cells = lines.with_columns(
+        pl.col("line").str.splitn(",", 3).struct.rename_fields(["item", "year", "title"]).struct.unnest()
+    )
+    found = cells.with_columns(
+        item_id=pl.col("item").cast(pl.Int32, strict=False),
+        title=pl.col("title").str.strip_chars(),
+        born=pl.when(pl.col("year") != "NULL").then(pl.col("year")).cast(pl.Int64, strict=False),
+    )
+    wrong = found.filter(
+        pl.col("item_id").is_null()
+        | pl.col("title").is_null()
+        | (pl.col("title") == "")
+        | pl.col("line").str.contains("\r", literal=True)
+        | (pl.col("born").is_null() & (pl.col("year") != "NULL")).fill_null(True)
+        | ~pl.col("item_id").is_first_distinct()
+    )
     lines = wrong.select("number", "line").rows() if len(found) else [(1, "")]
     if lines:
-        raise InputError(_told([f"{path}, line {place}: {line[:80]!r} is no number,year,title of a movie that has not come before; give the prize's movie_titles.csv as it is"
-                                for place, line in lines[:3]], len(lines)))
+        raise InputError(
+            _told(
+                [
+                    f"{path}, line {place}: {line[:80]!r} is no number,year,title of a movie that has not come before; give the prize's movie_titles.csv as it is"
+                    for place, line in lines[:3]
+                ],
+                len(lines),
+            )
+        )
     return found.select("item_id", "title", year="born")
 
 # %% ../nbs/15_sources_netflix.ipynb #bbf6248d
 NETFLIX_LICENCE = "Netflix Prize, Netflix, Inc., 2009: for research under the prize's rules, not to be passed on, not for commerce."
 
-def netflix_prize(folder:str|Path, # combined_data_*.txt and movie_titles.csv
-                  users:int|None=None, # so many users at random; None: all
-                  seed:int=0, # of that choice
-                  cache:StageCache|None=None) -> RawData:
+
+def netflix_prize(
+    folder: str | Path,  # combined_data_*.txt and movie_titles.csv
+    users: int | None = None,  # so many users at random; None: all
+    seed: int = 0,  # of that choice
+    cache: StageCache | None = None,
+) -> RawData:
     "Ratings from 1 to 5 and the titles of what was rated. `InputError` for missing or faulty files, and for movies without a title."
     folder = Path(folder)
-    if not folder.is_dir(): raise InputError(f"folder {folder} does not exist: give the one of the prize's combined_data_*.txt")
-    if users is not None and users < 1: raise InputError(f"{users} users are none: give a number from 1, or all")
-    files, faults = sorted(folder.glob("combined_data_*.txt")), []
-    try: films = netflix_titles(folder/"movie_titles.csv")
-    except InputError as error: faults.append(str(error))
-    try: made = (cache or StageCache()).folder("ratings", {"source": "netflix_prize", "form": 3}, {"files": [file_sha256(file) for file in files]},
-                                               lambda place: read_netflix(files, place/"ratings.parquet"))
-    except InputError as error: faults.append(str(error))
-    if faults: raise InputError("\n".join(faults))
-    ratings = pl.scan_parquet(made/"ratings.parquet", glob=False)
+    if not folder.is_dir():
+        raise InputError(f"folder {folder} does not exist: give the one of the prize's combined_data_*.txt")
+    if users is not None and users < 1:
+        raise InputError(f"{users} users are none: give a number from 1, or all")
+    files = sorted(folder.glob("combined_data_*.txt"))
+    faults = []
+    try:
+        films = netflix_titles(folder / "movie_titles.csv")
+    except InputError as error:
+        faults.append(str(error))
+    try:
+        made = (cache or StageCache()).folder(
+            "ratings",
+            {"source": "netflix_prize", "form": 3},
+            {"files": [file_sha256(file) for file in files]},
+            lambda place: read_netflix(files, place / "ratings.parquet"),
+        )
+    except InputError as error:
+        faults.append(str(error))
+    if faults:
+        raise InputError("\n".join(faults))
+    ratings = pl.scan_parquet(made / "ratings.parquet", glob=False)
     there = ratings.select(pl.col("user_id").unique().sort()).collect(engine="streaming")["user_id"]
-    notes = (f"combined_data_*.txt: {pq.read_metadata(made/'ratings.parquet').metadata[b'lines'].decode()}", f"movie_titles.csv: {len(films):,} titles read",
-             *control_note("movie_titles.csv", "title", films["title"]))
+    notes = (
+        f"combined_data_*.txt: {pq.read_metadata(made / 'ratings.parquet').metadata[b'lines'].decode()}",
+        f"movie_titles.csv: {len(films):,} titles read",
+        *control_note("movie_titles.csv", "title", films["title"]),
+    )
     films = films.with_columns(title=in_one_line(pl.col("title")))
     users_note = f"{len(there):,} users in all"
     if users is not None and users < len(there):
@@ -194,7 +337,23 @@ def netflix_prize(folder:str|Path, # combined_data_*.txt and movie_titles.csv
     ratings = ratings.collect(engine="streaming")
     rated = ratings.select(pl.col("item_id").unique().sort())
     if len(unknown := rated.join(films, on="item_id", how="anti")):
-        raise InputError(f"{folder/'movie_titles.csv'} lacks {len(unknown):,} movies that were rated, the first is {unknown['item_id'][0]}; give the whole file")
-    items = rated.join(films, on="item_id", maintain_order="left").with_columns(pl.col("item_id").cast(pl.String), genres=pl.lit(""))
-    columns = {"user_id": id_categories(ratings["user_id"]), "item_id": id_categories(ratings["item_id"]), "rating": ratings["rating"].to_numpy().astype(np.float64), "timestamp": ratings["timestamp"].to_numpy(writable=True)}
-    return RawData(pd.DataFrame(columns, copy=False), items.to_arrow().to_pandas().astype({"year": "Int64"}), "netflix", NETFLIX_LICENCE, notes=(*notes, users_note), noun=MOVIE)
+        raise InputError(
+            f"{folder / 'movie_titles.csv'} lacks {len(unknown):,} movies that were rated, the first is {unknown['item_id'][0]}; give the whole file"
+        )
+    items = rated.join(films, on="item_id", maintain_order="left").with_columns(
+        pl.col("item_id").cast(pl.String), genres=pl.lit("")
+    )
+    columns = {
+        "user_id": id_categories(ratings["user_id"]),
+        "item_id": id_categories(ratings["item_id"]),
+        "rating": ratings["rating"].to_numpy().astype(np.float64),
+        "timestamp": ratings["timestamp"].to_numpy(writable=True),
+    }
+    return RawData(
+        pd.DataFrame(columns, copy=False),
+        items.to_arrow().to_pandas().astype({"year": "Int64"}),
+        "netflix",
+        NETFLIX_LICENCE,
+        notes=(*notes, users_note),
+        noun=MOVIE,
+    )

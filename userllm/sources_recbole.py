@@ -14,95 +14,180 @@ from .artifacts import InputError, shown_names
 from .columns import Fault, RowCount, raise_faults, read_columns, shown_value
 from .interactions import MOVIE, SPLIT_TYPE, SPLITS
 from .sources import RawData, display_title
-from .tables import INTERACTION_COLUMNS, check_items, known_items, raw_data, read_interactions, written_names
+from userllm.tables import (
+    INTERACTION_COLUMNS,
+    check_items,
+    known_items,
+    raw_data,
+    read_interactions,
+    written_names,
+)
 
 # %% ../nbs/19_sources_recbole.ipynb #0e7d72ee
 _TYPES = ("token", "token_seq", "float", "float_seq")
-_NAMES = {"item_id": ("item_id", "movie_id"), "title": ("title", "movie_title", "item_name", "name"), "year": ("year", "release_year", "movie_year"),
-          "genres": ("genres", "genre", "class", "categories", "category"), "description": ("description", "overview"), "poster": ("poster",)}
+_NAMES = {
+    "item_id": ("item_id", "movie_id"),
+    "title": ("title", "movie_title", "item_name", "name"),
+    "year": ("year", "release_year", "movie_year"),
+    "genres": ("genres", "genre", "class", "categories", "category"),
+    "description": ("description", "overview"),
+    "poster": ("poster",),
+}
 
-_PART = re.compile(r"""[\s,]*(?:'(.+?)'(?=[\s,]|$)|"(.+?)"(?=[\s,]|$)|(\S+))""") # of a sequence: in quotes of either kind, or up to a space
+_PART = re.compile(
+    r"""[\s,]*(?:'(.+?)'(?=[\s,]|$)|"(.+?)"(?=[\s,]|$)|(\S+))"""
+)  # of a sequence: in quotes of either kind, or up to a space
 
-def _parted(cell:str) -> list[str]:
+
+def _parted(cell: str) -> list[str]:
     "The parts of a sequence."
     listed = written_names(cell)
-    return [next(filter(None, found)) for found in _PART.findall(cell)] if listed is None else listed.split("|")
+    return (
+        [next(filter(None, found)) for found in _PART.findall(cell)] if listed is None else listed.split("|")
+    )
 
-def _header(path:Path) -> tuple[dict[str,str], dict[str,str], list[Fault]]:
+
+def _header(path: Path) -> tuple[dict[str, str], dict[str, str], list[Fault]]:
     "Column name to its header; column name to its type; headers without a type."
-    with open(path, encoding="utf-8", errors="replace") as file: headers = file.readline().lstrip("\ufeff").rstrip("\r\n").split("\t")
+    with open(path, encoding="utf-8", errors="replace") as file:
+        headers = file.readline().lstrip("\ufeff").rstrip("\r\n").split("\t")
     parts = {header: header.rpartition(":") for header in headers}
-    faults = [Fault(path.name, f"the header has no type, one of {', '.join(_TYPES)}", "write it as name:type, columns separated by tabs", header)
-              for header, (_, _, kind) in parts.items() if kind not in _TYPES]
+    faults = [
+        Fault(
+            path.name,
+            f"the header has no type, one of {', '.join(_TYPES)}",
+            "write it as name:type, columns separated by tabs",
+            header,
+        )
+        for header, (_, _, kind) in parts.items()
+        if kind not in _TYPES
+    ]
     good = {header: (name, kind) for header, (name, _, kind) in parts.items() if kind in _TYPES}
-    return {name: header for header, (name, _) in good.items()}, {name: kind for name, kind in good.values()}, faults
+    return (
+        {name: header for header, (name, _) in good.items()},
+        {name: kind for name, kind in good.values()},
+        faults,
+    )
 
-def _read_atomic(path:Path, wanted:dict[str,str]) -> tuple[pl.DataFrame, dict[str,str], list[str], list[Fault], RowCount]:
+
+def _read_atomic(
+    path: Path, wanted: dict[str, str]
+) -> tuple[pl.DataFrame, dict[str, str], list[str], list[Fault], RowCount]:
     "Columns by our names (`wanted`: ours to theirs), the headers they have in the file, names of the other columns, faults, the rows of the file."
     headers, kinds, faults = _header(path)
     names = {ours: headers[theirs] for ours, theirs in wanted.items() if theirs in headers}
     frame, _, found, _, count = read_columns(path, tuple(names.values()), "\t", None)
     others = [name for name, header in headers.items() if header not in names.values()]
     frame = frame.rename({header: ours for ours, header in names.items()})
-    if kinds.get(wanted.get("genres")) == "token_seq" and "genres" in frame.columns: frame = frame.with_columns(pl.col("genres").map_elements(_parted, pl.List(pl.String)))
+    if kinds.get(wanted.get("genres")) == "token_seq" and "genres" in frame.columns:
+        frame = frame.with_columns(pl.col("genres").map_elements(_parted, pl.List(pl.String)))
     return frame, names, others, faults + found, count
 
 # %% ../nbs/19_sources_recbole.ipynb #93029c3b
-def _atomic_files(folder:Path) -> tuple[str, dict[str|None,Path], Path]:
+def _atomic_files(folder: Path) -> tuple[str, dict[str | None, Path], Path]:
     "The dataset's name, its interactions by split (None: not split), its items. InputError where they are not one dataset."
-    if not folder.is_dir(): raise InputError(f"folder {folder} does not exist; give the one with NAME.inter and NAME.item")
+    if not folder.is_dir():
+        raise InputError(f"folder {folder} does not exist; give the one with NAME.inter and NAME.item")
     items = sorted(folder.glob("*.item"))
     if len(items) != 1:
-        raise InputError(f"{folder} holds {len(items)} .item files ({', '.join(path.name for path in items) or 'none'}); it must hold one dataset, with items")
+        raise InputError(
+            f"{folder} holds {len(items)} .item files ({', '.join(path.name for path in items) or 'none'}); it must hold one dataset, with items"
+        )
     name = items[0].stem
-    splits = {split: folder/f"{name}.{split}.inter" for split in SPLITS}
+    splits = {split: folder / f"{name}.{split}.inter" for split in SPLITS}
     there = {split: path for split, path in splits.items() if path.is_file()}
     lacking = [splits[split].name for split in ("train", "test") if split not in there]
-    if there and lacking: raise InputError(f"{folder} holds {' and '.join(path.name for path in there.values())} but not {' and '.join(lacking)}; a split needs both train and test: add what lacks")
-    if there: return name, there, items[0]
-    if not (folder/f"{name}.inter").is_file(): raise InputError(f"{folder} holds {items[0].name} but no {name}.inter; add it")
-    return name, {None: folder/f"{name}.inter"}, items[0]
+    if there and lacking:
+        raise InputError(
+            f"{folder} holds {' and '.join(path.name for path in there.values())} but not {' and '.join(lacking)}; a split needs both train and test: add what lacks"
+        )
+    if there:
+        return name, there, items[0]
+    if not (folder / f"{name}.inter").is_file():
+        raise InputError(f"{folder} holds {items[0].name} but no {name}.inter; add it")
+    return name, {None: folder / f"{name}.inter"}, items[0]
 
-def _twice_between(parts:list[pl.DataFrame], paths:list[Path]) -> list[Fault]:
+
+def _twice_between(parts: list[pl.DataFrame], paths: list[Path]) -> list[Fault]:
     "A pair of user and item in two splits."
-    if any(not {"user_id", "item_id"} <= set(part.columns) for part in parts): return []
-    faults, columns = [], ["user_id", "item_id"]
+    if any(not {"user_id", "item_id"} <= set(part.columns) for part in parts):
+        return []
+    faults = []
+    columns = ["user_id", "item_id"]
     for place, part in enumerate(parts):
         for earlier, path in zip(parts[:place], paths):
             both = part.join(earlier.select(columns), on=columns, how="semi")
-            if not len(both): continue
-            row, pair = both.select("row", pl.concat_str((pl.col(column).cast(pl.String) for column in columns), separator=" ")).row(0)
-            faults.append(Fault(paths[place].name, f"the pair stands in {path.name} too", "keep one of the two", "user_id, item_id", row, pair, len(both)))
+            if not len(both):
+                continue
+            row, pair = both.select(
+                "row", pl.concat_str((pl.col(column).cast(pl.String) for column in columns), separator=" ")
+            ).row(0)
+            faults.append(
+                Fault(
+                    paths[place].name,
+                    f"the pair stands in {path.name} too",
+                    "keep one of the two",
+                    "user_id, item_id",
+                    row,
+                    pair,
+                    len(both),
+                )
+            )
     return faults
 
 # %% ../nbs/19_sources_recbole.ipynb #355ff6ba
 def read_recbole(
-    folder:str|Path, # NAME.inter, or NAME.train.inter, NAME.test.inter and perhaps NAME.valid.inter; and NAME.item
-    now:float|None=None, # seconds since 1970; times later than a day after it are refused
+    folder: str
+    | Path,  # NAME.inter, or NAME.train.inter, NAME.test.inter and perhaps NAME.valid.inter; and NAME.item
+    now: float | None = None,  # seconds since 1970; times later than a day after it are refused
 ) -> RawData:
     "A dataset in atomic files. InputError with every fault of all files; ignored columns and unreadable years stand in `notes`."
     name, files, items_path = _atomic_files(Path(folder))
     _, kinds, _ = _header(items_path)
-    wanted = {ours: next((theirs for theirs in known if theirs in kinds), known[0]) for ours, known in _NAMES.items()}
+    wanted = {
+        ours: next((theirs for theirs in known if theirs in kinds), known[0])
+        for ours, known in _NAMES.items()
+    }
     items, names, others, faults, count = _read_atomic(items_path, wanted)
-    items, found = check_items(items, items_path.name, {"title": "title or movie_title"} | names, tuple(others))
-    unread = [fault for fault in found if fault.column == names.get("year")] # whose years are missing now
+    items, found = check_items(
+        items, items_path.name, {"title": "title or movie_title"} | names, tuple(others)
+    )
+    unread = [fault for fault in found if fault.column == names.get("year")]  # whose years are missing now
     faults += [fault for fault in found if fault not in unread]
-    ignored, counts, parts = {items_path.name: others}, [count], []
+    ignored = {items_path.name: others}
+    counts = [count]
+    parts = []
     for split, path in files.items():
         headers, _, untyped = _header(path)
-        if wanted["item_id"] in headers: headers["item_id"] = headers[wanted["item_id"]] # as the items call it
-        names = {column: headers[column] for column in INTERACTION_COLUMNS if column != "split" and column in headers}
+        if wanted["item_id"] in headers:
+            headers["item_id"] = headers[wanted["item_id"]]  # as the items call it
+        names = {
+            column: headers[column]
+            for column in INTERACTION_COLUMNS
+            if column != "split" and column in headers
+        }
         rows, others, found, wrong, count = read_interactions(path, names, "\t", None, now)
         counts.append(count)
         ignored[path.name] = [name.rpartition(":")[0] or name for name in others]
         faults += untyped + found + wrong + known_items(rows, items, path.name, items_path.name, names)
-        parts.append(rows if split is None else rows.with_columns(split=pl.lit(split).cast(pl.Enum([*SPLIT_TYPE.categories]))))
+        parts.append(
+            rows
+            if split is None
+            else rows.with_columns(split=pl.lit(split).cast(pl.Enum([*SPLIT_TYPE.categories])))
+        )
     raise_faults(faults + _twice_between(parts, list(files.values())))
-    if len({("label" in part.columns) for part in parts}) > 1: raise InputError(f"{folder}: some splits have labels, others ratings; give the same to all")
+    if len({("label" in part.columns) for part in parts}) > 1:
+        raise InputError(f"{folder}: some splits have labels, others ratings; give the same to all")
     items = items.with_columns(title=pl.col("title").map_elements(display_title, pl.String))
-    notes = tuple(map(str, counts[1:] + counts[:1])) + tuple(f"{file}: ignored {shown_names(columns)}" for file, columns in ignored.items() if columns)
-    if unread: notes += (f"{items_path.name}: {sum(fault.count for fault in unread):,} years that are no numbers are taken for missing, the first in row {unread[0].row}, {shown_value(unread[0].value)}",)
+    notes = tuple(map(str, counts[1:] + counts[:1])) + tuple(
+        f"{file}: ignored {shown_names(columns)}" for file, columns in ignored.items() if columns
+    )
+    if unread:
+        notes += (
+            f"{items_path.name}: {sum(fault.count for fault in unread):,} years that are no numbers are taken for missing, the first in row {unread[0].row}, {shown_value(unread[0].value)}",
+        )
     raw = raw_data(pl.concat(parts, how="diagonal"), items, name, notes, items_file=items_path.name)
-    named_movies = any(theirs in kinds for known in _NAMES.values() for theirs in known if theirs.startswith("movie_"))
+    named_movies = any(
+        theirs in kinds for known in _NAMES.values() for theirs in known if theirs.startswith("movie_")
+    )
     return replace(raw, noun=MOVIE) if named_movies else raw

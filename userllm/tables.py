@@ -14,247 +14,504 @@ import numpy as np
 import pandas as pd
 import polars as pl
 from .artifacts import InputError, shown_names, shown_text
-from .columns import Fault, FaultTally, RowCount, find_faults, raise_faults, read_columns, readable_columns, shown_value
+from userllm.columns import (
+    Fault,
+    FaultTally,
+    RowCount,
+    find_faults,
+    raise_faults,
+    read_columns,
+    readable_columns,
+    shown_value,
+)
 from .interactions import SPLIT_TYPE, SPLITS
 from .sources import CONTROL_SIGNS, RawData, control_note, id_categories, in_one_line
 
 # %% ../nbs/17_tables.ipynb #75bacc87
-_YEAR_10000 = 253_402_300_800 # in seconds since 1970; no date that is written out is as late
+_YEAR_10000 = 253_402_300_800  # in seconds since 1970; no date that is written out is as late
 
-def _ticks(cells:pl.Expr) -> pl.Expr:
+
+def _ticks(cells: pl.Expr) -> pl.Expr:
     "The whole numbers that a Parquet file holds for dates and times."
     return cells.to_physical().cast(pl.Int64)
 
-def _typed_seconds(kind:pl.DataType, cells:pl.Expr) -> pl.Expr:
+
+def _typed_seconds(kind: pl.DataType, cells: pl.Expr) -> pl.Expr:
     "Dates and times as whole seconds since 1970, of any year."
-    if kind == pl.Date: return _ticks(cells).cast(pl.Float64) * 86_400
+    if kind == pl.Date:
+        return _ticks(cells).cast(pl.Float64) * 86_400
     return (_ticks(cells) // {"ms": 10**3, "us": 10**6, "ns": 10**9}[kind.time_unit]).cast(pl.Float64)
 
-def _as_shown(kind:pl.DataType, cells:pl.Expr) -> pl.Expr:
+
+def _as_shown(kind: pl.DataType, cells: pl.Expr) -> pl.Expr:
     "Dates, times and spans as text, those that no calendar holds as the number that stands for them with its unit; all else as it is."
-    if kind == pl.Duration: return cells.dt.to_string("polars")
-    if kind not in (pl.Date, pl.Datetime): return cells
+    if kind == pl.Duration:
+        return cells.dt.to_string("polars")
+    if kind not in (pl.Date, pl.Datetime):
+        return cells
     dated = _typed_seconds(kind, cells).is_between(-62_135_596_800, _YEAR_10000, closed="left")
     number = pl.concat_str(_ticks(cells), pl.lit(" days" if kind == pl.Date else f" {kind.time_unit}"))
     return pl.coalesce(pl.when(dated).then(cells).cast(pl.String), number)
 
 # %% ../nbs/17_tables.ipynb #e88b5ff2
-def _exact(kind:pl.DataType) -> int:
+def _exact(kind: pl.DataType) -> int:
     "Whole numbers below it have each a floating-point number of their own."
     return 2**24 if kind == pl.Float32 else 2**53
 
-def _as_ids(frame:pl.DataFrame, column:str) -> pl.Expr:
+
+def _as_ids(frame: pl.DataFrame, column: str) -> pl.Expr:
     "An id column as text without blanks around it; null where a cell is empty."
     kind = frame.schema[column]
     cells = _as_shown(kind, pl.col(column))
     if kind.is_float():
         cells = cells.fill_nan(None)
         whole = cells.is_finite() & (cells.abs() < _exact(kind)) & (cells == cells.floor())
-        return pl.when(whole).then(cells.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(cells.cast(pl.String))
+        return (
+            pl.when(whole)
+            .then(cells.cast(pl.Int64, strict=False).cast(pl.String))
+            .otherwise(cells.cast(pl.String))
+        )
     cells = cells.cast(pl.String).str.strip_chars()
     return pl.when(cells != "").then(cells)
 
-def _text_times(cells:pl.Expr) -> pl.Expr: # such as 2009-08-01, 2009-08-01 12:30:00 or 2009-08-01T12:30:00.5+02:00
-    "Text of ISO 8601 as whole seconds since 1970, in UTC where no zone is named; null where it is none."
-    cells = pl.when(cells.str.contains(r"^\d{4}-\d\d-\d\d$")).then(cells + " 00:00:00").otherwise(cells.str.replace(r"^(\d{4}-\d\d-\d\d)T", "$1 "))
-    cells = cells.str.replace(r"^(\d{4}-\d\d-\d\d \d\d:\d\d)($|Z$|[+-]\d\d:?\d\d$)", "$1:00$2").str.replace(r"Z$", "+00:00")
-    cells = pl.when(cells.str.contains(r"[+-]\d\d:?\d\d$")).then(cells).otherwise(cells + "+00:00")
-    return (cells.str.to_datetime("%Y-%m-%d %H:%M:%S%.f%z", time_unit="us", strict=False).dt.epoch("us") // 10**6).cast(pl.Float64)
 
-def _as_numbers(frame:pl.DataFrame, column:str) -> pl.Expr:
+def _text_times(
+    cells: pl.Expr,
+) -> pl.Expr:  # such as 2009-08-01, 2009-08-01 12:30:00 or 2009-08-01T12:30:00.5+02:00
+    "Text of ISO 8601 as whole seconds since 1970, in UTC where no zone is named; null where it is none."
+    cells = (
+        pl.when(cells.str.contains(r"^\d{4}-\d\d-\d\d$"))
+        .then(cells + " 00:00:00")
+        .otherwise(cells.str.replace(r"^(\d{4}-\d\d-\d\d)T", "$1 "))
+    )
+    cells = cells.str.replace(r"^(\d{4}-\d\d-\d\d \d\d:\d\d)($|Z$|[+-]\d\d:?\d\d$)", "$1:00$2").str.replace(
+        r"Z$", "+00:00"
+    )
+    cells = pl.when(cells.str.contains(r"[+-]\d\d:?\d\d$")).then(cells).otherwise(cells + "+00:00")
+    return (
+        cells.str.to_datetime("%Y-%m-%d %H:%M:%S%.f%z", time_unit="us", strict=False).dt.epoch("us") // 10**6
+    ).cast(pl.Float64)
+
+
+def _as_numbers(frame: pl.DataFrame, column: str) -> pl.Expr:
     "A column as float64; null where a cell is no number. Times count in seconds since 1970."
-    kind, cells = frame.schema[column], pl.col(column)
+    kind = frame.schema[column]
+    cells = pl.col(column)
     if kind == pl.String:
         cells = cells.str.strip_chars()
         numbers = cells.cast(pl.Float64, strict=False)
-        if column == "label": numbers = pl.coalesce(numbers, pl.when(cells.str.to_lowercase() == "true").then(1.).when(cells.str.to_lowercase() == "false").then(0.))
-        dates = column == "timestamp" and frame.select(numbers.is_null().any()).item() # which take many times the memory of numbers to read
+        if column == "label":
+            numbers = pl.coalesce(
+                numbers,
+                pl.when(cells.str.to_lowercase() == "true")
+                .then(1.0)
+                .when(cells.str.to_lowercase() == "false")
+                .then(0.0),
+            )
+        dates = (
+            column == "timestamp" and frame.select(numbers.is_null().any()).item()
+        )  # which take many times the memory of numbers to read
         return pl.coalesce(numbers, _text_times(cells)) if dates else numbers
-    if kind in (pl.Duration, pl.Time): return pl.lit(None, pl.Float64) # a span or a time of day is no moment
-    if kind.is_temporal(): return _typed_seconds(kind, cells)
+    if kind in (pl.Duration, pl.Time):
+        return pl.lit(None, pl.Float64)  # a span or a time of day is no moment
+    if kind.is_temporal():
+        return _typed_seconds(kind, cells)
     return cells.cast(pl.Float64, strict=False)
 
-def _nested(frame:pl.DataFrame, file:str, names:dict) -> list[Fault]:
+
+def _nested(frame: pl.DataFrame, file: str, names: dict) -> list[Fault]:
     "Faults for columns that hold lists, structures, bytes or spans of time; a timestamp of such spans is told row by row."
-    return [Fault(file, f"is of type {kind}", "give text or numbers", names.get(column, column))
-            for column, kind in frame.schema.items() if kind.is_nested() or kind in (pl.Binary, pl.Object) or kind in (pl.Duration, pl.Time) and column != "timestamp"]
+    return [
+        Fault(file, f"is of type {kind}", "give text or numbers", names.get(column, column))
+        for column, kind in frame.schema.items()
+        if kind.is_nested()
+        or kind in (pl.Binary, pl.Object)
+        or kind in (pl.Duration, pl.Time)
+        and column != "timestamp"
+    ]
 
 # %% ../nbs/17_tables.ipynb #ba46c53c
 INTERACTION_COLUMNS = ("user_id", "item_id", "timestamp", "label", "rating", "split")
 
-def _missing_columns(columns:list[str], rows:int, file:str, needed:list[tuple[str, ...]], names:dict, others:tuple[str, ...]) -> list[Fault]:
+
+def _missing_columns(
+    columns: list[str],
+    rows: int,
+    file: str,
+    needed: list[tuple[str, ...]],
+    names: dict,
+    others: tuple[str, ...],
+) -> list[Fault]:
     "A fault for each group of columns of which none is there, and one for a table without rows."
     known = [column for column in columns if column != "row"]
     there = shown_names([*(names.get(column, column) for column in known), *others]) or "none"
     empty = [Fault(file, "holds no row", "give rows below the header")] if known and not rows else []
-    return empty + [Fault(file, "the column is missing", f"add it, or rename one of those there are, which are {there}",
-                          " or ".join(names.get(column, column) for column in group)) for group in needed if not set(group) & set(columns)]
+    return empty + [
+        Fault(
+            file,
+            "the column is missing",
+            f"add it, or rename one of those there are, which are {there}",
+            " or ".join(names.get(column, column) for column in group),
+        )
+        for group in needed
+        if not set(group) & set(columns)
+    ]
 
-def _inexact_ids(frame:pl.DataFrame, tally:FaultTally, columns:tuple[str, ...], names:dict):
+
+def _inexact_ids(frame: pl.DataFrame, tally: FaultTally, columns: tuple[str, ...], names: dict):
     "Tally ids that are infinite, or floating-point numbers that stand for several whole ones."
     for column in columns:
-        if column not in frame.columns or not (kind := frame.schema[column]).is_float(): continue
-        wrong = pl.col(column).is_infinite() | pl.col(column).is_finite() & (pl.col(column).abs() >= _exact(kind))
-        tally.find(frame, wrong, names.get(column, column), "no exact id", "write the ids as text or as whole numbers", pl.col(column))
+        if column not in frame.columns or not (kind := frame.schema[column]).is_float():
+            continue
+        wrong = pl.col(column).is_infinite() | pl.col(column).is_finite() & (
+            pl.col(column).abs() >= _exact(kind)
+        )
+        tally.find(
+            frame,
+            wrong,
+            names.get(column, column),
+            "no exact id",
+            "write the ids as text or as whole numbers",
+            pl.col(column),
+        )
 
 # %% ../nbs/17_tables.ipynb #6698f35f
-_NO_VALUE = ("NA", "N/A", "<NA>", "NaN", "nan", "NULL", "None") # letter by letter
+_NO_VALUE = ("NA", "N/A", "<NA>", "NaN", "nan", "NULL", "None")  # letter by letter
 
-def _is_gap(column:str) -> pl.Expr:
+
+def _is_gap(column: str) -> pl.Expr:
     "Where text says that there is none."
     return pl.col(column).is_in(_NO_VALUE)
 
-def _given(column:str) -> pl.Expr:
+
+def _given(column: str) -> pl.Expr:
     "The text of a column, null where it says that there is none."
     return pl.when(~_is_gap(column)).then(pl.col(column))
+
 
 _UNSEEN = "a control sign in an id"
 
 _TAKE_OUT = "take out its tabs, line ends and the like; where a quote joins lines, mend the quote"
 
-def _find_signs(frame:pl.DataFrame, tally:FaultTally, columns:tuple[str, ...], names:dict):
+
+def _find_signs(frame: pl.DataFrame, tally: FaultTally, columns: tuple[str, ...], names: dict):
     "Tally ids, as text or categories, that hold control signs. Few ids are many rows, so each is looked at once."
     for column in columns:
-        if column not in frame.columns or not frame[column].unique().cast(pl.String).str.contains(CONTROL_SIGNS).any(): continue
+        if (
+            column not in frame.columns
+            or not frame[column].unique().cast(pl.String).str.contains(CONTROL_SIGNS).any()
+        ):
+            continue
         text = pl.col(column).cast(pl.String)
-        tally.find(frame, text.str.contains(CONTROL_SIGNS), names.get(column, column), _UNSEEN, _TAKE_OUT, text)
+        tally.find(
+            frame, text.str.contains(CONTROL_SIGNS), names.get(column, column), _UNSEEN, _TAKE_OUT, text
+        )
 
-def _checked_ids(frame:pl.DataFrame, tally:FaultTally, columns:tuple[str, ...], names:dict) -> pl.DataFrame:
+
+def _checked_ids(
+    frame: pl.DataFrame, tally: FaultTally, columns: tuple[str, ...], names: dict
+) -> pl.DataFrame:
     "The frame with those columns as text, null where empty; ids that are empty or not exact are tallied."
     columns = [column for column in columns if column in frame.columns]
     _inexact_ids(frame, tally, columns, names)
     frame = frame.with_columns(_as_ids(frame, column) for column in columns)
     for column in columns:
         empty = pl.col(column).is_null() | _is_gap(column)
-        tally.find(frame, empty, names.get(column, column), "an empty id", "fill it or remove the row", pl.col(column))
+        tally.find(
+            frame,
+            empty,
+            names.get(column, column),
+            "an empty id",
+            "fill it or remove the row",
+            pl.col(column),
+        )
     return frame.with_columns(_given(column) for column in columns)
 
 # %% ../nbs/17_tables.ipynb #8ff247fe
 def as_text(
-    frame:pl.DataFrame, # from `read_columns`
-    file:str, # as faults name it
-    ids:tuple[str, ...], # the columns that hold ids
+    frame: pl.DataFrame,  # from `read_columns`
+    file: str,  # as faults name it
+    ids: tuple[str, ...],  # the columns that hold ids
 ) -> tuple[pl.DataFrame, list[Fault]]:
     "Every column as text, '' where a cell is empty, and a fault for each that holds no text, for each id that is not exact, and for control signs."
     tally = FaultTally(file)
     _inexact_ids(frame, tally, ids, {})
     faults = _nested(frame, file, {})
-    sound = [name for name in frame.columns if name != "row" and name not in {fault.column for fault in faults}]
-    cells = {name: _as_ids(frame, name) if name in ids else _as_shown(frame.schema[name], pl.col(name)).cast(pl.String) for name in sound}
-    frame = frame.with_columns(cell.fill_null("").str.strip_chars().alias(name) for name, cell in cells.items())
+    sound = [
+        name for name in frame.columns if name != "row" and name not in {fault.column for fault in faults}
+    ]
+    cells = {
+        name: _as_ids(frame, name)
+        if name in ids
+        else _as_shown(frame.schema[name], pl.col(name)).cast(pl.String)
+        for name in sound
+    }
+    frame = frame.with_columns(
+        cell.fill_null("").str.strip_chars().alias(name) for name, cell in cells.items()
+    )
     for name in sound:
         what = _UNSEEN if name in ids else "a control sign"
         tally.find(frame, pl.col(name).str.contains(CONTROL_SIGNS), name, what, _TAKE_OUT)
     return frame, faults + tally.faults()
 
 # %% ../nbs/17_tables.ipynb #35b3fd72
-def _number_checks(column:str, kind:pl.DataType, now:float) -> list[tuple[pl.Expr, str, str]]:
+def _number_checks(column: str, kind: pl.DataType, now: float) -> list[tuple[pl.Expr, str, str]]:
     "What a number of that column must not be: `value` is the number, null where the cell held none."
     value = pl.col("value")
     if column == "timestamp":
         later = value.is_finite() & (value == value.floor()) & (value > now)
-        unit = "write the column anew: its numbers are of another unit than its type" if kind.is_temporal() else "give seconds since 1970, not milliseconds"
-        return [(value.is_null() | ~value.is_finite(), "no time", "give whole seconds since 1970, or dates such as 2009-08-01 12:30:00"),
-                (value.is_finite() & (value < 0), "a time before 1970", "give whole seconds since 1970"),
-                (value.is_finite() & (value >= 0) & (value != value.floor()), "a fraction of a second", "give whole seconds since 1970"),
-                (later & (value >= _YEAR_10000), "a time in the future", unit),
-                (later & (value < _YEAR_10000), "a time in the future", "give the time at which it was, or remove the row")]
-    if column == "label": return [(value.is_null() | value.is_nan() | ~value.is_in([0., 1.]), "no label", "give 1 for a like, 0 for a dislike")]
+        unit = (
+            "write the column anew: its numbers are of another unit than its type"
+            if kind.is_temporal()
+            else "give seconds since 1970, not milliseconds"
+        )
+        return [
+            (
+                value.is_null() | ~value.is_finite(),
+                "no time",
+                "give whole seconds since 1970, or dates such as 2009-08-01 12:30:00",
+            ),
+            (value.is_finite() & (value < 0), "a time before 1970", "give whole seconds since 1970"),
+            (
+                value.is_finite() & (value >= 0) & (value != value.floor()),
+                "a fraction of a second",
+                "give whole seconds since 1970",
+            ),
+            (later & (value >= _YEAR_10000), "a time in the future", unit),
+            (
+                later & (value < _YEAR_10000),
+                "a time in the future",
+                "give the time at which it was, or remove the row",
+            ),
+        ]
+    if column == "label":
+        return [
+            (
+                value.is_null() | value.is_nan() | ~value.is_in([0.0, 1.0]),
+                "no label",
+                "give 1 for a like, 0 for a dislike",
+            )
+        ]
     return [(value.is_null() | ~value.is_finite(), "no finite number", "give a number")]
 
 # %% ../nbs/17_tables.ipynb #8ce5ff80
-_NO_SECONDS = (("years", 1900, 2100), ("days as Excel counts them", 25_569, 55_000), ("months written as YYYYMM", 1900_01, 2100_12), ("days written as YYYYMMDD", 1900_01_01, 2100_12_31))
+_NO_SECONDS = (
+    ("years", 1900, 2100),
+    ("days as Excel counts them", 25_569, 55_000),
+    ("months written as YYYYMM", 1900_01, 2100_12),
+    ("days written as YYYYMMDD", 1900_01_01, 2100_12_31),
+)
 
 _FIRST_MONTH = "times of January 1970"
 
-def _looks(cells:pl.DataFrame, kind:pl.DataType) -> set[str]: # value: finite seconds; shown: what stands there
+
+def _looks(
+    cells: pl.DataFrame, kind: pl.DataType
+) -> set[str]:  # value: finite seconds; shown: what stands there
     "What all these times look like that is no time in seconds."
-    low, high = cells["value"].min(), cells["value"].max()
-    if kind.is_temporal(): return {_FIRST_MONTH} if 0 <= low and high < 31 * 86_400 and kind != pl.Date else set()
-    if cells.select(pl.col("shown").cast(pl.String).str.contains("-").any()).item(): return set() # dates, which stand for seconds of 1970
+    low = cells["value"].min()
+    high = cells["value"].max()
+    if kind.is_temporal():
+        return {_FIRST_MONTH} if 0 <= low and high < 31 * 86_400 and kind != pl.Date else set()
+    if cells.select(pl.col("shown").cast(pl.String).str.contains("-").any()).item():
+        return set()  # dates, which stand for seconds of 1970
     looks = {look for look, first, last in _NO_SECONDS if first <= low and high <= last}
     for look in [look for look in looks if "MM" in look]:
-        day, month = (pl.col("value") % 100, pl.col("value") // 100 % 100) if "DD" in look else (pl.lit(1), pl.col("value") % 100)
-        if not cells.select((day.is_between(1, 31) & month.is_between(1, 12)).all()).item(): looks.remove(look)
+        day, month = (
+            (pl.col("value") % 100, pl.col("value") // 100 % 100)
+            if "DD" in look
+            else (pl.lit(1), pl.col("value") % 100)
+        )
+        if not cells.select((day.is_between(1, 31) & month.is_between(1, 12)).all()).item():
+            looks.remove(look)
     return looks
+
 
 class _UnlikelyTimes:
     "What all times of a table look like, over its portions."
-    def __init__(self): self.looks, self.first = None, None
 
-    def look(self, cells:pl.DataFrame, kind:pl.DataType):
+    def __init__(self):
+        self.looks = None
+        self.first = None
+
+    def look(self, cells: pl.DataFrame, kind: pl.DataType):
         "Go over a portion: row, value in seconds, shown."
         cells = cells.filter(pl.col("value").is_finite())
-        if not len(cells) or self.looks == set(): return
+        if not len(cells) or self.looks == set():
+            return
         looks = _looks(cells, kind)
         self.looks = looks if self.looks is None else self.looks & looks
-        self.first = self.first or (cells["row"][0], cells.select(_as_shown(kind, pl.col("shown")).first()).item())
+        self.first = self.first or (
+            cells["row"][0],
+            cells.select(_as_shown(kind, pl.col("shown")).first()).item(),
+        )
 
-    def faults(self, file:str, column:str) -> list[Fault]:
+    def faults(self, file: str, column: str) -> list[Fault]:
         "A fault at the first row where all times look like one thing."
-        if not self.looks: return []
+        if not self.looks:
+            return []
         look = next(iter(self.looks))
-        meant = "write the column anew: its numbers are of another unit than its type" if look == _FIRST_MONTH else "give dates such as 2009-08-01, or whole seconds since 1970"
-        return [Fault(file, f"all times are {look}" if look == _FIRST_MONTH else f"all times look like {look}, which are no seconds since 1970", meant, column, *self.first)]
+        meant = (
+            "write the column anew: its numbers are of another unit than its type"
+            if look == _FIRST_MONTH
+            else "give dates such as 2009-08-01, or whole seconds since 1970"
+        )
+        return [
+            Fault(
+                file,
+                f"all times are {look}"
+                if look == _FIRST_MONTH
+                else f"all times look like {look}, which are no seconds since 1970",
+                meant,
+                column,
+                *self.first,
+            )
+        ]
 
 # %% ../nbs/17_tables.ipynb #4c5de39d
-def _repeated_pairs(frame:pl.DataFrame) -> pl.DataFrame: # row, user_id and item_id as categories
+def _repeated_pairs(frame: pl.DataFrame) -> pl.DataFrame:  # row, user_id and item_id as categories
     "The rows whose user and item stood together in an earlier row."
     user, item = (frame[column].to_physical().cast(pl.UInt64) for column in ("user_id", "item_id"))
-    pairs = user * 2**32 + item # null where an id is
-    ordered = np.sort(pairs.drop_nulls().to_numpy()) # in which equal ones are neighbours: quicker and smaller than a table of all
-    if not (ordered[1:] == ordered[:-1]).any(): return frame[:0]
+    pairs = user * 2**32 + item  # null where an id is
+    ordered = np.sort(
+        pairs.drop_nulls().to_numpy()
+    )  # in which equal ones are neighbours: quicker and smaller than a table of all
+    if not (ordered[1:] == ordered[:-1]).any():
+        return frame[:0]
     return frame.filter(~pairs.is_first_distinct() & pairs.is_not_null())
 
 # %% ../nbs/17_tables.ipynb #84d85f1c
 class InteractionChecks:
     "Types of interactions that come in portions, and every fault in them. Of `label` and `rating`, `label` counts where both are there."
-    def __init__(self,
-        file:str, # as faults name it
-        names:dict[str,str]={}, # how columns are called in the file, where otherwise
-        now:float|None=None, # seconds since 1970; times later than a day after it are refused
-    ):
-        self.file, self.names, self.now = file, names, (time.time() if now is None else now) + 86_400
-        self.tally, self.times, self.columns, self.nested, self.rows = FaultTally(file), _UnlikelyTimes(), [], [], 0
 
-    def take(self, frame:pl.DataFrame) -> pl.DataFrame: # `row` and some of INTERACTION_COLUMNS, as text or typed
+    def __init__(
+        self,
+        file: str,  # as faults name it
+        names: dict[str, str] = {},  # how columns are called in the file, where otherwise
+        now: float | None = None,  # seconds since 1970; times later than a day after it are refused
+    ):
+        self.file = file
+        self.names = names
+        self.now = (time.time() if now is None else now) + 86_400
+        self.tally = FaultTally(file)
+        self.times = _UnlikelyTimes()
+        self.columns = []
+        self.nested = []
+        self.rows = 0
+
+    def take(
+        self, frame: pl.DataFrame
+    ) -> pl.DataFrame:  # `row` and some of INTERACTION_COLUMNS, as text or typed
         "A portion with its types: ids as categories, numbers as float64."
-        self.columns, self.nested, self.rows = frame.columns, _nested(frame, self.file, self.names), self.rows + len(frame)
-        frame = frame.drop([column for column in frame.columns if self._name(column) in {fault.column for fault in self.nested}])
-        if "label" in frame.columns: frame = frame.drop("rating", strict=False)
+        self.columns, self.nested, self.rows = (
+            frame.columns,
+            _nested(frame, self.file, self.names),
+            self.rows + len(frame),
+        )
+        frame = frame.drop(
+            [
+                column
+                for column in frame.columns
+                if self._name(column) in {fault.column for fault in self.nested}
+            ]
+        )
+        if "label" in frame.columns:
+            frame = frame.drop("rating", strict=False)
         frame = _checked_ids(frame, self.tally, ("user_id", "item_id"), self.names)
-        frame = frame.with_columns(self._numbers(frame, column) for column in ("timestamp", "label", "rating") if column in frame.columns)
+        frame = frame.with_columns(
+            self._numbers(frame, column)
+            for column in ("timestamp", "label", "rating")
+            if column in frame.columns
+        )
         if "split" in frame.columns:
-            frame, known = frame.with_columns(_as_ids(frame, "split")), [*SPLIT_TYPE.categories]
-            self.tally.find(frame, ~pl.col("split").is_in(known).fill_null(False), "split", "no split", f"the splits are {', '.join(SPLITS)}, and history for what is known and not predicted")
+            frame = frame.with_columns(_as_ids(frame, "split"))
+            known = [*SPLIT_TYPE.categories]
+            self.tally.find(
+                frame,
+                ~pl.col("split").is_in(known).fill_null(False),
+                "split",
+                "no split",
+                f"the splits are {', '.join(SPLITS)}, and history for what is known and not predicted",
+            )
             frame = frame.with_columns(pl.col("split").cast(pl.Enum(known), strict=False))
-        frame = frame.with_columns(pl.col(column).cast(pl.Categorical) for column in ("user_id", "item_id") if column in frame.columns)
+        frame = frame.with_columns(
+            pl.col(column).cast(pl.Categorical)
+            for column in ("user_id", "item_id")
+            if column in frame.columns
+        )
         _find_signs(frame, self.tally, ("user_id", "item_id"), self.names)
         return frame
 
-    def _name(self, column:str) -> str: return self.names.get(column, column)
+    def _name(self, column: str) -> str:
+        return self.names.get(column, column)
 
-    def _numbers(self, frame:pl.DataFrame, column:str) -> pl.Series:
+    def _numbers(self, frame: pl.DataFrame, column: str) -> pl.Series:
         "A column as numbers; what is wrong with them is tallied."
-        kind, cells = frame.schema[column], frame.select("row", value=_as_numbers(frame, column), shown=pl.col(column))
-        for wrong, what, remedy in _number_checks(column, kind, self.now): self.tally.find(cells, wrong, self._name(column), what, remedy, _as_shown(kind, pl.col("shown")))
-        if column == "timestamp": self.times.look(cells, kind)
+        kind = frame.schema[column]
+        cells = frame.select("row", value=_as_numbers(frame, column), shown=pl.col(column))
+        for wrong, what, remedy in _number_checks(column, kind, self.now):
+            self.tally.find(cells, wrong, self._name(column), what, remedy, _as_shown(kind, pl.col("shown")))
+        if column == "timestamp":
+            self.times.look(cells, kind)
         return cells["value"].alias(column)
 
-    def faults(self, frame:pl.DataFrame, # all that `take` gave
-               others:tuple[str, ...]=()) -> list[Fault]: # further columns of the file
+    def faults(
+        self,
+        frame: pl.DataFrame,  # all that `take` gave
+        others: tuple[str, ...] = (),
+    ) -> list[Fault]:  # further columns of the file
         "Every fault of the table."
-        missing = _missing_columns(self.columns, self.rows, self.file, [("user_id",), ("item_id",), ("timestamp",), ("label", "rating")], self.names, others)
-        if not self.rows: return missing
-        found = missing + self.nested + self.tally.faults() + self.times.faults(self.file, self._name("timestamp"))
-        if not {"user_id", "item_id"} <= set(frame.columns): return found
-        pair = pl.concat_str(pl.col("user_id").cast(pl.String), pl.lit(" with item "), pl.col("item_id").cast(pl.String))
-        first = lambda row: frame.filter((frame["user_id"] == frame["user_id"][row]) & (frame["item_id"] == frame["item_id"][row]))["row"][0]
-        again = find_faults(_repeated_pairs(frame), pl.col("row").is_not_null(), self.file, self._name("user_id"), "a pair of user and item that came before", "keep one row of each", pair)
-        return found + [replace(fault, remedy=f"{fault.remedy}, the first of this pair is row {first(frame['row'].index_of(fault.row)):,}") if fault.row else fault for fault in again]
+        missing = _missing_columns(
+            self.columns,
+            self.rows,
+            self.file,
+            [("user_id",), ("item_id",), ("timestamp",), ("label", "rating")],
+            self.names,
+            others,
+        )
+        if not self.rows:
+            return missing
+        found = (
+            missing
+            + self.nested
+            + self.tally.faults()
+            + self.times.faults(self.file, self._name("timestamp"))
+        )
+        if not {"user_id", "item_id"} <= set(frame.columns):
+            return found
+        pair = pl.concat_str(
+            pl.col("user_id").cast(pl.String), pl.lit(" with item "), pl.col("item_id").cast(pl.String)
+        )
+        first = lambda row: frame.filter(
+            (frame["user_id"] == frame["user_id"][row]) & (frame["item_id"] == frame["item_id"][row])
+        )["row"][0]
+        again = find_faults(
+            _repeated_pairs(frame),
+            pl.col("row").is_not_null(),
+            self.file,
+            self._name("user_id"),
+            "a pair of user and item that came before",
+            "keep one row of each",
+            pair,
+        )
+        return found + [
+            replace(
+                fault,
+                remedy=f"{fault.remedy}, the first of this pair is row {first(frame['row'].index_of(fault.row)):,}",
+            )
+            if fault.row
+            else fault
+            for fault in again
+        ]
 
 # %% ../nbs/17_tables.ipynb #91e58a33
-def check_interactions(frame:pl.DataFrame, file:str, names:dict[str,str]={}, now:float|None=None, others:tuple[str, ...]=()) -> tuple[pl.DataFrame, list[Fault]]: # as in `InteractionChecks`
+def check_interactions(
+    frame: pl.DataFrame,
+    file: str,
+    names: dict[str, str] = {},
+    now: float | None = None,
+    others: tuple[str, ...] = (),
+) -> tuple[pl.DataFrame, list[Fault]]:  # as in `InteractionChecks`
     "The same of a table that is there as a whole."
     checks = InteractionChecks(file, names, now)
     frame = checks.take(frame)
@@ -262,20 +519,29 @@ def check_interactions(frame:pl.DataFrame, file:str, names:dict[str,str]={}, now
 
 # %% ../nbs/17_tables.ipynb #ea6e244e
 def read_interactions(
-    path:str|Path,
-    names:dict[str,str]={}, # how columns are called in the file, where otherwise
-    separator:str|None=None, quote:str|None='"', # as in `read_columns`
-    now:float|None=None, # seconds since 1970; times later than a day after it are refused
-) -> tuple[pl.DataFrame, tuple[str, ...], list[Fault], list[Fault], RowCount]: # `row` and those of INTERACTION_COLUMNS that are there; the names of the others; what is wrong with bytes and rows, and with cells; the rows of the file
+    path: str | Path,
+    names: dict[str, str] = {},  # how columns are called in the file, where otherwise
+    separator: str | None = None,
+    quote: str | None = '"',  # as in `read_columns`
+    now: float | None = None,  # seconds since 1970; times later than a day after it are refused
+) -> tuple[
+    pl.DataFrame, tuple[str, ...], list[Fault], list[Fault], RowCount
+]:  # `row` and those of INTERACTION_COLUMNS that are there; the names of the others; what is wrong with bytes and rows, and with cells; the rows of the file
     "Interactions in a file of any size, a portion at a time. InputError for one that cannot be read, or not to its end."
-    checks, ours = None, {name: column for column, name in names.items()}
+    checks = None
+    ours = {name: column for column, name in names.items()}
+
     def begin():
         nonlocal checks
         checks = InteractionChecks(Path(path).name, names, now)
         return lambda portion: checks.take(portion.rename(ours, strict=False))
-    frame, others, faults, _, count = readable_columns(path, tuple(names.get(column, column) for column in INTERACTION_COLUMNS), separator, quote, begin)
+
+    frame, others, faults, _, count = readable_columns(
+        path, tuple(names.get(column, column) for column in INTERACTION_COLUMNS), separator, quote, begin
+    )
     wrong = checks.faults(frame, others)
-    if {"label", "rating"} <= set(checks.columns): others = (*others, names.get("rating", "rating"))
+    if {"label", "rating"} <= set(checks.columns):
+        others = (*others, names.get("rating", "rating"))
     return frame, others, faults, wrong, count
 
 # %% ../nbs/17_tables.ipynb #be2e42e4
@@ -283,204 +549,406 @@ ITEM_COLUMNS = ("item_id", "title", "year", "genres", "description", "poster")
 
 _QUOTED = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
 
-def _array_names(cell:str) -> list[str]:
+
+def _array_names(cell: str) -> list[str]:
     "The names in an array as NumPy prints it, without commas; Python would join them to one. ValueError where it is none."
-    if not re.fullmatch(rf"\[\s*{_QUOTED}(\s+{_QUOTED})+\s*\]", cell): raise ValueError("no array")
+    if not re.fullmatch(rf"\[\s*{_QUOTED}(\s+{_QUOTED})+\s*\]", cell):
+        raise ValueError("no array")
     return [ast.literal_eval(part) for part in re.findall(_QUOTED, cell)]
 
-def written_names(cell:str) -> str|None: # such as ['Drama', 'War'], ['Drama' 'War'] or [{'id': 18, 'name': 'Drama'}], in Python's, NumPy's or JSON's writing
+
+def written_names(
+    cell: str,
+) -> (
+    str | None
+):  # such as ['Drama', 'War'], ['Drama' 'War'] or [{'id': 18, 'name': 'Drama'}], in Python's, NumPy's or JSON's writing
     "The names in a list that is written out, joined by |; None where the text is no such list. No code is run."
     for read in (json.loads, _array_names, ast.literal_eval):
         try:
-            if isinstance(found := read(cell.strip()), list): return "|".join(entry["name"] if isinstance(entry, dict) else entry for entry in found)
-        except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError): continue
+            if isinstance(found := read(cell.strip()), list):
+                return "|".join(entry["name"] if isinstance(entry, dict) else entry for entry in found)
+        except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError):
+            continue
 
-def _listed_names(cells:pl.Series) -> pl.Series: # each in brackets, or names in quotes
+
+def _listed_names(cells: pl.Series) -> pl.Series:  # each in brackets, or names in quotes
     "The names in lists, joined by |, of those such as [Drama, War] too; each distinct text is read once."
     bare = lambda cell: "|".join(filter(None, (part.strip().strip("'\"") for part in cell[1:-1].split(","))))
     names = lambda cell: bare(cell) if (found := written_names(cell)) is None else found
     cells = cells.str.strip_chars()
-    distinct = {cell: names(cell if cell.startswith("[") else f"[{cell}]") for cell in cells.drop_nulls().unique().to_list()}
+    distinct = {
+        cell: names(cell if cell.startswith("[") else f"[{cell}]")
+        for cell in cells.drop_nulls().unique().to_list()
+    }
     return cells.replace(list(distinct), list(distinct.values())) if distinct else cells
 
-def _parted(cells:pl.Series, sign:str="|") -> pl.Series:
+
+def _parted(cells: pl.Series, sign: str = "|") -> pl.Series:
     "Names that a sign parts parted by | instead, without blanks around them, and without empty ones."
     return cells.str.strip_chars().str.replace_all(rf"\s*[{sign}][\s{sign}]*", "|").str.strip_chars("|")
 
-def _part_genres(cells:pl.Series) -> pl.Series: # text
+
+def _part_genres(cells: pl.Series) -> pl.Series:  # text
     "Genres parted by |, whatever parted them: lists as Python, NumPy or JSON write them, names in quotes, or else the one of | ; , / that most cells hold."
-    listed = cells.str.strip_chars().str.contains(rf"(?s)^(\[.*\]|{_QUOTED}(\s*,\s*{_QUOTED})*)$").fill_null(False)
+    listed = (
+        cells.str.strip_chars().str.contains(rf"(?s)^(\[.*\]|{_QUOTED}(\s*,\s*{_QUOTED})*)$").fill_null(False)
+    )
     plain = cells.set(listed, None)
     held = {sign: plain.str.contains(sign, literal=True).sum() for sign in "|;,/"}
-    return _parted(_listed_names(cells.set(~listed, None))).zip_with(listed, _parted(plain, max(held, key=held.get)))
+    return _parted(_listed_names(cells.set(~listed, None))).zip_with(
+        listed, _parted(plain, max(held, key=held.get))
+    )
 
 # %% ../nbs/17_tables.ipynb #2d381157
 def check_items(
-    frame:pl.DataFrame, # `row` and some of ITEM_COLUMNS, as text or typed
-    file:str, # as faults name it
-    names:dict[str,str]={}, # how columns are called in the file, where otherwise
-    others:tuple[str, ...]=(), # further columns of the file
-) -> tuple[pl.DataFrame, list[Fault]]: # year int64 (may be missing), all else text
+    frame: pl.DataFrame,  # `row` and some of ITEM_COLUMNS, as text or typed
+    file: str,  # as faults name it
+    names: dict[str, str] = {},  # how columns are called in the file, where otherwise
+    others: tuple[str, ...] = (),  # further columns of the file
+) -> tuple[pl.DataFrame, list[Fault]]:  # year int64 (may be missing), all else text
     "Types, and every fault: missing columns, empty or repeated ids, empty titles and those of several lines, years that are no whole numbers."
     faults = _missing_columns(frame.columns, len(frame), file, [("item_id",), ("title",)], names, others)
-    if not len(frame): return frame, faults
+    if not len(frame):
+        return frame, faults
     kind = frame.schema.get("genres")
-    if kind == pl.List(pl.String): frame = frame.with_columns(pl.col("genres").list.join("|", ignore_nulls=True))
+    if kind == pl.List(pl.String):
+        frame = frame.with_columns(pl.col("genres").list.join("|", ignore_nulls=True))
     faults += (nested := _nested(frame, file, names))
-    frame = frame.drop([column for column in frame.columns if names.get(column, column) in {fault.column for fault in nested}])
+    frame = frame.drop(
+        [
+            column
+            for column in frame.columns
+            if names.get(column, column) in {fault.column for fault in nested}
+        ]
+    )
     tally = FaultTally(file)
     frame = _checked_ids(frame, tally, ("item_id",), names)
     _find_signs(frame, tally, ("item_id",), names)
     faults += tally.faults()
-    frame = frame.with_columns(_as_ids(frame, column) for column in ("title", "genres", "description", "poster") if column in frame.columns)
-    frame = frame.with_columns(_given(column) for column in ("genres", "description", "poster") if column in frame.columns)
-    if "genres" in frame.columns: frame = frame.with_columns((_parted if kind == pl.List(pl.String) else _part_genres)(frame["genres"]).alias("genres"))
+    frame = frame.with_columns(
+        _as_ids(frame, column)
+        for column in ("title", "genres", "description", "poster")
+        if column in frame.columns
+    )
+    frame = frame.with_columns(
+        _given(column) for column in ("genres", "description", "poster") if column in frame.columns
+    )
+    if "genres" in frame.columns:
+        frame = frame.with_columns(
+            (_parted if kind == pl.List(pl.String) else _part_genres)(frame["genres"]).alias("genres")
+        )
     title = names.get("title", "title")
     if "item_id" in frame.columns:
-        faults += find_faults(frame.drop_nulls("item_id"), ~pl.col("item_id").is_first_distinct(), file, names.get("item_id", "item_id"),
-                              "an item that came before", "keep one row of each", pl.col("item_id"))
+        faults += find_faults(
+            frame.drop_nulls("item_id"),
+            ~pl.col("item_id").is_first_distinct(),
+            file,
+            names.get("item_id", "item_id"),
+            "an item that came before",
+            "keep one row of each",
+            pl.col("item_id"),
+        )
     if "title" in frame.columns:
-        faults += find_faults(frame, pl.col("title").is_null() | _is_gap("title") & (_is_gap("title").sum() > 1), file, title, "no title",
-                              "give each item a title: it is what a language model reads", pl.col("title"))
-        faults += find_faults(frame, pl.col("title").str.contains(r"[\r\n]"), file, title, "a line end in a title", "write it in one line; where a quote joins rows, mend the quote", pl.col("title"))
+        faults += find_faults(
+            frame,
+            pl.col("title").is_null() | _is_gap("title") & (_is_gap("title").sum() > 1),
+            file,
+            title,
+            "no title",
+            "give each item a title: it is what a language model reads",
+            pl.col("title"),
+        )
+        faults += find_faults(
+            frame,
+            pl.col("title").str.contains(r"[\r\n]"),
+            file,
+            title,
+            "a line end in a title",
+            "write it in one line; where a quote joins rows, mend the quote",
+            pl.col("title"),
+        )
     if "year" in frame.columns:
-        cells = frame.select("row", value=_as_numbers(frame, "year"), shown=_as_shown(frame.schema["year"], pl.col("year")).cast(pl.String))
+        cells = frame.select(
+            "row",
+            value=_as_numbers(frame, "year"),
+            shown=_as_shown(frame.schema["year"], pl.col("year")).cast(pl.String),
+        )
         there = pl.col("shown").is_not_null() & (pl.col("shown").str.strip_chars() != "") & ~_is_gap("shown")
         whole = (pl.col("value") == pl.col("value").floor()) & (pl.col("value").abs() < 10_000)
-        faults += find_faults(cells, there & ~whole.fill_null(False), file, names.get("year", "year"), "no year", "give one such as 1995, or leave it empty",
-                              pl.col("shown"))
-        frame = frame.with_columns(cells.select(pl.when(whole).then(pl.col("value")).cast(pl.Int64).alias("year")).to_series())
+        faults += find_faults(
+            cells,
+            there & ~whole.fill_null(False),
+            file,
+            names.get("year", "year"),
+            "no year",
+            "give one such as 1995, or leave it empty",
+            pl.col("shown"),
+        )
+        frame = frame.with_columns(
+            cells.select(pl.when(whole).then(pl.col("value")).cast(pl.Int64).alias("year")).to_series()
+        )
     return frame, faults
 
 # %% ../nbs/17_tables.ipynb #b0c397c6
-def _bare_id(ids:pl.Series) -> pl.Series:
+def _bare_id(ids: pl.Series) -> pl.Series:
     "Ids as they are likely to be written alike: 052, 52.0 and 52 are one, tt7 and TT7 are."
     return ids.str.replace(r"^0*(\d+)(\.0*)?$", "$1").str.to_lowercase()
 
-def known_items(interactions:pl.DataFrame, items:pl.DataFrame, file:str, items_file:str, names:dict[str,str]={}) -> list[Fault]:
+
+def known_items(
+    interactions: pl.DataFrame, items: pl.DataFrame, file: str, items_file: str, names: dict[str, str] = {}
+) -> list[Fault]:
     "A fault for each item that the interactions speak of and the items table lacks; where it has the item in other writing, that is told."
-    if "item_id" not in interactions.columns or "item_id" not in items.columns: return []
-    if items.schema["item_id"] != pl.String and (not len(items) or _nested(items.select("item_id"), items_file, {})): return [] # told already
-    rows = interactions.group_by("item_id", maintain_order=True).agg(pl.col("row").first(), pl.len().alias("rows")).with_columns(pl.col("item_id").cast(pl.String)).drop_nulls()
-    rows = rows.filter(~pl.col("item_id").str.contains("\ufffd", literal=True)) # what is not UTF-8 has been told already
+    if "item_id" not in interactions.columns or "item_id" not in items.columns:
+        return []
+    if items.schema["item_id"] != pl.String and (
+        not len(items) or _nested(items.select("item_id"), items_file, {})
+    ):
+        return []  # told already
+    rows = (
+        interactions.group_by("item_id", maintain_order=True)
+        .agg(pl.col("row").first(), pl.len().alias("rows"))
+        .with_columns(pl.col("item_id").cast(pl.String))
+        .drop_nulls()
+    )
+    rows = rows.filter(
+        ~pl.col("item_id").str.contains("\ufffd", literal=True)
+    )  # what is not UTF-8 has been told already
     there = items.select(_as_ids(items, "item_id")).to_series().drop_nulls()
     rows = rows.filter(~pl.col("item_id").is_in(there.implode()))
-    if not len(rows): return []
+    if not len(rows):
+        return []
     meant = dict(zip(_bare_id(there), there))
-    alike = {item: meant[bare] for item, bare in zip(rows["item_id"], _bare_id(rows["item_id"])) if bare in meant}
-    what, column = f"an item that {items_file} lacks", names.get("item_id", "item_id")
-    def told(some:pl.DataFrame, remedy, rest:str, shown:int=3) -> list[Fault]: # the remedy from the item and the number of its rows
-        faults = [Fault(file, what, remedy(item, count), column, row, item) for item, row, count in some.head(shown).rows()]
-        if more := len(some) - len(faults): faults.append(Fault(file, f"{more:,} further items likewise, in {some['rows'][shown:].sum():,} rows: {what}", rest, column, count=more))
-        return faults
-    otherwise = pl.col("item_id").is_in(list(alike))
-    return (told(rows.filter(otherwise), lambda item, count: f"{items_file} has {shown_value(alike[item])}: write both alike", "write ids alike in both files")
-            + told(rows.filter(~otherwise), lambda item, count: f"add it there, or remove its {count:,} rows here" if count > 1 else "add it there, or remove its row here", "add them there, or remove their rows here"))
+    alike = {
+        item: meant[bare] for item, bare in zip(rows["item_id"], _bare_id(rows["item_id"])) if bare in meant
+    }
+    what = f"an item that {items_file} lacks"
+    column = names.get("item_id", "item_id")
 
-def _without_control_signs(items:pl.DataFrame, file:str) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    def told(
+        some: pl.DataFrame, remedy, rest: str, shown: int = 3
+    ) -> list[Fault]:  # the remedy from the item and the number of its rows
+        faults = [
+            Fault(file, what, remedy(item, count), column, row, item)
+            for item, row, count in some.head(shown).rows()
+        ]
+        if more := len(some) - len(faults):
+            faults.append(
+                Fault(
+                    file,
+                    f"{more:,} further items likewise, in {some['rows'][shown:].sum():,} rows: {what}",
+                    rest,
+                    column,
+                    count=more,
+                )
+            )
+        return faults
+
+    otherwise = pl.col("item_id").is_in(list(alike))
+    return told(
+        rows.filter(otherwise),
+        lambda item, count: f"{items_file} has {shown_value(alike[item])}: write both alike",
+        "write ids alike in both files",
+    ) + told(
+        rows.filter(~otherwise),
+        lambda item, count: (
+            f"add it there, or remove its {count:,} rows here"
+            if count > 1
+            else "add it there, or remove its row here"
+        ),
+        "add them there, or remove their rows here",
+    )
+
+
+def _without_control_signs(items: pl.DataFrame, file: str) -> tuple[pl.DataFrame, tuple[str, ...]]:
     "Titles, genres and descriptions with blanks for control signs, and notes that count them. A description may go over lines."
-    notes, lines = (), r"[\p{Cc}--\t\r\n]"
+    notes = ()
+    lines = r"[\p{Cc}--\t\r\n]"
     for name in ("title", "genres", "description"):
-        if name not in items.columns: continue
+        if name not in items.columns:
+            continue
         signs = lines if name == "description" else CONTROL_SIGNS
-        if not items[name].str.contains(signs).any(): continue
-        notes += control_note(file, name, items[name]) if name != "description" else control_note(file, name, items[name].str.replace_all(r"[\t\r\n]", " "))
-        items = items.with_columns(pl.col(name).str.replace_all(lines, " ").str.strip_chars() if name == "description" else in_one_line(pl.col(name)))
+        if not items[name].str.contains(signs).any():
+            continue
+        notes += (
+            control_note(file, name, items[name])
+            if name != "description"
+            else control_note(file, name, items[name].str.replace_all(r"[\t\r\n]", " "))
+        )
+        items = items.with_columns(
+            pl.col(name).str.replace_all(lines, " ").str.strip_chars()
+            if name == "description"
+            else in_one_line(pl.col(name))
+        )
     return items, notes
 
+
 def raw_data(
-    interactions:pl.DataFrame, # what `check_interactions` gives, without faults
-    items:pl.DataFrame, # what `check_items` gives, without faults
-    name:str, # of the source
-    notes:tuple[str, ...]=(),
-    licence:str="yours to know",
-    items_file:str="the items", # as notes name it
+    interactions: pl.DataFrame,  # what `check_interactions` gives, without faults
+    items: pl.DataFrame,  # what `check_items` gives, without faults
+    name: str,  # of the source
+    notes: tuple[str, ...] = (),
+    licence: str = "yours to know",
+    items_file: str = "the items",  # as notes name it
 ) -> RawData:
     "The two tables of a source in pandas. Labels become ratings of 0 and 1; a year in brackets behind a title goes to the years, unless another one stands there. Text loses its control signs, and `notes` count them."
     items, signs = _without_control_signs(items, items_file)
     labelled = "label" in interactions.columns
     columns = {column: id_categories(interactions[column]) for column in ("user_id", "item_id")}
-    columns |= {"rating": interactions["label" if labelled else "rating"].to_numpy(writable=True), "timestamp": interactions["timestamp"].cast(pl.Int64).to_numpy(writable=True)}
-    if "split" in interactions.columns: columns["split"] = pd.Categorical.from_codes(interactions["split"].to_physical().to_numpy(), dtype=SPLIT_TYPE)
+    columns |= {
+        "rating": interactions["label" if labelled else "rating"].to_numpy(writable=True),
+        "timestamp": interactions["timestamp"].cast(pl.Int64).to_numpy(writable=True),
+    }
+    if "split" in interactions.columns:
+        columns["split"] = pd.Categorical.from_codes(
+            interactions["split"].to_physical().to_numpy(), dtype=SPLIT_TYPE
+        )
     ratings = pd.DataFrame(columns, copy=False)
-    texts = {column: pl.col(column).fill_null("") if column in items.columns else pl.lit("") for column in ("genres", "description", "poster")}
-    year, parts = (pl.col("year") if "year" in items.columns else pl.lit(None, pl.Int64)), pl.col("title").str.extract_groups(r"^(.*\S)\s*\((\d{4})\)$")
+    texts = {
+        column: pl.col(column).fill_null("") if column in items.columns else pl.lit("")
+        for column in ("genres", "description", "poster")
+    }
+    year = pl.col("year") if "year" in items.columns else pl.lit(None, pl.Int64)
+    parts = pl.col("title").str.extract_groups(r"^(.*\S)\s*\((\d{4})\)$")
     behind = parts.struct.field("2").cast(pl.Int64)
-    title = pl.when((behind == year).fill_null(True) & behind.is_not_null()).then(parts.struct.field("1")).otherwise(pl.col("title"))
-    films = items.select("item_id", title=title, year=pl.coalesce(year, behind), **texts).to_arrow().to_pandas().astype({"year": "Int64"})
-    return RawData(ratings, films, name, licence, .5 if labelled else None, notes + signs)
+    title = (
+        pl.when((behind == year).fill_null(True) & behind.is_not_null())
+        .then(parts.struct.field("1"))
+        .otherwise(pl.col("title"))
+    )
+    films = (
+        items.select("item_id", title=title, year=pl.coalesce(year, behind), **texts)
+        .to_arrow()
+        .to_pandas()
+        .astype({"year": "Int64"})
+    )
+    return RawData(ratings, films, name, licence, 0.5 if labelled else None, notes + signs)
 
 # %% ../nbs/17_tables.ipynb #28949c4f
 def read_table(
-    interactions:str|Path, # user_id, item_id, timestamp, label or rating; perhaps split
-    items:str|Path, # item_id, title; perhaps year, genres (a list, or parted by one of | ; , /), description, poster
-    now:float|None=None, # seconds since 1970; times later than a day after it are refused
+    interactions: str | Path,  # user_id, item_id, timestamp, label or rating; perhaps split
+    items: str
+    | Path,  # item_id, title; perhaps year, genres (a list, or parted by one of | ; , /), description, poster
+    now: float | None = None,  # seconds since 1970; times later than a day after it are refused
 ) -> RawData:
     "Your own data from CSV or Parquet. InputError with every fault of both files; the rows of each and ignored columns stand in `notes`."
-    interactions, items = Path(interactions), Path(items)
-    if absent := [str(path) for path in (interactions, items) if not path.is_file()]: raise InputError(f"{' and '.join(absent)} {'are no files' if len(absent) > 1 else 'is no file'}", "check the path")
-    unreadable, faults, found = [], [], []
+    interactions = Path(interactions)
+    items = Path(items)
+    if absent := [str(path) for path in (interactions, items) if not path.is_file()]:
+        raise InputError(
+            f"{' and '.join(absent)} {'are no files' if len(absent) > 1 else 'is no file'}", "check the path"
+        )
+    unreadable = []
+    faults = []
+    found = []
     try:
         rows, others, faults, wrong, count = read_interactions(interactions, now=now)
         faults = faults + wrong
-    except InputError as error: unreadable.append(str(error))
+    except InputError as error:
+        unreadable.append(str(error))
     try:
         films, more, found, all_items, item_count = readable_columns(items, ITEM_COLUMNS)
         films, wrong = check_items(films, items.name, others=more)
         found = found + wrong
-    except InputError as error: unreadable.append(str(error))
-    if unreadable: # what is wrong in the other file is told all the same
-        try: raise_faults(faults + found)
-        except InputError as error: unreadable.append(str(error))
+    except InputError as error:
+        unreadable.append(str(error))
+    if unreadable:  # what is wrong in the other file is told all the same
+        try:
+            raise_faults(faults + found)
+        except InputError as error:
+            unreadable.append(str(error))
         raise InputError("\n".join(unreadable))
     strangers = known_items(rows, films, interactions.name, items.name) if all_items else []
     raise_faults(faults + found + strangers)
     notes = (str(count), str(item_count))
-    notes += tuple(f"{shown_text(path.name)}: ignored {shown_names(names)}" for path, names in [(interactions, others), (items, more)] if names)
-    if rows["user_id"].unique().cast(pl.String).str.contains(r"^\d+\.0$").all(): # as pandas writes whole numbers among which there was a gap
-        notes += (f"{interactions.name}: every user_id ends in .0, and is taken as it stands, such as {shown_text(rows['user_id'][0])}; write whole numbers if they are meant",)
-    return raw_data(rows, films, Path(interactions.name.removesuffix(".gz")).stem, notes, items_file=shown_text(items.name))
+    notes += tuple(
+        f"{shown_text(path.name)}: ignored {shown_names(names)}"
+        for path, names in [(interactions, others), (items, more)]
+        if names
+    )
+    if (
+        rows["user_id"].unique().cast(pl.String).str.contains(r"^\d+\.0$").all()
+    ):  # as pandas writes whole numbers among which there was a gap
+        notes += (
+            f"{interactions.name}: every user_id ends in .0, and is taken as it stands, such as {shown_text(rows['user_id'][0])}; write whole numbers if they are meant",
+        )
+    return raw_data(
+        rows,
+        films,
+        Path(interactions.name.removesuffix(".gz")).stem,
+        notes,
+        items_file=shown_text(items.name),
+    )
 
 # %% ../nbs/17_tables.ipynb #fe4edcd4
 def in_seconds(
-    times:pd.Series, # numbers, dates of any type, or either as text
-) -> np.ndarray: # float64
+    times: pd.Series,  # numbers, dates of any type, or either as text
+) -> np.ndarray:  # float64
     "Seconds since 1970, in UTC where no zone is named, NaN where a cell is no time. Fractions of a second are dropped from dates."
-    if pd.api.types.is_bool_dtype(times): return np.full(len(times), np.nan)
-    if pd.api.types.is_numeric_dtype(times): return times.to_numpy(dtype=float, na_value=np.nan)
-    if isinstance(times.dtype, pd.DatetimeTZDtype): times = times.dt.tz_convert(None)
+    if pd.api.types.is_bool_dtype(times):
+        return np.full(len(times), np.nan)
+    if pd.api.types.is_numeric_dtype(times):
+        return times.to_numpy(dtype=float, na_value=np.nan)
+    if isinstance(times.dtype, pd.DatetimeTZDtype):
+        times = times.dt.tz_convert(None)
     if isinstance(times.dtype, np.dtype) and times.dtype.kind == "M":
         unit = np.datetime_data(times.dtype)[0]
         ticks = times.to_numpy().astype(np.int64) // {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
         return np.where(times.isna(), np.nan, ticks.astype(float))
     there = times.notna() & ~times.map(lambda cell: isinstance(cell, (bool, np.bool_)))
-    frame = pl.DataFrame({"timestamp": times.astype(object).where(there, "").astype(str).to_list()}, schema={"timestamp": pl.String})
-    return frame.select(_as_numbers(frame, "timestamp").cast(pl.Float64)).to_series().fill_null(float("nan")).to_numpy()
+    frame = pl.DataFrame(
+        {"timestamp": times.astype(object).where(there, "").astype(str).to_list()},
+        schema={"timestamp": pl.String},
+    )
+    return (
+        frame.select(_as_numbers(frame, "timestamp").cast(pl.Float64))
+        .to_series()
+        .fill_null(float("nan"))
+        .to_numpy()
+    )
 
-def _as_given(frame:pl.DataFrame, column:str) -> pd.Series:
+
+def _as_given(frame: pl.DataFrame, column: str) -> pd.Series:
     "A column as the file has it; times that no calendar holds as text."
-    kind, cells = frame.schema[column], frame[column]
+    kind = frame.schema[column]
+    cells = frame[column]
     if kind in (pl.Date, pl.Datetime):
         seconds = frame.select(_typed_seconds(kind, pl.col(column))).to_series()
-        if not seconds.is_between(-62_135_596_800, _YEAR_10000, closed="left").all(): cells = frame.select(_as_shown(kind, pl.col(column)).cast(pl.String)).to_series()
+        if not seconds.is_between(-62_135_596_800, _YEAR_10000, closed="left").all():
+            cells = frame.select(_as_shown(kind, pl.col(column)).cast(pl.String)).to_series()
     given = cells.to_arrow().to_pandas()
     return given.astype("Int64") if kind.is_integer() else given
 
+
 def read_pairs(
-    path:str|Path, # CSV, TSV or Parquet
-) -> tuple[pd.DataFrame, RowCount]: # user_id and item_id as text, and perhaps timestamp as the file has it; the rows of the file
+    path: str | Path,  # CSV, TSV or Parquet
+) -> tuple[
+    pd.DataFrame, RowCount
+]:  # user_id and item_id as text, and perhaps timestamp as the file has it; the rows of the file
     "Pairs of users and items. InputError for a file that cannot be read, has none of the columns, or ids with control signs."
     path = Path(path)
     frame, others, faults, _, count = read_columns(path, ("user_id", "item_id", "timestamp"))
     tally = FaultTally(path.name)
     _inexact_ids(frame, tally, ("user_id", "item_id"), {})
     nested = _nested(frame, path.name, {})
-    sound = [name for name in ("user_id", "item_id") if name in frame.columns and name not in {fault.column for fault in nested}]
+    sound = [
+        name
+        for name in ("user_id", "item_id")
+        if name in frame.columns and name not in {fault.column for fault in nested}
+    ]
     pairs = frame.select("row", *(_as_ids(frame, name).alias(name) for name in sound)) if sound else frame
-    for name in sound: tally.find(pairs, pl.col(name).str.contains(CONTROL_SIGNS), name, _UNSEEN, _TAKE_OUT)
-    faults += _missing_columns(frame.columns, len(frame), path.name, [("user_id",), ("item_id",)], {}, others) + nested + tally.faults()
+    for name in sound:
+        tally.find(pairs, pl.col(name).str.contains(CONTROL_SIGNS), name, _UNSEEN, _TAKE_OUT)
+    faults += (
+        _missing_columns(frame.columns, len(frame), path.name, [("user_id",), ("item_id",)], {}, others)
+        + nested
+        + tally.faults()
+    )
     kind = frame.schema.get("timestamp")
-    if kind in (pl.Duration, pl.Time, pl.Boolean): faults.append(Fault(path.name, f"is of type {kind}", "give seconds since 1970, or dates", "timestamp"))
+    if kind in (pl.Duration, pl.Time, pl.Boolean):
+        faults.append(
+            Fault(path.name, f"is of type {kind}", "give seconds since 1970, or dates", "timestamp")
+        )
     raise_faults(faults)
     found = pairs.select("user_id", "item_id").to_arrow().to_pandas()
     return found.assign(timestamp=_as_given(frame, "timestamp")) if kind is not None else found, count

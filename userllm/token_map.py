@@ -26,39 +26,64 @@ from .metrics import auc
 from .recommender import Scorer
 
 # %% ../nbs/72_token_map.ipynb #09b4b5be
-def describe_histories(scorer:Scorer, histories:np.ndarray) -> pd.DataFrame: # (users, h) dense items, -1 as padding
+def describe_histories(
+    scorer: Scorer, histories: np.ndarray
+) -> pd.DataFrame:  # (users, h) dense items, -1 as padding
     "One row a user: user_id, length, genre (the most frequent one), latest (the last like's), year (mean), decade, liked (share of the training events), events."
-    items, known = scorer.dataset.items, scorer.dataset.events.query("split in ('history', 'train')")
+    items = scorer.dataset.items
+    known = scorer.dataset.events.query("split in ('history', 'train')")
     lists = [[item for item in row if item >= 0] for row in histories.tolist()]
-    genres, years = first_genre(items["genres"]).to_numpy(), items["year"].astype("Float64").to_numpy(dtype=float, na_value=np.nan)
+    genres = first_genre(items["genres"]).to_numpy()
+    years = items["year"].astype("Float64").to_numpy(dtype=float, na_value=np.nan)
     genre = [pd.Series(genres[row]).mode().iloc[0] if row else "" for row in lists]
     year = [np.nanmean(years[row]) if row and np.isfinite(years[row]).any() else np.nan for row in lists]
     by_user = known.groupby("user")["label"]
     latest = [genres[row[-1]] if row else "" for row in lists]
-    table = pd.DataFrame({"user_id": scorer.dataset.users["user_id"], "length": [len(row) for row in lists], "genre": genre, "latest": latest, "year": year})
-    return table.assign(decade=np.floor(table["year"] / 10) * 10, liked=by_user.mean(), events=by_user.size()).fillna({"events": 0})
+    table = pd.DataFrame(
+        {
+            "user_id": scorer.dataset.users["user_id"],
+            "length": [len(row) for row in lists],
+            "genre": genre,
+            "latest": latest,
+            "year": year,
+        }
+    )
+    return table.assign(
+        decade=np.floor(table["year"] / 10) * 10, liked=by_user.mean(), events=by_user.size()
+    ).fillna({"events": 0})
 
 # %% ../nbs/72_token_map.ipynb #5c21895d
 @dataclass
 class TokenMap:
     "The compressed histories of all users, as they stand after the last training event."
+
     scorer: Scorer
-    histories: np.ndarray # (users, h) dense items, oldest first, -1 as padding
-    tokens: np.ndarray # (users, K d3) float32
-    users: pd.DataFrame # as of `describe_histories`, with x and y
-    explained: tuple # the shares of the variance that x and y hold
+    histories: np.ndarray  # (users, h) dense items, oldest first, -1 as padding
+    tokens: np.ndarray  # (users, K d3) float32
+    users: pd.DataFrame  # as of `describe_histories`, with x and y
+    explained: tuple  # the shares of the variance that x and y hold
 
     @classmethod
-    def of(cls, scorer:Scorer, report:Callable|None=None, # called with (done, all); what it raises stops the work
-           batch_size:int=128) -> "TokenMap":
+    def of(
+        cls,
+        scorer: Scorer,
+        report: Callable | None = None,  # called with (done, all); what it raises stops the work
+        batch_size: int = 128,
+    ) -> "TokenMap":
         "Compress the histories of all users. `InputError` for a model that compresses none, and for fewer than three users."
-        if scorer.rows.histories is None: raise InputError("this model does not compress histories: open one whose history is `compressed`")
-        count, parts = len(scorer.dataset.users), []
-        if count < 3: raise InputError(f"the recommender knows {count} users: a map needs three or more")
+        if scorer.rows.histories is None:
+            raise InputError("this model does not compress histories: open one whose history is `compressed`")
+        count = len(scorer.dataset.users)
+        parts = []
+        if count < 3:
+            raise InputError(f"the recommender knows {count} users: a map needs three or more")
         histories, _ = scorer.training_histories.pick(np.arange(count), -1, -1, scorer.history.length)
         for start in range(0, count, batch_size):
-            parts.append(scorer.rows.histories(histories[start:start + batch_size]).flatten(1).float().cpu().numpy())
-            if report: report(min(start + batch_size, count), count)
+            parts.append(
+                scorer.rows.histories(histories[start : start + batch_size]).flatten(1).float().cpu().numpy()
+            )
+            if report:
+                report(min(start + batch_size, count), count)
         tokens = np.concatenate(parts)
         pca = PCA(2, random_state=0)
         places = pca.fit_transform(tokens)
@@ -66,176 +91,304 @@ class TokenMap:
         return cls(scorer, histories, tokens, users, tuple(pca.explained_variance_ratio_.tolist()))
 
 # %% ../nbs/72_token_map.ipynb #b53e9525
-def neighbours(tokens:TokenMap, user_id, count:int=5) -> pd.DataFrame:
+def neighbours(tokens: TokenMap, user_id, count: int = 5) -> pd.DataFrame:
     "The users whose tokens lie most nearly the same way from the mean of all: user_id, cosine, shared (items in both histories), genre, length."
     user = tokens.scorer.dataset.user_of(str(user_id))
-    apart = tokens.tokens - tokens.tokens.mean(0) # what all tokens have in common tells nobody from anybody
+    apart = tokens.tokens - tokens.tokens.mean(0)  # what all tokens have in common tells nobody from anybody
     unit = apart / np.linalg.norm(apart, axis=1, keepdims=True).clip(1e-12)
     cosine = unit @ unit[user]
     nearest = [other for other in np.argsort(-cosine, kind="stable") if other != user][:count]
     own = set(tokens.histories[user].tolist()) - {-1}
     shared = [len(own & set(tokens.histories[other].tolist())) for other in nearest]
     found = tokens.users.iloc[nearest][["user_id", "genre", "length"]].reset_index(drop=True)
-    return found.assign(cosine=cosine[nearest], shared=shared)[["user_id", "cosine", "shared", "genre", "length"]]
+    return found.assign(cosine=cosine[nearest], shared=shared)[
+        ["user_id", "cosine", "shared", "genre", "length"]
+    ]
 
-def users_within(tokens:TokenMap, x:tuple, y:tuple) -> pd.DataFrame: # (low, high) each, both included
+
+def users_within(tokens: TokenMap, x: tuple, y: tuple) -> pd.DataFrame:  # (low, high) each, both included
     "The users in an area of the map, as of `TokenMap.users`."
     return tokens.users[tokens.users["x"].between(*x) & tokens.users["y"].between(*y)].reset_index(drop=True)
 
-def history_of(tokens:TokenMap, user_id) -> pd.DataFrame:
+
+def history_of(tokens: TokenMap, user_id) -> pd.DataFrame:
     "The items behind a user's token, oldest first."
     return item_cards(tokens.scorer.dataset, tokens.histories[tokens.scorer.dataset.user_of(str(user_id))])
 
-def token_effects(tokens:TokenMap, user_id) -> pd.DataFrame: # no line for an empty history
+
+def token_effects(tokens: TokenMap, user_id) -> pd.DataFrame:  # no line for an empty history
     "How far the user's token moves with each like left out, in reverse, and with the latest like alone: history, moved (1 is how far two users' tokens are apart)."
-    items, row = tokens.scorer.dataset.items, tokens.histories[tokens.scorer.dataset.user_of(str(user_id))]
+    items = tokens.scorer.dataset.items
+    row = tokens.histories[tokens.scorer.dataset.user_of(str(user_id))]
     own = [int(item) for item in row if item >= 0]
-    others = {f"{place}: without {items['title'][item]}": own[:place] + own[place + 1:] for place, item in enumerate(own)}
-    if len(own) > 1: others |= {"in reverse": own[::-1], "the latest alone": own[-1:]}
-    if not others: return pd.DataFrame({"history": [], "moved": []})
-    padded = np.array([history + [-1] * (len(row) - len(history)) for history in (own, *others.values())], dtype=np.int64)
+    others = {
+        f"{place}: without {items['title'][item]}": own[:place] + own[place + 1 :]
+        for place, item in enumerate(own)
+    }
+    if len(own) > 1:
+        others |= {"in reverse": own[::-1], "the latest alone": own[-1:]}
+    if not others:
+        return pd.DataFrame({"history": [], "moved": []})
+    padded = np.array(
+        [history + [-1] * (len(row) - len(history)) for history in (own, *others.values())], dtype=np.int64
+    )
     found = tokens.scorer.rows.histories(padded).flatten(1).float().cpu().numpy()
     apart = np.sqrt(2 * tokens.tokens.var(0).sum()).clip(1e-12)
-    return pd.DataFrame({"history": list(others), "moved": np.linalg.norm(found[1:] - found[0], axis=1) / apart})
+    return pd.DataFrame(
+        {"history": list(others), "moved": np.linalg.norm(found[1:] - found[0], axis=1) / apart}
+    )
 
-def with_errors(tokens:TokenMap, predictions:pd.DataFrame) -> TokenMap: # of one system
+
+def with_errors(tokens: TokenMap, predictions: pd.DataFrame) -> TokenMap:  # of one system
     "The map with each user's `error`: the mean log loss of their rows in nats, NaN where they have none."
-    loss = np.logaddexp(0, np.where(predictions["label"] == 1, -1, 1) * predictions["logit"].to_numpy(np.float64))
+    loss = np.logaddexp(
+        0, np.where(predictions["label"] == 1, -1, 1) * predictions["logit"].to_numpy(np.float64)
+    )
     mean = pd.Series(loss).groupby(predictions["user_id"].astype(str).to_numpy()).mean()
     return replace(tokens, users=tokens.users.assign(error=tokens.users["user_id"].map(mean)))
 
 # %% ../nbs/72_token_map.ipynb #8b490985
-def heard_places(tokens:TokenMap, users:int=128, seed:int=0) -> pd.DataFrame: # of how many users, drawn by chance among those with a whole history
+def heard_places(
+    tokens: TokenMap, users: int = 128, seed: int = 0
+) -> pd.DataFrame:  # of how many users, drawn by chance among those with a whole history
     "Place of a like (0 is the oldest) and the share of a token that it decides. `InputError` where fewer than ten users have a whole history."
     whole = np.flatnonzero((tokens.histories >= 0).all(1))
-    if len(whole) < 10: raise InputError(f"{len(whole)} users have a history of {tokens.histories.shape[1]} likes: ten or more are needed")
+    if len(whole) < 10:
+        raise InputError(
+            f"{len(whole)} users have a history of {tokens.histories.shape[1]} likes: ten or more are needed"
+        )
     random = np.random.default_rng(seed)
     histories = tokens.histories[random.permutation(whole)[:users]]
     token = lambda histories: tokens.scorer.rows.histories(histories).flatten(1).float().cpu().numpy()
-    own, shares = token(histories), []
+    own = token(histories)
+    shares = []
     for place in range(histories.shape[1]):
         other = histories.copy()
         other[:, place] = other[random.permutation(len(other)), place]
         changed = other[:, place] != histories[:, place]
-        shares.append((((token(other) - own)[changed] ** 2).sum(1).mean() if changed.any() else 0.) / (2 * own.var(0).sum()).clip(1e-12))
+        shares.append(
+            (((token(other) - own)[changed] ** 2).sum(1).mean() if changed.any() else 0.0)
+            / (2 * own.var(0).sum()).clip(1e-12)
+        )
     return pd.DataFrame({"place": range(len(shares)), "share": shares})
 
 # %% ../nbs/72_token_map.ipynb #73faee00
-def _kinds(tokens:TokenMap, keep:np.ndarray) -> dict:
+def _kinds(tokens: TokenMap, keep: np.ndarray) -> dict:
     "For genres and decades, under how they are said: for each kept user those in the history."
     items = tokens.scorer.dataset.items
     genres = [set(str(text).split("|")) - {"", "(no genres listed)"} for text in items["genres"].fillna("")]
     decades = [set() if pd.isna(year) else {f"{int(year) // 10 * 10}s"} for year in items["year"]]
-    in_history = lambda names: [set().union(*(names[item] for item in row if item >= 0)) for row in tokens.histories[keep].tolist()]
-    return {"a {} in the history": in_history(genres), "an item of the {} in the history": in_history(decades)}
+    in_history = lambda names: [
+        set().union(*(names[item] for item in row if item >= 0)) for row in tokens.histories[keep].tolist()
+    ]
+    return {
+        "a {} in the history": in_history(genres),
+        "an item of the {} in the history": in_history(decades),
+    }
 
-def probe(tokens:TokenMap, genres:int=6, folds:int=5, seed:int=0) -> pd.DataFrame: # how many genres and decades, the most frequent that tell users apart
+
+def probe(
+    tokens: TokenMap, genres: int = 6, folds: int = 5, seed: int = 0
+) -> pd.DataFrame:  # how many genres and decades, the most frequent that tell users apart
     "What a linear model reads from tokens of users it was not fitted on: fact, measure, value, chance, users. `InputError` for too few users."
     keep = (tokens.users["length"] > 0).to_numpy()
-    if keep.sum() < 4 * folds: raise InputError(f"{keep.sum()} users have a history: a probe of {folds} folds needs {4 * folds} or more")
+    if keep.sum() < 4 * folds:
+        raise InputError(
+            f"{keep.sum()} users have a history: a probe of {folds} folds needs {4 * folds} or more"
+        )
     lines = []
     for said, sets in _kinds(tokens, keep).items():
         share = pd.Series([name for found in sets for name in found], dtype=object).value_counts() / len(sets)
         for name in share[share.between(0.1, 0.9)].index[:genres]:
-            has, model = np.array([name in found for found in sets]), make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500))
+            has = np.array([name in found for found in sets])
+            model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500))
             split = StratifiedKFold(folds, shuffle=True, random_state=seed)
             scores = cross_val_predict(model, tokens.tokens[keep], has, cv=split, method="decision_function")
-            lines.append({"fact": said.format(name), "measure": "AUC", "value": auc(has.astype(int), scores), "chance": 0.5, "users": len(has)})
-    for column, fact in (("year", "mean year of the items"), ("liked", "share of likes among the events"), ("length", "length of the history")):
+            lines.append(
+                {
+                    "fact": said.format(name),
+                    "measure": "AUC",
+                    "value": auc(has.astype(int), scores),
+                    "chance": 0.5,
+                    "users": len(has),
+                }
+            )
+    for column, fact in (
+        ("year", "mean year of the items"),
+        ("liked", "share of likes among the events"),
+        ("length", "length of the history"),
+    ):
         there = keep & tokens.users[column].notna().to_numpy()
         truth = tokens.users.loc[there, column].to_numpy(dtype=float)
-        if len(truth) < 4 * folds or np.ptp(truth) == 0: continue
+        if len(truth) < 4 * folds or np.ptp(truth) == 0:
+            continue
         model = make_pipeline(StandardScaler(), RidgeCV(np.logspace(0, 5, 11)))
-        guess = cross_val_predict(model, tokens.tokens[there], truth, cv=KFold(folds, shuffle=True, random_state=seed))
-        lines.append({"fact": fact, "measure": "R²", "value": 1 - ((truth - guess) ** 2).mean() / truth.var(), "chance": 0.0, "users": len(truth)})
+        guess = cross_val_predict(
+            model, tokens.tokens[there], truth, cv=KFold(folds, shuffle=True, random_state=seed)
+        )
+        lines.append(
+            {
+                "fact": fact,
+                "measure": "R²",
+                "value": 1 - ((truth - guess) ** 2).mean() / truth.var(),
+                "chance": 0.0,
+                "users": len(truth),
+            }
+        )
     return pd.DataFrame(lines, columns=["fact", "measure", "value", "chance", "users"])
 
 # %% ../nbs/72_token_map.ipynb #924e67c2
-_KIND_LOOKS = (("#0072b2", "circle"), ("#d55e00", "square"), ("#009e73", "diamond"), # Okabe and Ito's colours
-               ("#cc79a7", "plus"), ("#e69f00", "up"), ("#56b4e9", "down"))
-_OTHER, _UNKNOWN = ("#767676", "star"), ("#a0a0a0", "ring")
-_MARKERS = {"circle": "o", "square": "s", "diamond": "D", "plus": "P", "up": "^", "down": "v", "star": "*", "ring": "o"}
+_KIND_LOOKS = (
+    ("#0072b2", "circle"),
+    ("#d55e00", "square"),
+    ("#009e73", "diamond"),  # Okabe and Ito's colours
+    ("#cc79a7", "plus"),
+    ("#e69f00", "up"),
+    ("#56b4e9", "down"),
+)
+_OTHER = ("#767676", "star")
+_UNKNOWN = ("#a0a0a0", "ring")
+_MARKERS = {
+    "circle": "o",
+    "square": "s",
+    "diamond": "D",
+    "plus": "P",
+    "up": "^",
+    "down": "v",
+    "star": "*",
+    "ring": "o",
+}
 _SCALE = plt.get_cmap("viridis")
-_SCALE_ENDS = (0.12, 0.88) # the ends of viridis can't be seen on black, or on white
+_SCALE_ENDS = (0.12, 0.88)  # the ends of viridis can't be seen on black, or on white
+
 
 @dataclass
 class PointLook:
     "How n points are coloured by a value: the same in the picture and in the browser."
-    name: str # of the value
-    colours: list # (n,) as #rrggbb
-    signs: list # (n,) names of signs
-    said: list # (n,) the values as text
-    kinds: list # (n,) places in `legend`, -1 for a point on the scale
-    legend: list # a dict for each kind: name, colour, sign, count
-    scale: dict|None # low and high as text and as numbers (`ends`), and colours between them; None for kinds
+
+    name: str  # of the value
+    colours: list  # (n,) as #rrggbb
+    signs: list  # (n,) names of signs
+    said: list  # (n,) the values as text
+    kinds: list  # (n,) places in `legend`, -1 for a point on the scale
+    legend: list  # a dict for each kind: name, colour, sign, count
+    scale: (
+        dict | None
+    )  # low and high as text and as numbers (`ends`), and colours between them; None for kinds
 
     @classmethod
-    def of(cls, values:pd.Series) -> "PointLook": # (n,) numbers or names of kinds, named
+    def of(cls, values: pd.Series) -> "PointLook":  # (n,) numbers or names of kinds, named
         "The look of points with these values."
         return cls._of_numbers(values) if pd.api.types.is_numeric_dtype(values) else cls._of_kinds(values)
 
     @classmethod
-    def _of_kinds(cls, values:pd.Series) -> "PointLook":
+    def _of_kinds(cls, values: pd.Series) -> "PointLook":
         named = values.where(values.isna(), values.astype(str).replace("", "none"))
         counts = named.value_counts()
         shown = [(name, *look) for name, look in zip(counts.index, _KIND_LOOKS)]
         place = {name: number for number, (name, _, _) in enumerate(shown)}
         if len(counts) > len(shown):
-            place |= dict.fromkeys(counts.index[len(shown):], len(shown))
+            place |= dict.fromkeys(counts.index[len(shown) :], len(shown))
             shown.append(("other", *_OTHER))
         kinds = [len(shown) if pd.isna(name) else place[name] for name in named]
-        if values.isna().any(): shown.append(("unknown", *_UNKNOWN))
-        return cls(str(values.name), [shown[kind][1] for kind in kinds], [shown[kind][2] for kind in kinds],
-                   named.fillna("unknown").tolist(), kinds, cls._legend(shown, kinds), None)
+        if values.isna().any():
+            shown.append(("unknown", *_UNKNOWN))
+        return cls(
+            str(values.name),
+            [shown[kind][1] for kind in kinds],
+            [shown[kind][2] for kind in kinds],
+            named.fillna("unknown").tolist(),
+            kinds,
+            cls._legend(shown, kinds),
+            None,
+        )
 
     @classmethod
-    def _of_numbers(cls, values:pd.Series) -> "PointLook":
+    def _of_numbers(cls, values: pd.Series) -> "PointLook":
         numbers = values.astype(float).to_numpy()
         known = np.isfinite(numbers)
         low, high = (numbers[known].min(), numbers[known].max()) if known.any() else (0.0, 1.0)
         share = np.where(known, (numbers - low) / ((high - low) or 1.0), 0)
         first, last = _SCALE_ENDS
-        colours = [to_hex(_SCALE(first + part * (last - first))) if there else _UNKNOWN[0] for part, there in zip(share, known)]
+        colours = [
+            to_hex(_SCALE(first + part * (last - first))) if there else _UNKNOWN[0]
+            for part, there in zip(share, known)
+        ]
         kinds = np.where(known, -1, 0).tolist()
         shown = [] if known.all() else [("unknown", *_UNKNOWN)]
-        text = lambda value: number_text(value, 0 if np.array_equal(numbers[known], np.round(numbers[known])) else 3)
-        scale = {"low": text(low), "high": text(high), "ends": (float(low), float(high)),
-                 "colours": [to_hex(_SCALE(part)) for part in np.linspace(first, last, 9)]}
-        return cls(str(values.name), colours, ["circle" if there else "ring" for there in known],
-                   [text(value) if there else "unknown" for value, there in zip(numbers, known)],
-                   kinds, cls._legend(shown, kinds), scale if known.any() else None)
+        text = lambda value: number_text(
+            value, 0 if np.array_equal(numbers[known], np.round(numbers[known])) else 3
+        )
+        scale = {
+            "low": text(low),
+            "high": text(high),
+            "ends": (float(low), float(high)),
+            "colours": [to_hex(_SCALE(part)) for part in np.linspace(first, last, 9)],
+        }
+        return cls(
+            str(values.name),
+            colours,
+            ["circle" if there else "ring" for there in known],
+            [text(value) if there else "unknown" for value, there in zip(numbers, known)],
+            kinds,
+            cls._legend(shown, kinds),
+            scale if known.any() else None,
+        )
 
     @staticmethod
-    def _legend(shown:list, kinds:list) -> list: # (name, colour, sign) of each kind; the kind of each point
-        return [{"name": name, "colour": colour, "sign": sign, "count": kinds.count(number)}
-                for number, (name, colour, sign) in enumerate(shown)]
+    def _legend(
+        shown: list, kinds: list
+    ) -> list:  # (name, colour, sign) of each kind; the kind of each point
+        return [
+            {"name": name, "colour": colour, "sign": sign, "count": kinds.count(number)}
+            for number, (name, colour, sign) in enumerate(shown)
+        ]
 
 # %% ../nbs/72_token_map.ipynb #57f3cc60
-RINGS = 30 # so many chosen points are ringed; of more, the others are dimmed
+RINGS = 30  # so many chosen points are ringed; of more, the others are dimmed
 
-def plot_points(x, y, # (n,) each
-                look:PointLook, axes:tuple, # what the two axes say
-                chosen=()) -> Figure: # places of points
+
+def plot_points(
+    x,
+    y,  # (n,) each
+    look: PointLook,
+    axes: tuple,  # what the two axes say
+    chosen=(),
+) -> Figure:  # places of points
     "Points with a look, their legend beside them."
-    x, y, chosen = np.asarray(x, dtype=float), np.asarray(y, dtype=float), list(chosen)
-    kinds, colours = np.array(look.kinds, dtype=int), np.array(look.colours)
+    x = np.asarray(x, dtype=float)
+    y = np.asarray(y, dtype=float)
+    chosen = list(chosen)
+    kinds = np.array(look.kinds, dtype=int)
+    colours = np.array(look.colours)
     full = np.isin(np.arange(len(x)), chosen) if len(chosen) > RINGS else np.ones(len(x), dtype=bool)
     alpha = np.where(full, 0.9, 0.15)
     with sns.axes_style("whitegrid"):
         figure, axis = plt.subplots(figsize=(7, 5), layout="constrained")
 
     for number, kind in enumerate(look.legend):
-        part, hollow = kinds == number, kind["sign"] == "ring"
+        part = kinds == number
+        hollow = kind["sign"] == "ring"
         shades = [to_rgba(kind["colour"], opacity) for opacity in alpha[part]]
         name = f"{kind['name']} ({kind['count']})".replace("$", r"\$")
-        axis.scatter(x[part], y[part], s=28, marker=_MARKERS[kind["sign"]], facecolors="none" if hollow else shades,
-                     edgecolors=shades, linewidths=1.5 if hollow else 0.3, label=name)
+        axis.scatter(
+            x[part],
+            y[part],
+            s=28,
+            marker=_MARKERS[kind["sign"]],
+            facecolors="none" if hollow else shades,
+            edgecolors=shades,
+            linewidths=1.5 if hollow else 0.3,
+            label=name,
+        )
     on_scale = kinds == -1
     if on_scale.any():
         shades = [to_rgba(colour, opacity) for colour, opacity in zip(colours[on_scale], alpha[on_scale])]
         axis.scatter(x[on_scale], y[on_scale], s=28, c=shades)
         colour_map = ListedColormap(sns.blend_palette(look.scale["colours"], 256))
-        figure.colorbar(plt.cm.ScalarMappable(plt.Normalize(*look.scale["ends"]), colour_map), ax=axis, label=look.name)
+        figure.colorbar(
+            plt.cm.ScalarMappable(plt.Normalize(*look.scale["ends"]), colour_map), ax=axis, label=look.name
+        )
     if len(chosen) <= RINGS:
         axis.scatter(x[chosen], y[chosen], s=140, facecolors="none", edgecolors="black", linewidths=1.5)
 
@@ -247,12 +400,19 @@ def plot_points(x, y, # (n,) each
     return figure
 
 # %% ../nbs/72_token_map.ipynb #5ce154fa
-def component_names(tokens:TokenMap) -> tuple[str, str]:
+def component_names(tokens: TokenMap) -> tuple[str, str]:
     "What the two axes of the map say."
-    return f"first component ({tokens.explained[0]:.0%} of the variance)", f"second component ({tokens.explained[1]:.0%})"
+    return (
+        f"first component ({tokens.explained[0]:.0%} of the variance)",
+        f"second component ({tokens.explained[1]:.0%})",
+    )
 
-def plot_tokens(tokens:TokenMap, colour:str="genre", # a column of `users`: genre, length, liked, year, error
-                chosen=()) -> Figure: # ids of users to be ringed
+
+def plot_tokens(
+    tokens: TokenMap,
+    colour: str = "genre",  # a column of `users`: genre, length, liked, year, error
+    chosen=(),
+) -> Figure:  # ids of users to be ringed
     "The map, coloured for colour-blind eyes too. `InputError` for a colour that the users do not have."
     users = tokens.users
     if colour not in users:

@@ -16,7 +16,14 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-from .artifacts import InputError, fingerprint, read_tensors, read_tensors_metadata, release_memory, write_tensors
+from userllm.artifacts import (
+    InputError,
+    fingerprint,
+    read_tensors,
+    read_tensors_metadata,
+    release_memory,
+    write_tensors,
+)
 from .llms import quiet_libraries
 from .metrics import auc
 from .model import BatchMaker, LanguageModel, ModelBatch, Rows, UserLLM, train_only
@@ -27,268 +34,452 @@ from .reuse import PatientBar, PrefixStore, RowScorer, store_prefixes
 @dataclass(frozen=True)
 class StepSettings:
     "How one step is trained."
-    rows: int|None = None # training rows seen in all, or a few more, over as many epochs as that takes; None: each row once
-    batch_size: int = 16 # different prompts an update; in step 1 a prompt comes with all of its rows. An incomplete last batch is left out
-    learning_rate: float = 1e-3 # its peak, after the warm-up
-    final_learning_rate: float = 8e-5 # where the cosine ends
-    warmup: float = 0.1 # share of the updates in which the learning rate rises
+
+    rows: int | None = (
+        None  # training rows seen in all, or a few more, over as many epochs as that takes; None: each row once
+    )
+    batch_size: int = 16  # different prompts an update; in step 1 a prompt comes with all of its rows. An incomplete last batch is left out
+    learning_rate: float = 1e-3  # its peak, after the warm-up
+    final_learning_rate: float = 8e-5  # where the cosine ends
+    warmup: float = 0.1  # share of the updates in which the learning rate rises
     weight_decay: float = 1e-3
-    clip: float = 1.0 # the longest gradient
-    evaluate_every: int = 5_000 # training rows between two looks at validation
-    validation_rows: int = 2_000 # at most so many validation rows, the same ones each time
-    patience: int = 5 # looks without gain before it stops
-    checkpoint_every: int = 500 # training rows between two checkpoints
-    gradient_checkpointing: bool = False # recompute activations to save memory; for step 1 of a large LLM
+    clip: float = 1.0  # the longest gradient
+    evaluate_every: int = 5_000  # training rows between two looks at validation
+    validation_rows: int = 2_000  # at most so many validation rows, the same ones each time
+    patience: int = 5  # looks without gain before it stops
+    checkpoint_every: int = 500  # training rows between two checkpoints
+    gradient_checkpointing: bool = False  # recompute activations to save memory; for step 1 of a large LLM
 
 # %% ../nbs/50_training.ipynb #c008
-def plan_batches(lengths:np.ndarray, # (n,) tokens of each training row
-                 settings:StepSettings,
-                 seed:int, # the run seed
-                 alike:np.ndarray|None=None, # (n,) the number of each row's prompt; each its own where left out
-                 window:int=32) -> list[np.ndarray]: # batches sorted together
+def plan_batches(
+    lengths: np.ndarray,  # (n,) tokens of each training row
+    settings: StepSettings,
+    seed: int,  # the run seed
+    alike: np.ndarray | None = None,  # (n,) the number of each row's prompt; each its own where left out
+    window: int = 32,
+) -> list[np.ndarray]:  # batches sorted together
     "The row positions of each update."
-    generator, rows, size = np.random.default_rng(seed), settings.rows or len(lengths), settings.batch_size
+    generator = np.random.default_rng(seed)
+    rows = settings.rows or len(lengths)
+    size = settings.batch_size
     counts = np.ones(len(lengths), dtype=np.int64) if alike is None else np.bincount(alike)
-    order, ends = np.arange(len(lengths)) if alike is None else np.argsort(alike, kind="stable"), np.cumsum(counts)
-    stream = np.concatenate([generator.permutation(len(counts)) for _ in range(math.ceil(rows / len(lengths)))])
-    stream = stream[:np.searchsorted(np.cumsum(counts[stream]), rows) + 1]
-    stream, batches = stream[:len(stream) // size * size or len(stream)], [] # whole batches only
+    order = np.arange(len(lengths)) if alike is None else np.argsort(alike, kind="stable")
+    ends = np.cumsum(counts)
+    stream = np.concatenate(
+        [generator.permutation(len(counts)) for _ in range(math.ceil(rows / len(lengths)))]
+    )
+    stream = stream[: np.searchsorted(np.cumsum(counts[stream]), rows) + 1]
+    stream = stream[: len(stream) // size * size or len(stream)]
+    batches = []  # whole batches only
     for start in range(0, len(stream), window * size):
-        some = stream[start:start + window * size]
+        some = stream[start : start + window * size]
         some = some[np.argsort(lengths[order[ends[some] - 1]], kind="stable")]
-        chunks = [np.concatenate([order[ends[one] - counts[one]:ends[one]] for one in some[n:n + size]]) for n in range(0, len(some), size)]
+        chunks = [
+            np.concatenate([order[ends[one] - counts[one] : ends[one]] for one in some[n : n + size]])
+            for n in range(0, len(some), size)
+        ]
         batches += [chunks[n] for n in generator.permutation(len(chunks))]
     return batches
 
 # %% ../nbs/50_training.ipynb #c010
-def learning_rate(update:int, # counted from 0
-                  updates:int, # in all
-                  settings:StepSettings) -> float:
+def learning_rate(
+    update: int,  # counted from 0
+    updates: int,  # in all
+    settings: StepSettings,
+) -> float:
     "A linear rise, then a cosine down to the final learning rate."
     rise = max(1, round(settings.warmup * updates))
-    if update < rise: return settings.learning_rate * (update + 1) / rise
+    if update < rise:
+        return settings.learning_rate * (update + 1) / rise
     share = (update - rise) / max(1, updates - rise)
-    return settings.final_learning_rate + (settings.learning_rate - settings.final_learning_rate) * (1 + math.cos(math.pi * share)) / 2
+    return (
+        settings.final_learning_rate
+        + (settings.learning_rate - settings.final_learning_rate) * (1 + math.cos(math.pi * share)) / 2
+    )
 
 # %% ../nbs/50_training.ipynb #c013
 @dataclass
 class TuningStep:
     "One step of the tuning, for the loop."
+
     name: str
-    module: nn.Module # what is trained; called on what `batch` returns, it gives logits
-    trainable: list # names of the module's parameters that are trained
-    batch: Callable # rows -> the arguments of the module
-    score: Callable # rows -> logits, without gradient
-    lengths: Callable # rows -> about how many tokens each has
-    alike: Callable = lambda rows: None # rows -> (n,) the number of each one's prompt, where equal prompts are computed once
-    plan: Callable = lambda rows: None # told all rows that will be asked for, as often as they will be, before the first update
+    module: nn.Module  # what is trained; called on what `batch` returns, it gives logits
+    trainable: list  # names of the module's parameters that are trained
+    batch: Callable  # rows -> the arguments of the module
+    score: Callable  # rows -> logits, without gradient
+    lengths: Callable  # rows -> about how many tokens each has
+    alike: Callable = lambda rows: (
+        None
+    )  # rows -> (n,) the number of each one's prompt, where equal prompts are computed once
+    plan: Callable = lambda rows: (
+        None
+    )  # told all rows that will be asked for, as often as they will be, before the first update
+
 
 class TextModel(nn.Module):
     "The language model on prompts of text alone."
-    def __init__(self, language:LanguageModel):
+
+    def __init__(self, language: LanguageModel):
         super().__init__()
         self.language = language
 
-    def forward(self, batch:ModelBatch, which:torch.Tensor) -> torch.Tensor: # different prompts, and (b,) the one that each row has
+    def forward(
+        self, batch: ModelBatch, which: torch.Tensor
+    ) -> torch.Tensor:  # different prompts, and (b,) the one that each row has
         "Logits (b,)."
-        return self.language(embed_prompts(batch.prompt, self.language.embedding, {}), batch.prompt.mask)[which]
+        return self.language(embed_prompts(batch.prompt, self.language.embedding, {}), batch.prompt.mask)[
+            which
+        ]
 
-def step1(language:LanguageModel, maker:BatchMaker) -> TuningStep:
+
+def step1(language: LanguageModel, maker: BatchMaker) -> TuningStep:
     "Step 1: LoRA only, on the same template without soft slots (equation 13). Rows with equal prompts are computed once."
     module = TextModel(language)
+
     def batch(rows):
         first, which = maker.distinct_texts(rows)
-        return maker.text_batch(rows.take(first)).to(language.device), torch.as_tensor(which, device=language.device)
+        return maker.text_batch(rows.take(first)).to(language.device), torch.as_tensor(
+            which, device=language.device
+        )
+
     @torch.no_grad()
     def score(rows, batch_size=32):
         module.eval()
         first, which = maker.distinct_texts(rows)
         rows = rows.take(first)
-        order, logits = np.argsort(maker.text_lengths(rows), kind="stable"), np.empty(len(rows), dtype=np.float32)
+        order = np.argsort(maker.text_lengths(rows), kind="stable")
+        logits = np.empty(len(rows), dtype=np.float32)
         for start in range(0, len(rows), batch_size):
-            index = order[start:start + batch_size]
+            index = order[start : start + batch_size]
             logits[index] = module(*batch(rows.take(index))).cpu().numpy()
         return logits[which]
-    return TuningStep("step1", module, [f"language.peft.{name}" for name in language.lora_parameters()],
-                      batch, score, maker.text_lengths, lambda rows: maker.distinct_texts(rows)[1])
+
+    return TuningStep(
+        "step1",
+        module,
+        [f"language.peft.{name}" for name in language.lora_parameters()],
+        batch,
+        score,
+        maker.text_lengths,
+        lambda rows: maker.distinct_texts(rows)[1],
+    )
 
 # %% ../nbs/50_training.ipynb #a32a9c0b
-def step2(model:UserLLM, maker:BatchMaker, text:PrefixStore|None=None) -> TuningStep: # a store of text prefixes, to use and fill
+def step2(
+    model: UserLLM, maker: BatchMaker, text: PrefixStore | None = None
+) -> TuningStep:  # a store of text prefixes, to use and fill
     "Step 2: UHEM, mappers and the vectors for what is missing; the language model is frozen (equation 14)."
     plan = maker.reuse_plan(training=True)
     text = text or store_prefixes(model.language, maker, plan.levels)
-    def batch(rows): return maker.batch(rows, plan.new).to(model.language.device), text and text(rows)
-    def score(rows): return RowScorer(model, maker, text, soft=False)(rows)
-    return TuningStep("step2", model, list(model.alignment_parameters()), batch, score, maker.lengths,
-                      plan=text.plan if text else lambda rows: None)
+
+    def batch(rows):
+        return maker.batch(rows, plan.new).to(model.language.device), text and text(rows)
+
+    def score(rows):
+        return RowScorer(model, maker, text, soft=False)(rows)
+
+    return TuningStep(
+        "step2",
+        model,
+        list(model.alignment_parameters()),
+        batch,
+        score,
+        maker.lengths,
+        plan=text.plan if text else lambda rows: None,
+    )
 
 # %% ../nbs/50_training.ipynb #7720b6ec
 class JointModel(nn.Module):
     "A model whose LoRA is trained with all the rest, and has its dropout meanwhile."
-    def __init__(self, model:UserLLM):
-        super().__init__()
-        self.model, self.language = model, model.language
 
-    def train(self, mode:bool=True) -> "JointModel":
+    def __init__(self, model: UserLLM):
+        super().__init__()
+        self.model = model
+        self.language = model.language
+
+    def train(self, mode: bool = True) -> "JointModel":
         "Train or evaluate all of it."
-        super().train(mode); self.language.train(mode)
+        super().train(mode)
+        self.language.train(mode)
         return self
 
-    def forward(self, batch:ModelBatch) -> torch.Tensor:
+    def forward(self, batch: ModelBatch) -> torch.Tensor:
         "Logits (b,)."
         return self.model(batch)
 
-def one_step(model:UserLLM, maker:BatchMaker) -> TuningStep:
+
+def one_step(model: UserLLM, maker: BatchMaker) -> TuningStep:
     "LoRA, UHEM and the mappers at once; the alternative to the paper's two steps. No prefix stands still, so none is kept between updates."
-    names = [f"model.{name}" for name in model.alignment_parameters()] + [f"model.language.peft.{name}" for name in model.language.lora_parameters()]
+    names = [f"model.{name}" for name in model.alignment_parameters()] + [
+        f"model.language.peft.{name}" for name in model.language.lora_parameters()
+    ]
+
     def score(rows):
         model.language.eval()
         return RowScorer(model, maker)(rows)
-    return TuningStep("one_step", JointModel(model), names, lambda rows: (maker.batch(rows).to(model.language.device),), score, maker.lengths)
+
+    return TuningStep(
+        "one_step",
+        JointModel(model),
+        names,
+        lambda rows: (maker.batch(rows).to(model.language.device),),
+        score,
+        maker.lengths,
+    )
 
 # %% ../nbs/50_training.ipynb #c015
 @dataclass
 class Progress:
     "How far a step has come."
-    update: int = 0 # updates done
-    best: float = -math.inf # the best validation AUC
+
+    update: int = 0  # updates done
+    best: float = -math.inf  # the best validation AUC
     best_update: int = 0
-    waited: int = 0 # looks at validation since then
-    seconds: float = 0.0 # spent so far, over all attempts
-    losses: list = field(default_factory=list) # of the updates since the last look
-    history: list = field(default_factory=list) # one record a look: update, rows, loss, auc
-    validation_rows: int = 0 # on which the AUC is measured
-    chance: float = 1.0 # the AUC that the best look has to exceed, see `chance_limit`
+    waited: int = 0  # looks at validation since then
+    seconds: float = 0.0  # spent so far, over all attempts
+    losses: list = field(default_factory=list)  # of the updates since the last look
+    history: list = field(default_factory=list)  # one record a look: update, rows, loss, auc
+    validation_rows: int = 0  # on which the AUC is measured
+    chance: float = 1.0  # the AUC that the best look has to exceed, see `chance_limit`
 
-def _save_checkpoint(path:Path, key:str, progress:Progress, weights:dict, best:dict, optimiser) -> None:
+
+def _save_checkpoint(path: Path, key: str, progress: Progress, weights: dict, best: dict, optimiser) -> None:
     "Write the state of a step."
-    tensors = {f"weights/{name}": value.detach() for name, value in weights.items()} | {f"best/{name}": value for name, value in best.items()}
+    tensors = {f"weights/{name}": value.detach() for name, value in weights.items()} | {
+        f"best/{name}": value for name, value in best.items()
+    }
     for name, value in weights.items():
-        for part, tensor in optimiser.state.get(value, {}).items(): tensors[f"{part}/{name}"] = torch.as_tensor(tensor).detach()
-    write_tensors(path, {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, {"key": key, "progress": json.dumps(vars(progress))})
+        for part, tensor in optimiser.state.get(value, {}).items():
+            tensors[f"{part}/{name}"] = torch.as_tensor(tensor).detach()
+    write_tensors(
+        path,
+        {name: tensor.cpu().contiguous() for name, tensor in tensors.items()},
+        {"key": key, "progress": json.dumps(vars(progress))},
+    )
 
-def _load_checkpoint(path:Path, key:str, weights:dict, optimiser) -> tuple[Progress, dict]:
+
+def _load_checkpoint(path: Path, key: str, weights: dict, optimiser) -> tuple[Progress, dict]:
     "Restore the state of a step; `InputError` for a checkpoint of another one."
     header = read_tensors_metadata(path)
     if header.get("key") != key:
-        raise InputError(f"{path} is the checkpoint of a run with other settings or data: choose another folder, or remove it to start anew")
+        raise InputError(
+            f"{path} is the checkpoint of a run with other settings or data: choose another folder, or remove it to start anew"
+        )
     tensors = read_tensors(path)
     with torch.no_grad():
         for name, value in weights.items():
             value.copy_(tensors[f"weights/{name}"])
-            state = {part: tensors[f"{part}/{name}"] for part in ("step", "exp_avg", "exp_avg_sq") if f"{part}/{name}" in tensors}
-            if state: optimiser.state[value] = {part: tensor if part == "step" else tensor.to(value.device) for part, tensor in state.items()}
-    return Progress(**json.loads(header["progress"])), {name.removeprefix("best/"): t for name, t in tensors.items() if name.startswith("best/")}
+            state = {
+                part: tensors[f"{part}/{name}"]
+                for part in ("step", "exp_avg", "exp_avg_sq")
+                if f"{part}/{name}" in tensors
+            }
+            if state:
+                optimiser.state[value] = {
+                    part: tensor if part == "step" else tensor.to(value.device)
+                    for part, tensor in state.items()
+                }
+    return Progress(**json.loads(header["progress"])), {
+        name.removeprefix("best/"): t for name, t in tensors.items() if name.startswith("best/")
+    }
 
 # %% ../nbs/50_training.ipynb #8c478a27
 def chance_limit(
-    labels, # (n,) of 0 and 1, both there
-    looks:int=1, # of which the best counts
-) -> float: # an AUC
+    labels,  # (n,) of 0 and 1, both there
+    looks: int = 1,  # of which the best counts
+) -> float:  # an AUC
     "The AUC that scores without any knowledge exceed in one training of forty (normal approximation, Bonferroni's bound over looks)."
-    rows, likes = len(labels), float(np.sum(labels))
+    rows = len(labels)
+    likes = float(np.sum(labels))
     spread = math.sqrt((rows + 1) / (12 * likes * (rows - likes)))
-    return min(1., .5 + NormalDist().inv_cdf(1 - .025 / looks) * spread)
+    return min(1.0, 0.5 + NormalDist().inv_cdf(1 - 0.025 / looks) * spread)
+
 
 def nothing_learnt(
-    name:str, # of the step
-    progress:dict, # of a finished step, `vars` of a `Progress`
-) -> str: # '' where something was learnt
+    name: str,  # of the step
+    progress: dict,  # of a finished step, `vars` of a `Progress`
+) -> str:  # '' where something was learnt
     "What is to be said of a step whose validation AUC does not rise above chance."
-    best, chance, rows = progress["best"], progress.get("chance", 1.0), progress.get("validation_rows", 0)
-    if not rows or best > chance: return ""
+    best = progress["best"]
+    chance = progress.get("chance", 1.0)
+    rows = progress.get("validation_rows", 0)
+    if not rows or best > chance:
+        return ""
     seen = progress["history"][-1]["rows"] if progress["history"] else 0
-    alone = " Step 1 reads the items' texts alone: where these do not tell who likes what, there is nothing for it to learn." if name == "step1" else ""
-    return (f"{name}: nothing was learnt that shows. Its best validation AUC is {best:.3f}, and on {rows:,} rows chance alone reaches {chance:.3f}.{alone} "
-            f"Try more training rows (it saw {seen:,}), more validation rows, or a larger language model; a baseline tells in seconds what the data hold.")
+    alone = (
+        " Step 1 reads the items' texts alone: where these do not tell who likes what, there is nothing for it to learn."
+        if name == "step1"
+        else ""
+    )
+    return (
+        f"{name}: nothing was learnt that shows. Its best validation AUC is {best:.3f}, and on {rows:,} rows chance alone reaches {chance:.3f}.{alone} "
+        f"Try more training rows (it saw {seen:,}), more validation rows, or a larger language model; a baseline tells in seconds what the data hold."
+    )
 
 # %% ../nbs/50_training.ipynb #c017
-def _loss(step:TuningStep, module:nn.Module, rows:Rows, accelerator) -> torch.Tensor:
+def _loss(step: TuningStep, module: nn.Module, rows: Rows, accelerator) -> torch.Tensor:
     "The binary cross-entropy of a batch (equation 12), or this process's share of it; the shares' mean is the batch's mean."
     prompts = step.alike(rows)
-    prompts = np.arange(len(rows)) if prompts is None else prompts # rows of one prompt stay together
+    prompts = np.arange(len(rows)) if prompts is None else prompts  # rows of one prompt stay together
     mine = rows.take(prompts % accelerator.num_processes == accelerator.process_index)
-    scale, rows = accelerator.num_processes / len(rows), mine
-    if not len(mine): raise InputError("a batch has fewer prompts than there are processes; make batch_size larger or use fewer processes")
+    scale = accelerator.num_processes / len(rows)
+    rows = mine
+    if not len(mine):
+        raise InputError(
+            "a batch has fewer prompts than there are processes; make batch_size larger or use fewer processes"
+        )
     logits = module(*step.batch(rows))
     labels = torch.as_tensor(rows.labels, dtype=torch.float32, device=logits.device)
     return F.binary_cross_entropy_with_logits(logits, labels, reduction="sum") * scale
 
-def _validate(step:TuningStep, rows:Rows, accelerator) -> float:
+
+def _validate(step: TuningStep, rows: Rows, accelerator) -> float:
     "Validation AUC, each process scoring its share of the rows."
     from accelerate.utils import gather_object
-    mine = np.arange(len(rows))[accelerator.process_index::accelerator.num_processes]
+
+    mine = np.arange(len(rows))[accelerator.process_index :: accelerator.num_processes]
     pairs = gather_object(list(zip(mine.tolist(), step.score(rows.take(mine)).tolist())))
     logits = dict(pairs)
     return auc(rows.labels, np.array([logits[n] for n in range(len(rows))]))
 
-def _validation_rows(step:TuningStep, rows:Rows, limit:int) -> Rows:
+
+def _validation_rows(step: TuningStep, rows: Rows, limit: int) -> Rows:
     "The same random rows at every look, whatever the run seed, with one of either label at least. `InputError` where all are of one class."
     drawn = np.random.default_rng(0).permutation(len(rows))
-    if len(np.unique(rows.labels)) < 2: raise InputError(f"{step.name}: the {len(rows)} validation rows have one class only; take another split, or another rating from which on items count as liked")
-    chosen, rest = drawn[:limit], drawn[limit:]
-    if len(np.unique(rows.labels[chosen])) < 2: chosen[-1] = rest[rows.labels[rest] != rows.labels[chosen[0]]][0]
+    if len(np.unique(rows.labels)) < 2:
+        raise InputError(
+            f"{step.name}: the {len(rows)} validation rows have one class only; take another split, or another rating from which on items count as liked"
+        )
+    chosen = drawn[:limit]
+    rest = drawn[limit:]
+    if len(np.unique(rows.labels[chosen])) < 2:
+        chosen[-1] = rest[rows.labels[rest] != rows.labels[chosen[0]]][0]
     return rows.take(chosen)
 
 
-def _coming(plan:list, train:Rows, valid:Rows, settings:StepSettings) -> Rows:
+def _coming(plan: list, train: Rows, valid: Rows, settings: StepSettings) -> Rows:
     "All candidates that will be asked for, as often as they will be: in training, and at each look at validation."
     looks = math.ceil(sum(map(len, plan)) / settings.evaluate_every)
     items = np.concatenate([train.items[np.concatenate(plan)], np.tile(valid.items, looks)])
     return Rows(np.full(len(items), -1), items, np.full((len(items), 1), -1))
 
 # %% ../nbs/50_training.ipynb #c018
-def tune(step:TuningStep, # what is trained
-         train:Rows, valid:Rows, # with labels
-         settings:StepSettings,
-         folder, # where checkpoints go
-         seed:int=0, # the run seed
-         key:str="", # fingerprint of whatever else the result depends on
-         report:Callable|None=None, # called at each look with the history so far
-         accelerator=None) -> Progress: # Accelerate's; made for the module's device where left out
+def tune(
+    step: TuningStep,  # what is trained
+    train: Rows,
+    valid: Rows,  # with labels
+    settings: StepSettings,
+    folder,  # where checkpoints go
+    seed: int = 0,  # the run seed
+    key: str = "",  # fingerprint of whatever else the result depends on
+    report: Callable | None = None,  # called at each look with the history so far
+    accelerator=None,
+) -> Progress:  # Accelerate's; made for the module's device where left out
     "Train one step, resuming from its checkpoint where there is one; ends with the weights that were best on validation."
     from accelerate import Accelerator
-    valid, path = _validation_rows(step, valid, settings.validation_rows), Path(folder)/f"{step.name}.safetensors"
+
+    valid = _validation_rows(step, valid, settings.validation_rows)
+    path = Path(folder) / f"{step.name}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     parameters = train_only(step.module, step.trainable)
-    accelerator = accelerator or Accelerator(cpu=parameters[0].device.type == "cpu", device_placement=False) # the LLM is where it should be
-    if settings.gradient_checkpointing: step.module.language.peft.get_base_model().gradient_checkpointing_enable({"use_reentrant": False})
+    accelerator = accelerator or Accelerator(
+        cpu=parameters[0].device.type == "cpu", device_placement=False
+    )  # the LLM is where it should be
+    if settings.gradient_checkpointing:
+        step.module.language.peft.get_base_model().gradient_checkpointing_enable({"use_reentrant": False})
     names = sorted(step.trainable)
     optimiser = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     weights = dict(zip(names, parameters))
     plan = plan_batches(step.lengths(train), settings, seed, step.alike(train))
-    key = fingerprint(key, step.name, settings, seed, [batch.tolist() for batch in plan], {name: list(value.shape) for name, value in weights.items()})
+    key = fingerprint(
+        key,
+        step.name,
+        settings,
+        seed,
+        [batch.tolist() for batch in plan],
+        {name: list(value.shape) for name, value in weights.items()},
+    )
     step.plan(_coming(plan, train, valid, settings))
     progress, best = _load_checkpoint(path, key, weights, optimiser) if path.exists() else (Progress(), {})
     module, optimiser = accelerator.prepare(step.module, optimiser)
-    _train_loop(step, module, optimiser, weights, best, progress, plan, train, valid, settings, seed, key, path, report, accelerator)
-    progress.validation_rows, progress.chance = len(valid), chance_limit(valid.labels, max(1, len(progress.history)))
+    _train_loop(
+        step,
+        module,
+        optimiser,
+        weights,
+        best,
+        progress,
+        plan,
+        train,
+        valid,
+        settings,
+        seed,
+        key,
+        path,
+        report,
+        accelerator,
+    )
+    progress.validation_rows, progress.chance = (
+        len(valid),
+        chance_limit(valid.labels, max(1, len(progress.history))),
+    )
     step.module.eval()
-    if settings.gradient_checkpointing: step.module.language.peft.get_base_model().gradient_checkpointing_disable()
+    if settings.gradient_checkpointing:
+        step.module.language.peft.get_base_model().gradient_checkpointing_disable()
     release_memory()
     return progress
 
 # %% ../nbs/50_training.ipynb #c020
-def _work(step:TuningStep, plan:list, train:Rows, valid:Rows, look:int) -> np.ndarray: # (updates,)
+def _work(step: TuningStep, plan: list, train: Rows, valid: Rows, look: int) -> np.ndarray:  # (updates,)
     "About what each update costs, with a look at validation after every so many: tokens, a third of them where nothing is trained."
     lengths = step.lengths(train)
     work = np.array([lengths[batch].sum() for batch in plan], dtype=float)
-    work[look - 1::look] += step.lengths(valid).sum() / 3
+    work[look - 1 :: look] += step.lengths(valid).sum() / 3
     return work
 
-def _train_loop(step, module, optimiser, weights, best, progress, plan, train, valid, settings, seed, key, path, report, accelerator) -> None:
+
+def _train_loop(
+    step,
+    module,
+    optimiser,
+    weights,
+    best,
+    progress,
+    plan,
+    train,
+    valid,
+    settings,
+    seed,
+    key,
+    path,
+    report,
+    accelerator,
+) -> None:
     "The updates of `tune`, from `progress.update` on."
     rows_an_update = sum(map(len, plan)) / len(plan)
-    look, save = (max(1, round(rows / rows_an_update)) for rows in (settings.evaluate_every, settings.checkpoint_every))
-    bare, pending = getattr(optimiser, "optimizer", optimiser), []
-    started, before = time.monotonic(), progress.seconds
-    bar = PatientBar(total=len(plan), initial=progress.update, work=_work(step, plan, train, valid, look), desc=step.name, unit="update",
-                     disable=not accelerator.is_main_process)
+    look, save = (
+        max(1, round(rows / rows_an_update)) for rows in (settings.evaluate_every, settings.checkpoint_every)
+    )
+    bare = getattr(optimiser, "optimizer", optimiser)
+    pending = []
+    started = time.monotonic()
+    before = progress.seconds
+    bar = PatientBar(
+        total=len(plan),
+        initial=progress.update,
+        work=_work(step, plan, train, valid, look),
+        desc=step.name,
+        unit="update",
+        disable=not accelerator.is_main_process,
+    )
     with bar, quiet_libraries():
         while progress.update < len(plan) and progress.waited < settings.patience:
-            torch.manual_seed(int(fingerprint(seed, step.name, progress.update, accelerator.process_index), 16) % 2**63)
+            torch.manual_seed(
+                int(fingerprint(seed, step.name, progress.update, accelerator.process_index), 16) % 2**63
+            )
             step.module.train()
-            for group in optimiser.param_groups: group["lr"] = learning_rate(progress.update, len(plan), settings)
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(progress.update, len(plan), settings)
             loss = _loss(step, module, train.take(plan[progress.update]), accelerator)
             accelerator.backward(loss)
             accelerator.clip_grad_norm_(weights.values(), settings.clip)
@@ -299,21 +490,37 @@ def _train_loop(step, module, optimiser, weights, best, progress, plan, train, v
             bar.update(1)
             last = progress.update == len(plan)
             saving = progress.update % save == 0 or progress.update % look == 0 or last
-            if saving: progress.losses += torch.stack(pending).tolist(); pending = []
+            if saving:
+                progress.losses += torch.stack(pending).tolist()
+                pending = []
             if progress.update % look == 0 or last:
                 value = _validate(step, valid, accelerator)
                 progress.waited += 1
                 if value > progress.best:
                     progress.best, progress.best_update, progress.waited = value, progress.update, 0
                     best.update({name: tensor.detach().cpu().clone() for name, tensor in weights.items()})
-                record = {"step": step.name, "update": progress.update, "rows": sum(map(len, plan[:progress.update])),
-                          "loss": float(np.mean(progress.losses)), "validation_auc": value}
-                progress.history.append(record); progress.losses = []
-                bar.set_postfix(loss=f"{record['loss']:.3f}", valid_auc=f"{value:.4f}", best=f"{progress.best:.4f}", refresh=False)
-                if report and accelerator.is_main_process: report(progress.history)
+                record = {
+                    "step": step.name,
+                    "update": progress.update,
+                    "rows": sum(map(len, plan[: progress.update])),
+                    "loss": float(np.mean(progress.losses)),
+                    "validation_auc": value,
+                }
+                progress.history.append(record)
+                progress.losses = []
+                bar.set_postfix(
+                    loss=f"{record['loss']:.3f}",
+                    valid_auc=f"{value:.4f}",
+                    best=f"{progress.best:.4f}",
+                    refresh=False,
+                )
+                if report and accelerator.is_main_process:
+                    report(progress.history)
             progress.seconds = before + time.monotonic() - started
             if saving and accelerator.is_main_process:
                 _save_checkpoint(path, key, progress, weights, best, bare)
-        if progress.update < len(plan): bar.set_description(f"{step.name}, stopped early")
+        if progress.update < len(plan):
+            bar.set_description(f"{step.name}, stopped early")
     with torch.no_grad():
-        for name, value in weights.items(): value.copy_(best[name])
+        for name, value in weights.items():
+            value.copy_(best[name])

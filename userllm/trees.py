@@ -20,19 +20,22 @@ from .pairs import PairTables, genre_matrix, history_pairs, pair_sources
 @dataclass(frozen=True)
 class TreesSettings:
     "How the trees are grown."
+
     learning_rate: float = 0.05
-    trees: int = 500 # at most so many; validation log loss says when to stop
+    trees: int = 500  # at most so many; validation log loss says when to stop
     leaves: int = 15
-    least_rows: int = 40 # in a leaf
-    penalty: float = 1.0 # L2, on the leaves' values
-    patience: int = 30 # trees without a better validation log loss before it stops
+    least_rows: int = 40  # in a leaf
+    penalty: float = 1.0  # L2, on the leaves' values
+    patience: int = 30  # trees without a better validation log loss before it stops
 
     name = "trees"
 
 # %% ../nbs/38_trees.ipynb #51bf4d2a
-def tree_features(dataset:Dataset,
-                  statistics:RatingStatistics, # of its users and items, out of fold
-                  pairs:list[PairTables]) -> pd.DataFrame: # with the same folds
+def tree_features(
+    dataset: Dataset,
+    statistics: RatingStatistics,  # of its users and items, out of fold
+    pairs: list[PairTables],
+) -> pd.DataFrame:  # with the same folds
     "Features of all rows of `dataset.interactions`, in their order."
     rows = dataset.interactions
     places = {key: rows[key].to_numpy() for key in ("user", "item")}
@@ -40,52 +43,100 @@ def tree_features(dataset:Dataset,
     for key, table in (("user", statistics.user_table), ("item", statistics.item_table)):
         values = lookup(table, places[key], statistics.variant)[0].numpy()
         found |= {f"{key}_{column}": values[:, number] for number, column in enumerate(table.columns)}
-    for pair in pairs: found[pair.name] = pair(places["user"], places["item"], statistics.variant).numpy()
-    year, genres = dataset.items["year"].astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan), genre_matrix(dataset.items)
+    for pair in pairs:
+        found[pair.name] = pair(places["user"], places["item"], statistics.variant).numpy()
+    year = dataset.items["year"].astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
+    genres = genre_matrix(dataset.items)
     year = year[places["item"]]
-    dated = {"year": year} if np.isfinite(year[(rows["split"] == "train").to_numpy()]).any() else {} # where training has none, there is nothing to learn
-    return pd.DataFrame(found | dated | {f"genre_{name}": genres[name].to_numpy()[places["item"]] for name in genres})
+    dated = (
+        {"year": year} if np.isfinite(year[(rows["split"] == "train").to_numpy()]).any() else {}
+    )  # where training has none, there is nothing to learn
+    return pd.DataFrame(
+        found | dated | {f"genre_{name}": genres[name].to_numpy()[places["item"]] for name in genres}
+    )
 
 # %% ../nbs/38_trees.ipynb #dbd9b64a
 @dataclass(frozen=True)
 class FeatureFloor:
     "What a model of such features gives to a dataset's rows."
-    logits: np.ndarray # (n,) in the order of `dataset.interactions`
-    trained_rows: np.ndarray # row_ids of the rows that were trained on
-    validation_auc: float
-    importance: pd.Series # of each feature: how much validation AUC falls when it is shuffled
-    trees: int = 0 # how many were grown
 
-def train_trees(dataset:Dataset, features:pd.DataFrame, # of `tree_features`
-                settings:TreesSettings=TreesSettings(), run_seed:int=0) -> FeatureFloor:
+    logits: np.ndarray  # (n,) in the order of `dataset.interactions`
+    trained_rows: np.ndarray  # row_ids of the rows that were trained on
+    validation_auc: float
+    importance: pd.Series  # of each feature: how much validation AUC falls when it is shuffled
+    trees: int = 0  # how many were grown
+
+
+def train_trees(
+    dataset: Dataset,
+    features: pd.DataFrame,  # of `tree_features`
+    settings: TreesSettings = TreesSettings(),
+    run_seed: int = 0,
+) -> FeatureFloor:
     "Grow trees until validation log loss stops falling. `InputError` where validation has one class only."
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.inspection import permutation_importance
+
     rows = dataset.interactions
     part = {split: (rows["split"] == split).to_numpy() for split in ("train", "valid")}
-    if rows["label"][part["valid"]].nunique() < 2: raise InputError("the validation rows do not hold both classes; take another split")
+    if rows["label"][part["valid"]].nunique() < 2:
+        raise InputError("the validation rows do not hold both classes; take another split")
     label = rows["label"].to_numpy()
-    trees = HistGradientBoostingClassifier(learning_rate=settings.learning_rate, max_iter=settings.trees, max_leaf_nodes=settings.leaves,
-                                           min_samples_leaf=settings.least_rows, l2_regularization=settings.penalty, early_stopping=True,
-                                           n_iter_no_change=settings.patience, random_state=run_seed)
+    trees = HistGradientBoostingClassifier(
+        learning_rate=settings.learning_rate,
+        max_iter=settings.trees,
+        max_leaf_nodes=settings.leaves,
+        min_samples_leaf=settings.least_rows,
+        l2_regularization=settings.penalty,
+        early_stopping=True,
+        n_iter_no_change=settings.patience,
+        random_state=run_seed,
+    )
     valid = features[part["valid"]], label[part["valid"]]
     trees.fit(features[part["train"]], label[part["train"]], X_val=valid[0], y_val=valid[1])
     logits = trees.decision_function(features)
-    fall = permutation_importance(trees, *valid, scoring="roc_auc", n_repeats=5, random_state=run_seed).importances_mean
-    return FeatureFloor(logits, rows["row_id"].to_numpy()[part["train"]], auc(valid[1], logits[part["valid"]]),
-                        pd.Series(fall, features.columns).sort_values(ascending=False), trees.n_iter_)
+    fall = permutation_importance(
+        trees, *valid, scoring="roc_auc", n_repeats=5, random_state=run_seed
+    ).importances_mean
+    return FeatureFloor(
+        logits,
+        rows["row_id"].to_numpy()[part["train"]],
+        auc(valid[1], logits[part["valid"]]),
+        pd.Series(fall, features.columns).sort_values(ascending=False),
+        trees.n_iter_,
+    )
 
 # %% ../nbs/38_trees.ipynb #93cba4b5
-def train_logistic(dataset:Dataset, features:pd.DataFrame, # of `tree_features`
-                   run_seed:int=0) -> FeatureFloor: # of the shuffles by which `importance` is measured
+def train_logistic(
+    dataset: Dataset,
+    features: pd.DataFrame,  # of `tree_features`
+    run_seed: int = 0,
+) -> FeatureFloor:  # of the shuffles by which `importance` is measured
     "Logistic regression on rating statistics and pairs. `InputError` where the training rows hold one class only."
     from sklearn.inspection import permutation_importance
     from sklearn.linear_model import LogisticRegression
+
     rows = dataset.interactions
-    part, label = {split: (rows["split"] == split).to_numpy() for split in ("train", "valid")}, rows["label"].to_numpy()
-    if len(np.unique(label[part["train"]])) < 2: raise InputError("the training rows do not hold both classes; take another split")
-    features = features[[name for name in features if name in pair_sources + history_pairs or name.endswith(("_like_rate", "_count"))]]
-    model = LogisticRegression(C=100., max_iter=1_000).fit(features[part["train"]], label[part["train"]])
-    logits, valid = model.decision_function(features), (features[part["valid"]], label[part["valid"]])
-    fall = permutation_importance(model, *valid, scoring="roc_auc", n_repeats=5, random_state=run_seed).importances_mean
-    return FeatureFloor(logits, rows["row_id"].to_numpy()[part["train"]], auc(valid[1], logits[part["valid"]]), pd.Series(fall, features.columns).sort_values(ascending=False))
+    part = {split: (rows["split"] == split).to_numpy() for split in ("train", "valid")}
+    label = rows["label"].to_numpy()
+    if len(np.unique(label[part["train"]])) < 2:
+        raise InputError("the training rows do not hold both classes; take another split")
+    features = features[
+        [
+            name
+            for name in features
+            if name in pair_sources + history_pairs or name.endswith(("_like_rate", "_count"))
+        ]
+    ]
+    model = LogisticRegression(C=100.0, max_iter=1_000).fit(features[part["train"]], label[part["train"]])
+    logits = model.decision_function(features)
+    valid = (features[part["valid"]], label[part["valid"]])
+    fall = permutation_importance(
+        model, *valid, scoring="roc_auc", n_repeats=5, random_state=run_seed
+    ).importances_mean
+    return FeatureFloor(
+        logits,
+        rows["row_id"].to_numpy()[part["train"]],
+        auc(valid[1], logits[part["valid"]]),
+        pd.Series(fall, features.columns).sort_values(ascending=False),
+    )

