@@ -32,7 +32,7 @@ setup(
     author=settings["author"],
     url=settings["git_url"],
     license="Apache-2.0",
-    license_files=["LICENSE", f"{library}/data/LICENSE.md"],
+    license_files=["LICENSE", f"{library}/assets/LICENSE.md"],
     classifiers=[
         f"Development Status :: {statuses[int(settings['status']) - 1]}",
         f"Intended Audience :: {settings['audience']}",
@@ -40,7 +40,7 @@ setup(
         "Programming Language :: Python :: 3",
     ],
     packages=find_packages(include=[library, library + ".*"]),
-    package_data={library: ["data/**", "browser/**"]},
+    package_data={library: ["assets/**", "browser/**"]},
     include_package_data=False,
     python_requires=f">={settings['min_python']}",
     install_requires=settings["requirements"].split(),

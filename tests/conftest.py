@@ -14,9 +14,9 @@ def runs(tmp_path_factory):
     "The floor and one method, trained on a tiny LLM and the real ratings."
     import torch
 
-    from userllm.artifacts import StageCache
-    from userllm.llms import tiny_llm
-    from userllm.pipeline import quickstart, smoke
+    from userllm.core.artifacts import StageCache
+    from userllm.knowledge.llms import tiny_llm
+    from userllm.training.pipeline import quickstart, smoke
 
     place = tmp_path_factory.mktemp("cli")
     tiny_llm(place / "llm", width=16, layers=1)

@@ -77,7 +77,7 @@ def notebooks(root: Path) -> list[Path]:
         for path in (root / "nbs").rglob("*.ipynb")
         if not any(part.startswith(("_", ".")) for part in path.relative_to(root / "nbs").parts)
     )
-    return sorted(found, key=lambda path: (path.parent != root / "nbs", path))
+    return sorted(found, key=lambda path: (not re.match(r"\d", path.name), path.name, path))
 
 
 def sources(notebook: Path, kind: str = "code") -> list[str]:
@@ -91,7 +91,7 @@ def rooms(root: Path) -> list[tuple[int, str | None, Path]]:
     found = []
     for path in notebooks(root):
         number = re.match(r"(\d+)_", path.name)
-        if path.parent != root / "nbs" or not number:
+        if not number:
             continue
         exported = re.search(r"^#\s*\|\s*default_exp\s+(\S+)", "\n".join(sources(path)), flags=re.M)
         found.append((int(number[1]), exported[1] if exported else None, path))
@@ -107,7 +107,7 @@ def imported_modules(source: str) -> set[str]:
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = ".".join(filter(None, [LIBRARY if node.level else "", node.module]))
-            names = [f"{base}.{alias.name}" for alias in node.names] if base == LIBRARY else [base]
+            names = [f"{base}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
             names = [
                 part.value
@@ -118,6 +118,13 @@ def imported_modules(source: str) -> set[str]:
             continue
         found |= {name.removeprefix(LIBRARY + ".") for name in names if name.startswith(LIBRARY + ".")}
     return found
+
+
+def owner_of(name: str, numbers: dict[str, int]) -> str:
+    "The module that holds a dotted name, or the name's own parent where no notebook makes any."
+    parts = name.split(".")
+    known = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((module for module in known if module in numbers), ".".join(parts[:-1]) or name)
 
 
 def climbing_imports(root: Path) -> list[str]:
@@ -133,7 +140,7 @@ def climbing_imports(root: Path) -> list[str]:
                     f"{path.name}, code cell {cell}: not Python ({error.msg}, line {error.lineno})"
                 )
                 continue
-            for name in sorted(names - {"__version__"}):
+            for name in sorted({owner_of(name, numbers) for name in names - {"__version__"}}):
                 if name not in numbers:
                     problems.append(
                         f"{path.name}, code cell {cell}: imports {LIBRARY}.{name}, which no notebook makes"
@@ -146,7 +153,7 @@ def climbing_imports(root: Path) -> list[str]:
 
 
 def misplaced_modules(root: Path) -> list[str]:
-    "One number and one module a notebook, one notebook a module; index, experiments and workbench export nothing."
+    "One number and one module a notebook, named alike and in a folder of its package's name; other notebooks export nothing."
     owners, numbers, problems = {}, {}, []
     for number, module, path in rooms(root):
         if module is None:
@@ -155,6 +162,9 @@ def misplaced_modules(root: Path) -> list[str]:
             problems.append(f"{path.name} and {owners[module]} both export {module}")
         if number in numbers:
             problems.append(f"{path.name} and {numbers[number]} have the same number")
+        place = ".".join([*path.parent.relative_to(root / "nbs").parts, path.stem.split("_", 1)[1]])
+        if module not in (None, place):
+            problems.append(f"{path.name} exports {module}, and lies where {place} belongs")
         owners.setdefault(module, path.name)
         numbers.setdefault(number, path.name)
     for path in sorted((root / LIBRARY).rglob("*.py")):
@@ -166,7 +176,7 @@ def misplaced_modules(root: Path) -> list[str]:
         if path not in numbered and re.search(
             r"^#\s*\|\s*(default_exp|exports?)\b", "\n".join(sources(path)), flags=re.M
         ):
-            problems.append(f"{path.relative_to(root)} exports, and has no number at the top of nbs/")
+            problems.append(f"{path.relative_to(root)} exports, and has no number")
     return problems
 
 

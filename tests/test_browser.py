@@ -11,13 +11,13 @@ import pytest
 
 from browser import CHROMIUM, lab, page_of, run_notebook
 from conftest import NO_CHROMIUM
-from userllm.errors import Errors, changed_users, row_history, select_rows
-from userllm.history_effects import WhatIf
-from userllm.inspection import PromptInspector, find_items, number_text
-from userllm.newcomers import most_liked, recommend
-from userllm.opened_runs import demo_run
-from userllm.token_map import TokenMap, history_of, neighbours, token_effects
-from userllm.widgets import table_html
+from userllm.workbench.error_analysis import Errors, changed_users, row_history, select_rows
+from userllm.workbench.history_effects import WhatIf
+from userllm.workbench.inspection import PromptInspector, find_items, number_text
+from userllm.workbench.new_users import most_liked, recommend
+from userllm.workbench.opened_runs import demo_run
+from userllm.workbench.token_map import TokenMap, history_of, neighbours, token_effects
+from userllm.workbench.widgets import table_html
 
 pytest.importorskip("playwright", reason="playwright is not installed: make setup")
 pytestmark = [
@@ -93,10 +93,10 @@ def write_notebook(path, *sources):
 ATTACK = "<img src=x onerror=window.struck=1><script>window.struck=1</script>"
 HOSTILE = f"""
 import numpy as np, pandas as pd
-from userllm.errors import Errors
-from userllm.interactions import made_up_dataset
-from userllm.widgets import PointMap
-from userllm.workbench import RowsTool
+from userllm.workbench.error_analysis import Errors
+from userllm.data.interactions import made_up_dataset
+from userllm.workbench.widgets import PointMap
+from userllm.workbench.tools import RowsTool
 attack = {ATTACK!r}
 dataset = made_up_dataset()
 dataset = dataset.with_items(title=[attack] * len(dataset.items), genres=[attack] * len(dataset.items))
@@ -131,7 +131,7 @@ def test_titles_stay_text(page, address, project):
 
 MAP = """
 import numpy as np, pandas as pd
-from userllm.widgets import PointMap, View
+from userllm.workbench.widgets import PointMap, View
 x, y = np.random.default_rng(0).normal(size=(2, 200))
 points = PointMap(x, y, range(200), ("first", "second"), notes=[f"liked film {n}" for n in range(200)])
 points.paint(pd.Series(["Drama", "Comedy", None, "War"] * 50, name="genre"))
@@ -210,7 +210,7 @@ def test_no_selection_on_the_map_is_lost(page, address, project):
 STRIP = """
 import pandas as pd
 from IPython.display import HTML
-from userllm.widgets import strip_html
+from userllm.workbench.widgets import strip_html
 HTML(strip_html(pd.DataFrame({"item_id": list("abc"), "title": ["Heat", "Alien", "Big"], "year": [1995, 1979, 1988],
                               "genres": ["Action|Crime", "Horror", "Comedy"]})))
 """
@@ -218,7 +218,7 @@ HTML(strip_html(pd.DataFrame({"item_id": list("abc"), "title": ["Heat", "Alien",
 
 TOOLS = """
 import numpy as np, pandas as pd, time, ipywidgets
-from userllm.widgets import RowGrid, View, strip_html
+from userllm.workbench.widgets import RowGrid, View, strip_html
 frame = pd.DataFrame({"title": [f"The long title of item number {n}" for n in range(250)]} | {f"column number {c}": np.arange(250.) for c in range(16)})
 grid = RowGrid()
 grid.fill(frame, list(range(250)))
@@ -309,7 +309,7 @@ def test_a_wait_and_an_ended_kernel_are_said(page, address, project):
 
 def test_cells_out_of_order(page, address, project):
     "The kernel says which cell makes what is missing."
-    write_notebook(project / "order.ipynb", "import userllm.workbench", "tokens = 5", "print(tokens)")
+    write_notebook(project / "order.ipynb", "import userllm.workbench.tools", "tokens = 5", "print(tokens)")
     assert run_notebook(page, address, "order.ipynb") == []
     page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
     page.wait_for_function(

@@ -10,11 +10,11 @@ import pytest
 import timm
 from PIL import Image
 
-from userllm.artifacts import InputError, read_json
-from userllm.cli import main
-from userllm.pipeline import smoke
-from userllm.recommender import Recommender
-from userllm.visual_alignment import Preparation
+from userllm.core.artifacts import InputError, read_json
+from userllm.cli.main import main
+from userllm.training.pipeline import smoke
+from userllm.model.recommender import Recommender
+from userllm.visual.poster_features import Preparation
 
 
 @pytest.fixture
@@ -258,7 +258,7 @@ def test_bench_times_preparation(say, tmp_path):
 
 
 def test_what_is_asked_is_checked_before_a_model_is_loaded(runs, say, tmp_path, monkeypatch):
-    from userllm import recommender
+    from userllm.model import recommender
 
     monkeypatch.setattr(recommender, "load_llm", lambda *_: pytest.fail("the LLM was loaded"))
     pairs = write_pairs(tmp_path / "pairs.csv", user_id=["nobody"], item_id=["1"])
@@ -287,7 +287,7 @@ def test_other_run_in_the_folder_is_refused(runs, say):
 
 
 def test_a_split_without_both_classes_is_refused(say, tmp_path, monkeypatch):
-    from userllm import pipeline
+    from userllm.training import pipeline
 
     always_liked = replace(smoke(), protocol=replace(smoke().protocol, like_threshold=0.0))
     monkeypatch.setitem(pipeline.presets, "smoke", lambda: always_liked)
@@ -351,7 +351,7 @@ def shop(tmp_path, monkeypatch):
         "vit_tiny_patch16_224", img_size=32, num_classes=0, depth=9, embed_dim=24, pretrained=False
     ).eval()
     monkeypatch.setattr(
-        "userllm.visual_alignment.load_vit", lambda *_: (vit, Preparation((32, 32), (0.5,) * 3, (0.5,) * 3))
+        "userllm.visual.poster_features.load_vit", lambda *_: (vit, Preparation((32, 32), (0.5,) * 3, (0.5,) * 3))
     )
     draw = random.Random(0)
     pairs = [(user, item) for user in range(20) for item in draw.sample(range(25), 15)]

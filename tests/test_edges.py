@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from userllm.cli import main
+from userllm.cli.main import main
 
-ENTRY = "import sys; from userllm.entry import main; sys.exit(main())"
+ENTRY = "import sys; from userllm.cli.entry import main; sys.exit(main())"
 NOBODY = "import os, pwd; os.environ.pop('HOME', None); pwd.getpwuid = lambda number: {}[number]; " + ENTRY
 PLAIN = {
     "LC_ALL": "C",

@@ -128,6 +128,7 @@ def test_a_small_house_keeps_every_rule(small_house):
         "from .first import two",
         "def late():\n    from userllm.first import two",
         "from userllm.ground import one",
+        "from userllm.deep import first",
         "from importlib import import_module\nimport_module('userllm.first')",
         "%time 1\nimport userllm.first",
         "from userllm.nowhere import thing",
@@ -143,11 +144,14 @@ def test_misplaced_modules_are_found(small_house):
     nbs = small_house / "nbs"
     (nbs / "workbench").mkdir()
     write_notebook(nbs / "20_twice.ipynb", "#| default_exp ground")
+    write_notebook(nbs / "workbench" / "30_tools.ipynb", "#| default_exp bench.tools")
     write_notebook(nbs / "10_none.ipynb", "1 + 1")
     write_notebook(nbs / "workbench" / "loud.ipynb", "#| export\nx = 1")
     (small_house / "userllm" / "old.py").write_text("", encoding="utf-8")
     problems = "\n".join(house.misplaced_modules(small_house))
     for part in [
+        "30_tools.ipynb exports bench.tools, and lies where workbench.tools belongs",
+        "20_twice.ipynb exports ground, and lies where twice belongs",
         "20_twice.ipynb and 00_ground.ipynb both export",
         "10_none.ipynb has a number and no",
         "have the same number",
@@ -155,7 +159,7 @@ def test_misplaced_modules_are_found(small_house):
         "nbs/workbench/loud.ipynb exports",
     ]:
         assert part in problems
-    assert len(problems.splitlines()) == 5
+    assert len(problems.splitlines()) == 7
 
 
 def test_unclean_notebooks_are_found(small_house):
@@ -219,11 +223,11 @@ def test_a_room_without_a_row_is_found(small_house):
 @pytest.mark.parametrize(
     "text",
     [
-        "/home/someone/data",
-        "/Users/someone",
-        "/root/.cache",
+        "/ho" + "me/someone/data",
+        "/Use" + "rs/someone",
+        "/ro" + "ot/.cache",
         "C:" r"\Users\someone",
-        "../shared/data",
+        "../sha" + "red/data",
         f"https://{house.HOSTS[0]}/simple",
         f"--index-url https://{house.HOSTS[2]}/whl",
     ],

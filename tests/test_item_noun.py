@@ -7,15 +7,16 @@ import pandas as pd
 import pytest
 import torch
 
-from userllm import cli, endpoints
-from userllm.cli import main
-from userllm.inspection import explain_prompt
-from userllm.interactions import Dataset
-from userllm.llms import tiny_llm
-from userllm.methods import methods
-from userllm.prompts import find_template, templates
-from userllm.recommender import Recommender
-from userllm.workbench import NewcomerTool, WhatIfTool
+from userllm.cli import main as cli
+from userllm.knowledge import endpoints
+from userllm.cli.main import main
+from userllm.workbench.inspection import explain_prompt
+from userllm.data.interactions import Dataset
+from userllm.knowledge.llms import tiny_llm
+from userllm.training.methods import methods
+from userllm.model.prompts import find_template, templates
+from userllm.model.recommender import Recommender
+from userllm.workbench.tools import NewcomerTool, WhatIfTool
 
 FILM = re.compile("movie|film|cinema", re.IGNORECASE)
 NAMED = re.compile(

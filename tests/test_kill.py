@@ -14,9 +14,9 @@ import pytest
 CHILD = """
 import sys, torch
 from dataclasses import replace
-from userllm.artifacts import StageCache
-from userllm.methods import find_method
-from userllm.pipeline import movie, prepare, run_method, share_llm, smoke
+from userllm.core.artifacts import StageCache
+from userllm.training.methods import find_method
+from userllm.training.pipeline import movie, prepare, run_method, share_llm, smoke
 torch.set_num_threads(1)
 llm, cache, folder = sys.argv[1], StageCache(sys.argv[2]), sys.argv[3]
 preset = smoke()
@@ -45,7 +45,7 @@ def start(place: Path, name: str) -> subprocess.Popen:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_killed_and_resumed_training_gives_the_same_metrics(tmp_path):
-    from userllm.llms import tiny_llm
+    from userllm.knowledge.llms import tiny_llm
 
     tiny_llm(tmp_path / "llm", width=16, layers=1)
     whole = start(tmp_path, "whole")

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 import torch
 
-from userllm.artifacts import InputError, StageCache
-from userllm.llms import tiny_llm
-from userllm.methods import find_method, methods
-from userllm.pipeline import floors, prepare, run_floor, run_method, share_llm, smoke
-from userllm.protocols import movie
-from userllm.recommender import Recommender
+from userllm.core.artifacts import InputError, StageCache
+from userllm.knowledge.llms import tiny_llm
+from userllm.training.methods import find_method, methods
+from userllm.training.pipeline import floors, prepare, run_floor, run_method, share_llm, smoke
+from userllm.data.protocols import movie
+from userllm.model.recommender import Recommender
 
 
 @pytest.fixture(scope="module")

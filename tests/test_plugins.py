@@ -8,23 +8,23 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from userllm.artifacts import InputError, read_json
-from userllm.cli import main
-from userllm.history_encoders import encoders
-from userllm.llms import tiny_llm
-from userllm.mappers import mapper_kinds
-from userllm.methods import methods
-from userllm.prompts import templates
-from userllm.recommender import Recommender
+from userllm.core.artifacts import InputError, read_json
+from userllm.cli.main import main
+from userllm.model.history_encoders import encoders
+from userllm.knowledge.llms import tiny_llm
+from userllm.model.mappers import mapper_kinds
+from userllm.training.methods import methods
+from userllm.model.prompts import templates
+from userllm.model.recommender import Recommender
 
 MODULE = """
 from dataclasses import replace
 from torch import nn
-from userllm.history_encoders import encoders
-from userllm.mappers import Mapper, MapperSettings, mapper_kinds
-from userllm.methods import find_method, methods
-from userllm.prompts import find_template, templates
-from userllm.uhem import UHEMSettings
+from userllm.model.history_encoders import encoders
+from userllm.model.mappers import Mapper, MapperSettings, mapper_kinds
+from userllm.training.methods import find_method, methods
+from userllm.model.prompts import find_template, templates
+from userllm.model.uhem import UHEMSettings
 
 LOUDNESS = 1.0
 
@@ -145,7 +145,7 @@ def test_a_recommender_opens_where_its_code_can_be_imported(place, capsys, tmp_p
     )
     assert "my_code" not in sys.modules
 
-    code = "import sys; from userllm.cli import main; sys.exit(main(sys.argv[1:]))"  # as in a process that knows nothing
+    code = "import sys; from userllm.cli.main import main; sys.exit(main(sys.argv[1:]))"  # as in a process that knows nothing
     subprocess.run(
         [
             sys.executable,

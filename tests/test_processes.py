@@ -13,7 +13,7 @@ from test_kill import CHILD
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_two_processes_train_one_run(tmp_path):
-    from userllm.llms import tiny_llm
+    from userllm.knowledge.llms import tiny_llm
 
     tiny_llm(tmp_path / "llm", width=16, layers=1)
     (tmp_path / "train.py").write_text(CHILD, encoding="utf-8")

@@ -18,17 +18,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from userllm.artifacts import InputError
-from userllm.cli import main
-from userllm.columns import read_columns
-from userllm.interactions import SPLIT_KINDS, SPLITS, Dataset, Histories, audit, made_up_dataset
-from userllm.protocols import dataset_with_split, split_kind
-from userllm.reports import format_table
-from userllm.sources import display_title
-from userllm.sources_movies import movies_metadata
-from userllm.sources_netflix import netflix_titles, read_netflix
-from userllm.sources_recbole import read_recbole
-from userllm.tables import _NO_VALUE, check_interactions, read_interactions, read_pairs, read_table
+from userllm.core.artifacts import InputError
+from userllm.cli.main import main
+from userllm.data.columns import read_columns
+from userllm.data.interactions import SPLIT_KINDS, SPLITS, Dataset, Histories, audit, made_up_dataset
+from userllm.data.protocols import dataset_with_split, split_kind
+from userllm.evaluation.reports import format_table
+from userllm.data.sources import display_title
+from userllm.data.sources_movies import movies_metadata
+from userllm.data.sources_netflix import netflix_titles, read_netflix
+from userllm.data.sources_recbole import read_recbole
+from userllm.data.user_tables import _NO_VALUE, check_interactions, read_interactions, read_pairs, read_table
 
 NOW = 1_000
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -72,7 +72,7 @@ def test_what_is_written_is_read(tmp_path, pairs, data):
         ["title", "item_id"],
         [(title.join(around), item) for title, item in zip(titles, items)],
     )
-    with mock.patch("userllm.columns._PORTION", data.draw(st.sampled_from([1, 3, 1_000]))):
+    with mock.patch("userllm.data.columns._PORTION", data.draw(st.sampled_from([1, 3, 1_000]))):
         raw = read_table(tmp_path / "rows.csv", tmp_path / "items.csv", now=NOW)
     assert [
         tuple(row)
@@ -137,7 +137,7 @@ def test_every_fault_is_found_and_nothing_else(tmp_path, rows):
         assert shown == wanted
     whole = read_interactions(path, now=NOW)[3]
     assert {(fault.row, fault.column) for fault in whole if fault.row is not None} == shown
-    with mock.patch("userllm.columns._PORTION", 1):  # however the rows are portioned, the same is told
+    with mock.patch("userllm.data.columns._PORTION", 1):  # however the rows are portioned, the same is told
         assert read_interactions(path, now=NOW)[3] == whole
 
 
@@ -552,7 +552,7 @@ def test_large_tables_are_announced(tables, capsys, monkeypatch):
         f"{tables}/items.parquet",
     ]
     assert main(arguments) == 0 and capsys.readouterr().err == ""
-    monkeypatch.setattr("userllm.cli._LARGE", 1)
+    monkeypatch.setattr("userllm.cli.main._LARGE", 1)
     assert main(arguments) == 0 and "reading, checking and shaping 0 MB" in capsys.readouterr().err
 
 
@@ -634,7 +634,7 @@ def test_a_table_is_prepared_kept_and_trained_on(tables, capsys):
 
 
 def test_a_reader_that_goes_away_takes_nothing_with_it(tables):
-    code = f"import sys; from userllm.entry import main; sys.exit(main({['prepare', 'table', '--interactions', f'{tables}/rows.csv', '--items', f'{tables}/items.parquet', '--out', f'{tables}/data']!r}))"
+    code = f"import sys; from userllm.cli.entry import main; sys.exit(main({['prepare', 'table', '--interactions', f'{tables}/rows.csv', '--items', f'{tables}/items.parquet', '--out', f'{tables}/data']!r}))"
     child = subprocess.Popen(
         [sys.executable, "-c", code],
         stdout=subprocess.PIPE,
@@ -756,7 +756,7 @@ def test_any_dialect_is_read_as_others_read_it_or_refused_with_its_line(
     ]
     path = tmp_path / ("x.csv.gz" if packed else "x.csv")
     text = write_dialect(path, rows, separator, end, quoting, bom, encoding, final)
-    with mock.patch("userllm.columns._PIECE", data.draw(st.sampled_from([1, 5, 2**20]))):
+    with mock.patch("userllm.data.columns._PIECE", data.draw(st.sampled_from([1, 5, 2**20]))):
         try:
             table = read_columns(path, ("one", "two"))
             refusal = "\n".join(map(str, table.faults))

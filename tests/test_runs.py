@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from userllm.artifacts import write_json, write_parquet
-from userllm.cli import main
+from userllm.core.artifacts import write_json, write_parquet
+from userllm.cli.main import main
 
 
 def metrics_of(method, tables=(), **more):

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from userllm.artifacts import StageCache
-from userllm.posters import find_posters, pictures_in, shipped_posters
-from userllm.visual_alignment import poster_features, shipped_features
+from userllm.core.artifacts import StageCache
+from userllm.visual.posters import find_posters, pictures_in, shipped_posters
+from userllm.visual.poster_features import poster_features, shipped_features
 
 POSTERS = Path(os.environ.get("USERLLM_DATA", "nowhere")) / "movielens-small" / "posters"
 
@@ -25,7 +25,7 @@ def test_posters_give_the_shipped_features(tmp_path, monkeypatch):
     assert len(posters) == 20 and posters["poster"].tolist() == [
         known[item_id] for item_id in posters["item_id"]
     ]
-    monkeypatch.setattr("userllm.visual_alignment.shipped_features", dict)  # so that they are computed
+    monkeypatch.setattr("userllm.visual.poster_features.shipped_features", dict)  # so that they are computed
     features, faults = poster_features(posters, device="cpu", cache=StageCache(tmp_path))
     assert not faults and features.keys() == set(posters["poster"])
     made, kept = (

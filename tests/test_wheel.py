@@ -52,7 +52,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(site):
     assert installed == {path for path in house.tracked(ROOT) if path.parts[0] == "userllm"}
     assert {path.name.split("-")[0] for path in site.iterdir()} <= {"userllm", "bin"}
     commands = next(site.glob("*.dist-info/entry_points.txt")).read_text(encoding="utf-8")
-    assert "userllm=userllm.entry:main" in commands.replace(" ", "")
+    assert "userllm=userllm.cli.entry:main" in commands.replace(" ", "")
 
 
 def test_the_installed_package_imports(site):
@@ -67,8 +67,8 @@ print('\\n'.join(module.__file__ for module in modules))"""
 
 
 def test_the_installed_package_has_its_data(site):
-    data = [path for path in house.tracked(ROOT) if path.parts[:2] == ("userllm", "data")]
-    assert Path("userllm/data/LICENSE.md") in data
+    data = [path for path in house.tracked(ROOT) if path.parts[:2] == ("userllm", "assets")]
+    assert Path("userllm/assets/LICENSE.md") in data
     code = """
 import json
 from importlib.resources import files

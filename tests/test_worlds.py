@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from userllm.llms import tiny_llm
-from userllm.methods import find_method
-from userllm.metrics import auc
-from userllm.reuse import RowScorer
-from userllm.training import StepSettings
+from userllm.knowledge.llms import tiny_llm
+from userllm.training.methods import find_method
+from userllm.evaluation.metrics import auc
+from userllm.model.reuse import RowScorer
+from userllm.training.steps import StepSettings
 from worlds import WORDS, learn, make_world, trained, with_and_without
 
 STEPS = StepSettings(

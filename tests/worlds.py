@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from userllm.collaborative_alignment import MFSettings, train_mf
-from userllm.interactions import Dataset
-from userllm.mappers import table_by_position, standardise
-from userllm.methods import find_method
-from userllm.metrics import auc
-from userllm.model import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM, start_wide
-from userllm.training import StepSettings, step2, tune
-from userllm.reuse import RowScorer
+from userllm.collaborative.mf import MFSettings, train_mf
+from userllm.data.interactions import Dataset
+from userllm.model.mappers import table_by_position, standardise
+from userllm.training.methods import find_method
+from userllm.evaluation.metrics import auc
+from userllm.model.userllm import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM, start_wide
+from userllm.training.steps import StepSettings, step2, tune
+from userllm.model.reuse import RowScorer
 
 USERS, ITEMS, SHOWN, LIKES = (
     32,

@@ -1,4 +1,4 @@
-"""Make the stage caches that ship in userllm/data: descriptions by the default LLM, poster features by the default ViT.
+"""Make the stage caches that ship in userllm/assets: descriptions by the default LLM, poster features by the default ViT.
 
 python tools/build_shipped.py descriptions     # hours on a CPU; goes on where it stopped
 python tools/build_shipped.py posters FOLDER   # pictures named by MovieLens id
@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from userllm.artifacts import read_json, versions, write_json, write_parquet
-from userllm.knowledge import KnowledgeSettings, describe_titles, prompt_title, shipped_descriptions
-from userllm.llms import load_llm
-from userllm.posters import find_posters
-from userllm.sources import movielens_small
-from userllm.visual_alignment import VisualSettings, poster_features, save_features
+from userllm.core.artifacts import read_json, versions, write_json, write_parquet
+from userllm.knowledge.descriptions import KnowledgeSettings, describe_titles, prompt_title, shipped_descriptions
+from userllm.knowledge.llms import load_llm
+from userllm.visual.posters import find_posters
+from userllm.data.sources import movielens_small
+from userllm.visual.poster_features import VisualSettings, poster_features, save_features
 
 DATA = Path(__file__).resolve().parents[1] / "userllm" / "data"
 

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import torch
 
-from userllm.artifacts import read_json, write_json
-from userllm.collaborative_alignment import MFSettings, train_mf
-from userllm.lightgcn import LightGCNSettings, train_lightgcn
-from userllm.protocols import build_dataset, movie
-from userllm.sasrec import SASRecSettings, train_sasrec
-from userllm.sources import movielens_small
+from userllm.core.artifacts import read_json, write_json
+from userllm.collaborative.mf import MFSettings, train_mf
+from userllm.collaborative.lightgcn import LightGCNSettings, train_lightgcn
+from userllm.data.protocols import build_dataset, movie
+from userllm.collaborative.sasrec import SASRecSettings, train_sasrec
+from userllm.data.sources import movielens_small
 
 FILE = Path(__file__).resolve().parents[1] / "results" / "tuning" / "collaborative.json"
 MF_GRID = {
