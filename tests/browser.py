@@ -28,7 +28,8 @@ def free_port() -> int:
 
 @contextmanager
 def lab(root: Path, place: Path):
-    "The address of a notebook, to be filled in, of a JupyterLab on `root` that leaves nothing outside `place`."
+    """The address of a notebook, to be filled in, of a JupyterLab on `root` that leaves nothing
+    outside `place`."""
     for name, value in SETTINGS.items():
         file = place / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)

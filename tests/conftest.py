@@ -82,5 +82,6 @@ def pytest_terminal_summary(terminalreporter):
             f"{len(skipped)} tests of the workbench in a real browser did not run: there is no Chromium here."
         )
         terminalreporter.line(
-            "To run them: .ci/chromium (which installs it by apt), or put chromium or google-chrome on the PATH; then make test again."
+            "To run them: .ci/chromium (which installs it by apt), or put chromium or google-chrome on the"
+            " PATH; then make test again."
         )

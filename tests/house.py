@@ -1,4 +1,6 @@
-"""The rules of the house. Each function takes the root of a checkout and returns what breaks its rule, one line each."""
+"""The rules of the house.
+
+Each function takes the root of a checkout and returns what breaks its rule, one line each."""
 
 import ast
 import json
@@ -147,13 +149,15 @@ def climbing_imports(root: Path) -> list[str]:
                     )
                 elif numbers[name] >= number:
                     problems.append(
-                        f"{path.name}, code cell {cell}: imports {LIBRARY}.{name} of number {numbers[name]:02d}"
+                        f"{path.name}, code cell {cell}: imports {LIBRARY}.{name} of number"
+                        f" {numbers[name]:02d}"
                     )
     return problems
 
 
 def misplaced_modules(root: Path) -> list[str]:
-    "One number and one module a notebook, named alike and in a folder of its package's name; other notebooks export nothing."
+    """One number and one module a notebook, named alike and in a folder of its package's name; other
+    notebooks export nothing."""
     owners, numbers, problems = {}, {}, []
     for number, module, path in rooms(root):
         if module is None:
@@ -208,13 +212,15 @@ def unclean_notebooks(root: Path) -> list[str]:
 
 
 def swallowed_prose(root: Path) -> list[str]:
-    "The cell of a title holds `# title` and `> one line` alone: nbdev turns it into metadata, and drops the rest from the docs."
+    """The cell of a title holds `# title` and `> one line` alone: nbdev turns it into metadata, and
+    drops the rest from the docs."""
     problems = []
     for path in notebooks(root):
         lines = [line for line in "".join(sources(path, "markdown")[:1]).splitlines() if line.strip()]
         if len(lines) != 2 or not lines[0].startswith("# ") or not lines[1].startswith("> "):
             problems.append(
-                f"{path.relative_to(root)}: the first text cell must be `# title` and `> one line`, and no more"
+                f"{path.relative_to(root)}: the first text cell must be `# title` and `> one line`, and no"
+                " more"
             )
     return problems
 
@@ -270,7 +276,8 @@ def stale_readme(root: Path) -> list[str]:
 
 
 def unmapped_rooms(root: Path) -> list[str]:
-    "README's map of the rooms has one row for each numbered notebook, and links lead to notebooks that exist."
+    """README's map of the rooms has one row for each numbered notebook, and links lead to notebooks
+    that exist."""
     rows = re.findall(r"^\|\s*\[?`?(\d+_\w+)`?", (root / "README.md").read_text(encoding="utf-8"), flags=re.M)
     problems = [
         f"README.md maps {name} {rows.count(name)} times"
@@ -315,7 +322,8 @@ def plain_name(requirement: str) -> str:
 
 
 def undeclared_imports(root: Path) -> list[str]:
-    "What is imported stands in `requirements` of settings.ini or in requirements-offline.txt; in notebooks `dev_requirements` count too."
+    """What is imported stands in `requirements` of settings.ini or in requirements-offline.txt; in
+    notebooks `dev_requirements` count too."""
     settings = (root / "settings.ini").read_text(encoding="utf-8")
     wanted = {
         kind: {plain_name(name) for name in names.split()}

@@ -11,7 +11,8 @@ from pathlib import Path
 
 
 def run_within(command: list[str], seconds: float, folder: Path) -> tuple[int | None, str]:
-    "Exit status (None where time ran out) and all output; the whole group is killed at the end, whatever happened."
+    """Exit status (None where time ran out) and all output; the whole group is killed at the end,
+    whatever happened."""
     # Output goes to a file: a pipe would stay open for as long as a grandchild holds it.
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(

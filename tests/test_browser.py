@@ -29,7 +29,11 @@ sys.path.append(str(ROOT / "tools"))
 import store_outputs  # noqa: E402
 
 PICTURES = ROOT / "tests" / "artifacts"
-WHERE = "count => Array.from({length: count}, (_, place) => document.querySelector('.userllm-map canvas').place(place))"  # points on the screen
+# points on the screen
+WHERE = (
+    "count => Array.from({length: count}, (_, place) => document.querySelector('.userllm-map"
+    " canvas').place(place))"
+)
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +61,8 @@ def text_of(page, html: str) -> str:
     "HTML as a person reads it, white space apart."
     return " ".join(
         page.evaluate(
-            "html => { const place = document.createElement('div'); place.innerHTML = html; document.body.append(place);"
-            " const text = place.innerText; place.remove(); return text }",
+            "html => { const place = document.createElement('div'); place.innerHTML = html;"
+            " document.body.append(place); const text = place.innerText; place.remove(); return text }",
             html,
         ).split()
     )
@@ -142,7 +146,8 @@ view
 
 
 def test_no_selection_on_the_map_is_lost(page, address, project):
-    "Each drag begins and ends on a point, and the mouse goes on over other points before the kernel has answered."
+    """Each drag begins and ends on a point, and the mouse goes on over other points before the
+    kernel has answered."""
     write_notebook(project / "map.ipynb", MAP)
     assert run_notebook(page, address, "map.ipynb") == []
     page.locator(".userllm-map canvas").scroll_into_view_if_needed()
@@ -234,13 +239,17 @@ view
 
 
 def test_a_view_in_a_narrow_window(page, address, project):
-    "One tab stop, headings and rows by arrows, the sorted column and the open row in sight, nothing wider than its window."
+    """One tab stop, headings and rows by arrows, the sorted column and the open row in sight,
+    nothing wider than its window."""
     write_notebook(project / "tools.ipynb", TOOLS, "grid.mark(60)")
     page.set_viewport_size({"width": 700, "height": 1000})
     assert run_notebook(page, address, "tools.ipynb") == []
     page.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area')")
     view = page.locator(".userllm-view")
-    stops = "() => [...document.querySelectorAll('.userllm-row .frame *')].filter(place => place.tabIndex === 0).map(place => place.tagName)"
+    stops = (
+        "() => [...document.querySelectorAll('.userllm-row .frame *')].filter(place => place.tabIndex ==="
+        " 0).map(place => place.tagName)"
+    )
     page.wait_for_function(
         "() => document.querySelector('.userllm-row tr[aria-selected=true]')?.dataset.key === '60'"
     )  # marked by a program
@@ -270,8 +279,9 @@ def test_a_view_in_a_narrow_window(page, address, project):
         "() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})"
     )
     page.wait_for_function(
-        "() => getComputedStyle(document.querySelector('.userllm-row td')).color === 'rgba(255, 255, 255, 0.87)' "
-        "|| getComputedStyle(document.querySelector('.userllm-row td')).color.match(/\\d+/g).slice(0, 3).every(part => part > 150)"
+        "() => getComputedStyle(document.querySelector('.userllm-row td')).color === 'rgba(255, 255, 255,"
+        " 0.87)' || getComputedStyle(document.querySelector('.userllm-row td')).color.match(/\\d+/g).slice(0,"
+        " 3).every(part => part > 150)"
     )
     page.evaluate(
         "() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Light'})"
@@ -279,7 +289,8 @@ def test_a_view_in_a_narrow_window(page, address, project):
 
 
 def test_a_wait_and_an_ended_kernel_are_said(page, address, project):
-    work = "time.sleep(.5)\nsum(range(200_000_000 if view.shown['answer'].value else 1))"  # in one go: no other thread gets a turn
+    # in one go: no other thread gets a turn
+    work = "time.sleep(.5)\nsum(range(200_000_000 if view.shown['answer'].value else 1))"
     write_notebook(project / "busy.ipynb", TOOLS, work)
     assert run_notebook(page, address, "busy.ipynb") == []
     page.locator(".userllm-go").click()
@@ -326,7 +337,8 @@ def test_cells_out_of_order(page, address, project):
 
 
 def test_a_notebook_that_is_not_trusted_shows_pictures(page, address, project):
-    "What a fresh clone or a code host shows of a saved notebook: cards side by side with their alt texts, and a still map."
+    """What a fresh clone or a code host shows of a saved notebook: cards side by side with their alt
+    texts, and a still map."""
     write_notebook(project / "saved.ipynb", MAP, STRIP)
     store_outputs.main([project / "saved.ipynb"])
     page.goto(address.format("saved.ipynb"))
@@ -342,7 +354,8 @@ def test_a_notebook_that_is_not_trusted_shows_pictures(page, address, project):
         "Big, 1988, Comedy",
     ]
     page.wait_for_function(
-        "() => [...document.querySelectorAll('.jp-OutputArea img')].every(picture => picture.naturalWidth > 0)"
+        "() => [...document.querySelectorAll('.jp-OutputArea img')].every(picture => picture.naturalWidth"
+        " > 0)"
     )
     boxes = [picture.bounding_box() for picture in page.locator(".jp-OutputArea figure").all()]
     apart = [
@@ -375,7 +388,8 @@ def test_browse_predictions(page, address, project):
     ] == expected["row_id"].head(100).tolist()
     view.locator(".userllm-row th button", has_text="title").click()
     page.wait_for_function(
-        "() => [...document.querySelectorAll('.userllm-row th')].find(head => head.ariaSort === 'ascending')?.innerText.startsWith('title')"
+        "() => [...document.querySelectorAll('.userllm-row th')].find(head => head.ariaSort ==="
+        " 'ascending')?.innerText.startsWith('title')"
     )
     expected = select_rows(errors, "userllm", sure=0.5, sort="title", ascending=True)
     assert lines.nth(3).locator("td").first.inner_text() == expected["title"][3]
@@ -383,7 +397,8 @@ def test_browse_predictions(page, address, project):
     for key in ["PageDown", *["ArrowDown"] * 4, "ArrowUp", "Enter"]:
         if key == "ArrowDown":
             page.wait_for_function(
-                "() => document.querySelector('.userllm-row').innerText.includes('101 to') && document.activeElement.matches('.userllm-row tr')"
+                "() => document.querySelector('.userllm-row').innerText.includes('101 to') &&"
+                " document.activeElement.matches('.userllm-row tr')"
             )
         page.keyboard.press(key)
     row = expected.iloc[103]
@@ -409,7 +424,8 @@ def test_browse_predictions(page, address, project):
     what.locator(".userllm-place select").select_option(index=0)
     what.locator(".userllm-remove").click()
     page.wait_for_function(
-        "left => document.querySelectorAll('.userllm-view')[1].querySelectorAll('.userllm-shown-history figure').length === left",
+        "left => document.querySelectorAll('.userllm-view')[1].querySelectorAll('.userllm-shown-history"
+        " figure').length === left",
         arg=len(history) - 1,
     )
     plain = WhatIf(
@@ -429,7 +445,9 @@ def test_analyse_errors(page, address, project):
     view.locator(".userllm-second select").select_option("userllm_wide")
     view.locator(".userllm-compare").click()
     page.wait_for_function(
-        "() => [...document.querySelectorAll('.userllm-shown-overall')].at(-1).innerText.includes('userllm_wide - floor')"
+        "() =>"
+        " [...document.querySelectorAll('.userllm-shown-overall')].at(-1).innerText.includes('userllm_wide -"
+        " floor')"
     )
     changed = changed_users(errors, "floor", "userllm_wide")
     assert text_of(page, table_html(changed.head(8), headings={"change": "change (nats)"})) in shown(
@@ -444,7 +462,8 @@ def test_explore_tokens(page, address, project):
     assert view.locator(".userllm-map .legend button").count() > 2
     view.locator(".userllm-colour select").select_option("events")
     page.wait_for_function(
-        "() => document.querySelector('.userllm-map .legend b').innerText === 'events' && document.querySelector('.userllm-map .bar')"
+        "() => document.querySelector('.userllm-map .legend b').innerText === 'events' &&"
+        " document.querySelector('.userllm-map .bar')"
     )
 
     chart = view.locator(".userllm-map canvas")
@@ -461,7 +480,8 @@ def test_explore_tokens(page, address, project):
     page.mouse.click(*places[right])
     chosen = users["user_id"][right]
     page.wait_for_function(
-        "name => [...document.querySelectorAll('.userllm-shown-user')].at(-1).innerText.includes('User ' + name)",
+        "name => [...document.querySelectorAll('.userllm-shown-user')].at(-1).innerText.includes('User ' +"
+        " name)",
         arg=chosen,
     )
     chart.scroll_into_view_if_needed()
@@ -531,7 +551,9 @@ def test_inspect_prompts(page, address, project):
         arg=count - 1,
     )
     page.wait_for_function(
-        "left => [...document.querySelectorAll('.userllm-view')].at(-1).querySelectorAll('.userllm-shown-history figure').length === left",
+        "left =>"
+        " [...document.querySelectorAll('.userllm-view')].at(-1).querySelectorAll('.userllm-shown-history"
+        " figure').length === left",
         arg=count - 1,
     )
 

@@ -1,4 +1,5 @@
-"""Continuous integration proves everything or fails: a test that is skipped for a missing part is a failure, and a browser is fetched."""
+"""Continuous integration proves everything or fails: a test that is skipped for a missing part is a
+failure, and a browser is fetched."""
 
 import os
 import shutil
@@ -83,7 +84,8 @@ def machine(tmp_path):
 
     program(
         "apt-get",
-        f'echo "apt-get $*" >> {tmp_path}/log; case "$*" in *install*) printf "#!/bin/sh" > {tmp_path}/chromium; chmod +x {tmp_path}/chromium;; esac',
+        f'echo "apt-get $*" >> {tmp_path}/log; case "$*" in *install*) printf "#!/bin/sh" >'
+        f" {tmp_path}/chromium; chmod +x {tmp_path}/chromium;; esac",
     )
     program("sudo", f'echo sudo >> {tmp_path}/log; "$@"')
     program("id", "echo 1000")

@@ -351,7 +351,8 @@ def shop(tmp_path, monkeypatch):
         "vit_tiny_patch16_224", img_size=32, num_classes=0, depth=9, embed_dim=24, pretrained=False
     ).eval()
     monkeypatch.setattr(
-        "userllm.visual.poster_features.load_vit", lambda *_: (vit, Preparation((32, 32), (0.5,) * 3, (0.5,) * 3))
+        "userllm.visual.poster_features.load_vit",
+        lambda *_: (vit, Preparation((32, 32), (0.5,) * 3, (0.5,) * 3)),
     )
     draw = random.Random(0)
     pairs = [(user, item) for user in range(20) for item in draw.sample(range(25), 15)]

@@ -1,4 +1,5 @@
-"""The command line at its edges: alphabets, closed and full streams, no home, full and odd places. One line each, and no traceback."""
+"""The command line at its edges: alphabets, closed and full streams, no home, full and odd places.
+One line each, and no traceback."""
 
 import os
 import shlex
@@ -178,7 +179,8 @@ STORM = [
 
 @pytest.fixture
 def act(runs, tmp_path, monkeypatch, capsys):
-    "Give a line to the command line, with names for what lies here; gives its exit code and what it said on the error stream."
+    """Give a line to the command line, with names for what lies here; gives its exit code and what
+    it said on the error stream."""
     (tmp_path / "file").write_text("in the way\n", encoding="utf-8")
     (tmp_path / "folder").mkdir()
     (tmp_path / "loop").symlink_to(tmp_path / "loop")

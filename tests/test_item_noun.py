@@ -70,7 +70,8 @@ def write_shop(folder) -> list[str]:
 
 @pytest.fixture(scope="module", params=[(), ("--item-noun", "product")], ids=["unnamed", "product"])
 def shop(request, tmp_path_factory):
-    "A dataset prepared, and a method trained on it, by the command line: its folder, what was printed and what a describing model was asked."
+    """A dataset prepared, and a method trained on it, by the command line: its folder, what was
+    printed and what a describing model was asked."""
     place = tmp_path_factory.mktemp("shop")
     patch = pytest.MonkeyPatch()
     printed, asked = [], []

@@ -1,4 +1,5 @@
-"""Training that is killed with SIGKILL at random moments and started again ends like training that never was."""
+"""Training that is killed with SIGKILL at random moments and started again ends like training that
+never was."""
 
 import json
 import os

@@ -1,4 +1,5 @@
-"""Every notebook runs from its first cell to its last: what nbdev_test does, one test a notebook, each with a time limit."""
+"""Every notebook runs from its first cell to its last: what nbdev_test does, one test a notebook,
+each with a time limit."""
 
 import os
 import sys
@@ -83,8 +84,8 @@ def alive(process: int) -> bool:
 @pytest.mark.parametrize("last, expected", [("time.sleep(600)", None), ("sys.exit(3)", 3)])
 def test_nothing_of_a_group_outlives_it(tmp_path, last, expected):
     code = (
-        "import subprocess, sys, time; child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); "
-        f"print(child.pid, flush=True); {last}"
+        "import subprocess, sys, time; child = subprocess.Popen([sys.executable, '-c', 'import time;"
+        f" time.sleep(600)']); print(child.pid, flush=True); {last}"
     )
     status, output = run_within([sys.executable, "-c", code], 3, tmp_path)
     assert status == expected

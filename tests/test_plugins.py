@@ -62,7 +62,8 @@ templates["my_words"] = lambda: replace(find_template("paper"), name="my_words")
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    "A folder with a small dataset, a tiny LLM, and the module; registries and imports are as before in the end."
+    """A folder with a small dataset, a tiny LLM, and the module; registries and imports are as
+    before in the end."""
     random, registries = np.random.default_rng(0), (encoders, mapper_kinds, methods, templates)
     before = [dict(registry) for registry in registries]
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
@@ -145,7 +146,8 @@ def test_a_recommender_opens_where_its_code_can_be_imported(place, capsys, tmp_p
     )
     assert "my_code" not in sys.modules
 
-    code = "import sys; from userllm.cli.main import main; sys.exit(main(sys.argv[1:]))"  # as in a process that knows nothing
+    # as in a process that knows nothing
+    code = "import sys; from userllm.cli.main import main; sys.exit(main(sys.argv[1:]))"
     subprocess.run(
         [
             sys.executable,
@@ -183,7 +185,9 @@ def test_a_recommender_opens_where_its_code_can_be_imported(place, capsys, tmp_p
     forget()
     with pytest.raises(
         InputError,
-        match="history encoder 'pooled' has another source here than the recommender .*run.* was trained with",
+        match=(
+            "history encoder 'pooled' has another source here than the recommender .*run.* was trained with"
+        ),
     ):
         Recommender.load("run", device="cpu", plugins=["my_code"])
     (place / "my_code.py").write_text(
@@ -197,7 +201,8 @@ def test_a_recommender_opens_where_its_code_can_be_imported(place, capsys, tmp_p
 def test_a_name_of_ours_under_which_other_code_stands_is_refused(place, monkeypatch):
     assert (
         main(
-            "train without_collaborative --data data --preset smoke --llm llm --device cpu --precision fp32 --out run".split()
+            "train without_collaborative --data data --preset smoke --llm llm --device cpu --precision fp32"
+            " --out run".split()
         )
         == 0
     )

@@ -50,7 +50,8 @@ def bomb() -> bytes:
 
 
 class Misbehaving(BaseHTTPRequestHandler):
-    "Serves /NUMBER; `server.faults` says what is wrong with a number, and `server.spells` for how many requests."
+    """Serves /NUMBER; `server.faults` says what is wrong with a number, and `server.spells` for how
+    many requests."""
 
     protocol_version = "HTTP/1.1"
 
@@ -67,7 +68,8 @@ class Misbehaving(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def answer(self, content: bytes, status: int = 200, length: int | None = -1, **headers):
-        "An answer that calls itself a JPEG and suggests a file name; without a length it ends with the connection."
+        """An answer that calls itself a JPEG and suggests a file name; without a length it ends with
+        the connection."""
         self.send_response(status)
         more = {
             "Content-Type": "image/jpeg",

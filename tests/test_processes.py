@@ -1,4 +1,5 @@
-"""Training under `accelerate launch` with two processes on a CPU: each takes its share of every batch, one of them measures."""
+"""Training under `accelerate launch` with two processes on a CPU: each takes its share of every
+batch, one of them measures."""
 
 import json
 import os

@@ -32,7 +32,8 @@ from userllm.data.user_tables import _NO_VALUE, check_interactions, read_interac
 
 NOW = 1_000
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-# Text as people write it into cells; surrogates cannot be written as UTF-8, and a NUL ends a line for some readers.
+# Text as people write it into cells; surrogates cannot be written as UTF-8, and a NUL ends a
+# line for some readers.
 words = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=6)
 ids = words.map(str.strip).filter(lambda text: text and text not in _NO_VALUE)
 splits = st.sampled_from([*SPLITS, "history"])
@@ -264,9 +265,11 @@ def test_recbole(tmp_path, items, named, parts, data):
                 item,
                 title,
                 year,
-                data.draw(st.sampled_from([" ", ","])).join(f"'{name}'" for _, _, name in genres)
-                if all(several for several, _, _ in genres)
-                else " ".join(f'"{name}"' if several else word for several, word, name in genres),
+                (
+                    data.draw(st.sampled_from([" ", ","])).join(f"'{name}'" for _, _, name in genres)
+                    if all(several for several, _, _ in genres)
+                    else " ".join(f'"{name}"' if several else word for several, word, name in genres)
+                ),
                 "3",
             ]
         )
@@ -346,7 +349,8 @@ def slow_genres(text):
 
 
 def slow_metadata(rows):
-    "Row by row: the films, and how many rows are numberless, come again, have unreadable genres, say that there is no overview."
+    """Row by row: the films, and how many rows are numberless, come again, have unreadable genres,
+    say that there is no overview."""
     films, counts = {}, [0, 0, 0, 0]
     for row in rows:
         match = re.fullmatch(r"\d+(\.0)?", row["id"].strip())
@@ -394,7 +398,8 @@ def test_movies_metadata(tmp_path, rows, order):
     ]
     signs = (
         [
-            f"movies_metadata.csv: blanks take the place of control signs (tabs and the like) in {broken} of the column title"
+            f"movies_metadata.csv: blanks take the place of control signs (tabs and the like) in {broken} of"
+            " the column title"
         ]
         if broken
         else []
@@ -634,7 +639,10 @@ def test_a_table_is_prepared_kept_and_trained_on(tables, capsys):
 
 
 def test_a_reader_that_goes_away_takes_nothing_with_it(tables):
-    code = f"import sys; from userllm.cli.entry import main; sys.exit(main({['prepare', 'table', '--interactions', f'{tables}/rows.csv', '--items', f'{tables}/items.parquet', '--out', f'{tables}/data']!r}))"
+    code = (
+        "import sys; from userllm.cli.entry import main;"
+        f" sys.exit(main({['prepare', 'table', '--interactions', f'{tables}/rows.csv', '--items', f'{tables}/items.parquet', '--out', f'{tables}/data']!r}))"
+    )
     child = subprocess.Popen(
         [sys.executable, "-c", code],
         stdout=subprocess.PIPE,
@@ -693,8 +701,10 @@ def test_a_faulty_table_is_refused_with_all_its_faults(tables, capsys):
     )
     assert not (tables / "data").exists()
 
+    # Cells as people write them, and what makes readers disagree: quotes of both kinds, separators,
+    # line ends, blanks.
 
-# Cells as people write them, and what makes readers disagree: quotes of both kinds, separators, line ends, blanks.
+
 odd = st.text("ab1 \"',;\t|é\n\r", max_size=5)
 tame = st.text("ab1 \"'é", max_size=5)
 
@@ -726,7 +736,8 @@ def known_cells(records):
 
 
 def slow_records(text, separator):
-    "What Python's csv module reads; where no quote closes a cell nothing is quoted, and a quote is a sign like others."
+    """What Python's csv module reads; where no quote closes a cell nothing is quoted, and a quote is
+    a sign like others."""
     if not re.search(rf'"({re.escape(separator)}|\r|\n|$)', text):
         return [
             line.split(separator)

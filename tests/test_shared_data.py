@@ -1,4 +1,5 @@
-"""What is shipped against the files that it was made from, where `USERLLM_DATA` names the folder that holds them."""
+"""What is shipped against the files that it was made from, where `USERLLM_DATA` names the folder
+that holds them."""
 
 import os
 from pathlib import Path

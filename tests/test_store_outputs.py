@@ -1,4 +1,5 @@
-"""What `tools/store_outputs.py` keeps of a notebook's outputs: a widget's still picture, and not the widget."""
+"""What `tools/store_outputs.py` keeps of a notebook's outputs: a widget's still picture, and not the
+widget."""
 
 import base64
 import io

@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
-    "A folder that the wheel is installed into; built from a copy, since a build leaves files behind that would leak into the next."
+    """A folder that the wheel is installed into; built from a copy, since a build leaves files
+    behind that would leak into the next."""
     folder = tmp_path_factory.mktemp("wheel")
     copy = house.copy_of(ROOT, folder / "copy")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
@@ -30,7 +31,8 @@ def site(tmp_path_factory) -> Path:
 
 
 def run_installed(site: Path, code: str, *arguments: str) -> str:
-    "What `code` prints in a new process that finds the installed package first and nothing of the checkout by its folder."
+    """What `code` prints in a new process that finds the installed package first and nothing of the
+    checkout by its folder."""
     start = f"import sys; sys.path.insert(0, {str(site)!r})\n"
     done = subprocess.run(
         [sys.executable, "-I", "-c", start + code, *arguments],

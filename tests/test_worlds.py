@@ -1,4 +1,5 @@
-"""Each part of the prompt carries what it should: where only that part knows the answer, a method with it finds it, and one without it does not."""
+"""Each part of the prompt carries what it should: where only that part knows the answer, a method
+with it finds it, and one without it does not."""
 
 from dataclasses import replace
 

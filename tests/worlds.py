@@ -55,7 +55,9 @@ def _pairs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _histories(users: np.ndarray, generator, by_order: bool) -> np.ndarray:
-    "Items of the user's own kind; or as many of each, of which the last is of the user's kind. They are never candidates."
+    """Items of the user's own kind; or as many of each, of which the last is of the user's kind.
+
+    They are never candidates."""
     pool = 2 * ITEMS + 2 * generator.integers(0, ITEMS, (len(users), LIKES))
     if not by_order:
         return pool + users[:, None] % 2

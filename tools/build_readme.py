@@ -28,7 +28,8 @@ from nbdev.processors import (
 )
 from execnb.nbio import nb2str
 
-# nbdev's filters for documentation, without those that serve a website: pages for functions and links between them.
+    # nbdev's filters for documentation, without those that serve a website: pages for functions and
+    # links between them.
 FILTERS = [
     FrontmatterProc,
     strip_ansi,

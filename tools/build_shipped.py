@@ -12,7 +12,12 @@ from pathlib import Path
 import pandas as pd
 
 from userllm.core.artifacts import read_json, versions, write_json, write_parquet
-from userllm.knowledge.descriptions import KnowledgeSettings, describe_titles, prompt_title, shipped_descriptions
+from userllm.knowledge.descriptions import (
+    KnowledgeSettings,
+    describe_titles,
+    prompt_title,
+    shipped_descriptions,
+)
 from userllm.knowledge.llms import load_llm
 from userllm.visual.posters import find_posters
 from userllm.data.sources import movielens_small
@@ -22,7 +27,8 @@ DATA = Path(__file__).resolve().parents[1] / "userllm" / "data"
 
 
 def descriptions(portion: int = 512) -> None:
-    "Describe every title of MovieLens small that is not described yet, the most rated first; what is done is written after each portion."
+    """Describe every title of MovieLens small that is not described yet, the most rated first; what
+    is done is written after each portion."""
     raw = movielens_small()
     counts = raw.items["item_id"].map(raw.ratings["item_id"].value_counts()).fillna(0)
     items = raw.items.loc[counts.sort_values(ascending=False, kind="stable").index]

@@ -52,7 +52,8 @@ def _shipped(part: str, file: str) -> Finding:
 
 # %% ../../nbs/cli/78_doctor.ipynb #c008
 def _cache(cache: StageCache | None) -> Finding:
-    "Where stages are kept, and whether anything can be kept there: asked by writing, for permissions say nothing of a read-only disk."
+    """Where stages are kept, and whether anything can be kept there: asked by writing, for
+    permissions say nothing of a read-only disk."""
     try:
         cache = cache or StageCache()
         require_writable(cache.root, make=False)

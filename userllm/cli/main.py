@@ -81,7 +81,13 @@ from ..visual.poster_download import FetchSettings, fetch_posters, read_poster_m
 from ..data.protocols import natural, period, table2
 from ..model.recommender import Recommender, check_pairs, liked_items, recommender_dataset
 from ..core.plugins import import_plugins
-from ..evaluation.reports import difference_table, format_table, language_share, results_table, share_as_text
+from userllm.evaluation.reports import (
+    difference_table,
+    format_table,
+    language_share,
+    results_table,
+    share_as_text,
+)
 from ..data.sources import RawData
 from ..data.user_tables import read_pairs
 from ..visual.poster_features import VisualSettings, visual_settings
@@ -128,7 +134,10 @@ def _data_options(parser) -> None:
     parser.add_argument(
         "--posters",
         metavar="DIR",
-        help="folder of posters named by item id, or a table item_id,path (CSV, TSV or Parquet); default: what the items' column poster names, or --data was prepared with; of MovieLens the shipped features",
+        help=(
+            "folder of posters named by item id, or a table item_id,path (CSV, TSV or Parquet); default: what"
+            " the items' column poster names, or --data was prepared with; of MovieLens the shipped features"
+        ),
     )
     parser.add_argument(
         "--vit",
@@ -139,12 +148,18 @@ def _data_options(parser) -> None:
     described.add_argument(
         "--describe-with",
         metavar="LLM",
-        help="describe titles with this LLM, or with an endpoint ADDRESS#MODEL; default: of MovieLens the shipped descriptions",
+        help=(
+            "describe titles with this LLM, or with an endpoint ADDRESS#MODEL; default: of MovieLens the"
+            " shipped descriptions"
+        ),
     )
     described.add_argument(
         "--shipped-descriptions",
         action="store_true",
-        help="give items without a description the shipped ones, made up for films of that title and year; default: only MovieLens's",
+        help=(
+            "give items without a description the shipped ones, made up for films of that title and year;"
+            " default: only MovieLens's"
+        ),
     )
 
 
@@ -177,7 +192,10 @@ def _use_options(parser) -> None:
     parser.add_argument(
         "--precision",
         default="recorded",
-        help="recorded (that of the training), auto, fp32, bf16, 8bit or 4bit; default recorded. In bf16 an answer's third digit depends on what is scored together, in fp32 it does not",
+        help=(
+            "recorded (that of the training), auto, fp32, bf16, 8bit or 4bit; default recorded. In bf16 an"
+            " answer's third digit depends on what is scored together, in fp32 it does not"
+        ),
     )
 
 # %% ../../nbs/cli/80_main.ipynb #69f94aa5
@@ -201,7 +219,8 @@ def _own_dataset(options):
     ]
     if options.data and (source or named):
         raise InputError(
-            f"--data has its own protocol: leave out {'the source' if source else '--' + named[0].replace('_', '-')}, or prepare it anew"
+            "--data has its own protocol: leave out"
+            f" {'the source' if source else '--' + named[0].replace('_', '-')}, or prepare it anew"
         )
     given = [
         name
@@ -222,7 +241,8 @@ def _own_dataset(options):
     ]
     if given and not source:
         raise InputError(
-            f"--{given[0].replace('_', '-')} is for a source, and none is named: userllm prepare {' or '.join(sources)}"
+            f"--{given[0].replace('_', '-')} is for a source, and none is named: userllm prepare"
+            f" {' or '.join(sources)}"
         )
     if options.data:
         if not (Path(options.data) / "dataset.json").is_file():
@@ -246,7 +266,8 @@ def _require_device(options) -> None:
 
 
 def _named_pictures(raw: RawData | None, beside) -> tuple[pd.DataFrame | None, tuple[str, ...]]:
-    "The pictures that the items name as files, item_id and path, None where they name none; and notes on cells that name nothing."
+    """The pictures that the items name as files, item_id and path, None where they name none; and
+    notes on cells that name nothing."""
     if raw is None or "poster" not in raw.items:
         return None, ()
     table, notes = poster_manifest(raw.items, beside)
@@ -296,7 +317,8 @@ def _doctor(options) -> None:
 
 
 def _keep(options, prepared: Prepared, raw: RawData | None) -> Path:
-    "Save the dataset where --out says, with features of its pictures, the list of posters and the notes of where it came from."
+    """Save the dataset where --out says, with features of its pictures, the list of posters and the
+    notes of where it came from."""
     files = [Path(options.data) / name for name in ("posters.csv", "notes.txt")] if options.data else []
     before = {
         file.name: file.read_bytes() for file in files if file.exists()
@@ -409,17 +431,20 @@ def _prepare(options) -> None:
             description_faults(prepared.dataset.items["title"], prepared.dataset.items["description"])
         )
         print(
-            f"\nDescriptions, of which faults of form can be counted, but not whether they are true\n{format_table(found.assign(items=found['items'].map('{:,.0f}'.format), share=found['share'].map('{:.1%}'.format, na_action='ignore').astype('string').fillna('')).reset_index())}"
+            "\nDescriptions, of which faults of form can be counted, but not whether they are"
+            f" true\n{format_table(found.assign(items=found['items'].map('{:,.0f}'.format), share=found['share'].map('{:.1%}'.format, na_action='ignore').astype('string').fillna('')).reset_index())}"
         )
     print(
-        f"\nCold rows, of users or {prepared.dataset.noun.many} that training has not seen\n{format_table(cold_rows(prepared.dataset).reset_index())}"
+        f"\nCold rows, of users or {prepared.dataset.noun.many} that training has not"
+        f" seen\n{format_table(cold_rows(prepared.dataset).reset_index())}"
     )
     print(f"\nLeaks counted: {prepared.audit.total}\n{format_table(prepared.audit.table().reset_index())}")
     print(f"\n{_next_steps(options, kept, bool(raw))}")
 
 # %% ../../nbs/cli/80_main.ipynb #b4908423
 def _named_posters(kept) -> set[str]:
-    "The columns that the data's own list of posters has beside the item: path, url, poster_path; none where there is no list."
+    """The columns that the data's own list of posters has beside the item: path, url, poster_path;
+    none where there is no list."""
     return (
         set()
         if kept is None or not (file := Path(kept) / "posters.csv").exists()
@@ -473,7 +498,8 @@ def _next_steps(
 
 
 def _pictures(options, kept, in_it: bool = False) -> str:  # whether what the options name is kept there
-    "The options that name pictures, as they must be given again where the dataset does not keep their features."
+    """The options that name pictures, as they must be given again where the dataset does not keep
+    their features."""
     own = _named_posters(kept)
     features = kept is not None and (Path(kept) / "posters.safetensors").exists()
     if features and (in_it or not options.posters) and not own & {"url", "poster_path"}:
@@ -495,7 +521,10 @@ def _posters_missing(metrics: dict) -> str:  # '' for a run that reads no pictur
         return ""
     missing = metrics["missing"]
     noun = protocol_noun(metrics.get("settings", {}).get("protocol", {}))
-    return f"{noun.picture}s missing for {missing['posters_missing']} of {missing['items']} {noun.many}, and so for {missing['test_rows_without_poster']} test rows"
+    return (
+        f"{noun.picture}s missing for {missing['posters_missing']} of {missing['items']} {noun.many}, and so"
+        f" for {missing['test_rows_without_poster']} test rows"
+    )
 
 
 def _cold_rows(
@@ -508,8 +537,8 @@ def _cold_rows(
         f"{name} AUC {cold[name]:.4f}" for name in ("warm", "cold") if apart and cold[name] is not None
     )
     return (
-        f"{cold['rows']:,} of {metrics['rows']:,} test rows are cold: training had no row of their user or of their item"
-        + (f" ({shown})" if shown else "")
+        f"{cold['rows']:,} of {metrics['rows']:,} test rows are cold: training had no row of their user or of"
+        " their item" + (f" ({shown})" if shown else "")
     )
 
 
@@ -518,8 +547,8 @@ def _learning(metrics: dict) -> list[str]:
     notes = [share_as_text(metrics["language_share"])] if metrics.get("language_share") else []
     if steps := metrics.get("nothing_learnt"):
         notes.append(
-            f"in {' and '.join(steps)} nothing was learnt that shows: the validation AUC does not rise above chance "
-            "(try more training rows, --preset paper; or look at what logistic and trees reach)"
+            f"in {' and '.join(steps)} nothing was learnt that shows: the validation AUC does not rise above"
+            " chance (try more training rows, --preset paper; or look at what logistic and trees reach)"
         )
     return notes
 
@@ -554,7 +583,8 @@ def _train(options) -> None:
         raise InputError(f"{options.method} has no prompt", fix="leave out --category")
     if options.method not in (*methods, *floors):
         raise InputError(
-            f"method {options.method!r} does not exist: use {', '.join(methods)}; or a floor, {', '.join(floors)}",
+            f"method {options.method!r} does not exist: use {', '.join(methods)}; or a floor,"
+            f" {', '.join(floors)}",
             fix="name the module of a method of your own with --plugin",
         )
     method = (
@@ -612,16 +642,20 @@ def _posters(options) -> None:
     found = fetch_posters(manifest, options.out, settings)
     there = found.there_before + found.fetched
     print(
-        f"{there:,} of {found.wanted:,} posters are in {options.out}: {found.fetched:,} arrived now, {found.there_before:,} were there; {len(found.missing):,} are missing"
+        f"{there:,} of {found.wanted:,} posters are in {options.out}: {found.fetched:,} arrived now,"
+        f" {found.there_before:,} were there; {len(found.missing):,} are missing"
     )
     if len(found.missing):
         print(f"\n{format_table(found.reasons())}")
         print(
-            f"\nEach with its reason: {Path(options.out) / 'missing.parquet'}. The same command tries them again"
+            f"\nEach with its reason: {Path(options.out) / 'missing.parquet'}. The same command tries them"
+            " again"
         )
     if (found.missing["reason"] == "address not allowed").any():
         print(
-            "\nOnly public addresses are asked, so that a list from elsewhere cannot reach into your own network. Pictures that are there already are read by --posters, from a folder or from a table item_id,path"
+            "\nOnly public addresses are asked, so that a list from elsewhere cannot reach into your own"
+            " network. Pictures that are there already are read by --posters, from a folder or from a table"
+            " item_id,path"
         )
     beside = Path(options.manifest).parent
     data = beside if (beside / "dataset.json").is_file() else "FOLDER"
@@ -636,7 +670,8 @@ def _posters(options) -> None:
 
 # %% ../../nbs/cli/80_main.ipynb #c009
 def _shared_rows(runs: dict[str, pd.DataFrame], datasets: set) -> tuple[dict[str, pd.DataFrame], str]:
-    "The predictions of the rows that all runs of one dataset scored, and what a person is to know of it: '' where they all scored the same."
+    """The predictions of the rows that all runs of one dataset scored, and what a person is to know
+    of it: '' where they all scored the same."""
     shared = set.intersection(*(set(run["row_id"]) for run in runs.values()))
     if (
         not shared
@@ -648,7 +683,10 @@ def _shared_rows(runs: dict[str, pd.DataFrame], datasets: set) -> tuple[dict[str
     told = ", ".join(f"{name} {len(run):,}" for name, run in runs.items())
     return (
         {name: run[run["row_id"].isin(shared)] for name, run in runs.items()},
-        f"The tables are of the {len(shared):,} test rows that all of these runs scored; each run scored {told} (--test-rows), of which the following is said",
+        (
+            f"The tables are of the {len(shared):,} test rows that all of these runs scored; each run scored"
+            f" {told} (--test-rows), of which the following is said"
+        ),
     )
 
 
@@ -701,7 +739,8 @@ def _evaluate(options) -> None:
     notes = _notes_of(dict(zip(names, found.values())), runs)
     if options.against and options.against not in runs:
         raise InputError(
-            f"--against {options.against}: of the runs that are named here none is that; they are {', '.join(runs)}"
+            f"--against {options.against}: of the runs that are named here none is that; they are"
+            f" {', '.join(runs)}"
         )
     against = options.against or list(runs)[0]
     runs, shared = _shared_rows(runs, {metrics.get("dataset") for metrics in found.values()})
@@ -715,7 +754,8 @@ def _evaluate(options) -> None:
         print("\n" + "\n".join(notes))
     if differences is not None:
         print(
-            f"\nDifference to {against} on the same rows, with 95% interval (* leaves out zero)\n{format_table(differences)}"
+            f"\nDifference to {against} on the same rows, with 95% interval (* leaves out"
+            f" zero)\n{format_table(differences)}"
         )
 
 
@@ -743,9 +783,14 @@ def _recommender(options, check) -> Recommender:  # what is asked of the dataset
             + (
                 f"name one of the runs in it, such as {below[0]}"
                 if below
-                else "its training has not ended; the command that began it, given again, goes on with it"
-                if begun
-                else "give the run folder of a method, made by userllm train or quickstart; a floor leaves none"
+                else (
+                    "its training has not ended; the command that began it, given again, goes on with it"
+                    if begun
+                    else (
+                        "give the run folder of a method, made by userllm train or quickstart; a floor leaves"
+                        " none"
+                    )
+                )
             )
         )
     folder = inner if inner.exists() else folder
@@ -829,8 +874,8 @@ def _quickstart(options) -> None:
     print("\n" + format_table(results_table(results)))
     first = results["userllm"]
     print(
-        f"\n{first['rows']:,} test rows; UAUC over {first['users_counted']} of {first['users_total']} users; 95% intervals by bootstrap over users; "
-        f"{_posters_missing(first)}."
+        f"\n{first['rows']:,} test rows; UAUC over {first['users_counted']} of {first['users_total']} users;"
+        f" 95% intervals by bootstrap over users; {_posters_missing(first)}."
     )
     for name, metrics in results.items():
         for note in _learning(metrics):
@@ -886,7 +931,8 @@ def _time_preparation(
         line = found[-1]
         stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in line["seconds"].items())
         print(
-            f"{line['ratings']:,} ratings, {source}: {sum(line['seconds'].values()):.1f} s ({stages}), peak memory {line['peak_memory_bytes'] / 1e9:.1f} GB",
+            f"{line['ratings']:,} ratings, {source}: {sum(line['seconds'].values()):.1f} s ({stages}), peak"
+            f" memory {line['peak_memory_bytes'] / 1e9:.1f} GB",
             flush=True,
         )
         write_json(out, found)
@@ -900,7 +946,8 @@ def _show_bench(found: dict) -> None:
     print(format_table(pd.DataFrame(found["states"])))
     if found["packing"]:
         print(
-            f"\nRows of one candidate: milliseconds a row with a copy of the prefix each, and packed behind one\n{format_table(pd.DataFrame(found['packing']))}"
+            "\nRows of one candidate: milliseconds a row with a copy of the prefix each, and packed behind"
+            f" one\n{format_table(pd.DataFrame(found['packing']))}"
         )
 
 # %% ../../nbs/cli/80_main.ipynb #2b2d9aa2
@@ -909,8 +956,8 @@ def _no_results(folder: Path) -> str:  # a line, '' where the folder is there
     if folder.is_dir():
         return ""
     return (
-        f"{folder} is not here, so every run counts as to do. The finished ones are in a clone of the project: start there, "
-        "or name the folder with --results\n"
+        f"{folder} is not here, so every run counts as to do. The finished ones are in a clone of the"
+        " project: start there, or name the folder with --results\n"
     )
 
 
@@ -948,7 +995,8 @@ def _reproduce(options) -> None:
     print(
         f"\n{(state['state'] == 'done').sum()} of {len(state)} runs are done"
         + f", {scoring} to be scored with longer histories" * bool(scoring)
-        + f"; about {state.loc[state['state'].isin(['to do', 'begun', 'to train again']), 'hours'].sum():.1f} hours of training to go"
+        + f"; about {state.loc[state['state'].isin(['to do', 'begun', 'to train again']), 'hours'].sum():.1f}"
+        " hours of training to go"
     )
     print(_no_results(results), end="")
     if options.dry_run:
@@ -1005,7 +1053,10 @@ def _factors(options) -> None:
     state = state_of_factors(names, results, options.seeds, options.written)
     print(format_table(state))
     print(
-        f"\n{(state['state'] == 'done').sum()} of {len(state)} runs of {options.method} with the rows of {options.preset}, in {str(choose_precision(choose_device(options.device), options.precision)).removeprefix('torch.')}, are done; they are in {results}"
+        f"\n{(state['state'] == 'done').sum()} of {len(state)} runs of {options.method} with the rows of"
+        f" {options.preset}, in"
+        f" {str(choose_precision(choose_device(options.device), options.precision)).removeprefix('torch.')},"
+        f" are done; they are in {results}"
     )
     print(_no_results(results), end="")
     if options.dry_run:
@@ -1079,7 +1130,10 @@ def _data_verbs(verb) -> None:
         "--manifest",
         required=True,
         metavar="FILE",
-        help="CSV, TSV (packed as .gz or not) or Parquet: item_id with url, poster_path, or path of a file, which is copied",
+        help=(
+            "CSV, TSV (packed as .gz or not) or Parquet: item_id with url, poster_path, or path of a file,"
+            " which is copied"
+        ),
     )
     made.add_argument("--out", required=True, metavar="DIR", help="folder of the pictures, named by item id")
     made.add_argument(
@@ -1119,7 +1173,9 @@ def _training_verbs(verb) -> None:
     )
     made.add_argument(
         "method",
-        help=f"{', '.join(methods)}; or a floor, which is measured and cannot score later: {', '.join(floors)}",
+        help=(
+            f"{', '.join(methods)}; or a floor, which is measured and cannot score later: {', '.join(floors)}"
+        ),
     )
     made.add_argument(
         "--preset",
@@ -1135,13 +1191,19 @@ def _training_verbs(verb) -> None:
     made.add_argument(
         "--category",
         action="store_true",
-        help="write an item's categories (its genres) behind its title in the prompt, as in: Emma (Novel, Romance)",
+        help=(
+            "write an item's categories (its genres) behind its title in the prompt, as in: Emma (Novel,"
+            " Romance)"
+        ),
     )
     made.add_argument(
         "--test-rows",
         type=_count,
         metavar="N",
-        help="measure on about so many test rows, all those of users drawn by chance, the same for every method; for large data; default all, of smoke 500",
+        help=(
+            "measure on about so many test rows, all those of users drawn by chance, the same for every"
+            " method; for large data; default all, of smoke 500"
+        ),
     )
     made.add_argument("--seed", type=int, default=0, help="run seed: initialisation and order; default 0")
     made.add_argument("--out", metavar="RUN", help="run folder; default runs/PRESET-SPLIT-METHOD-seedN")
@@ -1153,13 +1215,17 @@ def _training_verbs(verb) -> None:
         "--pairs",
         required=True,
         metavar="FILE",
-        help="CSV, TSV or Parquet: user_id,item_id in the source's own ids, and perhaps timestamp (histories end before it)",
+        help=(
+            "CSV, TSV or Parquet: user_id,item_id in the source's own ids, and perhaps timestamp (histories"
+            " end before it)"
+        ),
     )
     made.add_argument("--out", required=True, metavar="FILE", help="where scores go, .csv or .parquet")
     made = verb(
         "rank",
         _rank,
-        "rank items with a trained recommender, for a user as training knew them or for a newcomer; to rank all items takes minutes on a CPU",
+        "rank items with a trained recommender, for a user as training knew them or for a newcomer; to rank"
+        " all items takes minutes on a CPU",
         _use_options,
     )
     whose = made.add_mutually_exclusive_group(required=True)
@@ -1168,7 +1234,10 @@ def _training_verbs(verb) -> None:
         "--likes",
         nargs="+",
         metavar="ITEM",
-        help="what somebody who is not in the data liked: titles, or item ids of the source, oldest first; as many of the latest are read as in training",
+        help=(
+            "what somebody who is not in the data liked: titles, or item ids of the source, oldest first; as"
+            " many of the latest are read as in training"
+        ),
     )
     made.add_argument("--top", type=_count, default=20, help="how many; default 20")
     made.add_argument(
@@ -1180,7 +1249,10 @@ def _training_verbs(verb) -> None:
         "--most-liked",
         type=_count,
         metavar="N",
-        help="rank only the items that most people liked, so many, less those that the user has seen: seconds in the place of minutes",
+        help=(
+            "rank only the items that most people liked, so many, less those that the user has seen: seconds"
+            " in the place of minutes"
+        ),
     )
     made.add_argument("--genre", metavar="NAME", help="rank only items of this genre")
 
@@ -1202,12 +1274,16 @@ def _study_verbs(verb) -> None:
     made = verb(
         "reproduce",
         _reproduce,
-        "do the runs of one of the paper's tables that are not there yet, and print it beside the paper's figures",
+        "do the runs of one of the paper's tables that are not there yet, and print it beside the paper's"
+        " figures",
         _device_options,
     )
     made.add_argument(
         "table",
-        help=f"table2 (the data), figure3 (times), {', '.join(f'{name} ({table.about})' for name, table in tables.items())}",
+        help=(
+            "table2 (the data), figure3 (times),"
+            f" {', '.join(f'{name} ({table.about})' for name, table in tables.items())}"
+        ),
     )
     made.add_argument("--seeds", type=_count, default=3, help="runs of each system; default 3")
     made.add_argument("--only", nargs="+", metavar="SYSTEM", help="only these systems")
@@ -1334,7 +1410,10 @@ def _parser() -> argparse.ArgumentParser:
             action="append",
             default=[],
             metavar="MODULE",
-            help="import this module first: it registers an encoder, mapper, prompt or method of your own; may be given again",
+            help=(
+                "import this module first: it registers an encoder, mapper, prompt or method of your own; may"
+                " be given again"
+            ),
         )
         for group in groups:
             group(made)
@@ -1371,5 +1450,7 @@ def run(
 def main(
     arguments: list[str] | None = None,  # the command line; sys.argv where left out
 ) -> int:  # see `guarded`
-    "The command line from Python. The installed command is `userllm.cli.entry.main`, which guards the imports too."
+    """The command line from Python.
+
+    The installed command is `userllm.cli.entry.main`, which guards the imports too."""
     return guarded(lambda: run(arguments))

@@ -77,7 +77,9 @@ def genre_table(
     items: pd.DataFrame,  # an items table
     rated=None,
 ) -> FeatureTable:  # (items,) bool: the items that a mean is taken over; all where left out
-    "Genres and year as the features (items, genres and year) of a slot. Items without any genre are flagged as missing; a missing year is the mean of the others."
+    """Genres and year as the features (items, genres and year) of a slot.
+
+    Items without any genre are flagged as missing; a missing year is the mean of the others."""
     flags = genre_matrix(items)
     year = items["year"].astype("Float64")
     year = year.fillna((year if rated is None else year[rated]).mean()).fillna(0).to_numpy(dtype=float)
@@ -113,7 +115,9 @@ def _taste(
 def taste(
     dataset: Dataset, settings: StatisticsSettings = StatisticsSettings()
 ) -> PairTables:  # folds and smoothing
-    "How much more than usual a user likes the genres of an item, out of fold. `InputError` for fewer training rows than folds."
+    """How much more than usual a user likes the genres of an item, out of fold.
+
+    `InputError` for fewer training rows than folds."""
     rows = dataset.interactions
     folds = row_folds(dataset, settings, dataset.protocol["data_seed"])
     user, item, label = (rows[name].to_numpy() for name in ("user", "item", "label"))
@@ -218,7 +222,8 @@ def _item_places(
 def _liked_near(
     seen: pd.DataFrame, past: pd.DataFrame, dataset: Dataset, smoothing: float, how: NeighbourSettings
 ) -> tuple[np.ndarray, np.ndarray]:
-    "Vectors of users (users, d) and places of items (items, d): from labelled rows, and events of which it counts only that they are."
+    """Vectors of users (users, d) and places of items (items, d): from labelled rows, and events of
+    which it counts only that they are."""
     known = (
         int(np.flatnonzero(dataset.rated)[-1]) + 1
     )  # items behind, without an event, are nowhere, and move no other's place
@@ -243,7 +248,9 @@ def neighbours(
     settings: StatisticsSettings = StatisticsSettings(),
     how: NeighbourSettings = NeighbourSettings(),
 ) -> PairTables:
-    "How much more than expected a user liked what is near an item, out of fold. `InputError` for fewer training rows than folds."
+    """How much more than expected a user liked what is near an item, out of fold.
+
+    `InputError` for fewer training rows than folds."""
     rows = dataset.interactions
     folds = row_folds(dataset, settings, dataset.protocol["data_seed"])
     training = (rows["split"] == "train").to_numpy()
@@ -271,7 +278,8 @@ _no_rows = np.array([], dtype=np.int64)
 def mf_logit_history(
     model: CollaborativeModel,
 ) -> PairTables:  # with biases, trained on `histories_as_training`
-    "The logit, less its global bias, of a matrix factorisation: tables (users, d + 2) and (items, d + 2), of no row of the dataset. `InputError` for one without biases."
+    """The logit, less its global bias, of a matrix factorisation: tables (users, d + 2) and (items,
+    d + 2), of no row of the dataset. `InputError` for one without biases."""
     if not model.settings.bias:
         raise InputError("mf_logit_history is the logit of a matrix factorisation with biases: set bias=True")
     return PairTables(
@@ -289,7 +297,8 @@ def neighbours_history(
     settings: StatisticsSettings = StatisticsSettings(),
     how: NeighbourSettings = NeighbourSettings(),
 ) -> PairTables:  # smoothing
-    "`neighbours` of the events of histories, none left out: tables (users, d) and (items, d), of no row of the dataset. `InputError` as for `histories_as_training`."
+    """`neighbours` of the events of histories, none left out: tables (users, d) and (items, d), of
+    no row of the dataset. `InputError` as for `histories_as_training`."""
     seen = histories_as_training(dataset).rows("train")
     made = _liked_near(seen, seen[:0], dataset, settings.smoothing, how)
     return PairTables(

@@ -102,7 +102,9 @@ def train_lightgcn(
     run_seed: int = 0,  # of the start and of the order of rows
     progress: bool = True,
 ) -> CollaborativeModel:
-    "Train LightGCN by BCE and keep the epoch with the best validation AUC. No training or validation rows raise `InputError`."
+    """Train LightGCN by BCE and keep the epoch with the best validation AUC.
+
+    No training or validation rows raise `InputError`."""
     model, training, validation = start_collaborative(dataset, settings, run_seed)
     likes = training[training.label == 1]
     network = LightGCN(

@@ -61,7 +61,8 @@ def _known(rows, known: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
     rows = np.asarray(rows, dtype=np.int64)
     if rows.size and rows.max() >= len(known):
         raise InputError(
-            f"{what} {rows.max()} was asked for, but only {len(known)} {what}s exist: the model was made for another dataset"
+            f"{what} {rows.max()} was asked for, but only {len(known)} {what}s exist: the model was made for"
+            " another dataset"
         )
     safe = np.maximum(rows, 0)
     return safe, known[safe] & (rows >= 0) if len(known) else np.zeros(len(rows), dtype=bool)
@@ -108,7 +109,8 @@ class MeanFloor:
         )
 
     def logits(self, users, items) -> np.ndarray:
-        "Logits (rows,) of pairs in dense numbers; -1, or nobody trained on, adds nothing to the overall rate."
+        """Logits (rows,) of pairs in dense numbers; -1, or nobody trained on, adds nothing to the
+        overall rate."""
         users, user_known = _known(users, self.user_known, "user")
         items, item_known = _known(items, self.item_known, "item")
         return (
@@ -183,7 +185,8 @@ class MatrixFactorization(nn.Module):
 def _masked_logits(
     network: MatrixFactorization, users, items, user_known, item_known, overall: float
 ) -> torch.Tensor:
-    "Logits (b,) in float64 of pairs of which each half may be unknown; `overall` is what is left of `mf` then."
+    """Logits (b,) in float64 of pairs of which each half may be unknown; `overall` is what is left
+    of `mf` then."""
     both = user_known & item_known
     product = (network.user_vectors[users] * network.item_vectors[items]).sum(1).double()
     if network.global_bias is None:
@@ -202,7 +205,9 @@ def _masked_logits(
 class CollaborativeModel:
     "Trained embeddings of users and items: logits of pairs as their products, and feature tables."
 
-    settings: Any  # how it was made: `MFSettings`, or those of another model whose `dimensions`, `bias` and `name` are known
+    # how it was made: `MFSettings`, or those of another model whose `dimensions`, `bias` and `name`
+    # are known
+    settings: Any
     network: MatrixFactorization  # rows of unknown users and items are zero
     user_known: np.ndarray  # (users,) bool: has training rows
     item_known: np.ndarray  # (items,) the same for items
@@ -236,7 +241,9 @@ class CollaborativeModel:
 
     @torch.no_grad()
     def logits(self, users, items) -> np.ndarray:
-        "Logits (rows,) of pairs in dense numbers; -1 stands for somebody unknown. A number out of range raises InputError."
+        """Logits (rows,) of pairs in dense numbers; -1 stands for somebody unknown.
+
+        A number out of range raises InputError."""
         users, user_known = _known(users, self.user_known, "user")
         items, item_known = _known(items, self.item_known, "item")
         parts = [torch.as_tensor(part).split(65_536) for part in (users, items, user_known, item_known)]
@@ -338,8 +345,8 @@ def start_collaborative(
     validation = dataset.interactions[dataset.interactions.split == "valid"]
     if settings.patience and validation.label.nunique() < 2:
         raise InputError(
-            f"the {len(validation)} validation rows do not hold both classes, so early stopping has nothing to go by; "
-            "take another split, or patience=0"
+            f"the {len(validation)} validation rows do not hold both classes, so early stopping has nothing"
+            " to go by; take another split, or patience=0"
         )
     network = MatrixFactorization(
         users, items, settings.dimensions, settings.bias, settings.initial_spread, run_seed
@@ -474,7 +481,8 @@ def _fold_statistics(
     settings: StatisticsSettings,
     past: pd.DataFrame | None = None,
 ) -> FeatureTable:  # events of histories, where their like rate is asked for
-    "Statistics (size, folds + 1, 2 or 3) of users or items, where variant k leaves fold k out and the last leaves out nothing."
+    """Statistics (size, folds + 1, 2 or 3) of users or items, where variant k leaves fold k out and
+    the last leaves out nothing."""
     values = np.zeros((size, settings.folds + 1, 2))
     rows = training[key].to_numpy()
     labels = training.label.to_numpy()
@@ -537,7 +545,9 @@ class RatingStatistics:
 def row_folds(
     dataset: Dataset, settings: StatisticsSettings = StatisticsSettings(), seed: int = 0
 ) -> np.ndarray:  # (n,) by position in `dataset.interactions`
-    "The variant that each row may see: its fold for a training row, the number of folds for others. `InputError` for fewer training rows than folds."
+    """The variant that each row may see: its fold for a training row, the number of folds for others.
+
+    `InputError` for fewer training rows than folds."""
     training = (dataset.interactions.split == "train").to_numpy()
     if training.sum() < settings.folds:
         raise InputError(
@@ -554,7 +564,10 @@ def rating_statistics(
     seed: int = 0,  # of the folds
     histories: bool = False,
 ) -> RatingStatistics:  # whether like rates of the events of histories stand beside them
-    "K-fold out-of-fold like rates and counts, scaled. `InputError`: fewer training rows than folds; for histories, what `histories_as_training` refuses."
+    """K-fold out-of-fold like rates and counts, scaled.
+
+    `InputError`: fewer training rows than folds; for histories, what `histories_as_training`
+    refuses."""
     users = len(dataset.users)
     items = len(dataset.items)
     rows = dataset.interactions

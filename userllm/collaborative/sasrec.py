@@ -105,7 +105,9 @@ class SASRecModel:
     settings: SASRecSettings
     network: SASRec
     item_known: np.ndarray  # (items,) bool: has training rows
-    overall: float  # log odds of the training rows' like rate, for candidates nobody was trained on and users without history
+    # log odds of the training rows' like rate, for candidates nobody was trained on and users
+    # without history
+    overall: float
     trained_rows: np.ndarray  # row_ids of the rows that were trained on
     dataset: str = ""  # fingerprint of the dataset
     run_seed: int = 0
@@ -170,7 +172,9 @@ def train_sasrec(
     run_seed: int = 0,  # of the start and of the order of rows
     progress: bool = True,
 ) -> SASRecModel:
-    "Train SASRec by BCE and keep the epoch with the best validation AUC. No training or validation rows raise `InputError`."
+    """Train SASRec by BCE and keep the epoch with the best validation AUC.
+
+    No training or validation rows raise `InputError`."""
     start, training, validation = start_collaborative(dataset, settings, run_seed)
     histories = Histories.for_dataset(dataset)
     read = lambda rows: histories.pick(

@@ -112,7 +112,9 @@ def train_logistic(
     features: pd.DataFrame,  # of `tree_features`
     run_seed: int = 0,
 ) -> FeatureFloor:  # of the shuffles by which `importance` is measured
-    "Logistic regression on rating statistics and pairs. `InputError` where the training rows hold one class only."
+    """Logistic regression on rating statistics and pairs.
+
+    `InputError` where the training rows hold one class only."""
     from sklearn.inspection import permutation_importance
     from sklearn.linear_model import LogisticRegression
 

@@ -38,7 +38,8 @@ def shown_text(
     text: str,  # anybody's
     most: int = SHOWN,  # signs; a longer text is cut
 ) -> str:
-    "The text for one line of a terminal: control signs, line ends among them, written out, and what is long cut."
+    """The text for one line of a terminal: control signs, line ends among them, written out, and
+    what is long cut."""
     text, cut = text[: most + 1], len(text) > most
     if not text.isprintable():
         text = "".join(map(_written_out, text))
@@ -106,7 +107,8 @@ def _feed_column(hasher, column: pd.Series):
 
 
 def _feed_path(hasher, path: Path):
-    "A file counts by its content, a folder by the names and contents of what is in it; its own name does not count."
+    """A file counts by its content, a folder by the names and contents of what is in it; its own
+    name does not count."""
     if path.is_dir():
         inside = sorted(p for p in path.rglob("*") if p.is_file())
         return _feed(hasher, [[p.relative_to(path).as_posix(), p] for p in inside])
@@ -161,14 +163,16 @@ def _feed(hasher, value: Any):
         _feed_array(hasher, "tensor", str(value.dtype), value.shape, content)
     else:
         raise TypeError(
-            f"no fingerprint for {type(value).__name__}: use plain values, dataclasses, paths, arrays or tables"
+            f"no fingerprint for {type(value).__name__}: use plain values, dataclasses, paths, arrays or"
+            " tables"
         )
 
 # %% ../../nbs/core/00_artifacts.ipynb #c012
 def fingerprint(
     *parts,  # dataclasses, dicts, lists, plain values, Paths (by content), arrays, tables or tensors
 ) -> str:  # 16 hexadecimal characters
-    "Equal for equal values in any process; value, type, shape and order count (not of a dict's keys). InputError: a missing file."
+    """Equal for equal values in any process; value, type, shape and order count (not of a dict's
+    keys). InputError: a missing file."""
     hasher = hashlib.sha256(b"userllm fingerprint 1")
     _feed(hasher, parts)
     return hasher.hexdigest()[:16]
@@ -236,13 +240,16 @@ def disk_fault(
 
 
 def default_cache() -> Path:
-    "Where stages are kept: `$USERLLM_CACHE`, else `~/.cache/userllm`. InputError where there is no home folder."
+    """Where stages are kept: `$USERLLM_CACHE`, else `~/.cache/userllm`.
+
+    InputError where there is no home folder."""
     named = os.environ.get("USERLLM_CACHE")
     try:
         return Path(named).expanduser() if named else Path.home() / ".cache" / "userllm"
     except RuntimeError as error:
         raise InputError(
-            "the stage cache has no place: there is no home folder (HOME is not set, or its user is not known)",
+            "the stage cache has no place: there is no home folder (HOME is not set, or its user is not"
+            " known)",
             fix="name a folder in USERLLM_CACHE",
         ) from error
 
@@ -293,7 +300,9 @@ def _is_of(temporary: Path, error: BaseException, found: OSError) -> bool:
 def atomic_path(
     path: str | Path,  # the file or folder to be; its parent is made where it is missing
 ) -> Iterator[Path]:  # a hidden sibling to write to: a file, or a folder that the caller makes
-    "Write to a sibling that becomes `path` when the block ends well, and goes on an error. InputError: full disk, read-only folder."
+    """Write to a sibling that becomes `path` when the block ends well, and goes on an error.
+
+    InputError: full disk, read-only folder."""
     path = Path(path)
     temporary = path.with_name(f".tmp-{uuid.uuid4().hex[:8]}-{path.name}")
     try:
@@ -396,7 +405,9 @@ def append_jsonl(
 def read_jsonl(
     path: str | Path,  # the file
 ) -> list:  # its records
-    "Read all whole lines; a last line without its newline is ignored. A broken line elsewhere raises InputError with its number."
+    """Read all whole lines; a last line without its newline is ignored.
+
+    A broken line elsewhere raises InputError with its number."""
     records = []
     for number, line in enumerate(_require_file(path).read_bytes().split(b"\n")[:-1], 1):
         try:
@@ -460,7 +471,8 @@ def write_tensors(
 
 # %% ../../nbs/core/00_artifacts.ipynb #c037
 def _open_tensors(path: str | Path, framework: str, read: Callable) -> Any:
-    "Open a safetensors file and apply `read` to the handle; whatever is wrong with the file is an InputError that names it."
+    """Open a safetensors file and apply `read` to the handle; whatever is wrong with the file is an
+    InputError that names it."""
     try:
         with safe_open(_require_file(path), framework=framework) as file:
             return read(file)
@@ -505,7 +517,9 @@ def require_writable(
     bytes_needed: int = 0,  # what is going to be written
     make: bool = True,  # whether to make it now; else the nearest folder above that is there is asked
 ) -> Path:  # the folder
-    "Make sure of a folder with room. InputError, and nothing made: read-only folder, a file of that name, too little space."
+    """Make sure of a folder with room.
+
+    InputError, and nothing made: read-only folder, a file of that name, too little space."""
     folder = Path(folder)
     try:
         existing = next(
@@ -535,7 +549,8 @@ def require_writable(
 
 # %% ../../nbs/core/00_artifacts.ipynb #c043
 def versions() -> dict[str, str]:  # package name to version
-    "Versions of Python and of the packages that results depend on; those that are not installed are left out."
+    """Versions of Python and of the packages that results depend on; those that are not installed
+    are left out."""
     found = {"python": platform.python_version()}
     for name in ["userllm", "torch", "transformers", "peft", "timm", "numpy", "pandas", "scikit-learn"]:
         try:
@@ -568,7 +583,8 @@ class _MadeMeanwhile(Exception):
 
 
 def _sweep(folder: Path, seconds: float = 86_400):
-    "Remove what killed processes left, once it is a day old: a younger one may belong to a process that is at work."
+    """Remove what killed processes left, once it is a day old: a younger one may belong to a process
+    that is at work."""
     for path in folder.glob(".tmp-*"):
         try:
             age = time.time() - path.stat().st_mtime
@@ -619,7 +635,8 @@ class StageCache:
         return target if (target / "meta.json").is_file() else None
 
     def partial(self, stage: str, settings: Any, inputs: dict[str, str]) -> Path:
-        "A lasting folder for unfinished work, `root/stage/<fingerprint>.partial`; removed when the artifact is finished."
+        """A lasting folder for unfinished work, `root/stage/<fingerprint>.partial`; removed when the
+        artifact is finished."""
         target = self._target(stage, settings, inputs)
         return require_writable(target.with_name(target.name + ".partial"))
 
@@ -645,7 +662,9 @@ def only_one(
     folder: str | Path,  # is made where it is not there
     doing: str,  # what is being done, such as "a run is being trained in"
 ) -> Iterator[None]:
-    "Hold the folder's lock, where the system has such locks. InputError where another process holds it, or nothing can be written there."
+    """Hold the folder's lock, where the system has such locks.
+
+    InputError where another process holds it, or nothing can be written there."""
     require_writable(folder)
     handle = None if os.name == "nt" else os.open(folder, os.O_RDONLY)
     try:

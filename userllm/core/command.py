@@ -28,7 +28,8 @@ class _PatientFile(io.FileIO):
 
 
 def _hold_descriptor(number: int):
-    "Open nothing under a number that is closed, or the next file to be opened gets it, and what others print."
+    """Open nothing under a number that is closed, or the next file to be opened gets it, and what
+    others print."""
     try:
         os.fstat(number)
     except OSError:
@@ -57,7 +58,8 @@ def _patient(stream, number: int):  # of Python; None where it was closed before
 
 
 def patient_streams() -> None:
-    "From now on nothing that is printed can end this process: no letter, no full disk, no reader that has gone, no closed stream."
+    """From now on nothing that is printed can end this process: no letter, no full disk, no reader
+    that has gone, no closed stream."""
     if sys.stdin is None:
         _hold_descriptor(0)
         sys.stdin = open(os.devnull, encoding="utf-8")
@@ -84,7 +86,9 @@ def require_output() -> None:
 def finish_output(
     saved: bool,  # whether the work left files, which are whole
 ) -> None:
-    "Print what is waiting. InputError where the answer was lost with the standard output; a line where only words were."
+    """Print what is waiting.
+
+    InputError where the answer was lost with the standard output; a line where only words were."""
     from userllm.core.artifacts import InputError
 
     sys.stdout.flush()
@@ -94,7 +98,8 @@ def finish_output(
     if not saved:
         raise InputError(f"the answer could not be printed: {_reason(lost)}", fix=_elsewhere)
     print(
-        f"userllm: what it had to say could not be printed ({_reason(lost)}); the work is done, and what was kept is whole",
+        f"userllm: what it had to say could not be printed ({_reason(lost)}); the work is done, and what was"
+        " kept is whole",
         file=sys.stderr,
     )
 
@@ -153,7 +158,10 @@ def in_one_line(
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}; check the path"
     if isinstance(error, ModuleNotFoundError) and (error.name or "userllm").split(".")[0] != "userllm":
-        return f"the package {error.name} is not installed; install what is missing by make setup, or by pip install userllm"
+        return (
+            f"the package {error.name} is not installed; install what is missing by make setup, or by pip"
+            " install userllm"
+        )
     return ""
 
 
@@ -168,7 +176,9 @@ def _was_interrupted(error: BaseException) -> bool:
 
 def guarded(
     work: Callable[[], None],  # what the command does
-) -> int:  # 0, or 2 where a person has something to mend, 130 where it was interrupted, 141 where nobody reads any more
+    # 0, or 2 where a person has something to mend, 130 where it was interrupted, 141 where nobody
+    # reads any more
+) -> int:
     "Do the work; whatever ends it that is no fault of the program is said in one line on the error stream."
     try:
         work()

@@ -41,7 +41,8 @@ def _is_own(thing, home: str) -> bool:  # `home`: the top-level package of the c
 
 # %% ../../nbs/core/02_plugins.ipynb #8faae9d5
 def _plain_source(function: types.FunctionType) -> str:
-    "Its source without comments, docstrings and layout; its instructions where no source is left, as of what was typed into `python`."
+    """Its source without comments, docstrings and layout; its instructions where no source is left,
+    as of what was typed into `python`."""
     try:
         source = textwrap.dedent(inspect.getsource(function))
     except (OSError, TypeError):
@@ -182,7 +183,8 @@ def _written(value, home: str, seen: dict) -> Any:
 def source_fingerprint(
     code: Callable,  # a class, a function, or a `functools.partial` of one
 ) -> str:  # 16 hexadecimal characters
-    "Changes with any word of the source, of a person's own code that it uses, or of the values that it was made with."
+    """Changes with any word of the source, of a person's own code that it uses, or of the values
+    that it was made with."""
     return fingerprint(_written(code, _top(_named(code)), {}))
 
 
@@ -280,7 +282,8 @@ def require_origins(
             )
             named = "--plugin or plugins=[...]" if module == "__main__" else f"plugins=[{module!r}]"
             raise InputError(
-                f"{where} needs the {origin.kind} {origin.name!r}, which {written} and is not part of userllm",
+                f"{where} needs the {origin.kind} {origin.name!r}, which {written} and is not part of"
+                " userllm",
                 fix=f"{fix} {named}",
             )
         here = origin_of(origin.kind, origin.name, registered[origin.name])

@@ -136,7 +136,9 @@ def find_faults(
 # %% ../../nbs/data/16_columns.ipynb #0c3707f7
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
-    "The bytes of a file, of those packed by gzip as they were before. InputError for one that cannot be read or unpacked."
+    """The bytes of a file, of those packed by gzip as they were before.
+
+    InputError for one that cannot be read or unpacked."""
     try:
         with gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb") as file:
             yield file
@@ -195,7 +197,8 @@ _PIECE = 2**20  # bytes; larger ones take longer to come by
 
 
 def _old_line_ends(path: Path) -> bool:
-    "Whether lines end with carriage returns alone, as on old Macs: there is no other line end in the whole file."
+    """Whether lines end with carriage returns alone, as on old Macs: there is no other line end in
+    the whole file."""
     returns = False
     with _opened(path) as file:
         while piece := file.read(_PIECE):
@@ -206,7 +209,8 @@ def _old_line_ends(path: Path) -> bool:
 
 
 def _plain_file(path: Path, made: ExitStack) -> Path:
-    "The file itself, or what is packed in it (Polars takes a damaged gzip file for a shorter one); line ends of old Macs become those of today."
+    """The file itself, or what is packed in it (Polars takes a damaged gzip file for a shorter one);
+    line ends of old Macs become those of today."""
     packed = path.suffix.lower() == ".gz"
     old = _old_line_ends(path)
     if not packed and not old:
@@ -327,7 +331,9 @@ def _open_after(
 
 
 def _records(source: Path, separator: str, quote: str | None) -> Iterator[_Record]:
-    "The records of a CSV; one goes on while a quote is open. From one on that is never closed, the rest is not read."
+    """The records of a CSV; one goes on while a quote is open.
+
+    From one on that is never closed, the rest is not read."""
     number = -1
     first = 1
     lines = []
@@ -404,7 +410,8 @@ def _shape(cell: str) -> str:
 
 
 def _swallowed(record: _Record, separator: str, quote: str, width: int) -> bool:  # width: cells of the header
-    "Whether the lines of a record look like rows of their own: most have as many cells as the header, and what stands beside the quoted cell is like theirs."
+    """Whether the lines of a record look like rows of their own: most have as many cells as the
+    header, and what stands beside the quoted cell is like theirs."""
     alone = [line.strip(b"\r\n").decode("utf-8", "replace").split(separator) for line in record.lines]
     if width < 2 or len(alone[0]) < width:
         return False
@@ -427,7 +434,10 @@ def _swallowed(record: _Record, separator: str, quote: str, width: int) -> bool:
     return 2 * sum(map(alike, further)) >= len(further)
 
 
-_CLOSE = "close it; within a quoted text two quotes stand for one, and a cell that begins with a quote has to be in quotes itself"
+_CLOSE = (
+    "close it; within a quoted text two quotes stand for one, and a cell that begins with a quote has to be"
+    " in quotes itself"
+)
 
 
 def _record_fault(
@@ -468,7 +478,8 @@ def _record_fault(
         kind = "quotes amid text, and fewer cells than the header has"
         return fault(
             kind,
-            f"quotes amid text, and {len(cells)} cells under a header of {len(header)}, in line {record.line}",
+            f"quotes amid text, and {len(cells)} cells under a header of {len(header)}, in line"
+            f" {record.line}",
             _CLOSE,
         )
     return None
@@ -542,7 +553,10 @@ def _open_quote(record: _Record, name: str, separator: str, quote: str, header: 
     before = line[:start]
     cell = line[start:].lstrip(quote.encode())
     place = len(_cells([before + b"x"], separator, quote)) - 1
-    remedy = f"close it, or write {quote * 2} for a quote within quoted text; check its quotes; what stands below it could not be read"
+    remedy = (
+        f"close it, or write {quote * 2} for a quote within quoted text; check its quotes; what stands below"
+        " it could not be read"
+    )
     return Fault(
         name,
         "a quote that is not closed",
@@ -604,7 +618,8 @@ class _Text:
 
 
 def _all_as_wide(text: _Text) -> bool:
-    "Whether each line that is not empty has as many cells as the header, and these are two or more, if quotes are signs like others."
+    """Whether each line that is not empty has as many cells as the header, and these are two or
+    more, if quotes are signs like others."""
     width = None
     for _, _, (line,), _ in _records(text.source, text.separator, None):
         if not line.strip(b"\r\n"):
@@ -628,7 +643,8 @@ def _leading_lines(source: Path) -> int:
 
 
 def _surveyed(text: _Text, made: ExitStack) -> None:
-    "Count the rows, and where quotes or line ends break the rules, write the file anew without what cannot be read."
+    """Count the rows, and where quotes or line ends break the rules, write the file anew without
+    what cannot be read."""
     survey = _survey(text.source, text.separator, text.quote)
     unquoted = not survey.opens or not survey.closes and _all_as_wide(text)
     if text.quote and not survey.placed and unquoted:  # then nothing is quoted
@@ -640,7 +656,8 @@ def _surveyed(text: _Text, made: ExitStack) -> None:
 
 
 def _go_over(text: _Text, made: ExitStack, anew: bool) -> None:  # whether to write it in any case
-    "Look at each record of a CSV; one that cannot be read becomes an empty row, so that rows keep their numbers."
+    """Look at each record of a CSV; one that cannot be read becomes an empty row, so that rows keep
+    their numbers."""
     rule = _rule(text.separator, text.quote) if text.quote else None
     faults = []
     header = []
@@ -677,7 +694,8 @@ def _go_over(text: _Text, made: ExitStack, anew: bool) -> None:  # whether to wr
 
 
 def _rewritten(record: _Record, fault: Fault | None, text: _Text, rule: re.Pattern | None) -> bytes:
-    "A record with quotes where they belong: those within unquoted text stay, those around a part of a cell, from its start on, go."
+    """A record with quotes where they belong: those within unquoted text stay, those around a part
+    of a cell, from its start on, go."""
     if fault and record.number:
         return b"\n"
     written = b"".join(record.lines)
@@ -695,7 +713,9 @@ def _read_csv(
     columns: list[str],  # as they are written
     begin: Callable,  # called whenever reading begins; what it gives is called with each portion
 ) -> tuple[pl.DataFrame, list[Fault]]:
-    "What is made of the columns of a CSV, and what is wrong with its bytes and rows. InputError where rows are missing."
+    """What is made of the columns of a CSV, and what is wrong with its bytes and rows.
+
+    InputError where rows are missing."""
     options = {
         "separator": text.separator,
         "quote_char": text.quote,
@@ -767,7 +787,9 @@ def _no_header(name: str, line: str, cells: list[str], known: tuple[str, ...]) -
 
 
 def _separator(path: Path, known: tuple[str, ...], quote: str | None) -> str:
-    "The sign that parts the header into the most of the known columns, or else the most cells. InputError for an ending that says of no table, and for a first line `sep=`."
+    """The sign that parts the header into the most of the known columns, or else the most cells.
+
+    InputError for an ending that says of no table, and for a first line `sep=`."""
     ending = path.name.lower().removesuffix(".gz").rpartition(".")[2]
     usual = "\t" if ending == "tsv" else ","
     if path.suffix.lower() == ".parquet":
@@ -828,7 +850,8 @@ def _csv_names(text: _Text) -> list[str]:
 
 # %% ../../nbs/data/16_columns.ipynb #03fedcb9
 def _parquet_portions(path: Path, columns: list[str]) -> Iterator[pl.DataFrame]:
-    "Columns of a Parquet file, at least one portion of them, perhaps empty; of two columns by one name the first."
+    """Columns of a Parquet file, at least one portion of them, perhaps empty; of two columns by one
+    name the first."""
     try:
         with pq.ParquetFile(path) as file:
             parts = (
@@ -843,7 +866,8 @@ def _parquet_portions(path: Path, columns: list[str]) -> Iterator[pl.DataFrame]:
 
 
 def _as_polars(table: pa.Table, path: Path) -> pl.DataFrame:
-    "UUIDs, which Parquet holds as sixteen bytes each, in their written form with hyphens, and decimals longer than Polars takes as text."
+    """UUIDs, which Parquet holds as sixteen bytes each, in their written form with hyphens, and
+    decimals longer than Polars takes as text."""
     for place, field in enumerate(table.schema):
         try:
             if "decimal256" in str(field.type):
@@ -864,7 +888,9 @@ def _as_polars(table: pa.Table, path: Path) -> pl.DataFrame:
 
 # %% ../../nbs/data/16_columns.ipynb #68c66c18
 class _Taker:
-    "Makes of a portion as it is read one with `row`, and of that what `take` does. Rows of a CSV without a known cell are passed over, and counted."
+    """Makes of a portion as it is read one with `row`, and of that what `take` does.
+
+    Rows of a CSV without a known cell are passed over, and counted."""
 
     def __init__(
         self,
@@ -910,7 +936,9 @@ class ReadTable(NamedTuple):
     frame: pl.DataFrame  # the known columns, those of a CSV as text, with `row`
     others: tuple[str, ...]  # names of the other columns
     faults: list[Fault]
-    whole: bool  # whether that is all: of a column that stands twice the first is read, before a quote that is not closed the rows
+    # whether that is all: of a column that stands twice the first is read, before a quote that is
+    # not closed the rows
+    whole: bool
     count: RowCount
 
 
@@ -920,7 +948,9 @@ def readable_columns(
     separator: str | None = None,
     quote: str | None = '"',  # as in `read_columns`
     begin: Callable[[], Callable[[pl.DataFrame], pl.DataFrame]]
-    | None = None,  # called whenever reading begins; what it gives is called with each portion, and what that gives is kept
+    # called whenever reading begins; what it gives is called with each portion, and what that gives
+    # is kept
+    | None = None,
 ) -> ReadTable:
     "What `read_columns` gives of a file, and of one that cannot be read to its end what is before that."
     path = Path(path)
@@ -1001,13 +1031,20 @@ def _read_known(
 
 def read_columns(
     path: str
-    | Path,  # .csv, .tsv, these packed as .gz, or .parquet; files of other endings are read as CSV where a separator is given
+    # .csv, .tsv, these packed as .gz, or .parquet; files of other endings are read as CSV where a
+    # separator is given
+    | Path,
     known: tuple[str, ...],  # the columns that are wanted, where they are there
     separator: str
-    | None = None,  # between cells; where left out the one of , ; tab and | that parts the header into the known columns
+    # between cells; where left out the one of , ; tab and | that parts the header into the known
+    # columns
+    | None = None,
     quote: str | None = '"',  # around cells that hold separators
 ) -> ReadTable:
-    "The known columns of a file. InputError for a file that is not there, is no table, holds a known column twice, or has a quote that is not closed."
+    """The known columns of a file.
+
+    InputError for a file that is not there, is no table, holds a known column twice, or has a
+    quote that is not closed."""
     table = readable_columns(path, known, separator, quote)
     if not table.whole:
         raise_faults(table.faults)

@@ -13,7 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 import os
 import pandas as pd
-from ..core.artifacts import InputError, StageCache, atomic_path, read_json, require_writable, shown_text
+from userllm.core.artifacts import (
+    InputError,
+    StageCache,
+    atomic_path,
+    read_json,
+    require_writable,
+    shown_text,
+)
 from .interactions import SPLITS, Dataset, ItemNoun
 from ..visual.posters import posters_for
 from userllm.data.protocols import (
@@ -49,7 +56,8 @@ def source_protocol(
 
 
 def asks_for_likes(raw: RawData, settings: ProtocolSettings) -> bool:
-    "Whether nobody has said which ratings are likes: not the source, and the settings have the default, which is MovieLens's."
+    """Whether nobody has said which ratings are likes: not the source, and the settings have the
+    default, which is MovieLens's."""
     return (
         raw.likes_from is None
         and not raw.movielens_ids
@@ -59,7 +67,9 @@ def asks_for_likes(raw: RawData, settings: ProtocolSettings) -> bool:
 
 def dataset_of(
     raw: RawData,  # from any source
-    settings: ProtocolSettings,  # where the source has a split, only its name, like_threshold, history_length and data_seed count; the noun is the source's
+    # where the source has a split, only its name, like_threshold, history_length and data_seed
+    # count; the noun is the source's
+    settings: ProtocolSettings,
     all_items: bool = False,  # also those without an event that counts
     say: Callable[
         [str], None
@@ -113,7 +123,8 @@ _tmdb_path = r"/[A-Za-z0-9]+\.(?:jpg|png)"
 
 
 def _poster_file(poster: str, beside: Path) -> str:
-    "The whole path of a file that is there, seen from `beside` or from the working directory; '' where there is none."
+    """The whole path of a file that is there, seen from `beside` or from the working directory; ''
+    where there is none."""
     try:
         return next((os.path.abspath(path) for path in (beside / poster, Path(poster)) if path.is_file()), "")
     except (OSError, ValueError):
@@ -135,14 +146,15 @@ def poster_manifest(
     table = pd.DataFrame({"item_id": said["item_id"], "url": url, "poster_path": tmdb, "path": path})
     known = (table[["url", "poster_path", "path"]] != "").any(axis=1)
     note = (
-        f"poster: left out {(~known).sum():,} cells that are no address, no path of TMDB and no file that is there, first {shown_text(repr(poster[~known].iloc[0]))}"
+        f"poster: left out {(~known).sum():,} cells that are no address, no path of TMDB and no file that is"
+        f" there, first {shown_text(repr(poster[~known].iloc[0]))}"
         if not known.all()
         else ""
     )
     table = table[known].reset_index(drop=True)
     return table[
         ["item_id", *(name for name in ("url", "poster_path", "path") if (table[name] != "").any())]
-    ], (note,) if note else ()
+    ], ((note,) if note else ())
 
 # %% ../../nbs/data/26_datasets.ipynb #99207846
 sources = {
@@ -180,24 +192,38 @@ def source_options(parser) -> None:  # an argparse parser
     parser.add_argument(
         "--interactions",
         metavar="FILE",
-        help="table: CSV, TSV (packed as .gz or not) or Parquet with user_id,item_id,timestamp and label or rating, perhaps split: train, test, perhaps valid (else a tenth of train), or history for what is known and not predicted",
+        help=(
+            "table: CSV, TSV (packed as .gz or not) or Parquet with user_id,item_id,timestamp and label or"
+            " rating, perhaps split: train, test, perhaps valid (else a tenth of train), or history for what"
+            " is known and not predicted"
+        ),
     )
     parser.add_argument(
         "--items",
         metavar="FILE",
-        help="table: CSV, TSV (packed as .gz or not) or Parquet with item_id,title, perhaps year,genres (parted by one of | ; , /, or a list),description,poster (an address, a path of TMDB, or a file as seen from the items)",
+        help=(
+            "table: CSV, TSV (packed as .gz or not) or Parquet with item_id,title, perhaps year,genres"
+            " (parted by one of | ; , /, or a list),description,poster (an address, a path of TMDB, or a file"
+            " as seen from the items)"
+        ),
     )
     parser.add_argument(
         "--folder",
         metavar="DIR",
-        help="movies, recbole: the folder as it comes; netflix: one with combined_data_*.txt and movie_titles.csv",
+        help=(
+            "movies, recbole: the folder as it comes; netflix: one with combined_data_*.txt and"
+            " movie_titles.csv"
+        ),
     )
     parser.add_argument("--overviews", action="store_true", help="movies: TMDB's overviews as descriptions")
     parser.add_argument(
         "--users",
         type=_users_or_all,
         metavar="N|all",
-        help="netflix: so many users, drawn by --data-seed, default 20000; others: those with the most rows, by default all, of movies 605, or all with --natural",
+        help=(
+            "netflix: so many users, drawn by --data-seed, default 20000; others: those with the most rows,"
+            " by default all, of movies 605, or all with --natural"
+        ),
     )
     parser.add_argument(
         "--like-from",
@@ -220,12 +246,19 @@ def source_options(parser) -> None:  # an argparse parser
     parser.add_argument(
         "--liking-verb",
         metavar="WORD",
-        help="what a user does who likes one, as in: will the user VERB the WORD; default like, and enjoy for what is watched, read, heard, played, eaten or visited",
+        help=(
+            "what a user does who likes one, as in: will the user VERB the WORD; default like, and enjoy for"
+            " what is watched, read, heard, played, eaten or visited"
+        ),
     )
     parser.add_argument(
         "--all-items",
         action="store_true",
-        help="keep items without an event that counts, to be scored and ranked by what they are: of a table and of recbole also those that nobody rated, of movies and netflix those that the protocol leaves out",
+        help=(
+            "keep items without an event that counts, to be scored and ranked by what they are: of a table"
+            " and of recbole also those that nobody rated, of movies and netflix those that the protocol"
+            " leaves out"
+        ),
     )
     parser.add_argument("--out", metavar="DIR", help="keep the dataset in this folder, for --data")
 
@@ -233,7 +266,9 @@ def source_options(parser) -> None:  # an argparse parser
 def read_source(
     options, cache: StageCache | None = None
 ) -> RawData:  # what `source_options` made of a command line
-    "The tables that the options name. InputError for files that are not named or have faults, and for options of another source."
+    """The tables that the options name.
+
+    InputError for files that are not named or have faults, and for options of another source."""
     for name, which in _only_for.items():
         if getattr(options, name) and options.source not in which:
             raise InputError(
@@ -273,7 +308,8 @@ def _require_both_sides(raw: RawData, like_threshold: float) -> None:
         return
     if raw.likes_from is not None:
         raise InputError(
-            f"the labels of {raw.name} are all {low:g}: there are no {'likes' if high < like_threshold else 'dislikes'} to learn from; bring labels of both kinds"
+            f"the labels of {raw.name} are all {low:g}: there are no"
+            f" {'likes' if high < like_threshold else 'dislikes'} to learn from; bring labels of both kinds"
         )
     remedy = (
         "there are no dislikes to learn from; bring ratings of both kinds"
@@ -281,7 +317,8 @@ def _require_both_sides(raw: RawData, like_threshold: float) -> None:
         else "name the lowest rating of a like with --like-from"
     )
     raise InputError(
-        f"the ratings of {raw.name} {f'are all {low:g}' if low == high else f'go from {low:g} to {high:g}'}, and a like is a rating from {like_threshold:g}: {remedy}"
+        f"the ratings of {raw.name} {f'are all {low:g}' if low == high else f'go from {low:g} to {high:g}'},"
+        f" and a like is a rating from {like_threshold:g}: {remedy}"
     )
 
 
@@ -303,7 +340,8 @@ def source_dataset(
     raw = replace(raw, noun=_named_items(options, raw.noun))
     if raw.likes_from is None and options.like_from is None and (highest := raw.ratings["rating"].max()) > 5:
         raise InputError(
-            f"the ratings of {raw.name} go up to {highest:g}, and what counts as a like by default is meant for ratings up to 5; name the lowest rating of a like with --like-from"
+            f"the ratings of {raw.name} go up to {highest:g}, and what counts as a like by default is meant"
+            " for ratings up to 5; name the lowest rating of a like with --like-from"
         )
     named = {"like_threshold": options.like_from, "minimum_likes": options.minimum_likes}
     if raw.likes_from is not None and options.like_from is not None:
@@ -321,7 +359,8 @@ def source_dataset(
         ]
     ):
         raise InputError(
-            f"{raw.name} has a split of its own, and every row is kept in it: leave out --{idle[0]}, or the column split"
+            f"{raw.name} has a split of its own, and every row is kept in it: leave out --{idle[0]}, or the"
+            " column split"
         )
     changes = changes | {name: value for name, value in named.items() if value is not None}
     if options.natural:
@@ -339,7 +378,10 @@ def source_dataset(
             raw,
             notes=(
                 *raw.notes,
-                f"{left:,} of {len(raw.items):,} {raw.noun.many} have no event that counts: they are left out, and cannot be scored or ranked; --all-items keeps them",
+                (
+                    f"{left:,} of {len(raw.items):,} {raw.noun.many} have no event that counts: they are left"
+                    " out, and cannot be scored or ranked; --all-items keeps them"
+                ),
             ),
         )
     if (
@@ -350,7 +392,12 @@ def source_dataset(
             raw,
             notes=(
                 *raw.notes,
-                f"{left:,} of {every:,} users are left out: without a row (one needs {dataset.protocol['minimum_likes']} strictly earlier likes){', or not among those with the most rows' if dataset.protocol['users'] else ''}; rank --likes serves them too",
+                (
+                    f"{left:,} of {every:,} users are left out: without a row (one needs"
+                    f" {dataset.protocol['minimum_likes']} strictly earlier"
+                    f" likes){', or not among those with the most rows' if dataset.protocol['users'] else ''};"
+                    " rank --likes serves them too"
+                ),
             ),
         )
     if "split" in raw.ratings:
@@ -359,7 +406,10 @@ def source_dataset(
             raw,
             notes=(
                 *raw.notes,
-                f"the split is the data's own, taken for {dataset.protocol['split']}, as its times tell; {counts.get('history', 0):,} events are history and no rows",
+                (
+                    f"the split is the data's own, taken for {dataset.protocol['split']}, as its times tell;"
+                    f" {counts.get('history', 0):,} events are history and no rows"
+                ),
             ),
         )
         if not raw.ratings["split"].eq("valid").any():
@@ -370,14 +420,20 @@ def source_dataset(
                 raw,
                 notes=(
                     *raw.notes,
-                    f"the split has no validation rows: {counts['valid']:,} training rows, {how}, are taken for them; to choose them yourself, name rows valid in the column split (or give NAME.valid.inter)",
+                    (
+                        f"the split has no validation rows: {counts['valid']:,} training rows, {how}, are"
+                        " taken for them; to choose them yourself, name rows valid in the column split (or"
+                        " give NAME.valid.inter)"
+                    ),
                 ),
             )
     return dataset, raw
 
 # %% ../../nbs/data/26_datasets.ipynb #b667391c
 def require_new_place(folder: str | Path) -> Path:  # the folder
-    "Make sure, and make nothing, that a dataset can be kept there. InputError for a folder of something else."
+    """Make sure, and make nothing, that a dataset can be kept there.
+
+    InputError for a folder of something else."""
     folder = Path(folder)
     if folder.exists() and (
         not folder.is_dir() or any(folder.iterdir()) and not (folder / "dataset.json").is_file()
@@ -395,7 +451,8 @@ def require_same_dataset(folder: str | Path, dataset: Dataset) -> None:  # the f
     ):
         return
     raise InputError(
-        f"{folder} holds another dataset, and runs may have been made from it: name another folder with --out, or remove it"
+        f"{folder} holds another dataset, and runs may have been made from it: name another folder with"
+        " --out, or remove it"
     )
 
 
@@ -405,7 +462,9 @@ def save_dataset(
     raw: RawData | None = None,  # where it came from
     beside: str | Path = ".",  # the folder that the source's paths of posters are seen from
 ) -> Path:  # the folder
-    "The dataset's folder; in it `posters.csv` and `notes.txt`, where the source says anything. InputError for a folder of something else."
+    """The dataset's folder; in it `posters.csv` and `notes.txt`, where the source says anything.
+
+    InputError for a folder of something else."""
     folder = require_new_place(folder)
     require_same_dataset(folder, dataset)
     dataset.save(folder)

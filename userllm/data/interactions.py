@@ -69,7 +69,8 @@ def _typed(name: str, frame: pd.DataFrame) -> pd.DataFrame:
     for column, kind in columns.items():
         if kind != "Int64" and frame[column].isna().any():
             raise InputError(
-                f"the table {name} has {frame[column].isna().sum()} empty cells in {column!r}; fill them first"
+                f"the table {name} has {frame[column].isna().sum()} empty cells in {column!r}; fill them"
+                " first"
             )
     splits = SPLITS if name == "interactions" else tuple(SPLIT_TYPE.categories)
     if "split" in columns and (unknown := sorted(map(str, set(frame["split"].unique()) - set(splits)))):
@@ -93,8 +94,8 @@ def split_names(codes: np.ndarray) -> pd.Categorical:  # as `split_codes` gives 
 
 # %% ../../nbs/data/10_interactions.ipynb #b71c7936
 _ENJOYED = frozenset(
-    "movie film series show episode video book novel story poem comic song track album podcast concert play game "
-    "dish meal recipe wine beer restaurant hotel place trip museum event course".split()
+    "movie film series show episode video book novel story poem comic song track album podcast concert play"
+    " game dish meal recipe wine beer restaurant hotel place trip museum event course".split()
 )
 _SCREENED = frozenset("movie film series show episode".split())  # what has a poster
 
@@ -114,7 +115,9 @@ class ItemNoun:
 
     one: str = "item"  # the singular
     many: str = ""  # the plural; by the rules of English where left out
-    liking: str = ""  # the verb of liking; `enjoy` for what is watched, read, heard, played, eaten or visited, else `like`
+    # the verb of liking; `enjoy` for what is watched, read, heard, played, eaten or visited, else
+    # `like`
+    liking: str = ""
 
     def __post_init__(self):
         for name, value in (("noun", self.one), ("plural", self.many or "s"), ("verb", self.liking or "s")):
@@ -217,7 +220,8 @@ def _check_tables(dataset: "Dataset"):
         raise InputError("interactions: the same row_id twice; number the rows anew")
     if dataset.protocol.get("split") not in SPLIT_KINDS:
         raise InputError(
-            f"protocol: no kind of split {dataset.protocol.get('split')!r}; the kinds are {', '.join(SPLIT_KINDS)}"
+            f"protocol: no kind of split {dataset.protocol.get('split')!r}; the kinds are"
+            f" {', '.join(SPLIT_KINDS)}"
         )
     protocol_noun(dataset.protocol)
     length = dataset.protocol.get("history_length")
@@ -281,7 +285,8 @@ def _write_dataset(dataset: "Dataset", folder: Path):
 
 # %% ../../nbs/data/10_interactions.ipynb #c016
 def _in_order(items: pd.DataFrame, name: str, values):
-    "A column's values in the order of the items: a dict or a Series by item id, anything else as it stands. InputError where it does not fit."
+    """A column's values in the order of the items: a dict or a Series by item id, anything else as
+    it stands. InputError where it does not fit."""
     if isinstance(values, pd.Series) and values.index.equals(items.index):
         values = values.to_numpy()
     if not isinstance(values, (dict, pd.Series)):
@@ -324,7 +329,9 @@ class _KnownById:
         return self._number("user", str(user_id))
 
     def item_of(self, item_id: str | int) -> int:
-        "An item's number by the source's id. InputError with the nearest ids and titles for one that is unknown."
+        """An item's number by the source's id.
+
+        InputError with the nearest ids and titles for one that is unknown."""
         return self._number("item", str(item_id))
 
     def _number(self, kind: str, wanted: str) -> int:
@@ -335,7 +342,9 @@ class _KnownById:
 # %% ../../nbs/data/10_interactions.ipynb #c017
 @dataclass(frozen=True, eq=False)
 class Dataset(_KnownById):
-    "Rows to be predicted, all that is known to have happened, and who and what is meant. InputError for tables that do not fit."
+    """Rows to be predicted, all that is known to have happened, and who and what is meant.
+
+    InputError for tables that do not fit."""
 
     interactions: (
         pd.DataFrame
@@ -343,11 +352,15 @@ class Dataset(_KnownById):
     events: (
         pd.DataFrame
     )  # user, item, label, timestamp, split (also `history`: known, but no row), by user, timestamp, item
-    items: pd.DataFrame  # item, item_id, title, year Int64, genres, description ('' if none), poster (picture's hash, '' if none)
+    # item, item_id, title, year Int64, genres, description ('' if none), poster (picture's hash, ''
+    # if none)
+    items: pd.DataFrame
     users: pd.DataFrame  # user, user_id
     protocol: dict[
         str, Any
-    ]  # how it came about, as plain values; `split` and `history_length` are needed; `noun` by `with_noun`, else items are movies
+        # how it came about, as plain values; `split` and `history_length` are needed; `noun` by
+        # `with_noun`, else items are movies
+    ]
 
     def __post_init__(self):
         for name in _COLUMNS:
@@ -373,7 +386,8 @@ class Dataset(_KnownById):
 
     @cached_property
     def fingerprint(self) -> str:  # 16 hexadecimal characters
-        "Covers rows, events, users, item ids, titles and protocol; not years, genres, descriptions and posters."
+        """Covers rows, events, users, item ids, titles and protocol; not years, genres, descriptions
+        and posters."""
         return fingerprint(
             self.interactions,
             self.events,
@@ -385,7 +399,10 @@ class Dataset(_KnownById):
     def with_items(
         self, **columns
     ) -> "Dataset":  # such as description={item_id: text}; or a list in the order of the items
-        "A copy with columns of the items table replaced. InputError for a column that the table does not have, and for values that do not fit the items."
+        """A copy with columns of the items table replaced.
+
+        InputError for a column that the table does not have, and for values that do not fit the
+        items."""
         return replace(self, items=_with_columns(self.items, columns))
 
     def save(self, folder: str | Path):
@@ -406,7 +423,9 @@ def made_up_dataset(
     seconds: int = 40,  # times are whole seconds below this, so that there are ties
     seed: int = 0,  # of all that is drawn
 ) -> Dataset:
-    "A small random dataset without leaks, for examples and tests. A fifth of the events are history and no rows."
+    """A small random dataset without leaks, for examples and tests.
+
+    A fifth of the events are history and no rows."""
     random = np.random.default_rng(seed)
     pairs = random.choice(users * items, events, replace=False)
     frame = pd.DataFrame(
@@ -445,7 +464,8 @@ def made_up_dataset(
 def _first_not_before(
     times: np.ndarray, start: np.ndarray, stop: np.ndarray, limits: np.ndarray, portion: int = 1_000_000
 ) -> np.ndarray:  # ranges searched at once, each of which takes some hundred bytes meanwhile
-    "For each range [start, stop) of sorted `times`, the first place whose time is not below the limit (or `stop`)."
+    """For each range [start, stop) of sorted `times`, the first place whose time is not below the
+    limit (or `stop`)."""
     found = start.copy()
     for begin in range(0, len(found), portion):
         some = slice(begin, begin + portion)
@@ -464,7 +484,8 @@ def _first_not_before(
 def _pick_latest(
     items: np.ndarray, start: np.ndarray, stop: np.ndarray, candidates: np.ndarray, length: int | None
 ) -> tuple:
-    "The last `length` items of each range without the candidate, left-aligned and padded with -1; and how many they are."
+    """The last `length` items of each range without the candidate, left-aligned and padded with -1;
+    and how many they are."""
     longest = int((stop - start).max(initial=0))
     wanted = longest if length is None else length
     width = wanted + 1
@@ -510,7 +531,8 @@ def _whole_ranges(offsets: np.ndarray, users: np.ndarray) -> tuple[np.ndarray, n
 
 # %% ../../nbs/data/10_interactions.ipynb #c036
 class Histories:
-    "What users did before: ranges `[start, stop)` into `items`, `labels` and `timestamps`, which hold events by user and time."
+    """What users did before: ranges `[start, stop)` into `items`, `labels` and `timestamps`, which
+    hold events by user and time."""
 
     def __init__(
         self,
@@ -541,7 +563,9 @@ class Histories:
         users,  # (n,) numbers of users; -1 is a user that nobody knows, with an empty history
         timestamps=None,  # (n,) seconds; events at or after are excluded; None, or -1 in places: no limit
     ) -> tuple[np.ndarray, np.ndarray]:  # start, stop, int64 (n,)
-        "For each row the range of the user's events that are strictly earlier. InputError for users out of range."
+        """For each row the range of the user's events that are strictly earlier.
+
+        InputError for users out of range."""
         start, stop = _whole_ranges(self.offsets, np.asarray(users, np.int64))
         if timestamps is None:
             return start, stop
@@ -567,7 +591,9 @@ class Histories:
 # %% ../../nbs/data/10_interactions.ipynb #c044
 LEAKS = {
     "pair twice": "the same user and item more than once, among rows or among events",
-    "event unlike its row": "an event that names another label, time or split than its row, or a row without its event",
+    "event unlike its row": (
+        "an event that names another label, time or split than its row, or a row without its event"
+    ),
     "candidate in history": "a row's history holds the very item to be predicted",
     "history not earlier": "a history event at or after the time of its row",
     "history held out": "after a random split: a history event of validation or test",
@@ -674,7 +700,9 @@ def _history_leaks(
 
 # %% ../../nbs/data/10_interactions.ipynb #c049
 def _boundary_leaks(rows: pd.DataFrame, kind: str) -> int:
-    "The number of rows at or before the latest row of an earlier split, in all or by user. 0 by definition for a random split."
+    """The number of rows at or before the latest row of an earlier split, in all or by user.
+
+    0 by definition for a random split."""
     if kind == "random":
         return 0
     group = rows["user"].to_numpy() if kind == "temporal_user" else np.zeros(len(rows), np.int64)
@@ -688,7 +716,9 @@ def _boundary_leaks(rows: pd.DataFrame, kind: str) -> int:
 
 
 def _held_out(rows: pd.DataFrame, users_of_rows: dict | None, what: str) -> dict[str, int]:
-    "For each model or statistic, how many of its row ids are no training rows. InputError for ids that nobody knows."
+    """For each model or statistic, how many of its row ids are no training rows.
+
+    InputError for ids that nobody knows."""
     if not users_of_rows:
         return {f"held out in {what}": 0}
     counts = {}
@@ -712,7 +742,9 @@ def audit(
     histories: Histories
     | None = None,  # what serves as history; by default what the dataset's kind of split allows
 ) -> Audit:
-    "Count every leak that is known, by the rules of the dataset's kind of split. Histories are of the protocol's length."
+    """Count every leak that is known, by the rules of the dataset's kind of split.
+
+    Histories are of the protocol's length."""
     kind = dataset.protocol["split"]
     histories = histories or Histories.for_dataset(dataset)
     counts = _table_leaks(dataset) | _history_leaks(dataset, histories, dataset.protocol["history_length"])

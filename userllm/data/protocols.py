@@ -60,7 +60,8 @@ class ProtocolSettings:
             raise InputError(f"no kind of split {self.split!r}; the kinds are {', '.join(SPLIT_KINDS)}")
         if len(self.fractions) != 3 or min(self.fractions) <= 0 or abs(sum(self.fractions) - 1) > 1e-9:
             raise InputError(
-                f"fractions are {self.fractions}; give three shares above 0 that make 1, for {', '.join(SPLITS)}"
+                f"fractions are {self.fractions}; give three shares above 0 that make 1, for"
+                f" {', '.join(SPLITS)}"
             )
         for name, least in [
             ("history_length", 1),
@@ -94,7 +95,8 @@ def natural(settings: ProtocolSettings) -> ProtocolSettings:
 
 # %% ../../nbs/data/12_protocols.ipynb #e8bc4f63
 def like_shares(ratings: pd.Series) -> pd.Series:  # index: the lowest rating of a like
-    "The share of ratings, 0 to 1, that are likes by each threshold that is worth a thought: at most eleven, of the ratings that occur."
+    """The share of ratings, 0 to 1, that are likes by each threshold that is worth a thought: at
+    most eleven, of the ratings that occur."""
     distinct = np.sort(ratings.unique())
     if len(distinct) > 12:
         distinct = np.unique(np.quantile(ratings, np.arange(0.1, 1, 0.1), method="inverted_cdf"))
@@ -109,12 +111,13 @@ def like_shares(ratings: pd.Series) -> pd.Series:  # index: the lowest rating of
 
 
 def like_question(ratings: pd.Series, threshold: float) -> str:
-    "Which ratings are likes, as a question to whoever has not said it: the share by the threshold that is used, and by others."
+    """Which ratings are likes, as a question to whoever has not said it: the share by the threshold
+    that is used, and by others."""
     used = f"{(ratings >= threshold).mean():.0%}"
     others = ", ".join(f"from {other:g} {share:.0%}" for other, share in like_shares(ratings).items())
     return (
-        f"Which ratings are likes? Nothing was said, so those from {threshold:g} on are: {used} of {len(ratings):,}. "
-        f"By other thresholds: {others}. Choose with --like-from (like_threshold=)"
+        f"Which ratings are likes? Nothing was said, so those from {threshold:g} on are: {used} of"
+        f" {len(ratings):,}. By other thresholds: {others}. Choose with --like-from (like_threshold=)"
     )
 
 # %% ../../nbs/data/12_protocols.ipynb #c010
@@ -128,7 +131,8 @@ def _refuse(ratings: pd.DataFrame, wrong: np.ndarray, what: str, advice: str):
     place = int(np.argmax(wrong))
     row = ", ".join(f"{column} {ratings[column].iloc[place]}" for column in RATING_COLUMNS)
     raise InputError(
-        f"ratings: {what} in {int(wrong.sum()):,} of {len(ratings):,} rows, the first is row {place} ({row}); {advice}"
+        f"ratings: {what} in {int(wrong.sum()):,} of {len(ratings):,} rows, the first is row {place} ({row});"
+        f" {advice}"
     )
 
 
@@ -156,10 +160,12 @@ def check_ratings(
     low: float | None = None,  # the lowest rating of the scale; None: not checked
     high: float | None = None,  # the highest
 ) -> pd.DataFrame:  # the same table
-    "InputError for an empty table, missing columns, empty cells, numbers out of range or pairs that occur twice: what, where, what to do."
+    """InputError for an empty table, missing columns, empty cells, numbers out of range or pairs
+    that occur twice: what, where, what to do."""
     if missing := [column for column in RATING_COLUMNS if column not in ratings.columns]:
         raise InputError(
-            f"ratings lack the column {missing[0]!r}; they have {', '.join(map(str, ratings.columns)) or 'none'}"
+            f"ratings lack the column {missing[0]!r}; they have"
+            f" {', '.join(map(str, ratings.columns)) or 'none'}"
         )
     if not len(ratings):
         raise InputError("ratings: the table is empty; check the file that it was read from")
@@ -220,7 +226,8 @@ def _numbered(ids: pd.Series) -> tuple[np.ndarray, pd.Index]:
 
 
 def _events(ratings: pd.DataFrame, settings: ProtocolSettings) -> tuple[pd.DataFrame, pd.Index, pd.Index]:
-    "Step 1: user, item, label, timestamp (and split, where given), by user, time and item; and the ids that the numbers stand for."
+    """Step 1: user, item, label, timestamp (and split, where given), by user, time and item; and the
+    ids that the numbers stand for."""
     (user, users), (item, items) = (_numbered(ratings[column]) for column in ("user_id", "item_id"))
     columns = {
         "user": user,
@@ -247,14 +254,17 @@ def _earlier_likes(events: pd.DataFrame) -> np.ndarray:
 
 # %% ../../nbs/data/12_protocols.ipynb #c020
 def _most_rows(of_rows: np.ndarray, users: int | None) -> np.ndarray:  # the user of each possible row
-    "Step 4: the numbers of the users with the most rows, the lower number first where equal. InputError if there are too few."
+    """Step 4: the numbers of the users with the most rows, the lower number first where equal.
+
+    InputError if there are too few."""
     counts = np.bincount(of_rows)
     having = np.flatnonzero(counts)
     if users is None:
         return having
     if len(having) < users:
         raise InputError(
-            f"only {len(having):,} users have rows, and the protocol asks for {users:,}; take all of them (users=None, or --users all), or fewer"
+            f"only {len(having):,} users have rows, and the protocol asks for {users:,}; take all of them"
+            " (users=None, or --users all), or fewer"
         )
     return having[np.argsort(-counts[having], kind="stable")[:users]]
 
@@ -270,16 +280,22 @@ def _lacking_rows(
 ) -> tuple[str, str]:  # why, and what to do
     "Why no row is left, where that can be told; '' where there are too few ratings."
     if _untimed(before):
-        why = "All ratings of a user have the same time, so that none is earlier than another, and a history is what is earlier"
+        why = (
+            "All ratings of a user have the same time, so that none is earlier than another, and a history is"
+            " what is earlier"
+        )
         return why, "give the times; where only the order is known, number each user's 1, 2, 3"
     if any(step["possible_rows"] for step in steps[2:]):  # there were some until items were dropped
         why = (
-            "Users rate in the same order: the first items have no likes before them and are dropped for want of a row, "
-            "then the next ones are the first"
+            "Users rate in the same order: the first items have no likes before them and are dropped for want"
+            " of a row, then the next ones are the first"
         )
         return (
             why,
-            "keep such items for histories: history_items=True; or read the ratings with prepare table, which does",
+            (
+                "keep such items for histories: history_items=True; or read the ratings with prepare table,"
+                " which does"
+            ),
         )
     lower = (
         "a lower like_threshold (--like-from) or " if settings.like_threshold > 0.5 else ""
@@ -292,10 +308,14 @@ def _require_rows(events: pd.DataFrame, before: pd.DataFrame, steps: list[dict],
     if events["possible"].any():
         return
     left = "; ".join(
-        f"{step['step']}: {step['events']:,} ratings of {step['users']:,} users, {step['possible_rows']:,} possible rows"
+        f"{step['step']}: {step['events']:,} ratings of {step['users']:,} users, {step['possible_rows']:,}"
+        " possible rows"
         for step in steps
     )
-    likes = f"{steps[0]['likes']:,} of {steps[0]['events']:,} ratings are likes (from {settings.like_threshold:g})"
+    likes = (
+        f"{steps[0]['likes']:,} of {steps[0]['events']:,} ratings are likes (from"
+        f" {settings.like_threshold:g})"
+    )
     why, fix = _lacking_rows(before, steps, settings)
     reason = f". {why}" if why else ""
     raise InputError(f"the protocol leaves no row. {likes}. What its steps left: {left}{reason}", fix=fix)
@@ -317,7 +337,8 @@ def _keep(events: pd.DataFrame, which: np.ndarray) -> pd.DataFrame:
 
 
 def _having_rows(events: pd.DataFrame, settings: ProtocolSettings) -> pd.DataFrame:
-    "Step 5: without users and items that have no possible row, until nothing changes; items stay where they are kept for histories."
+    """Step 5: without users and items that have no possible row, until nothing changes; items stay
+    where they are kept for histories."""
     while True:
         possible = events["possible"].to_numpy()
         keep = _occur(events["user"].to_numpy(), possible)
@@ -330,7 +351,8 @@ def _having_rows(events: pd.DataFrame, settings: ProtocolSettings) -> pd.DataFra
 
 
 def _select(events: pd.DataFrame, settings: ProtocolSettings) -> tuple[pd.DataFrame, list[dict]]:
-    "Steps 2 to 5: events of the selection with a column `possible` (may become a row), and what each step left."
+    """Steps 2 to 5: events of the selection with a column `possible` (may become a row), and what
+    each step left."""
     steps = []
     before = events
 
@@ -384,8 +406,8 @@ def _sample(rows: pd.DataFrame, settings: ProtocolSettings) -> np.ndarray:
             wanted = there
         if not needed <= wanted <= there:
             raise InputError(
-                f"{name}={wanted:,} can't be had: {there:,} possible rows, and {needed:,} needed to keep a row "
-                "of every user and item; change the count, or set None to take all"
+                f"{name}={wanted:,} can't be had: {there:,} possible rows, and {needed:,} needed to keep a"
+                " row of every user and item; change the count, or set None to take all"
             )
         candidates = order[(label[order] == value) & ~taken[order]]
         taken[candidates[: wanted - needed]] = True
@@ -403,7 +425,9 @@ def _random_split(rows: int, settings: ProtocolSettings) -> np.ndarray:
 
 
 def _cut_times(timestamps: np.ndarray, fractions: tuple) -> np.ndarray:
-    "The code of a split for each time, as near to the fractions as can be. Training gets some rows, the others may not."
+    """The code of a split for each time, as near to the fractions as can be.
+
+    Training gets some rows, the others may not."""
     times, counts = np.unique(timestamps, return_counts=True)
     ends = np.cumsum(counts)
     rows = len(timestamps)
@@ -426,7 +450,9 @@ def _split(rows: pd.DataFrame, settings: ProtocolSettings) -> np.ndarray:  # row
 
 # %% ../../nbs/data/12_protocols.ipynb #c031
 def _known_items(items: pd.DataFrame, ids: pd.Index) -> pd.DataFrame:
-    "The items table by those ids, in their order. InputError for missing columns, repeated ids and ids without an entry."
+    """The items table by those ids, in their order.
+
+    InputError for missing columns, repeated ids and ids without an entry."""
     if missing := [
         column for column in ["item_id", "title", "year", "genres"] if column not in items.columns
     ]:
@@ -434,12 +460,14 @@ def _known_items(items: pd.DataFrame, ids: pd.Index) -> pd.DataFrame:
     items = items.assign(item_id=_as_text(items["item_id"]))
     if items["item_id"].duplicated().any():
         raise InputError(
-            f"items: the id {items['item_id'][items['item_id'].duplicated()].iloc[0]} occurs twice; keep one entry of each"
+            f"items: the id {items['item_id'][items['item_id'].duplicated()].iloc[0]} occurs twice; keep one"
+            " entry of each"
         )
     if not ids.isin(items["item_id"]).all():
         unknown = ids[~ids.isin(items["item_id"])]
         raise InputError(
-            f"ratings speak of {len(unknown):,} items that the items table lacks, the first is {unknown[0]}; add them"
+            f"ratings speak of {len(unknown):,} items that the items table lacks, the first is {unknown[0]};"
+            " add them"
         )
     items = items.set_index("item_id").loc[ids].rename_axis("item_id").reset_index()
     for column in ["genres", "description", "poster"]:
@@ -458,7 +486,10 @@ def _require_classes(
         if lacking := [name for label, name in kinds.items() if label not in labels.values]:
             faults.append(f"the split {split!r} of {len(labels):,} rows holds no {' and no '.join(lacking)}")
     if lacking := [name for label, name in kinds.items() if label not in rows["label"].values]:
-        remedy = f"no row at all is one of the {' or '.join(lacking)}, and AUC needs both: check what counts as a like"
+        remedy = (
+            f"no row at all is one of the {' or '.join(lacking)}, and AUC needs both: check what counts as a"
+            " like"
+        )
     if faults:
         raise InputError(f"{'; '.join(faults)}; {remedy}")
 
@@ -507,7 +538,8 @@ def build_dataset(
 def split_kind(
     rows: pd.DataFrame,  # user, timestamp, split
 ) -> str:  # of SPLIT_KINDS
-    "`temporal` where each split lies strictly after the ones before, `temporal_user` where it does within each user, else `random`."
+    """`temporal` where each split lies strictly after the ones before, `temporal_user` where it does
+    within each user, else `random`."""
     order = split_codes(rows["split"])
     times = rows["timestamp"].to_numpy()
     user = rows["user"].to_numpy()
@@ -525,7 +557,8 @@ def _with_validation(
     rows: pd.DataFrame,  # user, timestamp, split: train, test and perhaps valid; by user
     data_seed: int,  # decides where rows are taken by chance
 ) -> np.ndarray:
-    "The codes of the splits as they are, but about a tenth of the training rows as validation where a split of training and test has none."
+    """The codes of the splits as they are, but about a tenth of the training rows as validation
+    where a split of training and test has none."""
     split = split_codes(rows["split"]).copy()
     if np.flatnonzero(np.bincount(split)).tolist() != [0, 2]:
         return split
@@ -546,11 +579,16 @@ def _with_validation(
 
 # %% ../../nbs/data/12_protocols.ipynb #18861231
 def dataset_with_split(
-    ratings: pd.DataFrame,  # user_id, item_id, rating, timestamp (whole seconds), split (train, test, perhaps valid, or history for what is no row)
+    # user_id, item_id, rating, timestamp (whole seconds), split (train, test, perhaps valid, or
+    # history for what is no row)
+    ratings: pd.DataFrame,
     items: pd.DataFrame,  # item_id, title, year, genres, and if known description, poster
-    settings: ProtocolSettings = movie(),  # its name, like_threshold, history_length, data_seed and noun count
+    # its name, like_threshold, history_length, data_seed and noun count
+    settings: ProtocolSettings = movie(),
 ) -> Dataset:
-    "Every row as it is, in its own split, with validation rows from training where there are none. InputError for bad tables, unknown splits, and splits without both classes."
+    """Every row as it is, in its own split, with validation rows from training where there are none.
+
+    InputError for bad tables, unknown splits, and splits without both classes."""
     check_ratings(ratings)
     if "split" not in ratings:
         raise InputError("ratings lack the column 'split'; add it, or use build_dataset, which makes one")
@@ -575,8 +613,10 @@ def dataset_with_split(
     )
     _require_classes(
         rows,
-        "the split is the data's own, and AUC needs both in each part: give it rows of both kinds "
-        f"(a like is a rating from {settings.like_threshold:g}{', or a label of 1' * (settings.like_threshold == 0.5)}), or leave out the column to have one made{made}",
+        "the split is the data's own, and AUC needs both in each part: give it rows of both kinds (a like is"
+        " a rating from"
+        f" {settings.like_threshold:g}{', or a label of 1' * (settings.like_threshold == 0.5)}), or leave out"
+        f" the column to have one made{made}",
     )
     protocol = {
         "name": settings.name,
@@ -598,9 +638,12 @@ def dataset_with_split(
 # %% ../../nbs/data/12_protocols.ipynb #4a47814c
 def with_further_items(
     dataset: Dataset,
-    items: pd.DataFrame,  # item_id, title, year, genres, and if known description, poster; those that the dataset has are passed over
+    # item_id, title, year, genres, and if known description, poster; those that the dataset has are
+    # passed over
+    items: pd.DataFrame,
 ) -> Dataset:
-    "The dataset with items behind its own that nobody has had an event with: there to be scored and ranked. InputError for a bad items table, and for items without a title."
+    """The dataset with items behind its own that nobody has had an event with: there to be scored
+    and ranked. InputError for a bad items table, and for items without a title."""
     if "item_id" in items and items["item_id"].isna().any():
         raise InputError(
             f"items: {items['item_id'].isna().sum():,} rows have no item_id; fill it or remove them"
@@ -608,7 +651,8 @@ def with_further_items(
     items = _known_items(items, _in_order(_as_text(items["item_id"])) if "item_id" in items else pd.Index([]))
     if (untitled := items["title"].isna() | (items["title"] == "")).any():
         raise InputError(
-            f"items: {untitled.sum():,} have no title, the first is {items['item_id'][untitled].iloc[0]}; give them one, for it is what a prompt says of them"
+            f"items: {untitled.sum():,} have no title, the first is {items['item_id'][untitled].iloc[0]};"
+            " give them one, for it is what a prompt says of them"
         )
     every = pd.concat(
         [dataset.items, items[~items["item_id"].isin(dataset.items["item_id"])]], ignore_index=True
@@ -647,7 +691,8 @@ def _percent(positives: int, negatives: int) -> float:
 def table2(
     dataset: Dataset,
 ) -> pd.DataFrame:  # index: the paper's names; columns: paper (where it has such data), here, natural
-    "The paper's table 2 with our counts, and the counts before sampling by label; the last line is the share of dislikes."
+    """The paper's table 2 with our counts, and the counts before sampling by label; the last line is
+    the share of dislikes."""
     rows = dataset.interactions
     before = dataset.protocol.get("natural")
     likes = int(rows["label"].sum())

@@ -24,8 +24,12 @@ from .protocols import check_ratings
 class RawData:
     "What a source gives. The ratings have been checked."
 
-    ratings: pd.DataFrame  # user_id and item_id text, perhaps as categories, rating float64, timestamp int64 (seconds since 1970); split where the source has one
-    items: pd.DataFrame  # item_id str, title, year Int64 (may be missing), genres joined by | ('' where none); perhaps description, poster
+    # user_id and item_id text, perhaps as categories, rating float64, timestamp int64 (seconds
+    # since 1970); split where the source has one
+    ratings: pd.DataFrame
+    # item_id str, title, year Int64 (may be missing), genres joined by | ('' where none); perhaps
+    # description, poster
+    items: pd.DataFrame
     name: str  # of the source, such as "movielens_small"
     licence: str  # what may be done with it, in a sentence or two
     likes_from: float | None = None  # the lowest rating that is a like, where the source says so itself
@@ -66,7 +70,10 @@ def control_note(
     count = int(cells.str.strip_chars().str.contains(CONTROL_SIGNS).sum())
     return (
         (
-            f"{file}: blanks take the place of control signs (tabs and the like) in {count:,} of the column {column}",
+            (
+                f"{file}: blanks take the place of control signs (tabs and the like) in {count:,} of the"
+                f" column {column}"
+            ),
         )
         if count
         else ()
@@ -88,13 +95,15 @@ def display_title(
 
 # %% ../../nbs/data/14_sources.ipynb #c011
 MOVIELENS_LICENCE = (
-    "MovieLens, GroupLens Research, University of Minnesota: for research, with acknowledgement "
-    "(Harper and Konstan, 2015, doi 10.1145/2827872); redistribution under the same terms; no commercial use without permission."
+    "MovieLens, GroupLens Research, University of Minnesota: for research, with acknowledgement (Harper and"
+    " Konstan, 2015, doi 10.1145/2827872); redistribution under the same terms; no commercial use without"
+    " permission."
 )
 
 
 def _movielens_tables(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    "Ratings and items from the package's single table, which repeats a movie's title, year and genres in each rating."
+    """Ratings and items from the package's single table, which repeats a movie's title, year and
+    genres in each rating."""
     ratings = pd.DataFrame(
         {
             "user_id": table["userId"].astype("int64").astype("str"),
@@ -146,7 +155,9 @@ def _make_movielens(folder: Path):
 def movielens_small(
     cache: StageCache | None = None,  # where the tables are kept; by default the user's cache
 ) -> RawData:
-    "MovieLens small: 100,004 ratings from 0.5 to 5. InputError if it is neither in the cache nor installed, or is not what it should be."
+    """MovieLens small: 100,004 ratings from 0.5 to 5.
+
+    InputError if it is neither in the cache nor installed, or is not what it should be."""
     cache = cache or StageCache()
     folder = cache.folder("ratings", {"source": "movielens_small", "form": 1}, {}, _make_movielens)
     ratings, items = (read_parquet(folder / f"{name}.parquet") for name in ["ratings", "items"])

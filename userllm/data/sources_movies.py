@@ -127,14 +127,17 @@ def _read_links(path: Path) -> tuple[pl.DataFrame, list[Fault], RowCount]:
 def _titled(
     items: pl.DataFrame, links: str, about: str
 ) -> tuple[pl.DataFrame, tuple[str, ...]]:  # the files' names
-    "A title for every rated movie, and a note on those that had none. InputError where these are more than a tenth."
+    """A title for every rated movie, and a note on those that had none.
+
+    InputError where these are more than a tenth."""
     unlinked = items["tmdb"].is_null().sum()
     untitled = items["title"].is_null().sum()
     told = f"{untitled:,} of {len(items):,} rated movies have no title in the metadata"
     if untitled > len(items) / 10:
         raise InputError(
-            f"{told}: {links} gives no number of TMDB for {unlinked:,} of them, and {about} has no title for the numbers of the other {untitled - unlinked:,}; "
-            "give both files whole, and of the same edition as the ratings"
+            f"{told}: {links} gives no number of TMDB for {unlinked:,} of them, and {about} has no title for"
+            f" the numbers of the other {untitled - unlinked:,}; give both files whole, and of the same"
+            " edition as the ratings"
         )
     title = pl.coalesce(pl.col("title"), pl.concat_str(pl.lit("Unknown film "), pl.col("item_id")))
     return items.with_columns(title=title), (told,) if untitled else ()
@@ -144,7 +147,10 @@ def the_movies_dataset(
     folder: str | Path,  # ratings_small.csv or ratings.csv, links_small.csv or links.csv, movies_metadata.csv
     overviews: bool = False,  # take TMDB's overviews as descriptions
 ) -> RawData:
-    "Ratings from 0.5 to 5 with TMDB's titles. InputError for missing files, with every fault of ratings and links at once, ratings out of range too, and where many titles are missing."
+    """Ratings from 0.5 to 5 with TMDB's titles.
+
+    InputError for missing files, with every fault of ratings and links at once, ratings out of
+    range too, and where many titles are missing."""
     folder = Path(folder)
     path, links_path, about = _first_files(
         folder,
@@ -189,7 +195,10 @@ def the_movies_dataset(
     notes = (str(count), str(link_count), *notes, *untitled)
     if path.name != "ratings.csv" and (folder / "ratings.csv").is_file():
         notes = (
-            f"{path.name} was read; ratings.csv is there too, and was not: move the small one away to have it read",
+            (
+                f"{path.name} was read; ratings.csv is there too, and was not: move the small one away to"
+                " have it read"
+            ),
             *notes,
         )
     return replace(

@@ -57,7 +57,8 @@ class _Place:
 
 
 def _parsed(block: bytes, movie: int) -> pl.DataFrame:
-    "The lines of a block: their cells as text, what they say as numbers (null where they do not), their movie, and how many movies were named before."
+    """The lines of a block: their cells as text, what they say as numbers (null where they do not),
+    their movie, and how many movies were named before."""
     lines = pl.read_csv(
         io.BytesIO(block),
         has_header=False,
@@ -132,12 +133,21 @@ def _fault(line: dict, malformed: bool) -> str:  # of a parsed block
     text = ",".join(line[name] for name in _CELLS if line[name] is not None)
     shown = shown_text(repr(text[:200]))
     if malformed:
-        return f"{shown} is neither a movie's number with a colon nor user,rating (1 to 5),date (YYYY-MM-DD, from 1970 to today) below one; give the prize's combined_data files as they are, and whole"
-    return f"{shown} is {'a movie that came before' if line['header'] else 'a second rating of movie ' + str(line['item_id']) + ' by this user'}; keep one of them"
+        return (
+            f"{shown} is neither a movie's number with a colon nor user,rating (1 to 5),date (YYYY-MM-DD,"
+            " from 1970 to today) below one; give the prize's combined_data files as they are, and whole"
+        )
+    return (
+        f"{shown} is"
+        f" {'a movie that came before' if line['header'] else 'a second rating of movie ' + str(line['item_id']) + ' by this user'};"
+        " keep one of them"
+    )
 
 
 def _ratings(block: bytes, place: _Place) -> tuple[pl.DataFrame, list[str], int]:
-    "The ratings of a block, the first lines that are none, and how many these are. The place goes on behind the block."
+    """The ratings of a block, the first lines that are none, and how many these are.
+
+    The place goes on behind the block."""
     before = place.lines
     lines = block.count(b"\n") + (not block.endswith(b"\n"))
     place.lines += lines
@@ -224,13 +234,16 @@ def read_netflix(
                 raise InputError(f"{files[0]} is empty", "give the prize's combined_data_*.txt")
             if total != len(movies) + ratings + empty:
                 raise InputError(
-                    f"{files[0]} and those beside it have {total:,} lines, and {len(movies) + ratings + empty:,} were read",
+                    f"{files[0]} and those beside it have {total:,} lines, and"
+                    f" {len(movies) + ratings + empty:,} were read",
                     "give the prize's files as they are",
                 )
             writer.add_key_value_metadata(
                 {
-                    "lines": f"{total:,} lines, {len(movies):,} movies and {ratings:,} ratings read"
-                    + f", {empty:,} empty lines passed over" * bool(empty)
+                    "lines": (
+                        f"{total:,} lines, {len(movies):,} movies and {ratings:,} ratings read"
+                        + f", {empty:,} empty lines passed over" * bool(empty)
+                    )
                 }
             )
         finally:
@@ -242,7 +255,9 @@ def read_netflix(
 def netflix_titles(
     path: str | Path,  # movie_titles.csv
 ) -> pl.DataFrame:  # item_id int32, title, year int64 (may be missing)
-    "Number, title and year of each movie. `InputError` for a missing file and for lines that are no number,year,title."
+    """Number, title and year of each movie.
+
+    `InputError` for a missing file and for lines that are no number,year,title."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path} does not exist", "give the prize's movie_titles.csv")
@@ -280,7 +295,8 @@ def netflix_titles(
         raise InputError(
             _told(
                 [
-                    f"{path}, line {place}: {line[:80]!r} is no number,year,title of a movie that has not come before; give the prize's movie_titles.csv as it is"
+                    f"{path}, line {place}: {line[:80]!r} is no number,year,title of a movie that has not"
+                    " come before; give the prize's movie_titles.csv as it is"
                     for place, line in lines[:3]
                 ],
                 len(lines),
@@ -289,7 +305,10 @@ def netflix_titles(
     return found.select("item_id", "title", year="born")
 
 # %% ../../nbs/data/15_sources_netflix.ipynb #bbf6248d
-NETFLIX_LICENCE = "Netflix Prize, Netflix, Inc., 2009: for research under the prize's rules, not to be passed on, not for commerce."
+NETFLIX_LICENCE = (
+    "Netflix Prize, Netflix, Inc., 2009: for research under the prize's rules, not to be passed on, not for"
+    " commerce."
+)
 
 
 def netflix_prize(
@@ -298,7 +317,9 @@ def netflix_prize(
     seed: int = 0,  # of that choice
     cache: StageCache | None = None,
 ) -> RawData:
-    "Ratings from 1 to 5 and the titles of what was rated. `InputError` for missing or faulty files, and for movies without a title."
+    """Ratings from 1 to 5 and the titles of what was rated.
+
+    `InputError` for missing or faulty files, and for movies without a title."""
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"folder {folder} does not exist: give the one of the prize's combined_data_*.txt")
@@ -338,7 +359,8 @@ def netflix_prize(
     rated = ratings.select(pl.col("item_id").unique().sort())
     if len(unknown := rated.join(films, on="item_id", how="anti")):
         raise InputError(
-            f"{folder / 'movie_titles.csv'} lacks {len(unknown):,} movies that were rated, the first is {unknown['item_id'][0]}; give the whole file"
+            f"{folder / 'movie_titles.csv'} lacks {len(unknown):,} movies that were rated, the first is"
+            f" {unknown['item_id'][0]}; give the whole file"
         )
     items = rated.join(films, on="item_id", maintain_order="left").with_columns(
         pl.col("item_id").cast(pl.String), genres=pl.lit("")

@@ -73,7 +73,8 @@ def _header(path: Path) -> tuple[dict[str, str], dict[str, str], list[Fault]]:
 def _read_atomic(
     path: Path, wanted: dict[str, str]
 ) -> tuple[pl.DataFrame, dict[str, str], list[str], list[Fault], RowCount]:
-    "Columns by our names (`wanted`: ours to theirs), the headers they have in the file, names of the other columns, faults, the rows of the file."
+    """Columns by our names (`wanted`: ours to theirs), the headers they have in the file, names of
+    the other columns, faults, the rows of the file."""
     headers, kinds, faults = _header(path)
     names = {ours: headers[theirs] for ours, theirs in wanted.items() if theirs in headers}
     frame, _, found, _, count = read_columns(path, tuple(names.values()), "\t", None)
@@ -85,13 +86,16 @@ def _read_atomic(
 
 # %% ../../nbs/data/19_sources_recbole.ipynb #93029c3b
 def _atomic_files(folder: Path) -> tuple[str, dict[str | None, Path], Path]:
-    "The dataset's name, its interactions by split (None: not split), its items. InputError where they are not one dataset."
+    """The dataset's name, its interactions by split (None: not split), its items.
+
+    InputError where they are not one dataset."""
     if not folder.is_dir():
         raise InputError(f"folder {folder} does not exist; give the one with NAME.inter and NAME.item")
     items = sorted(folder.glob("*.item"))
     if len(items) != 1:
         raise InputError(
-            f"{folder} holds {len(items)} .item files ({', '.join(path.name for path in items) or 'none'}); it must hold one dataset, with items"
+            f"{folder} holds {len(items)} .item files ({', '.join(path.name for path in items) or 'none'});"
+            " it must hold one dataset, with items"
         )
     name = items[0].stem
     splits = {split: folder / f"{name}.{split}.inter" for split in SPLITS}
@@ -99,7 +103,8 @@ def _atomic_files(folder: Path) -> tuple[str, dict[str | None, Path], Path]:
     lacking = [splits[split].name for split in ("train", "test") if split not in there]
     if there and lacking:
         raise InputError(
-            f"{folder} holds {' and '.join(path.name for path in there.values())} but not {' and '.join(lacking)}; a split needs both train and test: add what lacks"
+            f"{folder} holds {' and '.join(path.name for path in there.values())} but not"
+            f" {' and '.join(lacking)}; a split needs both train and test: add what lacks"
         )
     if there:
         return name, there, items[0]
@@ -137,11 +142,15 @@ def _twice_between(parts: list[pl.DataFrame], paths: list[Path]) -> list[Fault]:
 
 # %% ../../nbs/data/19_sources_recbole.ipynb #355ff6ba
 def read_recbole(
-    folder: str
-    | Path,  # NAME.inter, or NAME.train.inter, NAME.test.inter and perhaps NAME.valid.inter; and NAME.item
+    folder: (
+        str | Path
+    ),  # NAME.inter, or NAME.train.inter, NAME.test.inter and perhaps NAME.valid.inter; and NAME.item
     now: float | None = None,  # seconds since 1970; times later than a day after it are refused
 ) -> RawData:
-    "A dataset in atomic files. InputError with every fault of all files; ignored columns and unreadable years stand in `notes`."
+    """A dataset in atomic files.
+
+    InputError with every fault of all files; ignored columns and unreadable years stand in
+    `notes`."""
     name, files, items_path = _atomic_files(Path(folder))
     _, kinds, _ = _header(items_path)
     wanted = {
@@ -184,7 +193,10 @@ def read_recbole(
     )
     if unread:
         notes += (
-            f"{items_path.name}: {sum(fault.count for fault in unread):,} years that are no numbers are taken for missing, the first in row {unread[0].row}, {shown_value(unread[0].value)}",
+            (
+                f"{items_path.name}: {sum(fault.count for fault in unread):,} years that are no numbers are"
+                f" taken for missing, the first in row {unread[0].row}, {shown_value(unread[0].value)}"
+            ),
         )
     raw = raw_data(pl.concat(parts, how="diagonal"), items, name, notes, items_file=items_path.name)
     named_movies = any(

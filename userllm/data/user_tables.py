@@ -44,7 +44,8 @@ def _typed_seconds(kind: pl.DataType, cells: pl.Expr) -> pl.Expr:
 
 
 def _as_shown(kind: pl.DataType, cells: pl.Expr) -> pl.Expr:
-    "Dates, times and spans as text, those that no calendar holds as the number that stands for them with its unit; all else as it is."
+    """Dates, times and spans as text, those that no calendar holds as the number that stands for
+    them with its unit; all else as it is."""
     if kind == pl.Duration:
         return cells.dt.to_string("polars")
     if kind not in (pl.Date, pl.Datetime):
@@ -120,7 +121,8 @@ def _as_numbers(frame: pl.DataFrame, column: str) -> pl.Expr:
 
 
 def _nested(frame: pl.DataFrame, file: str, names: dict) -> list[Fault]:
-    "Faults for columns that hold lists, structures, bytes or spans of time; a timestamp of such spans is told row by row."
+    """Faults for columns that hold lists, structures, bytes or spans of time; a timestamp of such
+    spans is told row by row."""
     return [
         Fault(file, f"is of type {kind}", "give text or numbers", names.get(column, column))
         for column, kind in frame.schema.items()
@@ -195,7 +197,9 @@ _TAKE_OUT = "take out its tabs, line ends and the like; where a quote joins line
 
 
 def _find_signs(frame: pl.DataFrame, tally: FaultTally, columns: tuple[str, ...], names: dict):
-    "Tally ids, as text or categories, that hold control signs. Few ids are many rows, so each is looked at once."
+    """Tally ids, as text or categories, that hold control signs.
+
+    Few ids are many rows, so each is looked at once."""
     for column in columns:
         if (
             column not in frame.columns
@@ -233,7 +237,8 @@ def as_text(
     file: str,  # as faults name it
     ids: tuple[str, ...],  # the columns that hold ids
 ) -> tuple[pl.DataFrame, list[Fault]]:
-    "Every column as text, '' where a cell is empty, and a fault for each that holds no text, for each id that is not exact, and for control signs."
+    """Every column as text, '' where a cell is empty, and a fault for each that holds no text, for
+    each id that is not exact, and for control signs."""
     tally = FaultTally(file)
     _inexact_ids(frame, tally, ids, {})
     faults = _nested(frame, file, {})
@@ -382,7 +387,9 @@ def _repeated_pairs(frame: pl.DataFrame) -> pl.DataFrame:  # row, user_id and it
 
 # %% ../../nbs/data/17_user_tables.ipynb #84d85f1c
 class InteractionChecks:
-    "Types of interactions that come in portions, and every fault in them. Of `label` and `rating`, `label` counts where both are there."
+    """Types of interactions that come in portions, and every fault in them.
+
+    Of `label` and `rating`, `label` counts where both are there."""
 
     def __init__(
         self,
@@ -495,12 +502,17 @@ class InteractionChecks:
             pair,
         )
         return found + [
-            replace(
-                fault,
-                remedy=f"{fault.remedy}, the first of this pair is row {first(frame['row'].index_of(fault.row)):,}",
+            (
+                replace(
+                    fault,
+                    remedy=(
+                        f"{fault.remedy}, the first of this pair is row"
+                        f" {first(frame['row'].index_of(fault.row)):,}"
+                    ),
+                )
+                if fault.row
+                else fault
             )
-            if fault.row
-            else fault
             for fault in again
         ]
 
@@ -526,8 +538,12 @@ def read_interactions(
     now: float | None = None,  # seconds since 1970; times later than a day after it are refused
 ) -> tuple[
     pl.DataFrame, tuple[str, ...], list[Fault], list[Fault], RowCount
-]:  # `row` and those of INTERACTION_COLUMNS that are there; the names of the others; what is wrong with bytes and rows, and with cells; the rows of the file
-    "Interactions in a file of any size, a portion at a time. InputError for one that cannot be read, or not to its end."
+    # `row` and those of INTERACTION_COLUMNS that are there; the names of the others; what is wrong
+    # with bytes and rows, and with cells; the rows of the file
+]:
+    """Interactions in a file of any size, a portion at a time.
+
+    InputError for one that cannot be read, or not to its end."""
     checks = None
     ours = {name: column for column, name in names.items()}
 
@@ -551,7 +567,9 @@ _QUOTED = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
 
 
 def _array_names(cell: str) -> list[str]:
-    "The names in an array as NumPy prints it, without commas; Python would join them to one. ValueError where it is none."
+    """The names in an array as NumPy prints it, without commas; Python would join them to one.
+
+    ValueError where it is none."""
     if not re.fullmatch(rf"\[\s*{_QUOTED}(\s+{_QUOTED})+\s*\]", cell):
         raise ValueError("no array")
     return [ast.literal_eval(part) for part in re.findall(_QUOTED, cell)]
@@ -561,8 +579,12 @@ def written_names(
     cell: str,
 ) -> (
     str | None
-):  # such as ['Drama', 'War'], ['Drama' 'War'] or [{'id': 18, 'name': 'Drama'}], in Python's, NumPy's or JSON's writing
-    "The names in a list that is written out, joined by |; None where the text is no such list. No code is run."
+    # such as ['Drama', 'War'], ['Drama' 'War'] or [{'id': 18, 'name': 'Drama'}], in Python's,
+    # NumPy's or JSON's writing
+):
+    """The names in a list that is written out, joined by |; None where the text is no such list.
+
+    No code is run."""
     for read in (json.loads, _array_names, ast.literal_eval):
         try:
             if isinstance(found := read(cell.strip()), list):
@@ -589,7 +611,8 @@ def _parted(cells: pl.Series, sign: str = "|") -> pl.Series:
 
 
 def _part_genres(cells: pl.Series) -> pl.Series:  # text
-    "Genres parted by |, whatever parted them: lists as Python, NumPy or JSON write them, names in quotes, or else the one of | ; , / that most cells hold."
+    """Genres parted by |, whatever parted them: lists as Python, NumPy or JSON write them, names in
+    quotes, or else the one of | ; , / that most cells hold."""
     listed = (
         cells.str.strip_chars().str.contains(rf"(?s)^(\[.*\]|{_QUOTED}(\s*,\s*{_QUOTED})*)$").fill_null(False)
     )
@@ -606,7 +629,8 @@ def check_items(
     names: dict[str, str] = {},  # how columns are called in the file, where otherwise
     others: tuple[str, ...] = (),  # further columns of the file
 ) -> tuple[pl.DataFrame, list[Fault]]:  # year int64 (may be missing), all else text
-    "Types, and every fault: missing columns, empty or repeated ids, empty titles and those of several lines, years that are no whole numbers."
+    """Types, and every fault: missing columns, empty or repeated ids, empty titles and those of
+    several lines, years that are no whole numbers."""
     faults = _missing_columns(frame.columns, len(frame), file, [("item_id",), ("title",)], names, others)
     if not len(frame):
         return frame, faults
@@ -698,7 +722,8 @@ def _bare_id(ids: pl.Series) -> pl.Series:
 def known_items(
     interactions: pl.DataFrame, items: pl.DataFrame, file: str, items_file: str, names: dict[str, str] = {}
 ) -> list[Fault]:
-    "A fault for each item that the interactions speak of and the items table lacks; where it has the item in other writing, that is told."
+    """A fault for each item that the interactions speak of and the items table lacks; where it has
+    the item in other writing, that is told."""
     if "item_id" not in interactions.columns or "item_id" not in items.columns:
         return []
     if items.schema["item_id"] != pl.String and (
@@ -761,7 +786,9 @@ def known_items(
 
 
 def _without_control_signs(items: pl.DataFrame, file: str) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    "Titles, genres and descriptions with blanks for control signs, and notes that count them. A description may go over lines."
+    """Titles, genres and descriptions with blanks for control signs, and notes that count them.
+
+    A description may go over lines."""
     notes = ()
     lines = r"[\p{Cc}--\t\r\n]"
     for name in ("title", "genres", "description"):
@@ -791,7 +818,10 @@ def raw_data(
     licence: str = "yours to know",
     items_file: str = "the items",  # as notes name it
 ) -> RawData:
-    "The two tables of a source in pandas. Labels become ratings of 0 and 1; a year in brackets behind a title goes to the years, unless another one stands there. Text loses its control signs, and `notes` count them."
+    """The two tables of a source in pandas.
+
+    Labels become ratings of 0 and 1; a year in brackets behind a title goes to the years, unless
+    another one stands there. Text loses its control signs, and `notes` count them."""
     items, signs = _without_control_signs(items, items_file)
     labelled = "label" in interactions.columns
     columns = {column: id_categories(interactions[column]) for column in ("user_id", "item_id")}
@@ -827,11 +857,15 @@ def raw_data(
 # %% ../../nbs/data/17_user_tables.ipynb #28949c4f
 def read_table(
     interactions: str | Path,  # user_id, item_id, timestamp, label or rating; perhaps split
-    items: str
-    | Path,  # item_id, title; perhaps year, genres (a list, or parted by one of | ; , /), description, poster
+    items: (
+        str | Path
+    ),  # item_id, title; perhaps year, genres (a list, or parted by one of | ; , /), description, poster
     now: float | None = None,  # seconds since 1970; times later than a day after it are refused
 ) -> RawData:
-    "Your own data from CSV or Parquet. InputError with every fault of both files; the rows of each and ignored columns stand in `notes`."
+    """Your own data from CSV or Parquet.
+
+    InputError with every fault of both files; the rows of each and ignored columns stand in
+    `notes`."""
     interactions = Path(interactions)
     items = Path(items)
     if absent := [str(path) for path in (interactions, items) if not path.is_file()]:
@@ -870,7 +904,10 @@ def read_table(
         rows["user_id"].unique().cast(pl.String).str.contains(r"^\d+\.0$").all()
     ):  # as pandas writes whole numbers among which there was a gap
         notes += (
-            f"{interactions.name}: every user_id ends in .0, and is taken as it stands, such as {shown_text(rows['user_id'][0])}; write whole numbers if they are meant",
+            (
+                f"{interactions.name}: every user_id ends in .0, and is taken as it stands, such as"
+                f" {shown_text(rows['user_id'][0])}; write whole numbers if they are meant"
+            ),
         )
     return raw_data(
         rows,
@@ -884,7 +921,9 @@ def read_table(
 def in_seconds(
     times: pd.Series,  # numbers, dates of any type, or either as text
 ) -> np.ndarray:  # float64
-    "Seconds since 1970, in UTC where no zone is named, NaN where a cell is no time. Fractions of a second are dropped from dates."
+    """Seconds since 1970, in UTC where no zone is named, NaN where a cell is no time.
+
+    Fractions of a second are dropped from dates."""
     if pd.api.types.is_bool_dtype(times):
         return np.full(len(times), np.nan)
     if pd.api.types.is_numeric_dtype(times):
@@ -925,7 +964,9 @@ def read_pairs(
 ) -> tuple[
     pd.DataFrame, RowCount
 ]:  # user_id and item_id as text, and perhaps timestamp as the file has it; the rows of the file
-    "Pairs of users and items. InputError for a file that cannot be read, has none of the columns, or ids with control signs."
+    """Pairs of users and items.
+
+    InputError for a file that cannot be read, has none of the columns, or ids with control signs."""
     path = Path(path)
     frame, others, faults, _, count = read_columns(path, ("user_id", "item_id", "timestamp"))
     tally = FaultTally(path.name)

@@ -62,7 +62,8 @@ class Variant:
     step2: dict = field(default_factory=dict)
     preset: dict = field(default_factory=dict)  # other fields of `Preset`
     descriptions: str = ""  # `shuffled` among the items, or `written` by people, from a file
-    modalities: tuple = ()  # further sources of features, each with a slot of its name and a mapper of its own
+    # further sources of features, each with a slot of its name and a mapper of its own
+    modalities: tuple = ()
 
     @property
     def base(self) -> bool:
@@ -159,7 +160,8 @@ def find_factor(name: str) -> tuple:
 def _plan(
     names, seeds: int, written=None
 ) -> list[tuple[Variant, int]]:  # the file of descriptions that people wrote
-    "Variants and seeds in the order in which they are run: all with one seed, then all with the next. Without the file its variant is left out."
+    """Variants and seeds in the order in which they are run: all with one seed, then all with the
+    next. Without the file its variant is left out."""
     variants = {
         variant.name: variant
         for name in names
@@ -188,7 +190,10 @@ def _changed(variant: Variant, method: Method, preset: Preset) -> tuple[Method, 
 
 
 def _written_descriptions(path: Path) -> pd.DataFrame:  # item_id, description
-    "A table of descriptions by people. `InputError` for one that cannot be read, lacks a column, or has ids that are empty, come twice or hold control signs."
+    """A table of descriptions by people.
+
+    `InputError` for one that cannot be read, lacks a column, or has ids that are empty, come
+    twice or hold control signs."""
     frame, others, faults, *_ = read_columns(path, ("item_id", "description"))
     if absent := [name for name in ("item_id", "description") if name not in frame.columns]:
         raise InputError(
@@ -253,7 +258,8 @@ def run_variant(
     cache: StageCache | None = None,
     say: Callable = print,
 ) -> dict:
-    "Train a variant and score all validation rows, and once more with the histories of other rows; gives its metrics."
+    """Train a variant and score all validation rows, and once more with the histories of other rows;
+    gives its metrics."""
     folder = Path(folder)
     cache = cache or StageCache()
     method, preset = _changed(variant, method, preset)
@@ -324,7 +330,9 @@ def run_factors(
     cache: StageCache | None = None,
     say: Callable = print,
 ) -> None:
-    "Do the runs of these factors that are not there. `InputError` where a finished one was made with other settings."
+    """Do the runs of these factors that are not there.
+
+    `InputError` where a finished one was made with other settings."""
     cache = cache or StageCache()
     preset = find_preset(preset) if isinstance(preset, str) else preset
     plan = []
@@ -468,12 +476,18 @@ def factor_verdict(compared: pd.DataFrame) -> str:  # from `compare_factor`
     apart = others[others["auc_p"] < 0.05]
     heard = run[run["history_low"] > 0]
     return (
-        f"By validation AUC, after Holm's correction, {named(apart, 'auc_difference') + (' are' if len(apart) > 1 else ' is') if len(apart) else 'nothing is'} told apart from {base}; "
-        f"the intervals of all differences reach from {others['auc_low'].min():+.3f} to {others['auc_high'].max():+.3f}. "
+        "By validation AUC, after Holm's correction,"
+        f" {named(apart, 'auc_difference') + (' are' if len(apart) > 1 else ' is') if len(apart) else 'nothing is'}"
+        f" told apart from {base}; the intervals of all differences reach from {others['auc_low'].min():+.3f}"
+        f" to {others['auc_high'].max():+.3f}. "
         + (
-            f"A person's own history is worth AUC, by an interval without zero, with {named(heard, 'history_value')}."
+            "A person's own history is worth AUC, by an interval without zero, with"
+            f" {named(heard, 'history_value')}."
             if len(heard)
-            else f"With none is a person's own history worth AUC that could be told from nothing: the intervals end at {run['history_high'].max():+.3f}."
+            else (
+                "With none is a person's own history worth AUC that could be told from nothing: the"
+                f" intervals end at {run['history_high'].max():+.3f}."
+            )
         )
     )
 

@@ -140,7 +140,9 @@ class BenchSettings:
     repeats: int = 3  # of which the median counts
     patience: float = 100  # seconds after which no further repeat begins
     rows: int = 32  # rows on which a way is timed that would take hours for all
-    tokens: int = 16_000  # or fewer rows, where so many have more prompt tokens than this with their history written out; never fewer than 2
+    # or fewer rows, where so many have more prompt tokens than this with their history written out;
+    # never fewer than 2
+    tokens: int = 16_000
     batch_size: int = 16
     batch_tokens: int = (
         8_000  # or fewer rows at once, where prompts with their history written out would not fit in memory
@@ -164,7 +166,8 @@ def with_history(rows: Rows, length: int, items: int, seed: int = 0) -> Rows:  #
 
 
 def all_of_some(rows: Rows, count: int, seed: int = 0) -> Rows:  # about how many
-    "All rows of some candidates: a sample with as many rows a candidate as the whole, so that reuse finds in it what it finds in the whole."
+    """All rows of some candidates: a sample with as many rows a candidate as the whole, so that
+    reuse finds in it what it finds in the whole."""
     items = np.random.default_rng(seed).permutation(np.unique(rows.items))
     each = np.bincount(rows.items)[items].cumsum()
     return rows.take(np.isin(rows.items, items[: np.searchsorted(each, count) + 1]))
@@ -198,7 +201,8 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 
 class TokenCount:
-    "Counts the tokens that go through an LLM's layers, padding included, while it is open; those apart through which a gradient goes back."
+    """Counts the tokens that go through an LLM's layers, padding included, while it is open; those
+    apart through which a gradient goes back."""
 
     def __init__(self, language: LanguageModel):
         self.decoder = language.decoder
@@ -346,7 +350,9 @@ def bench(
     keep: Callable = lambda record: None,  # called with every new record
     say: Callable = print,
 ) -> pd.DataFrame:
-    "Time each kind of work, each way, for each length of history. `InputError` for a way that does not exist."
+    """Time each kind of work, each way, for each length of history.
+
+    `InputError` for a way that does not exist."""
     if unknown := set(which) - set(ways):
         raise InputError(f"way {sorted(unknown)[0]!r} does not exist: use {', '.join(ways)}")
     count = len(maker.text.titles)
@@ -385,7 +391,8 @@ def bench(
                 records.append(record)
                 keep(record)
                 say(
-                    f"{kind:9} history {history:4} {way:12} {record['rows_per_second']:9.2f} rows/s{' (extrapolated)' if record['extrapolated'] else ''}"
+                    f"{kind:9} history {history:4} {way:12} {record['rows_per_second']:9.2f}"
+                    f" rows/s{' (extrapolated)' if record['extrapolated'] else ''}"
                 )
     train_only(model, model.alignment_parameters())
     return pd.DataFrame(records)
@@ -395,7 +402,8 @@ def bench(
 def bench_states(
     model: UserLLM, maker: BatchMaker, settings: BenchSettings = BenchSettings()
 ) -> pd.DataFrame:
-    "Milliseconds to read a history, to move its state on, and to score a pair with stored states and prefixes; one row a length."
+    """Milliseconds to read a history, to move its state on, and to score a pair with stored states
+    and prefixes; one row a length."""
     records = []
     device = model.language.device
     count = len(maker.text.titles)
@@ -475,7 +483,8 @@ def bench_compiled(
     settings: BenchSettings = BenchSettings(),
     backend: str = "inductor",
 ) -> list[dict]:  # of torch.compile
-    "Milliseconds a row of scoring and training with reuse, without and with a compiled LLM, the seconds of the first pass, which compiles, and the rows that make up for it."
+    """Milliseconds a row of scoring and training with reuse, without and with a compiled LLM, the
+    seconds of the first pass, which compiles, and the rows that make up for it."""
     device = model.language.device
     records = []
     works = {
@@ -612,14 +621,17 @@ def _of_shape(
 def _found_before(
     out, facts: dict
 ) -> dict:  # `facts`: what must be as it was for records to stand beside each other
-    "What the file holds already, or an empty form of it. `InputError` where it was measured on something else."
+    """What the file holds already, or an empty form of it.
+
+    `InputError` where it was measured on something else."""
     empty = facts | {"records": [], "states": [], "packing": [], "compiled": []}
     if not Path(out).exists():
         return empty
     before = empty | read_json(out)
     if changed := [name for name in facts if before.get(name) != facts[name]]:
         raise InputError(
-            f"{out} was measured with another {changed[0]} ({before.get(changed[0])}; now {facts[changed[0]]}): name another file by --out, or remove it to measure all again"
+            f"{out} was measured with another {changed[0]} ({before.get(changed[0])}; now"
+            f" {facts[changed[0]]}): name another file by --out, or remove it to measure all again"
         )
     return before
 
@@ -706,7 +718,8 @@ def write_ratings(
     ratings: int,  # how many, about
     seed: int = 0,
 ) -> list[Path]:
-    "Random ratings in the Netflix Prize's format, as dense as the prize's: four files, some movies and users with many, most with few."
+    """Random ratings in the Netflix Prize's format, as dense as the prize's: four files, some movies
+    and users with many, most with few."""
     movies = int((ratings / 100_480_507) ** 0.5 * 17_770)
     users = 27 * movies
     generator = np.random.default_rng(seed)
@@ -793,7 +806,9 @@ def bench_preparation(
     ratings: int,  # how many, about
     folder,
 ) -> dict:  # scratch space: about 80 bytes a rating
-    "Seconds of each stage and peak memory of preparing so many ratings. Peak memory is that of the process, so call it in a fresh one."
+    """Seconds of each stage and peak memory of preparing so many ratings.
+
+    Peak memory is that of the process, so call it in a fresh one."""
     folder = Path(folder)
     seconds = {}
 

@@ -29,12 +29,14 @@ def _checked(labels, scores, what: str = "scores") -> tuple[np.ndarray, np.ndarr
     strange = ~np.isin(labels, [0, 1])
     if strange.any():
         raise InputError(
-            f"{strange.sum()} labels are neither 0 nor 1, the first in row {strange.argmax()}; turn ratings into labels first"
+            f"{strange.sum()} labels are neither 0 nor 1, the first in row {strange.argmax()}; turn ratings"
+            " into labels first"
         )
     broken = ~np.isfinite(scores)
     if broken.any():
         raise InputError(
-            f"{broken.sum()} {what} are not finite, the first in row {broken.argmax()}; find out why the model gave none"
+            f"{broken.sum()} {what} are not finite, the first in row {broken.argmax()}; find out why the"
+            " model gave none"
         )
     return labels.astype(bool), scores
 
@@ -49,13 +51,15 @@ def auc(
     labels, scores = _checked(labels, scores)
     if labels.all() or not labels.any():
         raise InputError(
-            f"all {len(labels)} labels are {int(labels[0])}, and AUC needs both classes; take more rows or another split"
+            f"all {len(labels)} labels are {int(labels[0])}, and AUC needs both classes; take more rows or"
+            " another split"
         )
     return float(roc_auc_score(labels, scores))
 
 # %% ../../nbs/evaluation/05_metrics.ipynb #c013
 def _user_areas(labels: np.ndarray, scores: np.ndarray, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "AUC of each user (NaN for one class only) and rows of each user; `users` are the codes 0, 1, ... without gaps."
+    """AUC of each user (NaN for one class only) and rows of each user; `users` are the codes 0, 1,
+    ... without gaps."""
     order = np.lexsort((scores, users))
     labels = labels[order]
     scores = scores[order]
@@ -72,7 +76,8 @@ def _user_areas(labels: np.ndarray, scores: np.ndarray, users: np.ndarray) -> tu
 
 
 def _tie_bounds(starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "For each sorted row the first row of its tie and the one after its last, from the flags of where ties start."
+    """For each sorted row the first row of its tie and the one after its last, from the flags of
+    where ties start."""
     edges = np.r_[np.flatnonzero(starts), len(starts)]
     tie = np.cumsum(starts) - 1
     return edges[tie], edges[tie + 1]
@@ -92,7 +97,8 @@ def _mean_user_auc(areas: np.ndarray, rows: np.ndarray) -> UserAUC:
     counted = np.isfinite(areas)
     if not counted.any():
         raise InputError(
-            f"none of the {len(areas)} users has both a liked and a disliked row, so UAUC has no value; take more rows"
+            f"none of the {len(areas)} users has both a liked and a disliked row, so UAUC has no value; take"
+            " more rows"
         )
     return UserAUC(
         float(areas[counted].mean()),
@@ -107,7 +113,9 @@ def user_auc(
     scores,  # (rows,) higher is more liked
     users,  # (rows,) whose row it is: numbers or text
 ) -> UserAUC:
-    "UAUC: the mean of AUC within users. Users with one class are left out and counted; none left raises InputError."
+    """UAUC: the mean of AUC within users.
+
+    Users with one class are left out and counted; none left raises InputError."""
     labels, scores = _checked(labels, scores)
     return _mean_user_auc(*_user_areas(labels, scores, _user_codes(users, len(labels))))
 
@@ -282,7 +290,8 @@ def _checked_predictions(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndar
     missing = [name for name in ["row_id", "user_id", "label", "logit"] if name not in predictions]
     if missing:
         raise InputError(
-            f"the predictions have no column {', '.join(missing)}; they have {', '.join(map(str, predictions.columns))}"
+            f"the predictions have no column {', '.join(missing)}; they have"
+            f" {', '.join(map(str, predictions.columns))}"
         )
     twice = predictions.row_id.duplicated()
     if twice.any():
@@ -302,8 +311,12 @@ def evaluate(
     predictions: pd.DataFrame,  # row_id, user_id, label, logit (and item_id, timestamp, split) of one split
     resamples: int = 1000,  # bootstrap resamples over users; 0 for no intervals
     seed: int = 0,  # of the resampling
-) -> dict:  # rows, auc, uauc, uauc_weighted, log_loss (each value, low, high), calibration_error, users_counted, users_total
-    "All metrics with 95% intervals; UAUC is None where no user has both classes. InputError: one class, gaps, repeated rows."
+    # rows, auc, uauc, uauc_weighted, log_loss (each value, low, high), calibration_error,
+    # users_counted, users_total
+) -> dict:
+    """All metrics with 95% intervals; UAUC is None where no user has both classes.
+
+    InputError: one class, gaps, repeated rows."""
     labels, logits, users = _checked_predictions(predictions)
     auc(labels, logits)  # refuses one class
     (whole,), (resampled,) = _bootstrap(labels, [logits], users, resamples, seed)
@@ -319,7 +332,9 @@ def evaluate(
 
 # %% ../../nbs/evaluation/05_metrics.ipynb #c041
 def _on_the_same_rows(systems: list[pd.DataFrame]) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
-    "Labels, the logits of each system, and user codes, all in the order of the first. Other rows, labels or users raise InputError."
+    """Labels, the logits of each system, and user codes, all in the order of the first.
+
+    Other rows, labels or users raise InputError."""
     first = systems[0]
     found = []
     labels, logits, users = _checked_predictions(first)
@@ -331,15 +346,17 @@ def _on_the_same_rows(systems: list[pd.DataFrame]) -> tuple[np.ndarray, list[np.
         only_second = (~second.row_id.isin(first.row_id)).sum()
         if only_first or only_second:
             raise InputError(
-                f"the systems predict different rows: {only_first} are only in the first, {only_second} only in the second; "
-                "both must predict the same rows: the same split of the same dataset, with the same --test-rows"
+                f"the systems predict different rows: {only_first} are only in the first, {only_second} only"
+                " in the second; both must predict the same rows: the same split of the same dataset, with"
+                " the same --test-rows"
             )
         other = other.loc[first.row_id]
         for column in ["label", "user_id"]:
             differ = (other[column].to_numpy() != first[column].to_numpy()).sum()
             if differ:
                 raise InputError(
-                    f"{differ} rows have another {column} in the second predictions; both must come from the same data"
+                    f"{differ} rows have another {column} in the second predictions; both must come from the"
+                    " same data"
                 )
         found.append(other.logit.to_numpy(np.float64))
     return labels, found, users
@@ -365,9 +382,12 @@ def seeded_difference(
     second: list[pd.DataFrame],  # of each run of the other, all on the same rows
     resamples: int = 1000,  # bootstrap resamples over users, and of runs within each
     seed: int = 0,  # of the resampling
-    together: bool = False,  # whether the first of one and the first of the other are the same training, and so on
+    # whether the first of one and the first of the other are the same training, and so on
+    together: bool = False,
 ) -> dict:  # auc, uauc, uauc_weighted, log_loss: value, low, high of mean(first) - mean(second), and p
-    "95% intervals of the difference of means over runs. No runs, other rows, labels or users raise InputError."
+    """95% intervals of the difference of means over runs.
+
+    No runs, other rows, labels or users raise InputError."""
     if not first or not second:
         raise InputError("a system without a run cannot be compared; train it first")
     if together and len(first) != len(second):

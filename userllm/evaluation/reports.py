@@ -59,8 +59,12 @@ def _table(lines: list[dict]) -> pd.DataFrame:
 
 def results_table(
     runs: dict[str, dict],  # method to evaluation, as `evaluate` gives it or as it stands in metrics.json
-) -> pd.DataFrame:  # method, auc, auc_low, auc_high, uauc, uauc_low, uauc_high, uauc_weighted, log_loss, users_counted, users_total, rows
-    "Results side by side, one line a method in the order given. An evaluation that lacks a metric raises InputError."
+    # method, auc, auc_low, auc_high, uauc, uauc_low, uauc_high, uauc_weighted, log_loss,
+    # users_counted, users_total, rows
+) -> pd.DataFrame:
+    """Results side by side, one line a method in the order given.
+
+    An evaluation that lacks a metric raises InputError."""
     if not runs:
         raise InputError("no runs to put into a table; train or evaluate one first")
     return _table([_result(name, evaluation) for name, evaluation in runs.items()])
@@ -156,7 +160,9 @@ def difference_table(
     against: str,  # the method that is subtracted from each of the others
     resamples: int = 1000,  # bootstrap resamples over users
     seed: int = 0,  # of the resampling
-) -> pd.DataFrame:  # method, against; of auc, uauc, log_loss the difference, _low, _high, _differs (the interval leaves out zero)
+    # method, against; of auc, uauc, log_loss the difference, _low, _high, _differs (the interval
+    # leaves out zero)
+) -> pd.DataFrame:
     "Paired differences with 95% intervals. An unknown method or methods on different rows raise InputError."
     if against not in predictions:
         raise InputError(f"no predictions of {against} to compare with; there are {', '.join(predictions)}")
@@ -189,7 +195,9 @@ def language_share(
     seed: int = 0,  # of the resampling
 ) -> (
     dict | None
-):  # auc and auc_linear; auc_difference (value, low, high) of the whole and of the linear features alone; None without `linear`
+    # auc and auc_linear; auc_difference (value, low, high) of the whole and of the linear features
+    # alone; None without `linear`
+):
     "What the language model adds to the AUC of the linear features, with a paired 95% interval."
     if "linear" not in predictions:
         return None
@@ -213,8 +221,8 @@ def share_as_text(share: dict) -> str:  # from `language_share`
     else:
         verdict = "the interval includes zero, so nothing shows that it adds anything"
     return (
-        f"the language model's own share: AUC {share['auc']:.4f} with it, {share['auc_linear']:.4f} by the linear features alone; "
-        f"difference {difference['value']:+.4f} [{low:+.4f}, {high:+.4f}]: {verdict}"
+        f"the language model's own share: AUC {share['auc']:.4f} with it, {share['auc_linear']:.4f} by the"
+        f" linear features alone; difference {difference['value']:+.4f} [{low:+.4f}, {high:+.4f}]: {verdict}"
     )
 
 # %% ../../nbs/evaluation/60_reports.ipynb #c018
@@ -239,7 +247,9 @@ def slices(
     resamples: int = 1000,  # bootstrap resamples over users, in each slice
     seed: int = 0,  # of the resampling
 ) -> pd.DataFrame:  # the slice under the name of `by`, liked (share of label 1), then as `results_table`
-    "An evaluation of each part, in sorted order; rows without a value are one more. InputError: no such column, other rows."
+    """An evaluation of each part, in sorted order; rows without a value are one more.
+
+    InputError: no such column, other rows."""
     if isinstance(by, str):
         if by not in predictions:
             raise InputError(
@@ -264,10 +274,13 @@ _AXES = {"auc": "AUC", "uauc": "UAUC", "log_loss": "log loss (nats)"}
 
 
 def plot_results(
-    table: pd.DataFrame,  # from `results_table`, `difference_table` or `slices`; its first column names the lines
+    # from `results_table`, `difference_table` or `slices`; its first column names the lines
+    table: pd.DataFrame,
     metrics: tuple[str, ...] = ("auc", "uauc"),  # a panel each
 ):  # a Matplotlib figure, closed
-    "Each line's value as a point with its 95% interval. A metric without an interval in the table raises InputError."
+    """Each line's value as a point with its 95% interval.
+
+    A metric without an interval in the table raises InputError."""
     import matplotlib.pyplot as plt
     import seaborn as sns
 

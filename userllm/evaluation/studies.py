@@ -364,7 +364,8 @@ def reproduce(
     shared = None
     for number, run in enumerate(missing, 1):
         say(
-            f"run {number} of {len(missing)}: {run.system} on {run.protocol}, {run.split} split, seed {run.seed}"
+            f"run {number} of {len(missing)}: {run.system} on {run.protocol}, {run.split} split, seed"
+            f" {run.seed}"
         )
         if run.protocol not in prepared:
             prepared = {
@@ -418,7 +419,8 @@ def score_lengths(
     precision: str = "recorded",
     cache: StageCache | None = None,
 ) -> pd.DataFrame:
-    "Logits of the test rows that have twice the protocol's history, by length (row_id, length, logit; 0 for all). Each length is kept at once. `InputError` without a recommender."
+    """Logits of the test rows that have twice the protocol's history, by length (row_id, length,
+    logit; 0 for all). Each length is kept at once. `InputError` without a recommender."""
     target = Path(results) / run.path / "lengths.parquet"
     usual = protocols[run.protocol]().history_length
     parts = [read_parquet(target)] if target.exists() else []
@@ -468,7 +470,9 @@ def score_lengths(
 def compare_lengths(
     table: Table, results="results/experiments", seeds: int = 5, resamples: int = 1000, mark: str = ""
 ) -> pd.DataFrame:
-    "One line a protocol, system and length of history: AUC of the long rows over the runs that have it (mean, low, high), the paper's, and the paired differences to the usual length and to the table's main system."
+    """One line a protocol, system and length of history: AUC of the long rows over the runs that
+    have it (mean, low, high), the paper's, and the paired differences to the usual length and to
+    the table's main system."""
     lines = []
     for protocol in table.protocols:
         usual = protocols[protocol]().history_length
@@ -582,7 +586,8 @@ def runs_of(
 def compare(
     table: Table, results="results/experiments", seeds: int = 5, mark: str = ""
 ) -> pd.DataFrame:  # of the precision, from `precision_mark`
-    "One line a system and protocol: runs, auc and uauc (mean, low, high), the paper's, and the difference to the table's main system."
+    """One line a system and protocol: runs, auc and uauc (mean, low, high), the paper's, and the
+    difference to the table's main system."""
     lines = []
     for protocol in table.protocols:
         runs = runs_of(table, protocol, results, seeds, mark)

@@ -86,7 +86,8 @@ def clean_description(
     title: str,  # what it was asked about
     words: int = 24,
 ) -> str:  # the longest description kept
-    "One line without echoes of prompt or title, cut at the end of a sentence (or of a clause) within `words` words."
+    """One line without echoes of prompt or title, cut at the end of a sentence (or of a clause)
+    within `words` words."""
     lines = [
         re.sub(r"^\W*(question|answer|title|description)\b\s*:?\s*", "", line.strip(), flags=re.IGNORECASE)
         for line in text.split("\n")
@@ -156,7 +157,9 @@ def describe_titles(
     settings: KnowledgeSettings = KnowledgeSettings(),
     cache: StageCache | None = None,
 ) -> dict[str, str]:
-    "A description for each title. Answers are kept as they come: a killed run goes on with the titles still open."
+    """A description for each title.
+
+    Answers are kept as they come: a killed run goes on with the titles still open."""
     cache = cache or StageCache()
     file = cache.root / "knowledge" / f"{knowledge_key(llm.checksum, settings)}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -191,7 +194,8 @@ _shipped = "descriptions-smollm2"
 
 
 def shipped_descriptions() -> dict[str, str]:
-    "The descriptions that come with the library, by title: SmolLM2-135M-Instruct on every titled film of MovieLens small."
+    """The descriptions that come with the library, by title: SmolLM2-135M-Instruct on every titled
+    film of MovieLens small."""
     frame = read_parquet(Path(str(files("userllm") / "assets" / f"{_shipped}.parquet")))
     return dict(zip(frame["title"], frame["description"]))
 
@@ -219,7 +223,8 @@ def descriptions_for(
 
 # %% ../../nbs/knowledge/22_descriptions.ipynb #6a266c07
 _common = frozenset(
-    "a an and are as at be by for from has he her his in into is it its of on or she that the their they this to was who with".split()
+    "a an and are as at be by for from has he her his in into is it its of on or she that the their they this"
+    " to was who with".split()
 )
 _shortest = 10  # words; a description of fewer is short
 
@@ -230,7 +235,8 @@ def _words(text: str) -> list[str]:
 
 
 def _repeats(words: list[str]) -> tuple[int, int]:
-    "How often the most frequent word stands that is not a common one, and how many runs of three words stand more than once."
+    """How often the most frequent word stands that is not a common one, and how many runs of three
+    words stand more than once."""
     counts = Counter(word for word in words if word not in _common)
     runs = Counter(zip(words, words[1:], words[2:]))
     return max(counts.values(), default=0), sum(count > 1 for count in runs.values())
@@ -249,7 +255,8 @@ def description_faults(
     descriptions = ["" if pd.isna(text) else str(text).strip() for text in descriptions]
     if len(titles) != len(descriptions):
         raise InputError(
-            f"{len(titles):,} titles and {len(descriptions):,} descriptions: give one description a title, '' where there is none"
+            f"{len(titles):,} titles and {len(descriptions):,} descriptions: give one description a title, ''"
+            " where there is none"
         )
     rows = []
     for title, text in zip(titles, descriptions):

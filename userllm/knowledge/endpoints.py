@@ -19,13 +19,16 @@ key_variable = "USERLLM_API_KEY"
 
 
 def _authorization(address: str) -> dict:
-    "The header with the key of the environment; none where there is no key. `InputError` for a key that cannot or should not be sent."
+    """The header with the key of the environment; none where there is no key.
+
+    `InputError` for a key that cannot or should not be sent."""
     key = os.environ.get(key_variable, "").strip()
     if not key:
         return {}
     if not (key.isascii() and key.isprintable()):
         raise InputError(
-            f"{key_variable} holds something that is no key: it has letters that no header may have; set it again"
+            f"{key_variable} holds something that is no key: it has letters that no header may have; set it"
+            " again"
         )
     parts = urlsplit(address)
     if parts.scheme != "https" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
@@ -48,7 +51,9 @@ class Endpoint:
 
     @classmethod
     def parse(cls, name: str) -> "Endpoint":  # `ADDRESS#MODEL`
-        "The endpoint of that name. `InputError` where address or model is missing, or the address holds more than a place."
+        """The endpoint of that name.
+
+        `InputError` where address or model is missing, or the address holds more than a place."""
         address, _, model = name.partition("#")
         usage = "give an address and a model, such as http://localhost:8000/v1#llama-3.1-8b"
         try:
@@ -70,7 +75,8 @@ class Endpoint:
         return fingerprint("endpoint", self.address, self.model)
 
     def answers(self, questions: list[str], new_tokens: int = 40) -> Iterator[str]:
-        "The model's answers in order, each as soon as it is there, without any randomness that it can be asked to leave out. `InputError` where the server refuses, or stays away."
+        """The model's answers in order, each as soon as it is there, without any randomness that it
+        can be asked to leave out. `InputError` where the server refuses, or stays away."""
         stop = threading.Event()
         with (
             httpx.Client(timeout=self.timeout, headers=_authorization(self.address)) as client,
@@ -134,5 +140,6 @@ def _text(answer: httpx.Response) -> str:
     if isinstance(text, str) and text.strip():
         return text
     raise InputError(
-        f"the endpoint's model said nothing (finish_reason {choice.get('finish_reason')!r}): does it think longer than `KnowledgeSettings.new_tokens` lets it speak?"
+        f"the endpoint's model said nothing (finish_reason {choice.get('finish_reason')!r}): does it think"
+        " longer than `KnowledgeSettings.new_tokens` lets it speak?"
     )

@@ -19,7 +19,9 @@ from ..core.artifacts import InputError, StageCache, disk_fault, file_sha256
 
 # %% ../../nbs/knowledge/20_llms.ipynb #c006
 def choose_device(name: str = "auto") -> torch.device:  # `auto`, `cpu`, `cuda`, `cuda:1`, `mps`
-    "The device to compute on: the first GPU where there is one, else the CPU. `InputError` for a device that is not there."
+    """The device to compute on: the first GPU where there is one, else the CPU.
+
+    `InputError` for a device that is not there."""
     if name == "auto":
         gpu = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"  # under `accelerate launch` each process has its own
         name = gpu if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -47,7 +49,8 @@ def choose_precision(
     device: torch.device,  # where the LLM runs
     name: str = "auto",
 ) -> torch.dtype:  # `auto`, `fp32`, `bf16`, or with bitsandbytes `8bit` or `4bit`
-    "The dtype in which the frozen LLM computes: bf16 where the device multiplies it natively, else fp32. `InputError` for a precision that is not to be had."
+    """The dtype in which the frozen LLM computes: bf16 where the device multiplies it natively, else
+    fp32. `InputError` for a precision that is not to be had."""
     if name not in ("auto", "fp32", "bf16", *_quantised):
         raise InputError(f"precision {name!r} does not exist: use auto, fp32, bf16, 8bit or 4bit")
     if name in _quantised and find_spec("bitsandbytes") is None:
@@ -71,7 +74,9 @@ def choose_precision(
 
 
 def precision_mark(device: str = "auto", precision: str = "auto") -> str:  # as they were asked for
-    "What the name of a folder of results ends in: '' for fp32, or such as `-bf16`. Rounding leads a training elsewhere, so results of two precisions stand apart."
+    """What the name of a folder of results ends in: '' for fp32, or such as `-bf16`.
+
+    Rounding leads a training elsewhere, so results of two precisions stand apart."""
     dtype = "" if choose_precision(choose_device(device), precision) == torch.float32 else "-bf16"
     return f"-{precision}{dtype}" if precision in _quantised else dtype
 
@@ -123,9 +128,12 @@ def _on_hub(name: str) -> bool:
 
 
 def find_llm(
-    name: str = "smollm2",  # `smollm2`, a folder, a GGUF file, or a Hub name (`hub:` ahead of it leaves no doubt)
+    # `smollm2`, a folder, a GGUF file, or a Hub name (`hub:` ahead of it leaves no doubt)
+    name: str = "smollm2",
 ) -> LLMReference:
-    "Resolve a name to a place. Nothing is loaded or asked of a network; `InputError` for a path that does not exist."
+    """Resolve a name to a place.
+
+    Nothing is loaded or asked of a network; `InputError` for a path that does not exist."""
     if name == offline_llm["name"]:
         folder = installed_folder(offline_llm["package"])
         if folder and (folder / offline_llm["file"]).exists():
@@ -233,7 +241,8 @@ def quiet_hub():
 
 
 def _download(name: str, weights: bool = True) -> Path:
-    "The folder of a Hub model, at first perhaps without weights: of these safetensors, and others only where there are none."
+    """The folder of a Hub model, at first perhaps without weights: of these safetensors, and others
+    only where there are none."""
     from huggingface_hub import snapshot_download
 
     small = ["*.json", "*.model", "*.txt"]
@@ -250,7 +259,10 @@ def _download(name: str, weights: bool = True) -> Path:
             ) from error
         raise InputError(
             f"LLM {name!r} could not be fetched from the Hub ({type(error).__name__})",
-            fix="check the name and the network, or give a folder or a .gguf file; `userllm doctor` shows what is here",
+            fix=(
+                "check the name and the network, or give a folder or a .gguf file; `userllm doctor` shows"
+                " what is here"
+            ),
         ) from error
     return folder
 
@@ -331,7 +343,10 @@ def _loading(name: str, folder: Path, what: str):
         needs = (
             ""
             if what == "file"
-            else "a folder needs config.json, the tokenizer's files and whole weights, as save_pretrained writes them; "
+            else (
+                "a folder needs config.json, the tokenizer's files and whole weights, as save_pretrained"
+                " writes them; "
+            )
         )
         raise InputError(
             f"the {what} of LLM {name!r} cannot be loaded from {folder} ({type(error).__name__}: {said})",
@@ -345,7 +360,10 @@ def load_llm(
     precision: str = "auto",  # see `choose_precision`
     cache: StageCache | None = None,
 ) -> LLM:  # where unpacked models are kept
-    "Load an LLM for inference: weights frozen, eval mode. `InputError` where it cannot be found, fetched or read; the tokenizer is tried before large weights are."
+    """Load an LLM for inference: weights frozen, eval mode.
+
+    `InputError` where it cannot be found, fetched or read; the tokenizer is tried before large
+    weights are."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
     device = choose_device(device)
@@ -383,7 +401,8 @@ def load_llm(
 
 # %% ../../nbs/knowledge/20_llms.ipynb #c020
 def _tiny_tokenizer(words: str, seq2seq: bool):
-    "A byte-level tokenizer with ` Yes`, ` No` and some words as tokens; for a seq2seq model it ends each text, as T5's does."
+    """A byte-level tokenizer with ` Yes`, ` No` and some words as tokens; for a seq2seq model it
+    ends each text, as T5's does."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -414,7 +433,8 @@ def tiny_llm(
     seq2seq: bool = False,  # a T5 in the place of a Llama
     configure: Callable | None = None,
 ) -> LLM:  # size of the vocabulary -> a config of Transformers, for another family
-    "A tiny random Llama or T5 with a byte-level tokenizer, in fp32 on the CPU: for tests and examples, not for recommending."
+    """A tiny random Llama or T5 with a byte-level tokenizer, in fp32 on the CPU: for tests and
+    examples, not for recommending."""
     from transformers import (
         AutoModelForCausalLM,
         LlamaConfig,
@@ -501,11 +521,12 @@ def answer_tokens(
     yes: str = "Yes",
     no: str = "No",
 ) -> AnswerTokens:
-    "The token ids of the answers right after `ending`; `InputError` for a tokenizer that does not tell them apart there, or does not keep its text."
+    """The token ids of the answers right after `ending`; `InputError` for a tokenizer that does not
+    tell them apart there, or does not keep its text."""
     if type(getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)).__name__ == "WordPiece":
         raise InputError(
-            f"the tokenizer {type(tokenizer).__name__} is a WordPiece, of BERT's family: such models do not continue a text, "
-            "and their tokenizers lose its spaces; choose a causal LLM"
+            f"the tokenizer {type(tokenizer).__name__} is a WordPiece, of BERT's family: such models do not"
+            " continue a text, and their tokenizers lose its spaces; choose a causal LLM"
         )
     lead = text_tokens(tokenizer, ending)
     for space in (" ", ""):
@@ -515,6 +536,6 @@ def answer_tokens(
             if first[0] != first[1]:
                 return AnswerTokens(*first)
     raise InputError(
-        f"the tokenizer {type(tokenizer).__name__} has no separate first tokens for {yes!r} and {no!r} after {ending!r}: "
-        "choose another LLM, or other answer words"
+        f"the tokenizer {type(tokenizer).__name__} has no separate first tokens for {yes!r} and {no!r} after"
+        f" {ending!r}: choose another LLM, or other answer words"
     )

@@ -26,7 +26,8 @@ def _made_up_rows(
     count: int = 64,
     history: int = 3,
 ) -> Rows:  # items looked at, likes at most
-    "Rows of this maker's items, from which some are taken: of prompts of unequal length, two of them of one candidate."
+    """Rows of this maker's items, from which some are taken: of prompts of unequal length, two of
+    them of one candidate."""
     items = np.unique(np.linspace(0, len(maker.text.titles) - 1, count).astype(np.int64))
     generator = np.random.default_rng(0)
     histories = generator.integers(0, len(maker.text.titles), (len(items), history))
@@ -141,7 +142,8 @@ def _tried(differences: dict, way: str, work: Callable) -> None:
 
 
 def _gradient(logits: torch.Tensor, parameters) -> torch.Tensor:  # (b,)
-    "The gradient of the logits, each with a weight of its own, with respect to all parameters, as one vector."
+    """The gradient of the logits, each with a weight of its own, with respect to all parameters, as
+    one vector."""
     weights = torch.linspace(1, 2, len(logits), device=logits.device)
     found = torch.autograd.grad((logits * weights).sum(), parameters, allow_unused=True)
     return torch.cat(
@@ -299,7 +301,9 @@ class EngineCheck:
     "What a few rows showed of an LLM. Goes into `metrics.json`."
 
     engine: str  # `reuse`, `plain`, or `plain without padding`
-    differences: dict  # way -> how far it is from one forward a prompt, in standard deviations of the logits; None where it failed
+    # way -> how far it is from one forward a prompt, in standard deviations of the logits; None
+    # where it failed
+    differences: dict
     tolerance: float  # how far rounding may take it
     spread: float  # that standard deviation
     tokens: int  # of the longest prompt that was read
@@ -349,7 +353,8 @@ def _examine(exam: _Examination, tolerance: float, whole: bool) -> str:
 
 
 def _try_reuse(exam: _Examination, tolerance: float) -> None:
-    "Every way of reuse, with kept and new in parts and then joined, until all are right; else there is no reuse."
+    """Every way of reuse, with kept and new in parts and then joined, until all are right; else
+    there is no reuse."""
 
     def right():
         exam.reused()

@@ -36,7 +36,8 @@ class HistoryInput:
         return torch.cat([bank, bank.new_zeros(1, bank.shape[1])])[self.layout]
 
     def means(self, by_item: bool) -> torch.Tensor:
-        "The mean vector of each item (b, n, d3), or of each whole history (b, 1, d3); zeros where there is none."
+        """The mean vector of each item (b, n, d3), or of each whole history (b, 1, d3); zeros where
+        there is none."""
         rows = len(self.layout)
         count = max(1, int(self.lengths.max())) if by_item else 1
         group = torch.arange(rows, device=self.layout.device)[:, None] * count + (

@@ -30,7 +30,8 @@ def _move(
 
 
 class _Recurrence(torch.autograd.Function):
-    "The states (t, b, d) of a GRU, from its projected inputs (t, b, 3 d), the first state (b, d), and the recurrent weights."
+    """The states (t, b, d) of a GRU, from its projected inputs (t, b, 3 d), the first state (b, d),
+    and the recurrent weights."""
 
     @staticmethod
     def forward(ctx, inputs, state, weight, bias):
@@ -113,7 +114,8 @@ class GRUEncoder(nn.Module):
         )
 
     def cell(self) -> Callable:  # valid until the weights change
-        "The GRU cell as a function (inputs (b, 3 d3) from `project`, states (b, d3)) -> the next states (b, d3), without gradient."
+        """The GRU cell as a function (inputs (b, 3 d3) from `project`, states (b, d3)) -> the next
+        states (b, d3), without gradient."""
         transposed = self.gru.weight_hh_l0.detach().t().contiguous()
         bias = self.gru.bias_hh_l0.detach()
 
@@ -155,7 +157,8 @@ class GRUEncoder(nn.Module):
 
     @torch.no_grad()
     def _read_far(self, history: HistoryInput, lengths: torch.Tensor) -> tuple:
-        "Layout (b, reach) and lengths of each row's last positions, and the states (b, d3) that all positions before them lead to."
+        """Layout (b, reach) and lengths of each row's last positions, and the states (b, d3) that
+        all positions before them lead to."""
         projected = self.project(history.bank)
         far = (lengths - self.reach).clamp(min=0)
         state = projected.new_zeros(len(far), self.gru.hidden_size)
@@ -267,7 +270,8 @@ class _CrossAttention(nn.Module):
     def forward(
         self, latents: torch.Tensor, bank: torch.Tensor, layout: torch.Tensor, places: torch.Tensor
     ) -> torch.Tensor:
-        "Latents (b, K, d3), from latents, distinct vectors (v, d3), and for each position its vector and its place (b, t)."
+        """Latents (b, K, d3), from latents, distinct vectors (v, d3), and for each position its
+        vector and its place (b, t)."""
         split = lambda values: values.unflatten(-1, (self.heads, -1))
         query = split(self.query(self.before(latents)))
         key = split(self.key(bank))

@@ -31,7 +31,10 @@ def _require_ids(ids: list[str], known: dict, name: str, key: str) -> None:
             f"feature table {name!r}: the {key} id {twice!r} occurs twice", fix="keep one row of each"
         )
     if ids and not any(one in known for one in ids):
-        what = f"feature table {name!r}: none of its {len(ids):,} {key} ids is one of the dataset's, such as {ids[0]!r}"
+        what = (
+            f"feature table {name!r}: none of its {len(ids):,} {key} ids is one of the dataset's, such as"
+            f" {ids[0]!r}"
+        )
         raise InputError(what, fix=f"give ids of the source, such as {next(iter(known), '')!r}")
 
 
@@ -109,7 +112,10 @@ class FeatureTable:
         wanted = {"item": len(dataset.items), "user": len(dataset.users)}.get(self.key, len(self.missing))
         if len(self.missing) == wanted:
             return self
-        what = f"feature table {self.name!r} has {len(self.missing):,} rows, and the dataset {wanted:,} {self.key}s"
+        what = (
+            f"feature table {self.name!r} has {len(self.missing):,} rows, and the dataset {wanted:,}"
+            f" {self.key}s"
+        )
         raise InputError(what, fix="make it by FeatureTable.from_ids, with the ids of the source")
 
 # %% ../../nbs/model/30_mappers.ipynb #c008
@@ -140,8 +146,8 @@ def lookup(
     rows = torch.as_tensor(rows if isinstance(rows, torch.Tensor) else np.array(rows), dtype=torch.long)
     if len(rows) and int(rows.max()) >= len(table.missing):
         raise InputError(
-            f"feature table {table.name!r} has {len(table.missing)} rows, but row {int(rows.max())} was asked for: "
-            "it was made for another dataset; make it again"
+            f"feature table {table.name!r} has {len(table.missing)} rows, but row {int(rows.max())} was asked"
+            " for: it was made for another dataset; make it again"
         )
     unknown = rows < 0
     variants = (
@@ -194,7 +200,8 @@ def load_table(path) -> FeatureTable:
 def standardise(
     table: FeatureTable, over=None
 ) -> FeatureTable:  # (n,) bool: the rows that count; all where left out
-    "The table with each column at mean 0 and spread 1, measured over the last variant of the rows that count and are not missing."
+    """The table with each column at mean 0 and spread 1, measured over the last variant of the rows
+    that count and are not missing."""
     present = table.values[~table.missing if over is None else ~table.missing & torch.as_tensor(over), -1]
     if len(present) < 2:
         return table

@@ -66,11 +66,14 @@ class Template:
         return tuple(dict.fromkeys(name for s in self.segments if s.needs for name in s.needs.split("|")))
 
     def active(self, parts: Sequence[str]) -> tuple:
-        "The segments of a prompt that has these parts. `InputError` for a part that the template does not know."
+        """The segments of a prompt that has these parts.
+
+        `InputError` for a part that the template does not know."""
         unknown = set(parts) - set(self.parts)
         if unknown:
             raise InputError(
-                f"the prompt {self.name!r} has no part {sorted(unknown)}; its parts are {', '.join(self.parts)}"
+                f"the prompt {self.name!r} has no part {sorted(unknown)}; its parts are"
+                f" {', '.join(self.parts)}"
             )
         return tuple(s for s in self.segments if not s.needs or set(s.needs.split("|")) & set(parts))
 
@@ -139,7 +142,8 @@ def paper_template() -> Template:
             Slot("user"),
             Text(". ", needs="user"),
             Text(
-                'Using all available information, make a prediction about whether the user would {like} the {item} titled "'
+                "Using all available information, make a prediction about whether the user would {like} the"
+                ' {item} titled "'
             ),
             RowText("title"),
             Text('"'),

@@ -44,7 +44,15 @@ from userllm.knowledge.llms import (
     offline_llm,
 )
 from .mappers import load_table, save_table
-from .userllm import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM, own_code, registries
+from userllm.model.userllm import (
+    BatchMaker,
+    LanguageModel,
+    ModelSettings,
+    Rows,
+    UserLLM,
+    own_code,
+    registries,
+)
 from ..core.plugins import Origin, import_plugins, require_origins
 from .prompts import PromptText, find_template
 from .reuse import RowScorer
@@ -122,8 +130,8 @@ class HistorySettings:
         same = all(np.array_equal(getattr(again, part), getattr(histories, part)) for part in parts)
         if type(histories) is not Histories or not same:
             raise InputError(
-                "these histories cannot be made again from the dataset's events, so what is trained on them could not be "
-                "saved",
+                "these histories cannot be made again from the dataset's events, so what is trained on them"
+                " could not be saved",
                 fix="make them by Histories(dataset.events, users, splits, likes_only) from this dataset",
             )
         return found
@@ -162,7 +170,10 @@ class BaseLLM:
 def _rows_text(mask) -> str:
     "How many rows, and the first few of them, counted from 1."
     numbers = np.flatnonzero(np.asarray(mask)) + 1
-    return f"{len(numbers)} row{'s' * (len(numbers) > 1)} ({', '.join(map(str, numbers[:3]))}{', ...' * (len(numbers) > 3)})"
+    return (
+        f"{len(numbers)} row{'s' * (len(numbers) > 1)}"
+        f" ({', '.join(map(str, numbers[:3]))}{', ...' * (len(numbers) > 3)})"
+    )
 
 
 def _empty_cells(column: pd.Series) -> np.ndarray:
@@ -180,7 +191,8 @@ def _id_column(pairs: pd.DataFrame, name: str) -> tuple[np.ndarray, str]:
 
 
 def _timestamp_column(pairs: pd.DataFrame) -> tuple[np.ndarray, str]:
-    "The column of timestamps as int64, -1 where there is none, -2 where it is none, and what is to be said of the latter."
+    """The column of timestamps as int64, -1 where there is none, -2 where it is none, and what is to
+    be said of the latter."""
     if "timestamp" not in pairs:
         return np.full(len(pairs), -1), ""
     column = pairs["timestamp"]
@@ -191,8 +203,9 @@ def _timestamp_column(pairs: pd.DataFrame) -> tuple[np.ndarray, str]:
     if bad.any():
         example = shown_text(repr(str(column.iloc[bad.argmax()])))
         said = (
-            f"timestamp is no date, and no whole number of seconds (milliseconds are none) since 1970 in {_rows_text(bad)}, such as {example}: "
-            "correct them, for example 2009-08-01 12:30, or leave the cell empty for the latest state"
+            "timestamp is no date, and no whole number of seconds (milliseconds are none) since 1970 in"
+            f" {_rows_text(bad)}, such as {example}: correct them, for example 2009-08-01 12:30, or leave the"
+            " cell empty for the latest state"
         )
     return np.where(bad, -2, numbers).astype(np.int64), said
 
@@ -202,7 +215,8 @@ def _dense_numbers(
     dataset: Dataset,
     kind: str,
 ) -> tuple[np.ndarray, str]:  # `user` or `item`
-    "Dense numbers (n,) of ids, -1 for the unknown ones, and what is to be said of these: how many, in which rows, and the first few with what is near."
+    """Dense numbers (n,) of ids, -1 for the unknown ones, and what is to be said of these: how many,
+    in which rows, and the first few with what is near."""
     known = getattr(dataset, f"{kind}s")[f"{kind}_id"]
     numbers = pd.Index(known).get_indexer(pd.Index(ids, dtype=known.dtype))
     unknown = [
@@ -217,24 +231,31 @@ def _dense_numbers(
         named.append(shown_text(repr(name)) + f" (near: {', '.join(near)})" * bool(near))
     return (
         numbers,
-        f"{len(unknown)} unknown {kind} id{'s' * (len(unknown) > 1)} in {_rows_text((numbers < 0) & (np.asarray(ids) != ''))}: {', '.join(named)}{', ...' * (len(unknown) > 3)}: correct these ids, or remove their rows; who has no event that counts is not in the dataset and cannot be scored",
+        (
+            f"{len(unknown)} unknown {kind} id{'s' * (len(unknown) > 1)} in"
+            f" {_rows_text((numbers < 0) & (np.asarray(ids) != ''))}:"
+            f" {', '.join(named)}{', ...' * (len(unknown) > 3)}: correct these ids, or remove their rows; who"
+            " has no event that counts is not in the dataset and cannot be scored"
+        ),
     )
 
 # %% ../../nbs/model/48_recommender.ipynb #6f3522b3
 def check_pairs(pairs: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
-    "Pairs with ids as text and `user`, `item`, `time` as dense numbers; all that can be wrong with them is an `InputError`."
+    """Pairs with ids as text and `user`, `item`, `time` as dense numbers; all that can be wrong with
+    them is an `InputError`."""
     if not isinstance(pairs, pd.DataFrame):
         raise InputError(f"pairs is a {type(pairs).__name__}: give a table with user_id and item_id")
     if absent := [name for name in ("user_id", "item_id") if name not in pairs]:
         raise InputError(
-            f"pairs has no column {', '.join(absent)}; it has {', '.join(map(str, pairs.columns))}: user_id and item_id are needed"
+            f"pairs has no column {', '.join(absent)}; it has {', '.join(map(str, pairs.columns))}: user_id"
+            " and item_id are needed"
         )
     if not len(pairs):
         raise InputError("pairs is empty: give at least one pair of user_id and item_id")
     pairs = pairs.reset_index(drop=True)
-    (users, no_user) = _id_column(pairs, "user_id")
-    (items, no_item) = _id_column(pairs, "item_id")
-    (times, no_time) = _timestamp_column(pairs)
+    users, no_user = _id_column(pairs, "user_id")
+    items, no_item = _id_column(pairs, "item_id")
+    times, no_time = _timestamp_column(pairs)
     checked = pd.DataFrame({"user_id": users, "item_id": items, "time": times})
     (checked["user"], strange_user), (checked["item"], strange_item) = (
         _dense_numbers(checked[f"{name}_id"], dataset, name) for name in ("user", "item")
@@ -251,7 +272,8 @@ def check_pairs(pairs: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
 
 # %% ../../nbs/model/48_recommender.ipynb #b2b2a302
 def _title_key(written: str) -> str:
-    "A title in lower case, without accents and with its article in front, also where a year stands behind it."
+    """A title in lower case, without accents and with its article in front, also where a year stands
+    behind it."""
     title, bracket, year = (
         written.strip().partition(" (") if re.search(r" \(\d{4}\)$", written.strip()) else (written, "", "")
     )
@@ -273,7 +295,10 @@ def liked_items(
     dataset: Dataset,
     name: str = "likes",
 ) -> list[int]:  # what messages call them
-    "Their dense numbers. `InputError` for what is no list, for empty, unknown (with what is near), ambiguous and repeated ones."
+    """Their dense numbers.
+
+    `InputError` for what is no list, for empty, unknown (with what is near), ambiguous and
+    repeated ones."""
     if isinstance(likes, (str, bytes)) or not hasattr(likes, "__iter__"):
         raise InputError(f"{name} is {likes!r}: give a list of item ids or titles, oldest first")
     ids = [str(int(each)) if isinstance(each, float) and each.is_integer() else str(each) for each in likes]
@@ -291,7 +316,8 @@ def liked_items(
             numbers[place] = titled[0]
         if len(titled) > 1:
             faults.append(
-                f"{called} is the title of {len(titled)} items: name the one by its id or with its year, {' or '.join(map(shown, titled[:4]))}"
+                f"{called} is the title of {len(titled)} items: name the one by its id or with its year,"
+                f" {' or '.join(map(shown, titled[:4]))}"
             )
         elif numbers[place] < 0:
             near = nearest_ids(re.sub(r" \(\d{4}\)$", "", item_id.strip()), known, dataset.items["title"])[:2]
@@ -374,7 +400,8 @@ class Scorer:
         likes,  # (h,) dense items that somebody who is not in the data liked, oldest first
         items,
     ) -> Rows:  # (n,) dense candidates
-        "Rows whose user nobody knows, with as much of the history as the model is shown, and never the candidate in it."
+        """Rows whose user nobody knows, with as much of the history as the model is shown, and never
+        the candidate in it."""
         liked = pd.DataFrame(
             {
                 "user": 0,
@@ -408,7 +435,9 @@ class Scorer:
     def score(
         self, pairs: pd.DataFrame, progress: str = ""
     ) -> pd.DataFrame:  # user_id, item_id, perhaps timestamp (an empty cell for none)
-        "The pairs, in their order, with logit and probability of Yes. `InputError`, before any work, for whatever is wrong with them."
+        """The pairs, in their order, with logit and probability of Yes.
+
+        `InputError`, before any work, for whatever is wrong with them."""
         return _score_pairs(self, pairs, progress)
 
     def rank(
@@ -419,18 +448,23 @@ class Scorer:
         progress: str = "",  # the user as the source names it
         among=None,
     ) -> pd.DataFrame:  # ids of the candidates; all items where left out
-        "The best items for a user, in the state that training knew: rank, item_id, title, year, probability. `InputError` for an unknown user or item, or top < 1."
+        """The best items for a user, in the state that training knew: rank, item_id, title, year,
+        probability. `InputError` for an unknown user or item, or top < 1."""
         return _rank_for_user(self, user_id, top, include_seen, progress, among)
 
     def rank_from(
         self,
-        likes,  # items as the source names them, oldest first; as many of the latest are read as `history` says; none at all will do
+        # items as the source names them, oldest first; as many of the latest are read as `history`
+        # says; none at all will do
+        likes,
         top: int = 20,
         include_seen: bool = False,
         progress: str = "",
         among=None,
     ) -> pd.DataFrame:  # ids of the candidates; all items where left out
-        "The best items for a newcomer, of whom nothing but likes is known; as `rank` gives them. `InputError` for unknown or repeated items."
+        """The best items for a newcomer, of whom nothing but likes is known; as `rank` gives them.
+
+        `InputError` for unknown or repeated items."""
         return _rank_from_likes(self, likes, top, include_seen, progress, among)
 
 # %% ../../nbs/model/48_recommender.ipynb #c019
@@ -548,7 +582,8 @@ def _read_manifest(folder: Path) -> Manifest:
     content = read_json(folder / "recommender.json")
     if not isinstance(content, dict) or content.get("format") != format_version:
         raise InputError(
-            f"{folder / 'recommender.json'} has not the format {format_version} that this version of userllm reads: train again"
+            f"{folder / 'recommender.json'} has not the format {format_version} that this version of userllm"
+            " reads: train again"
         )
     seal = content.pop("fingerprint", None)
     if seal != fingerprint(content):
@@ -593,7 +628,8 @@ def _save_lora(language: LanguageModel, folder: Path, base: BaseLLM) -> None:
 
 
 def load_weights(model: UserLLM, folder: Path) -> None:
-    "Set LoRA and alignment to what a recommender's folder holds; every tensor must be there in its shape, and no other."
+    """Set LoRA and alignment to what a recommender's folder holds; every tensor must be there in its
+    shape, and no other."""
     lora = read_tensors(folder / "lora" / "adapter_model.safetensors")
     tensors = read_tensors(folder / "alignment.safetensors")
     names = {name.replace(".default.", "."): name for name in model.language.lora_parameters()}
@@ -653,14 +689,15 @@ def require_restorable(
             if origin.kind != "prompt"
         )
         raise InputError(
-            f"{named} holds what is neither a parameter nor a buffer, so it would answer otherwise after loading",
+            f"{named} holds what is neither a parameter nor a buffer, so it would answer otherwise after"
+            " loading",
             fix="keep it by self.register_buffer(name, tensor)",
         )
 
 # %% ../../nbs/model/48_recommender.ipynb #c037
 _movielens_terms = (
-    "Where the ratings are MovieLens: research use, with acknowledgement of GroupLens; no commercial use without permission; "
-    "redistribution under the same terms only."
+    "Where the ratings are MovieLens: research use, with acknowledgement of GroupLens; no commercial use"
+    " without permission; redistribution under the same terms only."
 )
 
 
@@ -816,7 +853,8 @@ def _read_dataset(folder: Path, manifest: Manifest) -> Dataset:
 
 
 def recommender_dataset(folder) -> Dataset:  # that a recommender was saved to
-    "Users, items and events of a recommender, without loading a model: for checks that come before the work. Every part is checked."
+    """Users, items and events of a recommender, without loading a model: for checks that come before
+    the work. Every part is checked."""
     return _read_dataset(Path(folder), _read_manifest(Path(folder)))
 
 
@@ -904,7 +942,8 @@ def _check_maker(maker: BatchMaker, tables: Mapping, settings: ModelSettings, da
         or text.descriptions != maker.text.descriptions
     ):
         raise InputError(
-            "the batch maker was made from other titles or descriptions than the dataset's: make it from dataset.items"
+            "the batch maker was made from other titles or descriptions than the dataset's: make it from"
+            " dataset.items"
         )
 
 
@@ -949,7 +988,9 @@ class Recommender(Scorer):
         )
 
     def save(self, folder) -> Path:  # replaces a recommender that is there, and nothing else
-        "Write the folder, whole or not at all. `InputError` where it cannot be written or holds something else."
+        """Write the folder, whole or not at all.
+
+        `InputError` where it cannot be written or holds something else."""
         _may_replace(Path(folder))
         with atomic_path(folder) as temporary:
             _write_folder(self, temporary, self.maker.text.tokenizer)
@@ -965,7 +1006,9 @@ class Recommender(Scorer):
         cache: StageCache | None = None,  # where unpacked LLMs are kept
         plugins=(),
     ) -> "Recommender":  # names of modules with code of one's own, which are imported
-        "Read a folder, or a run's folder with one in it, every part checked. `InputError` that names the part which is missing, altered or unknown, or another LLM."
+        """Read a folder, or a run's folder with one in it, every part checked.
+
+        `InputError` that names the part which is missing, altered or unknown, or another LLM."""
         inner = Path(folder) / "recommender"
         return _read_scorer(
             cls, inner if inner.is_dir() else Path(folder), llm, device, precision, cache, plugins

@@ -130,7 +130,9 @@ class _PlannedLevel:
 
 # %% ../../nbs/model/46_reuse.ipynb #de1787c4
 class PrefixStore(_PlannedLevel):
-    "Keys and values of one level of a prompt, behind those of the level ahead. Valid for a model as it stands."
+    """Keys and values of one level of a prompt, behind those of the level ahead.
+
+    Valid for a model as it stands."""
 
     def __call__(self, rows: Rows) -> KeyValues:
         "What stands ahead of the new part of each row, all levels together."
@@ -185,7 +187,8 @@ class PrefixStore(_PlannedLevel):
 
     @torch.no_grad()
     def _compute(self, rows: Rows) -> dict:
-        "Owner -> its keys and values (2 x layers, heads, length, width of a head), for rows of different owners."
+        """Owner -> its keys and values (2 x layers, heads, length, width of a head), for rows of
+        different owners."""
         batch = self.maker.batch(rows, self.level.segments).to(self.language.device)
         embedded = (
             self.model.embed(batch)
@@ -213,7 +216,8 @@ def store_prefixes(
     ahead: PrefixStore | None = None,
     memory: Memory | None = None,
 ) -> PrefixStore | None:
-    "The store of the last of these levels, behind those of the others and behind `ahead`; None where there are none."
+    """The store of the last of these levels, behind those of the others and behind `ahead`; None
+    where there are none."""
     for level in levels:
         ahead = PrefixStore(model, maker, level, ahead, memory)
     return ahead
@@ -226,17 +230,20 @@ def score_packed(
     rows: Rows,  # of one candidate, with new parts of one length
     text: PrefixStore,
 ) -> torch.Tensor:  # the store of the prefix
-    "Logits (b,) of rows behind one copy of their prefix. `InputError` where new parts differ in length, or the model is one that this cannot score."
+    """Logits (b,) of rows behind one copy of their prefix.
+
+    `InputError` where new parts differ in length, or the model is one that this cannot score."""
     if text is None or model.wide or not model.language.in_parts:
         raise InputError(
-            "rows are packed only for models of PyTorch's own attention whose logit is the language model's alone"
+            "rows are packed only for models of PyTorch's own attention whose logit is the language model's"
+            " alone"
         )
     batch = maker.batch(rows, maker.reuse_plan(training=True).new).to(model.language.device)
     if not batch.prompt.mask.all():
         raise InputError("rows are packed only where their new parts are of one length")
 
     ahead = text(rows.take(np.arange(1)))
-    (count, length) = batch.prompt.layout.shape
+    count, length = batch.prompt.layout.shape
     room = ahead.layers[0][0].shape[2]
     steps = torch.arange(count * length, device=model.language.device)
     own = (steps[:, None] // length == steps // length) & (
@@ -262,7 +269,9 @@ class _Projections:
         self.maker = maker
         self.bank = None  # the bank (v, 3 d3)
         self.token_row = {}
-        self.rows_of = {}  # description token -> its row in the bank; item -> the rows of its tokens, the visual one last
+        # description token -> its row in the bank; item -> the rows of its tokens, the visual one
+        # last
+        self.rows_of = {}
 
     def add(self, items: list) -> None:
         "Add to the bank what these items have and it lacks."
@@ -467,7 +476,9 @@ class RowScorer(PlainEngine):
         model: UserLLM,
         maker: BatchMaker,
         text: PrefixStore
-        | None = None,  # keys and values of text alone, to use and fill; those of another model will do if LoRA and texts are the same
+        # keys and values of text alone, to use and fill; those of another model will do if LoRA and
+        # texts are the same
+        | None = None,
         soft: bool = True,  # whether to keep what depends on mappers and UHEM as well
         memory: Memory | None = None,
     ):  # for a store of its own
@@ -560,7 +571,8 @@ class KeptScores:
 
 # %% ../../nbs/model/46_reuse.ipynb #1686d4d3
 class PatientBar(tqdm):
-    "A progress bar that names the remaining time once it can be known, from the work that is left and not from the number of rows."
+    """A progress bar that names the remaining time once it can be known, from the work that is left
+    and not from the number of rows."""
 
     def __init__(
         self,
@@ -577,7 +589,8 @@ class PatientBar(tqdm):
         super().__init__(*positional, **named)
 
     def remaining(self, elapsed: float) -> float | None:  # seconds since it began
-        "Seconds, or None where it is too early to say: in the first seconds, and before a fiftieth of the work is done."
+        """Seconds, or None where it is too early to say: in the first seconds, and before a fiftieth
+        of the work is done."""
         done = self.done if self.done is not None else np.arange(self.total + 1)
         worked = done[self.n] - done[self.before]
         left = done[-1] - done[self.n]
@@ -613,7 +626,9 @@ def score_together(
     batch_tokens: int = 32_768,  # or fewer rows at once, where their prompts have more tokens
     kept: KeptScores | None = None,
 ) -> list[np.ndarray]:  # where an attempt that is killed leaves its scores, and the next one finds them
-    "For each scorer its logits (n,) as float32, in the order of the rows. `InputError` for rows of other candidates, and for prompts beyond what the LLM reads."
+    """For each scorer its logits (n,) as float32, in the order of the rows.
+
+    `InputError` for rows of other candidates, and for prompts beyond what the LLM reads."""
     items = rows[0].items
     if any(not np.array_equal(one.items, items) for one in rows):
         raise InputError("models are scored together on the same candidates only")

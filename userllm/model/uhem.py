@@ -23,7 +23,9 @@ class UHEMSettings:
     gain: float = 0.1  # at the start, of what tells histories apart; 1 in the paper
     memory: float = field(
         default=0.0, metadata={"later": True}
-    )  # items that a GRU remembers at the start, see `remember`; 0 for PyTorch's start, which remembers the latest
+        # items that a GRU remembers at the start, see `remember`; 0 for PyTorch's start, which
+        # remembers the latest
+    )
 
 
 class UHEM(nn.Module):

@@ -72,7 +72,8 @@ class ModelSettings:
     description: bool = (
         True  # knowledge enhancement: the candidate's and the history's texts are descriptions, not titles
     )
-    history: str = "compressed"  # by UHEM; `titles`: named by their titles; `items`: written out, as text and visual token each
+    # by UHEM; `titles`: named by their titles; `items`: written out, as text and visual token each
+    history: str = "compressed"
     step1_titles: bool = (
         False  # whether step 1 names by its titles a history that step 2 compresses or writes out
     )
@@ -84,7 +85,9 @@ class ModelSettings:
         0.05  # share of slots dropped at random in training, which trains the vectors for what is missing
     )
     score: str = "difference"  # logit(Yes) - logit(No); `yes`: logit(Yes) alone, as CoLLM has it
-    wide: tuple = ()  # what also adds to the logit itself: slots, whose features do, and pairs of tables, whose rows' product does
+    # what also adds to the logit itself: slots, whose features do, and pairs of tables, whose rows'
+    # product does
+    wide: tuple = ()
     category: bool = field(
         default=False, metadata={"later": True}
     )  # whether an item's categories (genres) stand behind its title, as in Heat (Crime, Drama)
@@ -94,12 +97,14 @@ class ModelSettings:
             raise InputError(f"history {self.history!r} does not exist: use compressed, titles or items")
         if not all(isinstance(name, str) for name in self.wide):
             raise InputError(
-                f"wide is {self.wide!r}: give the names of slots and pairs (an older version had weights there)"
+                f"wide is {self.wide!r}: give the names of slots and pairs (an older version had weights"
+                " there)"
             )
 
     @property
     def pairs(self) -> tuple:
-        "Pairs of feature tables, of users and of items, whose rows' product adds to the logit: all of `wide` that is no slot."
+        """Pairs of feature tables, of users and of items, whose rows' product adds to the logit: all
+        of `wide` that is no slot."""
         return tuple(name for name in self.wide if name not in dict(self.mappers))
 
     @property
@@ -149,7 +154,9 @@ def _plain_template(template: Template) -> bool:
 
 
 def own_code(settings: ModelSettings) -> tuple[Origin, ...]:
-    "The origin of each piece of code from outside this package, by kind. `InputError` for a name that does not exist."
+    """The origin of each piece of code from outside this package, by kind.
+
+    `InputError` for a name that does not exist."""
     found = []
     for kind, name in sorted(_names_of_code(settings).items()):
         if name not in registries[kind]:
@@ -255,7 +262,8 @@ class BatchMaker:
         self.tables = {slot: tables[slot] for slot, _ in settings.mappers}
         if absent := [name for name in settings.pair_tables if name not in tables]:
             raise InputError(
-                f"{absent[0]!r} has no feature table, and is part of what adds to the logit ({', '.join(settings.wide)}): give it, or correct wide"
+                f"{absent[0]!r} has no feature table, and is part of what adds to the logit"
+                f" ({', '.join(settings.wide)}): give it, or correct wide"
             )
         self.pair_tables = {name: tables[name] for name in settings.pair_tables}
         if settings.category:
@@ -271,9 +279,11 @@ class BatchMaker:
         shape = lambda s: (
             replace(s, tokens=settings.uhem.tokens)
             if isinstance(s, Slot) and s.name == "history"
-            else HistoryItems()
-            if settings.history == "items" and isinstance(s, RowText) and s.field == "history_titles"
-            else s
+            else (
+                HistoryItems()
+                if settings.history == "items" and isinstance(s, RowText) and s.field == "history_titles"
+                else s
+            )
         )
         self.segments = tuple(shape(segment) for segment in template.active(settings.parts))
         self.text_segments = template.active(settings.text_parts)
@@ -342,7 +352,8 @@ class BatchMaker:
         return lookup(table, self.places(rows, table.key), rows.variants)
 
     def wide_features(self, rows: Rows) -> dict:
-        "For each slot and pair that adds to the logit its features (n, d); of a pair there is one, the product."
+        """For each slot and pair that adds to the logit its features (n, d); of a pair there is one,
+        the product."""
         pair = lambda name: product(
             self.pair_tables[f"{name}_user"],
             self.pair_tables[f"{name}_item"],
@@ -393,8 +404,8 @@ class BatchMaker:
             raise InputError(
                 f"the longest prompt has {lengths.max():,} tokens"
                 + f", with {likes:,} likes written out," * bool(likes)
-                + f" and the LLM was made for {context:,}: "
-                "take shorter histories (--history where the data are prepared), an LLM that reads more, or a method that compresses the history"
+                + f" and the LLM was made for {context:,}: take shorter histories (--history where the data"
+                " are prepared), an LLM that reads more, or a method that compresses the history"
             )
         return lengths
 
@@ -457,7 +468,8 @@ class _Adapted(nn.Module):
 
         if llm.seq2seq:
             raise InputError(
-                f"{llm.reference.name} is a seq2seq model: recommending needs a causal LLM; it can write descriptions"
+                f"{llm.reference.name} is a seq2seq model: recommending needs a causal LLM; it can write"
+                " descriptions"
             )
         if settings.score not in ("difference", "yes"):
             raise InputError(f"score {settings.score!r} does not exist: use difference or yes")
@@ -645,7 +657,8 @@ class LanguageModel(_Adapted):
     def keys_values(
         self, embeddings: torch.Tensor, mask: torch.Tensor, prefix: KeyValues | None = None
     ) -> KeyValues:
-        "Keys and values of these positions (b, length, d3) alone; what stands ahead of them is read, not repeated."
+        """Keys and values of these positions (b, length, d3) alone; what stands ahead of them is
+        read, not repeated."""
         prefix = prefix or KeyValues([], torch.zeros(len(mask), dtype=torch.long, device=mask.device))
         return KeyValues(new_keys_values(self.decode(embeddings, mask, prefix).past_key_values), mask.sum(1))
 
@@ -670,7 +683,8 @@ class UserLLM(nn.Module):
             by_mapper.setdefault(mapper, set()).add(widths[slot])
         if mixed := [name for name, values in by_mapper.items() if len(values) > 1]:
             raise InputError(
-                f"mapper {mixed[0]!r} is shared by feature tables of different widths {sorted(by_mapper[mixed[0]])}: give each its own"
+                f"mapper {mixed[0]!r} is shared by feature tables of different widths"
+                f" {sorted(by_mapper[mixed[0]])}: give each its own"
             )
         make = find_mapper(settings.mapper.kind)
         mappers = {
@@ -702,7 +716,8 @@ class UserLLM(nn.Module):
         return self
 
     def alignment_parameters(self) -> dict:
-        "What step 2 trains, by name: mappers, UHEM, the vectors for what is missing (the paper's phi, omega, beta), and the weights of what adds to the logit."
+        """What step 2 trains, by name: mappers, UHEM, the vectors for what is missing (the paper's
+        phi, omega, beta), and the weights of what adds to the logit."""
         return {name: value for name, value in self.named_parameters() if not name.startswith("language.")}
 
     def visual_tokens(self, features: tuple | None) -> torch.Tensor:  # values (u, d) and missing (u,)
@@ -749,7 +764,8 @@ class UserLLM(nn.Module):
 
 # %% ../../nbs/model/44_userllm.ipynb #9fe88d68
 def start_wide(model: UserLLM, maker: BatchMaker, rows: Rows) -> None:  # with labels
-    "Set the weights of what adds to the logit, and the bias, to their logistic regression on these rows. `InputError` where their labels are all one."
+    """Set the weights of what adds to the logit, and the bias, to their logistic regression on these
+    rows. `InputError` where their labels are all one."""
     from sklearn.linear_model import LogisticRegression
 
     if not model.wide:

@@ -57,7 +57,8 @@ class Method:
             )
         if unknown := set(self.model.pairs) - set(pair_sources + history_pairs):
             raise InputError(
-                f"method {self.name!r}: {sorted(unknown)[0]!r} is to add to the logit, and is neither a slot of it nor a pair; the pairs are {', '.join(pair_sources + history_pairs)}"
+                f"method {self.name!r}: {sorted(unknown)[0]!r} is to add to the logit, and is neither a slot"
+                f" of it nor a pair; the pairs are {', '.join(pair_sources + history_pairs)}"
             )
         if self.tuning not in tunings:
             raise InputError(
@@ -65,7 +66,8 @@ class Method:
             )
         if self.tuning == "text" and (slots or self.model.wide or self.model.history == "compressed"):
             raise InputError(
-                f"method {self.name!r}: tuning on text alone leaves its slots untrained; take them out, or use two_steps"
+                f"method {self.name!r}: tuning on text alone leaves its slots untrained; take them out, or"
+                " use two_steps"
             )
 
 # %% ../../nbs/training/62_methods.ipynb #c008
@@ -171,7 +173,9 @@ def userllm_plus() -> Method:
 
 
 def userllm_wide() -> Method:
-    "`userllm_plus` whose statistics, and the pairs, also add to the logit themselves (Cheng et al. 2016): the language model has to say what they do not."
+    """`userllm_plus` whose statistics, and the pairs, also add to the logit themselves (Cheng et al.
+
+    2016): the language model has to say what they do not."""
     plus = userllm_plus()
     return replace(
         plus,
@@ -182,7 +186,8 @@ def userllm_wide() -> Method:
 
 # %% ../../nbs/training/62_methods.ipynb #c009
 def userllm_mf_history() -> Method:
-    "USER-LLM whose MF embeddings are fitted to the labels of events that are no rows, and have seen none of a training row."
+    """USER-LLM whose MF embeddings are fitted to the labels of events that are no rows, and have
+    seen none of a training row."""
     return replace(
         userllm(),
         name="userllm_mf_history",

@@ -137,7 +137,9 @@ def quick() -> Preset:
 
 
 def paper() -> Preset:
-    "Every training row in both steps; memory for the prefixes of all items. An hour or two on two cores, more for methods that read whole histories."
+    """Every training row in both steps; memory for the prefixes of all items.
+
+    An hour or two on two cores, more for methods that read whole histories."""
     every = StepSettings(evaluate_every=4_160, validation_rows=2_074, checkpoint_every=1_000)
     return Preset(
         "paper",
@@ -212,7 +214,9 @@ class Prepared:
 
     @cached_property
     def of_histories(self) -> "Prepared":  # for models of the labels of events that are no rows
-        "The same with the events of histories in the place of the training rows. `InputError` as for `histories_as_training`."
+        """The same with the events of histories in the place of the training rows.
+
+        `InputError` as for `histories_as_training`."""
         dataset = histories_as_training(self.dataset)
         return replace(self, dataset=dataset, histories=Histories.for_dataset(dataset), audit=audit(dataset))
 
@@ -222,23 +226,29 @@ class Prepared:
         "Say how many events that are no rows have which labels; `InputError` as for `histories_as_training`."
         learnt = self.of_histories.dataset.rows("train")
         say(
-            f"learning also from {len(learnt):,} events that are no rows, {learnt['label'].mean():.0%} of them likes"
+            f"learning also from {len(learnt):,} events that are no rows, {learnt['label'].mean():.0%} of"
+            " them likes"
         )
 
     @property
     def history(self) -> HistorySettings:
-        "What a row's history is, for scoring as in training. `InputError` for histories that cannot be made again."
+        """What a row's history is, for scoring as in training.
+
+        `InputError` for histories that cannot be made again."""
         return HistorySettings.of(self.histories, self.dataset)
 
     @property
     def other_history(self) -> dict:  # for settings and keys
-        "What sets the histories apart from the usual ones (likes, by the kind of split); nothing where they are those."
+        """What sets the histories apart from the usual ones (likes, by the kind of split); nothing
+        where they are those."""
         history = self.history
         usual = HistorySettings(self.dataset.protocol["history_length"])
         return {} if history == usual else {"history": asdict(history)}
 
     def require_sound_histories(self) -> None:  # before anything is begun that reads them
-        "`InputError` where the histories leak, or cannot be made again. The usual ones were audited when the data were prepared."
+        """`InputError` where the histories leak, or cannot be made again.
+
+        The usual ones were audited when the data were prepared."""
         if not self.other_history:
             return
         found = audit(self.dataset, histories=self.histories)
@@ -271,8 +281,8 @@ def _require_features(hashes: list[str], features: dict, faults: list[str]) -> N
     if faults:
         raise InputError(f"none of the {len(known):,} posters could be read; {faults[0]}")
     raise InputError(
-        f"{len(known):,} items have a poster, and features of none of them are here: name their pictures with --posters (posters=), and --vit "
-        "(vit=), as when the dataset was prepared"
+        f"{len(known):,} items have a poster, and features of none of them are here: name their pictures with"
+        " --posters (posters=), and --vit (vit=), as when the dataset was prepared"
     )
 
 # %% ../../nbs/training/64_pipeline.ipynb #59365e74
@@ -310,7 +320,8 @@ def _read_pictures(
 
 
 def _known_pictures(dataset: Dataset, kept, cache: StageCache | None) -> ItemPictures:
-    "The pictures whose hashes the dataset has: features that were kept with it, else shipped ones, else those in the cache."
+    """The pictures whose hashes the dataset has: features that were kept with it, else shipped ones,
+    else those in the cache."""
     hashes = dataset.items["poster"].tolist()
     if kept is not None and (file := Path(kept) / _kept_features).exists():
         settings = features_settings(file)
@@ -358,7 +369,9 @@ def _described(
 # %% ../../nbs/training/64_pipeline.ipynb #20965918
 def prepare(
     protocol: ProtocolSettings,
-    posters=None,  # pictures: a folder named by item id, a manifest, or a table item_id,path; the dataset's own where left out
+    # pictures: a folder named by item id, a manifest, or a table item_id,path; the dataset's own
+    # where left out
+    posters=None,
     describe_with: LLM | Endpoint | None = None,  # who describes titles that have no description
     vit: VisualSettings = VisualSettings(),  # what is read from the pictures of `posters`
     device: str = "auto",  # for posters
@@ -367,7 +380,9 @@ def prepare(
     kept=None,  # the folder that `dataset` was kept in by `keep_prepared`, with the features of its pictures
     shipped: bool | None = None,
 ) -> Prepared:  # fill in the library's descriptions of films; left out: for the built-in ratings alone
-    "Ratings as a dataset: selection, split, histories, audit, descriptions, poster features. `InputError`: a leak; posters, and features of none."
+    """Ratings as a dataset: selection, split, histories, audit, descriptions, poster features.
+
+    `InputError`: a leak; posters, and features of none."""
     if shipped is None:
         shipped = dataset is None
     if dataset is None:
@@ -391,7 +406,8 @@ def prepare(
 
 
 def keep_prepared(prepared: Prepared, folder) -> None:  # of the dataset
-    "Keep beside a saved dataset what is not in its tables: features of its own pictures, how they were read, and where descriptions are from."
+    """Keep beside a saved dataset what is not in its tables: features of its own pictures, how they
+    were read, and where descriptions are from."""
     folder = Path(folder)
     pictures = prepared.pictures
     wanted = {poster: pictures.features[poster] for poster in pictures.hashes if poster in pictures.features}
@@ -480,7 +496,8 @@ def step1_stage(
     run_seed: int,
     cache: StageCache,
 ) -> dict:
-    "Set the language model's LoRA to what step 1 learns, from the cache where it is there (equation 13). Gives what its training showed."
+    """Set the language model's LoRA to what step 1 learns, from the cache where it is there
+    (equation 13). Gives what its training showed."""
     text = {
         "segments": [str(segment) for segment in maker.text_segments],
         "budget": maker.settings.budget,
@@ -526,7 +543,8 @@ def step1_stage(
 def method_tables(
     method: Method, prepared: Prepared, preset: Preset, run_seed: int, cache: StageCache
 ) -> tuple[dict, np.ndarray | None, dict]:
-    "Slot -> feature table, and the tables of pairs; each row's variant where a table has several; and the row_ids that all were made from, for the audit."
+    """Slot -> feature table, and the tables of pairs; each row's variant where a table has several;
+    and the row_ids that all were made from, for the audit."""
     tables = {}
     variant = None
     read = {"trained": {}, "statistics": {}}
@@ -575,7 +593,9 @@ def open_run(
     folder,  # the run's folder
     settings: dict,
 ) -> RunFolder:  # plain values
-    "A run folder for these settings, new or to be resumed. `InputError` where it holds another run or cannot be written."
+    """A run folder for these settings, new or to be resumed.
+
+    `InputError` where it holds another run or cannot be written."""
     run = RunFolder(require_writable(folder, 200_000_000))
     settings = _jsonable(settings)
     if run.settings.exists():
@@ -585,7 +605,8 @@ def open_run(
         differing = sorted(key for key in now.keys() | then.keys() if now.get(key) != then.get(key))
         if differing:
             raise InputError(
-                f"{folder} holds a run with other settings ({', '.join(differing)}): name another folder with --out, or remove it"
+                f"{folder} holds a run with other settings ({', '.join(differing)}): name another folder with"
+                " --out, or remove it"
             )
     else:
         write_json(run.settings, settings)
@@ -593,7 +614,8 @@ def open_run(
 
 
 def data_settings(prepared: Prepared) -> dict:  # for a run's settings
-    "The data that a run is made of: a folder with a run on other ratings, texts or pictures is not gone on with."
+    """The data that a run is made of: a folder with a run on other ratings, texts or pictures is not
+    gone on with."""
     return {
         "protocol": prepared.dataset.protocol,
         "dataset": prepared.dataset.fingerprint,
@@ -611,7 +633,8 @@ def _jsonable(value):
 
 # %% ../../nbs/training/64_pipeline.ipynb #3ca77096
 def tested_rows(dataset: Dataset, limit: int | None) -> pd.DataFrame:  # about so many; None: all
-    "The test rows that every system is measured on: all of them, or all those of some users, drawn by the data seed until there are likes and dislikes, without which there is no AUC."
+    """The test rows that every system is measured on: all of them, or all those of some users, drawn
+    by the data seed until there are likes and dislikes, without which there is no AUC."""
     rows = dataset.rows("test")
     if limit is None or len(rows) <= limit:
         return rows
@@ -676,7 +699,9 @@ def finish_run(
     seconds: dict,
     more: dict,
 ) -> dict:
-    "Audit the rows that were trained on, then write predictions and metrics, the metrics last. `InputError` for a leak."
+    """Audit the rows that were trained on, then write predictions and metrics, the metrics last.
+
+    `InputError` for a leak."""
     found = audit(prepared.dataset, read["trained"], read["statistics"], prepared.histories)
     if found.total:
         raise InputError(f"{method} was trained on held-out rows; its figures are void:\n{found.table()}")
@@ -713,7 +738,10 @@ floors = {
     "trees": "gradient-boosted trees on rates, pairs, genres and year",
     "logistic": "logistic regression on rates and pairs: userllm_wide without its language model",
     "trees_history": "trees that also learn from the labels of histories",
-    "logistic_history": "logistic regression that also learns from the labels of histories: userllm_wide_history without its language model",
+    "logistic_history": (
+        "logistic regression that also learns from the labels of histories: userllm_wide_history without its"
+        " language model"
+    ),
 }
 
 feature_floors = {
@@ -906,7 +934,8 @@ class Trained:
 def _require_restorable_start(
     method: Method, shared: Shared, widths: dict
 ) -> None:  # slot -> width of its feature table
-    "`InputError`, before anything is trained, where what a method's own code learns could not be loaded again."
+    """`InputError`, before anything is trained, where what a method's own code learns could not be
+    loaded again."""
     if not own_code(method.model):
         return
     with torch.random.fork_rng(devices=[]):
@@ -985,7 +1014,8 @@ def train_method(
         for level in store.levels if store else ():
             level.asked = level.hits = 0  # another method may have used it before
         say(
-            f"{method.name}: {'one step, LoRA,' if method.tuning == 'one_step' else 'step 2,'} UHEM and mappers"
+            f"{method.name}: {'one step, LoRA,' if method.tuning == 'one_step' else 'step 2,'} UHEM and"
+            " mappers"
         )
         progress = tune(
             step,
@@ -1016,7 +1046,8 @@ def train_method(
 
 # %% ../../nbs/training/64_pipeline.ipynb #4c1fc0c8
 def _in_use(settings: dict) -> dict:
-    "Settings without those of a UHEM that the method does not have; those of the model, its mappers and UHEM that came later than the run have their defaults."
+    """Settings without those of a UHEM that the method does not have; those of the model, its
+    mappers and UHEM that came later than the run have their defaults."""
     if "model" not in settings:
         return settings
     model = {
@@ -1045,7 +1076,8 @@ def require_same_training(
         differing.append("llm")
     if differing:
         raise InputError(
-            f"{where} was made with other settings ({', '.join(differing)}): move it away, or name another folder for results"
+            f"{where} was made with other settings ({', '.join(differing)}): move it away, or name another"
+            " folder for results"
         )
 
 
@@ -1075,7 +1107,9 @@ def _linear_logits(one: Trained) -> np.ndarray | None:
 def measure(
     trained: list[Trained], prepared: Prepared, preset: Preset, shared: Shared, run_seed: int = 0
 ) -> list[dict]:
-    "Score the test rows once, save recommenders, finish the runs; gives the metrics of each. All must share step 1."
+    """Score the test rows once, save recommenders, finish the runs; gives the metrics of each.
+
+    All must share step 1."""
     if any(one.store is not trained[0].store for one in trained):
         raise InputError("only methods that share step 1 are measured together")
     started = time.monotonic()

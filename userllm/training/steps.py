@@ -36,9 +36,13 @@ class StepSettings:
     "How one step is trained."
 
     rows: int | None = (
-        None  # training rows seen in all, or a few more, over as many epochs as that takes; None: each row once
+        # training rows seen in all, or a few more, over as many epochs as that takes; None: each
+        # row once
+        None
     )
-    batch_size: int = 16  # different prompts an update; in step 1 a prompt comes with all of its rows. An incomplete last batch is left out
+    # different prompts an update; in step 1 a prompt comes with all of its rows. An incomplete last
+    # batch is left out
+    batch_size: int = 16
     learning_rate: float = 1e-3  # its peak, after the warm-up
     final_learning_rate: float = 8e-5  # where the cosine ends
     warmup: float = 0.1  # share of the updates in which the learning rate rises
@@ -133,7 +137,9 @@ class TextModel(nn.Module):
 
 
 def step1(language: LanguageModel, maker: BatchMaker) -> TuningStep:
-    "Step 1: LoRA only, on the same template without soft slots (equation 13). Rows with equal prompts are computed once."
+    """Step 1: LoRA only, on the same template without soft slots (equation 13).
+
+    Rows with equal prompts are computed once."""
     module = TextModel(language)
 
     def batch(rows):
@@ -209,7 +215,9 @@ class JointModel(nn.Module):
 
 
 def one_step(model: UserLLM, maker: BatchMaker) -> TuningStep:
-    "LoRA, UHEM and the mappers at once; the alternative to the paper's two steps. No prefix stands still, so none is kept between updates."
+    """LoRA, UHEM and the mappers at once; the alternative to the paper's two steps.
+
+    No prefix stands still, so none is kept between updates."""
     names = [f"model.{name}" for name in model.alignment_parameters()] + [
         f"model.language.peft.{name}" for name in model.language.lora_parameters()
     ]
@@ -263,7 +271,8 @@ def _load_checkpoint(path: Path, key: str, weights: dict, optimiser) -> tuple[Pr
     header = read_tensors_metadata(path)
     if header.get("key") != key:
         raise InputError(
-            f"{path} is the checkpoint of a run with other settings or data: choose another folder, or remove it to start anew"
+            f"{path} is the checkpoint of a run with other settings or data: choose another folder, or remove"
+            " it to start anew"
         )
     tensors = read_tensors(path)
     with torch.no_grad():
@@ -288,7 +297,8 @@ def chance_limit(
     labels,  # (n,) of 0 and 1, both there
     looks: int = 1,  # of which the best counts
 ) -> float:  # an AUC
-    "The AUC that scores without any knowledge exceed in one training of forty (normal approximation, Bonferroni's bound over looks)."
+    """The AUC that scores without any knowledge exceed in one training of forty (normal
+    approximation, Bonferroni's bound over looks)."""
     rows = len(labels)
     likes = float(np.sum(labels))
     spread = math.sqrt((rows + 1) / (12 * likes * (rows - likes)))
@@ -307,18 +317,21 @@ def nothing_learnt(
         return ""
     seen = progress["history"][-1]["rows"] if progress["history"] else 0
     alone = (
-        " Step 1 reads the items' texts alone: where these do not tell who likes what, there is nothing for it to learn."
+        " Step 1 reads the items' texts alone: where these do not tell who likes what, there is nothing for"
+        " it to learn."
         if name == "step1"
         else ""
     )
     return (
-        f"{name}: nothing was learnt that shows. Its best validation AUC is {best:.3f}, and on {rows:,} rows chance alone reaches {chance:.3f}.{alone} "
-        f"Try more training rows (it saw {seen:,}), more validation rows, or a larger language model; a baseline tells in seconds what the data hold."
+        f"{name}: nothing was learnt that shows. Its best validation AUC is {best:.3f}, and on {rows:,} rows"
+        f" chance alone reaches {chance:.3f}.{alone} Try more training rows (it saw {seen:,}), more"
+        " validation rows, or a larger language model; a baseline tells in seconds what the data hold."
     )
 
 # %% ../../nbs/training/50_steps.ipynb #c017
 def _loss(step: TuningStep, module: nn.Module, rows: Rows, accelerator) -> torch.Tensor:
-    "The binary cross-entropy of a batch (equation 12), or this process's share of it; the shares' mean is the batch's mean."
+    """The binary cross-entropy of a batch (equation 12), or this process's share of it; the shares'
+    mean is the batch's mean."""
     prompts = step.alike(rows)
     prompts = np.arange(len(rows)) if prompts is None else prompts  # rows of one prompt stay together
     mine = rows.take(prompts % accelerator.num_processes == accelerator.process_index)
@@ -326,7 +339,8 @@ def _loss(step: TuningStep, module: nn.Module, rows: Rows, accelerator) -> torch
     rows = mine
     if not len(mine):
         raise InputError(
-            "a batch has fewer prompts than there are processes; make batch_size larger or use fewer processes"
+            "a batch has fewer prompts than there are processes; make batch_size larger or use fewer"
+            " processes"
         )
     logits = module(*step.batch(rows))
     labels = torch.as_tensor(rows.labels, dtype=torch.float32, device=logits.device)
@@ -344,11 +358,14 @@ def _validate(step: TuningStep, rows: Rows, accelerator) -> float:
 
 
 def _validation_rows(step: TuningStep, rows: Rows, limit: int) -> Rows:
-    "The same random rows at every look, whatever the run seed, with one of either label at least. `InputError` where all are of one class."
+    """The same random rows at every look, whatever the run seed, with one of either label at least.
+
+    `InputError` where all are of one class."""
     drawn = np.random.default_rng(0).permutation(len(rows))
     if len(np.unique(rows.labels)) < 2:
         raise InputError(
-            f"{step.name}: the {len(rows)} validation rows have one class only; take another split, or another rating from which on items count as liked"
+            f"{step.name}: the {len(rows)} validation rows have one class only; take another split, or"
+            " another rating from which on items count as liked"
         )
     chosen = drawn[:limit]
     rest = drawn[limit:]
@@ -358,7 +375,8 @@ def _validation_rows(step: TuningStep, rows: Rows, limit: int) -> Rows:
 
 
 def _coming(plan: list, train: Rows, valid: Rows, settings: StepSettings) -> Rows:
-    "All candidates that will be asked for, as often as they will be: in training, and at each look at validation."
+    """All candidates that will be asked for, as often as they will be: in training, and at each look
+    at validation."""
     looks = math.ceil(sum(map(len, plan)) / settings.evaluate_every)
     items = np.concatenate([train.items[np.concatenate(plan)], np.tile(valid.items, looks)])
     return Rows(np.full(len(items), -1), items, np.full((len(items), 1), -1))
@@ -375,7 +393,8 @@ def tune(
     report: Callable | None = None,  # called at each look with the history so far
     accelerator=None,
 ) -> Progress:  # Accelerate's; made for the module's device where left out
-    "Train one step, resuming from its checkpoint where there is one; ends with the weights that were best on validation."
+    """Train one step, resuming from its checkpoint where there is one; ends with the weights that
+    were best on validation."""
     from accelerate import Accelerator
 
     valid = _validation_rows(step, valid, settings.validation_rows)
@@ -431,7 +450,8 @@ def tune(
 
 # %% ../../nbs/training/50_steps.ipynb #c020
 def _work(step: TuningStep, plan: list, train: Rows, valid: Rows, look: int) -> np.ndarray:  # (updates,)
-    "About what each update costs, with a look at validation after every so many: tokens, a third of them where nothing is trained."
+    """About what each update costs, with a look at validation after every so many: tokens, a third
+    of them where nothing is trained."""
     lengths = step.lengths(train)
     work = np.array([lengths[batch].sum() for batch in plan], dtype=float)
     work[look - 1 :: look] += step.lengths(valid).sum() / 3

@@ -36,7 +36,9 @@ class FetchSettings:
     retries: int = 4  # attempts after the first, where a fault may pass
     timeout: float = 10.0  # seconds without a sign of the server
     longest_request: float = 60.0  # seconds for one picture with its redirects
-    first_wait: float = 0.5  # seconds before the first retry; doubled for each that follows, and shortened at random by up to half
+    # seconds before the first retry; doubled for each that follows, and shortened at random by up
+    # to half
+    first_wait: float = 0.5
     longest_wait: float = (
         30.0  # seconds; a server that asks for a longer pause is left alone until the next call
     )
@@ -142,7 +144,8 @@ def _carried(address: Address) -> IPv4Address | None:
 
 
 def public_address(address: Address) -> bool:  # an address that a name was resolved to
-    "Whether an address belongs to the public internet: not private, loopback, link-local, multicast, reserved or unspecified."
+    """Whether an address belongs to the public internet: not private, loopback, link-local,
+    multicast, reserved or unspecified."""
     if (inner := _carried(address)) is not None:
         return public_address(inner)
     return address.is_global and not (
@@ -179,7 +182,9 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         self.backend = backend or httpcore.AnyIOBackend()
 
     async def connect_tcp(self, host, port, timeout=None, local_address=None, socket_options=None):
-        "A connection to the first allowed address that answers. `Refusal` where none is allowed or the name is unknown."
+        """A connection to the first allowed address that answers.
+
+        `Refusal` where none is allowed or the name is unknown."""
         try:
             found = [ip_address(text) for text in await self.resolver(host, port)]
         except (OSError, UnicodeError) as error:
@@ -260,7 +265,8 @@ class GuardedTransport(httpx.AsyncBaseTransport):
 def guarded_client(
     settings: FetchSettings = FetchSettings(), backend: GuardedBackend | None = None
 ) -> httpx.AsyncClient:
-    "A client that keeps no cookies, takes nothing from the environment, follows no redirect by itself and wants bytes as they are."
+    """A client that keeps no cookies, takes nothing from the environment, follows no redirect by
+    itself and wants bytes as they are."""
     return httpx.AsyncClient(
         transport=GuardedTransport(backend or GuardedBackend(), settings.concurrency),
         timeout=settings.timeout,
@@ -382,7 +388,9 @@ class Turns:
         self.pauses[host] = max(self.pauses.get(host, 0.0), anyio.current_time() + seconds)
 
     async def wait(self, host: str) -> None:
-        "Return when it is this request's turn. `Refusal` where the host wants a longer pause than `longest_wait`."
+        """Return when it is this request's turn.
+
+        `Refusal` where the host wants a longer pause than `longest_wait`."""
         while (left := self.pauses.get(host, 0.0) - anyio.current_time()) > 0:
             if left > self.longest_wait:
                 raise Refusal("server asks for a pause", f"{host}: {left:,.0f} seconds; try again then")
@@ -406,7 +414,9 @@ def store_poster(
     content: bytes,  # what came
     most_pixels: int = FetchSettings.most_pixels,
 ) -> Path:
-    "Write a checked picture, atomically, under a name made from the item id alone. `Refusal` where it is none."
+    """Write a checked picture, atomically, under a name made from the item id alone.
+
+    `Refusal` where it is none."""
     path = folder / (poster_name(item_id) + picture_ending(content, most_pixels))
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
@@ -432,7 +442,8 @@ class _Fetcher:
         )
 
     async def take(self, item_id: str, path: str) -> Refusal | None:
-        "A picture that is a file here, checked as those from elsewhere are; why it cannot be taken, None where it is."
+        """A picture that is a file here, checked as those from elsewhere are; why it cannot be
+        taken, None where it is."""
         try:
             if Path(path).stat().st_size > self.settings.most_bytes:
                 return Refusal("too large", f"more than {self.settings.most_bytes:,} bytes")
@@ -454,7 +465,8 @@ class _Fetcher:
     async def fetch(
         self, item_id: str, url: str, path: str = ""
     ) -> tuple[Refusal | None, int]:  # a file's path counts where there is no url
-        "As many attempts as it takes and may: why the poster is missing, None where it is not, and how many were made."
+        """As many attempts as it takes and may: why the poster is missing, None where it is not, and
+        how many were made."""
         if path and not url:
             return await self.take(item_id, path), 0
         if not url:
@@ -524,10 +536,13 @@ tmdb_pictures = "https://image.tmdb.org/t/p/w500"
 
 
 def read_poster_manifest(
-    path,  # CSV, TSV or Parquet: item_id, and url, poster_path or path, a file seen from the manifest's folder
+    # CSV, TSV or Parquet: item_id, and url, poster_path or path, a file seen from the manifest's
+    # folder
+    path,
     base: str = tmdb_pictures,
 ) -> pd.DataFrame:  # what goes before a poster_path
-    "Item ids, URLs and paths of files, '' where there is none; a url comes before a poster_path, both before a file. `InputError` for what `read_manifest` refuses."
+    """Item ids, URLs and paths of files, '' where there is none; a url comes before a poster_path,
+    both before a file. `InputError` for what `read_manifest` refuses."""
     table = read_manifest(path, ["url", "poster_path", "path"])
     behind = base.rstrip("/") + "/" + table["poster_path"].str.lstrip("/")
     files = [str(Path(path).parent / file) if file else "" for file in table["path"]]
@@ -585,8 +600,8 @@ def _check_names(manifest: pd.DataFrame) -> None:
     if (again := names.duplicated(keep=False)).any():
         pair = manifest.loc[names == names[again].iloc[0], "item_id"].tolist()[:2]
         raise InputError(
-            f"the item ids {pair[0]!r} and {pair[1]!r} are the same or differ only in case, which some file systems do not keep "
-            f"apart ({again.sum():,} such ids): give each item one id of its own"
+            f"the item ids {pair[0]!r} and {pair[1]!r} are the same or differ only in case, which some file"
+            f" systems do not keep apart ({again.sum():,} such ids): give each item one id of its own"
         )
 
 # %% ../../nbs/visual/25_poster_download.ipynb #2a65c038
@@ -597,7 +612,9 @@ def fetch_posters(
     allowed: Callable[[Address], bool] = public_address,  # which addresses may be connected to
     resolver: Resolver = system_resolver,
 ) -> FetchReport:
-    "Fetch what is not in the folder yet. `InputError`: repeated ids, a folder that cannot be written or is in use, a full disk."
+    """Fetch what is not in the folder yet.
+
+    `InputError`: repeated ids, a folder that cannot be written or is in use, a full disk."""
     manifest = manifest.assign(
         item_id=manifest["item_id"].astype(str),
         url=manifest["url"].fillna("").astype(str).str.strip(),
@@ -633,7 +650,9 @@ def fetch_posters(
             with anyio.from_thread.start_blocking_portal() as portal:
                 work = portal.start_task_soon(run)
                 while not futures.wait([work], timeout=0.2).done:
-                    pass  # a wait without end is not broken by an interrupt once Polars has set its own signals
+                    # a wait without end is not broken by an interrupt once Polars has set its own
+                    # signals
+                    pass
                 lost = work.result()
         missing = pd.DataFrame(lost, columns=["item_id", "url", "reason", "detail", "attempts"]).astype(
             {"attempts": "int64"}

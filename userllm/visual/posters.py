@@ -52,7 +52,8 @@ def _narrow_grey(picture: Image.Image) -> Image.Image:
 
 
 def _foreign_profile(picture: Image.Image):  # an ImageCmsProfile, or None
-    "The colour profile of a picture whose numbers are not those of sRGB, which screens and models take them for."
+    """The colour profile of a picture whose numbers are not those of sRGB, which screens and models
+    take them for."""
     if not (content := picture.info.get("icc_profile")):
         return None
     try:
@@ -78,7 +79,9 @@ def _in_screen_colours(
 
 # %% ../../nbs/visual/24_posters.ipynb #5e9a5071
 def _as_seen(picture: Image.Image) -> Image.Image:  # from `Image.open`
-    "The picture in RGB as a viewer with a white background shows it. `InputError` for pixels of 32 bits, whose range nobody knows."
+    """The picture in RGB as a viewer with a white background shows it.
+
+    `InputError` for pixels of 32 bits, whose range nobody knows."""
     picture.load()
     picture = _turned(picture)
     if picture.mode in _wide_grey:
@@ -137,7 +140,8 @@ _reading = 2  # counts the changes of how a picture is read that is not plain
 
 
 def picture_hash(path) -> str:  # 64 hexadecimal characters
-    "What a picture is known by: the SHA-256 of its file; where `open_picture` does more than to unpack it, of that hash and of how it is read."
+    """What a picture is known by: the SHA-256 of its file; where `open_picture` does more than to
+    unpack it, of that hash and of how it is read."""
     content = file_sha256(path)
     try:
         with Image.open(path, formats=[*picture_formats]) as picture:
@@ -165,7 +169,10 @@ def read_manifest(
     path,  # CSV, TSV (packed as .gz or not) or Parquet with the column item_id
     columns,
 ) -> pd.DataFrame:  # of these at least one must be there; those that are not come back empty
-    "The manifest as text: item_id and `columns`, '' where a cell is empty. `InputError` for a missing column, for empty and repeated ids, and for what `read_columns` refuses."
+    """The manifest as text: item_id and `columns`, '' where a cell is empty.
+
+    `InputError` for a missing column, for empty and repeated ids, and for what `read_columns`
+    refuses."""
     path = Path(path)
     needed = f"item_id and {' or '.join(columns)}"
     if not path.is_file():
@@ -177,7 +184,8 @@ def read_manifest(
     there = [name for name in table.columns if name != "row"]
     if "item_id" not in there or len(there) < 2:
         raise InputError(
-            f"manifest {path} has the columns {shown_names([*there, *others])}: it needs {needed} (prepare --out writes such a table, posters.csv, of an items table with the column poster)"
+            f"manifest {path} has the columns {shown_names([*there, *others])}: it needs {needed} (prepare"
+            " --out writes such a table, posters.csv, of an items table with the column poster)"
         )
     table, wrong = as_text(table, path.name, ("item_id",))
     if wrong:
@@ -271,7 +279,10 @@ def _listed_posters(
     paths = {item_id: beside / path for item_id, path in zip(table["item_id"], table["path"])}
     absent = [item_id for item_id, path in paths.items() if not path.is_file()]
     if absent:
-        what = f"{where} names {len(absent):,} files that do not exist, first {paths[absent[0]]} of item {absent[0]}"
+        what = (
+            f"{where} names {len(absent):,} files that do not exist, first {paths[absent[0]]} of item"
+            f" {absent[0]}"
+        )
         raise InputError(what, fix="mend the path, or leave it empty where there is no picture")
     return [paths.get(item_id) for item_id in item_ids]
 
@@ -294,7 +305,9 @@ def find_posters(
     posters,  # a folder of pictures named by item id; or item_id, path: a manifest, or a table of whole paths
     item_ids,
 ) -> pd.DataFrame:  # the items to look for
-    "For each item its picture's path and hash, '' where it has none. `InputError` where there is none of any."
+    """For each item its picture's path and hash, '' where it has none.
+
+    `InputError` where there is none of any."""
     item_ids = [str(item_id) for item_id in item_ids]
     if isinstance(posters, pd.DataFrame):
         found = _listed_posters(posters, "the table of posters", Path(), item_ids)

@@ -58,15 +58,17 @@ def _bands(values, edges=(0, 1, 5, 10, 20, 50, 100)) -> pd.Categorical:
 
 
 def row_facts(rows: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:  # rows: user_id, item_id, timestamp
-    "What is known of each row, with the same index: title, year, genres, the columns of `SLICES`. `InputError` for ids of another dataset."
+    """What is known of each row, with the same index: title, year, genres, the columns of `SLICES`.
+
+    `InputError` for ids of another dataset."""
     users, items = (
         pd.Index(ids).get_indexer(rows[name].astype(str))
         for name, ids in (("user_id", dataset.users["user_id"]), ("item_id", dataset.items["item_id"]))
     )
     if (users < 0).any() or (items < 0).any():
         raise InputError(
-            f"{int(((users < 0) | (items < 0)).sum())} predicted rows name users or items that the dataset does not have: "
-            "open the dataset that the run was made on"
+            f"{int(((users < 0) | (items < 0)).sum())} predicted rows name users or items that the dataset"
+            " does not have: open the dataset that the run was made on"
         )
     trained = dataset.events[dataset.events["split"] == "train"]
     start, stop = Histories.for_dataset(dataset).ranges(users, rows["timestamp"].to_numpy())
@@ -92,10 +94,13 @@ _COLUMNS = ["row_id", "user_id", "item_id", "timestamp", "label", "split", "logi
 
 
 def _checked(name: str, frame: pd.DataFrame) -> pd.DataFrame:
-    "A run's predictions with ids as text and labels as numbers, numbered from 0. `InputError` for what is missing or no number."
+    """A run's predictions with ids as text and labels as numbers, numbered from 0.
+
+    `InputError` for what is missing or no number."""
     if absent := [column for column in _COLUMNS if column not in frame]:
         raise InputError(
-            f"the predictions of {name} have no {', '.join(absent)}: they need the columns {', '.join(_COLUMNS)}"
+            f"the predictions of {name} have no {', '.join(absent)}: they need the columns"
+            f" {', '.join(_COLUMNS)}"
         )
     if not len(frame):
         raise InputError(f"the predictions of {name} have no rows: choose a split that has some")
@@ -105,8 +110,9 @@ def _checked(name: str, frame: pd.DataFrame) -> pd.DataFrame:
     ):
         if not right.all():
             raise InputError(
-                f"the predictions of {name} have {int((~right).sum()):,} rows whose {column} is {'neither 0 nor 1' if place == 0 else 'not finite'}, "
-                f"first row_id {frame['row_id'].iloc[int((~right).argmax())]}: find out where it came from"
+                f"the predictions of {name} have {int((~right).sum()):,} rows whose {column} is"
+                f" {'neither 0 nor 1' if place == 0 else 'not finite'}, first row_id"
+                f" {frame['row_id'].iloc[int((~right).argmax())]}: find out where it came from"
             )
     return frame.reset_index(drop=True).assign(
         user_id=frame["user_id"].astype(str).to_numpy(),
@@ -122,7 +128,9 @@ class Errors:
 
     dataset: Dataset
     predictions: dict  # run -> predictions, all of the same rows in the same order
-    rows: pd.DataFrame  # row_id, user_id, item_id, timestamp, label, split, the facts; for each run `P run` and `loss run` (nats)
+    # row_id, user_id, item_id, timestamp, label, split, the facts; for each run `P run` and `loss
+    # run` (nats)
+    rows: pd.DataFrame
 
     @classmethod
     def of(
@@ -130,7 +138,10 @@ class Errors:
         predictions: Mapping,  # run -> predictions table
         dataset: Dataset,
     ) -> "Errors":  # that they are about
-        "Join them. `InputError` for missing columns, runs on different rows, logits that are not finite, and ids that the dataset does not have."
+        """Join them.
+
+        `InputError` for missing columns, runs on different rows, logits that are not finite, and
+        ids that the dataset does not have."""
         if not predictions:
             raise InputError("no predictions to look at: give those of one run or more")
         predictions = {name: _checked(name, frame) for name, frame in predictions.items()}
@@ -139,7 +150,8 @@ class Errors:
         for name, frame in predictions.items():
             if set(frame["row_id"]) != set(first["row_id"]) or frame["row_id"].duplicated().any():
                 raise InputError(
-                    f"{name} and {first_name} predict different rows: compare runs with the same protocol and split"
+                    f"{name} and {first_name} predict different rows: compare runs with the same protocol and"
+                    " split"
                 )
             same[name] = frame.set_index("row_id").loc[first["row_id"]].reset_index()[_COLUMNS]
             if any(
@@ -147,7 +159,8 @@ class Errors:
                 for column in ("user_id", "item_id", "label")
             ):
                 raise InputError(
-                    f"{name} and {first_name} give the same rows other users, items or labels: they were made on other data"
+                    f"{name} and {first_name} give the same rows other users, items or labels: they were made"
+                    " on other data"
                 )
         rows = pd.concat([first[_COLUMNS[:-1]], row_facts(first, dataset)], axis=1)
         for name, frame in same.items():
@@ -179,7 +192,9 @@ def select_rows(
     sort: str = "",
     ascending: bool = False,
 ) -> pd.DataFrame:  # a column of the rows; the loss of the run where left out
-    "The rows that meet all conditions, those with the greatest loss first, or in another order. `InputError` for unknown runs, slices and columns."
+    """The rows that meet all conditions, those with the greatest loss first, or in another order.
+
+    `InputError` for unknown runs, slices and columns."""
     rows = errors.rows
     user_id = str(user_id).strip()
     title = title.strip()
@@ -211,7 +226,9 @@ def select_rows(
 
 
 def export_rows(rows: pd.DataFrame, path) -> Path:
-    "Write a selection as CSV, whole or not at all. `InputError` for another ending, and for a file that is there already."
+    """Write a selection as CSV, whole or not at all.
+
+    `InputError` for another ending, and for a file that is there already."""
     if not str(path).strip() or Path(path).is_dir():
         raise InputError(f"{str(path)!r} names no file to write to: give one, such as selection.csv")
     if Path(path).suffix.lower() != ".csv":
@@ -224,7 +241,8 @@ def export_rows(rows: pd.DataFrame, path) -> Path:
 
 
 def row_history(errors: Errors, row_id: int) -> tuple[pd.DataFrame, pd.Series]:
-    "What the user had liked before a row (as many items as the protocol gives, oldest first), and the candidate."
+    """What the user had liked before a row (as many items as the protocol gives, oldest first), and
+    the candidate."""
     found = errors.rows[errors.rows["row_id"] == row_id]
     if not len(found):
         raise InputError(f"no predicted row {row_id}: row ids stand in the table's first column")
@@ -245,7 +263,8 @@ def _bias(
     resamples: int,
     seed: int = SEED,
 ) -> dict:
-    "Mean P(Yes) minus the share of likes, with a 95% interval by bootstrap over users (NaN for a single user)."
+    """Mean P(Yes) minus the share of likes, with a 95% interval by bootstrap over users (NaN for a
+    single user)."""
     codes = pd.factorize(users)[0]
     random = np.random.default_rng(seed)
     total = np.bincount(codes, chances - labels)
@@ -271,7 +290,9 @@ def _calibrated_errors(
 
 # %% ../../nbs/workbench/73_error_analysis.ipynb #6631e2d7
 def slice_values(errors: Errors, by: str) -> list[str]:
-    "The values of a slice that have rows, bands in the order of their size. `InputError` for an unknown slice."
+    """The values of a slice that have rows, bands in the order of their size.
+
+    `InputError` for an unknown slice."""
     if by not in SLICES:
         raise InputError(f"no slice by {by!r}: use {', '.join(SLICES)}")
     column = errors.rows[by]
@@ -295,7 +316,8 @@ def _calibration(rows: pd.DataFrame, run: str, resamples: int) -> dict:
 def slice_errors(
     errors: Errors, by: str, runs=None, resamples: int = RESAMPLES
 ) -> pd.DataFrame:  # runs: all where left out
-    "For each run and slice: run, the slice, liked, AUC, UAUC (of five users or more) and bias with 95% intervals, log_loss, calibration_error, _by_luck, _limit, rows."
+    """For each run and slice: run, the slice, liked, AUC, UAUC (of five users or more) and bias with
+    95% intervals, log_loss, calibration_error, _by_luck, _limit, rows."""
     parts = []
     order = slice_values(errors, by)
     cut = errors.rows[by].astype(str).rename(by)
@@ -364,7 +386,8 @@ def plot_slice_errors(
     by: str,  # as there
     metrics=("auc", "uauc", "bias"),
 ) -> Figure:  # or calibration_error, with a stroke where luck alone would put it
-    "A panel a metric: points and intervals by slice, with the slice's number of rows; hollow where they are few."
+    """A panel a metric: points and intervals by slice, with the slice's number of rows; hollow where
+    they are few."""
     rows = table.groupby(by, observed=True)["rows"].max()
     values = [value for value in table[by].cat.categories if value in rows.index]
     size = (1.5 + 3.4 * len(metrics), 1.8 + 0.42 * len(values))
@@ -408,7 +431,8 @@ def changed_users(
     resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> pd.DataFrame:  # with fewer rows an interval says nothing
-    "One row a user, those helped most first: user_id, rows, loss of both runs, change, low, high (NaN below five rows)."
+    """One row a user, those helped most first: user_id, rows, loss of both runs, change, low, high
+    (NaN below five rows)."""
     rows = errors.rows.assign(
         change=errors.rows[f"loss {errors.require(second)}"] - errors.rows[f"loss {errors.require(first)}"]
     )
@@ -456,7 +480,10 @@ def change_verdict(
     loss = overall.set_index("metric").loc["log_loss"]
     better = "better" if loss["value"] < 0 else "worse"
     sure = loss["low"] > 0 or loss["high"] < 0
-    interval = f"the mean loss changes by {loss['value']:+.4f} nats, 95% interval {loss['low']:+.4f} to {loss['high']:+.4f}"
+    interval = (
+        f"the mean loss changes by {loss['value']:+.4f} nats, 95% interval {loss['low']:+.4f} to"
+        f" {loss['high']:+.4f}"
+    )
     whole = (
         f"Over all rows {second} is {better} than {first}: {interval}."
         if sure
@@ -466,13 +493,17 @@ def change_verdict(
     several = changed.dropna(subset=["low"])
     helped = int((several["high"] < 0).sum())
     hurt = int((several["low"] > 0).sum())
-    users = f"Of {len(several)} users with five rows or more, {helped} were helped and {hurt} were hurt beyond their own interval."
+    users = (
+        f"Of {len(several)} users with five rows or more, {helped} were helped and {hurt} were hurt beyond"
+        " their own interval."
+    )
     if helped == hurt or (helped > hurt) == (loss["value"] < 0):
         return f"{whole} {users}"
     mean = several["change"].mean()
     others = (
-        f"That is no contradiction: a count of users weighs a small change like a large one, and leaves out those with few rows, who count in the "
-        f"mean. The users that are counted here change by {mean:+.4f} nats on average; the largest losses lie elsewhere or are larger than the gains."
+        "That is no contradiction: a count of users weighs a small change like a large one, and leaves out"
+        f" those with few rows, who count in the mean. The users that are counted here change by {mean:+.4f}"
+        " nats on average; the largest losses lie elsewhere or are larger than the gains."
     )
     return f"{whole} {users} {others}"
 
@@ -495,7 +526,8 @@ def _shrunken(
 def worst_users(
     errors: Errors, run: str, count: int = 20, least_rows: int = 3, prior: float = 5
 ) -> pd.DataFrame:
-    "The users with the highest shrunken loss: user_id, rows, liked (share of their rows), predicted (mean P(Yes)), loss (plain mean), shrunken_loss."
+    """The users with the highest shrunken loss: user_id, rows, liked (share of their rows),
+    predicted (mean P(Yes)), loss (plain mean), shrunken_loss."""
     users, places, losses = _losses(errors, run, least_rows)
     by_user = errors.rows.groupby("user_id")
     table = pd.DataFrame(
@@ -519,7 +551,8 @@ def worst_users(
 
 # %% ../../nbs/workbench/73_error_analysis.ipynb #689d6fa4
 def user_traits(errors: Errors) -> pd.DataFrame:
-    "Plain numbers about each user with rows, by user_id: training events, share of likes, mean year, popularity of the rows' items, shares of genres."
+    """Plain numbers about each user with rows, by user_id: training events, share of likes, mean
+    year, popularity of the rows' items, shares of genres."""
     dataset = errors.dataset
     known = dataset.events[dataset.events["split"].isin(("history", "train"))]
     about = known.assign(
@@ -568,12 +601,14 @@ def what_they_share(
     permutations: int = RESAMPLES,
     seed: int = SEED,
 ) -> pd.DataFrame:
-    "The worst users beside all others: trait, theirs, others, difference (in standard deviations), null_low, null_high, stands_out; the most striking first."
-    (users, places, losses) = _losses(errors, run, least_rows)
+    """The worst users beside all others: trait, theirs, others, difference (in standard deviations),
+    null_low, null_high, stands_out; the most striking first."""
+    users, places, losses = _losses(errors, run, least_rows)
     random = np.random.default_rng(seed)
     if not 2 <= count <= len(users) - 2:
         raise InputError(
-            f"the worst {count} of {len(users)} users with {least_rows} rows or more: choose two or more, and leave two to set them beside"
+            f"the worst {count} of {len(users)} users with {least_rows} rows or more: choose two or more, and"
+            " leave two to set them beside"
         )
     traits = user_traits(errors).loc[users].astype(float)
     traits = traits.loc[:, traits.std() > 0]
@@ -616,7 +651,8 @@ def _asked_rows(scorer: Scorer, rows: pd.DataFrame):  # of `Errors.rows`
 
 
 def rescored(scorer: Scorer, rows: pd.DataFrame) -> pd.DataFrame:  # of `Errors.rows`
-    "The rows with `P now`, as the scorer computes it, and `right now`, whether that is more than a half on the label."
+    """The rows with `P now`, as the scorer computes it, and `right now`, whether that is more than a
+    half on the label."""
     chances = row_probabilities(scorer, _asked_rows(scorer, rows))
     return rows.assign(
         **{"P now": chances, "right now": np.where(rows["label"] == 1, chances, 1 - chances) > 0.5}
@@ -639,7 +675,8 @@ def wrong_and_right(
     count: int = 40,  # rows of each kind
     run: str = "",
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # the scorer's own run where left out
-    "The wrong rows and the right rows nearest to a half, both judged by what the scorer computes now (see `rescored`)."
+    """The wrong rows and the right rows nearest to a half, both judged by what the scorer computes
+    now (see `rescored`)."""
     run = errors.require(run or scorer.method)
     rows = select_rows(errors, run, 0, right_in=right_in)
     rows = rows.assign(margin=(rows[f"P {run}"] - 0.5).abs()).sort_values("margin", kind="stable")
@@ -744,8 +781,9 @@ def what_misled(turned: pd.DataFrame) -> str:  # from `net_turned`
     said = []
     for line in turned.itertuples():
         counts = (
-            f"With {line.shown}, {line.turned_right} of {line.wrong_rows} wrong rows become right and {line.turned_wrong} of "
-            f"{line.right_rows} right rows become wrong (net {line.net:+.0f} points, 95% interval {line.low:+.0f} to {line.high:+.0f})"
+            f"With {line.shown}, {line.turned_right} of {line.wrong_rows} wrong rows become right and"
+            f" {line.turned_wrong} of {line.right_rows} right rows become wrong (net {line.net:+.0f} points,"
+            f" 95% interval {line.low:+.0f} to {line.high:+.0f})"
         )
         verdict = (
             "more is mended than spoilt"
@@ -757,7 +795,13 @@ def what_misled(turned: pd.DataFrame) -> str:  # from `net_turned`
         said.append(f"{counts}: {verdict}.")
     blamed = turned.loc[turned["low"] > 0, "shown"].tolist()
     if blamed:
-        end = f"So what is withheld there ({', '.join(blamed)}) misled more often than it helped in rows near a half."
+        end = (
+            f"So what is withheld there ({', '.join(blamed)}) misled more often than it helped in rows near a"
+            " half."
+        )
     else:
-        end = "So none of these parts can be blamed for the wrong rows: withholding it does the right ones as much harm, or more."
+        end = (
+            "So none of these parts can be blamed for the wrong rows: withholding it does the right ones as"
+            " much harm, or more."
+        )
     return " ".join([*said, end])

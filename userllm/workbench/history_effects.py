@@ -29,7 +29,8 @@ def history_rows(
     rows: Rows,  # one row
     histories,
 ) -> Rows:  # lists of dense items, oldest first
-    "The same user and candidate with each of these histories; in those that are not the row's own, without the state after the latest event."
+    """The same user and candidate with each of these histories; in those that are not the row's own,
+    without the state after the latest event."""
     own = own_history(rows)
     events = None
     if rows.events is not None:
@@ -71,7 +72,8 @@ def score_histories(
 
 # %% ../../nbs/workbench/71_history_effects.ipynb #a6526b9c
 def leave_one_out(scorer: Scorer, rows: Rows) -> pd.DataFrame:  # of one row
-    "The effect of each history item's absence: position from 0 for the oldest, item_id, title, year, genres, cosine, probability, change."
+    """The effect of each history item's absence: position from 0 for the oldest, item_id, title,
+    year, genres, cosine, probability, change."""
     own = own_history(rows)
     effects = score_histories(scorer, rows, [own[:place] + own[place + 1 :] for place in range(len(own))])
     cards = item_cards(scorer.dataset, own).drop(columns="description")
@@ -113,7 +115,8 @@ def most_misleading(
 
 # %% ../../nbs/workbench/71_history_effects.ipynb #ad219e29
 def withdraw(scorer: Scorer, rows: Rows) -> pd.DataFrame:  # of any number
-    "P(Yes) of each row: `as it is`, `no history`, and where the prompt has a slot of the user's own, `no user slot` and `neither`."
+    """P(Yes) of each row: `as it is`, `no history`, and where the prompt has a slot of the user's
+    own, `no user slot` and `neither`."""
 
     def nothing(values):
         return None if values is None else np.full_like(values, -1)
@@ -282,7 +285,8 @@ class _Pair:
         self.item = dataset.item_of(str(item_id))
         self.rows = scorer.rows_for([dataset.user_of(str(user_id))], [self.item], [timestamp])
         self.counterfactual = counterfactual or _Counterfactual(scorer)
-        self.changes = []  # of the history, in the order in which they were made: (name, place, item or other place)
+        # of the history, in the order in which they were made: (name, place, item or other place)
+        self.changes = []
         self.reset()
 
     def reset(self) -> float:
@@ -313,14 +317,16 @@ class _Pair:
     def _position(self, position: int) -> int:
         if not 0 <= position < len(self.history):
             raise InputError(
-                f"the history has no item {position}: it has {len(self.history)}, counted from 0 for the oldest"
+                f"the history has no item {position}: it has {len(self.history)}, counted from 0 for the"
+                " oldest"
             )
         return position
 
     def _room(self, position: int) -> int:  # where an item shall stand
         if not 0 <= position <= len(self.history):
             raise InputError(
-                f"the history has no place {position}: it has {len(self.history)} items, so a further one may stand at 0 to {len(self.history)}"
+                f"the history has no place {position}: it has {len(self.history)} items, so a further one may"
+                f" stand at 0 to {len(self.history)}"
             )
         return position
 
@@ -426,7 +432,8 @@ def _some_pairs(scorer: Scorer, count: int, seed: int = 0) -> Rows:
 
 @torch.no_grad()
 def numerical_noise(scorer: Scorer, count: int = 6) -> Noise:  # of pairs that are tried
-    "How far the three ways of computing a pair lie apart: alone, together with others, and in a `WhatIf`. Measured once for a model."
+    """How far the three ways of computing a pair lie apart: alone, together with others, and in a
+    `WhatIf`. Measured once for a model."""
     if scorer.model in _noise:
         return _noise[scorer.model]
     rows = _some_pairs(scorer, count)
@@ -444,7 +451,8 @@ def numerical_noise(scorer: Scorer, count: int = 6) -> Noise:  # of pairs that a
 def other_histories(
     scorer: Scorer, rows: Rows, count: int = 8, seed: int = 0
 ) -> list[list[int]]:  # of one row
-    "Histories of other users, as long as the row's own and without its candidate; fewer where there are not so many."
+    """Histories of other users, as long as the row's own and without its candidate; fewer where
+    there are not so many."""
     length = len(own_history(rows))
     found = []
     users = np.random.default_rng(seed).permutation(len(scorer.dataset.users))
@@ -463,7 +471,8 @@ def other_histories(
 def leave_one_out_control(
     scorer: Scorer, rows: Rows, count: int = 8, seed: int = 0
 ) -> pd.DataFrame:  # of one row; other users
-    "What leaving out one like does where the history is another user's: history (its number), position, change."
+    """What leaving out one like does where the history is another user's: history (its number),
+    position, change."""
     histories = other_histories(scorer, rows, count, seed)
     asked = [
         [history, *(history[:place] + history[place + 1 :] for place in range(len(history)))]

@@ -80,17 +80,22 @@ def _near(scorer: Scorer, vectors: torch.Tensor) -> str:  # (tokens, d3)
 class PromptExplanation:
     "One prompt, taken apart."
 
-    # one row a segment: kind, name, text, tokens, shortened (tokens that were cut off), norm, missing, nearest (words and
-    # cosines of each soft token, `|` between them), source, generated (whether a language model made the text up)
+        # one row a segment: kind, name, text, tokens, shortened (tokens that were cut off), norm,
+        # missing, nearest (words and
+        # cosines of each soft token, `|` between them), source, generated (whether a language model
+        # made the text up)
     segments: pd.DataFrame
     probability: float  # P(Yes)
     tokens: int  # the prompt's length
     uncompressed: int  # how long it would be with its history written out
-    summands: dict  # of what the logit is the sum, where it is a sum: `the language model`, `the bias`, and each slot or pair whose features add to it
+    # of what the logit is the sum, where it is a sum: `the language model`, `the bias`, and each
+    # slot or pair whose features add to it
+    summands: dict
 
 # %% ../../nbs/workbench/70_inspection.ipynb #e3dea977
 def _uncompressed(scorer: Scorer, rows: Rows) -> int:  # of one row
-    "The length of the prompt with its history written out; of the prompt as it is where the model compresses none."
+    """The length of the prompt with its history written out; of the prompt as it is where the model
+    compresses none."""
     maker = scorer.maker
     written = BatchMaker(
         scorer.dataset.items[:0],
@@ -110,7 +115,8 @@ def _shipped() -> dict:
 
 
 def generated_descriptions(items: pd.DataFrame) -> np.ndarray:  # title, year, description -> (n,) bool
-    "Whether each description is one of those that come with the library, which a language model made up from the title alone."
+    """Whether each description is one of those that come with the library, which a language model
+    made up from the title alone."""
     titles = [prompt_title(title, year) for title, year in zip(items["title"], items["year"])]
     made_up = [_shipped().get(title) for title in titles]
     return np.array(
@@ -130,7 +136,10 @@ def _source(scorer: Scorer, piece, rows: Rows) -> str:
     name = segment.name if isinstance(segment, Slot) else segment.field
     history = [titles[item] for item in rows.histories[0] if item >= 0]
     if piece.item >= 0:
-        return f"the {scorer.dataset.noun.picture} of {titles[piece.item]}, by the feature table {scorer.tables['image'].name}"
+        return (
+            f"the {scorer.dataset.noun.picture} of {titles[piece.item]}, by the feature table"
+            f" {scorer.tables['image'].name}"
+        )
     if name == "history":
         return (
             f"{len(history)} {scorer.dataset.noun.many}, oldest first: {', '.join(history)}"
@@ -152,7 +161,10 @@ def _source(scorer: Scorer, piece, rows: Rows) -> str:
         if user >= 0
         else "an unknown user"
     )
-    return f"the feature table {table.name} ({table.width} numbers) at {owner}{', after the latest event' * (table.key == 'event')}"
+    return (
+        f"the feature table {table.name} ({table.width} numbers) at"
+        f" {owner}{', after the latest event' * (table.key == 'event')}"
+    )
 
 
 def _line(scorer: Scorer, piece, batch: ModelBatch, soft: dict, rows: Rows) -> dict:
@@ -227,7 +239,8 @@ def _prompt_length(scorer: Scorer, pieces: list) -> int:
 
 
 def _cut_to_context(scorer: Scorer, pieces: list, edits: Mapping) -> list:
-    "The pieces with the longest edits shortened from their ends, until the prompt is no longer than the LLM was made for."
+    """The pieces with the longest edits shortened from their ends, until the prompt is no longer
+    than the LLM was made for."""
     context = scorer.model.language.context
     pieces, excess = list(pieces), _prompt_length(scorer, pieces) - (context or np.inf)
     for place in sorted(edits, key=lambda place: -len(pieces[place].ids)):
@@ -269,7 +282,9 @@ def explain_prompt(
     timestamp: int = -1,  # histories end before it; -1 for the latest state
     edits: Mapping | None = None,
 ) -> PromptExplanation:  # place of a text segment, from 0 -> what to put there
-    "What the LLM is given for a user and a candidate, segment by segment, and what it answers. `InputError` for unknown ids or places."
+    """What the LLM is given for a user and a candidate, segment by segment, and what it answers.
+
+    `InputError` for unknown ids or places."""
     edits = edits or {}
     user = scorer.dataset.user_of(str(user_id))
     item = scorer.dataset.item_of(str(item_id))
@@ -344,7 +359,8 @@ def _flow(
 
 
 def _token_counts(explanation: PromptExplanation) -> tuple[pd.Series, int]:
-    "Tokens by kind: `fixed text`, `row text` and each slot; and how many the history would take if it were written out."
+    """Tokens by kind: `fixed text`, `row text` and each slot; and how many the history would take if
+    it were written out."""
     lines = explanation.segments
     kinds = lines["name"].where(lines["kind"] == "slot", lines["kind"].replace("text", "fixed text"))
     counts = lines.groupby(kinds, sort=False)["tokens"].sum()
@@ -352,7 +368,8 @@ def _token_counts(explanation: PromptExplanation) -> tuple[pd.Series, int]:
 
 
 def plot_prompt(explanation: PromptExplanation, width: int = 96) -> Figure:  # characters in a line
-    "The prompt with its slots in colours, and below it its tokens by kind, as it is and with the history written out."
+    """The prompt with its slots in colours, and below it its tokens by kind, as it is and with the
+    history written out."""
     lines = explanation.segments
     (counts, written) = _token_counts(explanation)
     runs, height = _flow(lines, width)
@@ -422,7 +439,8 @@ def first_genre(genres: pd.Series) -> pd.Series:  # such as Drama|Comedy
 
 
 def item_cards(dataset, items) -> pd.DataFrame:  # dense items, -1 left out
-    "What a person wants to see of items: item_id, title, year, genres, description, one row each, in the order given."
+    """What a person wants to see of items: item_id, title, year, genres, description, one row each,
+    in the order given."""
     known = [int(item) for item in items if item >= 0]
     return dataset.items.iloc[known][["item_id", "title", "year", "genres", "description"]].reset_index(
         drop=True
@@ -470,7 +488,8 @@ def _slip_match(wanted: str, words: list[str]) -> float:  # 0 to .4
 
 
 def _title_match(wanted: list[str], words: list[str], found: list[float]) -> float:
-    "One number for a title all of whose wanted words are found: whole titles first, then those that begin so, then the rest."
+    """One number for a title all of whose wanted words are found: whole titles first, then those
+    that begin so, then the rest."""
     joined = "".join(words)
     typed = "".join(wanted)
     bonus = 2.0 * (words == wanted) + 0.5 * joined.startswith(typed) + 0.1 * len(wanted) / max(len(words), 1)
@@ -508,7 +527,8 @@ def title_matches(titles, text: str) -> np.ndarray:  # (n,) titles; what a perso
 def find_items(
     dataset, text: str, count: int = 20
 ) -> pd.DataFrame:  # what a person typed of a title, or an item's id
-    "The items whose title answers to the text (see `title_matches`), or whose id it is, best first: item_id, title, year, genres, description."
+    """The items whose title answers to the text (see `title_matches`), or whose id it is, best
+    first: item_id, title, year, genres, description."""
     if not text.strip():
         return item_cards(dataset, range(min(count, len(dataset.items))))
     scores = title_matches(dataset.items["title"], text)
@@ -578,7 +598,9 @@ class PromptInspector:
         found = self.people(**conditions)
         if not len(found):
             raise InputError(
-                f"no user meets the conditions ({', '.join(f'{name} {value!r}' for name, value in conditions.items() if value)}): ask for fewer likes, or another genre"
+                "no user meets the conditions"
+                f" ({', '.join(f'{name} {value!r}' for name, value in conditions.items() if value)}): ask for"
+                " fewer likes, or another genre"
             )
         return str(found["user_id"].iloc[np.random.default_rng(seed).integers(len(found))])
 

@@ -20,14 +20,17 @@ def most_liked(
     count: int = 60,  # how many
     genre: str = "",
 ) -> list[str]:  # only items of this genre, in any case
-    "Ids of the items with the most likes in training, most first. `InputError` for a genre that no item has, and count < 1."
+    """Ids of the items with the most likes in training, most first.
+
+    `InputError` for a genre that no item has, and count < 1."""
     if count < 1:
         raise InputError(f"count is {count}: give 1 or more")
     genres = dataset.items["genres"].str.lower().str.split("|")
     fitting = genres.map(lambda found: not genre.strip() or genre.strip().lower() in found).to_numpy()
     if not fitting.any():
         raise InputError(
-            f"no item is of the genre {genre.strip()!r}: the genres are {', '.join(sorted({name for found in genres for name in found if name}))}"
+            f"no item is of the genre {genre.strip()!r}: the genres are"
+            f" {', '.join(sorted({name for found in genres for name in found if name}))}"
         )
     known = dataset.events[
         dataset.events["split"].isin(["history", "train"]) & (dataset.events["label"] == 1)
@@ -45,7 +48,8 @@ def recommend(
     | None = None,  # dense item -> its logit without likes, which no change of likes moves: to use and fill
     group: int = 16,
 ) -> pd.DataFrame:  # scored between two reports
-    "The candidates, best first: item_id, title, year, genres, description, probability, without_likes, change. `InputError` for unknown or repeated items."
+    """The candidates, best first: item_id, title, year, genres, description, probability,
+    without_likes, change. `InputError` for unknown or repeated items."""
     liked = liked_items(likes, scorer.dataset)
     asked = liked_items(candidates, scorer.dataset, "candidates")
     items = np.array([item for item in asked if item not in set(liked)], dtype=np.int64)

@@ -53,12 +53,15 @@ class OpenedRun:
 
 
 def find_predictions(folder) -> dict:
-    "The predictions of all runs in a folder, by the runs' names: those of floors first. `InputError` where there are none."
+    """The predictions of all runs in a folder, by the runs' names: those of floors first.
+
+    `InputError` where there are none."""
     folder = Path(folder)
     found = {path.parent.name: read_parquet(path) for path in sorted(folder.glob("*/predictions.parquet"))}
     if not found:
         raise InputError(
-            f"{folder} holds no run with predictions: name the folder that a run's own folder stands in, or make one by `make quickstart`"
+            f"{folder} holds no run with predictions: name the folder that a run's own folder stands in, or"
+            " make one by `make quickstart`"
         )
     return dict(sorted(found.items(), key=lambda pair: (pair[0].startswith("userllm"), pair[0])))
 
@@ -101,12 +104,14 @@ def _kept_open(key: tuple, folder: Path, make: Callable[[], Recommender]) -> Rec
 
 
 def explaining_precision(recorded: str) -> str:  # in which a recommender was trained
-    "In which precision the workbench opens it: fp32, or as it was where the weights were quantised, for others would be another model."
+    """In which precision the workbench opens it: fp32, or as it was where the weights were
+    quantised, for others would be another model."""
     return recorded if recorded in ("8bit", "4bit") else "fp32"
 
 
 def _recorded_precision(recommender: Path) -> str:
-    "In which precision it was trained; `fp32` where the file does not say so, and loading it will tell what is wrong with it."
+    """In which precision it was trained; `fp32` where the file does not say so, and loading it will
+    tell what is wrong with it."""
     try:
         return str(read_json(recommender / "recommender.json")["base"]["precision"])
     except (KeyError, TypeError, OSError, InputError):
@@ -188,7 +193,9 @@ def open_published(
     check: Callable | None = None,  # what is asked of the dataset before the LLM is loaded
     plugins=(),
 ) -> Recommender:  # names of modules with code of one's own, which are imported
-    "A recommender from its published weights and the built-in data. `InputError` where data or LLM are not those of its training."
+    """A recommender from its published weights and the built-in data.
+
+    `InputError` where data or LLM are not those of its training."""
     folder = Path(folder)
     metrics = read_json(folder / "metrics.json")
     settings = metrics["settings"]
@@ -208,7 +215,8 @@ def open_published(
     ):
         if here != then:
             raise InputError(
-                f"{folder} was trained with other {what} than are here ({then[:16]}; here {here[:16]}): train it again"
+                f"{folder} was trained with other {what} than are here ({then[:16]}; here {here[:16]}): train"
+                " it again"
             )
     tables = {"image": prepared.image} | {
         path.stem: load_table(path)
@@ -238,12 +246,15 @@ def project_folder(start=".") -> Path:
         if (folder / "results" / "quick").is_dir():
             return folder
     raise InputError(
-        f"no folder above {start} holds results/quick: work in a clone of the project, or open a run folder of your own"
+        f"no folder above {start} holds results/quick: work in a clone of the project, or open a run folder"
+        " of your own"
     )
 
 
 def stand_in(folder, say: Callable = print) -> Recommender:  # an empty folder for what is made on the way
-    "A recommender of `userllm` on the real ratings, trained in seconds on a tiny random LLM. Its answers mean nothing."
+    """A recommender of `userllm` on the real ratings, trained in seconds on a tiny random LLM.
+
+    Its answers mean nothing."""
     folder = Path(folder)
     settings = ModelSettings()
     tiny_llm(folder / "llm", words="movie user Answer likes feature", width=16, layers=1)
@@ -281,7 +292,8 @@ def demo_run(
     project=None,
     say: Callable = print,
 ) -> OpenedRun:  # the project's folder; the nearest one above where left out
-    "The quickstart's runs; where they were not made, the published ones; and a stand-in for a recommender that is neither made nor published."
+    """The quickstart's runs; where they were not made, the published ones; and a stand-in for a
+    recommender that is neither made nor published."""
     project = Path(project) if project else project_folder()
     made = project / "runs" / "quickstart"
     place = RunFolder(made / method).recommender
@@ -308,12 +320,13 @@ def demo_run(
                 opened.dataset,
                 predictions,
                 opened,
-                "This is the published recommender, in half precision. `make quickstart` makes the runs themselves.",
+                "This is the published recommender, in half precision. `make quickstart` makes the runs"
+                " themselves.",
             )
     notice = (
         reason
-        + "The recommender is a stand-in: a tiny random LLM, trained for seconds. What it answers means nothing. "
-        "`make quickstart` makes the real one, and this notebook then opens that."
+        + "The recommender is a stand-in: a tiny random LLM, trained for seconds. What it answers means"
+        " nothing. `make quickstart` makes the real one, and this notebook then opens that."
     )
     with tempfile.TemporaryDirectory() as folder:
         built = stand_in(folder, say)

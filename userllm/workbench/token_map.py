@@ -29,7 +29,8 @@ from ..model.recommender import Scorer
 def describe_histories(
     scorer: Scorer, histories: np.ndarray
 ) -> pd.DataFrame:  # (users, h) dense items, -1 as padding
-    "One row a user: user_id, length, genre (the most frequent one), latest (the last like's), year (mean), decade, liked (share of the training events), events."
+    """One row a user: user_id, length, genre (the most frequent one), latest (the last like's), year
+    (mean), decade, liked (share of the training events), events."""
     items = scorer.dataset.items
     known = scorer.dataset.events.query("split in ('history', 'train')")
     lists = [[item for item in row if item >= 0] for row in histories.tolist()]
@@ -70,7 +71,9 @@ class TokenMap:
         report: Callable | None = None,  # called with (done, all); what it raises stops the work
         batch_size: int = 128,
     ) -> "TokenMap":
-        "Compress the histories of all users. `InputError` for a model that compresses none, and for fewer than three users."
+        """Compress the histories of all users.
+
+        `InputError` for a model that compresses none, and for fewer than three users."""
         if scorer.rows.histories is None:
             raise InputError("this model does not compress histories: open one whose history is `compressed`")
         count = len(scorer.dataset.users)
@@ -92,7 +95,8 @@ class TokenMap:
 
 # %% ../../nbs/workbench/72_token_map.ipynb #b53e9525
 def neighbours(tokens: TokenMap, user_id, count: int = 5) -> pd.DataFrame:
-    "The users whose tokens lie most nearly the same way from the mean of all: user_id, cosine, shared (items in both histories), genre, length."
+    """The users whose tokens lie most nearly the same way from the mean of all: user_id, cosine,
+    shared (items in both histories), genre, length."""
     user = tokens.scorer.dataset.user_of(str(user_id))
     apart = tokens.tokens - tokens.tokens.mean(0)  # what all tokens have in common tells nobody from anybody
     unit = apart / np.linalg.norm(apart, axis=1, keepdims=True).clip(1e-12)
@@ -117,7 +121,8 @@ def history_of(tokens: TokenMap, user_id) -> pd.DataFrame:
 
 
 def token_effects(tokens: TokenMap, user_id) -> pd.DataFrame:  # no line for an empty history
-    "How far the user's token moves with each like left out, in reverse, and with the latest like alone: history, moved (1 is how far two users' tokens are apart)."
+    """How far the user's token moves with each like left out, in reverse, and with the latest like
+    alone: history, moved (1 is how far two users' tokens are apart)."""
     items = tokens.scorer.dataset.items
     row = tokens.histories[tokens.scorer.dataset.user_of(str(user_id))]
     own = [int(item) for item in row if item >= 0]
@@ -151,7 +156,9 @@ def with_errors(tokens: TokenMap, predictions: pd.DataFrame) -> TokenMap:  # of 
 def heard_places(
     tokens: TokenMap, users: int = 128, seed: int = 0
 ) -> pd.DataFrame:  # of how many users, drawn by chance among those with a whole history
-    "Place of a like (0 is the oldest) and the share of a token that it decides. `InputError` where fewer than ten users have a whole history."
+    """Place of a like (0 is the oldest) and the share of a token that it decides.
+
+    `InputError` where fewer than ten users have a whole history."""
     whole = np.flatnonzero((tokens.histories >= 0).all(1))
     if len(whole) < 10:
         raise InputError(
@@ -190,7 +197,8 @@ def _kinds(tokens: TokenMap, keep: np.ndarray) -> dict:
 def probe(
     tokens: TokenMap, genres: int = 6, folds: int = 5, seed: int = 0
 ) -> pd.DataFrame:  # how many genres and decades, the most frequent that tell users apart
-    "What a linear model reads from tokens of users it was not fitted on: fact, measure, value, chance, users. `InputError` for too few users."
+    """What a linear model reads from tokens of users it was not fitted on: fact, measure, value,
+    chance, users. `InputError` for too few users."""
     keep = (tokens.users["length"] > 0).to_numpy()
     if keep.sum() < 4 * folds:
         raise InputError(

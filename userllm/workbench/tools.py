@@ -58,7 +58,14 @@ from userllm.workbench.inspection import (
 from ..data.interactions import ItemNoun
 from .new_users import most_liked, recommend
 from ..model.recommender import Scorer, liked_items
-from .token_map import TokenMap, component_names, history_of, neighbours, token_effects, users_within
+from userllm.workbench.token_map import (
+    TokenMap,
+    component_names,
+    history_of,
+    neighbours,
+    token_effects,
+    users_within,
+)
 from userllm.workbench.widgets import (
     LongWork,
     PointMap,
@@ -161,7 +168,8 @@ def draw_prompt(
     summands = ", ".join(f"{name} {value:+.2f}" for name, value in explained.summands.items())
     view.show(
         "answers",
-        f"{bars}<p>The truth: {label}. {tokens}.{f' The logit is a sum: {summands}.' if summands else ''}</p>",
+        f"{bars}<p>The truth: {label}."
+        f" {tokens}.{f' The logit is a sum: {summands}.' if summands else ''}</p>",
     )
     view.show(
         "slots",
@@ -293,7 +301,8 @@ class PromptTool(_PromptChoice):
         )
         if cut or tokens > long:
             self.view.say(
-                f"a prompt of {tokens:,} tokens, {tokens / now.explanation.tokens:.0f} times as many as now: this takes longer{cut}"
+                f"a prompt of {tokens:,} tokens, {tokens / now.explanation.tokens:.0f} times as many as now:"
+                f" this takes longer{cut}"
             )
 
     def _segment(self) -> None:
@@ -342,7 +351,8 @@ class WhatIfTool:
         self.what = WhatIf(scorer, user_id, item_id, timestamp)
         self.pictures = pictures
         self.view = what_if_view(
-            f"What if, asked of {scorer.method}: user {user_id} and {scorer.dataset.items['title'][self.what.item]}",
+            f"What if, asked of {scorer.method}: user {user_id} and"
+            f" {scorer.dataset.items['title'][self.what.item]}",
             scorer.dataset.noun,
         )
         for name in ("remove", "earlier", "later", "add", "poster", "no_poster", "describe", "reset"):
@@ -380,8 +390,14 @@ class WhatIfTool:
         else:
             control = what_if_control(self.what, count)
             low, high = usual_range(control, least=4)
-            others = f"with {len(control)} other users' likes P(Yes) changes by {number_text(low, signed=True)} to {number_text(high, signed=True)}"
-            said = f"The same change {others}; here by {number_text(change, signed=True)}: {judged([change], self.noise, control, least=4)[0]}."
+            others = (
+                f"with {len(control)} other users' likes P(Yes) changes by {number_text(low, signed=True)} to"
+                f" {number_text(high, signed=True)}"
+            )
+            said = (
+                f"The same change {others}; here by {number_text(change, signed=True)}:"
+                f" {judged([change], self.noise, control, least=4)[0]}."
+            )
             if len(control) < 4:
                 said = "There are too few other users with so many likes to compare with."
         self.view.show("control", f"<p>{escape(said)}</p>")
@@ -421,13 +437,16 @@ class WhatIfTool:
         source = f" <b>({escape(GENERATED)})</b>" if made_up else ""
         self.view.show(
             "candidate",
-            f"<p>The candidate, with {escape(of)}, described as: {escape(text)}{source}.{cut}{more}</p>{card}",
+            f"<p>The candidate, with {escape(of)}, described as:"
+            f" {escape(text)}{source}.{cut}{more}</p>{card}",
         )
 
     def do(
         self, name: str, place: int | None = None, item: str | None = None, description: str = "", **others
     ) -> float:  # the name of a button; what it acts on
-        "One change; gives P(Yes). The time that is shown is that of the change and of all that is drawn after it."
+        """One change; gives P(Yes).
+
+        The time that is shown is that of the change and of all that is drawn after it."""
         what = self.what
         started = time.monotonic()
         if (name in ("remove", "earlier", "later") and place is None) or (
@@ -476,7 +495,8 @@ class WhatIfTool:
 
 # %% ../../nbs/workbench/76_tools.ipynb #c47804a1
 def effects_html(scorer, user_id, item_id, timestamp: int = -1, pictures=None) -> str:
-    "Leave one out, orders and lengths of a pair's history, as posters and tables, with what rounding and other users' likes do beside."
+    """Leave one out, orders and lengths of a pair's history, as posters and tables, with what
+    rounding and other users' likes do beside."""
     rows = scorer.rows_for(
         [scorer.dataset.user_of(str(user_id))], [scorer.dataset.item_of(str(item_id))], [timestamp]
     )
@@ -497,9 +517,15 @@ def effects_html(scorer, user_id, item_id, timestamp: int = -1, pictures=None) -
     usual = (
         ""
         if pd.isna(low)
-        else f" With other users' likes in this place, leaving one out changes P(Yes) by {number_text(low, signed=True)} to {number_text(high, signed=True)} (the middle nine tenths)."
+        else (
+            " With other users' likes in this place, leaving one out changes P(Yes) by"
+            f" {number_text(low, signed=True)} to {number_text(high, signed=True)} (the middle nine tenths)."
+        )
     )
-    about = f"<p>Rounding moves P(Yes) by up to {noise.largest:.0e} here; a change below that is none.{escape(usual)}</p>"
+    about = (
+        f"<p>Rounding moves P(Yes) by up to {noise.largest:.0e} here; a change below that is"
+        f" none.{escape(usual)}</p>"
+    )
     tables = {"Without each item": without, "In other orders": orders, "The latest alone": lengths}
     return (
         strip_html(without, pictures, notes)
@@ -509,7 +535,8 @@ def effects_html(scorer, user_id, item_id, timestamp: int = -1, pictures=None) -
 
 # %% ../../nbs/workbench/76_tools.ipynb #2e5ba1d9
 def user_notes(tokens: TokenMap, latest: int = 3) -> list[str]:  # how many likes are named
-    "What the map says of each user when the mouse is over them: how many likes, the latest of them, and the error where it is known."
+    """What the map says of each user when the mouse is over them: how many likes, the latest of
+    them, and the error where it is known."""
     titles = tokens.scorer.dataset.items["title"].tolist()
     notes = []
     errors = tokens.users["error"] if "error" in tokens.users else [float("nan")] * len(tokens.users)
@@ -614,7 +641,8 @@ class TokenTool:
         own = strip_html(history_of(self.tokens, user_id), self.pictures)
         self.view.show(
             "user",
-            f"<h4>User {escape(str(user_id))}</h4>{own}<h4>What becomes of the token with another history</h4>{effects}",
+            f"<h4>User {escape(str(user_id))}</h4>{own}<h4>What becomes of the token with another"
+            f" history</h4>{effects}",
         )
         others = "".join(
             f"<b>user {escape(other)}</b>{strip_html(history_of(self.tokens, other), self.pictures)}"
@@ -643,7 +671,10 @@ class TokenTool:
             f"<b>user {escape(user_id)}</b>{strip_html(history_of(self.tokens, user_id), self.pictures)}"
             for user_id in found["user_id"][:5]
         )
-        listed = f"<p>{len(found)} users; by genre: {escape(genres)}</p>{about}<p>What the first of them liked, oldest first:</p>{strips}"
+        listed = (
+            f"<p>{len(found)} users; by genre: {escape(genres)}</p>{about}<p>What the first of them liked,"
+            f" oldest first:</p>{strips}"
+        )
         self.view.show("area", listed if len(found) else "")
         self.view.set("user", value="")
         for name in ("user", "neighbours"):
@@ -656,7 +687,8 @@ class TokenTool:
 
 # %% ../../nbs/workbench/76_tools.ipynb #b57d75a7
 def export_folder() -> Path:
-    "Where an export goes that names no folder: the project's `runs` or the project's own folder, and the working directory outside of one."
+    """Where an export goes that names no folder: the project's `runs` or the project's own folder,
+    and the working directory outside of one."""
     here = Path.cwd()
     project = next(
         (folder for folder in (here, *here.parents) if (folder / "results" / "quick").is_dir()), None
@@ -753,7 +785,7 @@ class _RowsFilter:
         values = self.view.values()
         grid = self.view.controls["row"]
         runs = self.errors.runs
-        (sort, ascending) = grid.order
+        sort, ascending = grid.order
         loss = f"loss {values['run']}"
         if sort.startswith("loss ") and sort != loss:
             sort = ""
@@ -776,7 +808,8 @@ class _RowsFilter:
         )
         self.view.show(
             "count",
-            f"<p>{len(self.found):,} of {len(self.errors.rows):,} rows{self._why_none(values) if not len(self.found) else ''}</p>",
+            f"<p>{len(self.found):,} of {len(self.errors.rows):,}"
+            f" rows{self._why_none(values) if not len(self.found) else ''}</p>",
         )
         for name in ("row", "scores", "history"):
             self.view.show(name, "")  # of a row that may no longer be in the selection
@@ -823,14 +856,18 @@ class RowsTool(_RowsFilter):
         about = pd.DataFrame({"what": list(SLICES.values()), "here": [str(row[name]) for name in SLICES]})
         listed = self.view.mark("row", row_id)
         apart = "" if listed else "<p>This row is not among those listed above.</p>"
-        head = f"<h4>User {escape(str(row['user_id']))}, who {'liked' if row['label'] else 'did not like'} it</h4>{apart}"
+        head = (
+            f"<h4>User {escape(str(row['user_id']))}, who {'liked' if row['label'] else 'did not like'}"
+            f" it</h4>{apart}"
+        )
         self.view.show("row", f"{head}{poster_html(candidate.to_dict(), self.pictures)}{table_html(about)}")
         self.view.show(
             "scores", "".join(chance_bar(value, run) for run, value in scores.items()) + self._computed(row)
         )
         self.view.show(
             "history",
-            f"<h4>The latest {len(history)} liked before, oldest first</h4>{strip_html(history, self.pictures)}",
+            f"<h4>The latest {len(history)} liked before, oldest"
+            f" first</h4>{strip_html(history, self.pictures)}",
         )
         if self.scorer is not None:
             self.what = WhatIfTool(
@@ -848,9 +885,15 @@ class RowsTool(_RowsFilter):
             self.stored = stored_difference(self.errors, self.scorer)
         again = rescored(self.scorer, row.to_frame().T).iloc[0]
         was_right = (row[f"P {run}"] > 0.5) == (row["label"] == 1)
-        said = f"The bars are what was stored. The what-if below computes anew ({self.scorer.model.language.embedding.weight.dtype}); the two differ, {self.stored}."
+        said = (
+            "The bars are what was stored. The what-if below computes anew"
+            f" ({self.scorer.model.language.embedding.weight.dtype}); the two differ, {self.stored}."
+        )
         if again["right now"] != was_right:
-            said += f" Computed anew, this row is {'right' if again['right now'] else 'wrong'}: it lies too near to a half."
+            said += (
+                f" Computed anew, this row is {'right' if again['right now'] else 'wrong'}: it lies too near"
+                " to a half."
+            )
         return chance_bar(again["P now"], f"{run}, computed anew") + f"<p>{escape(said)}</p>"
 
 # %% ../../nbs/workbench/76_tools.ipynb #1d89f567
@@ -925,7 +968,10 @@ class ErrorsTool:
         table = slice_errors(self.errors, by, list(runs), self.resamples)
         self.view.set("by", value=by)
         self.view.set("runs", value=tuple(runs))
-        alt = f"AUC, UAUC and bias of {', '.join(runs)} in each slice by {SLICES[by]}; the table below has the figures"
+        alt = (
+            f"AUC, UAUC and bias of {', '.join(runs)} in each slice by {SLICES[by]}; the table below has the"
+            " figures"
+        )
         self.view.show("picture", plot_slice_errors(table, by), alt)
         self.view.show(
             "slices",
@@ -965,11 +1011,13 @@ class ErrorsTool:
         verdict = escape(change_verdict(overall, changed, first, second))
         self.view.show(
             "overall",
-            f"<h4>{escape(second)} - {escape(first)} over all users, 95% interval</h4>{table_html(overall, 4)}<p>{verdict}</p>",
+            f"<h4>{escape(second)} - {escape(first)} over all users, 95%"
+            f" interval</h4>{table_html(overall, 4)}<p>{verdict}</p>",
         )
         self.view.show(
             "users",
-            f"<h4>Helped most</h4>{table_html(changed.head(count), headings=_UNITS)}<h4>Hurt most</h4>{table_html(changed.tail(count)[::-1], headings=_UNITS)}",
+            f"<h4>Helped most</h4>{table_html(changed.head(count), headings=_UNITS)}<h4>Hurt"
+            f" most</h4>{table_html(changed.tail(count)[::-1], headings=_UNITS)}",
         )
         return changed
 
@@ -984,7 +1032,8 @@ class ErrorsTool:
         )
         self.view.show(
             "worst",
-            f"<h4>Worst served by {escape(run)}</h4>{table_html(worst, most=10, headings=_UNITS)}<h4>Beside all others</h4>{about}{table_html(traits, 2, headings=_UNITS)}",
+            f"<h4>Worst served by {escape(run)}</h4>{table_html(worst, most=10, headings=_UNITS)}<h4>Beside"
+            f" all others</h4>{about}{table_html(traits, 2, headings=_UNITS)}",
         )
         return traits
 
@@ -1030,7 +1079,10 @@ def draw_recommended(view: View, found: pd.DataFrame, pictures=None, count: int 
     moved = found.iloc[found["change"].abs().argsort(kind="stable")[::-1]][
         ["title", "genres", "probability", "without_likes", "change"]
     ]
-    best = f"<h4>Recommended, best first, of {len(found)}: P(Yes), and what the likes changed</h4>{strip_html(found[:count], pictures, notes, first=1)}"
+    best = (
+        f"<h4>Recommended, best first, of {len(found)}: P(Yes), and what the likes"
+        f" changed</h4>{strip_html(found[:count], pictures, notes, first=1)}"
+    )
     view.show("found", best)
     view.show("table", f"<h4>What the likes moved most</h4>{table_html(moved[:count])}")
 

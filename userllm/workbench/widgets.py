@@ -37,8 +37,14 @@ def chance_bar(probability: float, name: str = "P(Yes)") -> str:
     percent = 100 * min(1, max(0, float(probability)))
     label = f'<span style="display:inline-block;width:11em">{escape(str(name))}</span>'
     bar = f'<span style="display:block;width:{percent:.1f}%;height:100%;background:#0072B2"></span>'
-    frame = "display:inline-block;width:12em;max-width:45%;height:.8em;border:1px solid currentColor;vertical-align:middle"
-    return f'<div style="margin:2px 0">{label}<span style="{frame}">{bar}</span> <b>{percent / 100:.3f}</b></div>'
+    frame = (
+        "display:inline-block;width:12em;max-width:45%;height:.8em;border:1px solid"
+        " currentColor;vertical-align:middle"
+    )
+    return (
+        f'<div style="margin:2px 0">{label}<span style="{frame}">{bar}</span>'
+        f" <b>{percent / 100:.3f}</b></div>"
+    )
 
 
 def _cell(value, digits: int) -> str:  # not escaped
@@ -53,9 +59,14 @@ def table_html(
     most: int = 200,  # more rows are counted and not shown
     headings: Mapping = {},
 ) -> str:  # column -> what stands above it, such as its unit
-    "A table with every cell and heading escaped; numbers to the right. One that is too wide has a scroll bar."
+    """A table with every cell and heading escaped; numbers to the right.
+
+    One that is too wide has a scroll bar."""
     style = {
-        name: f'style="text-align:{"right" if pd.api.types.is_numeric_dtype(frame[name]) else "left"};padding:1px 8px"'
+        name: (
+            f'style="text-align:{"right" if pd.api.types.is_numeric_dtype(frame[name]) else "left"};padding:1px'
+            ' 8px"'
+        )
         for name in frame
     }
     head = "".join(
@@ -69,7 +80,10 @@ def table_html(
         lines.append(f"<tr>{cells}</tr>")
 
     more = f"<div>and {len(frame) - most:,} more rows</div>" if len(frame) > most else ""
-    table = f'<table style="border-collapse:collapse"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
+    table = (
+        "<table"
+        f' style="border-collapse:collapse"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
+    )
     return f'<div style="overflow-x:auto;max-width:100%">{table}</div>{more}'
 
 # %% ../../nbs/workbench/75_widgets.ipynb #630278a8
@@ -124,10 +138,15 @@ def _card_svg(title: str, year: str, genre: str) -> str:
         f'<text x="50" y="{34 + 14 * number}" font-size="11" font-weight="bold">{escape(line)}</text>'
         for number, line in enumerate(_wrapped(title, 15, 6))
     ]
-    foot = f'<text x="50" y="128" font-size="10">{escape(year)}</text><text x="50" y="142" font-size="9">{escape(genre[:20])}</text>'
+    foot = (
+        f'<text x="50" y="128" font-size="10">{escape(year)}</text><text x="50" y="142"'
+        f' font-size="9">{escape(genre[:20])}</text>'
+    )
     return (
-        '<svg xmlns="http://www.w3.org/2000/svg" width="100" height="150" viewBox="0 0 100 150" font-family="sans-serif" text-anchor="middle">'
-        f'<rect width="100" height="150" fill="#f4f4f4" stroke="#444"/><rect width="100" height="14" fill="{genre_colour(genre)}"/>'
+        '<svg xmlns="http://www.w3.org/2000/svg" width="100" height="150" viewBox="0 0 100 150"'
+        ' font-family="sans-serif" text-anchor="middle">'
+        '<rect width="100" height="150" fill="#f4f4f4" stroke="#444"/><rect width="100" height="14"'
+        f' fill="{genre_colour(genre)}"/>'
         f"{''.join(lines)}{foot}</svg>"
     )
 
@@ -179,7 +198,10 @@ def poster_html(
     content = _poster(str(card["item_id"]), folder) if folder is not None else ""
     if not content:
         return title_card(card["title"], card["year"], card["genres"])
-    return f'<img width="100" height="150" alt="{escape(str(card["title"]))}" src="data:image/jpeg;base64,{content}">'
+    return (
+        f'<img width="100" height="150" alt="{escape(str(card["title"]))}"'
+        f' src="data:image/jpeg;base64,{content}">'
+    )
 
 
 def strip_html(
@@ -202,7 +224,10 @@ def _slot_html(line: Mapping, about: str) -> str:  # of a `PromptExplanation`'s 
     colour = slot_colours.get(line["name"], "#dddddd")
     border, missing = ("dashed", " missing") if line["missing"] else ("solid", "")
     style = f"background:{colour};color:#000;border:2px {border} #333;border-radius:4px;padding:0 4px"
-    return f'<span title="{about}" style="{style}">[{escape(line["name"])}{missing} ×{line["tokens"]}, norm {line["norm"]:.2f}]</span>'
+    return (
+        f'<span title="{about}" style="{style}">[{escape(line["name"])}{missing} ×{line["tokens"]}, norm'
+        f" {line['norm']:.2f}]</span>"
+    )
 
 
 def _text_html(line: Mapping, about: str, edited: bool) -> str:
@@ -224,14 +249,18 @@ def prompt_html(
     segments: pd.DataFrame,  # of a `PromptExplanation`
     edited=(),
 ) -> str:  # places of segments that somebody edited, which are marked
-    "The prompt as it goes in: text, text of the row, soft slots with their tokens, norms and whether they stand for something missing."
+    """The prompt as it goes in: text, text of the row, soft slots with their tokens, norms and
+    whether they stand for something missing."""
     parts = []
     for number, line in enumerate(segments.to_dict("records")):
         about = escape(f"segment {number}: {line['source']}")
         parts.append(
             _slot_html(line, about) if line["kind"] == "slot" else _text_html(line, about, number in edited)
         )
-    return f'<div style="white-space:pre-wrap;line-height:1.8;border:1px solid #999;padding:6px">{"".join(parts)}</div>'
+    return (
+        '<div style="white-space:pre-wrap;line-height:1.8;border:1px solid'
+        f' #999;padding:6px">{"".join(parts)}</div>'
+    )
 
 # %% ../../nbs/workbench/75_widgets.ipynb #1b11472b
 _made_in = {}  # a notebook's cell -> (its latest execution, the widgets that it made)
@@ -299,7 +328,10 @@ def figure_html(
 ) -> str:
     "A figure as a picture that is never wider than its place."
     content = base64.b64encode(png(figure, dpi)).decode()
-    return f'<img class="userllm-figure" style="max-width:100%" alt="{escape(alt)}" src="data:image/png;base64,{content}">'
+    return (
+        f'<img class="userllm-figure" style="max-width:100%" alt="{escape(alt)}"'
+        f' src="data:image/png;base64,{content}">'
+    )
 
 # %% ../../nbs/workbench/75_widgets.ipynb #7d2a83ae
 class _Manners(anywidget.AnyWidget):
@@ -326,7 +358,10 @@ def still_html(title: str, parts) -> str:  # HTML that is safe already, the most
         if part and size + len(part) <= STILL_LIMIT:
             kept.append(part)
             size += len(part)
-    hint = "<p><i>A still picture. Run the notebook from its first cell (Run, Run All Cells), and this can be used.</i></p>"
+    hint = (
+        "<p><i>A still picture. Run the notebook from its first cell (Run, Run All Cells), and this can be"
+        " used.</i></p>"
+    )
     return f"<h4>{escape(title)}</h4>{hint}{''.join(kept)}"
 
 
@@ -684,7 +719,10 @@ class LongWork:
         self._stop.set()
 
     def wait(self, seconds: float = 600) -> str:
-        "The state once the work has ended. A kernel that waits hears no click; interrupting it, by the notebook's own button, stops the work."
+        """The state once the work has ended.
+
+        A kernel that waits hears no click; interrupting it, by the notebook's own button, stops
+        the work."""
         if self._thread:
             try:
                 self._thread.join(seconds)
@@ -748,7 +786,9 @@ def which_cell(name: str, notebook) -> str:  # a path
 
 
 def tell_missing_cells() -> None:
-    "In a notebook, have the kernel say which cell comes first where a name is missing. Does nothing elsewhere."
+    """In a notebook, have the kernel say which cell comes first where a name is missing.
+
+    Does nothing elsewhere."""
     shell = "IPython" in sys.modules and sys.modules["IPython"].get_ipython()
     notebook = os.environ.get("JPY_SESSION_NAME")  # set by Jupyter's server
     if not shell or not notebook:
