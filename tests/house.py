@@ -3,6 +3,7 @@
 Each function takes the root of a checkout and returns what breaks its rule, one line each."""
 
 import ast
+import io
 import json
 import os
 import re
@@ -10,6 +11,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tokenize
+from collections import Counter
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -28,6 +31,8 @@ LEFT_OUT = {
     ".ipynb_checkpoints",
 }
 OUTPUT_LIMIT = 200_000  # bytes of stored outputs a notebook
+WIDTH = 120  # columns of a line of code
+CROWD = 35  # syntax nodes that start on one line of code
 UNSAFE = {
     ".pkl",
     ".pickle",
@@ -272,6 +277,58 @@ def stale_readme(root: Path) -> list[str]:
     for link in re.findall(r"\]\((?![a-z]+:|#)([^)\s#]+)", text):
         if not (root / link).exists():
             problems.append(f"README.md links {link}, which is not there")
+    return problems
+
+
+def pages(root: Path) -> list[tuple[str, str]]:
+    "Name and Python source of each code cell of a notebook, and of each file of tests/ and tools/."
+    found = []
+    for path in notebooks(root):
+        name = path.relative_to(root)
+        found += [(f"{name}, code cell {cell}", source) for cell, source in enumerate(sources(path))]
+    scripts = [path for folder in ("tests", "tools") for path in sorted((root / folder).rglob("*.py"))]
+    found += [(str(path.relative_to(root)), path.read_text(encoding="utf-8")) for path in scripts]
+    return found
+
+
+def wide_lines(root: Path) -> list[str]:
+    "No line of code is wider than 120 columns."
+    return [
+        f"{name}, line {number}: {len(line)} columns wide, over {WIDTH}"
+        for name, source in pages(root)
+        for number, line in enumerate(source.splitlines(), 1)
+        if len(line) > WIDTH
+    ]
+
+
+def joined_statements(root: Path) -> list[str]:
+    "One statement a line: no semicolon parts two of them. One at a cell's end hides its output, and may stay."
+    problems = []
+    for name, source in pages(root):
+        code = "\n".join(
+            "" if line.lstrip().startswith(("%", "!")) else line
+            for line in source.rstrip().removesuffix(";").splitlines()
+        )
+        tokens = tokenize.generate_tokens(io.StringIO(code + "\n").readline)
+        problems += [
+            f"{name}, line {token.start[0]}: two statements on one line"
+            for token in tokens
+            if token.type == tokenize.OP and token.string == ";"
+        ]
+    return problems
+
+
+def crowded_lines(root: Path) -> list[str]:
+    "No line starts more than 35 nodes of Python's syntax tree: give the parts names, or lines of their own."
+    problems = []
+    for name, source in pages(root):
+        code = "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in source.splitlines())
+        counts = Counter(node.lineno for node in ast.walk(ast.parse(code)) if hasattr(node, "lineno"))
+        problems += [
+            f"{name}, line {number}: {count} nodes, over {CROWD}"
+            for number, count in sorted(counts.items())
+            if count > CROWD
+        ]
     return problems
 
 

@@ -1,4 +1,5 @@
-"""The workbench in a real browser: each notebook runs without an error and answers clicks; what is shown is compared with the
+"""The workbench in a real browser: each notebook runs without an error and answers clicks; what
+is shown is compared with the
 plain objects."""
 
 import shutil
@@ -106,8 +107,8 @@ dataset = made_up_dataset()
 dataset = dataset.with_items(title=[attack] * len(dataset.items), genres=[attack] * len(dataset.items))
 rows = dataset.rows("test")
 of = lambda table, name: getattr(dataset, table)[name + "_id"].to_numpy()[rows[name]]
-frame = pd.DataFrame(dict(row_id=rows["row_id"], user_id=of("users", "user"), item_id=of("items", "item"), timestamp=rows["timestamp"],
-                          label=rows["label"], split="test", logit=0.0))
+frame = pd.DataFrame(dict(row_id=rows["row_id"], user_id=of("users", "user"), item_id=of("items", "item"),
+                          timestamp=rows["timestamp"], label=rows["label"], split="test", logit=0.0))
 tool, points = RowsTool(Errors.of({{attack: frame}}, dataset)), PointMap([0.], [0.], [attack], (attack, attack))
 points.paint(pd.Series([attack], name=attack))
 tool.view.controls["sure"].value = 0.0
@@ -224,10 +225,12 @@ HTML(strip_html(pd.DataFrame({"item_id": list("abc"), "title": ["Heat", "Alien",
 TOOLS = """
 import numpy as np, pandas as pd, time, ipywidgets
 from userllm.workbench.widgets import RowGrid, View, strip_html
-frame = pd.DataFrame({"title": [f"The long title of item number {n}" for n in range(250)]} | {f"column number {c}": np.arange(250.) for c in range(16)})
+frame = pd.DataFrame({"title": [f"The long title of item number {n}" for n in range(250)]}
+                     | {f"column number {c}": np.arange(250.) for c in range(16)})
 grid = RowGrid()
 grid.fill(frame, list(range(250)))
-controls = {"row": grid, "reach": ipywidgets.FloatRangeSlider(description="x from, to"), "go": ipywidgets.Button(description="Go")}
+controls = {"row": grid, "reach": ipywidgets.FloatRangeSlider(description="x from, to"),
+            "go": ipywidgets.Button(description="Go")}
 view = View("Tools", controls, [["reach", "go"], ["row"]], ["answer"])
 view.connect("go", lambda: view.show("answer", "answered"))
 def sort():
@@ -254,8 +257,10 @@ def test_a_view_in_a_narrow_window(page, address, project):
         "() => document.querySelector('.userllm-row tr[aria-selected=true]')?.dataset.key === '60'"
     )  # marked by a program
     in_sight = """selector => {
-        const place = document.querySelector(selector).getBoundingClientRect(), frame = document.querySelector('.userllm-row .frame').getBoundingClientRect();
-        return place.left >= frame.left - 1 && place.right <= frame.right + 1 && place.top >= frame.top - 1 && place.bottom <= frame.bottom + 1;
+        const place = document.querySelector(selector).getBoundingClientRect();
+        const frame = document.querySelector('.userllm-row .frame').getBoundingClientRect();
+        return place.left >= frame.left - 1 && place.right <= frame.right + 1
+            && place.top >= frame.top - 1 && place.bottom <= frame.bottom + 1;
     }"""
     page.wait_for_function(in_sight, arg=".userllm-row tr[aria-selected=true] td")
     assert page.evaluate(stops) == ["TR"]

@@ -19,6 +19,9 @@ RULES = [
     house.drifted_export,
     house.stale_readme,
     house.unmapped_rooms,
+    house.wide_lines,
+    house.joined_statements,
+    house.crowded_lines,
     house.private_text,
     house.unsafe_files,
     house.undeclared_imports,
@@ -337,3 +340,28 @@ def test_text_with_an_encoding_and_bytes_are_not_found(small_house):
     ]
     (small_house / "userllm" / "ground.py").write_text("\n".join(lines), encoding="utf-8")
     assert house.unstated_encodings(small_house) == []
+
+
+@pytest.mark.parametrize(
+    "rule, line",
+    [
+        ("wide_lines", "x = 1  # " + "long " * 24),
+        ("joined_statements", "x = 1; y = 2"),
+        ("crowded_lines", "x = [" + "f(1) + " * 12 + "f(1)]"),
+    ],
+)
+@pytest.mark.parametrize("place", ["nbs", "tests"])
+def test_a_folded_page_is_found(small_house, rule, line, place):
+    assert getattr(house, rule)(small_house) == []
+    if place == "nbs":
+        write_notebook(
+            small_house / "nbs" / "00_ground.ipynb",
+            "#| default_exp ground",
+            f"def f(n):\n    return n\n\n{line}",
+        )
+    else:
+        (small_house / "tests").mkdir()
+        (small_house / "tests" / "test_it.py").write_text(
+            f"def f(n):\n    return n\n\n{line}\n", encoding="utf-8"
+        )
+    assert len(getattr(house, rule)(small_house)) == 1

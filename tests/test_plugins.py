@@ -100,7 +100,8 @@ def forget(*names):
             registry.pop(name, None)
 
 
-TRAIN = "train mine --data data --preset smoke --llm llm --device cpu --precision fp32 --out run --plugin my_code".split()
+TRAIN = "train mine --data data --preset smoke --llm llm --device cpu --precision fp32".split()
+TRAIN += "--out run --plugin my_code".split()
 
 
 def test_a_run_belongs_to_the_source_of_its_code(place, capsys):

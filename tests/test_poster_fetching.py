@@ -418,7 +418,8 @@ CHILD = """
 import sys
 import pandas as pd
 from userllm.visual.poster_download import FetchSettings, fetch_posters
-settings = FetchSettings(concurrency=16, rate=300, retries=3, timeout=10, longest_request=20, first_wait=0.05, longest_wait=2, most_bytes=100_000)
+settings = FetchSettings(concurrency=16, rate=300, retries=3, timeout=10, longest_request=20,
+                         first_wait=0.05, longest_wait=2, most_bytes=100_000)
 fetch_posters(pd.read_csv(sys.argv[1], dtype=str), sys.argv[2], settings, lambda address: str(address) == "127.0.0.1")
 """
 PASSING = ["failing", "busy", "cut", "cut_quietly", "garbage", "closed", "silent", "moved"]

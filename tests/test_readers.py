@@ -639,10 +639,9 @@ def test_a_table_is_prepared_kept_and_trained_on(tables, capsys):
 
 
 def test_a_reader_that_goes_away_takes_nothing_with_it(tables):
-    code = (
-        "import sys; from userllm.cli.entry import main;"
-        f" sys.exit(main({['prepare', 'table', '--interactions', f'{tables}/rows.csv', '--items', f'{tables}/items.parquet', '--out', f'{tables}/data']!r}))"
-    )
+    files = ["--interactions", f"{tables}/rows.csv", "--items", f"{tables}/items.parquet"]
+    words = ["prepare", "table", *files, "--out", f"{tables}/data"]
+    code = f"import sys; from userllm.cli.entry import main; sys.exit(main({words!r}))"
     child = subprocess.Popen(
         [sys.executable, "-c", code],
         stdout=subprocess.PIPE,

@@ -1,7 +1,9 @@
 """A process that imports the heavy libraries once and runs each notebook in a child of its own.
 
-Started by `WarmInterpreter`. Reads one JSON line a notebook (path, folder, output), answers with the child's process id, and with its exit
-status when it has ended. A child starts with what is imported here and nothing else: no module of userllm, so that each notebook
+Started by `WarmInterpreter`. Reads one JSON line a notebook (path, folder, output), answers with
+the child's process id, and with its exit
+status when it has ended. A child starts with what is imported here and nothing else: no module of
+userllm, so that each notebook
 imports those anew, and no library whose threads would not survive the copy.
 """
 

@@ -1,8 +1,12 @@
-"""Worlds in which only one part of the prompt knows the answer, so that a method without that part cannot do better than chance.
+"""Worlds in which only one part of the prompt knows the answer, so that a method without that
+part cannot do better than chance.
 
-Items are of two kinds, people too, and somebody likes the items of their own kind. Each item is shown to as many people of one kind as of the other,
-and each person is shown as many items of one kind as of the other: no label can be guessed from the item alone, or from the person alone. The items of
-the test rows are in no training row (in the collaborative world, where items must be known, the pairs are not)."""
+Items are of two kinds, people too, and somebody likes the items of their own kind. Each item is
+shown to as many people of one kind as of the other,
+and each person is shown as many items of one kind as of the other: no label can be guessed from
+the item alone, or from the person alone. The items of
+the test rows are in no training row (in the collaborative world, where items must be known, the
+pairs are not)."""
 
 from dataclasses import dataclass, replace
 

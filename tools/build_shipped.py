@@ -1,4 +1,5 @@
-"""Make the stage caches that ship in userllm/assets: descriptions by the default LLM, poster features by the default ViT.
+"""Make the stage caches that ship in userllm/assets: descriptions by the default LLM, poster
+features by the default ViT.
 
 python tools/build_shipped.py descriptions     # hours on a CPU; goes on where it stopped
 python tools/build_shipped.py posters FOLDER   # pictures named by MovieLens id

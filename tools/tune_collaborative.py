@@ -1,8 +1,11 @@
-"""Validation AUC of collaborative models over a grid, into results/tuning/collaborative.json; goes on where it stopped.
+"""Validation AUC of collaborative models over a grid, into results/tuning/collaborative.json;
+goes on where it stopped.
 
-    python tools/tune_collaborative.py [mf|mf_bias|lightgcn|sasrec ...]   # all where left out; an hour on one core
+    python tools/tune_collaborative.py [mf|mf_bias|lightgcn|sasrec ...]   # all where left out; an
+    hour on one core
 
-Every setting of a grid is tried with run seed 0, and its best three with four more seeds: what the best of many single runs
+Every setting of a grid is tried with run seed 0, and its best three with four more seeds: what
+the best of many single runs
 owes to luck shows then. No test row is read.
 """
 

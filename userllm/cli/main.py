@@ -430,10 +430,10 @@ def _prepare(options) -> None:
         found = description_quality(
             description_faults(prepared.dataset.items["title"], prepared.dataset.items["description"])
         )
-        print(
-            "\nDescriptions, of which faults of form can be counted, but not whether they are"
-            f" true\n{format_table(found.assign(items=found['items'].map('{:,.0f}'.format), share=found['share'].map('{:.1%}'.format, na_action='ignore').astype('string').fillna('')).reset_index())}"
-        )
+        share = found["share"].map("{:.1%}".format, na_action="ignore").astype("string").fillna("")
+        shown = found.assign(items=found["items"].map("{:,.0f}".format), share=share).reset_index()
+        print("\nDescriptions: faults of form can be counted, but not whether a description is true")
+        print(format_table(shown))
     print(
         f"\nCold rows, of users or {prepared.dataset.noun.many} that training has not"
         f" seen\n{format_table(cold_rows(prepared.dataset).reset_index())}"
@@ -594,10 +594,10 @@ def _train(options) -> None:
             _with_targets(find_method(options.method), options.lora_targets), options.category
         )
     )
-    folder = Path(
-        options.out
-        or f"runs/{preset.name}-{Path(options.data).name if options.data else options.split or preset.protocol.split}-{options.method}{'-category' * options.category}-seed{options.seed}"
-    )
+    data = Path(options.data).name if options.data else options.split or preset.protocol.split
+    category = "-category" if options.category else ""
+    usual = f"runs/{preset.name}-{data}-{options.method}{category}-seed{options.seed}"
+    folder = Path(options.out or usual)
     require_writable(folder, 500_000_000, make=False)
     dataset = _own_dataset(options)[0]
     if dataset is not None and (

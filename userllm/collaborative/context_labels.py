@@ -14,7 +14,8 @@ from ..data.interactions import Dataset
 
 # %% ../../nbs/collaborative/33_context_labels.ipynb #b8f76c0d
 def history_events(dataset: Dataset) -> pd.DataFrame:  # user, item, label, timestamp, split
-    """Events that are no rows. Where rows are split by time, those up to the last training row: of all users, or, where each has a split of its own,
+    """Events that are no rows. Where rows are split by time, those up to the last training row:
+    of all users, or, where each has a split of its own,
     of the event's user, and those of users without training rows are left out."""
     past = dataset.events[dataset.events["split"] == "history"]
     training = dataset.rows("train")
@@ -26,9 +27,11 @@ def history_events(dataset: Dataset) -> pd.DataFrame:  # user, item, label, time
 
 
 def histories_as_training(dataset: Dataset) -> Dataset:
-    """The dataset with its history events in the place of its training rows, numbered after all others; validation and test rows stay. The events are these and theirs.
+    """The dataset with its history events in the place of its training rows, numbered after all
+    others; validation and test rows stay. The events are these and theirs.
 
-    `InputError` where there are none, where all came after the training rows, and where they are all likes or all dislikes."""
+    `InputError` where there are none, where all came after the training rows, and where they are
+    all likes or all dislikes."""
     past = history_events(dataset)
     rows = dataset.interactions
     instead = "use a method or floor without history in its name, such as userllm_wide or logistic"
@@ -40,11 +43,16 @@ def histories_as_training(dataset: Dataset) -> Dataset:
         )
     if not len(past):
         raise InputError(
-            f"all events of this dataset that are no rows came after its training rows, so nothing can be learnt from them; {instead}"
+            "all context interactions of this dataset (those not used as rows) came after its training rows,"
+            " so nothing can be learned from them",
+            fix=instead,
         )
     if past["label"].nunique() < 2:
+        kind = "likes" if past["label"].iloc[0] else "dislikes"
         raise InputError(
-            f"the {len(past):,} events of this dataset that are no rows are all {'likes' if past['label'].iloc[0] else 'dislikes'}, from which nothing can be learnt; {instead}"
+            f"the {len(past):,} context interactions of this dataset (those not used as rows) are all {kind},"
+            " so nothing can be learned from them",
+            fix=instead,
         )
     held_out = rows[rows["split"] != "train"]
     learnt = past.assign(split="train", row_id=rows["row_id"].max() + 1 + np.arange(len(past)))

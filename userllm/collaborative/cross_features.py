@@ -165,7 +165,8 @@ def mf_logit(
     run_seed: int = 0,
     progress: bool = True,
 ) -> PairTables:
-    """The logit, less its global bias, of matrix factorisations trained without each fold and once on all training rows.
+    """The logit, less its global bias, of matrix factorisations trained without each fold and
+    once on all training rows.
 
     `InputError` as for `train_mf`, for fewer training rows than folds, and for settings without biases."""
     if not mf.bias:

@@ -380,9 +380,11 @@ def train_mf(
     run_seed: int = 0,  # of the start and of the order of rows
     progress: bool = True,  # show a bar of epochs
 ) -> CollaborativeModel:
-    """Train a matrix factorisation by BCE and keep the epoch with the best validation AUC (section 3.2.4, equation 8).
+    """Train a matrix factorisation by BCE and keep the epoch with the best validation AUC
+    (section 3.2.4, equation 8).
 
-    Runs on one CPU thread. No training rows, or validation rows of one class when they are to stop it, raise InputError."""
+    Runs on one CPU thread. No training rows, or validation rows of one class when they are to
+    stop it, raise InputError."""
     model, training, validation = start_collaborative(dataset, settings, run_seed)
     pairs = tuple(
         torch.as_tensor(training[key].to_numpy(dtype=np.int64, copy=True)) for key in ("user", "item")

@@ -9,7 +9,8 @@ __all__ = ['SHOWN', 'shown_text', 'shown_names', 'InputError', 'fingerprint', 'f
            'peak_memory_bytes', 'release_memory', 'StageCache', 'only_one', 'RunFolder']
 
 # %% ../../nbs/core/00_artifacts.ipynb #c003
-import ctypes, dataclasses, datetime, errno, gc, hashlib, importlib.metadata, json, math, os, platform, re, shutil, sys, time, unicodedata, uuid
+import ctypes, dataclasses, datetime, errno, gc, hashlib, importlib.metadata, json, math
+import os, platform, re, shutil, sys, time, unicodedata, uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path

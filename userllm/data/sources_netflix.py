@@ -137,11 +137,8 @@ def _fault(line: dict, malformed: bool) -> str:  # of a parsed block
             f"{shown} is neither a movie's number with a colon nor user,rating (1 to 5),date (YYYY-MM-DD,"
             " from 1970 to today) below one; give the prize's combined_data files as they are, and whole"
         )
-    return (
-        f"{shown} is"
-        f" {'a movie that came before' if line['header'] else 'a second rating of movie ' + str(line['item_id']) + ' by this user'};"
-        " keep one of them"
-    )
+    twice = "a movie that came before" if line["header"] else f"a second rating of movie {line['item_id']} by this user"
+    return f"{shown} is {twice}; keep one of them"
 
 
 def _ratings(block: bytes, place: _Place) -> tuple[pl.DataFrame, list[str], int]:
@@ -189,7 +186,8 @@ def read_netflix(
     out,  # the Parquet file to write
     block: int = 64_000_000,
 ) -> Path:  # bytes read at once
-    """Write the ratings to a Parquet file: user_id and item_id int32, rating int8, timestamp int64 (midnight); its metadata count the lines that were read.
+    """Write the ratings to a Parquet file: user_id and item_id int32, rating int8, timestamp
+    int64 (midnight); its metadata count the lines that were read.
     `InputError` for files that are missing, and with the first lines that are no ratings or come twice."""
     files = [Path(file) for file in files]
     out = Path(out)

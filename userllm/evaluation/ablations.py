@@ -371,9 +371,11 @@ def run_factors(
 def compare_factor(
     name: str, results="results/factors", seeds: int = 5, resamples: int = 1000
 ) -> pd.DataFrame:
-    """One line a value: runs, AUC and UAUC of validation, the paired difference to the base (Holm within the factor).
+    """One line a value: runs, AUC and UAUC of validation, the paired difference to the base (Holm
+    within the factor).
 
-    Of what the histories tell: the AUC that is lost when each row gets another's (`history_value`, with its interval), and how far that moves a logit, as
+    Of what the histories tell: the AUC that is lost when each row gets another's
+    (`history_value`, with its interval), and how far that moves a logit, as
     a share of the logits' spread (`history_moves`; both standard deviations)."""
     found = {}
     for variant in find_factor(name):

@@ -653,8 +653,10 @@ def run_bench(
     cache: StageCache | None = None,
     say: Callable = print,
 ) -> dict:
-    """Measure training, scoring, ranking and user states with the method `userllm` on the built-in ratings; writes JSON after every record, and a
-    picture beside it. What the file holds already is not measured again; `InputError` where that was measured on something else."""
+    """Measure training, scoring, ranking and user states with the method `userllm` on the
+    built-in ratings; writes JSON after every record, and a
+    picture beside it. What the file holds already is not measured again; `InputError` where that
+    was measured on something else."""
     require_writable(Path(out).parent, 10_000_000)
     cache = cache or StageCache()
     preset = quick()

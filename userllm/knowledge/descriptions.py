@@ -248,8 +248,10 @@ def description_faults(
 ) -> pd.DataFrame:  # a row a title
     """What can be counted of each description, without judging whether it is true.
 
-    `words` and `most_often` (the most frequent word's) are counts; `echo` is the share 0 to 1 of words that stand in the title, its year left
-    out; `repeated_runs` counts different runs of three words that come again. `empty, short, echoes, repeats` are truth values, an empty
+    `words` and `most_often` (the most frequent word's) are counts; `echo` is the share 0 to 1 of
+    words that stand in the title, its year left
+    out; `repeated_runs` counts different runs of three words that come again. `empty, short,
+    echoes, repeats` are truth values, an empty
     description being nothing but empty. `InputError` where the two lists differ in length."""
     titles = list(titles)
     descriptions = ["" if pd.isna(text) else str(text).strip() for text in descriptions]
@@ -287,9 +289,11 @@ _kinds = ["empty", "short", "echoes", "repeats"]
 
 
 def description_quality(faults: pd.DataFrame) -> pd.DataFrame:  # from `description_faults`
-    """How many descriptions have which fault: index by what is counted, columns `items` and `share` (0 to 1, of all items).
+    """How many descriptions have which fault: index by what is counted, columns `items` and
+    `share` (0 to 1, of all items).
 
-    The rows `words, median`, `words, shortest` and `words, longest` give words in `items` and no share; they are missing where every
+    The rows `words, median`, `words, shortest` and `words, longest` give words in `items` and no
+    share; they are missing where every
     description is empty. `InputError` for a table without rows."""
     if not len(faults):
         raise InputError("there is no description to judge: give at least one title")
@@ -319,9 +323,11 @@ def worst_descriptions(
     faults: pd.DataFrame,  # from `description_faults`
     count: int = 10,  # rows at most
 ) -> pd.DataFrame:  # title, description, faults, words, echo, most_often, repeated_runs
-    """The descriptions with a fault, the worst first: by the number of kinds of fault, then by echo, repeated runs and repeated words.
+    """The descriptions with a fault, the worst first: by the number of kinds of fault, then by
+    echo, repeated runs and repeated words.
 
-    `words` counts words, `echo` is a share 0 to 1, `faults` names the kinds. `InputError` for a count below 1."""
+    `words` counts words, `echo` is a share 0 to 1, `faults` names the kinds. `InputError` for a
+    count below 1."""
     if count < 1:
         raise InputError(f"count is {count}: it must be at least 1")
     bad = faults.assign(kinds=faults[_kinds].sum(axis=1))

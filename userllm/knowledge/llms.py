@@ -192,7 +192,8 @@ def quiet_libraries():
 
 @contextlib.contextmanager
 def _read_once():
-    """transformers reads a GGUF file anew for the config, the weights and the tokenizer, and looks its names up anew for each module.
+    """transformers reads a GGUF file anew for the config, the weights and the tokenizer, and
+    looks its names up anew for each module.
 
     Here each of the two is done once: a first start takes half the time."""
     import gguf

@@ -399,9 +399,11 @@ def check_engine(
     training: bool = True,  # whether gradients count as well
     say: Callable = _to_stderr,
 ) -> EngineCheck:  # told one line where the engine is not the usual one
-    """Choose the engine of an LLM: read a few rows of unequal length alone and in every way that the library has, and compare.
+    """Choose the engine of an LLM: read a few rows of unequal length alone and in every way that
+    the library has, and compare.
 
-    `InputError` where the LLM is right in no batch, where its own logits are others, or where it gives no gradients."""
+    `InputError` where the LLM is right in no batch, where its own logits are others, or where it
+    gives no gradients."""
     language = model.language
     window = language.window
     whole = window is not None and 2 * longest > window

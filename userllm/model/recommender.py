@@ -87,7 +87,8 @@ def restore_settings(
     value,  # what JSON gave
     where: str,
 ):  # where it stands, for messages
-    """The dataclass that `write_json` wrote, nested ones included. A field marked `later` (in its metadata) that is missing has its default.
+    """The dataclass that `write_json` wrote, nested ones included. A field marked `later` (in its
+    metadata) that is missing has its default.
 
     `InputError` for unknown or missing fields and for values of another type."""
     if not isinstance(value, dict):
@@ -715,9 +716,11 @@ tags: [recommendation, lora]
 ---
 # A recommender by the method {manifest.method}
 
-Gives the probability that a user will {noun.liking} {noun.a_one}, from the user's history, the {noun.one}'s text and whatever else its prompt holds.
+Gives the probability that a user will {noun.liking} {noun.a_one},
+from the user's history, the {noun.one}'s text and whatever else its prompt holds.
 
-- **Base LLM** (not in this folder): {manifest.base.name}, checksum {manifest.base.checksum[:16]}, {manifest.base.precision}
+- **Base LLM** (not in this folder): {manifest.base.name}, checksum {manifest.base.checksum[:16]},
+  {manifest.base.precision}
 - **Prompt**: order {manifest.settings.order}; parts {", ".join(manifest.settings.parts)}{categories}
 - **Data**: {len(dataset.users):,} users, {len(dataset.items):,} {noun.many}, {len(dataset.events):,} events; {protocol}
 - **Fingerprint of the training data**: {manifest.data}
@@ -734,7 +737,8 @@ recommender.score(pairs) # a table with user_id, item_id and perhaps timestamp
 
 ## Licence
 
-`users.parquet`, `items.parquet`, `events.parquet`, `features/` and the weights are derived from the ratings, and their terms apply.{terms}
+`users.parquet`, `items.parquet`, `events.parquet`, `features/` and the weights are derived from the ratings,
+and their terms apply.{terms}
 The base LLM has its own licence.
 """
 
@@ -798,7 +802,8 @@ def require_code(
         if (origin.kind, origin.name) in known:
             continue
         raise InputError(
-            f"{where} was trained with userllm's own {origin.kind} {origin.name!r}, and {origin.code} bears that name here",
+            f"{where} was trained with userllm's own {origin.kind} {origin.name!r},"
+            f" and {origin.code} bears that name here",
             fix="register it under another name",
         )
 
@@ -809,8 +814,9 @@ def _check_prompt(manifest: Manifest) -> None:
         != manifest.template
     ):
         raise InputError(
-            f"the wording of the prompt {manifest.settings.order!r} is another in this version of userllm than in training: "
-            f"use userllm {manifest.versions.get('userllm', 'of then')}, or train again"
+            f"the wording of the prompt {manifest.settings.order!r} is another in this version of userllm"
+            " than in training",
+            fix=f"use userllm {manifest.versions.get('userllm', 'of then')}, or train again",
         )
 
 

@@ -111,7 +111,8 @@ def open_picture(
 ) -> Image.Image:  # (width, height) that are enough: a JPEG is then unpacked at a fraction of its size
     """The picture in RGB as people see it; of an animation the first frame.
 
-    `InputError` where the file is none of `picture_formats`, is cut short, or unpacks to more than `most_pixels`."""
+    `InputError` where the file is none of `picture_formats`, is cut short, or unpacks to more
+    than `most_pixels`."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"poster {path} does not exist")

@@ -697,7 +697,8 @@ def wrong_and_right(
 
 # %% ../../nbs/workbench/73_error_analysis.ipynb #d7ca2da5
 def withheld(scorer: Scorer, rows: pd.DataFrame) -> pd.DataFrame:  # of `Errors.rows`
-    """P(Yes) of each row: `as it is`, and without parts of what is known of the person, as of `withdraw`; also with `no latest like` and
+    """P(Yes) of each row: `as it is`, and without parts of what is known of the person, as of
+    `withdraw`; also with `no latest like` and
     with `another's likes`, as many of a user drawn by chance."""
     asked = _asked_rows(scorer, rows)
     latest = []
@@ -746,7 +747,8 @@ def net_turned(
     resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> pd.DataFrame:
-    """For each part withheld: turned_right of wrong_rows, turned_wrong of right_rows, and net (the first share minus the second, in points of
+    """For each part withheld: turned_right of wrong_rows, turned_wrong of right_rows, and net
+    (the first share minus the second, in points of
     a hundred) with its 95% interval over users. `InputError` where one of the groups is empty."""
     if not len(wrong) or not len(right):
         raise InputError(

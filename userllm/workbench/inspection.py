@@ -499,7 +499,8 @@ def _title_match(wanted: list[str], words: list[str], found: list[float]) -> flo
 def title_matches(titles, text: str) -> np.ndarray:  # (n,) titles; what a person typed -> (n,) float64
     """How well each title answers to the text; 0 where it does not, and for a text without a letter or digit.
 
-    Accents, capitals, punctuation and the order of words do not count; `2` finds `II`; `spider man` finds `Spiderman` and the other way
+    Accents, capitals, punctuation and the order of words do not count; `2` finds `II`; `spider
+    man` finds `Spiderman` and the other way
     round. Only where no title has all the words, slips of the keyboard are forgiven."""
     wanted = plain_words(text)
     split = [plain_words(title) for title in titles]

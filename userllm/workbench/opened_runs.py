@@ -89,7 +89,8 @@ _latest = {}  # the recommender that was opened last, by what it was opened from
 def _kept_open(key: tuple, folder: Path, make: Callable[[], Recommender]) -> Recommender:
     """The recommender of a folder: the one that is open already where nothing changed, else a new one.
 
-    Only the latest is kept, so that a notebook that is run again does not hold one more each time, and one that opens another lets the first go."""
+    Only the latest is kept, so that a notebook that is run again does not hold one more each
+    time, and one that opens another lets the first go."""
     files = [
         (str(path), path.stat().st_mtime_ns, path.stat().st_size)
         for path in sorted(folder.rglob("*"))
@@ -126,7 +127,8 @@ def open_run_folder(
     plugins=(),  # names of modules with code of one's own, which are imported
     precision: str = "explain",
 ) -> OpenedRun:  # see `explaining_precision`; or one of `load_llm`'s, or `recorded`
-    """Open a recommender with the predictions of all runs beside it. What is open already is given again where nothing changed.
+    """Open a recommender with the predictions of all runs beside it. What is open already is
+    given again where nothing changed.
 
     `InputError` for a folder without that recommender, or one that does not fit."""
     folder = Path(folder)

@@ -297,7 +297,8 @@ def close_widgets(widget) -> None:
 
 
 def let_go_of_earlier(widget) -> None:
-    """Remember what the running cell shows, and close what its execution before this one showed: that is no longer on the page.
+    """Remember what the running cell shows, and close what its execution before this one showed:
+    that is no longer on the page.
 
     ipywidgets keeps every widget for ever, and a widget keeps its tool, its tables and its model."""
     running = _running_cell()
