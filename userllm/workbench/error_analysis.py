@@ -509,7 +509,8 @@ def change_verdict(
     why = (
         "That is no contradiction: a count of users weighs a small change like a large one, and leaves out"
         f" those with few rows, who count in the mean. The users that are counted here change by {mean:+.4f}"
-        f" nats on average; the largest {largest} lie elsewhere or are larger than the {others}."
+        f" nats on average; the largest {largest} lie elsewhere or are larger than"
+        f" the {others}."
     )
     return f"{whole} {users} {why}"
 
