@@ -499,8 +499,8 @@ def change_verdict(
     helped = int((several["high"] < 0).sum())
     hurt = int((several["low"] > 0).sum())
     users = (
-        f"Of {len(several)} users with {max(5, least_rows)} rows or more, {helped} were helped and {hurt} were hurt beyond"
-        " their own interval."
+        f"Of {len(several)} users with {max(5, least_rows)} rows or more, {helped} were helped and {hurt}"
+        " were hurt beyond their own interval."
     )
     if not sure or helped == hurt or (helped > hurt) == (loss["value"] < 0):
         return f"{whole} {users}"
@@ -509,8 +509,8 @@ def change_verdict(
     why = (
         "That is no contradiction: a count of users weighs a small change like a large one, and leaves out"
         f" those with few rows, who count in the mean. The users that are counted here change by {mean:+.4f}"
-        f" nats on average; the largest {largest} lie elsewhere or are larger than"
-        f" the {others}."
+        f" nats on average; the largest {largest} lie elsewhere or are larger than the"
+        f" {others}."
     )
     return f"{whole} {users} {why}"
 
