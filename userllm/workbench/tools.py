@@ -358,7 +358,7 @@ class WhatIfTool:
         self.view.connect("search", lambda: self.search(self.view.values()["search"]))
         self.view.connect("control", self.compare)
         _on_enter(self.view, "search", self._add_first)
-        self.do("reset")
+        self.do("begin")
 
     @property
     def noise(self) -> Noise:
@@ -466,6 +466,7 @@ class WhatIfTool:
             "no_poster": lambda: what.show_poster(None),
             "describe": lambda: what.describe(description),
             "reset": what.reset,
+            "begin": lambda: what.start,  # which is known already
         }[name]()
         cards = what.cards
         keep = {
@@ -478,7 +479,7 @@ class WhatIfTool:
             options=[(f"{number}: {title}", number) for number, title in enumerate(cards["title"])],
             value=keep,
         )
-        if name == "reset":
+        if name in ("reset", "begin"):
             self.view.set("description", value=self.described)
         self.view.show("history", strip_html(cards, self.pictures))
         self._candidate()
@@ -486,7 +487,7 @@ class WhatIfTool:
         self.seconds = time.monotonic() - started
         change = probability - what.start
         said = f"change {number_text(change, signed=True)}"
-        if name != "reset" and self.noise.hides(change):
+        if name not in ("reset", "begin") and self.noise.hides(change):
             said = "no effect: the change is no larger than rounding"
         self.view.show("control", "")
         self.view.show("answer", f"{bars}<p>{said}, answered in {1000 * self.seconds:.0f} ms</p>")
