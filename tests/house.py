@@ -323,7 +323,12 @@ def crowded_lines(root: Path) -> list[str]:
     problems = []
     for name, source in pages(root):
         code = "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in source.splitlines())
-        counts = Counter(node.lineno for node in ast.walk(ast.parse(code)) if hasattr(node, "lineno"))
+        tree = ast.parse(code)
+        # Before Python 3.12 all parts of a text over several lines count as on its first line.
+        texts = (node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) and node.end_lineno > node.lineno)
+        unplaced = {part for text in texts for part in ast.walk(text)}
+        nodes = (node for node in ast.walk(tree) if hasattr(node, "lineno") and node not in unplaced)
+        counts = Counter(node.lineno for node in nodes)
         problems += [
             f"{name}, line {number}: {count} nodes, over {CROWD}"
             for number, count in sorted(counts.items())
@@ -333,18 +338,25 @@ def crowded_lines(root: Path) -> list[str]:
 
 
 def unmapped_rooms(root: Path) -> list[str]:
-    """README's map of the rooms has one row for each numbered notebook, and links lead to notebooks
-    that exist."""
-    rows = re.findall(r"^\|\s*\[?`?(\d+_\w+)`?", (root / "README.md").read_text(encoding="utf-8"), flags=re.M)
+    "CONTRIBUTING.md has one row for each numbered notebook, and README's map one for each package."
+    listed = (root / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\|\s*\[?`?(\d+_\w+)`?", listed, flags=re.M)
     problems = [
-        f"README.md maps {name} {rows.count(name)} times"
+        f"CONTRIBUTING.md lists {name} {rows.count(name)} times"
         for name in sorted(set(rows))
         if rows.count(name) > 1
     ]
+    there = [path for _, _, path in rooms(root)]
+    problems += [f"CONTRIBUTING.md has no row for {path.stem}" for path in there if path.stem not in rows]
+    for link in re.findall(r"\]\((?![a-z]+:|#)([^)\s#]+)", listed):
+        if not (root / link).exists():
+            problems.append(f"CONTRIBUTING.md links {link}, which is not there")
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    packages = sorted({path.parent.name for path in there if path.parent != root / "nbs"})
     return problems + [
-        f"README.md has no row for {path.stem}: add it to nbs/index.ipynb"
-        for _, _, path in rooms(root)
-        if path.stem not in rows
+        f"README.md has no row for the package {name}: add it to nbs/index.ipynb"
+        for name in packages
+        if not re.search(rf"^\|\s*\[?`{name}`", readme, flags=re.M)
     ]
 
 

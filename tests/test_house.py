@@ -85,6 +85,7 @@ def model_house(tmp_path_factory) -> Path:
         "#| export\ndef two(): return one() + 1",
     )
     table = "| notebook | owns |\n|---|---|\n| `00_ground` | one |\n| `10_first` | two |\n"
+    (root / "CONTRIBUTING.md").write_text(table, encoding="utf-8")
     write_notebook(root / "nbs" / "index.ipynb", prose=table)
     export(root)
     return root
@@ -219,8 +220,14 @@ def test_a_stale_readme_is_found(small_house):
 
 
 def test_a_room_without_a_row_is_found(small_house):
-    write_notebook(small_house / "nbs" / "20_new.ipynb", "#| default_exp new")
-    assert house.unmapped_rooms(small_house) == ["README.md has no row for 20_new: add it to nbs/index.ipynb"]
+    (small_house / "nbs" / "deep").mkdir()
+    write_notebook(small_house / "nbs" / "deep" / "20_new.ipynb", "#| default_exp deep.new")
+    append(small_house / "CONTRIBUTING.md", "see [gone](nbs/gone.ipynb)\n")
+    assert house.unmapped_rooms(small_house) == [
+        "CONTRIBUTING.md has no row for 20_new",
+        "CONTRIBUTING.md links nbs/gone.ipynb, which is not there",
+        "README.md has no row for the package deep: add it to nbs/index.ipynb",
+    ]
 
 
 @pytest.mark.parametrize(
