@@ -360,6 +360,23 @@ def unmapped_rooms(root: Path) -> list[str]:
     ]
 
 
+def stale_paths(root: Path) -> list[str]:
+    "A notebook that README, a text, a cell, a module or a tool names by its path is there."
+    places = [(Path("README.md"), (root / "README.md").read_text(encoding="utf-8"))]
+    for path in notebooks(root):
+        text = "\n".join(sources(path, "markdown") + sources(path))
+        places.append((path.relative_to(root), text))
+    for folder in (LIBRARY, "tools"):
+        for path in sorted((root / folder).rglob("*.py")):
+            places.append((path.relative_to(root), path.read_text(encoding="utf-8")))
+    return [
+        f"{name} names {named}, which is not there"
+        for name, text in places
+        for named in sorted(set(re.findall(r"\bnbs/[\w/.-]+?\.ipynb", text)))
+        if not (root / named).is_file()
+    ]
+
+
 def private_text(root: Path) -> list[str]:
     "No path of somebody's machine, no folder outside the project, no registry's host."
     own = [str(place) for place in (root.resolve(), Path.home()) if len(str(place)) > 4]

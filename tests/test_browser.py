@@ -141,7 +141,12 @@ x, y = np.random.default_rng(0).normal(size=(2, 200))
 points = PointMap(x, y, range(200), ("first", "second"), notes=[f"liked film {n}" for n in range(200)])
 points.paint(pd.Series(["Drama", "Comedy", None, "War"] * 50, name="genre"))
 view = View("Map", {}, [], [("map", points), "answer"])
-view.connect("map", lambda: view.show("answer", f"{points.picked['count']}: {' '.join(points.picked_ids)}"), "picked")
+def answer():
+    count = points.picked["count"]
+    view.show("answer", f"{count}: {' '.join(points.picked_ids)}")
+    if count == 25:
+        points.places = points.places[:80]  # ten points are left
+view.connect("map", answer, "picked")
 view
 """
 
@@ -210,6 +215,15 @@ def test_no_selection_on_the_map_is_lost(page, address, project):
     assert len(chosen) == 1 and f"user {chosen[0]}" in page.locator(".userllm-map .spoken").inner_text()
     page.keyboard.press("Escape")
     page.wait_for_function(answer, arg="24:")
+    page.mouse.move(*places[150])
+    card = page.locator(".userllm-map .card")
+    assert card.is_visible()
+    page.mouse.click(*places[150])  # whereupon the kernel sends fewer points
+    page.wait_for_function(answer, arg="25: 150")
+    card.wait_for(state="hidden")
+    page.keyboard.press("Enter")  # nothing is pointed at
+    page.keyboard.press("Escape")
+    page.wait_for_function(answer, arg="26:")
     assert page.locator(".userllm-sign").is_hidden()
 
 

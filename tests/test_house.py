@@ -19,6 +19,7 @@ RULES = [
     house.drifted_export,
     house.stale_readme,
     house.unmapped_rooms,
+    house.stale_paths,
     house.wide_lines,
     house.joined_statements,
     house.crowded_lines,
@@ -227,6 +228,20 @@ def test_a_room_without_a_row_is_found(small_house):
         "CONTRIBUTING.md has no row for 20_new",
         "CONTRIBUTING.md links nbs/gone.ipynb, which is not there",
         "README.md has no row for the package deep: add it to nbs/index.ipynb",
+    ]
+
+
+def test_a_stale_path_is_found(small_house):
+    write_notebook(
+        small_house / "nbs" / "tour.ipynb", "open('nbs/gone.ipynb')", prose="See `nbs/old/00_a.ipynb`."
+    )
+    append(small_house / "userllm" / "ground.py", "# as in nbs/lost.ipynb and nbs/00_ground.ipynb\n")
+    append(small_house / "README.md", "\nnbs/away.ipynb\n")
+    assert [problem.split()[2] for problem in house.stale_paths(small_house)] == [
+        "nbs/away.ipynb,",
+        "nbs/gone.ipynb,",
+        "nbs/old/00_a.ipynb,",
+        "nbs/lost.ipynb,",
     ]
 
 

@@ -352,6 +352,7 @@ function render({model, el}) {
     const numbers = new Float32Array(sent.buffer.slice(sent.byteOffset, sent.byteOffset + sent.byteLength));
     xs = Array.from(numbers.filter((_, place) => place % 2 === 0));
     ys = Array.from(numbers.filter((_, place) => place % 2 === 1));
+    hover(-1);  // the point under the mouse may be another now, or none
     whole();
     paint();
   }

@@ -6,7 +6,7 @@
 __all__ = ['RESAMPLES', 'SEED', 'SLICES', 'FEW_ROWS', 'row_facts', 'Errors', 'select_rows', 'export_rows', 'row_history',
            'slice_values', 'slice_errors', 'plot_slice_errors', 'changed_users', 'overall_change', 'change_verdict',
            'worst_users', 'user_traits', 'what_they_share', 'rescored', 'stored_difference', 'wrong_and_right',
-           'withheld', 'net_turned', 'what_misled']
+           'withheld', 'net_turned', 'what_misled', 'likes_verdict']
 
 # %% ../../nbs/workbench/73_error_analysis.ipynb #d1cf46b2
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from ..core.artifacts import InputError, atomic_path
 from userllm.workbench.history_effects import (
     Noise,
-    history_rows,
+    judged,
     other_histories,
     own_history,
     row_probabilities,
@@ -30,6 +30,7 @@ from .inspection import first_genre, item_cards, title_matches
 from ..data.interactions import Dataset, Histories
 from ..evaluation.metrics import expected_calibration_error, paired_difference
 from ..model.recommender import Scorer
+from ..model.userllm import Rows
 from ..evaluation.reports import slices
 
 # %% ../../nbs/workbench/73_error_analysis.ipynb #5fd01490
@@ -474,8 +475,12 @@ def overall_change(
 
 # %% ../../nbs/workbench/73_error_analysis.ipynb #437e17ef
 def change_verdict(
-    overall: pd.DataFrame, changed: pd.DataFrame, first: str, second: str
-) -> str:  # from `overall_change` and `changed_users`
+    overall: pd.DataFrame,  # from `overall_change`
+    changed: pd.DataFrame,  # from `changed_users`
+    first: str,
+    second: str,
+    least_rows: int = 5,  # as for `changed_users`
+) -> str:
     "What the change did over all users and to single ones, in sentences that follow from the numbers."
     loss = overall.set_index("metric").loc["log_loss"]
     better = "better" if loss["value"] < 0 else "worse"
@@ -494,18 +499,20 @@ def change_verdict(
     helped = int((several["high"] < 0).sum())
     hurt = int((several["low"] > 0).sum())
     users = (
-        f"Of {len(several)} users with five rows or more, {helped} were helped and {hurt} were hurt beyond"
-        " their own interval."
+        f"Of {len(several)} users with {max(5, least_rows)} rows or more, {helped} were helped and {hurt}"
+        " were hurt beyond their own interval."
     )
-    if helped == hurt or (helped > hurt) == (loss["value"] < 0):
+    if not sure or helped == hurt or (helped > hurt) == (loss["value"] < 0):
         return f"{whole} {users}"
     mean = several["change"].mean()
-    others = (
+    largest, others = ("gains", "losses") if loss["value"] < 0 else ("losses", "gains")
+    why = (
         "That is no contradiction: a count of users weighs a small change like a large one, and leaves out"
         f" those with few rows, who count in the mean. The users that are counted here change by {mean:+.4f}"
-        " nats on average; the largest losses lie elsewhere or are larger than the gains."
+        f" nats on average; the largest {largest} lie elsewhere or are larger than the"
+        f" {others}."
     )
-    return f"{whole} {users} {others}"
+    return f"{whole} {users} {why}"
 
 # %% ../../nbs/workbench/73_error_analysis.ipynb #fbec022e
 def _losses(errors: Errors, run: str, least_rows: int) -> tuple[pd.Index, np.ndarray, np.ndarray]:
@@ -660,8 +667,8 @@ def rescored(scorer: Scorer, rows: pd.DataFrame) -> pd.DataFrame:  # of `Errors.
 
 
 def stored_difference(
-    errors: Errors, scorer: Scorer, run: str = "", count: int = 24
-) -> Noise:  # the scorer's own run where left out; rows tried
+    errors: Errors, scorer: Scorer, run: str = "", count: int = 6
+) -> Noise:  # the scorer's own run where left out; rows tried, each of which costs a whole prompt
     "How far stored predictions of P(Yes) lie from what the scorer computes now, over rows drawn by chance."
     run = errors.require(run or scorer.method)
     again = rescored(scorer, errors.rows.sample(min(count, len(errors.rows)), random_state=SEED))
@@ -672,34 +679,50 @@ def wrong_and_right(
     errors: Errors,
     scorer: Scorer,
     right_in: str = "",  # a run that gets all of them right
-    count: int = 40,  # rows of each kind
+    count: int = 20,  # rows of each kind
     run: str = "",
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # the scorer's own run where left out
     """The wrong rows and the right rows nearest to a half, both judged by what the scorer computes
-    now (see `rescored`)."""
+    now (see `rescored`). Only as many are computed as that takes, and a quarter more at most."""
     run = errors.require(run or scorer.method)
     rows = select_rows(errors, run, 0, right_in=right_in)
     rows = rows.assign(margin=(rows[f"P {run}"] - 0.5).abs()).sort_values("margin", kind="stable")
-    sides = {False: [], True: []}
-    parts = {}
     stored_right = np.where(rows["label"] == 1, rows[f"P {run}"], 1 - rows[f"P {run}"]) > 0.5
-    for right in sides:  # a few more than wanted, because some change sides
-        sides[right] = rescored(scorer, rows[stored_right == right].head(count + count // 4))
-    asked = pd.concat(sides.values())
-    for right in sides:
-        parts[right] = (
-            asked[asked["right now"] == right]
-            .sort_values("margin", kind="stable")
-            .head(count)
-            .reset_index(drop=True)
-        )
-    return parts[False], parts[True]
+    sides = {right: rows[stored_right == right] for right in (False, True)}
+    asked = rescored(scorer, pd.concat([side.head(count) for side in sides.values()]))
+    for right, side in sides.items():  # some change sides
+        lacking = count - int((asked["right now"] == right).sum())
+        more = side.iloc[count : count + min(lacking, count // 4)] if lacking > 0 else side[:0]
+        if len(more):
+            asked = pd.concat([asked, rescored(scorer, more)])
+    wrong, right = (
+        asked[asked["right now"] == side].sort_values("margin", kind="stable").head(count)
+        for side in (False, True)
+    )
+    return wrong.reset_index(drop=True), right.reset_index(drop=True)
 
 # %% ../../nbs/workbench/73_error_analysis.ipynb #d7ca2da5
+def _with_histories(scorer: Scorer, asked: Rows, histories: list) -> np.ndarray:
+    "P(Yes) of each row with a history of dense items in place of its own; NaN where that is None."
+    chances = np.full(len(histories), np.nan)
+    there = [place for place, history in enumerate(histories) if history is not None]
+    if not there:
+        return chances
+    width = max(1, max(len(histories[place]) for place in there))
+    padded = np.full((len(there), width), -1, dtype=np.int64)
+    for row, place in enumerate(there):
+        padded[row, : len(histories[place])] = histories[place]
+    changed = asked.take(np.array(there))
+    chances[there] = row_probabilities(
+        scorer, replace(changed, histories=padded, events=np.full(len(there), -1))
+    )
+    return chances
+
+
 def withheld(scorer: Scorer, rows: pd.DataFrame) -> pd.DataFrame:  # of `Errors.rows`
     """P(Yes) of each row: `as it is`, and without parts of what is known of the person, as of
-    `withdraw`; also with `no latest like` and
-    with `another's likes`, as many of a user drawn by chance."""
+    `withdraw`; also with `no latest like`, and with `another's likes`, as many of a user drawn by
+    chance: NaN where no other user has so many, and where there are no likes."""
     asked = _asked_rows(scorer, rows)
     latest = []
     others = []
@@ -707,20 +730,10 @@ def withheld(scorer: Scorer, rows: pd.DataFrame) -> pd.DataFrame:  # of `Errors.
         row = asked.take(np.array([place]))
         history = own_history(row)
         latest.append(history[:-1])
-        others.append(next(iter(other_histories(scorer, row, 1, seed=place)), history))
+        others.append(next(iter(other_histories(scorer, row, 1, seed=place)), None))
     chances = withdraw(scorer, asked)
     for name, histories in (("no latest like", latest), ("another's likes", others)):
-        changed = [
-            history_rows(asked.take(np.array([place])), [history]).histories[0]
-            for place, history in enumerate(histories)
-        ]
-        width = max(map(len, changed), default=1)
-        padded = np.array([[*history, *[-1] * (width - len(history))] for history in changed], dtype=np.int64)
-        chances.insert(
-            1,
-            name,
-            row_probabilities(scorer, replace(asked, histories=padded, events=np.full(len(rows), -1))),
-        )
+        chances.insert(1, name, _with_histories(scorer, asked, histories))
     return chances.set_axis(rows.index)
 
 
@@ -747,9 +760,10 @@ def net_turned(
     resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> pd.DataFrame:
-    """For each part withheld: turned_right of wrong_rows, turned_wrong of right_rows, and net
-    (the first share minus the second, in points of
-    a hundred) with its 95% interval over users. `InputError` where one of the groups is empty."""
+    """For each part withheld: turned_right of wrong_rows, turned_wrong of right_rows, net (the first
+    share minus the second, in points of a hundred) with its 95% interval over users, and left_out,
+    the rows without an answer, which count in none of these; net is NaN where none of a group is
+    left. `InputError` where one of the groups is empty."""
     if not len(wrong) or not len(right):
         raise InputError(
             "there are no wrong rows or no right ones to compare", fix="choose another run, or more rows"
@@ -757,22 +771,28 @@ def net_turned(
     lines = []
     for name in without_wrong.columns.drop("as it is"):
         random = np.random.default_rng(seed)
-        mended = _turned(wrong, without_wrong[name].to_numpy())
-        spoilt = _turned(right, without_right[name].to_numpy())
-        drawn = _share_draws(mended, wrong["user_id"], resamples, random) - _share_draws(
-            spoilt, right["user_id"], resamples, random
-        )
-        low, high = 100 * np.quantile(drawn, (0.025, 0.975))
+        known_wrong = without_wrong[name].notna().to_numpy()
+        known_right = without_right[name].notna().to_numpy()
+        mended = _turned(wrong[known_wrong], without_wrong[name].to_numpy()[known_wrong])
+        spoilt = _turned(right[known_right], without_right[name].to_numpy()[known_right])
+        net = low = high = np.nan
+        if len(mended) and len(spoilt):
+            drawn = _share_draws(mended, wrong["user_id"][known_wrong], resamples, random) - _share_draws(
+                spoilt, right["user_id"][known_right], resamples, random
+            )
+            low, high = 100 * np.quantile(drawn, (0.025, 0.975))
+            net = 100 * (mended.mean() - spoilt.mean())
         lines.append(
             {
                 "shown": name,
                 "turned_right": int(mended.sum()),
-                "wrong_rows": len(wrong),
+                "wrong_rows": len(mended),
                 "turned_wrong": int(spoilt.sum()),
-                "right_rows": len(right),
-                "net": 100 * (mended.mean() - spoilt.mean()),
+                "right_rows": len(spoilt),
+                "net": net,
                 "low": low,
                 "high": high,
+                "left_out": len(wrong) + len(right) - len(mended) - len(spoilt),
             }
         )
     return pd.DataFrame(lines)
@@ -782,6 +802,10 @@ def what_misled(turned: pd.DataFrame) -> str:  # from `net_turned`
     "What the counts say, in sentences."
     said = []
     for line in turned.itertuples():
+        if np.isnan(line.net):
+            said.append(f"With {line.shown} nothing can be said: all {line.left_out} rows are left out.")
+            continue
+        left_out = f" {line.left_out} rows for which there is none are left out." if line.left_out else ""
         counts = (
             f"With {line.shown}, {line.turned_right} of {line.wrong_rows} wrong rows become right and"
             f" {line.turned_wrong} of {line.right_rows} right rows become wrong (net {line.net:+.0f} points,"
@@ -794,7 +818,7 @@ def what_misled(turned: pd.DataFrame) -> str:  # from `net_turned`
             if line.high < 0
             else "neither outweighs the other"
         )
-        said.append(f"{counts}: {verdict}.")
+        said.append(f"{counts}: {verdict}.{left_out}")
     blamed = turned.loc[turned["low"] > 0, "shown"].tolist()
     if blamed:
         end = (
@@ -807,3 +831,24 @@ def what_misled(turned: pd.DataFrame) -> str:  # from `net_turned`
             " much harm, or more."
         )
     return " ".join([*said, end])
+
+
+def likes_verdict(
+    effects: pd.DataFrame,  # from `leave_one_out`
+    noise: Noise,
+    control=(),  # changes of `leave_one_out_control`
+) -> str:
+    "What the likes of one row do to its answer, in a sentence."
+    if not len(effects):
+        return "There are no likes to leave out."
+    verdicts = judged(effects["change"], noise, control)
+    none = verdicts.count("none: below rounding")
+    beyond = verdicts.count("more than with others' likes")
+    hidden = f"Of {len(effects)} likes, {none} {'has' if none == 1 else 'have'} no effect beyond rounding"
+    if "no control" in verdicts:
+        return f"{hidden}; there are too few other users with so many likes to compare the rest with."
+    moving = "moves" if beyond == 1 else "move"
+    return (
+        f"{hidden}, and {beyond} {moving} P(Yes) more than leaving out a like does with other users'"
+        " histories."
+    )

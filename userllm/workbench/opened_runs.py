@@ -322,8 +322,8 @@ def demo_run(
                 opened.dataset,
                 predictions,
                 opened,
-                "This is the published recommender, in half precision. `make quickstart` makes the runs"
-                " themselves.",
+                "This is the published recommender: its weights were stored in half precision, and it"
+                " computes in fp32. `make quickstart` makes the runs themselves.",
             )
     notice = (
         reason

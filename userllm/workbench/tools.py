@@ -24,12 +24,10 @@ from userllm.workbench.error_analysis import (
     export_rows,
     overall_change,
     plot_slice_errors,
-    rescored,
     row_history,
     select_rows,
     slice_errors,
     slice_values,
-    stored_difference,
     what_they_share,
     worst_users,
 )
@@ -360,8 +358,12 @@ class WhatIfTool:
         self.view.connect("search", lambda: self.search(self.view.values()["search"]))
         self.view.connect("control", self.compare)
         _on_enter(self.view, "search", self._add_first)
-        self.noise = numerical_noise(scorer)
-        self.do("reset")
+        self.do("begin")
+
+    @property
+    def noise(self) -> Noise:
+        "Below which a change is none: measured when the first change asks for it, once for a model."
+        return numerical_noise(self.what.scorer)
 
     @property
     def described(self) -> str:
@@ -464,6 +466,7 @@ class WhatIfTool:
             "no_poster": lambda: what.show_poster(None),
             "describe": lambda: what.describe(description),
             "reset": what.reset,
+            "begin": lambda: what.start,  # which is known already
         }[name]()
         cards = what.cards
         keep = {
@@ -476,7 +479,7 @@ class WhatIfTool:
             options=[(f"{number}: {title}", number) for number, title in enumerate(cards["title"])],
             value=keep,
         )
-        if name == "reset":
+        if name in ("reset", "begin"):
             self.view.set("description", value=self.described)
         self.view.show("history", strip_html(cards, self.pictures))
         self._candidate()
@@ -484,7 +487,7 @@ class WhatIfTool:
         self.seconds = time.monotonic() - started
         change = probability - what.start
         said = f"change {number_text(change, signed=True)}"
-        if name != "reset" and self.noise.hides(change):
+        if name not in ("reset", "begin") and self.noise.hides(change):
             said = "no effect: the change is no larger than rounding"
         self.view.show("control", "")
         self.view.show("answer", f"{bars}<p>{said}, answered in {1000 * self.seconds:.0f} ms</p>")
@@ -757,9 +760,6 @@ class _RowsFilter:
         self.scorer = scorer
         self.pictures = pictures
         self.what = None
-        self.stored = (
-            None  # how far stored predictions are from what the scorer computes, once it was asked for
-        )
         self.view = rows_view(errors.runs)
         if scorer is not None and scorer.method in errors.runs:
             self.view.set("run", value=scorer.method)  # the one that a what-if asks
@@ -844,6 +844,9 @@ class _RowsFilter:
         return self.view._repr_mimebundle_(**options)
 
 # %% ../../nbs/workbench/76_tools.ipynb #40458ca8
+_PRECISIONS = {"torch.float32": "fp32", "torch.bfloat16": "bf16", "torch.float16": "fp16"}
+
+
 class RowsTool(_RowsFilter):
     "All predicted rows, filtered and sorted; one opens the person behind it."
 
@@ -862,9 +865,6 @@ class RowsTool(_RowsFilter):
         )
         self.view.show("row", f"{head}{poster_html(candidate.to_dict(), self.pictures)}{table_html(about)}")
         self.view.show(
-            "scores", "".join(chance_bar(value, run) for run, value in scores.items()) + self._computed(row)
-        )
-        self.view.show(
             "history",
             f"<h4>The latest {len(history)} liked before, oldest"
             f" first</h4>{strip_html(history, self.pictures)}",
@@ -874,27 +874,28 @@ class RowsTool(_RowsFilter):
                 self.scorer, row["user_id"], row["item_id"], int(row["timestamp"]), self.pictures
             )
             self.what_place.children = (self.what.view.box,)
+        bars = "".join(chance_bar(value, run) for run, value in scores.items())
+        self.view.show("scores", bars + self._computed(row))
         return scores
 
     def _computed(self, row: pd.Series) -> str:  # of `Errors.rows`
-        "What the recommender that is open says of the row, and how far that is from what was stored."
+        "What the row's what-if says, and how far that is from what was stored."
         if self.scorer is None or self.scorer.method not in self.errors.runs:
             return ""
         run = self.scorer.method
-        if self.stored is None:
-            self.stored = stored_difference(self.errors, self.scorer)
-        again = rescored(self.scorer, row.to_frame().T).iloc[0]
+        now = self.what.what.start
         was_right = (row[f"P {run}"] > 0.5) == (row["label"] == 1)
+        right_now = (now > 0.5) == (row["label"] == 1)
+        dtype = str(self.scorer.model.language.embedding.weight.dtype)
+        difference = abs(now - row[f"P {run}"])
+        apart = "less than 0.0001" if difference < 5e-5 else number_text(difference, 4)
         said = (
             "The bars are what was stored. The what-if below computes anew"
-            f" ({self.scorer.model.language.embedding.weight.dtype}); the two differ, {self.stored}."
+            f" ({_PRECISIONS.get(dtype, dtype)}); for this row the two differ by {apart}."
         )
-        if again["right now"] != was_right:
-            said += (
-                f" Computed anew, this row is {'right' if again['right now'] else 'wrong'}: it lies too near"
-                " to a half."
-            )
-        return chance_bar(again["P now"], f"{run}, computed anew") + f"<p>{escape(said)}</p>"
+        if right_now != was_right:
+            said += f" Computed anew, this row is {'right' if right_now else 'wrong'}: it lies too near to a half."
+        return chance_bar(now, f"{run}, computed anew") + f"<p>{escape(said)}</p>"
 
 # %% ../../nbs/workbench/76_tools.ipynb #1d89f567
 def errors_view(runs: list) -> View:
@@ -1008,7 +1009,7 @@ class ErrorsTool:
         changed = changed_users(self.errors, first, second, self.least_rows, self.resamples)
         self.view.set("first", value=first)
         self.view.set("second", value=second)
-        verdict = escape(change_verdict(overall, changed, first, second))
+        verdict = escape(change_verdict(overall, changed, first, second, self.least_rows))
         self.view.show(
             "overall",
             f"<h4>{escape(second)} - {escape(first)} over all users, 95%"

@@ -509,7 +509,6 @@ class PointMap(anywidget.AnyWidget):
         notes=(),
     ):  # (n,) what else is known of each point; lines of text
         self.ids = [str(name) for name in ids]
-        self.handlers = []
         self.x = np.asarray(x, dtype=np.float32)
         self.y = np.asarray(y, dtype=np.float32)
         self._place = {name: place for place, name in enumerate(self.ids)}
@@ -536,10 +535,6 @@ class PointMap(anywidget.AnyWidget):
             self.chosen = places(chosen)
             self.near = places(near)
 
-    def on_pick(self, handler: Callable) -> None:  # takes the ids
-        "Call the handler with what was clicked, or caught in a drawn area."
-        self.handlers.append(handler)
-
     def pick(self, ids: list) -> None:
         "Pick by program, as a click or a drawn area does."
         points = [self._place[str(name)] for name in ids]
@@ -549,11 +544,6 @@ class PointMap(anywidget.AnyWidget):
     def picked_ids(self) -> list[str]:
         "The ids that were picked last."
         return [self.ids[place] for place in self.picked["points"]]
-
-    @traitlets.observe("picked")
-    def _tell(self, change) -> None:
-        for handler in self.handlers:
-            handler(self.picked_ids)
 
     def still(self) -> str:
         "The map as it is now, as a picture."
@@ -789,10 +779,10 @@ def which_cell(name: str, notebook) -> str:  # a path
 def tell_missing_cells() -> None:
     """In a notebook, have the kernel say which cell comes first where a name is missing.
 
-    Does nothing elsewhere."""
+    Does nothing elsewhere, and where errors have a handler already."""
     shell = "IPython" in sys.modules and sys.modules["IPython"].get_ipython()
     notebook = os.environ.get("JPY_SESSION_NAME")  # set by Jupyter's server
-    if not shell or not notebook:
+    if not shell or not notebook or shell.custom_exceptions:
         return
 
     def tell(shell, kind, error, trace, tb_offset=None):
