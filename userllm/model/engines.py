@@ -395,8 +395,8 @@ def _sentence(exam: _Examination, engine: str, tolerance: float, window: int | N
         return ""
     if engine == "plain without padding":
         return (
-            f"{exam.name}: its answers change with padding, so prompts are scored whole, one length at a time,"
-            " which is slower"
+            f"{exam.name}: its answers change with padding, so prompts are scored whole, one length at a"
+            " time, which is slower"
         )
     far = max(exam.differences.get(way, 0.0) for way in _reusing)
     if far <= tolerance:
