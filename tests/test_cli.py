@@ -59,7 +59,8 @@ def test_rank_for_a_newcomer(runs, say):
         pd.read_parquet(runs / "userllm_plus" / "recommender" / "items.parquet")["item_id"].iloc[:2].tolist()
     )
     code, out, _ = say("rank", runs / "userllm_plus", "--likes", *likes, "--top", 3, "--device", "cpu")
-    assert code == 0 and len(out.splitlines()) == 3 + 3
+    assert code == 0 and len(out.splitlines()) == 4 + 3
+    assert "For a new user the user's own features are missing" in out.splitlines()[1]
     code, out, _ = say(
         "rank",
         runs / "userllm_plus",
@@ -72,7 +73,7 @@ def test_rank_for_a_newcomer(runs, say):
         "--device",
         "cpu",
     )
-    assert code == 0 and out.startswith("Liked: ") and 3 + 20 - len(likes) <= len(out.splitlines()) <= 3 + 20
+    assert code == 0 and out.startswith("Liked: ") and 4 + 20 - len(likes) <= len(out.splitlines()) <= 4 + 20
     refused(
         say("rank", runs / "userllm_plus", "--likes", likes[0], "no such film"),
         "likes: 'no such film' (the 2. of 2)",
@@ -339,6 +340,7 @@ def test_runs_on_other_test_rows_are_compared_on_those_that_both_have(say, tmp_p
         assert code == 0
     code, out, _ = say("evaluate", tmp_path / "whole", tmp_path / "some")
     assert code == 0 and "test rows that all of these runs scored" in out and "(--test-rows)" in out
+    assert "warm AUC" not in out  # the runs' own figures are of other rows than the tables
     some = read_json(tmp_path / "some" / "metrics.json")
     assert 300 <= some["rows"] < 400 and out.count(f" {some['rows']}") >= 2  # both lines are of the same rows
 

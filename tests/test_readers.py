@@ -614,7 +614,8 @@ def test_a_table_is_prepared_kept_and_trained_on(tables, capsys):
     out = capsys.readouterr().out
     assert (
         "A like is a label of 1: " in out
-        and "of the events are likes\nThe events are of 1970-01-01 to 1970-01-12\nWhat each step left" in out
+        and "of the events that are kept are likes\n"
+        "The events are of 1970-01-01 to 1970-01-12\nWhat each step left" in out
     )
     before = (tables / "data" / "interactions.parquet").read_bytes()  # of which the run above was made
     assert (

@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 
 from userllm.core.artifacts import write_json, write_parquet
-from userllm.cli.main import main
+from userllm.cli.main import _filled, _learning, _newcomer_note, main
+from userllm.model.userllm import ModelSettings
 
 
 def metrics_of(method, tables=(), **more):
@@ -69,6 +70,31 @@ def test_a_run_alone_says_all_of_its_notes(runs, capsys):
         and "(warm AUC 0.7500, cold AUC 0.5000)" in out
         and "missing for" not in out
     )
+
+
+def test_cold_rows_are_left_out_where_runs_scored_other_rows(runs, capsys):
+    path = runs / "userllm" / "predictions.parquet"
+    write_parquet(path, pd.read_parquet(path).head(40))
+    assert main(["evaluate", str(runs / "floor"), str(runs / "userllm")]) == 0
+    out = capsys.readouterr().out
+    assert "the 40 test rows" in out and "Cold rows apart: left out" in out and "warm AUC" not in out
+
+
+def test_smoke_says_first_that_it_shows_nothing():
+    (note,) = _learning({"nothing_learnt": ["step 1"], "settings": {"preset": "smoke"}})
+    assert note.startswith("smoke trains on a handful of rows") and "paper" not in note
+
+
+def test_what_nobody_knows_of_a_new_user_is_said():
+    assert "linear features count only the item" in _newcomer_note(ModelSettings(wide=("item", "user")))
+    assert "own features are missing" in _newcomer_note(ModelSettings(mappers=(("user", "collaborative"),)))
+    assert _newcomer_note(ModelSettings(mappers=())) == ""
+
+
+def test_columns_that_are_empty_throughout_are_not_printed():
+    table = pd.DataFrame({"title": ["Mug", "Cup"], "year": pd.array([None, None], "Int64")})
+    assert list(_filled(table)) == ["title"]
+    assert list(_filled(table.assign(year=[1995, None]))) == ["title", "year"]
 
 
 @pytest.mark.parametrize(

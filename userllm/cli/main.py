@@ -406,7 +406,7 @@ def _prepare(options) -> None:
     )  # as which labels are read; a kept dataset does not say what it was
     likes = prepared.dataset.events["label"].mean()
     share = (
-        f": {likes:.0%} of the events are likes"
+        f": {likes:.0%} of the events that are kept are likes"
         + "; another rating (--like-from) may part them more evenly"
         * (raw is not None and not labelled and not 0.1 <= likes <= 0.9)
     )
@@ -547,7 +547,10 @@ def _learning(metrics: dict) -> list[str]:
     notes = [share_as_text(metrics["language_share"])] if metrics.get("language_share") else []
     if steps := metrics.get("nothing_learnt"):
         notes.append(
-            f"in {' and '.join(steps)} nothing was learnt that shows: the validation AUC does not rise above"
+            f"smoke trains on a handful of rows and shows nothing of quality: in {' and '.join(steps)} the"
+            " validation AUC does not rise above chance (--preset quick trains on more)"
+            if metrics.get("settings", {}).get("preset") == "smoke"
+            else f"in {' and '.join(steps)} nothing was learnt that shows: the validation AUC does not rise above"
             " chance (try more training rows, --preset paper; or look at what logistic and trees reach)"
         )
     return notes
@@ -713,6 +716,12 @@ def _notes_of(
     }
     if len(found) == 1 or not cold:
         return said
+    if len({frozenset(run["row_id"]) for run in runs.values()}) > 1:
+        return [
+            *said,
+            "Cold rows apart: left out, because each run has these figures of its own test rows only; evaluate"
+            " runs of the same rows together, or one alone",
+        ]
     table = pd.DataFrame(
         [
             {"method": name, "warm AUC": scores["warm"], "cold AUC": scores["cold"]}
@@ -837,6 +846,24 @@ def _read_likes(likes: list[str], recommender: Recommender) -> str:
     ) + "; ".join(read)
 
 
+def _newcomer_note(settings) -> str:  # a recommender's model settings
+    "What a recommender cannot know of a new user, in words; '' where it reads of all users the history alone."
+    history = "token" if settings.history == "compressed" else "text"
+    if settings.wide:
+        return (
+            "For a new user the linear features count only the item; of the likes, only the history"
+            f" {history} is read."
+        )
+    if "user" in dict(settings.mappers):
+        return f"For a new user the user's own features are missing; of the likes, only the history {history} is read."
+    return ""
+
+
+def _filled(table: pd.DataFrame) -> pd.DataFrame:
+    "The columns that hold anything, for people to read."
+    return table.dropna(axis=1, how="all") if len(table) else table
+
+
 def _rank(options) -> None:
     def candidates(dataset):
         return (
@@ -856,12 +883,17 @@ def _rank(options) -> None:
     how = (options.top, options.include_seen, "candidates", candidates(recommender.dataset))
     if options.likes is not None:
         print(_read_likes(options.likes, recommender))
+        if note := _newcomer_note(recommender.settings):
+            print(note)
     ranked = (
         recommender.rank(options.user, *how)
         if options.likes is None
         else recommender.rank_from(options.likes, *how)
     )
-    print(format_table(ranked.assign(year=ranked["year"].astype("string").fillna(""))))
+    shown = _filled(ranked)
+    if "year" in shown:
+        shown = shown.assign(year=shown["year"].astype("string").fillna(""))
+    print(format_table(shown))
 
 # %% ../../nbs/cli/80_main.ipynb #c010
 def _quickstart(options) -> None:

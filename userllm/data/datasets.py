@@ -396,7 +396,7 @@ def source_dataset(
                     f"{left:,} of {every:,} users are left out: without a row (one needs"
                     f" {dataset.protocol['minimum_likes']} strictly earlier"
                     f" likes){', or not among those with the most rows' if dataset.protocol['users'] else ''};"
-                    " rank --likes serves them too"
+                    " rank --likes ranks for them as for anybody new"
                 ),
             ),
         )

@@ -25,7 +25,7 @@ from userllm.data.columns import (
     shown_value,
 )
 from .interactions import SPLIT_TYPE, SPLITS
-from .sources import CONTROL_SIGNS, RawData, control_note, id_categories, in_one_line
+from .sources import CONTROL_SIGNS, UNSEEN_SIGNS, RawData, control_note, id_categories, in_one_line
 
 # %% ../../nbs/data/17_user_tables.ipynb #75bacc87
 _YEAR_10000 = 253_402_300_800  # in seconds since 1970; no date that is written out is as late
@@ -113,8 +113,10 @@ def _as_numbers(frame: pl.DataFrame, column: str) -> pl.Expr:
             column == "timestamp" and frame.select(numbers.is_null().any()).item()
         )  # which take many times the memory of numbers to read
         return pl.coalesce(numbers, _text_times(cells)) if dates else numbers
-    if kind in (pl.Duration, pl.Time):
-        return pl.lit(None, pl.Float64)  # a span or a time of day is no moment
+    if kind in (pl.Duration, pl.Time) or kind == pl.Boolean and column in ("timestamp", "year"):
+        return pl.lit(None, pl.Float64)  # a span, a time of day, yes or no is no moment
+    if column == "year" and kind.is_temporal():
+        return pl.lit(None, pl.Float64)  # seconds since 1970 are no year
     if kind.is_temporal():
         return _typed_seconds(kind, cells)
     return cells.cast(pl.Float64, strict=False)
@@ -193,7 +195,20 @@ def _given(column: str) -> pl.Expr:
 
 _UNSEEN = "a control sign in an id"
 
+_FORMAT_SIGNS = r"\p{Cf}"  # direction marks, joiners and blanks without width
+
+_NO_WIDTH = "a sign that cannot be seen in an id"
+
+_LOOKS_ALIKE = "take it out: with it, the id is another one than that which looks the same"
+
 _TAKE_OUT = "take out its tabs, line ends and the like; where a quote joins lines, mend the quote"
+
+
+def _tally_signs(frame: pl.DataFrame, tally: FaultTally, column: str, name: str):
+    "Tally the cells of one column of ids that hold control signs, or signs without width."
+    text = pl.col(column).cast(pl.String)
+    tally.find(frame, text.str.contains(CONTROL_SIGNS), name, _UNSEEN, _TAKE_OUT, text)
+    tally.find(frame, text.str.contains(_FORMAT_SIGNS), name, _NO_WIDTH, _LOOKS_ALIKE, text)
 
 
 def _find_signs(frame: pl.DataFrame, tally: FaultTally, columns: tuple[str, ...], names: dict):
@@ -203,13 +218,14 @@ def _find_signs(frame: pl.DataFrame, tally: FaultTally, columns: tuple[str, ...]
     for column in columns:
         if (
             column not in frame.columns
-            or not frame[column].unique().cast(pl.String).str.contains(CONTROL_SIGNS).any()
+            or not frame[column]
+            .unique()
+            .cast(pl.String)
+            .str.contains(rf"{CONTROL_SIGNS}|{_FORMAT_SIGNS}")
+            .any()
         ):
             continue
-        text = pl.col(column).cast(pl.String)
-        tally.find(
-            frame, text.str.contains(CONTROL_SIGNS), names.get(column, column), _UNSEEN, _TAKE_OUT, text
-        )
+        _tally_signs(frame, tally, column, names.get(column, column))
 
 
 def _checked_ids(
@@ -255,8 +271,10 @@ def as_text(
         cell.fill_null("").str.strip_chars().alias(name) for name, cell in cells.items()
     )
     for name in sound:
-        what = _UNSEEN if name in ids else "a control sign"
-        tally.find(frame, pl.col(name).str.contains(CONTROL_SIGNS), name, what, _TAKE_OUT)
+        if name in ids:
+            _tally_signs(frame, tally, name, name)
+            continue
+        tally.find(frame, pl.col(name).str.contains(CONTROL_SIGNS), name, "a control sign", _TAKE_OUT)
     return frame, faults + tally.faults()
 
 # %% ../../nbs/data/17_user_tables.ipynb #35b3fd72
@@ -332,16 +350,38 @@ def _looks(
     return looks
 
 
-class _UnlikelyTimes:
-    "What all times of a table look like, over its portions."
+def _no_second(value: pl.Expr) -> pl.Expr:
+    "Whether a number is one that is written for a day, as YYYYMMDD."
+    month = value // 100 % 100
+    day = value % 100
+    return value.is_between(1900_01_01, 2100_12_31) & month.is_between(1, 12) & day.is_between(1, 31)
 
-    def __init__(self):
+
+class _UnlikelyTimes:
+    """What all times of a table look like, over its portions; among dates, the single numbers that
+    are written for days."""
+
+    def __init__(self, file: str):
         self.looks = None
         self.first = None
+        self.dated = False
+        self.among = FaultTally(file)  # which counts where there are dates too, perhaps in a later portion
 
-    def look(self, cells: pl.DataFrame, kind: pl.DataType):
+    def look(self, cells: pl.DataFrame, kind: pl.DataType, column: str):
         "Go over a portion: row, value in seconds, shown."
         cells = cells.filter(pl.col("value").is_finite())
+        if kind == pl.String:
+            dated = pl.col("shown").str.contains(r"^\s*\d{4}-\d\d-")
+            self.dated = self.dated or cells.select(dated.any()).item()
+            remedy = "write it as a date such as 2009-08-01, as others are"
+            self.among.find(
+                cells,
+                _no_second(pl.col("value")) & ~dated,
+                column,
+                "a number that is no seconds since 1970, among dates",
+                remedy,
+                pl.col("shown"),
+            )
         if not len(cells) or self.looks == set():
             return
         looks = _looks(cells, kind)
@@ -353,6 +393,8 @@ class _UnlikelyTimes:
 
     def faults(self, file: str, column: str) -> list[Fault]:
         "A fault at the first row where all times look like one thing."
+        if self.dated:
+            return self.among.faults()
         if not self.looks:
             return []
         look = next(iter(self.looks))
@@ -401,7 +443,7 @@ class InteractionChecks:
         self.names = names
         self.now = (time.time() if now is None else now) + 86_400
         self.tally = FaultTally(file)
-        self.times = _UnlikelyTimes()
+        self.times = _UnlikelyTimes(file)
         self.columns = []
         self.nested = []
         self.rows = 0
@@ -459,7 +501,7 @@ class InteractionChecks:
         for wrong, what, remedy in _number_checks(column, kind, self.now):
             self.tally.find(cells, wrong, self._name(column), what, remedy, _as_shown(kind, pl.col("shown")))
         if column == "timestamp":
-            self.times.look(cells, kind)
+            self.times.look(cells, kind, self._name(column))
         return cells["value"].alias(column)
 
     def faults(
@@ -795,7 +837,7 @@ def _without_control_signs(items: pl.DataFrame, file: str) -> tuple[pl.DataFrame
         if name not in items.columns:
             continue
         signs = lines if name == "description" else CONTROL_SIGNS
-        if not items[name].str.contains(signs).any():
+        if not items[name].str.contains(rf"{signs}|{UNSEEN_SIGNS}").any():
             continue
         notes += (
             control_note(file, name, items[name])
@@ -803,7 +845,7 @@ def _without_control_signs(items: pl.DataFrame, file: str) -> tuple[pl.DataFrame
             else control_note(file, name, items[name].str.replace_all(r"[\t\r\n]", " "))
         )
         items = items.with_columns(
-            pl.col(name).str.replace_all(lines, " ").str.strip_chars()
+            pl.col(name).str.replace_all(UNSEEN_SIGNS, "").str.replace_all(lines, " ").str.strip_chars()
             if name == "description"
             else in_one_line(pl.col(name))
         )
@@ -979,7 +1021,7 @@ def read_pairs(
     ]
     pairs = frame.select("row", *(_as_ids(frame, name).alias(name) for name in sound)) if sound else frame
     for name in sound:
-        tally.find(pairs, pl.col(name).str.contains(CONTROL_SIGNS), name, _UNSEEN, _TAKE_OUT)
+        _tally_signs(pairs, tally, name, name)
     faults += (
         _missing_columns(frame.columns, len(frame), path.name, [("user_id",), ("item_id",)], {}, others)
         + nested

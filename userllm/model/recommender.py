@@ -465,6 +465,9 @@ class Scorer:
     ) -> pd.DataFrame:  # ids of the candidates; all items where left out
         """The best items for a newcomer, of whom nothing but likes is known; as `rank` gives them.
 
+        For a new user the linear features (`wide`) count only the item, and the user's own features are
+        missing: of the likes, only the history is read.
+
         `InputError` for unknown or repeated items."""
         return _rank_from_likes(self, likes, top, include_seen, progress, among)
 
@@ -733,6 +736,9 @@ recommender = Recommender.load("this folder")
 recommender.rank({dataset.users["user_id"].iloc[0]!r}, top=20)
 recommender.score(pairs) # a table with user_id, item_id and perhaps timestamp
 ```
+For a new user, `recommender.rank_from(likes)`: the linear features, where the method has them, count only the item,
+and the user's own features are missing; of the likes, only the history is read.
+
 `lora/` is an ordinary adapter of peft. On its own it is only a part of the model.
 
 ## Licence
