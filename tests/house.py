@@ -18,6 +18,7 @@ from pathlib import Path
 
 LIBRARY = "userllm"
 GENERATED = {"__init__.py", "_modidx.py"}
+ENTRY = Path(LIBRARY) / "__main__.py"  # for `python -m userllm`; two lines by hand, of no notebook
 LEFT_OUT = {
     ".git",
     ".venv",
@@ -178,7 +179,7 @@ def misplaced_modules(root: Path) -> list[str]:
         numbers.setdefault(number, path.name)
     for path in sorted((root / LIBRARY).rglob("*.py")):
         name = ".".join(path.relative_to(root / LIBRARY).with_suffix("").parts)
-        if path.name not in GENERATED and name not in owners:
+        if path.name not in GENERATED and path != root / ENTRY and name not in owners:
             problems.append(f"{path.relative_to(root)} comes from no notebook")
     numbered = {path for _, _, path in rooms(root)}
     for path in notebooks(root):
@@ -235,7 +236,7 @@ def drifted_export(root: Path) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         copy = copy_of(root, Path(folder).resolve())
         for path in (copy / LIBRARY).rglob("*.py"):
-            if path.name != "__init__.py":
+            if path.name != "__init__.py" and path != copy / ENTRY:
                 path.unlink()
         environment = {
             name: value for name, value in os.environ.items() if name != "IN_TEST"

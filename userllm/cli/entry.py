@@ -28,3 +28,7 @@ def main(
 
     patient_streams()
     return guarded(load_and_run)
+
+# %% ../../nbs/cli/82_entry.ipynb #5a74a827
+if __name__ == "__main__" and "__file__" in globals():  # python -m userllm.cli.entry, and no notebook
+    sys.exit(main())
