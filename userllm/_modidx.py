@@ -1314,6 +1314,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                      'userllm/model/mappers.py'),
                                        'userllm.model.mappers.SoftToken.forward': ( 'model/mappers.html#softtoken.forward',
                                                                                     'userllm/model/mappers.py'),
+                                       'userllm.model.mappers._feature_rows': ( 'model/mappers.html#_feature_rows',
+                                                                                'userllm/model/mappers.py'),
                                        'userllm.model.mappers._id_text': ('model/mappers.html#_id_text', 'userllm/model/mappers.py'),
                                        'userllm.model.mappers._require_ids': ( 'model/mappers.html#_require_ids',
                                                                                'userllm/model/mappers.py'),
