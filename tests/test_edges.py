@@ -233,13 +233,13 @@ def test_odd_places_are_refused_in_a_line(act, line):
 )
 def test_places_are_asked_before_any_work(act, monkeypatch, line):
     for work in (
-        "cli.prepare",
-        "cli.quickstart",
-        "cli.run_bench",
-        "cli.reproduce",
-        "cli.run_factors",
-        "cli.ProcessPoolExecutor",
-        "recommender.load_llm",
+        "cli.main.prepare",
+        "cli.main.quickstart",
+        "cli.main.run_bench",
+        "cli.main.reproduce",
+        "cli.main.run_factors",
+        "cli.main.ProcessPoolExecutor",
+        "model.recommender.load_llm",
     ):
         monkeypatch.setattr(f"userllm.{work}", lambda *_, **__: pytest.fail("work was begun"))
     status, error = act(line)

@@ -214,7 +214,7 @@ def test_a_name_of_ours_under_which_other_code_stands_is_refused(place, monkeypa
     monkeypatch.setitem(encoders, "gru", Other)
     with pytest.raises(
         InputError,
-        match="trained with userllm's own history encoder 'gru', and tests?.*Other bears that name here",
+        match="trained with userllm's own history encoder 'gru', and this name is taken here by tests?.*Other",
     ):
         Recommender.load("run", device="cpu")
 

@@ -40,15 +40,31 @@ def _is_own(thing, home: str) -> bool:  # `home`: the top-level package of the c
     return not str(path).startswith(_libraries) and not {"site-packages", "dist-packages"} & set(path.parts)
 
 # %% ../../nbs/core/02_plugins.ipynb #8faae9d5
+def _plain_code(code: types.CodeType, docstring: str | None = None) -> list:
+    "Its instructions, and the names and constants in them, those of its inner functions too."
+
+    def plain(constant):
+        if isinstance(constant, types.CodeType):
+            return _plain_code(constant)
+        if isinstance(constant, tuple):
+            return [plain(each) for each in constant]
+        if isinstance(constant, frozenset):
+            return {"set": sorted(map(repr, constant))}  # whose own order changes from process to process
+        return repr(constant)
+
+    constants = code.co_consts
+    if docstring is not None and constants[:1] == (docstring,):
+        constants = constants[1:]
+    return [code.co_code.hex(), code.co_names, code.co_varnames, [plain(each) for each in constants]]
+
+
 def _plain_source(function: types.FunctionType) -> str:
-    """Its source without comments, docstrings and layout; its instructions where no source is left,
-    as of what was typed into `python`."""
+    """Its source without comments, docstrings and layout; its instructions and constants where no
+    source is left, as of what was typed into `python`."""
     try:
         source = textwrap.dedent(inspect.getsource(function))
     except (OSError, TypeError):
-        return repr(
-            [function.__code__.co_code.hex(), function.__code__.co_names, function.__code__.co_varnames]
-        )
+        return repr(_plain_code(function.__code__, function.__doc__))
     try:
         tree = ast.parse(source)
     except SyntaxError:
@@ -73,17 +89,36 @@ def _names_in(code: types.CodeType) -> set[str]:
     return set(code.co_names).union(*map(_names_in, inner))
 
 
-def _used_by(function: types.FunctionType) -> dict[str, Any]:
-    "What a function reads from around it: closures, globals, and what stands for a default."
+def _read_from(
+    module: types.ModuleType, label: str, names: set[str], home: str, begun: tuple = ()
+) -> dict[str, Any]:
+    """What code reads from a module of a person's own: whatever is there under a name in the code, and
+    so on in modules within it."""
+    if not _is_own(module, home) or module in begun:
+        return {}
+    found = {f"{label}.{name}": vars(module)[name] for name in names if name in vars(module)}
+    for inner, value in list(found.items()):
+        if isinstance(value, types.ModuleType):
+            found |= _read_from(value, inner, names, home, (*begun, module))
+    return found
+
+
+def _used_by(function: types.FunctionType, home: str) -> dict[str, Any]:
+    """What a function reads from around it: closures, globals, own modules, and what stands for a
+    default."""
     values = {f"default {place}": value for place, value in enumerate(function.__defaults__ or ())}
     values |= {f"default {name}": value for name, value in (function.__kwdefaults__ or {}).items()}
     known = function.__globals__
-    values |= {name: known[name] for name in _names_in(function.__code__) if name in known}
+    names = _names_in(function.__code__)
+    values |= {name: known[name] for name in names if name in known}
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
         try:
             values[name] = cell.cell_contents
         except ValueError:
             pass  # not set yet
+    for name, value in list(values.items()):
+        if isinstance(value, types.ModuleType):
+            values |= _read_from(value, name, names, home)
     return values
 
 # %% ../../nbs/core/02_plugins.ipynb #1145c605
@@ -120,7 +155,7 @@ def _parts_of(thing, home: str) -> dict[str, Any]:
         return {"function": thing.func}
     if isinstance(thing, types.FunctionType):
         return {"source": _plain_source(thing)} | {
-            f"uses {name}": value for name, value in _used_by(thing).items()
+            f"uses {name}": value for name, value in _used_by(thing, home).items()
         }
     if isinstance(thing, type):
         members = {name: value for name, value in vars(thing).items() if name not in _silent}
@@ -148,7 +183,7 @@ def _parts_of(thing, home: str) -> dict[str, Any]:
 def _written(value, home: str, seen: dict) -> Any:
     "A value as plain values that can be fingerprinted; code from elsewhere by its name alone."
     if isinstance(value, types.ModuleType):
-        return f"module {value.__name__}"
+        return f"module {value.__name__}"  # what is read from it follows by itself, see `_used_by`
     if isinstance(value, (list, tuple)):
         return [_written(each, home, seen) for each in value]
     if isinstance(value, dict):
@@ -253,6 +288,8 @@ def import_plugins(
             ) from error
         finally:
             sys.path.remove(here)
+        if here not in sys.path:
+            sys.path.append(here)  # for what the plugin imports later, behind all that is installed
 
 # %% ../../nbs/core/02_plugins.ipynb #a186882b
 def require_origins(

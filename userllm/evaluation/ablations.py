@@ -194,7 +194,7 @@ def _written_descriptions(path: Path) -> pd.DataFrame:  # item_id, description
 
     `InputError` for one that cannot be read, lacks a column, or has ids that are empty, come
     twice or hold control signs."""
-    frame, others, faults, *_ = read_columns(path, ("item_id", "description"))
+    frame, others, faults, _, count = read_columns(path, ("item_id", "description"))
     if absent := [name for name in ("item_id", "description") if name not in frame.columns]:
         raise InputError(
             f"descriptions {path} have no column {', '.join(absent)}",
@@ -213,6 +213,7 @@ def _written_descriptions(path: Path) -> pd.DataFrame:  # item_id, description
         "keep one row of each",
     )
     raise_faults(faults)
+    print(count)
     return ids.select("item_id", frame["description"].cast(pl.String).fill_null("")).to_arrow().to_pandas()
 
 

@@ -8,7 +8,7 @@ __all__ = ['EngineCheck', 'check_engine']
 # %% ../../nbs/model/47_engines.ipynb #8dbb5b2a
 from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 import sys
 import numpy as np
 import torch
@@ -131,16 +131,6 @@ def _from(reference: torch.Tensor, found: torch.Tensor, scale: float) -> float:
     return far if np.isfinite(far) else float("inf")
 
 
-def _tried(differences: dict, way: str, work: Callable) -> None:
-    "Note how far a way is from the reference; infinitely where it fails."
-    try:
-        differences[way] = work()
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception:
-        differences[way] = float("inf")
-
-
 def _gradient(logits: torch.Tensor, parameters) -> torch.Tensor:  # (b,)
     """The gradient of the logits, each with a weight of its own, with respect to all parameters, as
     one vector."""
@@ -165,9 +155,21 @@ class _Examination:
         self.rows = _made_up_rows(maker, self.language.context)
         self.name = self.language.name
         self.differences = {}
+        self.failed = {}
         self.gradient = None
         parts = [*model.slots.parameters(), *(model.uhem.parameters() if model.uhem else ())]
         self.soft = [value for value in parts if value.requires_grad]
+
+    def tried(self, way: str, work: Callable) -> None:
+        "Note how far a way is from the reference; where it fails infinitely, and what it failed with."
+        self.failed.pop(way, None)
+        try:
+            self.differences[way] = work()
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            self.differences[way] = float("inf")
+            self.failed[way] = " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
     def refuse(self, what: str, cause: Exception | None = None) -> None:
         raise InputError(
@@ -228,9 +230,8 @@ class _Examination:
     @torch.no_grad()
     def padded(self) -> None:
         "Prompts of unequal length in one batch."
-        _tried(self.differences, "one batch", lambda: _from(self.alone, self.plain(self.rows), self.spread))
-        _tried(
-            self.differences,
+        self.tried("one batch", lambda: _from(self.alone, self.plain(self.rows), self.spread))
+        self.tried(
             "one batch of step 1",
             lambda: _from(self.text_alone, self.text(self.rows), self.text_spread),
         )
@@ -248,8 +249,8 @@ class _Examination:
         def kept():
             return _from(self.alone[1:2], scorer.batch(scorer.ready(whole.take([1]))), self.spread)
 
-        _tried(self.differences, "kept prefixes", prefixes)
-        _tried(self.differences, "kept prefixes, again", kept)
+        self.tried("kept prefixes", prefixes)
+        self.tried("kept prefixes, again", kept)
 
         plan = self.maker.reuse_plan(training=True)
 
@@ -259,7 +260,7 @@ class _Examination:
 
         new = self.maker.batch(alike, plan.new).prompt
         if self.language.in_parts and plan.levels and bool(new.mask.all()):
-            _tried(self.differences, "packed rows", packed)
+            self.tried("packed rows", packed)
 
     def trained(self) -> None:
         "Step 2's way, its logits and its gradients, and those of prompts in one batch."
@@ -277,8 +278,7 @@ class _Examination:
             store = store_prefixes(self.language, self.maker, plan.levels)
             return from_alone(self.model(self.batch(self.rows, plan.new), store and store(self.rows)))
 
-        _tried(
-            self.differences,
+        self.tried(
             "step 2",
             step2 if self.maker.reuse else lambda: from_alone(self.plain(self.rows)),
         )
@@ -308,6 +308,7 @@ class EngineCheck:
     spread: float  # that standard deviation
     tokens: int  # of the longest prompt that was read
     said: str = ""  # one line for the user where the engine is not `reuse`
+    failed: dict = field(default_factory=dict)  # way -> `type: message` of the error it failed with
 
 # %% ../../nbs/model/47_engines.ipynb #a89bc446
 _tolerances = {"fp32": 1e-3, "quantised": 0.25}  # in standard deviations of the logits
@@ -316,6 +317,11 @@ _tolerances = {"fp32": 1e-3, "quantised": 0.25}  # in standard deviations of the
 def _beyond(differences: dict, tolerance: float, *ways: str) -> bool:
     "Whether one of these ways is further from the reference than rounding takes it."
     return any(differences.get(way, 0.0) > tolerance for way in ways)
+
+
+def _why(failed: dict, *ways: str) -> str:
+    "The first error of these ways in brackets, '' where none failed."
+    return next((f" ({failed[way]})" for way in ways if way in failed), "")
 
 
 _padded = ("one batch", "one batch of step 1")
@@ -329,7 +335,7 @@ def _examine(exam: _Examination, tolerance: float, whole: bool) -> str:
     differences = exam.differences
     exam.reference()
     if _beyond(differences, tolerance, "its own head"):
-        exam.refuse("does more to its logits than a product with its head, and userllm does not know what")
+        exam.refuse("computes its logits in a way that userllm does not support (more than a linear head)")
     if exam.training:
         exam.adapted()
 
@@ -338,17 +344,23 @@ def _examine(exam: _Examination, tolerance: float, whole: bool) -> str:
         language.pads = False
         exam.padded()
         if _beyond(differences, tolerance, *_padded):
-            exam.refuse("gives a prompt other logits in a batch than alone")
+            exam.refuse(
+                f"gives other answers in a batch than alone, without padding too{_why(exam.failed, *_padded)}"
+            )
 
     maker.reuse = language.pads and not whole
     if maker.reuse:
         _try_reuse(exam, tolerance)
     if not maker.reuse and exam.training:  # what reuse is not right for is trained on whole prompts
         reusing = dict(differences)
+        failed = dict(exam.failed)
         exam.trained()
         if _beyond(differences, tolerance, "step 2"):
-            exam.refuse("gives soft tokens another gradient in a batch than alone")
+            exam.refuse(
+                f"has gradients that differ between one batch and single rows{_why(exam.failed, 'step 2')}"
+            )
         differences.update(reusing)
+        exam.failed |= failed
     return "reuse" if maker.reuse else "plain" if language.pads else "plain without padding"
 
 
@@ -367,6 +379,7 @@ def _try_reuse(exam: _Examination, tolerance: float) -> None:
     if exam.language.in_parts:
         attend_joined(exam.language.peft.get_base_model())
         exam.differences.pop("packed rows", None)  # which need the parts
+        exam.failed.pop("packed rows", None)
         if right():
             return
     exam.maker.reuse = False
@@ -376,20 +389,25 @@ def _to_stderr(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def _sentence(name: str, engine: str, differences: dict, tolerance: float, window: int | None) -> str:
+def _sentence(exam: _Examination, engine: str, tolerance: float, window: int | None) -> str:
     "One line for the user, '' for the usual engine."
     if engine == "reuse":
         return ""
     if engine == "plain without padding":
-        return f"{name} reads padding: prompts are scored whole, one length at a time, which is slower"
-    far = max(differences.get(way, 0.0) for way in _reusing)
+        return (
+            f"{exam.name}: its answers change with padding, so prompts are scored whole, one length at a"
+            " time, which is slower"
+        )
+    far = max(exam.differences.get(way, 0.0) for way in _reusing)
     if far <= tolerance:
         why = f"prompts may be longer than half of its attention window of {window:,} tokens"
+    elif error := _why(exam.failed, *_reusing):
+        why = f"its layers keep no keys and values that could be used again{error}"
     elif np.isinf(far):
-        why = "its layers keep no keys and values that could be used again"
+        why = "what is kept gives logits that are no numbers"
     else:
         why = f"what is kept gives other logits, by up to {far:.1f} standard deviations"
-    return f"{name} gets each prompt whole, which is slower and exact: {why}"
+    return f"{exam.name} gets each prompt whole, which is slower and exact: {why}"
 
 
 def check_engine(
@@ -425,11 +443,10 @@ def check_engine(
         exam = _Examination(model, maker, training)
         engine = _examine(exam, tolerance, whole)
 
-    said = _sentence(exam.name, engine, exam.differences, tolerance, window)
+    said = _sentence(exam, engine, tolerance, window)
     differences = {way: far if np.isfinite(far) else None for way, far in exam.differences.items()}
-    check = EngineCheck(
-        engine, differences, tolerance, exam.spread, int(maker.prompt_lengths(exam.rows).max()), said
-    )
+    tokens = int(maker.prompt_lengths(exam.rows).max())
+    check = EngineCheck(engine, differences, tolerance, exam.spread, tokens, said, exam.failed)
     language.checks[prompt, training] = check
     if said:
         say(said)

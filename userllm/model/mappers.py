@@ -9,8 +9,9 @@ __all__ = ['mapper_kinds', 'FeatureTable', 'table_by_position', 'lookup', 'produ
 # %% ../../nbs/model/30_mappers.ipynb #c003
 from collections import Counter
 from dataclasses import dataclass, field
-import json, math
+import json, math, warnings
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 from ..core.artifacts import InputError, fingerprint, read_tensors, read_tensors_metadata, write_tensors
@@ -26,7 +27,8 @@ def _id_text(ids) -> list[str]:
 
 def _require_ids(ids: list[str], known: dict, name: str, key: str) -> None:
     "`InputError` for an id that occurs twice, and where no id is one of the dataset's."
-    if twice := next((one for one, count in Counter(ids).items() if count > 1), None):
+    twice = next((one for one, count in Counter(ids).items() if count > 1), None)
+    if twice is not None:
         raise InputError(
             f"feature table {name!r}: the {key} id {twice!r} occurs twice", fix="keep one row of each"
         )
@@ -36,6 +38,45 @@ def _require_ids(ids: list[str], known: dict, name: str, key: str) -> None:
             f" {ids[0]!r}"
         )
         raise InputError(what, fix=f"give ids of the source, such as {next(iter(known), '')!r}")
+    strangers = sum(one not in known for one in ids)
+    if strangers:
+        without = len(known) - (len(ids) - strangers)
+        warnings.warn(
+            f"feature table {name!r}: {strangers:,} of {len(ids):,} {key} ids are not in the dataset;"
+            f" {without:,} of its {len(known):,} {key}s have no row",
+            stacklevel=3,
+        )
+
+
+def _feature_rows(values, ids: list[str], name: str) -> np.ndarray:
+    "The rows as float32 (n, d). `InputError` for what is no table of real numbers in the order of `ids`."
+    where = f"feature table {name!r}"
+    if isinstance(values, pd.DataFrame):
+        by_position = isinstance(values.index, pd.RangeIndex)
+        if not by_position and _id_text(values.index) != ids:
+            raise InputError(
+                f"{where}: the data frame's index is in another order than the ids",
+                fix="give values.reindex(ids), or values.to_numpy() where its rows are in the ids' order",
+            )
+        values = values.to_numpy()
+    if isinstance(values, torch.Tensor):
+        values = values.detach().float().cpu().numpy()
+    rows = np.asarray(values)
+    if rows.dtype.kind == "O":
+        try:
+            rows = rows.astype(np.float64)
+        except (TypeError, ValueError):
+            pass  # refused below
+    if rows.dtype.kind not in "biuf":
+        raise InputError(
+            f"{where}: its values are no real numbers", fix="give numbers, NaN where one is missing"
+        )
+    if rows.ndim != 2 or len(rows) != len(ids) or not rows.shape[1]:
+        raise InputError(
+            f"{where}: {len(ids):,} ids and values of shape {rows.shape}",
+            fix="give values (n, d), a row for each id",
+        )
+    return rows.astype(np.float32)
 
 
 @dataclass
@@ -76,7 +117,7 @@ class FeatureTable:
     @classmethod
     def from_ids(
         cls,
-        ids,  # (n,) ids of the source, in any order; those that the dataset lacks are passed over
+        ids,  # (n,) ids of the source, in any order; those that the dataset lacks are counted in a warning
         values,  # (n, d) array, tensor or data frame, a row for each of `ids`; a row of NaN alone is missing
         dataset: Dataset,  # whose items or users the rows become
         name: str,  # what the features are
@@ -90,13 +131,17 @@ class FeatureTable:
             raise InputError(
                 f"feature table {name!r}: key is {key!r}", fix="use 'item' or 'user': events have no ids"
             )
+        if isinstance(ids, (set, frozenset)):
+            raise InputError(f"feature table {name!r}: a set of ids has no order", fix="give a list")
+        if pd.isna(pd.Series(list(ids), dtype=object)).any():
+            raise InputError(f"feature table {name!r}: an id is missing", fix="remove rows without an id")
         ids = _id_text(ids)
         columns = tuple(columns) or tuple(map(str, getattr(values, "columns", ())))
-        values = np.asarray(values, dtype=np.float32)
-        if values.ndim != 2 or len(values) != len(ids):
+        values = _feature_rows(values, ids, name)
+        if columns and len(columns) != values.shape[1]:
             raise InputError(
-                f"feature table {name!r}: {len(ids):,} ids and values of shape {values.shape}",
-                fix="give values (n, d), a row for each id",
+                f"feature table {name!r}: {len(columns)} names for {values.shape[1]} columns",
+                fix="name each column, or none",
             )
         wanted = getattr(dataset, f"{key}s")[f"{key}_id"]
         place = {one: number for number, one in enumerate(ids)}

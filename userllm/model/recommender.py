@@ -809,7 +809,7 @@ def require_code(
             continue
         raise InputError(
             f"{where} was trained with userllm's own {origin.kind} {origin.name!r},"
-            f" and {origin.code} bears that name here",
+            f" and this name is taken here by {origin.code}",
             fix="register it under another name",
         )
 

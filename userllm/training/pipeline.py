@@ -313,6 +313,8 @@ def _read_pictures(
     in_folder = not isinstance(posters, pd.DataFrame) and Path(posters).is_dir()
     if in_folder:
         faults = unread_posters(Path(posters), dataset.items["item_id"].tolist()) + faults
+    if "rows" in found.attrs:
+        faults = [found.attrs["rows"], *faults]
     hashes = [
         poster if poster in features else "" for poster in found["poster"]
     ]  # a file that is no picture is no poster

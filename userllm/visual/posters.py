@@ -308,8 +308,9 @@ def find_posters(
 ) -> pd.DataFrame:  # the items to look for
     """For each item its picture's path and hash, '' where it has none.
 
-    `InputError` where there is none of any."""
+    A manifest's count of rows stands in `attrs["rows"]`. `InputError` where there is none of any."""
     item_ids = [str(item_id) for item_id in item_ids]
+    rows = ""
     if isinstance(posters, pd.DataFrame):
         found = _listed_posters(posters, "the table of posters", Path(), item_ids)
     else:
@@ -319,19 +320,22 @@ def find_posters(
         if posters.is_dir():
             found = named_posters(posters, item_ids)
         else:
-            found = _listed_posters(
-                read_manifest(posters, ["path"]), f"manifest {posters}", posters.parent, item_ids
-            )
+            manifest = read_manifest(posters, ["path"])
+            rows = manifest.attrs["rows"]
+            found = _listed_posters(manifest, f"manifest {posters}", posters.parent, item_ids)
     _require_some(found, posters, item_ids)
 
     bar = tqdm(found, desc="posters found", unit="file", disable=len(found) < 1000)
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "item_id": item_ids,
             "path": [str(path or "") for path in found],
             "poster": [picture_hash(path) if path else "" for path in bar],
         }
     )
+    if rows:
+        table.attrs["rows"] = rows
+    return table
 
 # %% ../../nbs/visual/24_posters.ipynb #c012
 def shipped_posters() -> dict[str, str]:
