@@ -191,7 +191,7 @@ def guarded(
         return 141
     except (Exception, KeyboardInterrupt) as error:
         if _was_interrupted(error):
-            _say("stopped; the same command goes on where it was")
+            _say("stopped; given the same command again, finished stages are not done again")
             return 130
         line = in_one_line(error)
         if not line:

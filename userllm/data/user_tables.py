@@ -715,9 +715,10 @@ def check_items(
             pl.col("item_id"),
         )
     if "title" in frame.columns:
+        unseen = pl.col("title").str.replace_all(r"[\p{Cc}\p{Cf}\s]", "") == ""
         faults += find_faults(
             frame,
-            pl.col("title").is_null() | _is_gap("title") & (_is_gap("title").sum() > 1),
+            pl.col("title").is_null() | unseen | _is_gap("title") & (_is_gap("title").sum() > 1),
             file,
             title,
             "no title",
