@@ -382,15 +382,15 @@ def _some_faults(faults: Iterable[Fault], shown: int = 3) -> list[Fault]:
     "The first faults of each kind, and one that counts all others of it."
     kinds = {}
     for fault in faults:
-        kind = kinds.setdefault(fault.remedy, [[], 0])
+        kind = kinds.setdefault((fault.about, fault.remedy), [[], 0])
         if len(kind[0]) < shown:
             kind[0].append(fault)
         kind[1] += 1
     found = []
-    for remedy, (first, count) in kinds.items():
+    for (about, remedy), (first, count) in kinds.items():
         more = count - len(first)
         found += first + (
-            [Fault(first[0].file, f"{more:,} further rows likewise: {first[0].about}", remedy, count=more)]
+            [Fault(first[0].file, f"{more:,} further rows likewise: {about}", remedy, count=more)]
             if more
             else []
         )

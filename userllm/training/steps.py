@@ -301,6 +301,8 @@ def chance_limit(
     approximation, Bonferroni's bound over looks)."""
     rows = len(labels)
     likes = float(np.sum(labels))
+    if not 0 < likes < rows:
+        raise InputError("rows of one kind only have no AUC", fix="give rows of likes and of dislikes")
     spread = math.sqrt((rows + 1) / (12 * likes * (rows - likes)))
     return min(1.0, 0.5 + NormalDist().inv_cdf(1 - 0.025 / looks) * spread)
 
