@@ -429,6 +429,9 @@ def test_browse_predictions(page, address, project):
         arg=row["title"],
     )
     assert f"User {row['user_id']}," in shown(view, "row")
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.userllm-shown-scores')].at(-1)?.innerText.trim()"
+    )  # what is computed anew comes a moment later
     for name in errors.runs:
         assert f"{name} {row[f'P {name}']:.3f}" in shown(view, "scores")
     history, candidate = row_history(errors, row["row_id"])
