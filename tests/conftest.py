@@ -11,7 +11,7 @@ NO_CHROMIUM = "no Chromium here"  # how the reason of a browser test that is ski
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory):
-    "The floor and one method, trained on a tiny LLM and the real ratings."
+    "The baseline and one method, trained on a tiny LLM and the real ratings."
     import torch
 
     from userllm.core.artifacts import StageCache

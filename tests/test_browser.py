@@ -463,15 +463,15 @@ def test_browse_predictions(page, address, project):
 @pytest.mark.slow
 def test_analyse_errors(page, address, project):
     view, _, errors = opened(page, address, project, "analyse_errors")
-    view.locator(".userllm-first select").select_option("floor")
+    view.locator(".userllm-first select").select_option("bias")
     view.locator(".userllm-second select").select_option("userllm_wide")
     view.locator(".userllm-compare").click()
     page.wait_for_function(
         "() =>"
         " [...document.querySelectorAll('.userllm-shown-overall')].at(-1).innerText.includes('userllm_wide -"
-        " floor')"
+        " baseline')"
     )
-    changed = changed_users(errors, "floor", "userllm_wide")
+    changed = changed_users(errors, "bias", "userllm_wide")
     assert text_of(page, table_html(changed.head(8), headings={"change": "change (nats)"})) in shown(
         view, "users"
     )

@@ -42,14 +42,14 @@ def write_pairs(path, **columns):
 
 
 def test_evaluate_prints_results_and_differences(runs, say):
-    code, out, _ = say("evaluate", runs / "floor", runs / "userllm_plus")
+    code, out, _ = say("evaluate", runs / "bias", runs / "userllm_plus")
     assert (
-        code == 0 and "userllm_plus" in out and "Difference to floor" in out and "posters missing for" in out
+        code == 0 and "userllm_plus" in out and "Difference to baseline" in out and "posters missing for" in out
     )
 
 
 def test_rank_prints_titles(runs, say):
-    user = pd.read_parquet(runs / "floor" / "predictions.parquet")["user_id"].iloc[0]
+    user = pd.read_parquet(runs / "bias" / "predictions.parquet")["user_id"].iloc[0]
     code, out, _ = say("rank", runs / "userllm_plus", "--user", user, "--top", 3, "--device", "cpu")
     assert code == 0 and len(out.splitlines()) == 2 + 3
 
@@ -91,7 +91,7 @@ def test_a_run_folder_loads_like_its_recommender(runs):
     )
     assert first.data == second.data
     with pytest.raises(InputError, match="lacks recommender.json"):
-        Recommender.load(runs / "floor")
+        Recommender.load(runs / "bias")
 
 
 def test_score_writes_a_probability_for_each_pair(runs, say, tmp_path):
@@ -149,7 +149,7 @@ def test_score_writes_a_probability_for_each_pair(runs, say, tmp_path):
     ],
 )
 def test_bad_pairs_are_refused(runs, say, tmp_path, columns, words):
-    known = pd.read_parquet(runs / "floor" / "predictions.parquet").iloc[0]
+    known = pd.read_parquet(runs / "bias" / "predictions.parquet").iloc[0]
     real = {"KNOWN": known["user_id"], "ITEM": known["item_id"]}
     columns = {name: [real.get(value, value) for value in values] for name, values in columns.items()}
     answer = say(
@@ -169,13 +169,13 @@ def test_unknown_user_of_rank_is_refused(runs, say):
 
 
 def test_floor_has_no_recommender(runs, say):
-    refused(say("rank", runs / "floor", "--user", "1"), "no recommender")
+    refused(say("rank", runs / "bias", "--user", "1"), "no recommender")
 
 
 def test_what_is_not_there_is_told_as_that(say, tmp_path):
     refused(say("rank", tmp_path / "none", "--user", "1"), "no run folder at")
     refused(
-        say("train", "userllm_wid", "--out", tmp_path / "run"), "userllm_wide_history", "or a floor", "trees"
+        say("train", "userllm_wid", "--out", tmp_path / "run"), "userllm_wide_context", "or a baseline", "trees"
     )
     refused(
         say("train", "userllm", "--data", tmp_path / "none", "--llm", tmp_path / "llm"), "holds no dataset"
@@ -208,7 +208,7 @@ def test_broken_recommenders_are_refused_by_part(runs, say, tmp_path, part, how)
 
 @pytest.mark.parametrize("part", ["metrics.json", "predictions.parquet"])
 def test_incomplete_runs_are_refused_by_part(runs, say, tmp_path, part):
-    shutil.copytree(runs / "floor", tmp_path / "run")
+    shutil.copytree(runs / "bias", tmp_path / "run")
     (tmp_path / "run" / part).unlink()
     refused(say("evaluate", tmp_path / "run"), part)
 
@@ -266,25 +266,25 @@ def test_what_is_asked_is_checked_before_a_model_is_loaded(runs, say, tmp_path, 
     refused(say("score", runs / "userllm_plus", "--pairs", pairs, "--out", tmp_path / "out.csv"), "nobody")
     refused(say("rank", runs / "userllm_plus", "--user", "nobody"), "nobody")
     refused(
-        say("train", "floor", "--vit", "vit_small_patch16_224.dino", "--out", tmp_path / "run"), "--posters"
+        say("train", "bias", "--vit", "vit_small_patch16_224.dino", "--out", tmp_path / "run"), "--posters"
     )
 
 
 def test_output_folder_that_cannot_be_written_is_refused(runs, say, tmp_path):
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
-    refused(say("train", "floor", "--out", tmp_path / "file" / "run"), str(tmp_path / "file"))
+    refused(say("train", "bias", "--out", tmp_path / "file" / "run"), str(tmp_path / "file"))
 
 
 def test_full_disk_is_refused_before_work(say, tmp_path, monkeypatch):
     full = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
-    refused(say("train", "floor", "--out", tmp_path / "run"), "space")
+    refused(say("train", "bias", "--out", tmp_path / "run"), "space")
 
 
 def test_other_run_in_the_folder_is_refused(runs, say):
-    before = json.loads((runs / "floor" / "metrics.json").read_text(encoding="utf-8"))
-    refused(say("train", "mf", "--out", runs / "floor", "--preset", "smoke"), "other settings")
-    assert json.loads((runs / "floor" / "metrics.json").read_text(encoding="utf-8")) == before
+    before = json.loads((runs / "bias" / "metrics.json").read_text(encoding="utf-8"))
+    refused(say("train", "mf", "--out", runs / "bias", "--preset", "smoke"), "other settings")
+    assert json.loads((runs / "bias" / "metrics.json").read_text(encoding="utf-8")) == before
 
 
 def test_a_split_without_both_classes_is_refused(say, tmp_path, monkeypatch):
@@ -292,7 +292,7 @@ def test_a_split_without_both_classes_is_refused(say, tmp_path, monkeypatch):
 
     always_liked = replace(smoke(), protocol=replace(smoke().protocol, like_threshold=0.0))
     monkeypatch.setitem(pipeline.presets, "smoke", lambda: always_liked)
-    refused(say("train", "floor", "--preset", "smoke", "--natural", "--out", tmp_path / "run"), "dislikes")
+    refused(say("train", "bias", "--preset", "smoke", "--natural", "--out", tmp_path / "run"), "dislikes")
     assert not (tmp_path / "run").exists()
 
 
@@ -301,7 +301,7 @@ def test_a_split_without_both_classes_is_refused(say, tmp_path, monkeypatch):
     [
         (("reproduce", "table4"), ("without_uhem", "to do", "0 of ")),
         (("reproduce", "figure3"), ("bench.json", "lacks 24")),
-        (("factors", "tokens"), ("tokens-8", "to do", "0 of 4")),
+        (("ablations", "tokens"), ("tokens-8", "to do", "0 of 4")),
     ],
 )
 def test_many_runs_are_listed_before_they_are_made(say, tmp_path, arguments, words):
@@ -314,7 +314,7 @@ def test_many_runs_are_listed_before_they_are_made(say, tmp_path, arguments, wor
     "arguments, words",
     [
         (("prepare", "--interactions", "mine.csv"), ("--interactions", "prepare table")),
-        (("prepare", "--like-from", "4"), ("--like-from", "prepare table")),
+        (("prepare", "--like-threshold", "4"), ("--like-threshold", "prepare table")),
     ],
 )
 def test_options_of_a_source_need_one(say, arguments, words):
@@ -325,8 +325,8 @@ def test_options_of_a_source_need_one(say, arguments, words):
     "arguments, words",
     [
         (("reproduce", "table9"), ("table9", "table2", "table3")),
-        (("factors", "colour"), ("colour", "encoder")),
-        (("factors", "--preset", "huge"), ("huge", "quick")),
+        (("ablations", "colour"), ("colour", "encoder")),
+        (("ablations", "--preset", "huge"), ("huge", "quick")),
         (("bench", "--shape", "round"), ("round", "vicuna-7b")),
     ],
 )
@@ -336,7 +336,7 @@ def test_unknown_names_of_studies_are_refused(say, tmp_path, arguments, words):
 
 def test_runs_on_other_test_rows_are_compared_on_those_that_both_have(say, tmp_path):
     for name, more in (("whole", ()), ("some", ("--test-rows", 300))):
-        code, _, _ = say("train", "floor", "--out", tmp_path / name, *more)
+        code, _, _ = say("train", "bias", "--out", tmp_path / name, *more)
         assert code == 0
     code, out, _ = say("evaluate", tmp_path / "whole", tmp_path / "some")
     assert code == 0 and "test rows that all of these runs scored" in out and "(--test-rows)" in out
@@ -399,7 +399,7 @@ def prepared(shop, say, *more):
 
 
 def test_a_dataset_keeps_what_it_was_prepared_with(shop, say):
-    out = prepared(shop, say, "--like-from", 3, "--out", shop / "data")
+    out = prepared(shop, say, "--like-threshold", 3, "--out", shop / "data")
     assert "#Poster" in out and "posters: 20 of 25 items" in out.replace("pictures:", "posters:")
     assert "first 'art/none.png'" in out and f"userllm train logistic --data {shop / 'data'}" in out
     shutil.rmtree(shop / "art")  # pictures and the cache of their features may go
@@ -408,7 +408,7 @@ def test_a_dataset_keeps_what_it_was_prepared_with(shop, say):
     assert "20 of 25 items, read by vit_s14_focus" in again and "24 from the data" in again
     assert "--posters" not in again
     code, out, error = say(
-        "train", "floor", "--data", shop / "data", "--out", shop / "run", "--device", "cpu"
+        "train", "bias", "--data", shop / "data", "--out", shop / "run", "--device", "cpu"
     )
     assert code == 0 and read_json(shop / "run" / "metrics.json")["missing"]["posters_missing"] == 5, error
     # kept in its own place it loses nothing
@@ -421,14 +421,14 @@ def test_pictures_that_are_passed_over_are_named(shop, say):
     for name in ("p20.tif", "p21.heic", "p22"):
         (shop / "art" / name).write_text("a picture of another kind", encoding="utf-8")
     (shop / "art" / "p23.png").write_text("broken", encoding="utf-8")
-    out = prepared(shop, say, "--like-from", 3, "--posters", shop / "art")
+    out = prepared(shop, say, "--like-threshold", 3, "--posters", shop / "art")
     assert "20 of 25 items" in out
     assert all(name in out for name in ("p20.tif", "p21.heic", "p22", "p23.png"))
 
 
 def test_films_lend_their_descriptions_to_films_alone(shop, say):
-    assert "(24 from the data)" in prepared(shop, say, "--like-from", 3)
-    asked = prepared(shop, say, "--like-from", 3, "--shipped-descriptions", "--out", shop / "data")
+    assert "(24 from the data)" in prepared(shop, say, "--like-threshold", 3)
+    asked = prepared(shop, say, "--like-threshold", 3, "--shipped-descriptions", "--out", shop / "data")
     assert "(24 from the data, 1 shipped with the library, made up by a language model for films)" in asked
     assert "1 shipped with the library" in say("prepare", "--data", shop / "data", "--device", "cpu")[1]
     with pytest.raises(SystemExit):
@@ -437,4 +437,4 @@ def test_films_lend_their_descriptions_to_films_alone(shop, say):
 
 def test_what_is_a_like_is_asked_where_nobody_said_it(shop, say):
     assert "Which ratings are likes? Nothing was said, so those from 2.5 on are" in prepared(shop, say)
-    assert "Which ratings" not in prepared(shop, say, "--like-from", 2.5)
+    assert "Which ratings" not in prepared(shop, say, "--like-threshold", 2.5)

@@ -92,7 +92,7 @@ def test_without_a_home_the_cache_wants_a_place(rank, tmp_path):
     )  # a home that is no folder can't be written, not even by an administrator
     for how in ({"code": NOBODY}, {"HOME": str(tmp_path / "home")}):
         done = command(
-            "train", "floor", "--preset", "smoke", "--out", tmp_path / "run", folder=tmp_path, **how
+            "train", "bias", "--preset", "smoke", "--out", tmp_path / "run", folder=tmp_path, **how
         )
         assert done.returncode == 2 and "USERLLM_CACHE" in said(done)
     assert command(*rank, folder=tmp_path, code=NOBODY).returncode == 0  # which needs no cache
@@ -105,22 +105,22 @@ def test_without_a_home_the_cache_wants_a_place(rank, tmp_path):
 
 LONG = "x" * 300
 STORM = [
-    "train floor --preset smoke --out FILE",
-    "train floor --preset smoke --out FILE/run",
-    f"train floor --preset smoke --out {LONG}",
-    "train floor --preset smoke --out LOOP/run",
-    "train floor --preset smoke --out /dev/full",
-    "train floor --preset smoke --out /proc/none/run",
-    "train floor --data FILE",
-    f"train floor --data {LONG}",
-    "train floor --data LOOP",
+    "train baseline --preset smoke --out FILE",
+    "train baseline --preset smoke --out FILE/run",
+    f"train baseline --preset smoke --out {LONG}",
+    "train baseline --preset smoke --out LOOP/run",
+    "train baseline --preset smoke --out /dev/full",
+    "train baseline --preset smoke --out /proc/none/run",
+    "train baseline --data FILE",
+    f"train baseline --data {LONG}",
+    "train baseline --data LOOP",
     "train userllm --llm FILE",
     f"train userllm --llm {LONG}/x",
     "train userllm --llm LOOP/x",
     "train userllm --llm LLMS/typo",
-    "train floor --posters FILE",
-    f"train floor --posters {LONG}",
-    "train floor --posters LOOP",
+    "train baseline --posters FILE",
+    f"train baseline --posters {LONG}",
+    "train baseline --posters LOOP",
     "score RUN --pairs FOLDER --out s.csv",
     "score RUN --pairs FILE --out s.csv",
     "score RUN --pairs LOOP --out s.csv",
@@ -185,7 +185,7 @@ def act(runs, tmp_path, monkeypatch, capsys):
     (tmp_path / "folder").mkdir()
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     (tmp_path / "list.csv").write_text("item_id,path\n1,file\n", encoding="utf-8")
-    pairs = pd.read_parquet(runs / "floor" / "predictions.parquet").head(2)[["user_id", "item_id"]]
+    pairs = pd.read_parquet(runs / "bias" / "predictions.parquet").head(2)[["user_id", "item_id"]]
     pairs.to_csv(tmp_path / "pairs.csv", index=False)
     names = {
         "FILE": tmp_path / "file",
@@ -220,7 +220,7 @@ def test_odd_places_are_refused_in_a_line(act, line):
 @pytest.mark.parametrize(
     "line",
     [
-        "train floor --preset smoke --out LOOP/run",
+        "train baseline --preset smoke --out LOOP/run",
         "quickstart --preset smoke --llm LLM --out FILE",
         "score RUN --pairs PAIRS --out LOOP/s.csv",
         "bench --table 1000 --out FOLDER",
@@ -237,7 +237,7 @@ def test_places_are_asked_before_any_work(act, monkeypatch, line):
         "cli.main.quickstart",
         "cli.main.run_bench",
         "cli.main.reproduce",
-        "cli.main.run_factors",
+        "cli.main.run_ablations",
         "cli.main.ProcessPoolExecutor",
         "model.recommender.load_llm",
     ):

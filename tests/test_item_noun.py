@@ -61,7 +61,7 @@ def write_shop(folder) -> list[str]:
         str(folder / "bought.csv"),
         "--items",
         str(folder / "things.csv"),
-        "--like-from",
+        "--like-threshold",
         "3",
         "--minimum-likes",
         "2",
@@ -217,5 +217,5 @@ def test_help_speaks_of_films_only_where_sources_of_films_are_named(capsys, verb
 
 def test_what_methods_are_about_speaks_of_no_film():
     assert not speaks_of_films(
-        "\n".join(make().about for make in methods.values()) + "\n".join(cli.floors.values())
+        "\n".join(make().about for make in methods.values()) + "\n".join(cli.baselines.values())
     )

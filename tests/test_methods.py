@@ -1,4 +1,4 @@
-"""Every method and every floor, from preparation to a finished run, on real ratings and a tiny LLM."""
+"""Every method and every baseline, from preparation to a finished run, on real ratings and a tiny LLM."""
 
 import json
 from dataclasses import replace
@@ -10,7 +10,7 @@ import torch
 from userllm.core.artifacts import InputError, StageCache
 from userllm.knowledge.llms import tiny_llm
 from userllm.training.methods import find_method, methods
-from userllm.training.pipeline import floors, prepare, run_floor, run_method, share_llm, smoke
+from userllm.training.pipeline import baselines, prepare, run_baseline, run_method, share_llm, smoke
 from userllm.data.protocols import movie
 from userllm.model.recommender import Recommender
 
@@ -54,13 +54,13 @@ def test_a_method_is_trained_measured_and_saved(world, name):
     assert loaded.score(saved)["logit"].tolist() == pytest.approx(saved["logit"].tolist(), abs=1e-4)
 
 
-@pytest.mark.parametrize("name", floors)
+@pytest.mark.parametrize("name", baselines)
 def test_a_floor_is_fitted_and_measured(world, name):
     place, cache, preset, prepared, _ = world
-    metrics = run_floor(name, prepared, preset, place / "runs" / name, cache=cache)
+    metrics = run_baseline(name, prepared, preset, place / "runs" / name, cache=cache)
     assert metrics["rows"] == len(prepared.dataset.rows("test")) and metrics["leaks"] == 0
     with pytest.raises(InputError, match="other settings"):
-        run_floor(name, prepared, preset, place / "runs" / name, run_seed=1, cache=cache)
+        run_baseline(name, prepared, preset, place / "runs" / name, run_seed=1, cache=cache)
 
 
 def test_methods_with_the_same_text_share_step_1(world):

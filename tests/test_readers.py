@@ -586,9 +586,9 @@ def test_a_table_is_prepared_kept_and_trained_on(tables, capsys):
         and data.protocol["split"] == "temporal"
         and (data.items["description"] == "A film.").all()
     )
-    assert main(["train", "floor", "--data", f"{tables}/data", "--out", f"{tables}/run"]) == 0
+    assert main(["train", "bias", "--data", f"{tables}/data", "--out", f"{tables}/run"]) == 0
     cold = [line for line in capsys.readouterr().out.splitlines() if "test rows are cold" in line]
-    assert main(["evaluate", f"{tables}/run"]) == 0 and f"floor: {cold[0]}\n" in capsys.readouterr().out
+    assert main(["evaluate", f"{tables}/run"]) == 0 and f"baseline: {cold[0]}\n" in capsys.readouterr().out
     predictions = pd.read_parquet(tables / "run" / "predictions.parquet")
     assert len(predictions) == len(data.rows("test")) and "99" in set(predictions["user_id"]) & set(
         predictions["item_id"]

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from userllm.core.artifacts import write_json, write_parquet
-from userllm.cli.main import _filled, _learning, _newcomer_note, main
+from userllm.cli.main import _filled, _learning, _new_user_note, main
 from userllm.model.userllm import ModelSettings
 
 
@@ -16,7 +16,7 @@ def metrics_of(method, tables=(), **more):
         "rows": 60,
         "missing": missing,
         "settings": {"tables": tables} if tables else {},
-        "cold": {"rows": 7, "warm": 0.75, "cold": 0.5 if method == "floor" else 0.625},
+        "cold": {"rows": 7, "warm": 0.75, "cold": 0.5 if method == "bias" else 0.625},
     } | more
 
 
@@ -33,7 +33,7 @@ def runs(tmp_path):
     )
     image = [["image", "image"]]
     for name, tables, columns in (
-        ("floor", (), {}),
+        ("bias", (), {}),
         ("userllm", image, {}),
         ("userllm_wide", image, {"linear": predictions["logit"] - 0.1}),
     ):
@@ -44,14 +44,14 @@ def runs(tmp_path):
 
 
 def test_notes_of_runs_are_said_once(runs, capsys):
-    assert main(["evaluate", *(str(runs / name) for name in ("floor", "userllm", "userllm_wide"))]) == 0
+    assert main(["evaluate", *(str(runs / name) for name in ("bias", "userllm", "userllm_wide"))]) == 0
     out = capsys.readouterr().out
     assert (
         out.count("missing for 24 of 600") == 1 and "userllm, userllm_wide: " in out
     )  # the baseline reads no picture
     assert out.count("7 of 60 test rows are cold") == 1 and "all: 7 of 60" in out
     assert [line.split() for line in out.partition("Cold rows apart")[2].splitlines()[3:6]] == [
-        ["floor", "0.7500", "0.5000"],
+        ["bias", "0.7500", "0.5000"],
         ["userllm", "0.7500", "0.6250"],
         ["userllm_wide", "0.7500", "0.6250"],
     ]
@@ -63,10 +63,10 @@ def test_notes_of_runs_are_said_once(runs, capsys):
 
 
 def test_a_run_alone_says_all_of_its_notes(runs, capsys):
-    assert main(["evaluate", str(runs / "floor")]) == 0
+    assert main(["evaluate", str(runs / "bias")]) == 0
     out = capsys.readouterr().out
     assert (
-        "floor: 7 of 60 test rows are cold" in out
+        "baseline: 7 of 60 test rows are cold" in out
         and "(warm AUC 0.7500, cold AUC 0.5000)" in out
         and "missing for" not in out
     )
@@ -75,7 +75,7 @@ def test_a_run_alone_says_all_of_its_notes(runs, capsys):
 def test_cold_rows_are_left_out_where_runs_scored_other_rows(runs, capsys):
     path = runs / "userllm" / "predictions.parquet"
     write_parquet(path, pd.read_parquet(path).head(40))
-    assert main(["evaluate", str(runs / "floor"), str(runs / "userllm")]) == 0
+    assert main(["evaluate", str(runs / "bias"), str(runs / "userllm")]) == 0
     out = capsys.readouterr().out
     assert "the 40 test rows" in out and "Cold rows apart: left out" in out and "warm AUC" not in out
 
@@ -86,9 +86,9 @@ def test_smoke_says_first_that_it_shows_nothing():
 
 
 def test_what_nobody_knows_of_a_new_user_is_said():
-    assert "linear features count only the item" in _newcomer_note(ModelSettings(wide=("item", "user")))
-    assert "own features are missing" in _newcomer_note(ModelSettings(mappers=(("user", "collaborative"),)))
-    assert _newcomer_note(ModelSettings(mappers=())) == ""
+    assert "linear features count only the item" in _new_user_note(ModelSettings(wide=("item", "user")))
+    assert "own features are missing" in _new_user_note(ModelSettings(mappers=(("user", "collaborative"),)))
+    assert _new_user_note(ModelSettings(mappers=())) == ""
 
 
 def test_columns_that_are_empty_throughout_are_not_printed():

@@ -43,22 +43,35 @@ from userllm.data.datasets import (
 )
 from ..knowledge.endpoints import Endpoint
 from .doctor import examine, report
-from ..evaluation.benchmarks import BenchSettings, bench_preparation, gains, lacking, run_bench, shapes
+from userllm.evaluation.benchmarks import (
+    BenchSettings,
+    bench_preparation,
+    speedups,
+    missing,
+    run_bench,
+    shapes,
+)
 from userllm.evaluation.studies import (
     find_table,
-    in_words,
-    lengths_in_words,
+    as_table,
+    lengths_as_table,
     plan_runs,
     protocols,
     reproduce,
     state_of,
     tables,
 )
-from ..evaluation.ablations import compare_factor, factors, find_factor, run_factors, state_of_factors
-from ..collaborative.context_labels import histories_as_training
+from userllm.evaluation.ablations import (
+    compare_ablation,
+    ablations,
+    find_ablation,
+    run_ablations,
+    state_of_ablations,
+)
+from ..collaborative.context_labels import context_as_training
 from ..data.interactions import Dataset, ItemNoun, protocol_noun
 from ..knowledge.descriptions import description_faults, description_quality
-from ..knowledge.llms import choose_device, choose_precision, find_llm, load_llm, precision_mark
+from ..knowledge.llms import choose_device, choose_precision, find_llm, load_llm, precision_suffix
 from ..training.methods import Method, find_method, methods
 from ..model.userllm import require_categories
 from ..evaluation.metrics import evaluate
@@ -66,14 +79,14 @@ from ..workbench.new_users import most_liked
 from ..workbench.opened_runs import open_published
 from userllm.training.pipeline import (
     Prepared,
-    feature_floors,
+    feature_baselines,
     find_preset,
-    floors,
+    baselines,
     keep_prepared,
     prepare,
     presets,
     quickstart,
-    run_floor,
+    run_baseline,
     run_method,
     share_llm,
 )
@@ -230,7 +243,7 @@ def _own_dataset(options):
             "folder",
             "overviews",
             "users",
-            "like_from",
+            "like_threshold",
             "minimum_likes",
             "item_noun",
             "item_plural",
@@ -345,7 +358,7 @@ def _tell_of_large(options) -> None:
         )
 
 # %% ../../nbs/cli/80_main.ipynb #f4e679ab
-def _missing_in_words(missing: dict, noun: ItemNoun) -> str:  # from `Prepared.missing`
+def _missing_as_text(missing: dict, noun: ItemNoun) -> str:  # from `Prepared.missing`
     "How many items there are, and what is missing of them."
     called = {"items": noun.many} | {
         name: name.replace("_", " ").replace("poster", noun.picture) for name in missing if name != "items"
@@ -359,7 +372,7 @@ def _question(noun: ItemNoun, may_change: bool) -> str:  # whether options of th
     return asked + (" --item-noun names them by what they are" if may_change and noun == ItemNoun() else "")
 
 
-def _known_in_words(prepared: Prepared) -> str:
+def _known_as_text(prepared: Prepared) -> str:
     "How many items have a picture and a description, and where the descriptions are from."
     items = len(prepared.dataset.items)
     noun = prepared.dataset.noun
@@ -398,7 +411,7 @@ def _prepare(options) -> None:
         print(note)
     print(_question(prepared.dataset.noun, raw is not None))
     protocol = prepared.dataset.protocol
-    labelled = raw is not None and raw.likes_from is not None
+    labelled = raw is not None and raw.like_threshold is not None
     if raw is not None and not labelled:
         print(f"Ratings go from {raw.ratings['rating'].min():g} to {raw.ratings['rating'].max():g}")
     or_label = ", or a label of 1" * (
@@ -407,7 +420,7 @@ def _prepare(options) -> None:
     likes = prepared.dataset.events["label"].mean()
     share = (
         f": {likes:.0%} of the events that are kept are likes"
-        + "; another rating (--like-from) may part them more evenly"
+        + "; another rating (--like-threshold) may part them more evenly"
         * (raw is not None and not labelled and not 0.1 <= likes <= 0.9)
     )
     print(
@@ -422,8 +435,8 @@ def _prepare(options) -> None:
     if "steps" in protocol:
         print(f"What each step left\n{format_table(pd.DataFrame(protocol['steps']))}\n")
     print(format_table(table2(prepared.dataset).rename_axis("statistic").reset_index()))
-    print(f"\n{_missing_in_words(prepared.missing, prepared.dataset.noun)}")
-    print(_known_in_words(prepared))
+    print(f"\n{_missing_as_text(prepared.missing, prepared.dataset.noun)}")
+    print(_known_as_text(prepared))
     for fault in prepared.faults:
         print(fault)
     if options.describe_with:
@@ -580,19 +593,19 @@ def _train(options) -> None:
     preset = find_preset(options.preset)
     if options.test_rows:
         preset = replace(preset, test_rows=options.test_rows)
-    if options.lora_targets and options.method in floors:
+    if options.lora_targets and options.method in baselines:
         raise InputError(f"{options.method} has no language model: leave out --lora-targets")
-    if options.category and options.method in floors:
+    if options.category and options.method in baselines:
         raise InputError(f"{options.method} has no prompt", fix="leave out --category")
-    if options.method not in (*methods, *floors):
+    if options.method not in (*methods, *baselines):
         raise InputError(
-            f"method {options.method!r} does not exist: use {', '.join(methods)}; or a floor,"
-            f" {', '.join(floors)}",
+            f"method {options.method!r} does not exist: use {', '.join(methods)}; or a baseline,"
+            f" {', '.join(baselines)}",
             fix="name the module of a method of your own with --plugin",
         )
     method = (
         None
-        if options.method in floors
+        if options.method in baselines
         else _with_category(
             _with_targets(find_method(options.method), options.lora_targets), options.category
         )
@@ -604,16 +617,16 @@ def _train(options) -> None:
     require_writable(folder, 500_000_000, make=False)
     dataset = _own_dataset(options)[0]
     if dataset is not None and (
-        method.learns_from_histories if method else feature_floors.get(options.method, ("", False))[1]
+        method.learns_from_context if method else feature_baselines.get(options.method, ("", False))[1]
     ):
-        histories_as_training(dataset)
+        context_as_training(dataset)
     if dataset is not None and options.category:
         require_categories(dataset.items)
     shared = method and share_llm(options.llm, options.device, options.precision, method.model)
     prepared = _prepare_data(options, preset, dataset)
     require_writable(folder, 500_000_000)
     if method is None:
-        metrics = run_floor(options.method, prepared, preset, folder, options.seed)
+        metrics = run_baseline(options.method, prepared, preset, folder, options.seed)
     else:
         metrics = run_method(method, prepared, preset, shared, folder, options.seed)
     if not metrics:
@@ -633,7 +646,7 @@ def _train(options) -> None:
         + (
             f". Next: {following}"
             if method
-            else ", to be compared by evaluate; a floor leaves nothing to score with"
+            else ", to be compared by evaluate; a baseline leaves nothing to score with"
         )
     )
 
@@ -796,7 +809,7 @@ def _recommender(options, check) -> Recommender:  # what is asked of the dataset
                     "its training has not ended; the command that began it, given again, goes on with it"
                     if begun
                     else (
-                        "give the run folder of a method, made by userllm train or quickstart; a floor leaves"
+                        "give the run folder of a method, made by userllm train or quickstart; a baseline leaves"
                         " none"
                     )
                 )
@@ -846,7 +859,7 @@ def _read_likes(likes: list[str], recommender: Recommender) -> str:
     ) + "; ".join(read)
 
 
-def _newcomer_note(settings) -> str:  # a recommender's model settings
+def _new_user_note(settings) -> str:  # a recommender's model settings
     "What a recommender cannot know of a new user, in words; '' where it reads of all users the history alone."
     history = "token" if settings.history == "compressed" else "text"
     if settings.wide:
@@ -883,12 +896,12 @@ def _rank(options) -> None:
     how = (options.top, options.include_seen, "candidates", candidates(recommender.dataset))
     if options.likes is not None:
         print(_read_likes(options.likes, recommender))
-        if note := _newcomer_note(recommender.settings):
+        if note := _new_user_note(recommender.settings):
             print(note)
     ranked = (
         recommender.rank(options.user, *how)
         if options.likes is None
-        else recommender.rank_from(options.likes, *how)
+        else recommender.rank_for_new_user(options.likes, *how)
     )
     shown = _filled(ranked)
     if "year" in shown:
@@ -913,8 +926,8 @@ def _quickstart(options) -> None:
         for note in _learning(metrics):
             print(f"{name}: {note}")
     predictions = {name: read_parquet(RunFolder(folder / name).predictions) for name in results}
-    print("\nDifference to the floor on the same rows (* leaves out zero)")
-    print(format_table(difference_table(predictions, "floor")))
+    print("\nDifference to the baseline on the same rows (* leaves out zero)")
+    print(format_table(difference_table(predictions, "bias")))
     following = _command(
         "rank", folder / "userllm_wide", *_user_option(predictions["userllm"]["user_id"].iloc[0]), "--top", 10
     )
@@ -973,7 +986,7 @@ def _time_preparation(
 
 def _show_bench(found: dict) -> None:
     print("\nTimes as many rows a second by reuse as by the other ways")
-    print(format_table(gains(pd.DataFrame(found["records"])).reset_index()))
+    print(format_table(speedups(pd.DataFrame(found["records"])).reset_index()))
     print("\nUser states: milliseconds to read a history, to move its state on by one like, to score a pair")
     print(format_table(pd.DataFrame(found["states"])))
     if found["packing"]:
@@ -1020,7 +1033,7 @@ def _reproduce(options) -> None:
     work = Path(options.out) / preset.name
     only = tuple(options.only or ())
     on = tuple(options.on or ())
-    plan = plan_runs(table, options.seeds, only, on, precision_mark(options.device, options.precision))
+    plan = plan_runs(table, options.seeds, only, on, precision_suffix(options.device, options.precision))
     state = state_of(plan, results, work, preset, bool(table.paper_lengths))
     print(format_table(state, digits=2))
     scoring = (state["state"] == "to score").sum()
@@ -1049,13 +1062,13 @@ def _reproduce(options) -> None:
         options.device,
         options.precision,
     )
-    print("\n" + format_table((lengths_in_words if table.paper_lengths else in_words)(found)))
+    print("\n" + format_table((lengths_as_table if table.paper_lengths else as_table)(found)))
 
 
 def _reproduce_figure3(options) -> None:
     file = Path(options.results).parent / "bench" / "bench.json"
     settings = BenchSettings(histories=(5, 10))
-    left = lacking(read_json(file) if file.exists() else {"records": []}, settings)
+    left = missing(read_json(file) if file.exists() else {"records": []}, settings)
     print(f"{file} {f'lacks {len(left)} measurements: an hour or two on a CPU' if left else 'is there'}")
     print(_no_results(Path(options.results)), end="")
     if options.dry_run:
@@ -1068,21 +1081,23 @@ def _reproduce_figure3(options) -> None:
     _show_bench(read_json(file))
 
 
-def _factors(options) -> None:
-    names = options.factors or list(factors)
+def _ablations(options) -> None:
+    names = options.ablations or list(ablations)
     for name in names:
-        find_factor(name)
+        find_ablation(name)
     find_method(options.method)
     find_preset(options.preset)
     results, work = (
-        Path(folder) / f"{options.preset}{precision_mark(options.device, options.precision)}" / options.method
+        Path(folder)
+        / f"{options.preset}{precision_suffix(options.device, options.precision)}"
+        / options.method
         for folder in (options.results, options.out)
     )
     if options.written and not Path(options.written).is_file():
         raise InputError(
             f"descriptions {options.written} do not exist: give a CSV with the columns item_id,description"
         )
-    state = state_of_factors(names, results, options.seeds, options.written)
+    state = state_of_ablations(names, results, options.seeds, options.written)
     print(format_table(state))
     print(
         f"\n{(state['state'] == 'done').sum()} of {len(state)} runs of {options.method} with the rows of"
@@ -1097,7 +1112,7 @@ def _factors(options) -> None:
     find_llm(options.llm)
     for folder in (results, work):
         require_writable(folder, make=False)
-    run_factors(
+    run_ablations(
         names,
         options.method,
         options.preset,
@@ -1110,7 +1125,7 @@ def _factors(options) -> None:
         options.written,
     )
     for name in names:
-        print("\n" + format_table(compare_factor(name, results, options.seeds)))
+        print("\n" + format_table(compare_ablation(name, results, options.seeds)))
 
 
 def _program() -> str:
@@ -1129,7 +1144,7 @@ def _user_option(user_id) -> tuple:  # as the source has it
 
 # %% ../../nbs/cli/80_main.ipynb #c012
 _PREPARE_EXAMPLES = """examples:
-  userllm prepare table --interactions ratings.csv --items books.csv --item-noun book --like-from 4 --out data/mine
+  userllm prepare table --interactions ratings.csv --items books.csv --item-noun book --like-threshold 4 --out data/mine
   userllm prepare movies --folder the-movies-dataset --overviews --out data/movies
   userllm prepare netflix --folder netflix-prize --users 5000 --out data/netflix
   userllm prepare recbole --folder ml-1m --out data/ml-1m
@@ -1206,7 +1221,7 @@ def _training_verbs(verb) -> None:
     made.add_argument(
         "method",
         help=(
-            f"{', '.join(methods)}; or a floor, which is measured and cannot score later: {', '.join(floors)}"
+            f"{', '.join(methods)}; or a baseline, which is measured and cannot score later: {', '.join(baselines)}"
         ),
     )
     made.add_argument(
@@ -1256,7 +1271,7 @@ def _training_verbs(verb) -> None:
     made = verb(
         "rank",
         _rank,
-        "rank items with a trained recommender, for a user as training knew them or for a newcomer; to rank"
+        "rank items with a trained recommender, for a user as training knew them or for a new user; to rank"
         " all items takes minutes on a CPU",
         _use_options,
     )
@@ -1275,7 +1290,7 @@ def _training_verbs(verb) -> None:
     made.add_argument(
         "--include-seen",
         action="store_true",
-        help="also items that the user has an event with (held-out ones too), or the newcomer liked",
+        help="also items that the user has an event with (held-out ones too), or the new user liked",
     )
     made.add_argument(
         "--most-liked",
@@ -1294,7 +1309,7 @@ def _study_verbs(verb) -> None:
     made = verb(
         "quickstart",
         _quickstart,
-        "floors and both methods from start to end, and the table of results",
+        "baselines and both methods from start to end, and the table of results",
         _device_options,
     )
     made.add_argument("--preset", default="quick", help=f"{', '.join(presets)}; default quick")
@@ -1342,13 +1357,13 @@ def _study_verbs(verb) -> None:
         help="where the work is done; default runs/experiments",
     )
     made = verb(
-        "factors",
-        _factors,
+        "ablations",
+        _ablations,
         "change one setting of a method at a time and judge it on validation rows; test rows are not scored",
         _device_options,
     )
     made.add_argument(
-        "factors", nargs="*", metavar="FACTOR", help=f"{', '.join(factors)}; all where left out"
+        "ablations", nargs="*", metavar="FACTOR", help=f"{', '.join(ablations)}; all where left out"
     )
     made.add_argument(
         "--method", default="userllm_plus", help="the method whose settings are changed; default userllm_plus"
@@ -1364,12 +1379,15 @@ def _study_verbs(verb) -> None:
     )
     made.add_argument(
         "--results",
-        default="results/factors",
+        default="results/ablations",
         metavar="DIR",
-        help="where finished runs are kept; default results/factors",
+        help="where finished runs are kept; default results/ablations",
     )
     made.add_argument(
-        "--out", default="runs/factors", metavar="DIR", help="where the work is done; default runs/factors"
+        "--out",
+        default="runs/ablations",
+        metavar="DIR",
+        help="where the work is done; default runs/ablations",
     )
     made = verb("bench", _bench, "time the same work with and without compression and reuse", _device_options)
     _llm_option(made)

@@ -59,7 +59,7 @@ def asks_for_likes(raw: RawData, settings: ProtocolSettings) -> bool:
     """Whether nobody has said which ratings are likes: not the source, and the settings have the
     default, which is MovieLens's."""
     return (
-        raw.likes_from is None
+        raw.like_threshold is None
         and not raw.movielens_ids
         and settings.like_threshold == ProtocolSettings.like_threshold
     )
@@ -77,8 +77,8 @@ def dataset_of(
 ) -> Dataset:
     "Rows, histories and split. InputError for settings that leave no row, and splits without both classes."
     settings = replace(settings, noun=raw.noun)
-    if raw.likes_from is not None:
-        settings = replace(settings, like_threshold=raw.likes_from)
+    if raw.like_threshold is not None:
+        settings = replace(settings, like_threshold=raw.like_threshold)
     if asks_for_likes(raw, settings):
         say(like_question(raw.ratings["rating"], settings.like_threshold))
     items = raw.items.drop(columns="poster", errors="ignore")
@@ -226,7 +226,7 @@ def source_options(parser) -> None:  # an argparse parser
         ),
     )
     parser.add_argument(
-        "--like-from",
+        "--like-threshold",
         type=float,
         metavar="RATING",
         help="ratings from here on are likes; default 2.5, for netflix 4",
@@ -306,7 +306,7 @@ def _require_both_sides(raw: RawData, like_threshold: float) -> None:
     high = rated.max()
     if low < like_threshold <= high:
         return
-    if raw.likes_from is not None:
+    if raw.like_threshold is not None:
         raise InputError(
             f"the labels of {raw.name} are all {low:g}: there are no"
             f" {'likes' if high < like_threshold else 'dislikes'} to learn from; bring labels of both kinds"
@@ -314,7 +314,7 @@ def _require_both_sides(raw: RawData, like_threshold: float) -> None:
     remedy = (
         "there are no dislikes to learn from; bring ratings of both kinds"
         if low == high
-        else "name the lowest rating of a like with --like-from"
+        else "name the lowest rating of a like with --like-threshold"
     )
     raise InputError(
         f"the ratings of {raw.name} {f'are all {low:g}' if low == high else f'go from {low:g} to {high:g}'},"
@@ -338,14 +338,18 @@ def source_dataset(
     _named_items(options, ItemNoun())  # refuses what is no word, before anything is read
     raw = read_source(options)
     raw = replace(raw, noun=_named_items(options, raw.noun))
-    if raw.likes_from is None and options.like_from is None and (highest := raw.ratings["rating"].max()) > 5:
+    if (
+        raw.like_threshold is None
+        and options.like_threshold is None
+        and (highest := raw.ratings["rating"].max()) > 5
+    ):
         raise InputError(
             f"the ratings of {raw.name} go up to {highest:g}, and what counts as a like by default is meant"
-            " for ratings up to 5; name the lowest rating of a like with --like-from"
+            " for ratings up to 5; name the lowest rating of a like with --like-threshold"
         )
-    named = {"like_threshold": options.like_from, "minimum_likes": options.minimum_likes}
-    if raw.likes_from is not None and options.like_from is not None:
-        raise InputError(f"{raw.name} has labels, which say what a like is: leave out --like-from")
+    named = {"like_threshold": options.like_threshold, "minimum_likes": options.minimum_likes}
+    if raw.like_threshold is not None and options.like_threshold is not None:
+        raise InputError(f"{raw.name} has labels, which say what a like is: leave out --like-threshold")
     if "split" in raw.ratings and (
         idle := [
             name
@@ -368,10 +372,10 @@ def source_dataset(
     if options.source != "netflix" and (options.users or options.natural):
         changes["users"] = options.users if isinstance(options.users, int) else None
     protocol = source_protocol(options.source, **changes)
-    _require_both_sides(raw, protocol.like_threshold if raw.likes_from is None else raw.likes_from)
+    _require_both_sides(raw, protocol.like_threshold if raw.like_threshold is None else raw.like_threshold)
     questions = []
     dataset = dataset_of(raw, protocol, options.all_items, questions.append)
-    if options.like_from is None:
+    if options.like_threshold is None:
         raw = replace(raw, notes=(*raw.notes, *questions))
     if (left := len(raw.items) - len(dataset.items)) > 0:
         raw = replace(

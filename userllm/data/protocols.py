@@ -117,7 +117,7 @@ def like_question(ratings: pd.Series, threshold: float) -> str:
     others = ", ".join(f"from {other:g} {share:.0%}" for other, share in like_shares(ratings).items())
     return (
         f"Which ratings are likes? Nothing was said, so those from {threshold:g} on are: {used} of"
-        f" {len(ratings):,}. By other thresholds: {others}. Choose with --like-from (like_threshold=)"
+        f" {len(ratings):,}. By other thresholds: {others}. Choose with --like-threshold (like_threshold=)"
     )
 
 # %% ../../nbs/data/12_protocols.ipynb #c010
@@ -298,7 +298,7 @@ def _lacking_rows(
             ),
         )
     lower = (
-        "a lower like_threshold (--like-from) or " if settings.like_threshold > 0.5 else ""
+        "a lower like_threshold (--like-threshold) or " if settings.like_threshold > 0.5 else ""
     )  # which of labels is neither
     return "", f"Bring more ratings, or ask for less: {lower}a lower minimum_likes (--minimum-likes)"
 

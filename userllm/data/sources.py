@@ -32,7 +32,7 @@ class RawData:
     items: pd.DataFrame
     name: str  # of the source, such as "movielens_small"
     licence: str  # what may be done with it, in a sentence or two
-    likes_from: float | None = None  # the lowest rating that is a like, where the source says so itself
+    like_threshold: float | None = None  # the lowest rating that is a like, where the source says so itself
     notes: tuple[
         str, ...
     ] = ()  # what a person should know: columns that were ignored, rows that were left out

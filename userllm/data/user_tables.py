@@ -25,7 +25,14 @@ from userllm.data.columns import (
     shown_value,
 )
 from .interactions import SPLIT_TYPE, SPLITS
-from .sources import CONTROL_SIGNS, UNSEEN_SIGNS, RawData, control_note, id_categories, in_one_line
+from userllm.data.sources import (
+    CONTROL_SIGNS,
+    UNSEEN_SIGNS,
+    RawData,
+    control_note,
+    id_categories,
+    in_one_line,
+)
 
 # %% ../../nbs/data/17_user_tables.ipynb #75bacc87
 _YEAR_10000 = 253_402_300_800  # in seconds since 1970; no date that is written out is as late

@@ -17,7 +17,7 @@ from ..core.artifacts import InputError
 from .attention import attend_joined
 from .userllm import BatchMaker, Rows, UserLLM
 from .prompts import embed_prompts
-from .reuse import RowScorer, score_packed, store_prefixes
+from .reuse import PrefixEngine, score_packed, store_prefixes
 
 # %% ../../nbs/model/47_engines.ipynb #57eda214
 def _made_up_rows(
@@ -241,13 +241,13 @@ class _Examination:
         "Every way that keeps keys and values."
         whole = self.rows
         alike = self.rows.take([0, 3])  # two of one candidate
-        scorer = RowScorer(self.model, self.maker)
+        engine = PrefixEngine(self.model, self.maker)
 
         def prefixes():
-            return _from(self.alone, scorer.batch(scorer.ready(whole)), self.spread)
+            return _from(self.alone, engine.batch(engine.ready(whole)), self.spread)
 
         def kept():
-            return _from(self.alone[1:2], scorer.batch(scorer.ready(whole.take([1]))), self.spread)
+            return _from(self.alone[1:2], engine.batch(engine.ready(whole.take([1]))), self.spread)
 
         self.tried("kept prefixes", prefixes)
         self.tried("kept prefixes, again", kept)
@@ -292,8 +292,8 @@ class _Examination:
             layer = name.split(".lora_")[0].rsplit(".", 1)[-1]
             some = gradient is not None and bool(gradient.isfinite().all() and gradient.norm() > 0)
             reached[layer] = reached.get(layer, False) or some
-        if lacking := sorted(layer for layer, some in reached.items() if not some):
-            self.refuse(f"gives LoRA no gradient in its layers {', '.join(lacking)}")
+        if missing := sorted(layer for layer, some in reached.items() if not some):
+            self.refuse(f"gives LoRA no gradient in its layers {', '.join(missing)}")
 
 # %% ../../nbs/model/47_engines.ipynb #6b24f3ed
 @dataclass(frozen=True)

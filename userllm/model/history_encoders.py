@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['encoders', 'GRUEncoder', 'MeanEncoder', 'GRUItemEncoder', 'recency', 'TransformerEncoder', 'PerceiverEncoder',
-           'find_encoder', 'remember']
+           'find_encoder', 'initialise_memory']
 
 # %% ../../nbs/model/42_history_encoders.ipynb #be37dfc5
 from collections.abc import Callable
@@ -55,7 +55,7 @@ class _Recurrence(torch.autograd.Function):
         states, gates, products, weight = ctx.saved_tensors
         width = weight.shape[1]
         flow = torch.zeros_like(states[0])
-        floor = float(gradient.abs().max()) * _Recurrence.faded if gradient.numel() else 0.0
+        faintest = float(gradient.abs().max()) * _Recurrence.faded if gradient.numel() else 0.0
         first = next(
             iter(gradient.flatten(1).any(1).nonzero().flatten().tolist()), len(gates)
         )  # of the steps at which some comes in
@@ -70,7 +70,7 @@ class _Recurrence(torch.autograd.Function):
             torch.mul(back, products[t] * reset * (1 - reset), out=own[t, :, :width])
             torch.mul(flow, (states[t] - new) * update * (1 - update), out=own[t, :, width : 2 * width])
             torch.mul(back, reset, out=own[t, :, 2 * width :])
-            flow = nn.functional.hardshrink(torch.addmm(flow * update, own[t], weight), floor)
+            flow = nn.functional.hardshrink(torch.addmm(flow * update, own[t], weight), faintest)
         inputs[t:, :, : 2 * width] = own[t:, :, : 2 * width]
         flat = own[t:].reshape(-1, 3 * width)
         return inputs, flow, flat.t() @ states[t:-1].reshape(-1, width), flat.sum(0)
@@ -263,9 +263,9 @@ class _CrossAttention(nn.Module):
         self.before = nn.LayerNorm(width)
         self.after = nn.LayerNorm(width)
         self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
-        self.place = nn.Embedding(64, self.heads)  # how much each head cares for recency
+        self.recency = nn.Embedding(64, self.heads)  # how much each head cares for recency
         self.think = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
-        nn.init.zeros_(self.place.weight)
+        nn.init.zeros_(self.recency.weight)
 
     def forward(
         self, latents: torch.Tensor, bank: torch.Tensor, layout: torch.Tensor, places: torch.Tensor
@@ -278,7 +278,7 @@ class _CrossAttention(nn.Module):
         value = split(self.value(bank))
         scores = torch.einsum("bkhd,vhd->bhkv", query, key) * query.shape[-1] ** -0.5
         index = layout.clamp(min=0)[:, None, None].expand(-1, *scores.shape[1:3], -1)
-        spread = scores.gather(3, index) + self.place(places).permute(0, 2, 1)[:, :, None]
+        spread = scores.gather(3, index) + self.recency(places).permute(0, 2, 1)[:, :, None]
         weights = (
             spread.masked_fill((layout < 0)[:, None, None], -1e9)
             .softmax(3)
@@ -332,7 +332,7 @@ def find_encoder(name: str) -> type:
 
 # %% ../../nbs/model/42_history_encoders.ipynb #6af75d9b
 @torch.no_grad()
-def remember(
+def initialise_memory(
     encoder: nn.Module,  # one of `encoders`; those without a GRU stay as they are
     items: float,
 ) -> None:  # to be remembered at the start; 0 for PyTorch's own start

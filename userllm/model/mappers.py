@@ -185,7 +185,7 @@ def table_by_position(
 def lookup(
     table: FeatureTable,  # the table
     rows,  # (b,) dense numbers of items or users; -1 for unknown
-    variants=None,
+    folds=None,
 ):  # (b,) variant of each row; the last where left out
     "The features (b, d) and missing flags (b,) of some rows."
     rows = torch.as_tensor(rows if isinstance(rows, torch.Tensor) else np.array(rows), dtype=torch.long)
@@ -195,14 +195,14 @@ def lookup(
             " for: it was made for another dataset; make it again"
         )
     unknown = rows < 0
-    variants = (
+    folds = (
         torch.full_like(rows, table.values.shape[1] - 1)
-        if variants is None
-        else torch.as_tensor(np.asarray(variants), dtype=torch.long)
+        if folds is None
+        else torch.as_tensor(np.asarray(folds), dtype=torch.long)
     )
     if len(table.missing) == 0:
         return torch.zeros(len(rows), table.width), unknown
-    values = table.values[rows.clamp(min=0), variants.clamp(max=table.values.shape[1] - 1)]
+    values = table.values[rows.clamp(min=0), folds.clamp(max=table.values.shape[1] - 1)]
     missing = table.missing[rows.clamp(min=0)] | unknown
     return values.masked_fill(missing[:, None], 0.0), missing
 
@@ -212,10 +212,10 @@ def product(
     item_table: FeatureTable,  # of the same width
     users,
     items,
-    variants=None,
+    folds=None,
 ) -> torch.Tensor:  # (b,) each, as for `lookup`
     "The products (b,) of users' and items' features; 0 where one of them is missing or unknown."
-    return (lookup(user_table, users, variants)[0] * lookup(item_table, items, variants)[0]).sum(1)
+    return (lookup(user_table, users, folds)[0] * lookup(item_table, items, folds)[0]).sum(1)
 
 # %% ../../nbs/model/30_mappers.ipynb #c014
 def save_table(table: FeatureTable, path) -> None:

@@ -55,7 +55,7 @@ from userllm.model.userllm import (
 )
 from ..core.plugins import Origin, import_plugins, require_origins
 from .prompts import PromptText, find_template
-from .reuse import RowScorer
+from .reuse import PrefixEngine
 from ..data.sources import display_title
 from ..data.user_tables import in_seconds
 
@@ -374,9 +374,9 @@ class Scorer:
         return self.history.histories(self.dataset, trained=True)
 
     @cached_property
-    def rows(self) -> RowScorer:
+    def rows(self) -> PrefixEngine:
         "What scores rows, and keeps what it computed for the next ones."
-        return RowScorer(self.model, self.maker)
+        return PrefixEngine(self.model, self.maker)
 
     def rows_for(
         self,
@@ -396,7 +396,7 @@ class Scorer:
             users, items, np.where((times < 0)[:, None], latest, found), events=self._events(users, times)
         )
 
-    def rows_of_newcomer(
+    def rows_of_new_user(
         self,
         likes,  # (h,) dense items that somebody who is not in the data liked, oldest first
         items,
@@ -453,7 +453,7 @@ class Scorer:
         probability. `InputError` for an unknown user or item, or top < 1."""
         return _rank_for_user(self, user_id, top, include_seen, progress, among)
 
-    def rank_from(
+    def rank_for_new_user(
         self,
         # items as the source names them, oldest first; as many of the latest are read as `history`
         # says; none at all will do
@@ -463,7 +463,7 @@ class Scorer:
         progress: str = "",
         among=None,
     ) -> pd.DataFrame:  # ids of the candidates; all items where left out
-        """The best items for a newcomer, of whom nothing but likes is known; as `rank` gives them.
+        """The best items for a new user, of whom nothing but likes is known; as `rank` gives them.
 
         For a new user the linear features (`wide`) count only the item, and the user's own features are
         missing: of the likes, only the history is read.
@@ -526,7 +526,7 @@ def _rank_from_likes(
     items = _candidates(scorer, among)
     return _best_items(
         scorer,
-        scorer.rows_of_newcomer(liked, items if include_seen else np.setdiff1d(items, liked)),
+        scorer.rows_of_new_user(liked, items if include_seen else np.setdiff1d(items, liked)),
         top,
         progress,
     )
@@ -736,7 +736,7 @@ recommender = Recommender.load("this folder")
 recommender.rank({dataset.users["user_id"].iloc[0]!r}, top=20)
 recommender.score(pairs) # a table with user_id, item_id and perhaps timestamp
 ```
-For a new user, `recommender.rank_from(likes)`: the linear features, where the method has them, count only the item,
+For a new user, `recommender.rank_for_new_user(likes)`: the linear features, where the method has them, count only the item,
 and the user's own features are missing; of the likes, only the history is read.
 
 `lora/` is an ordinary adapter of peft. On its own it is only a part of the model.
@@ -756,7 +756,7 @@ def _write_folder(scorer: Scorer, folder: Path, tokenizer) -> None:
     write_tensors(folder / "alignment.safetensors", _alignment(scorer.model))
     for slot, table in scorer.tables.items():
         save_table(table, folder / "features" / f"{slot}.safetensors")
-    for name, table in scorer.maker.pair_tables.items():
+    for name, table in scorer.maker.cross_feature_tables.items():
         save_table(
             dataclasses.replace(table, values=table.values[:, -1:]),
             folder / "features" / f"{name}.safetensors",
@@ -915,7 +915,7 @@ def _fitting_tables(
     tables: Mapping, settings: ModelSettings, dataset: Dataset, history: HistorySettings
 ) -> dict:
     "The tables of the model's slots and pairs, each checked against the dataset and its histories."
-    names = [*dict(settings.mappers), *settings.pair_tables]
+    names = [*dict(settings.mappers), *settings.cross_feature_tables]
     for slot in names:
         if slot not in tables:
             raise InputError(f"{slot!r} has no feature table: give one, or take it out of the settings")

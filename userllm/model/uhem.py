@@ -11,7 +11,7 @@ import math
 import torch
 from torch import nn
 from .histories import HistoryInput
-from .history_encoders import find_encoder, remember
+from .history_encoders import find_encoder, initialise_memory
 
 # %% ../../nbs/model/43_uhem.ipynb #b6a7b0e1
 @dataclass(frozen=True)
@@ -20,10 +20,11 @@ class UHEMSettings:
 
     encoder: str = "gru"  # the name of an encoder
     tokens: int = 1  # K, how many soft tokens it becomes
-    gain: float = 0.1  # at the start, of what tells histories apart; 1 in the paper
+    scale: float = 0.1  # at the start, of what tells histories apart; 1 in the paper
     memory: float = field(
-        default=0.0, metadata={"later": True}
-        # items that a GRU remembers at the start, see `remember`; 0 for PyTorch's start, which
+        default=0.0,
+        metadata={"later": True},
+        # items that a GRU remembers at the start, see `initialise_memory`; 0 for PyTorch's start, which
         # remembers the latest
     )
 
@@ -41,19 +42,19 @@ class UHEM(nn.Module):
         super().__init__()
         self.drop = drop
         self.encoder = find_encoder(settings.encoder)(width, settings.tokens, token_norm / math.sqrt(width))
-        remember(self.encoder, settings.memory)
+        initialise_memory(self.encoder, settings.memory)
         vector = lambda: nn.Parameter(torch.randn(settings.tokens, width) * token_norm / math.sqrt(width))
         self.missing = vector()
-        self.start = vector()
-        self.gain = nn.Parameter(torch.full((settings.tokens, width), float(settings.gain)))
+        self.base_token = vector()
+        self.scale = nn.Parameter(torch.full((settings.tokens, width), float(settings.scale)))
 
-    def place(self, tokens: torch.Tensor) -> torch.Tensor:  # (b, K, d3) from the encoder
+    def project(self, tokens: torch.Tensor) -> torch.Tensor:  # (b, K, d3) from the encoder
         "Soft tokens (b, K, d3) where the LLM expects tokens to be."
-        return self.start + self.gain * tokens
+        return self.base_token + self.scale * tokens
 
     def forward(self, history: HistoryInput) -> torch.Tensor:
         "Soft tokens (b, K, d3)."
         empty = ~history.mask.any(1)
         if self.training and self.drop:
             empty = empty | (torch.rand(len(empty), device=empty.device) < self.drop)
-        return torch.where(empty[:, None, None], self.missing, self.place(self.encoder(history)))
+        return torch.where(empty[:, None, None], self.missing, self.project(self.encoder(history)))

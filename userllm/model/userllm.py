@@ -102,15 +102,15 @@ class ModelSettings:
             )
 
     @property
-    def pairs(self) -> tuple:
+    def cross_features(self) -> tuple:
         """Pairs of feature tables, of users and of items, whose rows' product adds to the logit: all
         of `wide` that is no slot."""
         return tuple(name for name in self.wide if name not in dict(self.mappers))
 
     @property
-    def pair_tables(self) -> tuple:
+    def cross_feature_tables(self) -> tuple:
         "The names of the feature tables of its pairs."
-        return tuple(f"{name}_{key}" for name in self.pairs for key in ("user", "item"))
+        return tuple(f"{name}_{key}" for name in self.cross_features for key in ("user", "item"))
 
     @property
     def parts(self) -> tuple:
@@ -176,7 +176,7 @@ class Rows:
     users: np.ndarray  # (n,) dense users, -1 for unknown
     items: np.ndarray  # (n,) dense candidates
     histories: np.ndarray  # (n, h) dense items, oldest first, -1 as padding
-    variants: np.ndarray | None = None  # (n,) variant of the feature tables; the last where left out
+    folds: np.ndarray | None = None  # (n,) variant of the feature tables; the last where left out
     labels: np.ndarray | None = None  # (n,) 1 for liked
     row_ids: np.ndarray | None = None  # (n,) ids in the dataset, for the audit of what was trained on
     history_tokens: torch.Tensor | None = (
@@ -198,7 +198,7 @@ class Rows:
                     self.users,
                     self.items,
                     self.histories,
-                    self.variants,
+                    self.folds,
                     self.labels,
                     self.row_ids,
                     self.history_tokens,
@@ -260,12 +260,12 @@ class BatchMaker:
         self.noun = noun
         self.settings = settings
         self.tables = {slot: tables[slot] for slot, _ in settings.mappers}
-        if absent := [name for name in settings.pair_tables if name not in tables]:
+        if absent := [name for name in settings.cross_feature_tables if name not in tables]:
             raise InputError(
                 f"{absent[0]!r} has no feature table, and is part of what adds to the logit"
                 f" ({', '.join(settings.wide)}): give it, or correct wide"
             )
-        self.pair_tables = {name: tables[name] for name in settings.pair_tables}
+        self.cross_feature_tables = {name: tables[name] for name in settings.cross_feature_tables}
         if settings.category:
             require_categories(items)
         self.text = PromptText(items, tokenizer, settings.budget, settings.category)
@@ -345,21 +345,21 @@ class BatchMaker:
     @property
     def all_tables(self) -> dict:
         "The feature tables of slots and pairs."
-        return self.tables | self.pair_tables
+        return self.tables | self.cross_feature_tables
 
     def features(self, table: FeatureTable, rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
         "Each row's features (n, d) in a table, and whether they are missing (n,)."
-        return lookup(table, self.places(rows, table.key), rows.variants)
+        return lookup(table, self.places(rows, table.key), rows.folds)
 
     def wide_features(self, rows: Rows) -> dict:
         """For each slot and pair that adds to the logit its features (n, d); of a pair there is one,
         the product."""
         pair = lambda name: product(
-            self.pair_tables[f"{name}_user"],
-            self.pair_tables[f"{name}_item"],
+            self.cross_feature_tables[f"{name}_user"],
+            self.cross_feature_tables[f"{name}_item"],
             rows.users,
             rows.items,
-            rows.variants,
+            rows.folds,
         )[:, None]
         return {
             name: self.features(self.tables[name], rows)[0] if name in self.tables else pair(name)
@@ -701,7 +701,7 @@ class UserLLM(nn.Module):
         )
         self.wide = nn.ParameterDict(
             {
-                name: nn.Parameter(torch.zeros(1 if name in settings.pairs else widths[name]))
+                name: nn.Parameter(torch.zeros(1 if name in settings.cross_features else widths[name]))
                 for name in settings.wide
             }
         )

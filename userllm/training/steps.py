@@ -28,7 +28,7 @@ from ..knowledge.llms import quiet_libraries
 from ..evaluation.metrics import auc
 from ..model.userllm import BatchMaker, LanguageModel, ModelBatch, Rows, UserLLM, train_only
 from ..model.prompts import embed_prompts
-from ..model.reuse import PatientBar, PrefixStore, RowScorer, store_prefixes
+from ..model.reuse import PatientBar, PrefixStore, PrefixEngine, store_prefixes
 
 # %% ../../nbs/training/50_steps.ipynb #c006
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def step2(
         return maker.batch(rows, plan.new).to(model.language.device), text and text(rows)
 
     def score(rows):
-        return RowScorer(model, maker, text, soft=False)(rows)
+        return PrefixEngine(model, maker, text, soft=False)(rows)
 
     return TuningStep(
         "step2",
@@ -224,7 +224,7 @@ def one_step(model: UserLLM, maker: BatchMaker) -> TuningStep:
 
     def score(rows):
         model.language.eval()
-        return RowScorer(model, maker)(rows)
+        return PrefixEngine(model, maker)(rows)
 
     return TuningStep(
         "one_step",

@@ -259,7 +259,7 @@ def row_history(errors: Errors, row_id: int) -> tuple[pd.DataFrame, pd.Series]:
 # %% ../../nbs/workbench/73_error_analysis.ipynb #328cefcb
 def _bias(
     labels: np.ndarray,
-    chances: np.ndarray,
+    probabilities: np.ndarray,
     users: np.ndarray,  # (n,) each
     resamples: int,
     seed: int = SEED,
@@ -268,7 +268,7 @@ def _bias(
     single user)."""
     codes = pd.factorize(users)[0]
     random = np.random.default_rng(seed)
-    total = np.bincount(codes, chances - labels)
+    total = np.bincount(codes, probabilities - labels)
     rows = np.bincount(codes)
     draws = (random.integers(len(rows), size=len(rows)) for _ in range(resamples if len(rows) > 1 else 0))
     found = [total[draw].sum() / rows[draw].sum() for draw in draws]
@@ -277,17 +277,19 @@ def _bias(
 
 
 def _calibrated_errors(
-    chances: np.ndarray, draws: int, seed: int = SEED, bins: int = 10
+    probabilities: np.ndarray, draws: int, seed: int = SEED, bins: int = 10
 ) -> np.ndarray:  # (n,) P(Yes)
     "The calibration errors (draws,) that predictions would have whose labels are drawn from them."
-    place = np.minimum((chances * bins).astype(int), bins - 1)
+    place = np.minimum((probabilities * bins).astype(int), bins - 1)
     random = np.random.default_rng(seed)
     return np.array(
         [
-            np.abs(np.bincount(place, chances - (random.random(len(chances)) < chances))).sum()
+            np.abs(
+                np.bincount(place, probabilities - (random.random(len(probabilities)) < probabilities))
+            ).sum()
             for _ in range(draws)
         ]
-    ) / len(chances)
+    ) / len(probabilities)
 
 # %% ../../nbs/workbench/73_error_analysis.ipynb #6631e2d7
 def slice_values(errors: Errors, by: str) -> list[str]:
@@ -305,10 +307,10 @@ def slice_values(errors: Errors, by: str) -> list[str]:
 def _calibration(rows: pd.DataFrame, run: str, resamples: int) -> dict:
     "Bias and calibration error of a slice, with what luck would give."
     labels = rows["label"].to_numpy()
-    chances = rows[f"P {run}"].to_numpy()
-    luck = _calibrated_errors(chances, resamples)
-    return _bias(labels, chances, rows["user_id"].to_numpy(), resamples) | {
-        "calibration_error": expected_calibration_error(labels, chances),
+    probabilities = rows[f"P {run}"].to_numpy()
+    luck = _calibrated_errors(probabilities, resamples)
+    return _bias(labels, probabilities, rows["user_id"].to_numpy(), resamples) | {
+        "calibration_error": expected_calibration_error(labels, probabilities),
         "calibration_by_luck": luck.mean(),
         "calibration_limit": np.quantile(luck, 0.95),
     }
@@ -660,9 +662,12 @@ def _asked_rows(scorer: Scorer, rows: pd.DataFrame):  # of `Errors.rows`
 def rescored(scorer: Scorer, rows: pd.DataFrame) -> pd.DataFrame:  # of `Errors.rows`
     """The rows with `P now`, as the scorer computes it, and `right now`, whether that is more than a
     half on the label."""
-    chances = row_probabilities(scorer, _asked_rows(scorer, rows))
+    probabilities = row_probabilities(scorer, _asked_rows(scorer, rows))
     return rows.assign(
-        **{"P now": chances, "right now": np.where(rows["label"] == 1, chances, 1 - chances) > 0.5}
+        **{
+            "P now": probabilities,
+            "right now": np.where(rows["label"] == 1, probabilities, 1 - probabilities) > 0.5,
+        }
     )
 
 
@@ -704,19 +709,19 @@ def wrong_and_right(
 # %% ../../nbs/workbench/73_error_analysis.ipynb #d7ca2da5
 def _with_histories(scorer: Scorer, asked: Rows, histories: list) -> np.ndarray:
     "P(Yes) of each row with a history of dense items in place of its own; NaN where that is None."
-    chances = np.full(len(histories), np.nan)
+    probabilities = np.full(len(histories), np.nan)
     there = [place for place, history in enumerate(histories) if history is not None]
     if not there:
-        return chances
+        return probabilities
     width = max(1, max(len(histories[place]) for place in there))
     padded = np.full((len(there), width), -1, dtype=np.int64)
     for row, place in enumerate(there):
         padded[row, : len(histories[place])] = histories[place]
     changed = asked.take(np.array(there))
-    chances[there] = row_probabilities(
+    probabilities[there] = row_probabilities(
         scorer, replace(changed, histories=padded, events=np.full(len(there), -1))
     )
-    return chances
+    return probabilities
 
 
 def withheld(scorer: Scorer, rows: pd.DataFrame) -> pd.DataFrame:  # of `Errors.rows`
@@ -731,15 +736,15 @@ def withheld(scorer: Scorer, rows: pd.DataFrame) -> pd.DataFrame:  # of `Errors.
         history = own_history(row)
         latest.append(history[:-1])
         others.append(next(iter(other_histories(scorer, row, 1, seed=place)), None))
-    chances = withdraw(scorer, asked)
+    probabilities = withdraw(scorer, asked)
     for name, histories in (("no latest like", latest), ("another's likes", others)):
-        chances.insert(1, name, _with_histories(scorer, asked, histories))
-    return chances.set_axis(rows.index)
+        probabilities.insert(1, name, _with_histories(scorer, asked, histories))
+    return probabilities.set_axis(rows.index)
 
 
-def _turned(rows: pd.DataFrame, chances: np.ndarray) -> np.ndarray:  # (n,) of 0 and 1
+def _turned(rows: pd.DataFrame, probabilities: np.ndarray) -> np.ndarray:  # (n,) of 0 and 1
     "Whether each row changes sides."
-    right = np.where(rows["label"] == 1, chances, 1 - chances) > 0.5
+    right = np.where(rows["label"] == 1, probabilities, 1 - probabilities) > 0.5
     return (right != rows["right now"].to_numpy()).astype(float)
 
 

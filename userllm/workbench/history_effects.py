@@ -63,12 +63,14 @@ def score_histories(
 ):  # cosine to the row's own token (NaN where the model compresses nothing), probability, change of it
     "What becomes of the compressed token and of P(Yes) with each of these histories."
     all_rows = history_rows(replace(rows, events=None), [own_history(rows), *histories])
-    chances = row_probabilities(scorer, all_rows)
+    probabilities = row_probabilities(scorer, all_rows)
     cosine = np.full(len(histories), np.nan)
     if scorer.rows.histories is not None:
         tokens = scorer.rows.histories(all_rows.histories).flatten(1).double()
         cosine = torch.nn.functional.cosine_similarity(tokens[:1], tokens[1:], dim=1).cpu().numpy()
-    return pd.DataFrame({"cosine": cosine, "probability": chances[1:], "change": chances[1:] - chances[0]})
+    return pd.DataFrame(
+        {"cosine": cosine, "probability": probabilities[1:], "change": probabilities[1:] - probabilities[0]}
+    )
 
 # %% ../../nbs/workbench/71_history_effects.ipynb #a6526b9c
 def leave_one_out(scorer: Scorer, rows: Rows) -> pd.DataFrame:  # of one row
@@ -134,10 +136,12 @@ def withdraw(scorer: Scorer, rows: Rows) -> pd.DataFrame:  # of any number
 def _parts(effects: pd.DataFrame, withdrawn: pd.Series) -> list[tuple[str, float, str]]:
     "What is withdrawn, P(Yes) without it, and its colour."
     likes = [
-        (f"without {title}", chance, "#0072B2")
-        for title, chance in zip(effects["title"], effects["probability"])
+        (f"without {title}", probability, "#0072B2")
+        for title, probability in zip(effects["title"], effects["probability"])
     ]
-    return likes + [(name, chance, "#D55E00") for name, chance in withdrawn.drop("as it is").items()]
+    return likes + [
+        (name, probability, "#D55E00") for name, probability in withdrawn.drop("as it is").items()
+    ]
 
 
 def plot_effects(
@@ -162,13 +166,13 @@ def plot_effects(
             label="usual with others' likes",
             zorder=0,
         )
-    for row, (_, chance, colour) in enumerate(parts):
-        hidden = abs(chance - start) <= noise
+    for row, (_, probability, colour) in enumerate(parts):
+        hidden = abs(probability - start) <= noise
         if not hidden:
-            axis.barh(row, chance - start, left=start, color=colour, height=0.7)
+            axis.barh(row, probability - start, left=start, color=colour, height=0.7)
         axis.annotate(
-            "no effect" if hidden else f"{chance:.3f}",
-            (max(chance, start), row),
+            "no effect" if hidden else f"{probability:.3f}",
+            (max(probability, start), row),
             xytext=(3, 0),
             textcoords="offset points",
             va="center",
@@ -176,7 +180,7 @@ def plot_effects(
         )
     axis.axvline(start, color="black", linewidth=1, label=f"as it is: {start:.3f}")
     axis.axvline(0.5, color="grey", linestyle=":", label="a half")
-    shown = [start, 0.5, *(chance for _, chance, _ in parts)]
+    shown = [start, 0.5, *(probability for _, probability, _ in parts)]
     axis.set(
         xlabel="P(Yes)",
         yticks=range(len(parts)),
@@ -441,10 +445,10 @@ def numerical_noise(scorer: Scorer, count: int = 6) -> Noise:  # of pairs that a
     single = [rows.take(np.array([place])) for place in range(len(rows))]
     alone = [float(scorer.model(scorer.maker.batch(row).to(scorer.model.language.device))) for row in single]
     what_if = [asked(row) for row in single]
-    chances = torch.sigmoid(
+    probabilities = torch.sigmoid(
         torch.tensor(np.array([alone, scorer.logits(rows), what_if], dtype=np.float64))
     ).numpy()
-    _noise[scorer.model] = Noise.of(np.ptp(chances, axis=0))
+    _noise[scorer.model] = Noise.of(np.ptp(probabilities, axis=0))
     return _noise[scorer.model]
 
 # %% ../../nbs/workbench/71_history_effects.ipynb #acddff6a
@@ -480,10 +484,10 @@ def leave_one_out_control(
     ]
     if not asked:
         return pd.DataFrame({"history": [], "position": [], "change": []})
-    chances = row_probabilities(scorer, history_rows(replace(rows, events=None), sum(asked, []))).reshape(
-        len(asked), -1
-    )
-    change = chances[:, 1:] - chances[:, :1]
+    probabilities = row_probabilities(
+        scorer, history_rows(replace(rows, events=None), sum(asked, []))
+    ).reshape(len(asked), -1)
+    change = probabilities[:, 1:] - probabilities[:, :1]
     number, position = np.indices(change.shape)
     return pd.DataFrame({"history": number.ravel(), "position": position.ravel(), "change": change.ravel()})
 

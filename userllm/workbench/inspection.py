@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from ..core.artifacts import InputError
-from ..collaborative.mf import MeanFloor
+from ..collaborative.mf import BiasModel
 from ..knowledge.descriptions import prompt_title, shipped_descriptions
 from ..knowledge.llms import text_tokens
 from ..model.userllm import BatchMaker, ModelBatch, Rows, UserLLM
@@ -80,10 +80,10 @@ def _near(scorer: Scorer, vectors: torch.Tensor) -> str:  # (tokens, d3)
 class PromptExplanation:
     "One prompt, taken apart."
 
-        # one row a segment: kind, name, text, tokens, shortened (tokens that were cut off), norm,
-        # missing, nearest (words and
-        # cosines of each soft token, `|` between them), source, generated (whether a language model
-        # made the text up)
+    # one row a segment: kind, name, text, tokens, shortened (tokens that were cut off), norm,
+    # missing, nearest (words and
+    # cosines of each soft token, `|` between them), source, generated (whether a language model
+    # made the text up)
     segments: pd.DataFrame
     probability: float  # P(Yes)
     tokens: int  # the prompt's length
@@ -549,13 +549,13 @@ class Inspected:
     history: pd.DataFrame  # item_id, title, year, genres, description, oldest first
     candidate: pd.Series  # the same of the candidate
     label: int | None  # 1 liked, 0 not, None where it never happened
-    answers: dict  # system -> P(Yes), of those whose predictions have the pair; the floor's for every pair
+    answers: dict  # system -> P(Yes), of those whose predictions have the pair; the baseline's for every pair
 
 
 def _by_pair(frame: pd.DataFrame) -> dict:
     "(user_id, item_id) -> P(Yes)."
-    chances = 1 / (1 + np.exp(-np.clip(frame["logit"].to_numpy(np.float64), -500, 500)))
-    return dict(zip(zip(frame["user_id"].astype(str), frame["item_id"].astype(str)), chances.tolist()))
+    probabilities = 1 / (1 + np.exp(-np.clip(frame["logit"].to_numpy(np.float64), -500, 500)))
+    return dict(zip(zip(frame["user_id"].astype(str), frame["item_id"].astype(str)), probabilities.tolist()))
 
 # %% ../../nbs/workbench/70_inspection.ipynb #542ef048
 @dataclass
@@ -570,7 +570,7 @@ class PromptInspector:
         self._answers = {name: _by_pair(frame) for name, frame in self.predictions.items()}
         training = dataset.events.query("split == 'train'").assign(row_id=-1)
         self._floor = (
-            MeanFloor.fit(training, len(dataset.users), len(dataset.items)) if len(training) else None
+            BiasModel.fit(training, len(dataset.users), len(dataset.items)) if len(training) else None
         )
 
     def people(
@@ -627,8 +627,8 @@ class PromptInspector:
             for name, found in self._answers.items()
             if (user_id, item_id) in found
         }
-        if "floor" not in answers and self._floor:
-            answers = {"floor": float(1 / (1 + np.exp(-self._floor.logits([user], [item])[0])))} | answers
+        if "bias" not in answers and self._floor:
+            answers = {"bias": float(1 / (1 + np.exp(-self._floor.logits([user], [item])[0])))} | answers
         return Inspected(
             user_id,
             item_id,

@@ -63,8 +63,8 @@ def recommend(
         some = items[start : start + group]
         lacking = [item for item in some.tolist() if item not in without]
         if lacking:
-            without |= zip(lacking, scorer.logits(scorer.rows_of_newcomer([], lacking)).tolist())
-        found[0, start : start + group] = scorer.logits(scorer.rows_of_newcomer(liked, some))
+            without |= zip(lacking, scorer.logits(scorer.rows_of_new_user([], lacking)).tolist())
+        found[0, start : start + group] = scorer.logits(scorer.rows_of_new_user(liked, some))
         found[1, start : start + group] = [without[item] for item in some.tolist()]
     if report:
         report(len(items), len(items))

@@ -53,7 +53,7 @@ class OpenedRun:
 
 
 def find_predictions(folder) -> dict:
-    """The predictions of all runs in a folder, by the runs' names: those of floors first.
+    """The predictions of all runs in a folder, by the runs' names: those of baselines first.
 
     `InputError` where there are none."""
     folder = Path(folder)

@@ -217,7 +217,7 @@ def probe(
                     "fact": said.format(name),
                     "measure": "AUC",
                     "value": auc(has.astype(int), scores),
-                    "chance": 0.5,
+                    "probability": 0.5,
                     "users": len(has),
                 }
             )
@@ -239,11 +239,11 @@ def probe(
                 "fact": fact,
                 "measure": "R²",
                 "value": 1 - ((truth - guess) ** 2).mean() / truth.var(),
-                "chance": 0.0,
+                "probability": 0.0,
                 "users": len(truth),
             }
         )
-    return pd.DataFrame(lines, columns=["fact", "measure", "value", "chance", "users"])
+    return pd.DataFrame(lines, columns=["fact", "measure", "value", "probability", "users"])
 
 # %% ../../nbs/workbench/72_token_map.ipynb #924e67c2
 _KIND_LOOKS = (

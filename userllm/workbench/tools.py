@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['prompt_view', 'draw_prompt', 'PromptTool', 'what_if_view', 'WhatIfTool', 'effects_html', 'user_notes', 'TokenTool',
            'export_folder', 'export_path', 'free_path', 'rows_view', 'RowsTool', 'errors_view', 'ErrorsTool',
-           'newcomer_view', 'draw_recommended', 'NewcomerTool']
+           'new_user_view', 'draw_recommended', 'NewcomerTool']
 
 # %% ../../nbs/workbench/76_tools.ipynb #b92d860b
 import time
@@ -69,7 +69,7 @@ from userllm.workbench.widgets import (
     PointMap,
     RowGrid,
     View,
-    chance_bar,
+    probability_bar,
     close_widgets,
     poster_html,
     prompt_html,
@@ -153,12 +153,12 @@ def draw_prompt(
     kept = view.values()["segment"]
     view.set("segment", options=texts, value=kept if kept in [place for _, place in texts] else texts[0][1])
     view.set("text", value=lines["text"][view.values()["segment"]])
-    chances = {
+    probabilities = {
         "this prompt": explained.probability,
         **({"unedited": unedited} if edited else {}),
         **found.answers,
     }
-    bars = "".join(chance_bar(value, name) for name, value in chances.items())
+    bars = "".join(probability_bar(value, name) for name, value in probabilities.items())
     if edited and noise is not None and noise.hides(explained.probability - unedited):
         bars += "<p>The edit has no effect: the change is no larger than rounding.</p>"
     tokens = f"{explained.tokens} tokens; {explained.uncompressed} with the history written out"
@@ -483,7 +483,7 @@ class WhatIfTool:
             self.view.set("description", value=self.described)
         self.view.show("history", strip_html(cards, self.pictures))
         self._candidate()
-        bars = chance_bar(what.start, "as it was") + chance_bar(probability, "now")
+        bars = probability_bar(what.start, "as it was") + probability_bar(probability, "now")
         self.seconds = time.monotonic() - started
         change = probability - what.start
         said = f"change {number_text(change, signed=True)}"
@@ -874,7 +874,7 @@ class RowsTool(_RowsFilter):
                 self.scorer, row["user_id"], row["item_id"], int(row["timestamp"]), self.pictures
             )
             self.what_place.children = (self.what.view.box,)
-        bars = "".join(chance_bar(value, run) for run, value in scores.items())
+        bars = "".join(probability_bar(value, run) for run, value in scores.items())
         self.view.show("scores", bars + self._computed(row))
         return scores
 
@@ -895,7 +895,7 @@ class RowsTool(_RowsFilter):
         )
         if right_now != was_right:
             said += f" Computed anew, this row is {'right' if right_now else 'wrong'}: it lies too near to a half."
-        return chance_bar(now, f"{run}, computed anew") + f"<p>{escape(said)}</p>"
+        return probability_bar(now, f"{run}, computed anew") + f"<p>{escape(said)}</p>"
 
 # %% ../../nbs/workbench/76_tools.ipynb #1d89f567
 def errors_view(runs: list) -> View:
@@ -1042,8 +1042,8 @@ class ErrorsTool:
         return self.view._repr_mimebundle_(**options)
 
 # %% ../../nbs/workbench/76_tools.ipynb #6624186c
-def newcomer_view(work: LongWork, noun: ItemNoun = ItemNoun()) -> View:  # what the dataset's items are called
-    "The controls of the newcomer's tool."
+def new_user_view(work: LongWork, noun: ItemNoun = ItemNoun()) -> View:  # what the dataset's items are called
+    "The controls of the new user's tool."
     button = lambda name: ipywidgets.Button(description=name)
     wide = {"layout": {"width": "40em"}}
     controls = {
@@ -1064,7 +1064,7 @@ def newcomer_view(work: LongWork, noun: ItemNoun = ItemNoun()) -> View:  # what 
         "recommend": button("Recommend"),
     }
     return View(
-        "A newcomer",
+        "A new user",
         controls,
         [["search", "item", "add"], ["place", "remove"], ["count", "genre", "recommend"]],
         ["likes", ("work", work.box), "found", "table"],
@@ -1099,7 +1099,7 @@ class NewcomerTool:
         self.likes = []
         self.work = LongWork("candidates")
         self.without = {}  # see `recommend`
-        self.view = newcomer_view(self.work, scorer.dataset.noun)
+        self.view = new_user_view(self.work, scorer.dataset.noun)
         self.view.controls["count"].max = max(20, len(scorer.dataset.items))
         handlers = {
             "search": lambda: self.search(self.view.values()["search"]),
