@@ -19,7 +19,8 @@ from userllm.data.interactions import Dataset
 from userllm.model.mappers import table_by_position, standardise
 from userllm.training.methods import find_method
 from userllm.evaluation.metrics import auc
-from userllm.model.userllm import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM, start_wide
+from userllm.data.rows import Rows
+from userllm.model.userllm import BatchMaker, LanguageModel, ModelSettings, UserLLM, start_wide
 from userllm.training.steps import StepSettings, step2, tune
 from userllm.model.reuse import PrefixEngine
 

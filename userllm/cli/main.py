@@ -68,7 +68,7 @@ from userllm.evaluation.ablations import (
     run_ablations,
     state_of_ablations,
 )
-from ..collaborative.context_labels import context_as_training
+from ..data.context_labels import context_as_training
 from ..data.interactions import Dataset, ItemNoun, protocol_noun
 from ..knowledge.descriptions import description_faults, description_quality
 from ..knowledge.llms import choose_device, choose_precision, find_llm, load_llm, precision_suffix

@@ -21,7 +21,7 @@ from userllm.collaborative.mf import (
     row_folds,
     train_mf,
 )
-from .context_labels import context_as_training, context_interactions
+from ..data.context_labels import context_as_training, context_interactions
 from ..data.interactions import Dataset
 from ..model.mappers import FeatureTable, load_table, table_by_position, product, save_table
 

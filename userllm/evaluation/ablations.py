@@ -32,7 +32,7 @@ from ..model.history_encoders import encoders
 from ..data.interactions import Dataset
 from ..model.mappers import MapperSettings
 from ..training.methods import Method, find_method
-from ..model.userllm import Rows
+from ..data.rows import Rows
 from .metrics import evaluate, holm, seeded_difference
 from userllm.training.pipeline import (
     Preset,

@@ -33,7 +33,8 @@ from ..model.mappers import lookup
 from ..data.datasets import dataset_of, source_protocol
 from ..data.interactions import Dataset, audit
 from ..training.methods import find_method
-from ..model.userllm import BatchMaker, LanguageModel, ModelSettings, Rows, UserLLM, train_only
+from ..data.rows import Rows
+from ..model.userllm import BatchMaker, LanguageModel, ModelSettings, UserLLM, train_only
 from ..training.pipeline import Shared, prepare, quick, method_tables, share_llm
 from ..model.prompts import Piece, Slot, embed_prompts, layout_prompts
 from ..data.protocols import statistics

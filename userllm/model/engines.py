@@ -15,7 +15,8 @@ import torch
 from torch import nn
 from ..core.artifacts import InputError
 from .attention import attend_joined
-from .userllm import BatchMaker, Rows, UserLLM
+from ..data.rows import Rows
+from .userllm import BatchMaker, UserLLM
 from .prompts import embed_prompts
 from .reuse import PrefixEngine, score_packed, store_prefixes
 

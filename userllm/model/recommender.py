@@ -44,15 +44,8 @@ from userllm.knowledge.llms import (
     offline_llm,
 )
 from .mappers import load_table, save_table
-from userllm.model.userllm import (
-    BatchMaker,
-    LanguageModel,
-    ModelSettings,
-    Rows,
-    UserLLM,
-    own_code,
-    registries,
-)
+from ..data.rows import Rows
+from .userllm import BatchMaker, LanguageModel, ModelSettings, UserLLM, own_code, registries
 from ..core.plugins import Origin, import_plugins, require_origins
 from .prompts import PromptText, find_template
 from .reuse import PrefixEngine
@@ -736,7 +729,7 @@ recommender = Recommender.load("this folder")
 recommender.rank({dataset.users["user_id"].iloc[0]!r}, top=20)
 recommender.score(pairs) # a table with user_id, item_id and perhaps timestamp
 ```
-For a new user, `recommender.rank_for_new_user(likes)`: the linear features, where the method has them, count only the item,
+For a new user, `recommender.rank_for_new_user(likes)`: the linear features, where there are any, count only the item,
 and the user's own features are missing; of the likes, only the history is read.
 
 `lora/` is an ordinary adapter of peft. On its own it is only a part of the model.

@@ -16,7 +16,8 @@ import torch
 from tqdm.auto import tqdm
 from ..core.artifacts import InputError, read_tensors, read_tensors_metadata, write_tensors
 from .attention import kept_cache
-from .userllm import BatchMaker, KeyValues, LanguageModel, Rows, UserLLM
+from ..data.rows import Rows
+from .userllm import BatchMaker, KeyValues, LanguageModel, UserLLM
 from .prompts import Level, embed_prompts
 from .histories import embed_histories
 from .history_encoders import GRUEncoder

@@ -48,7 +48,7 @@ from userllm.collaborative.mf import (
     train_mf,
 )
 from ..data.datasets import fill_descriptions
-from ..collaborative.context_labels import context_as_training
+from ..data.context_labels import context_as_training
 from ..data.interactions import Audit, Dataset, Histories, audit
 from ..knowledge.descriptions import KnowledgeSettings, descriptions_for
 from ..collaborative.lightgcn import LightGCNSettings, train_lightgcn
@@ -58,11 +58,11 @@ from ..knowledge.llms import LLM, find_llm, load_llm
 from ..model.mappers import FeatureTable, MapperSettings, standardise
 from .methods import Method, find_method, context_sources
 from ..evaluation.metrics import auc, evaluate
+from ..data.rows import Rows
 from userllm.model.userllm import (
     BatchMaker,
     LanguageModel,
     ModelSettings,
-    Rows,
     UserLLM,
     own_code,
     require_categories,

@@ -26,7 +26,8 @@ from userllm.core.artifacts import (
 )
 from ..knowledge.llms import quiet_libraries
 from ..evaluation.metrics import auc
-from ..model.userllm import BatchMaker, LanguageModel, ModelBatch, Rows, UserLLM, train_only
+from ..data.rows import Rows
+from ..model.userllm import BatchMaker, LanguageModel, ModelBatch, UserLLM, train_only
 from ..model.prompts import embed_prompts
 from ..model.reuse import PatientBar, PrefixStore, PrefixEngine, store_prefixes
 

@@ -30,7 +30,7 @@ from .inspection import first_genre, item_cards, title_matches
 from ..data.interactions import Dataset, Histories
 from ..evaluation.metrics import expected_calibration_error, paired_difference
 from ..model.recommender import Scorer
-from ..model.userllm import Rows
+from ..data.rows import Rows
 from ..evaluation.reports import slices
 
 # %% ../../nbs/workbench/73_error_analysis.ipynb #5fd01490

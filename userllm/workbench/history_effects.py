@@ -20,7 +20,8 @@ from ..core.artifacts import InputError
 from .inspection import item_cards
 from ..knowledge.llms import text_tokens
 from ..model.mappers import lookup
-from ..model.userllm import KeyValues, Rows
+from ..data.rows import Rows
+from ..model.userllm import KeyValues
 from ..model.prompts import RowText, layout_prompts
 from ..model.recommender import Scorer
 

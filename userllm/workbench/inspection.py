@@ -24,7 +24,8 @@ from ..core.artifacts import InputError
 from ..collaborative.mf import BiasModel
 from ..knowledge.descriptions import prompt_title, shipped_descriptions
 from ..knowledge.llms import text_tokens
-from ..model.userllm import BatchMaker, ModelBatch, Rows, UserLLM
+from ..data.rows import Rows
+from ..model.userllm import BatchMaker, ModelBatch, UserLLM
 from ..model.prompts import Slot, Text, layout_prompts
 from ..model.recommender import Scorer
 
