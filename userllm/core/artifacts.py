@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from safetensors import SafetensorError, safe_open
 
 # %% ../../nbs/core/01_artifacts.ipynb #2c2631cb
-from .errors import DISK_FULL, InputError, disk_error, disk_fault, shown_names, shown_text
+from .errors import DISK_FULL, SHOWN, InputError, disk_error, disk_fault, shown_names, shown_text
 
 # %% ../../nbs/core/01_artifacts.ipynb #c008
 def _feed_piece(hasher, kind: str, content: bytes):
