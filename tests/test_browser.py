@@ -554,7 +554,7 @@ def test_inspect_prompts(page, address, project):
         name: " ".join(view.locator(f".userllm-{name} select option:checked").first.text_content().split())
         for name in ("item", "segment")
     }
-    items = inspector.scorer.dataset.items
+    items = inspector.recommender.dataset.items
     item = items.loc[
         (items["title"] == chosen["item"])
         | (
@@ -595,10 +595,10 @@ def test_try_it_yourself(page, address, project):
     page.wait_for_function(
         "() => document.querySelectorAll('.userllm-shown-found figure').length === 12", timeout=240_000
     )
-    scorer = demo_run(recommender=True, project=project).recommender
+    recommender = demo_run(recommender=True, project=project).recommender
     titles = ("Alien", "Blade Runner", "Star Trek: First Contact", "Notting Hill")
     likes = [find_items(run.dataset, title)["item_id"].iloc[0] for title in titles]
-    best = recommend(scorer, likes, most_liked(scorer.dataset, 60))
+    best = recommend(recommender, likes, most_liked(recommender.dataset, 60))
     assert run.dataset.items.set_index("item_id").loc[likes, "title"].tolist() == list(titles)
     expected = [
         f"{place} {row.probability:.2f} ({number_text(row.change, signed=True)})"
