@@ -74,7 +74,7 @@ def lost_output() -> OSError | None:
 # %% ../../nbs/core/01_command.ipynb #8484b946
 def require_output() -> None:
     "InputError where the standard output is lost already: for a verb that does nothing but print."
-    from userllm.core.artifacts import InputError
+    from userllm.core.errors import InputError
 
     lost = lost_output()
     if lost:
@@ -89,7 +89,7 @@ def finish_output(
     """Print what is waiting.
 
     InputError where the answer was lost with the standard output; a line where only words were."""
-    from userllm.core.artifacts import InputError
+    from userllm.core.errors import InputError
 
     sys.stdout.flush()
     lost = lost_output()
@@ -147,7 +147,7 @@ def in_one_line(
     error: BaseException,  # what a work ended with
 ) -> str:  # '' for a fault of the program
     "What a person is to know of an error: an InputError's own words, or what a disk refused."
-    from userllm.core.artifacts import InputError, disk_fault
+    from userllm.core.errors import InputError, disk_fault
 
     if isinstance(error, InputError):
         return str(error)

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
-from ..core.artifacts import InputError
+from ..core.errors import InputError
 
 # %% ../../nbs/evaluation/05_metrics.ipynb #c006
 def _checked(labels, scores, what: str = "scores") -> tuple[np.ndarray, np.ndarray]:

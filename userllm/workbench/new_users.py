@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import torch
-from ..core.artifacts import InputError
+from ..core.errors import InputError
 from ..data.interactions import Dataset
 from ..model.recommender import Scorer, liked_items
 
