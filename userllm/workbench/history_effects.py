@@ -18,6 +18,7 @@ import torch
 from matplotlib.figure import Figure
 from ..core.artifacts import InputError
 from .inspection import item_cards
+from ..evaluation.metrics import probability
 from ..knowledge.llms import text_tokens
 from ..model.mappers import lookup
 from ..data.rows import Rows
@@ -52,7 +53,7 @@ def own_history(rows: Rows) -> list[int]:  # of one row
 
 def row_probabilities(scorer: Scorer, rows: Rows) -> np.ndarray:  # (n,) float64
     "P(Yes) of rows, computed together."
-    return torch.sigmoid(torch.as_tensor(scorer.logits(rows), dtype=torch.float64)).numpy()
+    return probability(scorer.logits(rows))
 
 
 def score_histories(
@@ -312,7 +313,7 @@ class _Pair:
         self, rows: Rows, poster: int | None = None, description: str | None = None
     ) -> float:  # one row
         logit = self.counterfactual(rows, poster, description)
-        return float(torch.sigmoid(torch.tensor(logit, dtype=torch.float64)))
+        return float(probability(logit))
 
     @property
     def cards(self) -> pd.DataFrame:
@@ -446,9 +447,7 @@ def numerical_noise(scorer: Scorer, count: int = 6) -> Noise:  # of pairs that a
     single = [rows.take(np.array([place])) for place in range(len(rows))]
     alone = [float(scorer.model(scorer.maker.batch(row).to(scorer.model.language.device))) for row in single]
     what_if = [asked(row) for row in single]
-    probabilities = torch.sigmoid(
-        torch.tensor(np.array([alone, scorer.logits(rows), what_if], dtype=np.float64))
-    ).numpy()
+    probabilities = probability([alone, scorer.logits(rows), what_if])
     _noise[scorer.model] = Noise.of(np.ptp(probabilities, axis=0))
     return _noise[scorer.model]
 
