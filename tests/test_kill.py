@@ -15,7 +15,7 @@ import pytest
 CHILD = """
 import sys, torch
 from dataclasses import replace
-from userllm.core.artifacts import StageCache
+from userllm.core.runs import StageCache
 from userllm.training.methods import find_method
 from userllm.data.prepared import prepare
 from userllm.data.protocols import movie

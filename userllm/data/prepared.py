@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 import numpy as np
 import pandas as pd
-from ..core.artifacts import InputError, StageCache, read_json, write_json
+from ..core.errors import InputError
+from ..core.files import read_json, write_json
+from ..core.runs import StageCache
 from .context_labels import context_as_training
 from .datasets import fill_descriptions
 from .interactions import Audit, Dataset, Histories, audit

@@ -9,7 +9,7 @@ __all__ = ['Rows', 'HistorySettings']
 from dataclasses import dataclass, field, fields
 import numpy as np
 import torch
-from ..core.artifacts import InputError
+from ..core.errors import InputError
 from .interactions import Dataset, Histories, history_splits
 
 # %% ../../nbs/data/11_rows.ipynb #491f0084

@@ -16,30 +16,28 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from userllm.core.artifacts import (
-    InputError,
+from ..core.errors import InputError, shown_text
+from userllm.core.files import (
     atomic_path,
-    file_sha256,
-    fingerprint,
     read_json,
     read_parquet,
     read_tensors,
-    shown_text,
-    versions,
     write_json,
     write_parquet,
     write_tensors,
 )
+from ..core.fingerprints import file_sha256, fingerprint
+from ..core.runs import versions
+from ..evaluation.metrics import probability
 from .engines import check_engine
 from .histories import HistoryInput
 from ..data.interactions import MOVIE, Dataset, Histories, nearest_ids, protocol_noun
+from ..core.devices import choose_device, choose_precision
 from userllm.knowledge.llms import (
     LLM,
     AnswerTokens,
     StageCache,
     answer_tokens,
-    choose_device,
-    choose_precision,
     load_llm,
     offline_llm,
 )
@@ -290,11 +288,6 @@ def liked_items(
         )
     return numbers
 
-# %% ../../nbs/model/48_recommender.ipynb #c016
-def _probability(logits) -> np.ndarray:
-    "P(Yes), safe for any logit."
-    return torch.sigmoid(torch.as_tensor(np.asarray(logits, dtype=float))).numpy()
-
 # %% ../../nbs/model/48_recommender.ipynb #c017
 @dataclass
 class Scorer:
@@ -432,7 +425,7 @@ def _score_pairs(scorer: Scorer, pairs: pd.DataFrame, progress: str) -> pd.DataF
     if "timestamp" in pairs:
         result["timestamp"] = pairs["timestamp"].reset_index(drop=True)
     logits = scorer.logits(scorer.rows_for(checked["user"], checked["item"], checked["time"]), progress)
-    return result.assign(logit=logits, probability=_probability(logits))
+    return result.assign(logit=logits, probability=probability(logits))
 
 
 def _require_top(top) -> None:
@@ -446,7 +439,7 @@ def _best_items(scorer: Scorer, rows: Rows, top: int, progress: str) -> pd.DataF
     best = np.argsort(-logits, kind="stable")[:top]
     found = scorer.dataset.items.iloc[rows.items[best]][["item_id", "title", "year"]].reset_index(drop=True)
     found.insert(0, "rank", np.arange(1, len(best) + 1))
-    return found.assign(probability=_probability(logits[best]))
+    return found.assign(probability=probability(logits[best]))
 
 
 def _candidates(scorer: Scorer, among) -> np.ndarray:
