@@ -412,6 +412,8 @@ def test_browse_predictions(page, address, project):
     )
     expected = select_rows(errors, "userllm", sure=0.5, sort="title", ascending=True)
     assert lines.nth(3).locator("td").first.inner_text() == expected["title"][3]
+    column = view.locator(".userllm-row th button").all_inner_texts().index("P userllm")
+    assert lines.nth(3).locator("td").nth(column).inner_text() == f"{expected['P userllm'][3]:.3f}"
     lines.first.focus()
     for key in ["PageDown", *["ArrowDown"] * 4, "ArrowUp", "Enter"]:
         if key == "ArrowDown":
@@ -469,7 +471,7 @@ def test_analyse_errors(page, address, project):
     page.wait_for_function(
         "() =>"
         " [...document.querySelectorAll('.userllm-shown-overall')].at(-1).innerText.includes('userllm_wide -"
-        " baseline')"
+        " bias')"
     )
     changed = changed_users(errors, "bias", "userllm_wide")
     assert text_of(page, table_html(changed.head(8), headings={"change": "change (nats)"})) in shown(
@@ -552,7 +554,7 @@ def test_inspect_prompts(page, address, project):
         name: " ".join(view.locator(f".userllm-{name} select option:checked").first.text_content().split())
         for name in ("item", "segment")
     }
-    items = inspector.scorer.dataset.items
+    items = inspector.recommender.dataset.items
     item = items.loc[
         (items["title"] == chosen["item"])
         | (
@@ -593,10 +595,10 @@ def test_try_it_yourself(page, address, project):
     page.wait_for_function(
         "() => document.querySelectorAll('.userllm-shown-found figure').length === 12", timeout=240_000
     )
-    scorer = demo_run(recommender=True, project=project).recommender
+    recommender = demo_run(recommender=True, project=project).recommender
     titles = ("Alien", "Blade Runner", "Star Trek: First Contact", "Notting Hill")
     likes = [find_items(run.dataset, title)["item_id"].iloc[0] for title in titles]
-    best = recommend(scorer, likes, most_liked(scorer.dataset, 60))
+    best = recommend(recommender, likes, most_liked(recommender.dataset, 60))
     assert run.dataset.items.set_index("item_id").loc[likes, "title"].tolist() == list(titles)
     expected = [
         f"{place} {row.probability:.2f} ({number_text(row.change, signed=True)})"

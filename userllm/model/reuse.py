@@ -549,7 +549,7 @@ class ScoreCheckpoint:
 
     def begin(
         self, engines: int, rows: int
-    ) -> np.ndarray:  # (scorers, rows) float32, NaN where there is none yet
+    ) -> np.ndarray:  # (engines, rows) float32, NaN where there is none yet
         "The scores so far."
         self.written = time.monotonic()
         if self.path.exists() and read_tensors_metadata(self.path).get("key") == self.key:
@@ -619,13 +619,13 @@ class PatientBar(tqdm):
 # %% ../../nbs/model/46_reuse.ipynb #37e35232
 def score_systems(
     engines: list[PlainEngine],  # of models that share the language model and its store
-    rows: list[Rows],  # for each scorer its rows, all of the same candidates
+    rows: list[Rows],  # for each engine its rows, all of the same candidates
     batch_size: int = 64,
     progress: str = "",  # a name shows a progress bar
     batch_tokens: int = 32_768,  # or fewer rows at once, where their prompts have more tokens
     kept: ScoreCheckpoint | None = None,
 ) -> list[np.ndarray]:  # where an attempt that is killed leaves its scores, and the next one finds them
-    """For each scorer its logits (n,) as float32, in the order of the rows.
+    """For each engine its logits (n,) as float32, in the order of the rows.
 
     `InputError` for rows of other candidates, and for prompts beyond what the LLM reads."""
     items = rows[0].items

@@ -28,8 +28,14 @@ from userllm.workbench.history_effects import (
 )
 from .inspection import first_genre, item_cards, title_matches
 from ..data.interactions import Dataset, Histories
-from ..evaluation.metrics import expected_calibration_error, paired_difference
-from ..model.recommender import Scorer
+from userllm.evaluation.metrics import (
+    expected_calibration_error,
+    main_metrics,
+    metrics,
+    paired_difference,
+    probability,
+)
+from ..model.recommender import Recommender
 from ..data.rows import Rows
 from ..evaluation.reports import slices
 
@@ -165,8 +171,8 @@ class Errors:
                 )
         rows = pd.concat([first[_COLUMNS[:-1]], row_facts(first, dataset)], axis=1)
         for name, frame in same.items():
-            logits = np.clip(frame["logit"].to_numpy(np.float64), -500, 500)
-            rows[f"P {name}"] = 1 / (1 + np.exp(-logits))
+            logits = frame["logit"].to_numpy(np.float64)
+            rows[f"P {name}"] = probability(logits)
             rows[f"loss {name}"] = np.logaddexp(0, np.where(rows["label"] == 1, -logits, logits))
         return cls(dataset, same, rows)
 
@@ -340,8 +346,7 @@ def slice_errors(
 # %% ../../nbs/workbench/73_error_analysis.ipynb #ea003fe2
 FEW_ROWS = 30  # a slice with fewer is drawn hollow
 _METRIC_LABELS = {
-    "auc": "AUC, 95% interval",
-    "uauc": "UAUC, 95% interval",
+    **{metric.name: f"{metric.axis}, 95% interval" for metric in metrics.values()},
     "bias": "mean P(Yes) - share of likes, 95% interval",
     "calibration_error": "calibration error; stroke: by luck",
 }
@@ -387,18 +392,21 @@ def _plot_metric(
 def plot_slice_errors(
     table: pd.DataFrame,  # of `slice_errors`
     by: str,  # as there
-    metrics=("auc", "uauc", "bias"),
-) -> Figure:  # or calibration_error, with a stroke where luck alone would put it
+    # a panel each, such as calibration_error (with a stroke where luck alone would put it);
+    # the main metrics and bias where left out
+    panels: tuple[str, ...] = (),
+) -> Figure:
     """A panel a metric: points and intervals by slice, with the slice's number of rows; hollow where
     they are few."""
+    panels = panels or (*(metric.name for metric in main_metrics()), "bias")
     rows = table.groupby(by, observed=True)["rows"].max()
     values = [value for value in table[by].cat.categories if value in rows.index]
-    size = (1.5 + 3.4 * len(metrics), 1.8 + 0.42 * len(values))
+    size = (1.5 + 3.4 * len(panels), 1.8 + 0.42 * len(values))
     with sns.axes_style("whitegrid"):
         figure, axes = plt.subplots(
-            1, len(metrics), figsize=size, sharey=True, squeeze=False, layout="constrained"
+            1, len(panels), figsize=size, sharey=True, squeeze=False, layout="constrained"
         )
-    for axis, metric in zip(axes[0], metrics):
+    for axis, metric in zip(axes[0], panels):
         _plot_metric(axis, table, metric, values, by)
 
     axes[0, 0].set_yticks(
@@ -473,7 +481,9 @@ def overall_change(
     found = paired_difference(
         errors.predictions[errors.require(second)], errors.predictions[errors.require(first)], resamples, seed
     )
-    return pd.DataFrame([{"metric": name} | found[name] for name in ("auc", "uauc", "log_loss")])
+    return pd.DataFrame(
+        [{"metric": name} | found[name] for name, metric in metrics.items() if metric.compared]
+    )
 
 # %% ../../nbs/workbench/73_error_analysis.ipynb #437e17ef
 def change_verdict(
@@ -652,17 +662,17 @@ def what_they_share(
     return table.iloc[np.argsort(-np.abs(far), kind="stable")].reset_index(drop=True)
 
 # %% ../../nbs/workbench/73_error_analysis.ipynb #6088f52a
-def _asked_rows(scorer: Scorer, rows: pd.DataFrame):  # of `Errors.rows`
-    "The same rows for the scorer."
-    users = [scorer.dataset.user_of(user_id) for user_id in rows["user_id"]]
-    items = [scorer.dataset.item_of(item_id) for item_id in rows["item_id"]]
-    return scorer.rows_for(users, items, rows["timestamp"].to_numpy())
+def _asked_rows(recommender: Recommender, rows: pd.DataFrame):  # of `Errors.rows`
+    "The same rows for the recommender."
+    users = [recommender.dataset.user_of(user_id) for user_id in rows["user_id"]]
+    items = [recommender.dataset.item_of(item_id) for item_id in rows["item_id"]]
+    return recommender.rows_for(users, items, rows["timestamp"].to_numpy())
 
 
-def rescored(scorer: Scorer, rows: pd.DataFrame) -> pd.DataFrame:  # of `Errors.rows`
-    """The rows with `P now`, as the scorer computes it, and `right now`, whether that is more than a
+def rescored(recommender: Recommender, rows: pd.DataFrame) -> pd.DataFrame:  # of `Errors.rows`
+    """The rows with `P now`, as the recommender computes it, and `right now`, whether that is more than a
     half on the label."""
-    probabilities = row_probabilities(scorer, _asked_rows(scorer, rows))
+    probabilities = row_probabilities(recommender, _asked_rows(recommender, rows))
     return rows.assign(
         **{
             "P now": probabilities,
@@ -672,34 +682,34 @@ def rescored(scorer: Scorer, rows: pd.DataFrame) -> pd.DataFrame:  # of `Errors.
 
 
 def stored_difference(
-    errors: Errors, scorer: Scorer, run: str = "", count: int = 6
-) -> Noise:  # the scorer's own run where left out; rows tried, each of which costs a whole prompt
-    "How far stored predictions of P(Yes) lie from what the scorer computes now, over rows drawn by chance."
-    run = errors.require(run or scorer.method)
-    again = rescored(scorer, errors.rows.sample(min(count, len(errors.rows)), random_state=SEED))
+    errors: Errors, recommender: Recommender, run: str = "", count: int = 6
+) -> Noise:  # the recommender's own run where left out; rows tried, each of which costs a whole prompt
+    "How far stored predictions of P(Yes) lie from what the recommender computes now, over rows drawn by chance."
+    run = errors.require(run or recommender.method)
+    again = rescored(recommender, errors.rows.sample(min(count, len(errors.rows)), random_state=SEED))
     return Noise.of(again["P now"] - again[f"P {run}"])
 
 
 def wrong_and_right(
     errors: Errors,
-    scorer: Scorer,
+    recommender: Recommender,
     right_in: str = "",  # a run that gets all of them right
     count: int = 20,  # rows of each kind
     run: str = "",
-) -> tuple[pd.DataFrame, pd.DataFrame]:  # the scorer's own run where left out
-    """The wrong rows and the right rows nearest to a half, both judged by what the scorer computes
+) -> tuple[pd.DataFrame, pd.DataFrame]:  # the recommender's own run where left out
+    """The wrong rows and the right rows nearest to a half, both judged by what the recommender computes
     now (see `rescored`). Only as many are computed as that takes, and a quarter more at most."""
-    run = errors.require(run or scorer.method)
+    run = errors.require(run or recommender.method)
     rows = select_rows(errors, run, 0, right_in=right_in)
     rows = rows.assign(margin=(rows[f"P {run}"] - 0.5).abs()).sort_values("margin", kind="stable")
     stored_right = np.where(rows["label"] == 1, rows[f"P {run}"], 1 - rows[f"P {run}"]) > 0.5
     sides = {right: rows[stored_right == right] for right in (False, True)}
-    asked = rescored(scorer, pd.concat([side.head(count) for side in sides.values()]))
+    asked = rescored(recommender, pd.concat([side.head(count) for side in sides.values()]))
     for right, side in sides.items():  # some change sides
         lacking = count - int((asked["right now"] == right).sum())
         more = side.iloc[count : count + min(lacking, count // 4)] if lacking > 0 else side[:0]
         if len(more):
-            asked = pd.concat([asked, rescored(scorer, more)])
+            asked = pd.concat([asked, rescored(recommender, more)])
     wrong, right = (
         asked[asked["right now"] == side].sort_values("margin", kind="stable").head(count)
         for side in (False, True)
@@ -707,7 +717,7 @@ def wrong_and_right(
     return wrong.reset_index(drop=True), right.reset_index(drop=True)
 
 # %% ../../nbs/workbench/73_error_analysis.ipynb #d7ca2da5
-def _with_histories(scorer: Scorer, asked: Rows, histories: list) -> np.ndarray:
+def _with_histories(recommender: Recommender, asked: Rows, histories: list) -> np.ndarray:
     "P(Yes) of each row with a history of dense items in place of its own; NaN where that is None."
     probabilities = np.full(len(histories), np.nan)
     there = [place for place, history in enumerate(histories) if history is not None]
@@ -719,26 +729,26 @@ def _with_histories(scorer: Scorer, asked: Rows, histories: list) -> np.ndarray:
         padded[row, : len(histories[place])] = histories[place]
     changed = asked.take(np.array(there))
     probabilities[there] = row_probabilities(
-        scorer, replace(changed, histories=padded, events=np.full(len(there), -1))
+        recommender, replace(changed, histories=padded, events=np.full(len(there), -1))
     )
     return probabilities
 
 
-def withheld(scorer: Scorer, rows: pd.DataFrame) -> pd.DataFrame:  # of `Errors.rows`
+def withheld(recommender: Recommender, rows: pd.DataFrame) -> pd.DataFrame:  # of `Errors.rows`
     """P(Yes) of each row: `as it is`, and without parts of what is known of the person, as of
     `withdraw`; also with `no latest like`, and with `another's likes`, as many of a user drawn by
     chance: NaN where no other user has so many, and where there are no likes."""
-    asked = _asked_rows(scorer, rows)
+    asked = _asked_rows(recommender, rows)
     latest = []
     others = []
     for place in range(len(rows)):
         row = asked.take(np.array([place]))
         history = own_history(row)
         latest.append(history[:-1])
-        others.append(next(iter(other_histories(scorer, row, 1, seed=place)), None))
-    probabilities = withdraw(scorer, asked)
+        others.append(next(iter(other_histories(recommender, row, 1, seed=place)), None))
+    probabilities = withdraw(recommender, asked)
     for name, histories in (("no latest like", latest), ("another's likes", others)):
-        probabilities.insert(1, name, _with_histories(scorer, asked, histories))
+        probabilities.insert(1, name, _with_histories(recommender, asked, histories))
     return probabilities.set_axis(rows.index)
 
 

@@ -18,12 +18,13 @@ import torch
 from matplotlib.figure import Figure
 from ..core.artifacts import InputError
 from .inspection import item_cards
+from ..evaluation.metrics import probability
 from ..knowledge.llms import text_tokens
 from ..model.mappers import lookup
 from ..data.rows import Rows
 from ..model.userllm import KeyValues
 from ..model.prompts import RowText, layout_prompts
-from ..model.recommender import Scorer
+from ..model.recommender import Recommender
 
 # %% ../../nbs/workbench/71_history_effects.ipynb #140c044c
 def history_rows(
@@ -50,13 +51,13 @@ def own_history(rows: Rows) -> list[int]:  # of one row
     return [int(item) for item in rows.histories[0] if item >= 0]
 
 
-def row_probabilities(scorer: Scorer, rows: Rows) -> np.ndarray:  # (n,) float64
+def row_probabilities(recommender: Recommender, rows: Rows) -> np.ndarray:  # (n,) float64
     "P(Yes) of rows, computed together."
-    return torch.sigmoid(torch.as_tensor(scorer.logits(rows), dtype=torch.float64)).numpy()
+    return probability(recommender.logits(rows))
 
 
 def score_histories(
-    scorer: Scorer,
+    recommender: Recommender,
     rows: Rows,  # one row, whose history is what the others are compared with
     histories,
 ) -> (
@@ -64,27 +65,29 @@ def score_histories(
 ):  # cosine to the row's own token (NaN where the model compresses nothing), probability, change of it
     "What becomes of the compressed token and of P(Yes) with each of these histories."
     all_rows = history_rows(replace(rows, events=None), [own_history(rows), *histories])
-    probabilities = row_probabilities(scorer, all_rows)
+    probabilities = row_probabilities(recommender, all_rows)
     cosine = np.full(len(histories), np.nan)
-    if scorer.rows.histories is not None:
-        tokens = scorer.rows.histories(all_rows.histories).flatten(1).double()
+    if recommender.rows.histories is not None:
+        tokens = recommender.rows.histories(all_rows.histories).flatten(1).double()
         cosine = torch.nn.functional.cosine_similarity(tokens[:1], tokens[1:], dim=1).cpu().numpy()
     return pd.DataFrame(
         {"cosine": cosine, "probability": probabilities[1:], "change": probabilities[1:] - probabilities[0]}
     )
 
 # %% ../../nbs/workbench/71_history_effects.ipynb #a6526b9c
-def leave_one_out(scorer: Scorer, rows: Rows) -> pd.DataFrame:  # of one row
+def leave_one_out(recommender: Recommender, rows: Rows) -> pd.DataFrame:  # of one row
     """The effect of each history item's absence: position from 0 for the oldest, item_id, title,
     year, genres, cosine, probability, change."""
     own = own_history(rows)
-    effects = score_histories(scorer, rows, [own[:place] + own[place + 1 :] for place in range(len(own))])
-    cards = item_cards(scorer.dataset, own).drop(columns="description")
+    effects = score_histories(
+        recommender, rows, [own[:place] + own[place + 1 :] for place in range(len(own))]
+    )
+    cards = item_cards(recommender.dataset, own).drop(columns="description")
     return pd.concat([pd.DataFrame({"position": np.arange(len(own))}), cards, effects], axis=1)
 
 
 def order_effects(
-    scorer: Scorer, rows: Rows, count: int = 10, seed: int = 0
+    recommender: Recommender, rows: Rows, count: int = 10, seed: int = 0
 ) -> pd.DataFrame:  # how many random orders
     "The same items in other orders: order (`reversed`, or `random 1` and on), cosine, probability, change."
     own = own_history(rows)
@@ -92,18 +95,18 @@ def order_effects(
     shuffled = [random.permutation(own).tolist() for _ in range(count)]
     names = ["reversed"] + [f"random {number + 1}" for number in range(count)]
     return pd.concat(
-        [pd.DataFrame({"order": names}), score_histories(scorer, rows, [own[::-1], *shuffled])], axis=1
+        [pd.DataFrame({"order": names}), score_histories(recommender, rows, [own[::-1], *shuffled])], axis=1
     )
 
 
-def length_effects(scorer: Scorer, rows: Rows) -> pd.DataFrame:
+def length_effects(recommender: Recommender, rows: Rows) -> pd.DataFrame:
     "The latest items alone, from none to all of them: length, cosine, probability, change."
     own = own_history(rows)
     lengths = np.arange(len(own) + 1)
     return pd.concat(
         [
             pd.DataFrame({"length": lengths}),
-            score_histories(scorer, rows, [own[len(own) - n :] for n in lengths]),
+            score_histories(recommender, rows, [own[len(own) - n :] for n in lengths]),
         ],
         axis=1,
     )
@@ -117,7 +120,7 @@ def most_misleading(
     return effects.loc[better.idxmax()] if len(effects) and better.max() > 0 else None
 
 # %% ../../nbs/workbench/71_history_effects.ipynb #ad219e29
-def withdraw(scorer: Scorer, rows: Rows) -> pd.DataFrame:  # of any number
+def withdraw(recommender: Recommender, rows: Rows) -> pd.DataFrame:  # of any number
     """P(Yes) of each row: `as it is`, `no history`, and where the prompt has a slot of the user's
     own, `no user slot` and `neither`."""
 
@@ -125,13 +128,13 @@ def withdraw(scorer: Scorer, rows: Rows) -> pd.DataFrame:  # of any number
         return None if values is None else np.full_like(values, -1)
 
     without = {"as it is": rows, "no history": replace(rows, histories=nothing(rows.histories))}
-    if "user" in scorer.tables:
+    if "user" in recommender.tables:
         unknown = {"users": nothing(rows.users), "events": nothing(rows.events)}
         without |= {
             "no user slot": replace(rows, **unknown),
             "neither": replace(without["no history"], **unknown),
         }
-    return pd.DataFrame({name: row_probabilities(scorer, changed) for name, changed in without.items()})
+    return pd.DataFrame({name: row_probabilities(recommender, changed) for name, changed in without.items()})
 
 # %% ../../nbs/workbench/71_history_effects.ipynb #e3fca402
 def _parts(effects: pd.DataFrame, withdrawn: pd.Series) -> list[tuple[str, float, str]]:
@@ -209,15 +212,15 @@ def _joined(first: KeyValues, second: KeyValues) -> KeyValues:
 class _Counterfactual:
     "Logits of one row with another poster and another description."
 
-    def __init__(self, scorer: Scorer):
-        self.scorer = scorer
-        self.maker = scorer.maker
-        self.model = scorer.model
-        plan = scorer.maker.reuse_plan(training=True)
+    def __init__(self, recommender: Recommender):
+        self.recommender = recommender
+        self.maker = recommender.maker
+        self.model = recommender.model
+        plan = recommender.maker.reuse_plan(training=True)
         self.levels = plan.levels
         self.new = plan.new
         self._prefixes = {}  # (item, description) -> keys and values
-        self.stores = scorer.rows.text.levels if scorer.rows.text else []
+        self.stores = recommender.rows.text.levels if recommender.rows.text else []
 
     def _cut(self, described: bool) -> int:
         "How many levels of text stay as they are."
@@ -266,11 +269,11 @@ class _Counterfactual:
     ) -> float:  # one row; a dense item whose poster stands in, -1 for none
         "The logit."
         segments = self.new
-        batch = self.maker.batch(self.scorer.rows.ready(rows), segments)
+        batch = self.maker.batch(self.recommender.rows.ready(rows), segments)
         start = self.maker.text.start if not self.levels else ()
         batch.prompt = layout_prompts([self._pieces(rows, segments, description)], start)
         if poster is not None:
-            batch.features["image"] = lookup(self.scorer.tables["image"], [poster])
+            batch.features["image"] = lookup(self.recommender.tables["image"], [poster])
         return float(self.model(batch.to(self.model.language.device), self._prefix(rows, description)))
 
 # %% ../../nbs/workbench/71_history_effects.ipynb #543fb12a
@@ -279,17 +282,17 @@ class _Pair:
 
     def __init__(
         self,
-        scorer: Scorer,
+        recommender: Recommender,
         user_id,
         item_id,
         timestamp: int = -1,  # histories end before it; -1 for the latest state
         counterfactual: _Counterfactual | None = None,
-    ):  # of another `WhatIf` with the same scorer, to share what it keeps
-        dataset = scorer.dataset
-        self.scorer = scorer
+    ):  # of another `WhatIf` with the same recommender, to share what it keeps
+        dataset = recommender.dataset
+        self.recommender = recommender
         self.item = dataset.item_of(str(item_id))
-        self.rows = scorer.rows_for([dataset.user_of(str(user_id))], [self.item], [timestamp])
-        self.counterfactual = counterfactual or _Counterfactual(scorer)
+        self.rows = recommender.rows_for([dataset.user_of(str(user_id))], [self.item], [timestamp])
+        self.counterfactual = counterfactual or _Counterfactual(recommender)
         # of the history, in the order in which they were made: (name, place, item or other place)
         self.changes = []
         self.reset()
@@ -312,12 +315,12 @@ class _Pair:
         self, rows: Rows, poster: int | None = None, description: str | None = None
     ) -> float:  # one row
         logit = self.counterfactual(rows, poster, description)
-        return float(torch.sigmoid(torch.tensor(logit, dtype=torch.float64)))
+        return float(probability(logit))
 
     @property
     def cards(self) -> pd.DataFrame:
         "The history as it is now, oldest first."
-        return item_cards(self.scorer.dataset, self.history)
+        return item_cards(self.recommender.dataset, self.history)
 
     def _position(self, position: int) -> int:
         if not 0 <= position < len(self.history):
@@ -349,12 +352,12 @@ class WhatIf(_Pair):
         self, item_id, position: int | None = None
     ) -> float:  # where it shall stand; the latest place where left out
         "With a further history item. `InputError` for the candidate and for what is there already."
-        item = self.scorer.dataset.item_of(str(item_id))
+        item = self.recommender.dataset.item_of(str(item_id))
         if item == self.item:
             raise InputError("the candidate is never in its own history: add another item")
         if item in self.history:
             raise InputError(
-                f"{self.scorer.dataset.items['title'][item]!r} is in the history already: move it instead"
+                f"{self.recommender.dataset.items['title'][item]!r} is in the history already: move it instead"
             )
         place = len(self.history) if position is None else self._room(position)
         self.history.insert(place, item)
@@ -371,14 +374,14 @@ class WhatIf(_Pair):
 
     def show_poster(self, item_id) -> float:  # None for no poster at all
         "With the poster of another item for the candidate; the history keeps its own."
-        if "image" not in self.scorer.tables:
+        if "image" not in self.recommender.tables:
             raise InputError("this model sees no posters")
-        self.poster = -1 if item_id is None else self.scorer.dataset.item_of(str(item_id))
+        self.poster = -1 if item_id is None else self.recommender.dataset.item_of(str(item_id))
         return self.probability
 
     def describe(self, text: str) -> float:
         "With another description of the candidate, cut to the model's budget."
-        if not self.scorer.settings.description:
+        if not self.recommender.settings.description:
             raise InputError("this model reads no descriptions, only titles")
         self.description = text
         return self.probability
@@ -386,8 +389,8 @@ class WhatIf(_Pair):
     @property
     def shortened(self) -> bool:
         "Whether the description that was put in is longer than the model's budget."
-        settings = self.scorer.settings
-        tokenizer = self.scorer.maker.text.tokenizer
+        settings = self.recommender.settings
+        tokenizer = self.recommender.maker.text.tokenizer
         return (
             self.description is not None
             and len(text_tokens(tokenizer, self.description)) > settings.budget.description
@@ -426,45 +429,46 @@ def _digits(value: float) -> str:
 _noise = WeakKeyDictionary()  # model -> its numerical noise
 
 
-def _some_pairs(scorer: Scorer, count: int, seed: int = 0) -> Rows:
+def _some_pairs(recommender: Recommender, count: int, seed: int = 0) -> Rows:
     "Pairs that really happened, drawn by chance."
-    events = scorer.dataset.events
+    events = recommender.dataset.events
     if not len(events):
         raise InputError("the recommender knows no event", fix="open one that was trained on ratings")
     chosen = events.iloc[np.random.default_rng(seed).permutation(len(events))[:count]]
-    return scorer.rows_for(chosen["user"], chosen["item"], chosen["timestamp"])
+    return recommender.rows_for(chosen["user"], chosen["item"], chosen["timestamp"])
 
 
 @torch.no_grad()
-def numerical_noise(scorer: Scorer, count: int = 6) -> Noise:  # of pairs that are tried
+def numerical_noise(recommender: Recommender, count: int = 6) -> Noise:  # of pairs that are tried
     """How far the three ways of computing a pair lie apart: alone, together with others, and in a
     `WhatIf`. Measured once for a model."""
-    if scorer.model in _noise:
-        return _noise[scorer.model]
-    rows = _some_pairs(scorer, count)
-    asked = _Counterfactual(scorer)
+    if recommender.model in _noise:
+        return _noise[recommender.model]
+    rows = _some_pairs(recommender, count)
+    asked = _Counterfactual(recommender)
     single = [rows.take(np.array([place])) for place in range(len(rows))]
-    alone = [float(scorer.model(scorer.maker.batch(row).to(scorer.model.language.device))) for row in single]
+    alone = [
+        float(recommender.model(recommender.maker.batch(row).to(recommender.model.language.device)))
+        for row in single
+    ]
     what_if = [asked(row) for row in single]
-    probabilities = torch.sigmoid(
-        torch.tensor(np.array([alone, scorer.logits(rows), what_if], dtype=np.float64))
-    ).numpy()
-    _noise[scorer.model] = Noise.of(np.ptp(probabilities, axis=0))
-    return _noise[scorer.model]
+    probabilities = probability([alone, recommender.logits(rows), what_if])
+    _noise[recommender.model] = Noise.of(np.ptp(probabilities, axis=0))
+    return _noise[recommender.model]
 
 # %% ../../nbs/workbench/71_history_effects.ipynb #acddff6a
 def other_histories(
-    scorer: Scorer, rows: Rows, count: int = 8, seed: int = 0
+    recommender: Recommender, rows: Rows, count: int = 8, seed: int = 0
 ) -> list[list[int]]:  # of one row
     """Histories of other users, as long as the row's own and without its candidate; fewer where
     there are not so many."""
     length = len(own_history(rows))
     found = []
-    users = np.random.default_rng(seed).permutation(len(scorer.dataset.users))
+    users = np.random.default_rng(seed).permutation(len(recommender.dataset.users))
     users = users[users != rows.users[0]]
     for start in range(0, len(users) if length else 0, 4 * count):
         some = users[start : start + 4 * count]
-        picked, _ = scorer.training_histories.pick(
+        picked, _ = recommender.training_histories.pick(
             some, np.full(len(some), -1), np.full(len(some), rows.items[0]), length
         )
         found += [list(map(int, history)) for history in picked if (history >= 0).sum() == length]
@@ -474,11 +478,11 @@ def other_histories(
 
 
 def leave_one_out_control(
-    scorer: Scorer, rows: Rows, count: int = 8, seed: int = 0
+    recommender: Recommender, rows: Rows, count: int = 8, seed: int = 0
 ) -> pd.DataFrame:  # of one row; other users
     """What leaving out one like does where the history is another user's: history (its number),
     position, change."""
-    histories = other_histories(scorer, rows, count, seed)
+    histories = other_histories(recommender, rows, count, seed)
     asked = [
         [history, *(history[:place] + history[place + 1 :] for place in range(len(history)))]
         for history in histories
@@ -486,7 +490,7 @@ def leave_one_out_control(
     if not asked:
         return pd.DataFrame({"history": [], "position": [], "change": []})
     probabilities = row_probabilities(
-        scorer, history_rows(replace(rows, events=None), sum(asked, []))
+        recommender, history_rows(replace(rows, events=None), sum(asked, []))
     ).reshape(len(asked), -1)
     change = probabilities[:, 1:] - probabilities[:, :1]
     number, position = np.indices(change.shape)
@@ -541,7 +545,7 @@ def what_if_control(
 ) -> np.ndarray:  # changes of P(Yes), one for each other user
     "What the changes that were made so far do where the history is another user's."
     changes = []
-    for history in other_histories(what.scorer, what.rows, count, seed):
+    for history in other_histories(what.recommender, what.rows, count, seed):
         changed = _repeated(history, what.changes)
         if changed is None:
             continue

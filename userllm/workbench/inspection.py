@@ -22,12 +22,13 @@ import torch
 from matplotlib.figure import Figure
 from ..core.artifacts import InputError
 from ..collaborative.mf import BiasModel
+from ..evaluation.metrics import probability
 from ..knowledge.descriptions import prompt_title, shipped_descriptions
 from ..knowledge.llms import text_tokens
 from ..data.rows import Rows
 from ..model.userllm import BatchMaker, ModelBatch, UserLLM
 from ..model.prompts import Slot, Text, layout_prompts
-from ..model.recommender import Scorer
+from ..model.recommender import Recommender
 
 # %% ../../nbs/workbench/70_inspection.ipynb #4497fc6b
 def number_text(
@@ -55,24 +56,24 @@ def _unit_words(embedding: torch.nn.Module) -> torch.Tensor:  # (words, d3) floa
 
 
 def nearest_words(
-    scorer: Scorer,
+    recommender: Recommender,
     vector: torch.Tensor,  # (d3,)
     count: int = 5,
 ) -> list[tuple[str, float]]:  # a token, and its cosine
     "The tokens of the vocabulary whose embeddings point most nearly the same way."
-    cosine = _unit_words(scorer.model.language.embedding) @ torch.nn.functional.normalize(
+    cosine = _unit_words(recommender.model.language.embedding) @ torch.nn.functional.normalize(
         vector.float(), dim=0
     )
     return [
-        (scorer.maker.text.tokenizer.decode([token]), value)
+        (recommender.maker.text.tokenizer.decode([token]), value)
         for value, token in zip(*(found.tolist() for found in cosine.topk(count)))
     ]
 
 
-def _near(scorer: Scorer, vectors: torch.Tensor) -> str:  # (tokens, d3)
+def _near(recommender: Recommender, vectors: torch.Tensor) -> str:  # (tokens, d3)
     "The nearest words of each vector with their cosines, `|` between vectors."
     return " | ".join(
-        ", ".join(f"{word} {cosine:.2f}" for word, cosine in nearest_words(scorer, vector))
+        ", ".join(f"{word} {cosine:.2f}" for word, cosine in nearest_words(recommender, vector))
         for vector in vectors
     )
 
@@ -94,12 +95,12 @@ class PromptExplanation:
     summands: dict
 
 # %% ../../nbs/workbench/70_inspection.ipynb #e3dea977
-def _uncompressed(scorer: Scorer, rows: Rows) -> int:  # of one row
+def _uncompressed(recommender: Recommender, rows: Rows) -> int:  # of one row
     """The length of the prompt with its history written out; of the prompt as it is where the model
     compresses none."""
-    maker = scorer.maker
+    maker = recommender.maker
     written = BatchMaker(
-        scorer.dataset.items[:0],
+        recommender.dataset.items[:0],
         maker.all_tables,
         maker.text.tokenizer,
         replace(maker.settings, history="items"),
@@ -128,37 +129,37 @@ def generated_descriptions(items: pd.DataFrame) -> np.ndarray:  # title, year, d
 GENERATED = "made up by a language model from the title; may be untrue"
 
 # %% ../../nbs/workbench/70_inspection.ipynb #c007
-def _source(scorer: Scorer, piece, rows: Rows) -> str:
+def _source(recommender: Recommender, piece, rows: Rows) -> str:
     "What a segment of the first row was made from."
     segment = piece.segment
-    titles = scorer.dataset.items["title"]
+    titles = recommender.dataset.items["title"]
     if isinstance(segment, Text):
         return "the same in every prompt"
     name = segment.name if isinstance(segment, Slot) else segment.field
     history = [titles[item] for item in rows.histories[0] if item >= 0]
     if piece.item >= 0:
         return (
-            f"the {scorer.dataset.noun.picture} of {titles[piece.item]}, by the feature table"
-            f" {scorer.tables['image'].name}"
+            f"the {recommender.dataset.noun.picture} of {titles[piece.item]}, by the feature table"
+            f" {recommender.tables['image'].name}"
         )
     if name == "history":
         return (
-            f"{len(history)} {scorer.dataset.noun.many}, oldest first: {', '.join(history)}"
+            f"{len(history)} {recommender.dataset.noun.many}, oldest first: {', '.join(history)}"
             if history
             else "an empty history"
         )
     if name in ("history_titles", "history_item"):
         return "the titles of the history" if name == "history_titles" else "an item of the history"
-    if name == "description" and generated_descriptions(scorer.dataset.items.iloc[rows.items[:1]])[0]:
+    if name == "description" and generated_descriptions(recommender.dataset.items.iloc[rows.items[:1]])[0]:
         return f"the candidate's description, {GENERATED}"
-    if name not in scorer.tables:
+    if name not in recommender.tables:
         return f"the candidate's {name}"
-    table = scorer.tables[name]
+    table = recommender.tables[name]
     user = int(rows.users[0])
     owner = (
         titles[rows.items[0]]
         if table.key == "item"
-        else f"user {scorer.dataset.users['user_id'][user]}"
+        else f"user {recommender.dataset.users['user_id'][user]}"
         if user >= 0
         else "an unknown user"
     )
@@ -168,15 +169,15 @@ def _source(scorer: Scorer, piece, rows: Rows) -> str:
     )
 
 
-def _line(scorer: Scorer, piece, batch: ModelBatch, soft: dict, rows: Rows) -> dict:
+def _line(recommender: Recommender, piece, batch: ModelBatch, soft: dict, rows: Rows) -> dict:
     "One segment as a row of the table."
     segment = piece.segment
-    source = _source(scorer, piece, rows)
+    source = _source(recommender, piece, rows)
     if not isinstance(segment, Slot):
         return {
             "kind": "text" if isinstance(segment, Text) else "row text",
             "name": getattr(segment, "field", ""),
-            "text": scorer.maker.text.tokenizer.decode(list(piece.ids)),
+            "text": recommender.maker.text.tokenizer.decode(list(piece.ids)),
             "tokens": len(piece.ids),
             "shortened": piece.shortened,
             "norm": np.nan,
@@ -187,7 +188,7 @@ def _line(scorer: Scorer, piece, batch: ModelBatch, soft: dict, rows: Rows) -> d
         }
     if piece.item >= 0:  # of a history that is written out
         vectors = soft["visual"][batch.prompt.items.tolist().index(piece.item)]
-        missing = bool(scorer.tables["image"].missing[piece.item])
+        missing = bool(recommender.tables["image"].missing[piece.item])
     else:
         vectors = soft[segment.name][0]
         missing = (
@@ -203,13 +204,13 @@ def _line(scorer: Scorer, piece, batch: ModelBatch, soft: dict, rows: Rows) -> d
         "shortened": 0,
         "norm": vectors.norm(dim=1).mean().item(),
         "missing": missing,
-        "nearest": _near(scorer, vectors),
+        "nearest": _near(recommender, vectors),
         "source": source,
         "generated": False,
     }
 
 # %% ../../nbs/workbench/70_inspection.ipynb #59f9276c
-def _edited(scorer: Scorer, pieces: list, edits: Mapping) -> list:
+def _edited(recommender: Recommender, pieces: list, edits: Mapping) -> list:
     "The pieces with new text in the places that `edits` names."
     pieces = list(pieces)
     for place, text in edits.items():
@@ -224,7 +225,7 @@ def _edited(scorer: Scorer, pieces: list, edits: Mapping) -> list:
                 fix="edit a segment of text",
             )
         pieces[place] = replace(
-            pieces[place], ids=tuple(text_tokens(scorer.maker.text.tokenizer, text)), shortened=0
+            pieces[place], ids=tuple(text_tokens(recommender.maker.text.tokenizer, text)), shortened=0
         )
     if not pieces[-1].ids and not isinstance(pieces[-1].segment, Slot):
         raise InputError(
@@ -234,16 +235,16 @@ def _edited(scorer: Scorer, pieces: list, edits: Mapping) -> list:
     return pieces
 
 
-def _prompt_length(scorer: Scorer, pieces: list) -> int:
+def _prompt_length(recommender: Recommender, pieces: list) -> int:
     "The tokens of one prompt."
-    return int(layout_prompts([pieces], scorer.maker.text.start).lengths[0])
+    return int(layout_prompts([pieces], recommender.maker.text.start).lengths[0])
 
 
-def _cut_to_context(scorer: Scorer, pieces: list, edits: Mapping) -> list:
+def _cut_to_context(recommender: Recommender, pieces: list, edits: Mapping) -> list:
     """The pieces with the longest edits shortened from their ends, until the prompt is no longer
     than the LLM was made for."""
-    context = scorer.model.language.context
-    pieces, excess = list(pieces), _prompt_length(scorer, pieces) - (context or np.inf)
+    context = recommender.model.language.context
+    pieces, excess = list(pieces), _prompt_length(recommender, pieces) - (context or np.inf)
     for place in sorted(edits, key=lambda place: -len(pieces[place].ids)):
         if excess <= 0:
             break
@@ -255,13 +256,16 @@ def _cut_to_context(scorer: Scorer, pieces: list, edits: Mapping) -> list:
 
 
 def edited_tokens(
-    scorer: Scorer, user_id, item_id, edits: Mapping, timestamp: int = -1
+    recommender: Recommender, user_id, item_id, edits: Mapping, timestamp: int = -1
 ) -> int:  # as for `explain_prompt`
     "How many tokens the edited prompt has before anything is cut. Nothing is scored, so this is quick."
-    rows = scorer.rows_for(
-        [scorer.dataset.user_of(str(user_id))], [scorer.dataset.item_of(str(item_id))], [timestamp]
+    rows = recommender.rows_for(
+        [recommender.dataset.user_of(str(user_id))], [recommender.dataset.item_of(str(item_id))], [timestamp]
     )
-    return _prompt_length(scorer, _edited(scorer, scorer.maker.pieces(rows, scorer.maker.segments)[0], edits))
+    return _prompt_length(
+        recommender,
+        _edited(recommender, recommender.maker.pieces(rows, recommender.maker.segments)[0], edits),
+    )
 
 # %% ../../nbs/workbench/70_inspection.ipynb #2a9444f5
 def _summands(model: UserLLM, batch: ModelBatch, logit: float) -> dict:  # of one row
@@ -277,7 +281,7 @@ def _summands(model: UserLLM, batch: ModelBatch, logit: float) -> dict:  # of on
 
 @torch.no_grad()
 def explain_prompt(
-    scorer: Scorer,
+    recommender: Recommender,
     user_id,
     item_id,  # the source's own ids
     timestamp: int = -1,  # histories end before it; -1 for the latest state
@@ -287,28 +291,28 @@ def explain_prompt(
 
     `InputError` for unknown ids or places."""
     edits = edits or {}
-    user = scorer.dataset.user_of(str(user_id))
-    item = scorer.dataset.item_of(str(item_id))
-    rows = scorer.rows_for([user], [item], [timestamp])
-    batch = scorer.maker.batch(rows)
+    user = recommender.dataset.user_of(str(user_id))
+    item = recommender.dataset.item_of(str(item_id))
+    rows = recommender.rows_for([user], [item], [timestamp])
+    batch = recommender.maker.batch(rows)
     plain = int(batch.prompt.lengths[0])
 
-    pieces = _edited(scorer, scorer.maker.pieces(rows, scorer.maker.segments)[0], edits)
-    pieces = _cut_to_context(scorer, pieces, edits)
-    batch.prompt = layout_prompts([pieces], scorer.maker.text.start)
-    batch = batch.to(scorer.model.language.device)
+    pieces = _edited(recommender, recommender.maker.pieces(rows, recommender.maker.segments)[0], edits)
+    pieces = _cut_to_context(recommender, pieces, edits)
+    batch.prompt = layout_prompts([pieces], recommender.maker.text.start)
+    batch = batch.to(recommender.model.language.device)
 
-    soft = scorer.model.soft_tokens(batch)
-    segments = pd.DataFrame([_line(scorer, piece, batch, soft, rows) for piece in pieces])
+    soft = recommender.model.soft_tokens(batch)
+    segments = pd.DataFrame([_line(recommender, piece, batch, soft, rows) for piece in pieces])
     segments.loc[[*edits], ["source", "generated"]] = ["edited", False]
     tokens = int(batch.prompt.lengths[0])
-    logit = scorer.model(batch)
+    logit = recommender.model(batch)
     return PromptExplanation(
         segments,
-        torch.sigmoid(logit).item(),
+        probability(logit).item(),
         tokens,
-        _uncompressed(scorer, rows) + tokens - plain,
-        _summands(scorer.model, batch, logit.item()),
+        _uncompressed(recommender, rows) + tokens - plain,
+        _summands(recommender.model, batch, logit.item()),
     )
 
 # %% ../../nbs/workbench/70_inspection.ipynb #6a2df3f3
@@ -555,7 +559,7 @@ class Inspected:
 
 def _by_pair(frame: pd.DataFrame) -> dict:
     "(user_id, item_id) -> P(Yes)."
-    probabilities = 1 / (1 + np.exp(-np.clip(frame["logit"].to_numpy(np.float64), -500, 500)))
+    probabilities = probability(frame["logit"])
     return dict(zip(zip(frame["user_id"].astype(str), frame["item_id"].astype(str)), probabilities.tolist()))
 
 # %% ../../nbs/workbench/70_inspection.ipynb #542ef048
@@ -563,11 +567,11 @@ def _by_pair(frame: pd.DataFrame) -> dict:
 class PromptInspector:
     "Finds users and candidates, and takes their prompts apart."
 
-    scorer: Scorer
+    recommender: Recommender
     predictions: Mapping = field(default_factory=dict)  # system -> predictions frame
 
     def __post_init__(self):
-        dataset = self.scorer.dataset
+        dataset = self.recommender.dataset
         self._answers = {name: _by_pair(frame) for name, frame in self.predictions.items()}
         training = dataset.events.query("split == 'train'").assign(row_id=-1)
         self._floor = (
@@ -578,16 +582,16 @@ class PromptInspector:
         self, text: str = "", likes: int = 0, genre: str = ""
     ) -> pd.DataFrame:  # part of an id; at least so many likes; a genre among them
         "Users with what training knew of them: user_id, events, likes, in the dataset's order."
-        known = self.scorer.dataset.events.query("split in ('history', 'train')")
+        known = self.recommender.dataset.events.query("split in ('history', 'train')")
         liked = known[known["label"] == 1]
-        table = self.scorer.dataset.users[["user_id"]].assign(
+        table = self.recommender.dataset.users[["user_id"]].assign(
             events=known["user"].value_counts(), likes=liked["user"].value_counts()
         )
         table = table.fillna(0).astype({"events": int, "likes": int})
         keep = table["user_id"].str.contains(text.strip(), regex=False) & (table["likes"] >= likes)
         if genre:
             of_genre = (
-                self.scorer.dataset.items["genres"]
+                self.recommender.dataset.items["genres"]
                 .fillna("")
                 .str.split("|")
                 .map(lambda names: genre.casefold() in [name.casefold() for name in names])
@@ -614,7 +618,7 @@ class PromptInspector:
         edits: Mapping | None = None,
     ) -> Inspected:  # as for `explain_prompt`
         "Everything about one pair. `InputError` for unknown ids."
-        dataset = self.scorer.dataset
+        dataset = self.recommender.dataset
         user_id = str(user_id)
         item_id = str(item_id)
         user = dataset.user_of(user_id)
@@ -622,19 +626,19 @@ class PromptInspector:
         event = dataset.events.query("user == @user and item == @item")
         if timestamp is None:
             timestamp = int(event["timestamp"].iloc[0]) if len(event) else -1
-        rows = self.scorer.rows_for([user], [item], [timestamp])
+        rows = self.recommender.rows_for([user], [item], [timestamp])
         answers = {
             name: found[user_id, item_id]
             for name, found in self._answers.items()
             if (user_id, item_id) in found
         }
         if "bias" not in answers and self._floor:
-            answers = {"bias": float(1 / (1 + np.exp(-self._floor.logits([user], [item])[0])))} | answers
+            answers = {"bias": float(probability(self._floor.logits([user], [item])[0]))} | answers
         return Inspected(
             user_id,
             item_id,
             timestamp,
-            explain_prompt(self.scorer, user_id, item_id, timestamp, edits),
+            explain_prompt(self.recommender, user_id, item_id, timestamp, edits),
             item_cards(dataset, rows.histories[0]),
             item_cards(dataset, [item]).iloc[0],
             int(event["label"].iloc[0]) if len(event) else None,

@@ -9,10 +9,10 @@ __all__ = ['most_liked', 'recommend']
 from collections.abc import Callable
 import numpy as np
 import pandas as pd
-import torch
 from ..core.artifacts import InputError
 from ..data.interactions import Dataset
-from ..model.recommender import Scorer, liked_items
+from ..evaluation.metrics import probability
+from ..model.recommender import Recommender, liked_items
 
 # %% ../../nbs/workbench/69_new_users.ipynb #ff6d7eda
 def most_liked(
@@ -40,7 +40,7 @@ def most_liked(
 
 # %% ../../nbs/workbench/69_new_users.ipynb #207d93e6
 def recommend(
-    scorer: Scorer,
+    recommender: Recommender,
     likes,  # ids of items, oldest first; none at all will do
     candidates,  # ids of items; those among the likes are passed over
     report: Callable | None = None,  # takes how many are done, of how many
@@ -50,8 +50,8 @@ def recommend(
 ) -> pd.DataFrame:  # scored between two reports
     """The candidates, best first: item_id, title, year, genres, description, probability,
     without_likes, change. `InputError` for unknown or repeated items."""
-    liked = liked_items(likes, scorer.dataset)
-    asked = liked_items(candidates, scorer.dataset, "candidates")
+    liked = liked_items(likes, recommender.dataset)
+    asked = liked_items(candidates, recommender.dataset, "candidates")
     items = np.array([item for item in asked if item not in set(liked)], dtype=np.int64)
     if not len(items):
         raise InputError("no candidate is left: name items that are not among the likes")
@@ -63,13 +63,13 @@ def recommend(
         some = items[start : start + group]
         lacking = [item for item in some.tolist() if item not in without]
         if lacking:
-            without |= zip(lacking, scorer.logits(scorer.rows_of_new_user([], lacking)).tolist())
-        found[0, start : start + group] = scorer.logits(scorer.rows_of_new_user(liked, some))
+            without |= zip(lacking, recommender.logits(recommender.rows_of_new_user([], lacking)).tolist())
+        found[0, start : start + group] = recommender.logits(recommender.rows_of_new_user(liked, some))
         found[1, start : start + group] = [without[item] for item in some.tolist()]
     if report:
         report(len(items), len(items))
-    with_likes, without_likes = torch.sigmoid(torch.from_numpy(found)).numpy()
-    cards = scorer.dataset.items.iloc[items][["item_id", "title", "year", "genres", "description"]].assign(
-        probability=with_likes, without_likes=without_likes, change=with_likes - without_likes
-    )
+    with_likes, without_likes = probability(found)
+    cards = recommender.dataset.items.iloc[items][
+        ["item_id", "title", "year", "genres", "description"]
+    ].assign(probability=with_likes, without_likes=without_likes, change=with_likes - without_likes)
     return cards.sort_values("probability", ascending=False, kind="stable", ignore_index=True)

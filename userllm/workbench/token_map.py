@@ -23,16 +23,16 @@ from sklearn.preprocessing import StandardScaler
 from ..core.artifacts import InputError
 from .inspection import first_genre, item_cards, number_text
 from ..evaluation.metrics import auc
-from ..model.recommender import Scorer
+from ..model.recommender import Recommender
 
 # %% ../../nbs/workbench/72_token_map.ipynb #09b4b5be
 def describe_histories(
-    scorer: Scorer, histories: np.ndarray
+    recommender: Recommender, histories: np.ndarray
 ) -> pd.DataFrame:  # (users, h) dense items, -1 as padding
     """One row a user: user_id, length, genre (the most frequent one), latest (the last like's), year
     (mean), decade, liked (share of the training events), events."""
-    items = scorer.dataset.items
-    known = scorer.dataset.events.query("split in ('history', 'train')")
+    items = recommender.dataset.items
+    known = recommender.dataset.events.query("split in ('history', 'train')")
     lists = [[item for item in row if item >= 0] for row in histories.tolist()]
     genres = first_genre(items["genres"]).to_numpy()
     years = items["year"].astype("Float64").to_numpy(dtype=float, na_value=np.nan)
@@ -42,7 +42,7 @@ def describe_histories(
     latest = [genres[row[-1]] if row else "" for row in lists]
     table = pd.DataFrame(
         {
-            "user_id": scorer.dataset.users["user_id"],
+            "user_id": recommender.dataset.users["user_id"],
             "length": [len(row) for row in lists],
             "genre": genre,
             "latest": latest,
@@ -58,7 +58,7 @@ def describe_histories(
 class TokenMap:
     "The compressed histories of all users, as they stand after the last training event."
 
-    scorer: Scorer
+    recommender: Recommender
     histories: np.ndarray  # (users, h) dense items, oldest first, -1 as padding
     tokens: np.ndarray  # (users, K d3) float32
     users: pd.DataFrame  # as of `describe_histories`, with x and y
@@ -67,37 +67,43 @@ class TokenMap:
     @classmethod
     def of(
         cls,
-        scorer: Scorer,
+        recommender: Recommender,
         report: Callable | None = None,  # called with (done, all); what it raises stops the work
         batch_size: int = 128,
     ) -> "TokenMap":
         """Compress the histories of all users.
 
         `InputError` for a model that compresses none, and for fewer than three users."""
-        if scorer.rows.histories is None:
+        if recommender.rows.histories is None:
             raise InputError("this model does not compress histories: open one whose history is `compressed`")
-        count = len(scorer.dataset.users)
+        count = len(recommender.dataset.users)
         parts = []
         if count < 3:
             raise InputError(f"the recommender knows {count} users: a map needs three or more")
-        histories, _ = scorer.training_histories.pick(np.arange(count), -1, -1, scorer.history.length)
+        histories, _ = recommender.training_histories.pick(
+            np.arange(count), -1, -1, recommender.history.length
+        )
         for start in range(0, count, batch_size):
             parts.append(
-                scorer.rows.histories(histories[start : start + batch_size]).flatten(1).float().cpu().numpy()
+                recommender.rows.histories(histories[start : start + batch_size])
+                .flatten(1)
+                .float()
+                .cpu()
+                .numpy()
             )
             if report:
                 report(min(start + batch_size, count), count)
         tokens = np.concatenate(parts)
         pca = PCA(2, random_state=0)
         places = pca.fit_transform(tokens)
-        users = describe_histories(scorer, histories).assign(x=places[:, 0], y=places[:, 1])
-        return cls(scorer, histories, tokens, users, tuple(pca.explained_variance_ratio_.tolist()))
+        users = describe_histories(recommender, histories).assign(x=places[:, 0], y=places[:, 1])
+        return cls(recommender, histories, tokens, users, tuple(pca.explained_variance_ratio_.tolist()))
 
 # %% ../../nbs/workbench/72_token_map.ipynb #b53e9525
 def neighbours(tokens: TokenMap, user_id, count: int = 5) -> pd.DataFrame:
     """The users whose tokens lie most nearly the same way from the mean of all: user_id, cosine,
     shared (items in both histories), genre, length."""
-    user = tokens.scorer.dataset.user_of(str(user_id))
+    user = tokens.recommender.dataset.user_of(str(user_id))
     apart = tokens.tokens - tokens.tokens.mean(0)  # what all tokens have in common tells nobody from anybody
     unit = apart / np.linalg.norm(apart, axis=1, keepdims=True).clip(1e-12)
     cosine = unit @ unit[user]
@@ -117,14 +123,16 @@ def users_within(tokens: TokenMap, x: tuple, y: tuple) -> pd.DataFrame:  # (low,
 
 def history_of(tokens: TokenMap, user_id) -> pd.DataFrame:
     "The items behind a user's token, oldest first."
-    return item_cards(tokens.scorer.dataset, tokens.histories[tokens.scorer.dataset.user_of(str(user_id))])
+    return item_cards(
+        tokens.recommender.dataset, tokens.histories[tokens.recommender.dataset.user_of(str(user_id))]
+    )
 
 
 def token_effects(tokens: TokenMap, user_id) -> pd.DataFrame:  # no line for an empty history
     """How far the user's token moves with each like left out, in reverse, and with the latest like
     alone: history, moved (1 is how far two users' tokens are apart)."""
-    items = tokens.scorer.dataset.items
-    row = tokens.histories[tokens.scorer.dataset.user_of(str(user_id))]
+    items = tokens.recommender.dataset.items
+    row = tokens.histories[tokens.recommender.dataset.user_of(str(user_id))]
     own = [int(item) for item in row if item >= 0]
     others = {
         f"{place}: without {items['title'][item]}": own[:place] + own[place + 1 :]
@@ -137,7 +145,7 @@ def token_effects(tokens: TokenMap, user_id) -> pd.DataFrame:  # no line for an 
     padded = np.array(
         [history + [-1] * (len(row) - len(history)) for history in (own, *others.values())], dtype=np.int64
     )
-    found = tokens.scorer.rows.histories(padded).flatten(1).float().cpu().numpy()
+    found = tokens.recommender.rows.histories(padded).flatten(1).float().cpu().numpy()
     apart = np.sqrt(2 * tokens.tokens.var(0).sum()).clip(1e-12)
     return pd.DataFrame(
         {"history": list(others), "moved": np.linalg.norm(found[1:] - found[0], axis=1) / apart}
@@ -166,7 +174,7 @@ def heard_places(
         )
     random = np.random.default_rng(seed)
     histories = tokens.histories[random.permutation(whole)[:users]]
-    token = lambda histories: tokens.scorer.rows.histories(histories).flatten(1).float().cpu().numpy()
+    token = lambda histories: tokens.recommender.rows.histories(histories).flatten(1).float().cpu().numpy()
     own = token(histories)
     shares = []
     for place in range(histories.shape[1]):
@@ -182,7 +190,7 @@ def heard_places(
 # %% ../../nbs/workbench/72_token_map.ipynb #73faee00
 def _kinds(tokens: TokenMap, keep: np.ndarray) -> dict:
     "For genres and decades, under how they are said: for each kept user those in the history."
-    items = tokens.scorer.dataset.items
+    items = tokens.recommender.dataset.items
     genres = [set(str(text).split("|")) - {"", "(no genres listed)"} for text in items["genres"].fillna("")]
     decades = [set() if pd.isna(year) else {f"{int(year) // 10 * 10}s"} for year in items["year"]]
     in_history = lambda names: [
@@ -198,7 +206,7 @@ def probe(
     tokens: TokenMap, genres: int = 6, folds: int = 5, seed: int = 0
 ) -> pd.DataFrame:  # how many genres and decades, the most frequent that tell users apart
     """What a linear model reads from tokens of users it was not fitted on: fact, measure, value,
-    chance, users. `InputError` for too few users."""
+    chance_level, users. `InputError` for too few users."""
     keep = (tokens.users["length"] > 0).to_numpy()
     if keep.sum() < 4 * folds:
         raise InputError(
@@ -217,7 +225,7 @@ def probe(
                     "fact": said.format(name),
                     "measure": "AUC",
                     "value": auc(has.astype(int), scores),
-                    "probability": 0.5,
+                    "chance_level": 0.5,
                     "users": len(has),
                 }
             )
@@ -239,11 +247,11 @@ def probe(
                 "fact": fact,
                 "measure": "R²",
                 "value": 1 - ((truth - guess) ** 2).mean() / truth.var(),
-                "probability": 0.0,
+                "chance_level": 0.0,
                 "users": len(truth),
             }
         )
-    return pd.DataFrame(lines, columns=["fact", "measure", "value", "probability", "users"])
+    return pd.DataFrame(lines, columns=["fact", "measure", "value", "chance_level", "users"])
 
 # %% ../../nbs/workbench/72_token_map.ipynb #924e67c2
 _KIND_LOOKS = (

@@ -15,6 +15,7 @@ from html import escape
 import ipywidgets
 import pandas as pd
 from ..core.artifacts import InputError
+from ..evaluation.metrics import metrics
 from userllm.workbench.error_analysis import (
     RESAMPLES,
     SLICES,
@@ -55,7 +56,7 @@ from userllm.workbench.inspection import (
 )
 from ..data.interactions import ItemNoun
 from .new_users import most_liked, recommend
-from ..model.recommender import Scorer, liked_items
+from ..model.recommender import Recommender, liked_items
 from userllm.workbench.token_map import (
     TokenMap,
     component_names,
@@ -207,7 +208,7 @@ class _PromptChoice:
     def search(self, text: str) -> list[str]:
         "The ids of the items found by title."
         found = (
-            find_items(self.inspector.scorer.dataset, text)
+            find_items(self.inspector.recommender.dataset, text)
             if text.strip()
             else pd.DataFrame(columns=["item_id", "title", "genres"])
         )
@@ -284,16 +285,16 @@ class PromptTool(_PromptChoice):
             self.pictures,
             self.edits,
             self.unedited,
-            numerical_noise(self.inspector.scorer),
+            numerical_noise(self.inspector.recommender),
         )
         return self.now
 
     def _announce(self, edits: dict, long: int = 600) -> None:  # tokens
         "Say beforehand that a long prompt takes its time, and that what goes beyond the LLM is cut."
-        scorer = self.inspector.scorer
+        recommender = self.inspector.recommender
         now = self.now
-        tokens = edited_tokens(scorer, now.user_id, now.item_id, edits, now.timestamp)
-        context = scorer.model.language.context
+        tokens = edited_tokens(recommender, now.user_id, now.item_id, edits, now.timestamp)
+        context = recommender.model.language.context
         cut = (
             f"; the LLM was made for {context:,}, and the rest is cut" if context and tokens > context else ""
         )
@@ -345,13 +346,13 @@ def what_if_view(title: str, noun: ItemNoun = ItemNoun()) -> View:  # what the d
 class WhatIfTool:
     "Change a pair's history, poster or description, and see P(Yes)."
 
-    def __init__(self, scorer, user_id, item_id, timestamp: int = -1, pictures=None):
-        self.what = WhatIf(scorer, user_id, item_id, timestamp)
+    def __init__(self, recommender, user_id, item_id, timestamp: int = -1, pictures=None):
+        self.what = WhatIf(recommender, user_id, item_id, timestamp)
         self.pictures = pictures
         self.view = what_if_view(
-            f"What if, asked of {scorer.method}: user {user_id} and"
-            f" {scorer.dataset.items['title'][self.what.item]}",
-            scorer.dataset.noun,
+            f"What if, asked of {recommender.method}: user {user_id} and"
+            f" {recommender.dataset.items['title'][self.what.item]}",
+            recommender.dataset.noun,
         )
         for name in ("remove", "earlier", "later", "add", "poster", "no_poster", "describe", "reset"):
             self.view.connect(name, lambda name=name: self.do(name, **self.view.values()))
@@ -363,17 +364,17 @@ class WhatIfTool:
     @property
     def noise(self) -> Noise:
         "Below which a change is none: measured when the first change asks for it, once for a model."
-        return numerical_noise(self.what.scorer)
+        return numerical_noise(self.what.recommender)
 
     @property
     def described(self) -> str:
         "What the prompt reads as the candidate's description: its title where it has none."
-        item = self.what.scorer.dataset.items.iloc[self.what.item]
+        item = self.what.recommender.dataset.items.iloc[self.what.item]
         return str(item["title"] if pd.isna(item["description"]) else item["description"] or item["title"])
 
     def search(self, text: str) -> list[str]:
         "The ids of the items found by title."
-        found = find_items(self.what.scorer.dataset, text)
+        found = find_items(self.what.recommender.dataset, text)
         if text.strip() and not len(found):
             self.view.say(f"no title holds {text.strip()!r}")
         self.view.set("item", options=_item_options(found), value=found["item_id"][0] if len(found) else None)
@@ -408,11 +409,11 @@ class WhatIfTool:
     def _candidate(self) -> None:
         "Show whose poster and which description stand in the prompt, and say what is not as training saw it."
         what = self.what
-        items = self.what.scorer.dataset.items
-        image = what.scorer.tables.get("image")
+        items = self.what.recommender.dataset.items
+        image = what.recommender.tables.get("image")
         place = what.item if what.poster is None else what.poster
         unseen = image is None or place == -1 or bool(image.missing[place])
-        picture = what.scorer.dataset.noun.picture
+        picture = what.recommender.dataset.noun.picture
         of = (
             f"no {picture}"
             if unseen
@@ -421,9 +422,9 @@ class WhatIfTool:
             else f"the {picture} of {items['title'][place]}"
         )
         card = "" if unseen else poster_html(items.iloc[place].to_dict(), self.pictures)
-        usual = what.scorer.history.length
+        usual = what.recommender.history.length
         text = self.described if what.description is None else what.description
-        if not what.scorer.settings.description:
+        if not what.recommender.settings.description:
             text = "its title, for this model reads no descriptions"
         more = (
             f" {len(what.history)} likes, and training showed {usual} at most."
@@ -433,7 +434,7 @@ class WhatIfTool:
         cut = " It is longer than the prompt's budget, and the rest is cut." if what.shortened else ""
         made_up = (
             what.description is None
-            and what.scorer.settings.description
+            and what.recommender.settings.description
             and generated_descriptions(items.iloc[[what.item]])[0]
         )
         source = f" <b>({escape(GENERATED)})</b>" if made_up else ""
@@ -497,16 +498,16 @@ class WhatIfTool:
         return self.view._repr_mimebundle_(**options)
 
 # %% ../../nbs/workbench/76_tools.ipynb #c47804a1
-def effects_html(scorer, user_id, item_id, timestamp: int = -1, pictures=None) -> str:
+def effects_html(recommender, user_id, item_id, timestamp: int = -1, pictures=None) -> str:
     """Leave one out, orders and lengths of a pair's history, as posters and tables, with what
     rounding and other users' likes do beside."""
-    rows = scorer.rows_for(
-        [scorer.dataset.user_of(str(user_id))], [scorer.dataset.item_of(str(item_id))], [timestamp]
+    rows = recommender.rows_for(
+        [recommender.dataset.user_of(str(user_id))], [recommender.dataset.item_of(str(item_id))], [timestamp]
     )
-    noise = numerical_noise(scorer)
-    control = leave_one_out_control(scorer, rows)["change"]
+    noise = numerical_noise(recommender)
+    control = leave_one_out_control(recommender, rows)["change"]
     low, high = usual_range(control)
-    without = leave_one_out(scorer, rows)
+    without = leave_one_out(recommender, rows)
     without["verdict"] = judged(without["change"], noise, control)
     notes = [
         "no effect" if hidden else f"without it {number_text(change, signed=True)}"
@@ -514,7 +515,7 @@ def effects_html(scorer, user_id, item_id, timestamp: int = -1, pictures=None) -
     ]
     orders, lengths = (
         table.assign(verdict=judged(table["change"], noise))
-        for table in (order_effects(scorer, rows), length_effects(scorer, rows))
+        for table in (order_effects(recommender, rows), length_effects(recommender, rows))
     )
     orders, lengths = (table.replace({"verdict": {"no control": ""}}) for table in (orders, lengths))
     usual = (
@@ -540,7 +541,7 @@ def effects_html(scorer, user_id, item_id, timestamp: int = -1, pictures=None) -
 def user_notes(tokens: TokenMap, latest: int = 3) -> list[str]:  # how many likes are named
     """What the map says of each user when the mouse is over them: how many likes, the latest of
     them, and the error where it is known."""
-    titles = tokens.scorer.dataset.items["title"].tolist()
+    titles = tokens.recommender.dataset.items["title"].tolist()
     notes = []
     errors = tokens.users["error"] if "error" in tokens.users else [float("nan")] * len(tokens.users)
     for history, length, error in zip(tokens.histories.tolist(), tokens.users["length"], errors):
@@ -754,15 +755,15 @@ class _RowsFilter:
     "All predicted rows, filtered and sorted."
 
     def __init__(
-        self, errors: Errors, scorer=None, pictures=None
-    ):  # with a scorer, a row also opens a `WhatIfTool`
+        self, errors: Errors, recommender=None, pictures=None
+    ):  # with a recommender, a row also opens a `WhatIfTool`
         self.errors = errors
-        self.scorer = scorer
+        self.recommender = recommender
         self.pictures = pictures
         self.what = None
         self.view = rows_view(errors.runs)
-        if scorer is not None and scorer.method in errors.runs:
-            self.view.set("run", value=scorer.method)  # the one that a what-if asks
+        if recommender is not None and recommender.method in errors.runs:
+            self.view.set("run", value=recommender.method)  # the one that a what-if asks
         for name in ("run", "right_in", "sure", "user_id", "title", "value"):
             self.view.connect(name, self.filter)
         self.view.connect("row", self.filter, "order")
@@ -869,9 +870,9 @@ class RowsTool(_RowsFilter):
             f"<h4>The latest {len(history)} liked before, oldest"
             f" first</h4>{strip_html(history, self.pictures)}",
         )
-        if self.scorer is not None:
+        if self.recommender is not None:
             self.what = WhatIfTool(
-                self.scorer, row["user_id"], row["item_id"], int(row["timestamp"]), self.pictures
+                self.recommender, row["user_id"], row["item_id"], int(row["timestamp"]), self.pictures
             )
             self.what_place.children = (self.what.view.box,)
         bars = "".join(probability_bar(value, run) for run, value in scores.items())
@@ -880,13 +881,13 @@ class RowsTool(_RowsFilter):
 
     def _computed(self, row: pd.Series) -> str:  # of `Errors.rows`
         "What the row's what-if says, and how far that is from what was stored."
-        if self.scorer is None or self.scorer.method not in self.errors.runs:
+        if self.recommender is None or self.recommender.method not in self.errors.runs:
             return ""
-        run = self.scorer.method
+        run = self.recommender.method
         now = self.what.what.start
         was_right = (row[f"P {run}"] > 0.5) == (row["label"] == 1)
         right_now = (now > 0.5) == (row["label"] == 1)
-        dtype = str(self.scorer.model.language.embedding.weight.dtype)
+        dtype = str(self.recommender.model.language.embedding.weight.dtype)
         difference = abs(now - row[f"P {run}"])
         apart = "less than 0.0001" if difference < 5e-5 else number_text(difference, 4)
         said = (
@@ -928,10 +929,16 @@ _UNITS = {
     "null_low": "by luck from",
     "null_high": "by luck to",
     "bias": "P(Yes) - liked",
-    "log_loss": "log loss (nats)",
+    **{metric.name: metric.axis for metric in metrics.values() if metric.unit},
     "loss": "loss (nats)",
     "shrunken_loss": "shrunken loss (nats)",
 }
+
+
+def _metric_columns(table: pd.DataFrame) -> list[str]:
+    "The columns of metrics that a table has, in the metrics' own order."
+    names = [f"{name}{end}" for name in metrics for end in ("", "_low", "_high")]
+    return [name for name in names if name in table]
 
 
 class ErrorsTool:
@@ -979,21 +986,9 @@ class ErrorsTool:
             table_html(
                 table[
                     [
-                        "run",
-                        by,
-                        "rows",
-                        "liked",
-                        "auc",
-                        "auc_low",
-                        "auc_high",
-                        "uauc",
-                        "log_loss",
-                        "bias",
-                        "bias_low",
-                        "bias_high",
-                        "calibration_error",
-                        "calibration_by_luck",
-                        "calibration_limit",
+                        *("run", by, "rows", "liked", *_metric_columns(table)),
+                        *("bias", "bias_low", "bias_high"),
+                        *("calibration_error", "calibration_by_luck", "calibration_limit"),
                     ]
                 ],
                 headings=_UNITS,
@@ -1092,15 +1087,15 @@ class NewcomerTool:
     "Choose what somebody new liked, and see what they are recommended."
 
     def __init__(
-        self, scorer: Scorer, likes=(), pictures=None
+        self, recommender: Recommender, likes=(), pictures=None
     ):  # ids, oldest first; a folder of posters named by item id
-        self.scorer = scorer
+        self.recommender = recommender
         self.pictures = pictures
         self.likes = []
         self.work = LongWork("candidates")
         self.without = {}  # see `recommend`
-        self.view = new_user_view(self.work, scorer.dataset.noun)
-        self.view.controls["count"].max = max(20, len(scorer.dataset.items))
+        self.view = new_user_view(self.work, recommender.dataset.noun)
+        self.view.controls["count"].max = max(20, len(recommender.dataset.items))
         handlers = {
             "search": lambda: self.search(self.view.values()["search"]),
             "add": lambda: self.add(self.view.values()["item"]),
@@ -1117,7 +1112,7 @@ class NewcomerTool:
     def search(self, text: str) -> list[str]:
         "The ids of the items found by title."
         found = (
-            find_items(self.scorer.dataset, text)
+            find_items(self.recommender.dataset, text)
             if text.strip()
             else pd.DataFrame(columns=["item_id", "title", "year", "genres"])
         )
@@ -1150,9 +1145,9 @@ class NewcomerTool:
         return self._set([item for number, item in enumerate(self.likes) if number != place])
 
     def _set(self, likes) -> list[str]:
-        liked = liked_items(likes, self.scorer.dataset)
-        cards = item_cards(self.scorer.dataset, liked)
-        length = self.scorer.history.length
+        liked = liked_items(likes, self.recommender.dataset)
+        cards = item_cards(self.recommender.dataset, liked)
+        length = self.recommender.history.length
         self.likes = cards["item_id"].tolist()
         self.view.set(
             "place", options=[(title, place) for place, title in enumerate(cards["title"])], value=None
@@ -1176,9 +1171,9 @@ class NewcomerTool:
         "Begin to score; the bar shows how far it is."
         values = self.view.values()
         likes = list(self.likes)
-        candidates = most_liked(self.scorer.dataset, values["count"], values["genre"])
+        candidates = most_liked(self.recommender.dataset, values["count"], values["genre"])
         return self.work.start(
-            lambda report: recommend(self.scorer, likes, candidates, report, self.without),
+            lambda report: recommend(self.recommender, likes, candidates, report, self.without),
             lambda found: draw_recommended(self.view, found, self.pictures),
         )
 
