@@ -10,7 +10,8 @@ import pytest
 import timm
 from PIL import Image
 
-from userllm.core.artifacts import InputError, read_json
+from userllm.core.errors import InputError
+from userllm.core.files import read_json
 from userllm.cli.main import main
 from userllm.training.pipeline import smoke
 from userllm.model.recommender import Recommender

@@ -15,7 +15,7 @@ import pytest
 CHILD = """
 import sys, torch
 from dataclasses import replace
-from userllm.core.artifacts import StageCache
+from userllm.core.runs import StageCache
 from userllm.training.methods import find_method
 from userllm.training.pipeline import movie, prepare, run_method, share_llm, smoke
 torch.set_num_threads(1)

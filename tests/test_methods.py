@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from userllm.core.artifacts import InputError, StageCache
+from userllm.core.errors import InputError
+from userllm.core.runs import StageCache
 from userllm.knowledge.llms import tiny_llm
 from userllm.training.methods import find_method, methods
 from userllm.training.pipeline import baselines, prepare, run_baseline, run_method, share_llm, smoke

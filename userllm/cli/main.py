@@ -19,17 +19,16 @@ from multiprocessing import get_context
 from pathlib import Path
 import argparse, shlex, shutil, tempfile
 import pandas as pd
-from userllm.core.artifacts import (
-    InputError,
-    RunFolder,
+from ..core.errors import InputError, shown_text
+from userllm.core.files import (
     atomic_path,
     bytes_in,
     read_json,
     read_parquet,
     require_writable,
-    shown_text,
     write_json,
 )
+from ..core.runs import RunFolder
 from ..core.command import finish_output, guarded, require_output
 from userllm.data.datasets import (
     cold_rows,
@@ -71,7 +70,8 @@ from userllm.evaluation.ablations import (
 from ..data.context_labels import context_as_training
 from ..data.interactions import Dataset, ItemNoun, protocol_noun
 from ..knowledge.descriptions import description_faults, description_quality
-from ..knowledge.llms import choose_device, choose_precision, find_llm, load_llm, precision_suffix
+from ..core.devices import choose_device, choose_precision, precision_suffix
+from ..knowledge.llms import find_llm, load_llm
 from ..training.methods import Method, find_method, methods
 from ..model.userllm import require_categories
 from ..evaluation.metrics import evaluate

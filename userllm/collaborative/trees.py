@@ -9,7 +9,7 @@ __all__ = ['TreesSettings', 'tree_features', 'FeatureModel', 'train_trees', 'tra
 from dataclasses import dataclass
 import numpy as np
 import pandas as pd
-from ..core.artifacts import InputError
+from ..core.errors import InputError
 from .mf import TargetEncoding
 from ..data.interactions import Dataset
 from ..model.mappers import lookup

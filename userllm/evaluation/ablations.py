@@ -14,18 +14,9 @@ import shutil
 import numpy as np
 import pandas as pd
 import polars as pl
-from userllm.core.artifacts import (
-    InputError,
-    StageCache,
-    only_one,
-    read_json,
-    read_parquet,
-    require_writable,
-    versions,
-    write_json,
-    write_parquet,
-    shown_names,
-)
+from ..core.errors import InputError, shown_names
+from ..core.files import read_json, read_parquet, require_writable, write_json, write_parquet
+from ..core.runs import StageCache, only_one, versions
 from ..data.columns import find_faults, raise_faults, read_columns
 from ..collaborative.mf import MFSettings
 from ..model.history_encoders import encoders

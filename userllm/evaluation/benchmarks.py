@@ -19,16 +19,11 @@ import pandas as pd
 import polars as pl
 import torch
 from torch.nn import functional as F
-from userllm.core.artifacts import (
-    InputError,
-    StageCache,
-    peak_memory_bytes,
-    read_json,
-    require_writable,
-    versions,
-    write_json,
-)
-from ..knowledge.llms import choose_device, choose_precision, load_llm
+from ..core.devices import choose_device, choose_precision, peak_memory_bytes
+from ..core.errors import InputError
+from ..core.files import read_json, require_writable, write_json
+from ..core.runs import StageCache, versions
+from ..knowledge.llms import load_llm
 from ..model.mappers import lookup
 from ..data.datasets import dataset_of, source_protocol
 from ..data.interactions import Dataset, audit

@@ -15,8 +15,9 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from ..core.artifacts import InputError
+from ..core.errors import InputError
 from ..core.registry import Registry
+
 
 # %% ../../nbs/evaluation/05_metrics.ipynb #c006
 def _checked(labels, scores, what: str = "scores") -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from collections.abc import Hashable
 import numpy as np
 import pandas as pd
 
-from ..core.artifacts import SHOWN, InputError, shown_text
+from ..core.errors import SHOWN, InputError, shown_text
 from userllm.evaluation.metrics import (
     auc,
     calibration_curve,

@@ -16,31 +16,28 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from userllm.core.artifacts import (
-    InputError,
+from ..core.errors import InputError, shown_text
+from userllm.core.files import (
     atomic_path,
-    file_sha256,
-    fingerprint,
     read_json,
     read_parquet,
     read_tensors,
-    shown_text,
-    versions,
     write_json,
     write_parquet,
     write_tensors,
 )
+from ..core.fingerprints import file_sha256, fingerprint
+from ..core.runs import versions
 from ..evaluation.metrics import probability
 from .engines import check_engine
 from .histories import HistoryInput
 from ..data.interactions import MOVIE, Dataset, Histories, history_splits, nearest_ids, protocol_noun
+from ..core.devices import choose_device, choose_precision
 from userllm.knowledge.llms import (
     LLM,
     AnswerTokens,
     StageCache,
     answer_tokens,
-    choose_device,
-    choose_precision,
     load_llm,
     offline_llm,
 )

@@ -20,22 +20,19 @@ import json, shutil, time
 import numpy as np
 import pandas as pd
 import torch
-from userllm.core.artifacts import (
-    InputError,
-    RunFolder,
-    StageCache,
+from ..core.devices import peak_memory_bytes
+from ..core.errors import InputError
+from userllm.core.files import (
     atomic_path,
-    fingerprint,
-    only_one,
-    peak_memory_bytes,
     read_json,
     read_tensors,
     require_writable,
-    versions,
     write_json,
     write_parquet,
     write_tensors,
 )
+from ..core.fingerprints import fingerprint
+from ..core.runs import RunFolder, StageCache, only_one, versions
 from userllm.collaborative.mf import (
     CollaborativeModel,
     MFSettings,

@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from ..core.artifacts import InputError, atomic_path
+from ..core.errors import InputError
+from ..core.files import atomic_path
 from userllm.workbench.history_effects import (
     Noise,
     judged,

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from ..core.artifacts import InputError
+from ..core.errors import InputError
 from .inspection import item_cards
 from ..evaluation.metrics import probability
 from ..knowledge.llms import text_tokens

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from ..core.artifacts import InputError
+from ..core.errors import InputError
 from ..collaborative.mf import BiasModel
 from ..evaluation.metrics import probability
 from ..knowledge.descriptions import prompt_title, shipped_descriptions

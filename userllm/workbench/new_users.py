@@ -9,7 +9,7 @@ __all__ = ['most_liked', 'recommend']
 from collections.abc import Callable
 import numpy as np
 import pandas as pd
-from ..core.artifacts import InputError
+from ..core.errors import InputError
 from ..data.interactions import Dataset
 from ..evaluation.metrics import probability
 from ..model.recommender import Recommender, liked_items

@@ -11,17 +11,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 import gc, tempfile
-from userllm.core.artifacts import (
-    InputError,
-    RunFolder,
-    StageCache,
-    fingerprint,
+from ..core.errors import InputError
+from userllm.core.files import (
     read_json,
     read_parquet,
     read_tensors,
     read_tensors_metadata,
     write_tensors,
 )
+from ..core.fingerprints import fingerprint
+from ..core.runs import RunFolder, StageCache
 from ..data.interactions import Dataset
 from ..knowledge.llms import tiny_llm
 from ..model.mappers import load_table
