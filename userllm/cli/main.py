@@ -77,19 +77,16 @@ from ..model.userllm import require_categories
 from ..evaluation.metrics import evaluate
 from ..workbench.new_users import most_liked
 from ..workbench.opened_runs import open_published
+from ..data.prepared import ItemSources, Prepared, keep_prepared, prepare
 from userllm.training.pipeline import (
-    Prepared,
-    feature_baselines,
-    find_preset,
     baselines,
-    keep_prepared,
-    prepare,
-    presets,
+    feature_baselines,
     quickstart,
     run_baseline,
     run_method,
     share_llm,
 )
+from ..training.presets import find_preset, presets
 from ..visual.poster_download import FetchSettings, fetch_posters, read_poster_manifest, tmdb_pictures
 from ..data.protocols import natural, period, table2
 from ..model.recommender import Recommender, check_pairs, liked_items, recommender_dataset
@@ -313,16 +310,9 @@ def _prepare_data(options, preset, dataset=None, raw=None):
     )
     vit = visual_settings(options.vit) if options.vit else VisualSettings()
     films = dataset is None or raw is not None and raw.movielens_ids
-    return prepare(
-        protocol,
-        posters,
-        llm,
-        vit,
-        options.device,
-        dataset=dataset,
-        kept=options.data,
-        shipped=options.shipped_descriptions or films,
-    )
+    shipped = options.shipped_descriptions or films
+    sources = ItemSources(posters, vit, llm, shipped, kept=options.data)
+    return prepare(protocol, dataset, sources, options.device)
 
 # %% ../../nbs/cli/80_main.ipynb #c008
 def _doctor(options) -> None:

@@ -26,12 +26,14 @@ from ..knowledge.llms import tiny_llm
 from ..model.mappers import load_table
 from ..training.methods import find_method
 from ..model.userllm import BatchMaker, ModelSettings, UserLLM
-from ..training.pipeline import prepare, share_llm, smoke, train_method
+from ..data.prepared import prepare
+from ..training.pipeline import share_llm, train_method
+from ..training.presets import smoke
 from ..model.prompts import find_template
 from ..data.protocols import movie
 from ..core.plugins import import_plugins
+from ..data.rows import HistorySettings
 from userllm.model.recommender import (
-    HistorySettings,
     Recommender,
     load_weights,
     recommender_dataset,
