@@ -7,8 +7,7 @@ __all__ = ['make_parser', 'check_names']
 
 # %% ../../nbs/cli/79_parser.ipynb #fbba0758
 import argparse
-from collections.abc import Callable, Iterable
-from ..core.errors import InputError
+from collections.abc import Callable
 from ..core.registry import Registry
 
 # %% ../../nbs/cli/79_parser.ipynb #8fc8ed17
@@ -168,7 +167,7 @@ ratings.csv                              books.csv
 def _prepare_verb(verb, names: dict) -> None:
     parser = verb(
         "prepare",
-        "build a dataset from built-in ratings or your own; print its statistics and its leaks",
+        "build a dataset from built-in ratings or your own; print statistics and leaks",
         _source_options,
         _data_options,
         _device_options,
@@ -177,7 +176,7 @@ def _prepare_verb(verb, names: dict) -> None:
 
 
 def _posters_verb(verb, names: dict) -> None:
-    parser = verb("posters", "fetch pictures by URL or TMDB path into a folder; a second call fetches what is missing")
+    parser = verb("posters", "fetch pictures by URL or TMDB path; a second call fetches those that are missing")
     usual = names["fetching"]
     parser.add_argument(
         "--manifest",
@@ -215,21 +214,7 @@ def _posters_verb(verb, names: dict) -> None:
         help=f"what goes before a poster_path; default {usual['base']}",
     )
 
-# %% ../../nbs/cli/79_parser.ipynb #3d1d7447
-def _settings_options(parser, *_) -> None:
-    "Any field of the preset and the method."
-    group = parser.add_argument_group("any setting (userllm config METHOD lists them)")
-    group.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change one setting, such as step2.learning_rate=1e-3 or model.uhem.encoder=transformer; may be"
-        " given again, and wins over --config",
-    )
-    group.add_argument("--config", metavar="FILE", help="JSON with settings, as userllm config --json prints them")
-
-
+# %% ../../nbs/cli/79_parser.ipynb #429fe66f
 def _train_verb(verb, names: dict) -> None:
     parser = verb(
         "train",
@@ -259,16 +244,7 @@ def _train_verb(verb, names: dict) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="run seed: initialisation and order; default 0")
     parser.add_argument("--out", metavar="RUN", help="run folder; default runs/PRESET-SPLIT-METHOD-seedN")
-    _settings_options(parser)
     parser.epilog = "\n\n".join((_named("methods", names["methods"]), _named("baselines", names["baselines"])))
-
-
-def _config_verb(verb, names: dict) -> None:
-    parser = verb("config", "print every setting of a method, with its value and meaning")
-    parser.add_argument("method", metavar="METHOD", help="a method, or a baseline")
-    _preset_option(parser, names)
-    _settings_options(parser)
-    parser.add_argument("--json", action="store_true", help="print a file for --config")
 
 # %% ../../nbs/cli/79_parser.ipynb #6f5c0311
 def _evaluate_verb(verb, names: dict) -> None:
@@ -292,8 +268,7 @@ def _score_verb(verb, names: dict) -> None:
 def _rank_verb(verb, names: dict) -> None:
     parser = verb(
         "rank",
-        "rank items with what was trained, for a user of the data or for a new one; an LLM takes minutes on a"
-        " CPU to rank all items",
+        "rank items with what was trained, for a user of the data or for a new user",
         _recommender_options,
     )
     whose = parser.add_mutually_exclusive_group(required=True)
@@ -315,8 +290,8 @@ def _rank_verb(verb, names: dict) -> None:
         "--most-liked",
         type=_count,
         metavar="N",
-        help="rank only the N items that most people liked, without those that the user has seen: seconds"
-        " instead of minutes",
+        help="rank only the N items that most people liked, without those that the user has seen: with an LLM on"
+        " a CPU, seconds instead of minutes",
     )
     parser.add_argument("--genre", metavar="NAME", help="rank only items of this genre")
 
@@ -350,7 +325,7 @@ def _folders_of_study(parser, kind: str) -> None:
 def _reproduce_verb(verb, names: dict) -> None:
     parser = verb(
         "reproduce",
-        "do the missing runs of one of the paper's tables, and print it beside the paper's figures",
+        "do the missing runs of a table of the paper, and print it beside the paper's figures",
         _device_options,
     )
     tables = {"table2": "the data", "figure3": "times"} | names["tables"]
@@ -369,7 +344,7 @@ def _reproduce_verb(verb, names: dict) -> None:
 def _ablations_verb(verb, names: dict) -> None:
     parser = verb(
         "ablations",
-        "change one setting of a method at a time and judge it on validation rows; test rows are not scored",
+        "change one setting of a method at a time and judge it on validation rows",
         _device_options,
     )
     parser.add_argument("ablations", nargs="*", metavar="ABLATION", help="of the list below; default all")
@@ -438,7 +413,7 @@ def _doctor_verb(verb, names: dict) -> None:
 # %% ../../nbs/cli/79_parser.ipynb #6609568b
 _groups = {  # what a person wants -> the verbs that do it, and the module of each
     "look at data": {"prepare": _prepare_verb, "posters": _posters_verb},
-    "train": {"train": _train_verb, "config": _config_verb},
+    "train": {"train": _train_verb},
     "use": {"evaluate": _evaluate_verb, "score": _score_verb, "rank": _rank_verb},
     "study": {
         "quickstart": _quickstart_verb,
@@ -463,6 +438,7 @@ def _adding_to(parser: argparse.ArgumentParser, names: dict) -> Callable:
     def verb(name: str, about: str, *groups: Callable) -> argparse.ArgumentParser:
         added = verbs.add_parser(
             name,
+            prog=f"userllm {name}",
             description=about[0].upper() + about[1:] + ".",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
