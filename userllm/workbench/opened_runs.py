@@ -212,7 +212,7 @@ def open_published(
     for what, here, then in (
         ("wording of the prompt", wording, settings["prompt"]),
         ("ratings or rules", prepared.dataset.fingerprint, metrics["dataset"]),
-        ("items", fingerprint(prepared.dataset.items, prepared.image.fingerprint), settings["items"]),
+        ("items", fingerprint(prepared.dataset.item_facts, prepared.image.fingerprint), settings["items"]),
         ("language model", shared.llm.checksum, settings["llm"]["checksum"]),
     ):
         if here != then:
