@@ -11,28 +11,29 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 import gc, tempfile
-from userllm.core.artifacts import (
-    InputError,
-    RunFolder,
-    StageCache,
-    fingerprint,
+from ..core.errors import InputError
+from userllm.core.files import (
     read_json,
     read_parquet,
     read_tensors,
     read_tensors_metadata,
     write_tensors,
 )
+from ..core.fingerprints import fingerprint
+from ..core.runs import RunFolder, StageCache
 from ..data.interactions import Dataset
 from ..knowledge.llms import tiny_llm
 from ..model.mappers import load_table
 from ..training.methods import find_method
 from ..model.userllm import BatchMaker, ModelSettings, UserLLM
-from ..training.pipeline import prepare, share_llm, smoke, train_method
+from ..data.prepared import prepare
+from ..training.pipeline import share_llm, train_method
+from ..training.presets import smoke
 from ..model.prompts import find_template
 from ..data.protocols import movie
 from ..core.plugins import import_plugins
+from ..data.rows import HistorySettings
 from userllm.model.recommender import (
-    HistorySettings,
     Recommender,
     load_weights,
     recommender_dataset,
