@@ -1,10 +1,20 @@
 """What all tests share: the small trained runs; no silent skips where continuous integration runs them."""
 
 import os
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+# One process of several (`make test`) computes on one core: with more threads they would wait for each other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
+        os.environ.setdefault(name, "1")
+
+MEMORY = 4e9  # bytes that one process of the tests may need
+MOST_PROCESSES = 4
+TRAINED = {"test_cli", "test_edges", "test_runs"}  # files that use the fixture `runs`
 ON_CI = os.environ.get("CI", "").lower() in ("true", "1", "yes")
 NO_CHROMIUM = "no Chromium here"  # how the reason of a browser test that is skipped for want of one begins
 
@@ -35,6 +45,44 @@ def runs(tmp_path_factory):
     )
     torch.set_num_threads(threads)
     return place / "runs"
+
+
+def pytest_xdist_auto_num_workers(config) -> int:
+    "For `-n auto`: as many processes as have a core and memory of their own."
+    import psutil
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    by_memory = int(psutil.virtual_memory().available / MEMORY)
+    return max(1, min(cores, by_memory, MOST_PROCESSES))
+
+
+def group_of(test: str) -> str:
+    """Which tests one process runs, by a test's id: those of a file, those that share the trained runs, and
+    those that measure time. A browser takes more than one core, so these do not run beside it.
+
+    All other notebooks are dealt out one by one."""
+    file, _, name = test.partition("::")
+    stem = Path(file).stem
+    if stem in TRAINED:
+        return "trained"
+    if stem == "test_browser":
+        return "timed"
+    notebook = re.fullmatch(r"test_notebook\[(.+)\]", name)
+    if stem != "test_notebooks" or not notebook:
+        return stem
+    text = (Path(__file__).parents[1] / "nbs" / f"{notebook[1]}.ipynb").read_text(encoding="utf-8")
+    return "timed" if "assert seconds <" in text else test
+
+
+def pytest_xdist_make_scheduler(config, log):
+    "With `-n`, tests are dealt out in the groups of `group_of`, the largest first."
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    return Groups(config, log)
 
 
 def reason_of(report) -> str:

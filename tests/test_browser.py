@@ -412,6 +412,8 @@ def test_browse_predictions(page, address, project):
     )
     expected = select_rows(errors, "userllm", sure=0.5, sort="title", ascending=True)
     assert lines.nth(3).locator("td").first.inner_text() == expected["title"][3]
+    column = view.locator(".userllm-row th button").all_inner_texts().index("P userllm")
+    assert lines.nth(3).locator("td").nth(column).inner_text() == f"{expected['P userllm'][3]:.3f}"
     lines.first.focus()
     for key in ["PageDown", *["ArrowDown"] * 4, "ArrowUp", "Enter"]:
         if key == "ArrowDown":
@@ -469,7 +471,7 @@ def test_analyse_errors(page, address, project):
     page.wait_for_function(
         "() =>"
         " [...document.querySelectorAll('.userllm-shown-overall')].at(-1).innerText.includes('userllm_wide -"
-        " baseline')"
+        " bias')"
     )
     changed = changed_users(errors, "bias", "userllm_wide")
     assert text_of(page, table_html(changed.head(8), headings={"change": "change (nats)"})) in shown(

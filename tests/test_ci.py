@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from conftest import group_of
+
 ROOT = Path(__file__).resolve().parents[1]
 SKIPS = """
 import pytest
@@ -29,12 +31,12 @@ def test_whole(): pass
 """
 
 
-def pytest_on(folder: Path, ci: str, *files: str) -> tuple[int, str]:
+def pytest_on(folder: Path, ci: str, *arguments: str) -> tuple[int, str]:
     "Exit status and output of a pytest of its own, with this folder's conftest and settings."
     shutil.copy(ROOT / "tests" / "conftest.py", folder)
     shutil.copy(ROOT / "pytest.ini", folder)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *files],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
         cwd=folder,
         env=os.environ | {"CI": ci},
         capture_output=True,
@@ -44,12 +46,13 @@ def pytest_on(folder: Path, ci: str, *files: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def test_a_skip_is_a_failure_on_ci_alone(tmp_path):
+@pytest.mark.parametrize("processes", [(), ("-n", "2")], ids=["one", "two"])
+def test_a_skip_is_a_failure_on_ci_alone(tmp_path, processes):
     (tmp_path / "test_skips.py").write_text(SKIPS, encoding="utf-8")
-    status, output = pytest_on(tmp_path, "true", "test_skips.py")
+    status, output = pytest_on(tmp_path, "true", "test_skips.py", *processes)
     assert status == 1 and "1 failed, 1 passed, 1 skipped, 1 xfailed, 1 error" in output, output
     assert "skipped, which CI=true does not allow: this part is not installed" in output
-    status, output = pytest_on(tmp_path, "", "test_skips.py")
+    status, output = pytest_on(tmp_path, "", "test_skips.py", *processes)
     assert status == 0 and "1 passed, 3 skipped, 1 xfailed" in output, output
 
 
@@ -65,6 +68,7 @@ def test_a_module_that_is_skipped_is_a_failure_on_ci(tmp_path):
 def test_skipped_browser_tests_are_told_loudly(tmp_path):
     (tmp_path / "test_skips.py").write_text(SKIPS, encoding="utf-8")
     output = pytest_on(tmp_path, "", "test_skips.py")[1]
+    assert "BROWSER TESTS WERE SKIPPED !!!" in pytest_on(tmp_path, "", "test_skips.py", "-n", "2")[1]
     assert (
         "BROWSER TESTS WERE SKIPPED !!!" in output
         and "\n1 tests of the workbench" in output
@@ -72,6 +76,36 @@ def test_skipped_browser_tests_are_told_loudly(tmp_path):
     )
     (tmp_path / "test_skips.py").write_text("def test_whole(): pass", encoding="utf-8")
     assert "BROWSER" not in pytest_on(tmp_path, "", "test_skips.py")[1]
+
+
+NOTES = """
+import os
+from pathlib import Path
+import pytest
+
+@pytest.mark.parametrize("notebook", ["slow", "quick", "other"])
+def test_notebook(notebook):
+    with open(Path(__file__).stem, "a", encoding="utf-8") as notes:
+        notes.write(os.environ["PYTEST_XDIST_WORKER"] + " " + os.environ["OMP_NUM_THREADS"] + "\\n")
+"""
+
+
+def test_a_file_and_what_is_trained_once_stay_in_one_process(tmp_path):
+    names = ("test_a", "test_b", "test_c", "test_cli", "test_runs")
+    for name in names:
+        (tmp_path / f"{name}.py").write_text(NOTES, encoding="utf-8")
+    status, output = pytest_on(tmp_path, "", "-n", "2")
+    assert status == 0 and "15 passed" in output, output
+    used = {name: set((tmp_path / name).read_text(encoding="utf-8").splitlines()) for name in names}
+    assert all(len(processes) == 1 for processes in used.values()), used
+    assert used["test_cli"] == used["test_runs"] and set().union(*used.values()) == {"gw0 1", "gw1 1"}, used
+
+
+def test_notebooks_are_dealt_out_one_by_one_and_never_timed_beside_the_browser():
+    place = "tests/test_notebooks.py::test_notebook[{}]"
+    assert group_of(place.format("evaluation/05_metrics")) == group_of("tests/test_browser.py::test_map")
+    assert group_of(place.format("index")) == place.format("index")
+    assert group_of("tests/test_notebooks.py::test_a_notebook_that_hangs_is_stopped") == "test_notebooks"
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 120  # a notebook is meant to take under 60 on 2 cores
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def interpreter():
-    "Importing the libraries takes longer than most notebooks: it is done once."
+    "Importing the libraries takes longer than most notebooks: it is done once in each process of the tests."
     made = WarmInterpreter()
     yield made
     made.close()

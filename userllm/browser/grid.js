@@ -5,9 +5,9 @@ function made(tag, text, more = {}) {
 }
 
 function cell(column, content) {
-  const found = made("td", column.kind === "chance" ? content.toFixed(3) : content, {title: column.kind === "text" ? content : ""});
+  const found = made("td", column.kind === "probability" ? content.toFixed(3) : content, {title: column.kind === "text" ? content : ""});
   if (column.kind !== "text") found.classList.add("number");
-  if (column.kind === "chance") found.style.background = `linear-gradient(to right, rgba(0, 114, 178, .3) ${100 * content}%, transparent 0)`;
+  if (column.kind === "probability") found.style.background = `linear-gradient(to right, rgba(0, 114, 178, .3) ${100 * content}%, transparent 0)`;
   return found;
 }
 

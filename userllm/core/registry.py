@@ -10,7 +10,7 @@ from collections.abc import Iterator, MutableMapping
 from difflib import get_close_matches
 from typing import Any
 import re
-from .artifacts import InputError
+from .errors import InputError
 
 # %% ../../nbs/core/03_registry.ipynb #a214a773
 class Registry(MutableMapping):

@@ -206,7 +206,7 @@ def probe(
     tokens: TokenMap, genres: int = 6, folds: int = 5, seed: int = 0
 ) -> pd.DataFrame:  # how many genres and decades, the most frequent that tell users apart
     """What a linear model reads from tokens of users it was not fitted on: fact, measure, value,
-    chance, users. `InputError` for too few users."""
+    chance_level, users. `InputError` for too few users."""
     keep = (tokens.users["length"] > 0).to_numpy()
     if keep.sum() < 4 * folds:
         raise InputError(
@@ -225,7 +225,7 @@ def probe(
                     "fact": said.format(name),
                     "measure": "AUC",
                     "value": auc(has.astype(int), scores),
-                    "probability": 0.5,
+                    "chance_level": 0.5,
                     "users": len(has),
                 }
             )
@@ -247,11 +247,11 @@ def probe(
                 "fact": fact,
                 "measure": "R²",
                 "value": 1 - ((truth - guess) ** 2).mean() / truth.var(),
-                "probability": 0.0,
+                "chance_level": 0.0,
                 "users": len(truth),
             }
         )
-    return pd.DataFrame(lines, columns=["fact", "measure", "value", "probability", "users"])
+    return pd.DataFrame(lines, columns=["fact", "measure", "value", "chance_level", "users"])
 
 # %% ../../nbs/workbench/72_token_map.ipynb #924e67c2
 _KIND_LOOKS = (
