@@ -84,7 +84,9 @@ from ..visual.posters import find_posters, posters_for, unread_posters
 from ..model.prompts import find_template
 from ..data.protocols import ProtocolSettings, build_dataset, movie
 from ..evaluation.reports import language_share
-from ..model.recommender import HistorySettings, Recommender, require_restorable, restore_settings
+from ..core.settings import restore_settings
+from ..model.recommender import HistorySettings
+from ..model.userllm_recommender import UserLLMRecommender, require_restorable
 from userllm.model.reuse import (
     ScoreCheckpoint,
     Memory,
@@ -1145,12 +1147,10 @@ def measure(
     metrics = []
     for one, logits in zip(trained, scores):
         name = one.method.name
-        recommender = Recommender.build(
-            shared.llm,
-            prepared.dataset,
-            one.maker.all_tables,
+        recommender = UserLLMRecommender.build(
             one.model,
             one.maker,
+            prepared.dataset,
             name,
             {"run_seed": run_seed, "preset": preset.name},
             prepared.history,

@@ -12,7 +12,8 @@ import pandas as pd
 import torch
 from ..core.artifacts import InputError
 from ..data.interactions import Dataset
-from ..model.recommender import Recommender, liked_items
+from ..data.requests import liked_items
+from ..model.recommender import Recommender
 
 # %% ../../nbs/workbench/69_new_users.ipynb #ff6d7eda
 def most_liked(
