@@ -10,9 +10,10 @@ import pytest
 import timm
 from PIL import Image
 
-from userllm.core.artifacts import InputError, read_json
+from userllm.core.errors import InputError
+from userllm.core.files import read_json
 from userllm.cli.main import main
-from userllm.training.pipeline import smoke
+from userllm.training.presets import smoke
 from userllm.model.recommender import Recommender
 from userllm.visual.poster_features import Preparation
 
@@ -288,10 +289,10 @@ def test_other_run_in_the_folder_is_refused(runs, say):
 
 
 def test_a_split_without_both_classes_is_refused(say, tmp_path, monkeypatch):
-    from userllm.training import pipeline
+    from userllm.training import presets
 
     always_liked = replace(smoke(), protocol=replace(smoke().protocol, like_threshold=0.0))
-    monkeypatch.setitem(pipeline.presets, "smoke", lambda: always_liked)
+    monkeypatch.setitem(presets.presets, "smoke", lambda: always_liked)
     refused(say("train", "bias", "--preset", "smoke", "--natural", "--out", tmp_path / "run"), "dislikes")
     assert not (tmp_path / "run").exists()
 

@@ -9,8 +9,9 @@ __all__ = ['RECORD', 'UNSAFE', 'folder_parts', 'seal_folder', 'read_sealed']
 import dataclasses
 from pathlib import Path
 
-from .artifacts import file_sha256, fingerprint, read_json, write_json
 from .errors import InputError
+from .files import read_json, write_json
+from .fingerprints import file_sha256, fingerprint
 from .settings import restore_settings
 
 # %% ../../nbs/core/13_sealed_folders.ipynb #9d4643cc

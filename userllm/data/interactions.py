@@ -19,17 +19,9 @@ import numpy as np
 import pandas as pd
 import polars as pl
 
-from userllm.core.artifacts import (
-    InputError,
-    atomic_path,
-    fingerprint,
-    read_json,
-    read_parquet,
-    shown_names,
-    shown_text,
-    write_json,
-    write_parquet,
-)
+from ..core.errors import InputError, shown_names, shown_text
+from ..core.files import atomic_path, read_json, read_parquet, write_json, write_parquet
+from ..core.fingerprints import fingerprint
 
 # %% ../../nbs/data/10_interactions.ipynb #c006
 SPLITS = ("train", "valid", "test")  # of rows

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core.artifacts import InputError
+from ..core.errors import InputError
 from userllm.data.interactions import (
     MOVIE,
     SPLIT_KINDS,

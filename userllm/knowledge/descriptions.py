@@ -17,15 +17,10 @@ import re
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
-from userllm.core.artifacts import (
-    InputError,
-    StageCache,
-    append_jsonl,
-    fingerprint,
-    read_json,
-    read_jsonl,
-    read_parquet,
-)
+from ..core.errors import InputError
+from ..core.files import append_jsonl, read_json, read_jsonl, read_parquet
+from ..core.fingerprints import fingerprint
+from ..core.runs import StageCache
 from .endpoints import Endpoint
 from ..data.interactions import MOVIE, ItemNoun
 from .llms import LLM

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
-from ..core.artifacts import InputError
+from ..core.errors import InputError
 from .attention import attend_in_parts, attends_in_parts, kept_cache, new_keys_values
 from ..data.interactions import MOVIE, ItemNoun
 from ..knowledge.llms import LLM, answer_tokens, quiet_libraries

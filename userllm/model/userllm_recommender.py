@@ -16,38 +16,31 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from userllm.core.artifacts import (
+from ..core.devices import choose_device, choose_precision
+from ..core.errors import InputError
+from userllm.core.files import (
     atomic_path,
     read_json,
     read_parquet,
     read_tensors,
-    versions,
     write_json,
     write_parquet,
     write_tensors,
 )
-from ..core.errors import InputError
-from ..core.plugins import Origin, import_plugins, require_origins
-from ..core.sealed_folders import RECORD, read_sealed, seal_folder
+from ..core.plugins import import_plugins, Origin, require_origins
+from ..core.runs import versions
+from ..core.sealed_folders import read_sealed, RECORD, seal_folder
 from ..core.settings import restore_settings
-from ..data.interactions import MOVIE, Dataset, protocol_noun
-from ..data.rows import Rows
-from userllm.knowledge.llms import (
-    LLM,
-    AnswerTokens,
-    answer_tokens,
-    choose_device,
-    choose_precision,
-    load_llm,
-    offline_llm,
-)
+from ..data.interactions import Dataset, MOVIE, protocol_noun
+from ..data.rows import HistorySettings, Rows
+from ..knowledge.llms import answer_tokens, AnswerTokens, LLM, load_llm, offline_llm
 from .engines import check_engine
 from .histories import HistoryInput
 from .mappers import load_table, save_table
-from .prompts import PromptText, find_template
-from .recommender import HistorySettings, LoadOptions, Recommender, recommenders
+from .prompts import find_template, PromptText
+from .recommender import LoadOptions, Recommender, recommenders
 from .reuse import PrefixEngine
-from .userllm import BatchMaker, LanguageModel, ModelSettings, UserLLM, own_code, registries
+from .userllm import BatchMaker, LanguageModel, ModelSettings, own_code, registries, UserLLM
 
 # %% ../../nbs/model/48_userllm_recommender.ipynb #4001539d
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from ..core.artifacts import InputError
+from ..core.errors import InputError
 from .inspection import item_cards
+from ..evaluation.metrics import probability
 from ..knowledge.llms import text_tokens
 from ..model.mappers import lookup
 from ..data.rows import Rows
@@ -52,7 +53,7 @@ def own_history(rows: Rows) -> list[int]:  # of one row
 
 def row_probabilities(recommender: Recommender, rows: Rows) -> np.ndarray:  # (n,) float64
     "P(Yes) of rows, computed together."
-    return torch.sigmoid(torch.as_tensor(recommender.logits(rows), dtype=torch.float64)).numpy()
+    return probability(recommender.logits(rows))
 
 
 def score_histories(
@@ -314,7 +315,7 @@ class _Pair:
         self, rows: Rows, poster: int | None = None, description: str | None = None
     ) -> float:  # one row
         logit = self.counterfactual(rows, poster, description)
-        return float(torch.sigmoid(torch.tensor(logit, dtype=torch.float64)))
+        return float(probability(logit))
 
     @property
     def cards(self) -> pd.DataFrame:
@@ -451,9 +452,7 @@ def numerical_noise(recommender: Recommender, count: int = 6) -> Noise:  # of pa
         for row in single
     ]
     what_if = [asked(row) for row in single]
-    probabilities = torch.sigmoid(
-        torch.tensor(np.array([alone, recommender.logits(rows), what_if], dtype=np.float64))
-    ).numpy()
+    probabilities = probability([alone, recommender.logits(rows), what_if])
     _noise[recommender.model] = Noise.of(np.ptp(probabilities, axis=0))
     return _noise[recommender.model]
 

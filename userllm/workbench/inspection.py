@@ -20,8 +20,9 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from ..core.artifacts import InputError
+from ..core.errors import InputError
 from ..collaborative.mf import BiasModel
+from ..evaluation.metrics import probability
 from ..knowledge.descriptions import prompt_title, shipped_descriptions
 from ..knowledge.llms import text_tokens
 from ..data.rows import Rows
@@ -308,7 +309,7 @@ def explain_prompt(
     logit = recommender.model(batch)
     return PromptExplanation(
         segments,
-        torch.sigmoid(logit).item(),
+        probability(logit).item(),
         tokens,
         _uncompressed(recommender, rows) + tokens - plain,
         _summands(recommender.model, batch, logit.item()),
@@ -558,7 +559,7 @@ class Inspected:
 
 def _by_pair(frame: pd.DataFrame) -> dict:
     "(user_id, item_id) -> P(Yes)."
-    probabilities = 1 / (1 + np.exp(-np.clip(frame["logit"].to_numpy(np.float64), -500, 500)))
+    probabilities = probability(frame["logit"])
     return dict(zip(zip(frame["user_id"].astype(str), frame["item_id"].astype(str)), probabilities.tolist()))
 
 # %% ../../nbs/workbench/70_inspection.ipynb #542ef048
@@ -632,7 +633,7 @@ class PromptInspector:
             if (user_id, item_id) in found
         }
         if "bias" not in answers and self._floor:
-            answers = {"bias": float(1 / (1 + np.exp(-self._floor.logits([user], [item])[0])))} | answers
+            answers = {"bias": float(probability(self._floor.logits([user], [item])[0]))} | answers
         return Inspected(
             user_id,
             item_id,

@@ -11,28 +11,30 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 import gc, tempfile
-from userllm.core.artifacts import (
-    InputError,
-    RunFolder,
-    StageCache,
-    fingerprint,
+from ..core.errors import InputError
+from userllm.core.files import (
     read_json,
     read_parquet,
     read_tensors,
     read_tensors_metadata,
     write_tensors,
 )
+from ..core.fingerprints import fingerprint
+from ..core.runs import RunFolder, StageCache
 from ..data.interactions import Dataset
 from ..knowledge.llms import tiny_llm
 from ..model.mappers import load_table
 from ..training.methods import find_method
 from ..model.userllm import BatchMaker, ModelSettings, UserLLM
-from ..training.pipeline import prepare, share_llm, smoke, train_method
+from ..data.prepared import prepare
+from ..training.pipeline import share_llm, train_method
+from ..training.presets import smoke
 from ..model.prompts import find_template
 from ..data.protocols import movie
 from ..core.plugins import import_plugins
 from ..core.settings import restore_settings
-from ..model.recommender import HistorySettings, Recommender
+from ..data.rows import HistorySettings
+from ..model.recommender import Recommender
 from ..model.userllm_recommender import UserLLMRecommender, load_weights, require_code
 
 # %% ../../nbs/workbench/74_opened_runs.ipynb #92c9b018

@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.model_selection import KFold, StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from ..core.artifacts import InputError
+from ..core.errors import InputError
 from .inspection import first_genre, item_cards, number_text
 from ..evaluation.metrics import auc
 from ..model.recommender import Recommender

@@ -14,7 +14,7 @@ from pathlib import Path
 from html import escape
 import ipywidgets
 import pandas as pd
-from ..core.artifacts import InputError
+from ..core.errors import InputError
 from userllm.workbench.error_analysis import (
     RESAMPLES,
     SLICES,
