@@ -46,7 +46,7 @@ class LoadOptions:
 class Recommender:
     """Something that was trained and gives a logit for a user and an item.
 
-    A kind of recommender has `logits`, `settings`, `save`, `fits`, `open` and `read_dataset`; the rest
+    A kind of recommender has `logits`, `settings`, `save`, `fits`, `read` and `read_dataset`; the rest
     follows from these."""
 
     method: str  # the method's or baseline's name
@@ -79,7 +79,7 @@ class Recommender:
         raise NotImplementedError
 
     @classmethod
-    def open(cls, folder: Path, options: LoadOptions) -> "Recommender":
+    def read(cls, folder: Path, options: LoadOptions) -> "Recommender":
         "Read a folder that `fits`, every part checked."
         raise NotImplementedError
 
@@ -233,7 +233,7 @@ class Recommender:
         `InputError` that names the part which is missing, altered or unknown, or another LLM, or what
         the folder holds instead of a recommender."""
         kind, inner = recommender_kind(folder)
-        return kind.open(inner, LoadOptions(llm, device, precision, cache, tuple(plugins)))
+        return kind.read(inner, LoadOptions(llm, device, precision, cache, tuple(plugins)))
 
     @classmethod
     def dataset_of(cls, folder) -> Dataset:  # as `load` takes it

@@ -518,7 +518,7 @@ class UserLLMRecommender(Recommender):
         return (folder / RECORD).is_file() and "kind" not in read_json(folder / RECORD)
 
     @classmethod
-    def open(cls, folder: Path, options: LoadOptions) -> "UserLLMRecommender":
+    def read(cls, folder: Path, options: LoadOptions) -> "UserLLMRecommender":
         return _read_recommender(cls, folder, options)
 
     @classmethod
