@@ -77,10 +77,10 @@ def test_rank_for_a_newcomer(runs, say):
     assert code == 0 and out.startswith("Liked: ") and 4 + 20 - len(likes) <= len(out.splitlines()) <= 4 + 20
     refused(
         say("rank", runs / "userllm_plus", "--likes", likes[0], "no such film"),
-        "likes: 'no such film' (the 2. of 2)",
+        "likes: 'no such film' (item 2 of 2)",
     )
     refused(say("rank", runs / "userllm_plus", "--likes", likes[0], ""), "likes: ''")
-    refused(say("rank", runs / "userllm_plus", "--likes", likes[0], likes[0]), "came before")
+    refused(say("rank", runs / "userllm_plus", "--likes", likes[0], likes[0]), "is a repetition")
     with pytest.raises(SystemExit):
         say("rank", runs / "userllm_plus", "--likes", likes[0], "--user", "1")
 
