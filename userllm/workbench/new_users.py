@@ -12,8 +12,9 @@ import pandas as pd
 from ..core.errors import InputError
 from ..knowledge.descriptions import description_sources
 from ..data.interactions import Dataset
+from ..data.requests import liked_items
 from ..evaluation.metrics import probability
-from ..model.recommender import Recommender, liked_items
+from ..model.recommender import Recommender
 
 # %% ../../nbs/workbench/69_new_users.ipynb #ff6d7eda
 def most_liked(
