@@ -15,10 +15,11 @@ from ..core.errors import InputError, shown_text
 from ..core.files import atomic_path, read_json, read_parquet, require_writable
 from ..core.runs import RunFolder
 from ..data.interactions import Dataset
+from ..data.requests import check_pairs, liked_items
 from ..data.user_tables import read_pairs
 from ..evaluation.metrics import evaluate
 from ..evaluation.reports import difference_table, format_table, results_table
-from ..model.recommender import Recommender, check_pairs, liked_items, recommender_dataset
+from ..model.recommender import Recommender
 from ..workbench.new_users import most_liked
 from ..workbench.opened_runs import open_published
 
@@ -105,7 +106,7 @@ def _open_recommender(options, check: Callable[[Dataset], None]) -> Recommender:
     if not inner.exists() and not (folder / "recommender.json").exists():
         raise _why_no_recommender(folder)
     folder = inner if inner.exists() else folder
-    check(recommender_dataset(folder))
+    check(Recommender.dataset_of(folder))
     return Recommender.load(folder, options.llm, options.device, options.precision, plugins=options.plugin)
 
 # %% ../../nbs/cli/84_use.ipynb #70d4a181
