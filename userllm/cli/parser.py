@@ -242,7 +242,9 @@ def _train_verb(verb, names: dict) -> None:
         help="measure on about N test rows: all those of randomly drawn users, the same for every method; for"
         " large data; default all, of smoke 500",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="run seed: initialisation and order; default 0")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="run seed: initialisation and order; default 0"
+    )
     parser.add_argument("--out", metavar="RUN", help="run folder; default runs/PRESET-SPLIT-METHOD-seedN")
     parser.epilog = "\n\n".join((_named("methods", names["methods"]), _named("baselines", names["baselines"])))
 
