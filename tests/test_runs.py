@@ -7,7 +7,7 @@ from userllm.core.files import write_json, write_parquet
 from userllm.cli.main import main
 from userllm.cli.messages import learning_notes
 from userllm.cli.use import filled_columns, new_user_note
-from userllm.model.userllm import ModelSettings
+from userllm.model.settings import ModelSettings
 
 
 def metrics_of(method, tables=(), **more):

@@ -20,7 +20,7 @@ from ..core.errors import InputError
 from ..core.files import require_writable
 from ..data.context_labels import context_as_training
 from ..evaluation.reports import format_table, results_table
-from ..model.userllm import require_categories
+from ..model.batches import require_categories
 from ..training.methods import Method, find_method
 from ..training.pipeline import baselines, feature_baselines, run_baseline, run_method, share_llm
 from ..training.presets import Preset, find_preset

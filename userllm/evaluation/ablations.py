@@ -37,7 +37,7 @@ from userllm.training.pipeline import (
 from ..training.presets import Preset, find_preset
 from ..model.reuse import PrefixEngine
 from ..data.user_tables import as_text
-from ..model.uhem import UHEMSettings
+from ..model.history_encoders import UHEMSettings
 
 # %% ../../nbs/evaluation/67_ablations.ipynb #717d48d8
 @dataclass(frozen=True)

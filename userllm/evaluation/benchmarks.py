@@ -29,11 +29,14 @@ from ..data.datasets import dataset_of, source_protocol
 from ..data.interactions import Dataset, audit
 from ..training.methods import find_method
 from ..data.rows import Rows
-from ..model.userllm import BatchMaker, LanguageModel, ModelSettings, UserLLM, train_only
+from ..model.language_model import LanguageModel
+from ..model.settings import ModelSettings
+from ..model.batches import BatchMaker
+from ..model.userllm import train_only, UserLLM
 from ..data.prepared import prepare
 from ..training.pipeline import Shared, method_tables, share_llm
 from ..training.presets import quick
-from ..model.prompts import Piece, Slot, embed_prompts, layout_prompts
+from ..model.prompts import embed_prompts, index_prompts, Piece, Slot
 from ..data.protocols import statistics
 from ..model.reuse import HistoryStore, Memory, PrefixEngine, score_packed, store_prefixes
 from ..data.sources import RawData
@@ -63,7 +66,7 @@ class WholePromptEngine:
                 made += [
                     Piece(None, tuple(text.titles[past])),
                     Piece(None, tuple(text.descriptions[past])),
-                    Piece(Slot(f"visual {place}")),
+                    Piece(Slot(f"history item {place}", len(self.maker.features.history))),
                 ]
         return made
 
@@ -90,7 +93,7 @@ class WholePromptEngine:
         "Logits (b,)."
         model = self.model
         language = self.model.language
-        batch = layout_prompts(
+        batch = index_prompts(
             [
                 self.pieces(item, history)
                 for item, history in zip(rows.items.tolist(), rows.histories.tolist())
@@ -107,11 +110,9 @@ class WholePromptEngine:
             )[:, None]
             for slot, table in self.maker.tables.items()
         }
-        past = lookup(self.maker.tables["image"], rows.histories.ravel())
-        visual = model.visual_tokens(tuple(part.to(language.device) for part in past)).view(
-            len(rows), -1, 1, language.width
-        )
-        soft |= {f"visual {place}": visual[:, place] for place in range(visual.shape[1])}
+        past = self.maker.features.of_history(rows.histories.ravel())
+        beside = model.item_tokens(past).unflatten(0, (len(rows), -1))
+        soft |= {f"history item {place}": beside[:, place] for place in range(beside.shape[1])}
         embedded = embed_prompts(batch, language.embedding, soft)
         if self.tuned:
             return language(embedded, batch.mask)
@@ -611,7 +612,7 @@ def _of_shape(
         reference=replace(known.reference, name=shape),
         checksum="",
     )
-    return Shared(llm, LanguageModel(llm, settings))
+    return Shared(llm, LanguageModel(llm, settings.lora, settings.score))
 
 # %% ../../nbs/evaluation/68_benchmarks.ipynb #09c10dfe
 def _found_before(
@@ -684,7 +685,7 @@ def run_bench(
     new = {
         work: maker.batch(
             rows["test"].take(np.arange(1)), maker.reuse_plan(work == "training").new
-        ).prompt.layout.shape[1]
+        ).prompt.index.shape[1]
         for work in ("training", "scoring")
     }
     found = _found_before(out, facts) | {

@@ -18,8 +18,10 @@ from ..core.errors import InputError
 from ..core.files import read_tensors, read_tensors_metadata, write_tensors
 from .attention import kept_cache
 from ..data.rows import Rows
-from .userllm import BatchMaker, KeyValues, LanguageModel, UserLLM
-from .prompts import Level, embed_prompts
+from .language_model import KeyValues, LanguageModel
+from .batches import BatchMaker
+from .userllm import UserLLM
+from .prompts import embed_prompts, Level
 from .histories import embed_histories
 from .history_encoders import GRUEncoder
 
@@ -74,10 +76,10 @@ class _PlannedLevel:
 
     def owners(self, rows: Rows) -> list:
         "For each row whose keys and values it needs of this level."
-        if self.level.owner == "all":
+        if self.level.key == "all":
             return [()] * len(rows)
         folds = [-1] * len(rows) if rows.folds is None or not self.level.soft else rows.folds.tolist()
-        if self.level.owner == "item":
+        if self.level.key == "item":
             return list(zip(rows.items.tolist(), folds))
         events = (
             [-1] * len(rows) if rows.events is None or not self.level.soft else rows.events.tolist()
@@ -89,7 +91,7 @@ class _PlannedLevel:
 
     def plan(self, rows: Rows) -> None:  # in any order, as often as they will be asked for
         "Give the room to the owners that will be asked for most, and put those into groups of like length."
-        if self.level.owner == "all":
+        if self.level.key == "all":
             return  # one owner, and at hand from the first batch on
         if self.ahead:
             self.ahead.plan(rows)
@@ -118,7 +120,7 @@ class _PlannedLevel:
         root = self.levels[0]
         tensor = (
             root._find(Rows(*[np.zeros(1, dtype=np.int64)] * 2, np.full((1, 1), -1)))[0]
-            if root.level.owner == "all"
+            if root.level.key == "all"
             else next(iter(self.kept.values()))
         )
         return tensor.nbytes // tensor.shape[2]
@@ -150,11 +152,11 @@ class PrefixStore(_PlannedLevel):
         batch[:, :, :, min(lengths) :] = 0
         start = [0] * len(rows)
         for store, tensors in zip(self.levels, found):
-            if store.level.owner == "all":
+            if store.level.key == "all":
                 batch[:, :, :, : tensors[0].shape[2]] = tensors[0][:, None]
             for row, tensor in enumerate(tensors):
                 end = start[row] + tensor.shape[2]
-                if store.level.owner != "all":
+                if store.level.key != "all":
                     batch[:, row, :, start[row] : end] = tensor
                 start[row] = end
         return KeyValues(
@@ -243,7 +245,7 @@ def score_packed(
         raise InputError("rows are packed only where their new parts are of one length")
 
     ahead = text(rows.take(np.arange(1)))
-    count, length = batch.prompt.layout.shape
+    count, length = batch.prompt.index.shape
     room = ahead.layers[0][0].shape[2]
     steps = torch.arange(count * length, device=model.language.device)
     own = (steps[:, None] // length == steps // length) & (
@@ -267,14 +269,14 @@ class _Projections:
     def __init__(self, model: UserLLM, maker: BatchMaker):
         self.model = model
         self.maker = maker
-        self.bank = None  # the bank (v, 3 d3)
+        self.vectors = None  # the projections (v, 3 d3)
         self.token_row = {}
-        # description token -> its row in the bank; item -> the rows of its tokens, the visual one
+        # description token -> its row of the projections; item -> the rows of its tokens, the soft ones
         # last
         self.rows_of = {}
 
     def add(self, items: list) -> None:
-        "Add to the bank what these items have and it lacks."
+        "Add what these items have and is not projected yet."
         items = sorted(item for item in items if item not in self.rows_of)
         if not items:
             return
@@ -285,23 +287,23 @@ class _Projections:
             if token not in self.token_row
         ]
         device = self.model.language.device
-        start = 0 if self.bank is None else len(self.bank)
+        start = 0 if self.vectors is None else len(self.vectors)
         _, features = self.maker.histories(np.array(items)[:, None])
-        visual = self.model.visual_tokens(features and tuple(tensor.to(device) for tensor in features))
+        visual = self.model.item_tokens(features)
         vectors = torch.cat(
             [
                 self.model.language.embedding(torch.tensor(ids, dtype=torch.long, device=device)).float(),
-                visual,
+                visual.flatten(0, 1),
             ]
         )
         self.token_row |= {token: start + number for number, token in enumerate(ids)}
+        beside = visual.shape[1]  # soft tokens beside each item
         for number, item in enumerate(items):
-            rows = [self.token_row[token] for token in texts[item]] + [start + len(ids) + number] * bool(
-                len(visual)
-            )
+            first = start + len(ids) + number * beside
+            rows = [self.token_row[token] for token in texts[item]] + list(range(first, first + beside))
             self.rows_of[item] = np.array(rows, dtype=np.int64)
         projected = self.model.uhem.encoder.project(vectors)
-        self.bank = projected if self.bank is None else torch.cat([self.bank, projected])
+        self.vectors = projected if self.vectors is None else torch.cat([self.vectors, projected])
 
     def line(self, items) -> np.ndarray:
         "The rows of these items' tokens, one after the other."
@@ -380,8 +382,8 @@ class HistoryStore:
             batch, features = self.maker.histories(
                 np.array([history + (-1,) * (len(some[-1]) - len(history)) for history in some])
             )
-            visual = self.model.visual_tokens(features and tuple(tensor.to(device) for tensor in features))
-            self.positions += int((batch.layout >= 0).sum())
+            visual = self.model.item_tokens(features)
+            self.positions += int((batch.index >= 0).sum())
             self.kept |= dict(
                 zip(
                     some,
@@ -409,7 +411,7 @@ class HistoryStore:
         "One pass over a batch of histories, position by position."
         lines = [self.projections.line(history[len(begin) :]) for begin, history, _ in ends]
         stops = {}
-        bank = self.projections.bank
+        bank = self.projections.vectors
         layout = np.full((len(lines), max(map(len, lines))), -1)
         state = bank.new_zeros(len(ends), bank.shape[1] // 3)
         for row, (line, (begin, history, passed)) in enumerate(zip(lines, ends)):
@@ -504,7 +506,7 @@ class PrefixEngine(PlainEngine):
         self, rows: Rows, lengths: np.ndarray | None = None
     ) -> np.ndarray:  # `prompt_lengths`, where they are known
         "Rows of like length together, and among these owner by owner."
-        owner = None if self.store is None else self.store.level.owner
+        owner = None if self.store is None else self.store.level.key
         if self.maker.settings.history == "compressed":
             lengths = self.maker.lengths(rows, owner != "item")
         elif lengths is None:

@@ -11,7 +11,7 @@ __all__ = ['context_sources', 'sources', 'tunings', 'methods', 'Method', 'userll
 from dataclasses import dataclass, replace
 from ..core.errors import InputError
 from ..model.mappers import FeatureTable
-from ..model.userllm import ModelSettings
+from ..model.settings import ModelSettings
 from ..collaborative.cross_features import context_cross_features, cross_feature_names
 
 # %% ../../nbs/training/62_methods.ipynb #c006

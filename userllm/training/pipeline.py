@@ -49,15 +49,10 @@ from ..model.mappers import FeatureTable, MapperSettings, standardise
 from .methods import Method, find_method, context_sources
 from ..evaluation.metrics import auc, evaluate
 from ..data.rows import Rows
-from userllm.model.userllm import (
-    BatchMaker,
-    LanguageModel,
-    ModelSettings,
-    UserLLM,
-    own_code,
-    require_categories,
-    start_wide,
-)
+from ..model.language_model import LanguageModel
+from ..model.settings import ModelSettings, own_code
+from ..model.batches import BatchMaker, require_categories
+from ..model.userllm import start_wide, UserLLM
 from userllm.collaborative.cross_features import (
     CrossFeatureTables,
     genre_table,
@@ -85,7 +80,7 @@ from ..collaborative.sasrec import SASRecModel, SASRecSettings, load_sasrec, sav
 from .presets import Preset, quick
 from .steps import StepSettings, nothing_learnt, one_step, step1, step2, tune
 from ..collaborative.trees import train_logistic, train_trees, tree_features
-from ..model.uhem import UHEMSettings
+from ..model.history_encoders import UHEMSettings
 
 # %% ../../nbs/training/64_pipeline.ipynb #c010
 def collaborative_settings(
@@ -537,7 +532,7 @@ def share_llm(
 ) -> Shared:
     "Load an LLM and put LoRA around it."
     llm = load_llm(name, device, precision, cache)
-    return Shared(llm, LanguageModel(llm, settings))
+    return Shared(llm, LanguageModel(llm, settings.lora, settings.score))
 
 
 def training_settings(method: Method, preset: Preset) -> dict:
@@ -778,7 +773,7 @@ def _linear_logits(one: Trained) -> np.ndarray | None:
     "The summands of the test rows' logits that are not the language model's (n,); None where there are none."
     if not one.model.wide:
         return None
-    return (one.model.add_wide(one.maker.wide_features(one.test)) + one.model.wide_bias).float().cpu().numpy()
+    return (one.model.add_wide(one.maker.features.of_logit(one.test)) + one.model.wide_bias).float().cpu().numpy()
 
 
 def measure(

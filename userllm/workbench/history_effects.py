@@ -22,8 +22,8 @@ from ..evaluation.metrics import probability
 from ..knowledge.llms import text_tokens
 from ..model.mappers import lookup
 from ..data.rows import Rows
-from ..model.userllm import KeyValues
-from ..model.prompts import RowText, layout_prompts
+from ..model.language_model import KeyValues
+from ..model.prompts import index_prompts, RowText
 from ..model.recommender import Recommender
 
 # %% ../../nbs/workbench/71_history_effects.ipynb #140c044c
@@ -256,7 +256,7 @@ class _Counterfactual:
             segments = [segment for level in self.levels[keep:] for segment in level.segments]
             batch = self.maker.batch(rows, tuple(segments))
             start = self.maker.text.start if not keep else ()
-            batch.prompt = layout_prompts([self._pieces(rows, segments, description)], start)
+            batch.prompt = index_prompts([self._pieces(rows, segments, description)], start)
             batch = batch.to(self.model.language.device)
             ahead = prefix
             own = self.model.language.keys_values(self.model.embed(batch), batch.prompt.mask, ahead)
@@ -271,7 +271,7 @@ class _Counterfactual:
         segments = self.new
         batch = self.maker.batch(self.recommender.rows.ready(rows), segments)
         start = self.maker.text.start if not self.levels else ()
-        batch.prompt = layout_prompts([self._pieces(rows, segments, description)], start)
+        batch.prompt = index_prompts([self._pieces(rows, segments, description)], start)
         if poster is not None:
             batch.features["image"] = lookup(self.recommender.tables["image"], [poster])
         return float(self.model(batch.to(self.model.language.device), self._prefix(rows, description)))

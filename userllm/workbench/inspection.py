@@ -25,8 +25,9 @@ from ..evaluation.metrics import probability
 from ..knowledge.descriptions import description_sources
 from ..knowledge.llms import text_tokens
 from ..data.rows import Rows
-from ..model.userllm import BatchMaker, ModelBatch, UserLLM
-from ..model.prompts import Slot, Text, layout_prompts
+from ..model.batches import BatchMaker, ModelBatch
+from ..model.userllm import UserLLM
+from ..model.prompts import index_prompts, Slot, Text
 from ..model.recommender import Recommender
 
 # %% ../../nbs/workbench/70_inspection.ipynb #4497fc6b
@@ -100,13 +101,13 @@ def _uncompressed(recommender: Recommender, rows: Rows) -> int:  # of one row
     maker = recommender.maker
     written = BatchMaker(
         recommender.dataset.items[:0],
-        maker.all_tables,
+        maker.features.tables,
         maker.text.tokenizer,
         replace(maker.settings, history="items"),
         maker.noun,
     ).segments
     segments = written if maker.settings.history == "compressed" else maker.segments
-    return int(layout_prompts(maker.pieces(rows, segments), maker.text.start).lengths[0])
+    return int(index_prompts(maker.pieces(rows, segments), maker.text.start).lengths[0])
 
 # %% ../../nbs/workbench/70_inspection.ipynb #baffff12
 def generated_descriptions(items: pd.DataFrame) -> np.ndarray:  # an items table -> (n,) bool
@@ -128,7 +129,7 @@ def _source(recommender: Recommender, piece, rows: Rows) -> str:
     if piece.item >= 0:
         return (
             f"the {recommender.dataset.noun.picture} of {titles[piece.item]}, by the feature table"
-            f" {recommender.tables['image'].name}"
+            f" {' and '.join(recommender.tables[slot].name for slot in recommender.settings.tables_of_history)}"
         )
     if name == "history":
         return (
@@ -175,12 +176,13 @@ def _line(recommender: Recommender, piece, batch: ModelBatch, soft: dict, rows: 
             "generated": source.endswith(GENERATED),
         }
     if piece.item >= 0:  # of a history that is written out
-        vectors = soft["visual"][batch.prompt.items.tolist().index(piece.item)]
-        missing = bool(recommender.tables["image"].missing[piece.item])
+        vectors = soft["history_item"][batch.prompt.items.tolist().index(piece.item)]
+        beside = recommender.settings.tables_of_history
+        missing = all(bool(recommender.tables[slot].missing[piece.item]) for slot in beside)
     else:
         vectors = soft[segment.name][0]
         missing = (
-            not bool((batch.history.layout[0] >= 0).any())
+            not bool((batch.history.index[0] >= 0).any())
             if segment.name == "history"
             else bool(batch.features[segment.name][1][0])
         )
@@ -225,7 +227,7 @@ def _edited(recommender: Recommender, pieces: list, edits: Mapping) -> list:
 
 def _prompt_length(recommender: Recommender, pieces: list) -> int:
     "The tokens of one prompt."
-    return int(layout_prompts([pieces], recommender.maker.text.start).lengths[0])
+    return int(index_prompts([pieces], recommender.maker.text.start).lengths[0])
 
 
 def _cut_to_context(recommender: Recommender, pieces: list, edits: Mapping) -> list:
@@ -287,7 +289,7 @@ def explain_prompt(
 
     pieces = _edited(recommender, recommender.maker.pieces(rows, recommender.maker.segments)[0], edits)
     pieces = _cut_to_context(recommender, pieces, edits)
-    batch.prompt = layout_prompts([pieces], recommender.maker.text.start)
+    batch.prompt = index_prompts([pieces], recommender.maker.text.start)
     batch = batch.to(recommender.model.language.device)
 
     soft = recommender.model.soft_tokens(batch)
@@ -309,7 +311,7 @@ slot_colours = {
     "item": "#A8D8F5",
     "history": "#8FD3BC",
     "user": "#E7BFD4",
-    "visual": "#F5C66B",
+    "history_item": "#F5C66B",
 }
 
 

@@ -25,7 +25,9 @@ from ..data.interactions import Dataset
 from ..knowledge.llms import tiny_llm
 from ..model.mappers import load_table
 from ..training.methods import find_method
-from ..model.userllm import BatchMaker, ModelSettings, UserLLM
+from ..model.settings import ModelSettings
+from ..model.batches import BatchMaker
+from ..model.userllm import UserLLM
 from ..data.prepared import prepare
 from ..training.pipeline import share_llm, train_method
 from ..training.presets import smoke
