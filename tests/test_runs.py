@@ -98,7 +98,7 @@ def test_columns_that_are_empty_throughout_are_not_printed():
 
 
 @pytest.mark.parametrize(
-    "line", ["reproduce table3 --dry-run", "reproduce figure3 --dry-run", "factors --dry-run --device cpu"]
+    "line", ["reproduce table3 --dry-run", "reproduce figure3 --dry-run", "ablations --dry-run --device cpu"]
 )
 def test_missing_results_are_told(line, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

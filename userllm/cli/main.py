@@ -50,22 +50,22 @@ from userllm.evaluation.benchmarks import (
     run_bench,
     shapes,
 )
-from userllm.evaluation.studies import (
-    find_table,
+from userllm.evaluation.paper_tables import (
+    TableStudy,
     as_table,
+    find_table,
     lengths_as_table,
-    plan_runs,
     protocols,
     reproduce,
-    state_of,
     tables,
 )
+from ..evaluation.studies import StudySettings, state_as_text, state_of
 from userllm.evaluation.ablations import (
-    compare_ablation,
+    AblationStudy,
     ablations,
+    compare_ablation,
     find_ablation,
     run_ablations,
-    state_of_ablations,
 )
 from ..data.context_labels import context_as_training
 from ..data.interactions import Dataset, ItemNoun, protocol_noun
@@ -1018,41 +1018,30 @@ def _reproduce(options) -> None:
         _reproduce_figure3(options)
         return
     table = find_table(options.table)
-    preset = find_preset(options.preset)
-    results = Path(options.results) / preset.name
-    work = Path(options.out) / preset.name
-    only = tuple(options.only or ())
-    on = tuple(options.on or ())
-    plan = plan_runs(table, options.seeds, only, on, precision_suffix(options.device, options.precision))
-    state = state_of(plan, results, work, preset, bool(table.paper_lengths))
+    name = find_preset(options.preset).name
+    settings = _study_settings(options, Path(options.results) / name, Path(options.out) / name)
+    study = TableStudy(table, tuple(options.only or ()), tuple(options.on or ()))
+    state = state_of(study, settings)
     print(format_table(state, digits=2))
-    scoring = (state["state"] == "to score").sum()
-    print(
-        f"\n{(state['state'] == 'done').sum()} of {len(state)} runs are done"
-        + f", {scoring} to be scored with longer histories" * bool(scoring)
-        + f"; about {state.loc[state['state'].isin(['to do', 'begun', 'to train again']), 'hours'].sum():.1f}"
-        " hours of training to go"
-    )
-    print(_no_results(results), end="")
+    print(f"\n{state_as_text(state)}")
+    print(_no_results(settings.results), end="")
     if options.dry_run:
         return
     _require_device(options)
     find_llm(options.llm)
-    for folder in (results, work):
+    for folder in (settings.results, settings.work):
         require_writable(folder, make=False)
-    found = reproduce(
-        table.name,
-        results,
-        work,
-        preset,
-        options.seeds,
-        only,
-        on,
-        options.llm,
-        options.device,
-        options.precision,
-    )
-    print("\n" + format_table((lengths_as_table if table.paper_lengths else as_table)(found)))
+    compared = reproduce(table.name, settings, study.only, study.on)
+    print("\n" + format_table((lengths_as_table if table.lengths else as_table)(compared)))
+
+
+def _study_settings(options, results: Path, work: Path) -> StudySettings:
+    "What all runs of a study share, as the options name it."
+    preset = find_preset(options.preset)
+    llm = options.llm
+    device = options.device
+    precision = options.precision
+    return StudySettings(preset, options.seeds, results, work, llm, device, precision)
 
 
 def _reproduce_figure3(options) -> None:
@@ -1075,47 +1064,32 @@ def _ablations(options) -> None:
     names = options.ablations or list(ablations)
     for name in names:
         find_ablation(name)
-    find_method(options.method)
-    find_preset(options.preset)
-    results, work = (
-        Path(folder)
-        / f"{options.preset}{precision_suffix(options.device, options.precision)}"
-        / options.method
-        for folder in (options.results, options.out)
+    method = find_method(options.method)
+    name = f"{find_preset(options.preset).name}{precision_suffix(options.device, options.precision)}"
+    settings = _study_settings(
+        options, Path(options.results) / name / method.name, Path(options.out) / name / method.name
     )
     if options.written and not Path(options.written).is_file():
         raise InputError(
             f"descriptions {options.written} do not exist: give a CSV with the columns item_id,description"
         )
-    state = state_of_ablations(names, results, options.seeds, options.written)
-    print(format_table(state))
+    state = state_of(AblationStudy(tuple(names), method, options.written), settings)
+    print(format_table(state, digits=2))
+    precision = str(choose_precision(choose_device(options.device), options.precision)).removeprefix("torch.")
     print(
-        f"\n{(state['state'] == 'done').sum()} of {len(state)} runs of {options.method} with the rows of"
-        f" {options.preset}, in"
-        f" {str(choose_precision(choose_device(options.device), options.precision)).removeprefix('torch.')},"
-        f" are done; they are in {results}"
+        f"\n{state_as_text(state)}; {options.method} with the rows of {options.preset}, in {precision},"
+        f" in {settings.results}"
     )
-    print(_no_results(results), end="")
+    print(_no_results(settings.results), end="")
     if options.dry_run:
         return
     _require_device(options)
     find_llm(options.llm)
-    for folder in (results, work):
+    for folder in (settings.results, settings.work):
         require_writable(folder, make=False)
-    run_ablations(
-        names,
-        options.method,
-        options.preset,
-        results,
-        work,
-        options.seeds,
-        options.llm,
-        options.device,
-        options.precision,
-        options.written,
-    )
+    run_ablations(names, settings, options.method, options.written)
     for name in names:
-        print("\n" + format_table(compare_ablation(name, results, options.seeds)))
+        print("\n" + format_table(compare_ablation(name, settings.results, options.seeds)))
 
 
 def _program() -> str:
