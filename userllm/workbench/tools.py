@@ -56,7 +56,8 @@ from userllm.workbench.inspection import (
 )
 from ..data.interactions import ItemNoun
 from .new_users import most_liked, recommend
-from ..model.recommender import Recommender, liked_items
+from ..data.requests import liked_items
+from ..model.recommender import Recommender
 from userllm.workbench.token_map import (
     TokenMap,
     component_names,
