@@ -76,7 +76,6 @@ from ..training.methods import Method, find_method, methods
 from ..model.userllm import require_categories
 from ..evaluation.metrics import evaluate
 from ..workbench.new_users import most_liked
-from ..workbench.opened_runs import open_published
 from ..data.prepared import ItemSources, Prepared, keep_prepared, prepare
 from userllm.training.pipeline import (
     baselines,
@@ -776,19 +775,10 @@ def _recommender(options, check) -> Recommender:  # what is asked of the dataset
     "The recommender of a run folder, or of a recommender's own folder."
     _require_device(options)
     folder = Path(options.run)
-    if (folder / "weights").is_dir():
-        return open_published(
-            folder,
-            options.llm or "smollm2",
-            options.device,
-            options.precision,
-            check=check,
-            plugins=options.plugin,
-        )
     if not folder.is_dir():
         raise InputError(f"no run folder at {folder}; check the path, or train first")
     inner = RunFolder(folder).recommender
-    if not inner.exists() and not (folder / "recommender.json").exists():
+    if not any(path.exists() for path in (inner, folder / "recommender.json", folder / "weights")):
         below = sorted(found.parent for found in folder.glob("*/recommender"))
         begun = RunFolder(folder).settings.exists() and not RunFolder(folder).metrics.exists()
         raise InputError(
