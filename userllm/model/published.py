@@ -53,7 +53,7 @@ def _require_same(folder: Path, metrics: dict, prepared: Prepared, llm: LLM) -> 
     for what, here, then in (
         ("wording of the prompt", wording, settings["prompt"]),
         ("ratings or rules", dataset.fingerprint, metrics["dataset"]),
-        ("items", fingerprint(dataset.items, prepared.image.fingerprint), settings["items"]),
+        ("items", fingerprint(dataset.item_facts, prepared.image.fingerprint), settings["items"]),
         ("language model", llm.checksum, settings["llm"]["checksum"]),
     ):
         if here != then:

@@ -294,7 +294,7 @@ def data_settings(prepared: Prepared) -> dict:  # for a run's settings
     return {
         "protocol": prepared.dataset.protocol,
         "dataset": prepared.dataset.fingerprint,
-        "items": fingerprint(prepared.dataset.items, prepared.image.fingerprint),
+        "items": fingerprint(prepared.dataset.item_facts, prepared.image.fingerprint),
     }
 
 
