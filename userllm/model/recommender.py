@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import InputError
-from ..core.files import read_json
 from ..core.registry import Registry
 from ..core.runs import StageCache
 from ..data.interactions import Dataset, Histories
