@@ -254,19 +254,16 @@ class AblationStudy(Study):
     def plan(self, settings: StudySettings) -> list[PlannedRun]:
         "All variants with one seed, then all with the next."
         return [
-            PlannedRun(
-                Path(settings.data_name) / name / f"seed{seed}",
-                {"variant": name, "seed": seed},
-                seed,
-                self._tokens(variant, settings.preset),
-            )
+            self._planned(name, variant, seed, settings)
             for seed in range(settings.seeds)
             for name, variant in self.variants.items()
         ]
 
-    def _tokens(self, variant: Variant, preset: Preset) -> float:
-        method, preset = changed(variant, self.method, preset)
-        return estimate_tokens(method, preset, preset.protocol.history_length)
+    def _planned(self, name: str, variant: Variant, seed: int, settings: StudySettings) -> PlannedRun:
+        method, preset = changed(variant, self.method, settings.preset)
+        tokens = estimate_tokens(method, preset, preset.protocol.history_length)
+        path = Path(settings.data_name) / name / f"seed{seed}"
+        return PlannedRun(path, {"variant": name, "seed": seed}, seed, tokens)
 
     def expected(self, run: PlannedRun, settings: StudySettings) -> tuple[dict, str]:
         variant = self.variants[run.columns["variant"]]
