@@ -438,9 +438,8 @@ def _with_interval(line, value: str, name: str) -> str:
     if pd.isna(line[value]):
         return ""
     digits = metrics[name].digits if name in metrics else 4
-    return (
-        f"{line[value]:+.{digits}f} [{line[f'{name}_low']:+.{digits}f}, {line[f'{name}_high']:+.{digits}f}]"
-    )
+    middle, low, high = (f"{line[part]:+.{digits}f}" for part in (value, f"{name}_low", f"{name}_high"))
+    return f"{middle} [{low}, {high}]"
 
 
 def ablation_verdict(compared: pd.DataFrame) -> str:  # from `compare_ablation`
