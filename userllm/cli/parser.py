@@ -214,7 +214,21 @@ def _posters_verb(verb, names: dict) -> None:
         help=f"what goes before a poster_path; default {usual['base']}",
     )
 
-# %% ../../nbs/cli/79_parser.ipynb #429fe66f
+# %% ../../nbs/cli/79_parser.ipynb #3d1d7447
+def _settings_options(parser, *_) -> None:
+    "Any field of the preset and the method."
+    group = parser.add_argument_group("any setting (userllm config METHOD lists them)")
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change one setting, such as step2.learning_rate=1e-3 or model.uhem.encoder=transformer; may be"
+        " given again, and wins over --config",
+    )
+    group.add_argument("--config", metavar="FILE", help="JSON with settings, as userllm config --json prints them")
+
+
 def _train_verb(verb, names: dict) -> None:
     parser = verb(
         "train",
@@ -245,8 +259,16 @@ def _train_verb(verb, names: dict) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="run seed: initialisation and order; default 0"
     )
-    parser.add_argument("--out", metavar="RUN", help="run folder; default runs/PRESET-SPLIT-METHOD-seedN")
+    parser.add_argument("--out", metavar="RUN", help="run folder; default runs/PRESET-SPLIT-METHOD-CHANGES-seedN")
+    _settings_options(parser)
     parser.epilog = "\n\n".join((_named("methods", names["methods"]), _named("baselines", names["baselines"])))
+
+def _config_verb(verb, names: dict) -> None:
+    parser = verb("config", "print every setting of a method, with its value and meaning")
+    parser.add_argument("method", metavar="METHOD", help="a method, or a baseline")
+    _preset_option(parser, names)
+    _settings_options(parser)
+    parser.add_argument("--json", action="store_true", help="print a file for --config")
 
 # %% ../../nbs/cli/79_parser.ipynb #6f5c0311
 def _evaluate_verb(verb, names: dict) -> None:
@@ -415,7 +437,7 @@ def _doctor_verb(verb, names: dict) -> None:
 # %% ../../nbs/cli/79_parser.ipynb #6609568b
 _groups = {  # what a person wants -> the verbs that do it, and the module of each
     "look at data": {"prepare": _prepare_verb, "posters": _posters_verb},
-    "train": {"train": _train_verb},
+    "train": {"train": _train_verb, "config": _config_verb},
     "use": {"evaluate": _evaluate_verb, "score": _score_verb, "rank": _rank_verb},
     "study": {
         "quickstart": _quickstart_verb,

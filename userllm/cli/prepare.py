@@ -44,8 +44,9 @@ def require_device(options) -> None:
 
 def _protocol(options, preset):
     "The preset's protocol with the options of the command line."
+    usual = preset.protocol
     protocol = replace(
-        preset.protocol, split=options.split or preset.protocol.split, data_seed=options.data_seed
+        usual, split=options.split or usual.split, data_seed=options.data_seed or usual.data_seed
     )
     if options.history is not None:
         protocol = replace(protocol, history_length=None if options.history == "all" else options.history)
