@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 from ..core.errors import InputError
 from ..core.files import atomic_path, require_writable, write_parquet
 from ..core.runs import only_one
-from .posters import named_posters, picture_formats, poster_name, read_manifest
+from .posters import missing_end, named_posters, picture_formats, poster_name, read_manifest
 
 # %% ../../nbs/visual/25_poster_download.ipynb #519d8114
 @dataclass(frozen=True)
@@ -85,21 +85,6 @@ class Refusal(Exception):
         self.host = host
 
 # %% ../../nbs/visual/25_poster_download.ipynb #c2f09292
-def _has_its_end(content: bytes, format: str) -> bool:
-    "Whether the file goes on to where its format says that it ends."
-    if format == "PNG":
-        return b"IEND\xaeB`\x82" in content
-    if format == "WEBP":
-        return len(content) >= 8 + int.from_bytes(content[4:8], "little")
-    if format == "GIF":
-        return content.rstrip(b"\0").endswith(b";")
-    if format == "BMP":
-        return len(content) >= int.from_bytes(content[2:6], "little")
-    return content.rfind(b"\xff\xd9") > content.rfind(
-        b"\xff\xda"
-    )  # JPEG: an end of image after the last start of scan
-
-
 def picture_ending(
     content: bytes,  # what a server sent
     most_pixels: int = FetchSettings.most_pixels,
@@ -127,7 +112,7 @@ def picture_ending(
         raise
     except Exception as error:  # whatever a decoder throws at bytes that were made to upset it
         raise Refusal("broken picture", f"{type(error).__name__}: {error}", passing=True) from error
-    if not _has_its_end(content, format):
+    if missing_end(content, format):
         raise Refusal("broken picture", f"a {format} without its end", passing=True)
     return picture_formats[format]
 
