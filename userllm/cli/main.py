@@ -37,9 +37,8 @@ from userllm.data.datasets import (
     require_same_dataset,
     save_dataset,
     source_dataset,
-    source_options,
-    sources,
 )
+from ..data.sources import add_source_options, command_options, sources
 from ..knowledge.endpoints import Endpoint
 from .doctor import examine, report
 from userllm.evaluation.benchmarks import (
@@ -101,7 +100,7 @@ from userllm.evaluation.reports import (
     results_table,
     share_as_text,
 )
-from ..data.sources import RawData
+from ..data.raw_data import RawData
 from ..data.user_tables import read_pairs
 from ..visual.poster_features import VisualSettings, visual_settings
 
@@ -235,27 +234,12 @@ def _own_dataset(options):
             "--data has its own protocol: leave out"
             f" {'the source' if source else '--' + named[0].replace('_', '-')}, or prepare it anew"
         )
-    given = [
-        name
-        for name in (
-            "interactions",
-            "items",
-            "folder",
-            "overviews",
-            "users",
-            "like_threshold",
-            "minimum_likes",
-            "item_noun",
-            "item_plural",
-            "liking_verb",
-            "all_items",
-        )
-        if getattr(options, name, None)
-    ]
-    if given and not source:
+    given = {option.name: getattr(options, option.name, None) for option in command_options()}
+    idle = [option.flag for option in command_options() if given[option.name]]
+    if idle and not source:
         raise InputError(
-            f"--{given[0].replace('_', '-')} is for a source, and none is named: userllm prepare"
-            f" {' or '.join(sources)}"
+            f"{idle[0]} is for a source, and none is named",
+            fix=f"name one: userllm prepare {' or '.join(sources)}",
         )
     if options.data:
         if not (Path(options.data) / "dataset.json").is_file():
@@ -268,7 +252,7 @@ def _own_dataset(options):
     changes = {"data_seed": options.data_seed} | ({"split": options.split} if options.split else {})
     if options.history is not None:
         changes["history_length"] = None if options.history == "all" else options.history
-    return source_dataset(options, changes)
+    return source_dataset(source, given | {"natural": options.natural}, **changes)
 
 
 def _require_device(options) -> None:
@@ -278,18 +262,13 @@ def _require_device(options) -> None:
     )
 
 
-def _named_pictures(raw: RawData | None, beside) -> tuple[pd.DataFrame | None, tuple[str, ...]]:
+def _named_pictures(raw: RawData | None) -> tuple[pd.DataFrame | None, tuple[str, ...]]:
     """The pictures that the items name as files, item_id and path, None where they name none; and
     notes on cells that name nothing."""
     if raw is None or "poster" not in raw.items:
         return None, ()
-    table, notes = poster_manifest(raw.items, beside)
+    table, notes = poster_manifest(raw.items, raw.folder)
     return (table.loc[table["path"] != "", ["item_id", "path"]] if "path" in table else None), notes
-
-
-def _beside(options) -> Path:
-    "The folder that paths in the items table are seen from."
-    return Path(options.items).parent if getattr(options, "items", None) else Path()
 
 
 def _prepare_data(options, preset, dataset=None, raw=None):
@@ -303,7 +282,7 @@ def _prepare_data(options, preset, dataset=None, raw=None):
         find_llm(options.describe_with)
     posters = options.posters
     if not posters:
-        posters, _ = _named_pictures(raw, _beside(options))
+        posters, _ = _named_pictures(raw)
     if options.vit and posters is None:
         raise InputError("--vit says how pictures are read: name their folder with --posters as well")
     protocol = _protocol(options, preset)
@@ -336,7 +315,7 @@ def _keep(options, prepared: Prepared, raw: RawData | None) -> Path:
     before = {
         file.name: file.read_bytes() for file in files if file.exists()
     }  # --out may be --data, and is written anew
-    kept = save_dataset(prepared.dataset, options.out, raw, _beside(options))
+    kept = save_dataset(prepared.dataset, options.out, raw)
     keep_prepared(prepared, kept)
     for name, content in before.items():
         with atomic_path(kept / name) as path:
@@ -349,7 +328,8 @@ _LARGE = 50_000_000  # bytes of tables, from which on a person would wonder what
 
 def _tell_of_large(options) -> None:
     "Say on the error stream what is being read where that takes long."
-    named = [Path(name) for name in (options.interactions, options.items, options.folder) if name]
+    paths = [getattr(options, option.name) for option in command_options() if option.is_path]
+    named = [Path(path) for path in paths if path]
     size = sum(map(bytes_in, named))
     if size >= _LARGE:
         print(
@@ -399,7 +379,7 @@ def _prepare(options) -> None:
         require_same_dataset(options.out, dataset)
     prepared = _prepare_data(options, find_preset("paper"), dataset, raw)
     if raw is not None:
-        raw = replace(raw, notes=(*raw.notes, *_named_pictures(raw, _beside(options))[1]))
+        raw = replace(raw, notes=(*raw.notes, *_named_pictures(raw)[1]))
     kept = _keep(options, prepared, raw) if options.out else None  # before anything is said of it
     notes = (
         kept
@@ -1162,10 +1142,11 @@ def _data_verbs(verb) -> None:
         "prepare",
         _prepare,
         "build the dataset, of built-in ratings or your own, and print its statistics and the leaks it has",
-        source_options,
+        add_source_options,
         _data_options,
         _device_options,
     )
+    made.add_argument("--out", metavar="DIR", help="keep the dataset in this folder, for --data")
     made.epilog = _PREPARE_EXAMPLES
     made.formatter_class = argparse.RawDescriptionHelpFormatter
     made = verb(

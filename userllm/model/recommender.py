@@ -47,7 +47,7 @@ from .userllm import BatchMaker, LanguageModel, ModelSettings, UserLLM, own_code
 from ..core.plugins import Origin, import_plugins, require_origins
 from .prompts import PromptText, find_template
 from .reuse import PrefixEngine
-from ..data.sources import display_title
+from ..data.sources_movielens import display_title
 from ..data.user_tables import in_seconds
 
 # %% ../../nbs/model/48_recommender.ipynb #c006

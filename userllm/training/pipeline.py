@@ -91,7 +91,7 @@ from userllm.model.reuse import (
     store_prefixes,
 )
 from ..collaborative.sasrec import SASRecModel, SASRecSettings, load_sasrec, save_sasrec, train_sasrec
-from ..data.sources import movielens_small
+from ..data.sources_movielens import movielens_small
 from .steps import StepSettings, nothing_learnt, one_step, step1, step2, tune
 from ..collaborative.trees import TreesSettings, train_logistic, train_trees, tree_features
 from ..model.uhem import UHEMSettings
