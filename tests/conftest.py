@@ -26,7 +26,8 @@ def runs(tmp_path_factory):
 
     from userllm.core.runs import StageCache
     from userllm.knowledge.llms import tiny_llm
-    from userllm.training.pipeline import quickstart, smoke
+    from userllm.training.pipeline import quickstart
+    from userllm.training.presets import smoke
 
     place = tmp_path_factory.mktemp("cli")
     tiny_llm(place / "llm", width=16, layers=1)
@@ -118,7 +119,7 @@ def pytest_make_collect_report(collector):
 
 
 def pytest_terminal_summary(terminalreporter):
-    "Browser tests that did not run are told so that nobody overlooks it."
+    "Browser tests that did not run are named where nobody overlooks them."
     skipped = [
         report
         for report in terminalreporter.stats.get("skipped", [])

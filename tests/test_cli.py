@@ -13,7 +13,7 @@ from PIL import Image
 from userllm.core.errors import InputError
 from userllm.core.files import read_json
 from userllm.cli.main import main
-from userllm.training.pipeline import smoke
+from userllm.training.presets import smoke
 from userllm.model.recommender import Recommender
 from userllm.visual.poster_features import Preparation
 
@@ -45,7 +45,7 @@ def write_pairs(path, **columns):
 def test_evaluate_prints_results_and_differences(runs, say):
     code, out, _ = say("evaluate", runs / "bias", runs / "userllm_plus")
     assert (
-        code == 0 and "userllm_plus" in out and "Difference to baseline" in out and "posters missing for" in out
+        code == 0 and "userllm_plus" in out and "Difference to bias" in out and "posters missing for" in out
     )
 
 
@@ -77,10 +77,10 @@ def test_rank_for_a_newcomer(runs, say):
     assert code == 0 and out.startswith("Liked: ") and 4 + 20 - len(likes) <= len(out.splitlines()) <= 4 + 20
     refused(
         say("rank", runs / "userllm_plus", "--likes", likes[0], "no such film"),
-        "likes: 'no such film' (the 2. of 2)",
+        "likes: 'no such film' (item 2 of 2)",
     )
     refused(say("rank", runs / "userllm_plus", "--likes", likes[0], ""), "likes: ''")
-    refused(say("rank", runs / "userllm_plus", "--likes", likes[0], likes[0]), "came before")
+    refused(say("rank", runs / "userllm_plus", "--likes", likes[0], likes[0]), "is a repetition")
     with pytest.raises(SystemExit):
         say("rank", runs / "userllm_plus", "--likes", likes[0], "--user", "1")
 
@@ -176,7 +176,7 @@ def test_floor_has_no_recommender(runs, say):
 def test_what_is_not_there_is_told_as_that(say, tmp_path):
     refused(say("rank", tmp_path / "none", "--user", "1"), "no run folder at")
     refused(
-        say("train", "userllm_wid", "--out", tmp_path / "run"), "userllm_wide_context", "or a baseline", "trees"
+        say("train", "userllm_wid", "--out", tmp_path / "run"), "userllm_wide_context", "method or baseline", "trees"
     )
     refused(
         say("train", "userllm", "--data", tmp_path / "none", "--llm", tmp_path / "llm"), "holds no dataset"
@@ -186,7 +186,7 @@ def test_what_is_not_there_is_told_as_that(say, tmp_path):
 
 def test_a_run_that_has_not_ended_and_a_folder_without_data_say_so(say, tmp_path):
     (tmp_path / "settings.json").write_text("{}", encoding="utf-8")
-    refused(say("rank", tmp_path, "--user", "1"), "its training has not ended")
+    refused(say("rank", tmp_path, "--user", "1"), "its training is unfinished")
     refused(say("train", "userllm", "--data", tmp_path), "holds no dataset")
 
 
@@ -289,10 +289,10 @@ def test_other_run_in_the_folder_is_refused(runs, say):
 
 
 def test_a_split_without_both_classes_is_refused(say, tmp_path, monkeypatch):
-    from userllm.training import pipeline
+    from userllm.training import presets
 
     always_liked = replace(smoke(), protocol=replace(smoke().protocol, like_threshold=0.0))
-    monkeypatch.setitem(pipeline.presets, "smoke", lambda: always_liked)
+    monkeypatch.setitem(presets.presets, "smoke", lambda: always_liked)
     refused(say("train", "bias", "--preset", "smoke", "--natural", "--out", tmp_path / "run"), "dislikes")
     assert not (tmp_path / "run").exists()
 
@@ -415,7 +415,7 @@ def test_a_dataset_keeps_what_it_was_prepared_with(shop, say):
     # kept in its own place it loses nothing
     assert say("prepare", "--data", shop / "data", "--out", shop / "data", "--device", "cpu")[0] == 0
     kept = {path.name for path in (shop / "data").iterdir()}
-    assert {"posters.csv", "notes.txt", "posters.safetensors", "prepared.json"} <= kept
+    assert {"posters.csv", "notes.txt", "posters.safetensors", "items.parquet"} <= kept
 
 
 def test_pictures_that_are_passed_over_are_named(shop, say):
@@ -432,6 +432,7 @@ def test_films_lend_their_descriptions_to_films_alone(shop, say):
     asked = prepared(shop, say, "--like-threshold", 3, "--shipped-descriptions", "--out", shop / "data")
     assert "(24 from the data, 1 shipped with the library, made up by a language model for films)" in asked
     assert "1 shipped with the library" in say("prepare", "--data", shop / "data", "--device", "cpu")[1]
+    assert (pd.read_parquet(shop / "data" / "items.parquet")["described_by"] != "").sum() == 1
     with pytest.raises(SystemExit):
         say("prepare", "--shipped-descriptions", "--describe-with", "smollm2")
 

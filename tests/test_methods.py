@@ -11,7 +11,9 @@ from userllm.core.errors import InputError
 from userllm.core.runs import StageCache
 from userllm.knowledge.llms import tiny_llm
 from userllm.training.methods import find_method, methods
-from userllm.training.pipeline import baselines, prepare, run_baseline, run_method, share_llm, smoke
+from userllm.data.prepared import prepare
+from userllm.training.pipeline import baselines, run_baseline, run_method, share_llm
+from userllm.training.presets import smoke
 from userllm.data.protocols import movie
 from userllm.model.recommender import Recommender
 

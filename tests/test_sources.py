@@ -3,13 +3,16 @@
 from dataclasses import replace
 from unittest import mock
 
+import pandas as pd
 import pytest
 
 from userllm.cli.main import main
 from userllm.core.errors import InputError
+from userllm.data.datasets import poster_manifest
 from userllm.data.interactions import Dataset, ItemNoun
 from userllm.data.sources import EVERY_ROW, Option, Source, sources
 from userllm.data.sources_movielens import movielens_small
+from userllm.visual.poster_download import read_poster_manifest, tmdb_pictures
 
 
 def read_toys(options):
@@ -62,3 +65,11 @@ def test_its_options_are_its_own(toys, capsys):
 def test_a_name_is_given_once(toys):
     with pytest.raises(InputError, match="a data source named 'table' exists already"):
         sources.register(replace(TOYS, name="table"))
+
+
+def test_the_posters_that_a_source_names_can_be_fetched(tmp_path):
+    (tmp_path / "own.jpg").write_bytes(b"a picture")
+    items = pd.DataFrame({"item_id": list("abc"), "poster": ["HTTPS://x.example/a.jpg", "/b.jpg", "own.jpg"]})
+    poster_manifest(items, tmp_path)[0].to_csv(tmp_path / "posters.csv", index=False)
+    urls = read_poster_manifest(tmp_path / "posters.csv")["url"]
+    assert urls.tolist() == ["HTTPS://x.example/a.jpg", f"{tmdb_pictures}/b.jpg", ""]

@@ -25,17 +25,16 @@ from ..model.mappers import MapperSettings
 from ..training.methods import Method, find_method
 from ..data.rows import Rows
 from .metrics import evaluate, holm, seeded_difference
+from ..data.prepared import prepare
 from userllm.training.pipeline import (
-    Preset,
     Shared,
-    find_preset,
     predictions_frame,
-    prepare,
     require_same_training,
     share_llm,
     train_method,
     training_settings,
 )
+from ..training.presets import Preset, find_preset
 from ..model.reuse import PrefixEngine
 from ..data.user_tables import as_text
 from ..model.uhem import UHEMSettings

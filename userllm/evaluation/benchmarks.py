@@ -30,7 +30,9 @@ from ..data.interactions import Dataset, audit
 from ..training.methods import find_method
 from ..data.rows import Rows
 from ..model.userllm import BatchMaker, LanguageModel, ModelSettings, UserLLM, train_only
-from ..training.pipeline import Shared, prepare, quick, method_tables, share_llm
+from ..data.prepared import prepare
+from ..training.pipeline import Shared, method_tables, share_llm
+from ..training.presets import quick
 from ..model.prompts import Piece, Slot, embed_prompts, layout_prompts
 from ..data.protocols import statistics
 from ..model.reuse import HistoryStore, Memory, PrefixEngine, score_packed, store_prefixes
