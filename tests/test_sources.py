@@ -12,7 +12,7 @@ from userllm.data.datasets import poster_manifest
 from userllm.data.interactions import Dataset, ItemNoun
 from userllm.data.sources import EVERY_ROW, Option, Source, sources
 from userllm.data.sources_movielens import movielens_small
-from userllm.visual.poster_download import read_poster_manifest, tmdb_pictures
+from userllm.visual.posters import read_poster_manifest, tmdb_pictures
 
 
 def read_toys(options):

@@ -16,8 +16,8 @@ _registries = {
     "baselines": "userllm.training.pipeline",
     "presets": "userllm.training.presets",
     "ablations": "userllm.evaluation.ablations",
-    "tables": "userllm.evaluation.studies",
-    "protocols": "userllm.evaluation.studies",
+    "tables": "userllm.evaluation.paper_tables",
+    "protocols": "userllm.evaluation.paper_tables",
     "shapes": "userllm.evaluation.benchmarks",
 }
 
@@ -38,13 +38,12 @@ def registered_names() -> dict:
         kind: {name: _line_on(thing) for name, thing in getattr(import_module(module), kind).items()}
         for kind, module in _registries.items()
     }
-    fetching = import_module("userllm.visual.poster_download")
-    settings = fetching.FetchSettings
+    settings = import_module("userllm.visual.guarded_http").FetchSettings
     names["fetching"] = {
         "concurrency": settings.concurrency,
         "rate": settings.rate,
         "retries": settings.retries,
-        "base": fetching.tmdb_pictures,
+        "base": import_module("userllm.visual.posters").tmdb_pictures,
     }
     return names
 

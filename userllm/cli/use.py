@@ -21,7 +21,6 @@ from ..evaluation.metrics import evaluate
 from ..evaluation.reports import difference_table, format_table, results_table
 from ..model.recommender import Recommender
 from ..workbench.new_users import most_liked
-from ..workbench.opened_runs import open_published
 
 # %% ../../nbs/cli/84_use.ipynb #af591fe4
 def _shared_rows(runs: dict[str, pd.DataFrame], datasets: set) -> tuple[dict[str, pd.DataFrame], str]:
@@ -80,34 +79,13 @@ def evaluate_verb(options) -> None:
         )
 
 # %% ../../nbs/cli/84_use.ipynb #b8ca33d0
-def _why_no_recommender(folder: Path) -> InputError:
-    "What is wrong with a folder that holds no recommender, and what to do."
-    what = f"{folder} holds no recommender"
-    if below := sorted(inner.parent for inner in folder.glob("*/recommender")):
-        return InputError(what, fix=f"name one of the runs in it, such as {below[0]}")
-    run = RunFolder(folder)
-    if run.settings.exists() and not run.metrics.exists():
-        return InputError(f"{what}: its training is unfinished", fix="run the same command again to resume")
-    return InputError(what, fix="give the run folder of a method, made by userllm train or quickstart")
-
-
 def _open_recommender(options, check: Callable[[Dataset], None]) -> Recommender:
     "The recommender of a run folder, or of a recommender's own folder; `check` sees its dataset first."
     require_device(options)
-    folder = Path(options.run)
-    if (folder / "weights").is_dir():
-        llm = options.llm or "smollm2"
-        return open_published(
-            folder, llm, options.device, options.precision, check=check, plugins=options.plugin
-        )
-    if not folder.is_dir():
-        raise InputError(f"no run folder at {folder}", fix="check the path, or train first")
-    inner = RunFolder(folder).recommender
-    if not inner.exists() and not (folder / "recommender.json").exists():
-        raise _why_no_recommender(folder)
-    folder = inner if inner.exists() else folder
-    check(Recommender.dataset_of(folder))
-    return Recommender.load(folder, options.llm, options.device, options.precision, plugins=options.plugin)
+    check(Recommender.dataset_of(options.run))
+    return Recommender.load(
+        options.run, options.llm, options.device, options.precision, plugins=options.plugin
+    )
 
 # %% ../../nbs/cli/84_use.ipynb #70d4a181
 def _require_output_file(out: Path) -> None:
