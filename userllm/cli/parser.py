@@ -9,17 +9,11 @@ __all__ = ['make_parser', 'check_names']
 import argparse
 from collections.abc import Callable
 from ..core.registry import Registry
+from ..data.sources import add_source_options
 
 # %% ../../nbs/cli/79_parser.ipynb #8fc8ed17
 def _number_or_all(text: str) -> int | str:
     "A whole number, or the word `all`."
-    return text if text == "all" else int(text)
-
-
-def _users_or_all(text: str) -> int | str:
-    "A whole number from 1, or the word `all`."
-    if text != "all" and int(text) < 1:
-        raise ValueError(text)
     return text if text == "all" else int(text)
 
 
@@ -32,10 +26,7 @@ def _count(text: str) -> int:
 
 # as the parser names them where it refuses a value
 _number_or_all.__name__ = "number, or all,"
-_users_or_all.__name__ = "number of users, or all,"
 _count.__name__ = "number"
-
-_types = {kind.__name__: kind for kind in (int, float, str, _number_or_all, _users_or_all, _count)}
 
 
 def _data_options(parser, names: dict) -> None:
@@ -136,14 +127,10 @@ def _recommender_options(parser, *_) -> None:
     )
 
 
-def _source_options(parser, names: dict) -> None:
+def _source_options(parser, *_) -> None:
     "Options of the sources of data, as these declare them."
-    group = parser.add_argument_group("where ratings come from, and what is taken of them")
-    for option in names["source_options"]:
-        details = {name: value for name, value in option.items() if name != "flags"}
-        if "type" in details:
-            details["type"] = _types[details["type"]]
-        group.add_argument(*option["flags"], **details)
+    add_source_options(parser)
+    parser.add_argument("--out", metavar="DIR", help="keep the dataset in this folder, for --data")
 
 
 def _named(title: str, names: dict[str, str]) -> str:
