@@ -23,6 +23,7 @@ from userllm.collaborative.mf import (
 )
 from ..data.context_labels import context_as_training, context_interactions
 from ..data.interactions import Dataset
+from ..evaluation.metrics import probability
 from ..model.mappers import FeatureTable, load_table, table_by_position, product, save_table
 
 # %% ../../nbs/collaborative/35_cross_features.ipynb #ae9dce43
@@ -234,8 +235,8 @@ def _liked_near(
     places = _item_places(
         np.append(past["user"], users), np.append(past["item"], items), shape, how.dimensions
     )
-    residual = seen["label"].to_numpy() - 1 / (
-        1 + np.exp(-BiasModel.fit(seen, *shape, smoothing).logits(users, items))
+    residual = seen["label"].to_numpy() - probability(
+        BiasModel.fit(seen, *shape, smoothing).logits(users, items)
     )
     vectors = np.zeros((shape[0], places.shape[1]))
     np.add.at(vectors, users, residual[:, None] * places[items])

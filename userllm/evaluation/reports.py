@@ -21,6 +21,7 @@ from userllm.evaluation.metrics import (
     expected_calibration_error,
     log_loss,
     paired_difference,
+    probability,
 )
 
 # %% ../../nbs/evaluation/60_reports.ipynb #c008
@@ -332,7 +333,7 @@ def plot_calibration(
         figure, axis = plt.subplots(figsize=(5, 5), layout="constrained")
     axis.plot([0, 1], [0, 1], color="0.5", linestyle="--", linewidth=1, label="calibrated")
     for (name, frame), colour in zip(predictions.items(), sns.color_palette("colorblind", len(predictions))):
-        probabilities = 1 / (1 + np.exp(-np.clip(frame.logit.to_numpy(np.float64), -500, 500)))
+        probabilities = probability(frame.logit)
         curve = calibration_curve(frame.label, probabilities, bins)
         error = expected_calibration_error(frame.label, probabilities, bins)
         axis.plot(curve.predicted, curve.observed, color=colour, label=f"{name} (error {error:.3f})")

@@ -30,6 +30,7 @@ from userllm.core.artifacts import (
     write_parquet,
     write_tensors,
 )
+from ..evaluation.metrics import probability
 from .engines import check_engine
 from .histories import HistoryInput
 from ..data.interactions import MOVIE, Dataset, Histories, history_splits, nearest_ids, protocol_noun
@@ -330,11 +331,6 @@ def liked_items(
         )
     return numbers
 
-# %% ../../nbs/model/48_recommender.ipynb #c016
-def _probability(logits) -> np.ndarray:
-    "P(Yes), safe for any logit."
-    return torch.sigmoid(torch.as_tensor(np.asarray(logits, dtype=float))).numpy()
-
 # %% ../../nbs/model/48_recommender.ipynb #c017
 @dataclass
 class Scorer:
@@ -472,7 +468,7 @@ def _score_pairs(scorer: Scorer, pairs: pd.DataFrame, progress: str) -> pd.DataF
     if "timestamp" in pairs:
         result["timestamp"] = pairs["timestamp"].reset_index(drop=True)
     logits = scorer.logits(scorer.rows_for(checked["user"], checked["item"], checked["time"]), progress)
-    return result.assign(logit=logits, probability=_probability(logits))
+    return result.assign(logit=logits, probability=probability(logits))
 
 
 def _require_top(top) -> None:
@@ -486,7 +482,7 @@ def _best_items(scorer: Scorer, rows: Rows, top: int, progress: str) -> pd.DataF
     best = np.argsort(-logits, kind="stable")[:top]
     found = scorer.dataset.items.iloc[rows.items[best]][["item_id", "title", "year"]].reset_index(drop=True)
     found.insert(0, "rank", np.arange(1, len(best) + 1))
-    return found.assign(probability=_probability(logits[best]))
+    return found.assign(probability=probability(logits[best]))
 
 
 def _candidates(scorer: Scorer, among) -> np.ndarray:

@@ -28,7 +28,7 @@ from userllm.workbench.history_effects import (
 )
 from .inspection import first_genre, item_cards, title_matches
 from ..data.interactions import Dataset, Histories
-from ..evaluation.metrics import expected_calibration_error, paired_difference
+from ..evaluation.metrics import expected_calibration_error, paired_difference, probability
 from ..model.recommender import Recommender
 from ..data.rows import Rows
 from ..evaluation.reports import slices
@@ -165,8 +165,8 @@ class Errors:
                 )
         rows = pd.concat([first[_COLUMNS[:-1]], row_facts(first, dataset)], axis=1)
         for name, frame in same.items():
-            logits = np.clip(frame["logit"].to_numpy(np.float64), -500, 500)
-            rows[f"P {name}"] = 1 / (1 + np.exp(-logits))
+            logits = frame["logit"].to_numpy(np.float64)
+            rows[f"P {name}"] = probability(logits)
             rows[f"loss {name}"] = np.logaddexp(0, np.where(rows["label"] == 1, -logits, logits))
         return cls(dataset, same, rows)
 

@@ -14,8 +14,16 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+<<<<<<< HEAD
 from ..core.theme import BAND, BLUE, VERMILION
 from ..data.item_search import item_cards
+=======
+from ..core.artifacts import InputError
+from .inspection import item_cards
+from ..evaluation.metrics import probability
+from ..knowledge.llms import text_tokens
+from ..model.mappers import lookup
+>>>>>>> origin/main
 from ..data.rows import Rows
 from ..model.recommender import Recommender
 
@@ -49,9 +57,15 @@ def own_history(
     return [int(item) for item in rows.histories[0] if item >= 0]
 
 
+<<<<<<< HEAD
 def row_probabilities(recommender: Recommender, rows: Rows) -> np.ndarray:
     "P(Yes) of rows, (n,) float64, computed together."
     return torch.sigmoid(torch.as_tensor(recommender.logits(rows), dtype=torch.float64)).numpy()
+=======
+def row_probabilities(recommender: Recommender, rows: Rows) -> np.ndarray:  # (n,) float64
+    "P(Yes) of rows, computed together."
+    return probability(recommender.logits(rows))
+>>>>>>> origin/main
 
 
 def score_histories(
@@ -209,6 +223,268 @@ def plot_effects(
     plt.close(figure)
     return figure
 
+<<<<<<< HEAD
+=======
+# %% ../../nbs/workbench/71_history_effects.ipynb #1dbd1773
+def _joined(first: KeyValues, second: KeyValues) -> KeyValues:
+    "The keys and values of one row, one after the other, without padding."
+    return KeyValues(
+        [
+            tuple(torch.cat([a[:, :, : int(first.lengths[0])], b], 2) for a, b in zip(*pair))
+            for pair in zip(first.layers, second.layers)
+        ],
+        first.lengths + second.lengths,
+    )
+
+# %% ../../nbs/workbench/71_history_effects.ipynb #e353e75e
+class _Counterfactual:
+    "Logits of one row with another poster and another description."
+
+    def __init__(self, recommender: Recommender):
+        self.recommender = recommender
+        self.maker = recommender.maker
+        self.model = recommender.model
+        plan = recommender.maker.reuse_plan(training=True)
+        self.levels = plan.levels
+        self.new = plan.new
+        self._prefixes = {}  # (item, description) -> keys and values
+        self.stores = recommender.rows.text.levels if recommender.rows.text else []
+
+    def _cut(self, described: bool) -> int:
+        "How many levels of text stay as they are."
+        holds = [
+            any(isinstance(part, RowText) and part.field == "description" for part in level.segments)
+            for level in self.levels
+        ]
+        return holds.index(True) if described and True in holds else len(self.levels)
+
+    def _pieces(self, rows: Rows, segments, description: str | None) -> list:
+        "The pieces of the row, with the description put in."
+        pieces = self.maker.pieces(rows, segments)[0]
+        if description is None:
+            return pieces
+        ids = tuple(
+            text_tokens(self.maker.text.tokenizer, description)[: self.maker.settings.budget.description]
+        )
+        return [
+            replace(piece, ids=ids)
+            if isinstance(piece.segment, RowText) and piece.segment.field == "description"
+            else piece
+            for piece in pieces
+        ]
+
+    def _prefix(self, rows: Rows, description: str | None) -> KeyValues | None:
+        "Keys and values of the text ahead of the first soft slot."
+        keep = self._cut(description is not None)
+        prefix = self.stores[keep - 1](rows) if keep else None
+        if keep == len(self.levels):
+            return prefix
+        key = int(rows.items[0]), description
+        if key not in self._prefixes:
+            segments = [segment for level in self.levels[keep:] for segment in level.segments]
+            batch = self.maker.batch(rows, tuple(segments))
+            start = self.maker.text.start if not keep else ()
+            batch.prompt = layout_prompts([self._pieces(rows, segments, description)], start)
+            batch = batch.to(self.model.language.device)
+            ahead = prefix
+            own = self.model.language.keys_values(self.model.embed(batch), batch.prompt.mask, ahead)
+            self._prefixes[key] = own if ahead is None else _joined(ahead, own)
+        return self._prefixes[key]
+
+    @torch.no_grad()
+    def __call__(
+        self, rows: Rows, poster: int | None = None, description: str | None = None
+    ) -> float:  # one row; a dense item whose poster stands in, -1 for none
+        "The logit."
+        segments = self.new
+        batch = self.maker.batch(self.recommender.rows.ready(rows), segments)
+        start = self.maker.text.start if not self.levels else ()
+        batch.prompt = layout_prompts([self._pieces(rows, segments, description)], start)
+        if poster is not None:
+            batch.features["image"] = lookup(self.recommender.tables["image"], [poster])
+        return float(self.model(batch.to(self.model.language.device), self._prefix(rows, description)))
+
+# %% ../../nbs/workbench/71_history_effects.ipynb #543fb12a
+class _Pair:
+    "One pair, and what is set instead of what is."
+
+    def __init__(
+        self,
+        recommender: Recommender,
+        user_id,
+        item_id,
+        timestamp: int = -1,  # histories end before it; -1 for the latest state
+        counterfactual: _Counterfactual | None = None,
+    ):  # of another `WhatIf` with the same recommender, to share what it keeps
+        dataset = recommender.dataset
+        self.recommender = recommender
+        self.item = dataset.item_of(str(item_id))
+        self.rows = recommender.rows_for([dataset.user_of(str(user_id))], [self.item], [timestamp])
+        self.counterfactual = counterfactual or _Counterfactual(recommender)
+        # of the history, in the order in which they were made: (name, place, item or other place)
+        self.changes = []
+        self.reset()
+
+    def reset(self) -> float:
+        "As it was."
+        self.history = own_history(self.rows)  # dense items, oldest first
+        self.changes = []
+        self.poster = None
+        self.description = None
+        self.start = self.probability
+        return self.start
+
+    @property
+    def probability(self) -> float:
+        "P(Yes) of what is set now."
+        return self._asked(history_rows(self.rows, [self.history]), self.poster, self.description)
+
+    def _asked(
+        self, rows: Rows, poster: int | None = None, description: str | None = None
+    ) -> float:  # one row
+        logit = self.counterfactual(rows, poster, description)
+        return float(probability(logit))
+
+    @property
+    def cards(self) -> pd.DataFrame:
+        "The history as it is now, oldest first."
+        return item_cards(self.recommender.dataset, self.history)
+
+    def _position(self, position: int) -> int:
+        if not 0 <= position < len(self.history):
+            raise InputError(
+                f"the history has no item {position}: it has {len(self.history)}, counted from 0 for the"
+                " oldest"
+            )
+        return position
+
+    def _room(self, position: int) -> int:  # where an item shall stand
+        if not 0 <= position <= len(self.history):
+            raise InputError(
+                f"the history has no place {position}: it has {len(self.history)} items, so a further one may"
+                f" stand at 0 to {len(self.history)}"
+            )
+        return position
+
+# %% ../../nbs/workbench/71_history_effects.ipynb #b224b512
+class WhatIf(_Pair):
+    "One pair, changed step by step; each change gives P(Yes). Items are named by the source's ids."
+
+    def remove(self, position: int) -> float:  # 0 is the oldest
+        "Without this history item."
+        del self.history[self._position(position)]
+        self.changes.append(("remove", position, -1))
+        return self.probability
+
+    def add(
+        self, item_id, position: int | None = None
+    ) -> float:  # where it shall stand; the latest place where left out
+        "With a further history item. `InputError` for the candidate and for what is there already."
+        item = self.recommender.dataset.item_of(str(item_id))
+        if item == self.item:
+            raise InputError("the candidate is never in its own history: add another item")
+        if item in self.history:
+            raise InputError(
+                f"{self.recommender.dataset.items['title'][item]!r} is in the history already: move it instead"
+            )
+        place = len(self.history) if position is None else self._room(position)
+        self.history.insert(place, item)
+        self.changes.append(("add", place, item))
+        return self.probability
+
+    def move(self, position: int, to: int) -> float:
+        "With one item at another place. `InputError` for places that do not exist."
+        position = self._position(position)
+        to = self._position(to)
+        self.history.insert(to, self.history.pop(position))
+        self.changes.append(("move", position, to))
+        return self.probability
+
+    def show_poster(self, item_id) -> float:  # None for no poster at all
+        "With the poster of another item for the candidate; the history keeps its own."
+        if "image" not in self.recommender.tables:
+            raise InputError("this model sees no posters")
+        self.poster = -1 if item_id is None else self.recommender.dataset.item_of(str(item_id))
+        return self.probability
+
+    def describe(self, text: str) -> float:
+        "With another description of the candidate, cut to the model's budget."
+        if not self.recommender.settings.description:
+            raise InputError("this model reads no descriptions, only titles")
+        self.description = text
+        return self.probability
+
+    @property
+    def shortened(self) -> bool:
+        "Whether the description that was put in is longer than the model's budget."
+        settings = self.recommender.settings
+        tokenizer = self.recommender.maker.text.tokenizer
+        return (
+            self.description is not None
+            and len(text_tokens(tokenizer, self.description)) > settings.budget.description
+        )
+
+# %% ../../nbs/workbench/71_history_effects.ipynb #aad507fd
+@dataclass(frozen=True)
+class Noise:
+    "How far P(Yes) of one pair differs between two computations of it."
+
+    median: float
+    largest: float
+    rows: int  # pairs that were tried
+
+    @classmethod
+    def of(cls, differences) -> "Noise":  # (n,) or more, absolute or signed
+        "From the differences themselves. `InputError` where there are none."
+        absolute = np.abs(np.asarray(differences, dtype=np.float64)).ravel()
+        if not len(absolute):
+            raise InputError("no pair to compare", fix="give one or more")
+        return cls(float(np.median(absolute)), float(absolute.max()), len(absolute))
+
+    def hides(self, change) -> np.ndarray:  # truth values in the shape of `change`
+        "Whether a change of P(Yes) is no larger than the noise."
+        return np.abs(np.asarray(change, dtype=np.float64)) <= self.largest
+
+    def __str__(self) -> str:
+        return f"median {_digits(self.median)}, largest {_digits(self.largest)}, over {self.rows} pairs"
+
+
+def _digits(value: float) -> str:
+    "A small number, short: 0.0123, and 3e-07."
+    return f"{value:.4f}" if value == 0 or value >= 5e-5 else f"{value:.0e}"
+
+# %% ../../nbs/workbench/71_history_effects.ipynb #1798e9c7
+_noise = WeakKeyDictionary()  # model -> its numerical noise
+
+
+def _some_pairs(recommender: Recommender, count: int, seed: int = 0) -> Rows:
+    "Pairs that really happened, drawn by chance."
+    events = recommender.dataset.events
+    if not len(events):
+        raise InputError("the recommender knows no event", fix="open one that was trained on ratings")
+    chosen = events.iloc[np.random.default_rng(seed).permutation(len(events))[:count]]
+    return recommender.rows_for(chosen["user"], chosen["item"], chosen["timestamp"])
+
+
+@torch.no_grad()
+def numerical_noise(recommender: Recommender, count: int = 6) -> Noise:  # of pairs that are tried
+    """How far the three ways of computing a pair lie apart: alone, together with others, and in a
+    `WhatIf`. Measured once for a model."""
+    if recommender.model in _noise:
+        return _noise[recommender.model]
+    rows = _some_pairs(recommender, count)
+    asked = _Counterfactual(recommender)
+    single = [rows.take(np.array([place])) for place in range(len(rows))]
+    alone = [
+        float(recommender.model(recommender.maker.batch(row).to(recommender.model.language.device)))
+        for row in single
+    ]
+    what_if = [asked(row) for row in single]
+    probabilities = probability([alone, recommender.logits(rows), what_if])
+    _noise[recommender.model] = Noise.of(np.ptp(probabilities, axis=0))
+    return _noise[recommender.model]
+
+>>>>>>> origin/main
 # %% ../../nbs/workbench/71_history_effects.ipynb #acddff6a
 def other_histories(
     recommender: Recommender,

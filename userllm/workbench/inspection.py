@@ -18,6 +18,7 @@ import torch
 from matplotlib.figure import Figure
 from ..core.errors import InputError
 from ..collaborative.mf import BiasModel
+from ..evaluation.metrics import probability
 from ..knowledge.descriptions import prompt_title, shipped_descriptions
 from ..knowledge.llms import text_tokens
 from ..data.rows import Rows
@@ -314,7 +315,7 @@ def explain_prompt(
     logit = recommender.model(batch)
     return PromptExplanation(
         segments,
-        torch.sigmoid(logit).item(),
+        probability(logit).item(),
         tokens,
         _uncompressed(recommender, rows) + tokens - plain,
         _summands(recommender.model, batch, logit.item()),
@@ -437,7 +438,7 @@ class Inspected:
 
 def _by_pair(frame: pd.DataFrame) -> dict:
     "(user_id, item_id) -> P(Yes)."
-    probabilities = 1 / (1 + np.exp(-np.clip(frame["logit"].to_numpy(np.float64), -500, 500)))
+    probabilities = probability(frame["logit"])
     return dict(zip(zip(frame["user_id"].astype(str), frame["item_id"].astype(str)), probabilities.tolist()))
 
 # %% ../../nbs/workbench/70_inspection.ipynb #542ef048
@@ -522,8 +523,13 @@ class PromptInspector:
             for name, answers in self._answers.items()
             if (user_id, item_id) in answers
         }
+<<<<<<< HEAD
         if "bias" not in answers and self._bias_baseline:
             answers = {"bias": float(1 / (1 + np.exp(-self._bias_baseline.logits([user], [item])[0])))} | answers
+=======
+        if "bias" not in answers and self._floor:
+            answers = {"bias": float(probability(self._floor.logits([user], [item])[0]))} | answers
+>>>>>>> origin/main
         return Inspected(
             user_id,
             item_id,

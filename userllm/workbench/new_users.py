@@ -9,9 +9,9 @@ __all__ = ['most_liked', 'recommend']
 from collections.abc import Callable
 import numpy as np
 import pandas as pd
-import torch
 from ..core.artifacts import InputError
 from ..data.interactions import Dataset
+from ..evaluation.metrics import probability
 from ..model.recommender import Recommender, liked_items
 
 # %% ../../nbs/workbench/69_new_users.ipynb #ff6d7eda
@@ -68,7 +68,7 @@ def recommend(
         found[1, start : start + group] = [without[item] for item in some.tolist()]
     if report:
         report(len(items), len(items))
-    with_likes, without_likes = torch.sigmoid(torch.from_numpy(found)).numpy()
+    with_likes, without_likes = probability(found)
     cards = recommender.dataset.items.iloc[items][
         ["item_id", "title", "year", "genres", "description"]
     ].assign(probability=with_likes, without_likes=without_likes, change=with_likes - without_likes)
