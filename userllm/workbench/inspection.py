@@ -321,7 +321,7 @@ def explain_prompt(
         _summands(recommender.model, batch, logit.item()),
     )
 
-# %% ../../nbs/workbench/70_inspection.ipynb #a2b9c0ae
+# %% ../../nbs/workbench/70_inspection.ipynb #7ca7d9f4
 def _flow(segments: pd.DataFrame, width: int) -> tuple[list, int]:
     """The prompt in lines of `width` characters, broken between words: its runs, each a tuple of line,
     column, text and number of the segment, and how many lines there are."""
@@ -364,7 +364,7 @@ def _token_counts(explanation: PromptExplanation) -> tuple[pd.Series, int]:
     counts = lines.groupby(kinds, sort=False)["tokens"].sum()
     return counts, explanation.uncompressed - explanation.tokens + int(counts.get("history", 0))
 
-# %% ../../nbs/workbench/70_inspection.ipynb #22b16835
+# %% ../../nbs/workbench/70_inspection.ipynb #e9455373
 def _draw_page(axis, lines: pd.DataFrame, runs: list) -> None:
     "The prompt's text, letter by letter, with its slots in colours."
     for line, column, text, number in runs:
@@ -523,13 +523,8 @@ class PromptInspector:
             for name, answers in self._answers.items()
             if (user_id, item_id) in answers
         }
-<<<<<<< HEAD
         if "bias" not in answers and self._bias_baseline:
-            answers = {"bias": float(1 / (1 + np.exp(-self._bias_baseline.logits([user], [item])[0])))} | answers
-=======
-        if "bias" not in answers and self._floor:
-            answers = {"bias": float(probability(self._floor.logits([user], [item])[0]))} | answers
->>>>>>> origin/main
+            answers = {"bias": float(probability(self._bias_baseline.logits([user], [item])[0]))} | answers
         return Inspected(
             user_id,
             item_id,

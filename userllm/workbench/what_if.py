@@ -6,7 +6,7 @@
 __all__ = ['NO_EFFECT', 'NO_CONTROL', 'USUAL', 'UNUSUAL', 'WhatIf', 'Noise', 'numerical_noise', 'judge_changes',
            'what_if_control']
 
-# %% ../../nbs/workbench/77_what_if.ipynb #3d4c4ba0
+# %% ../../nbs/workbench/77_what_if.ipynb #5adf2d93
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
@@ -17,6 +17,7 @@ from ..core.errors import InputError
 from ..core.theme import small_number_text
 from ..data.item_search import item_cards
 from ..data.rows import Rows
+from ..evaluation.metrics import probability
 from ..knowledge.llms import text_tokens
 from ..model.mappers import lookup
 from ..model.prompts import RowText, layout_prompts
@@ -148,7 +149,7 @@ class WhatIf:
     def _asked(self, rows: Rows, poster: int | None = None, description: str | None = None) -> float:
         "P(Yes) of one row."
         logit = self.counterfactual(rows, poster, description)
-        return float(torch.sigmoid(torch.tensor(logit, dtype=torch.float64)))
+        return float(probability(logit))
 
     @property
     def cards(self) -> pd.DataFrame:
@@ -293,13 +294,11 @@ def numerical_noise(
         for row in single
     ]
     what_if = [asked(row) for row in single]
-    probabilities = torch.sigmoid(
-        torch.tensor(np.array([alone, recommender.logits(rows), what_if], dtype=np.float64))
-    ).numpy()
+    probabilities = probability([alone, recommender.logits(rows), what_if])
     _noise[recommender.model] = Noise.of(np.ptp(probabilities, axis=0))
     return _noise[recommender.model]
 
-# %% ../../nbs/workbench/77_what_if.ipynb #905d71f6
+# %% ../../nbs/workbench/77_what_if.ipynb #b3869bb3
 NO_EFFECT = "no effect: below rounding"
 NO_CONTROL = "no control"
 USUAL = "usual: other users' likes do as much"
