@@ -24,9 +24,10 @@ def runs(tmp_path_factory):
     "The baseline and one method, trained on a tiny LLM and the real ratings."
     import torch
 
-    from userllm.core.artifacts import StageCache
+    from userllm.core.runs import StageCache
     from userllm.knowledge.llms import tiny_llm
-    from userllm.training.pipeline import quickstart, smoke
+    from userllm.training.pipeline import quickstart
+    from userllm.training.presets import smoke
 
     place = tmp_path_factory.mktemp("cli")
     tiny_llm(place / "llm", width=16, layers=1)

@@ -10,9 +10,10 @@ import pytest
 import timm
 from PIL import Image
 
-from userllm.core.artifacts import InputError, read_json
+from userllm.core.errors import InputError
+from userllm.core.files import read_json
 from userllm.cli.main import main
-from userllm.training.pipeline import smoke
+from userllm.training.presets import smoke
 from userllm.model.recommender import Recommender
 from userllm.visual.poster_features import Preparation
 
@@ -76,10 +77,10 @@ def test_rank_for_a_newcomer(runs, say):
     assert code == 0 and out.startswith("Liked: ") and 4 + 20 - len(likes) <= len(out.splitlines()) <= 4 + 20
     refused(
         say("rank", runs / "userllm_plus", "--likes", likes[0], "no such film"),
-        "likes: 'no such film' (the 2. of 2)",
+        "likes: 'no such film' (item 2 of 2)",
     )
     refused(say("rank", runs / "userllm_plus", "--likes", likes[0], ""), "likes: ''")
-    refused(say("rank", runs / "userllm_plus", "--likes", likes[0], likes[0]), "came before")
+    refused(say("rank", runs / "userllm_plus", "--likes", likes[0], likes[0]), "is a repetition")
     with pytest.raises(SystemExit):
         say("rank", runs / "userllm_plus", "--likes", likes[0], "--user", "1")
 
@@ -288,10 +289,10 @@ def test_other_run_in_the_folder_is_refused(runs, say):
 
 
 def test_a_split_without_both_classes_is_refused(say, tmp_path, monkeypatch):
-    from userllm.training import pipeline
+    from userllm.training import presets
 
     always_liked = replace(smoke(), protocol=replace(smoke().protocol, like_threshold=0.0))
-    monkeypatch.setitem(pipeline.presets, "smoke", lambda: always_liked)
+    monkeypatch.setitem(presets.presets, "smoke", lambda: always_liked)
     refused(say("train", "bias", "--preset", "smoke", "--natural", "--out", tmp_path / "run"), "dislikes")
     assert not (tmp_path / "run").exists()
 
@@ -414,7 +415,7 @@ def test_a_dataset_keeps_what_it_was_prepared_with(shop, say):
     # kept in its own place it loses nothing
     assert say("prepare", "--data", shop / "data", "--out", shop / "data", "--device", "cpu")[0] == 0
     kept = {path.name for path in (shop / "data").iterdir()}
-    assert {"posters.csv", "notes.txt", "posters.safetensors", "prepared.json"} <= kept
+    assert {"posters.csv", "notes.txt", "posters.safetensors", "items.parquet"} <= kept
 
 
 def test_pictures_that_are_passed_over_are_named(shop, say):
@@ -431,6 +432,7 @@ def test_films_lend_their_descriptions_to_films_alone(shop, say):
     asked = prepared(shop, say, "--like-threshold", 3, "--shipped-descriptions", "--out", shop / "data")
     assert "(24 from the data, 1 shipped with the library, made up by a language model for films)" in asked
     assert "1 shipped with the library" in say("prepare", "--data", shop / "data", "--device", "cpu")[1]
+    assert (pd.read_parquet(shop / "data" / "items.parquet")["described_by"] != "").sum() == 1
     with pytest.raises(SystemExit):
         say("prepare", "--shipped-descriptions", "--describe-with", "smollm2")
 

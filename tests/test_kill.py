@@ -15,9 +15,12 @@ import pytest
 CHILD = """
 import sys, torch
 from dataclasses import replace
-from userllm.core.artifacts import StageCache
+from userllm.core.runs import StageCache
 from userllm.training.methods import find_method
-from userllm.training.pipeline import movie, prepare, run_method, share_llm, smoke
+from userllm.data.prepared import prepare
+from userllm.data.protocols import movie
+from userllm.training.pipeline import run_method, share_llm
+from userllm.training.presets import smoke
 torch.set_num_threads(1)
 llm, cache, folder = sys.argv[1], StageCache(sys.argv[2]), sys.argv[3]
 preset = smoke()

@@ -7,10 +7,13 @@ import pandas as pd
 import pytest
 import torch
 
-from userllm.core.artifacts import InputError, StageCache
+from userllm.core.errors import InputError
+from userllm.core.runs import StageCache
 from userllm.knowledge.llms import tiny_llm
 from userllm.training.methods import find_method, methods
-from userllm.training.pipeline import baselines, prepare, run_baseline, run_method, share_llm, smoke
+from userllm.data.prepared import prepare
+from userllm.training.pipeline import baselines, run_baseline, run_method, share_llm
+from userllm.training.presets import smoke
 from userllm.data.protocols import movie
 from userllm.model.recommender import Recommender
 

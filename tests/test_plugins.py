@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from userllm.core.artifacts import InputError, read_json
+from userllm.core.errors import InputError
+from userllm.core.files import read_json
 from userllm.cli.main import main
 from userllm.model.history_encoders import encoders
 from userllm.knowledge.llms import tiny_llm

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from userllm.core.artifacts import InputError
+from userllm.core.errors import InputError
 from userllm.cli.main import main
 from userllm.visual.poster_download import FetchSettings, fetch_posters
 from userllm.visual.posters import find_posters, poster_name

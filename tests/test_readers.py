@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from userllm.core.artifacts import InputError
+from userllm.core.errors import InputError
 from userllm.cli.main import main
 from userllm.data.columns import read_columns
 from userllm.data.interactions import SPLIT_KINDS, SPLITS, Dataset, Histories, audit, made_up_dataset

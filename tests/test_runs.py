@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from userllm.core.artifacts import write_json, write_parquet
+from userllm.core.files import write_json, write_parquet
 from userllm.cli.main import _filled, _learning, _new_user_note, main
 from userllm.model.userllm import ModelSettings
 
@@ -66,7 +66,7 @@ def test_a_run_alone_says_all_of_its_notes(runs, capsys):
     assert main(["evaluate", str(runs / "bias")]) == 0
     out = capsys.readouterr().out
     assert (
-        "baseline: 7 of 60 test rows are cold" in out
+        "bias: 7 of 60 test rows are cold" in out
         and "(warm AUC 0.7500, cold AUC 0.5000)" in out
         and "missing for" not in out
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from userllm.core.artifacts import StageCache
+from userllm.core.runs import StageCache
 from userllm.visual.posters import find_posters, pictures_in, shipped_posters
 from userllm.visual.poster_features import poster_features, shipped_features
 

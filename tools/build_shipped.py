@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from userllm.core.artifacts import read_json, versions, write_json, write_parquet
+from userllm.core.files import read_json, write_json, write_parquet
+from userllm.core.runs import versions
 from userllm.knowledge.descriptions import (
     KnowledgeSettings,
     describe_titles,

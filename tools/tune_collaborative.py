@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from userllm.core.artifacts import read_json, write_json
+from userllm.core.files import read_json, write_json
 from userllm.collaborative.mf import MFSettings, train_mf
 from userllm.collaborative.lightgcn import LightGCNSettings, train_lightgcn
 from userllm.data.protocols import build_dataset, movie

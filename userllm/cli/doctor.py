@@ -11,8 +11,11 @@ from importlib.resources import files
 from pathlib import Path
 import importlib.metadata, shutil
 import psutil, torch
-from ..core.artifacts import InputError, StageCache, bytes_in, require_writable, versions
-from ..knowledge.llms import choose_device, choose_precision, find_llm, installed_folder, offline_llm
+from ..core.errors import InputError
+from ..core.files import bytes_in, require_writable
+from ..core.runs import StageCache, versions
+from ..core.devices import choose_device, choose_precision
+from ..knowledge.llms import find_llm, installed_folder, offline_llm
 from ..visual.poster_features import offline_vit
 
 # %% ../../nbs/cli/78_doctor.ipynb #c005

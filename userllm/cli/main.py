@@ -19,17 +19,16 @@ from multiprocessing import get_context
 from pathlib import Path
 import argparse, shlex, shutil, tempfile
 import pandas as pd
-from userllm.core.artifacts import (
-    InputError,
-    RunFolder,
+from ..core.errors import InputError, shown_text
+from userllm.core.files import (
     atomic_path,
     bytes_in,
     read_json,
     read_parquet,
     require_writable,
-    shown_text,
     write_json,
 )
+from ..core.runs import RunFolder
 from ..core.command import finish_output, guarded, require_output
 from userllm.data.datasets import (
     cold_rows,
@@ -71,28 +70,27 @@ from userllm.evaluation.ablations import (
 from ..data.context_labels import context_as_training
 from ..data.interactions import Dataset, ItemNoun, protocol_noun
 from ..knowledge.descriptions import description_faults, description_quality
-from ..knowledge.llms import choose_device, choose_precision, find_llm, load_llm, precision_suffix
+from ..core.devices import choose_device, choose_precision, precision_suffix
+from ..knowledge.llms import find_llm, load_llm
 from ..training.methods import Method, find_method, methods
 from ..model.userllm import require_categories
 from ..evaluation.metrics import evaluate
 from ..workbench.new_users import most_liked
 from ..workbench.opened_runs import open_published
+from ..data.prepared import ItemSources, Prepared, keep_prepared, prepare
 from userllm.training.pipeline import (
-    Prepared,
-    feature_baselines,
-    find_preset,
     baselines,
-    keep_prepared,
-    prepare,
-    presets,
+    feature_baselines,
     quickstart,
     run_baseline,
     run_method,
     share_llm,
 )
+from ..training.presets import find_preset, presets
 from ..visual.poster_download import FetchSettings, fetch_posters, read_poster_manifest, tmdb_pictures
 from ..data.protocols import natural, period, table2
-from ..model.recommender import Recommender, check_pairs, liked_items, recommender_dataset
+from ..data.requests import check_pairs, liked_items
+from ..model.recommender import Recommender
 from ..core.plugins import import_plugins
 from userllm.evaluation.reports import (
     difference_table,
@@ -313,16 +311,9 @@ def _prepare_data(options, preset, dataset=None, raw=None):
     )
     vit = visual_settings(options.vit) if options.vit else VisualSettings()
     films = dataset is None or raw is not None and raw.movielens_ids
-    return prepare(
-        protocol,
-        posters,
-        llm,
-        vit,
-        options.device,
-        dataset=dataset,
-        kept=options.data,
-        shipped=options.shipped_descriptions or films,
-    )
+    shipped = options.shipped_descriptions or films
+    sources = ItemSources(posters, vit, llm, shipped, kept=options.data)
+    return prepare(protocol, dataset, sources, options.device)
 
 # %% ../../nbs/cli/80_main.ipynb #c008
 def _doctor(options) -> None:
@@ -816,7 +807,7 @@ def _recommender(options, check) -> Recommender:  # what is asked of the dataset
             )
         )
     folder = inner if inner.exists() else folder
-    check(recommender_dataset(folder))
+    check(Recommender.dataset_of(folder))
     return Recommender.load(folder, options.llm, options.device, options.precision, plugins=options.plugin)
 
 # %% ../../nbs/cli/80_main.ipynb #1835d2fa

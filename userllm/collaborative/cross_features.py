@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from ..core.artifacts import InputError, read_tensors, write_tensors
+from ..core.errors import InputError
+from ..core.files import read_tensors, write_tensors
 from userllm.collaborative.mf import (
     CollaborativeModel,
     MFSettings,

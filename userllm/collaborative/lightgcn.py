@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import nn
-from ..core.artifacts import InputError
+from ..core.errors import InputError
 from .mf import CollaborativeModel, fit_epochs, start_collaborative
 from ..data.interactions import Dataset
 

@@ -17,7 +17,9 @@ import pandas as pd
 import torch
 from torch import nn
 from tqdm.auto import tqdm
-from ..core.artifacts import InputError, fingerprint, read_json, read_tensors, write_json, write_tensors
+from ..core.errors import InputError
+from ..core.files import read_json, read_tensors, write_json, write_tensors
+from ..core.fingerprints import fingerprint
 from ..data.context_labels import context_as_training
 from ..data.interactions import Dataset
 from ..model.mappers import FeatureTable, load_table, table_by_position, save_table

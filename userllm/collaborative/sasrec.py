@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from ..core.artifacts import InputError, fingerprint, read_json, read_tensors, write_json, write_tensors
+from ..core.errors import InputError
+from ..core.files import read_json, read_tensors, write_json, write_tensors
+from ..core.fingerprints import fingerprint
 from .mf import fit_epochs, start_collaborative
 from ..data.interactions import Dataset, Histories
 from ..model.mappers import FeatureTable, table_by_position

@@ -9,7 +9,7 @@ __all__ = ['TreesSettings', 'tree_features', 'FeatureModel', 'train_trees', 'tra
 from dataclasses import dataclass
 import numpy as np
 import pandas as pd
-from ..core.artifacts import InputError
+from ..core.errors import InputError
 from .mf import TargetEncoding
 from ..data.interactions import Dataset
 from ..model.mappers import lookup
@@ -46,10 +46,10 @@ def tree_features(
     places = {key: rows[key].to_numpy() for key in ("user", "item")}
     found = {}
     for key, table in (("user", target_encoding.user_table), ("item", target_encoding.item_table)):
-        values = lookup(table, places[key], target_encoding.fold)[0].numpy()
+        values = lookup(table, places[key], target_encoding.row_fold)[0].numpy()
         found |= {f"{key}_{column}": values[:, number] for number, column in enumerate(table.columns)}
     for pair in pairs:
-        found[pair.name] = pair(places["user"], places["item"], target_encoding.fold).numpy()
+        found[pair.name] = pair(places["user"], places["item"], target_encoding.row_fold).numpy()
     year = dataset.items["year"].astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
     genres = genre_matrix(dataset.items)
     year = year[places["item"]]

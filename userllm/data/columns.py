@@ -19,7 +19,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
-from ..core.artifacts import SHOWN, InputError, shown_text
+from ..core.errors import SHOWN, InputError, shown_text
 
 # %% ../../nbs/data/16_columns.ipynb #681c1e7c
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ __all__ = ['context_interactions', 'context_as_training']
 from dataclasses import replace
 import numpy as np
 import pandas as pd
-from ..core.artifacts import InputError
+from ..core.errors import InputError
 from .interactions import Dataset
 
 # %% ../../nbs/data/27_context_labels.ipynb #b8f76c0d

@@ -13,14 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 import os
 import pandas as pd
-from userllm.core.artifacts import (
-    InputError,
-    StageCache,
-    atomic_path,
-    read_json,
-    require_writable,
-    shown_text,
-)
+from ..core.errors import InputError, shown_text
+from ..core.files import atomic_path, read_json, require_writable
+from ..core.runs import StageCache
 from .interactions import SPLITS, Dataset, ItemNoun
 from ..visual.posters import posters_for
 from userllm.data.protocols import (

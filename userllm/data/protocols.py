@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core.artifacts import InputError
+from ..core.errors import InputError
 from userllm.data.interactions import (
     MOVIE,
     SPLIT_KINDS,
@@ -470,7 +470,7 @@ def _known_items(items: pd.DataFrame, ids: pd.Index) -> pd.DataFrame:
             " add them"
         )
     items = items.set_index("item_id").loc[ids].rename_axis("item_id").reset_index()
-    for column in ["genres", "description", "poster"]:
+    for column in ["genres", "description", "poster", "described_by"]:
         items[column] = items[column].fillna("") if column in items else ""
     return items
 

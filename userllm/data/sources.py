@@ -15,7 +15,10 @@ import numpy as np
 import pandas as pd
 import polars as pl
 
-from ..core.artifacts import InputError, StageCache, fingerprint, read_parquet, write_parquet
+from ..core.errors import InputError
+from ..core.files import read_parquet, write_parquet
+from ..core.fingerprints import fingerprint
+from ..core.runs import StageCache
 from .interactions import MOVIE, ItemNoun
 from .protocols import check_ratings
 

@@ -9,7 +9,7 @@ __all__ = ['genre_names', 'movies_metadata', 'the_movies_dataset']
 from dataclasses import replace
 from pathlib import Path
 import polars as pl
-from ..core.artifacts import InputError
+from ..core.errors import InputError
 from .columns import Fault, RowCount, find_faults, raise_faults, read_columns
 from .interactions import MOVIE
 from .sources import MOVIELENS_LICENCE, RawData, control_note, in_one_line

@@ -16,7 +16,10 @@ import pandas as pd
 import polars as pl
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
-from ..core.artifacts import InputError, StageCache, atomic_path, file_sha256, shown_text
+from ..core.errors import InputError, shown_text
+from ..core.files import atomic_path
+from ..core.fingerprints import file_sha256
+from ..core.runs import StageCache
 from .interactions import MOVIE
 from .sources import RawData, control_note, id_categories, in_one_line
 

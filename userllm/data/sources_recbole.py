@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 import re
 import polars as pl
-from ..core.artifacts import InputError, shown_names
+from ..core.errors import InputError, shown_names
 from .columns import Fault, RowCount, raise_faults, read_columns, shown_value
 from .interactions import MOVIE, SPLIT_TYPE, SPLITS
 from .sources import RawData, display_title

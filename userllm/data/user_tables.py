@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import polars as pl
-from ..core.artifacts import InputError, shown_names, shown_text
+from ..core.errors import InputError, shown_names, shown_text
 from userllm.data.columns import (
     Fault,
     FaultTally,

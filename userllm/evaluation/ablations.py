@@ -14,18 +14,9 @@ import shutil
 import numpy as np
 import pandas as pd
 import polars as pl
-from userllm.core.artifacts import (
-    InputError,
-    StageCache,
-    only_one,
-    read_json,
-    read_parquet,
-    require_writable,
-    versions,
-    write_json,
-    write_parquet,
-    shown_names,
-)
+from ..core.errors import InputError, shown_names
+from ..core.files import read_json, read_parquet, require_writable, write_json, write_parquet
+from ..core.runs import StageCache, only_one, versions
 from ..data.columns import find_faults, raise_faults, read_columns
 from ..collaborative.mf import MFSettings
 from ..model.history_encoders import encoders
@@ -34,17 +25,16 @@ from ..model.mappers import MapperSettings
 from ..training.methods import Method, find_method
 from ..data.rows import Rows
 from .metrics import evaluate, holm, seeded_difference
+from ..data.prepared import prepare
 from userllm.training.pipeline import (
-    Preset,
     Shared,
-    find_preset,
     predictions_frame,
-    prepare,
     require_same_training,
     share_llm,
     train_method,
     training_settings,
 )
+from ..training.presets import Preset, find_preset
 from ..model.reuse import PrefixEngine
 from ..data.user_tables import as_text
 from ..model.uhem import UHEMSettings

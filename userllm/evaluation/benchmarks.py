@@ -19,23 +19,20 @@ import pandas as pd
 import polars as pl
 import torch
 from torch.nn import functional as F
-from userllm.core.artifacts import (
-    InputError,
-    StageCache,
-    peak_memory_bytes,
-    read_json,
-    require_writable,
-    versions,
-    write_json,
-)
-from ..knowledge.llms import choose_device, choose_precision, load_llm
+from ..core.devices import choose_device, choose_precision, peak_memory_bytes
+from ..core.errors import InputError
+from ..core.files import read_json, require_writable, write_json
+from ..core.runs import StageCache, versions
+from ..knowledge.llms import load_llm
 from ..model.mappers import lookup
 from ..data.datasets import dataset_of, source_protocol
 from ..data.interactions import Dataset, audit
 from ..training.methods import find_method
 from ..data.rows import Rows
 from ..model.userllm import BatchMaker, LanguageModel, ModelSettings, UserLLM, train_only
-from ..training.pipeline import Shared, prepare, quick, method_tables, share_llm
+from ..data.prepared import prepare
+from ..training.pipeline import Shared, method_tables, share_llm
+from ..training.presets import quick
 from ..model.prompts import Piece, Slot, embed_prompts, layout_prompts
 from ..data.protocols import statistics
 from ..model.reuse import HistoryStore, Memory, PrefixEngine, score_packed, store_prefixes

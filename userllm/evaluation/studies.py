@@ -14,31 +14,24 @@ from pathlib import Path
 import shutil
 import numpy as np
 import pandas as pd
-from userllm.core.artifacts import (
-    InputError,
-    RunFolder,
-    StageCache,
-    fingerprint,
-    read_json,
-    read_parquet,
-    require_writable,
-    write_parquet,
-)
-from ..knowledge.llms import precision_suffix
+from ..core.errors import InputError
+from ..core.files import read_json, read_parquet, require_writable, write_parquet
+from ..core.fingerprints import fingerprint
+from ..core.runs import RunFolder, StageCache
+from ..core.devices import precision_suffix
 from ..training.methods import find_method
 from .metrics import evaluate, holm, seeded_difference
+from ..data.prepared import prepare
 from userllm.training.pipeline import (
-    Preset,
     baseline_settings,
     baselines,
-    prepare,
-    quick,
     require_same_training,
     run_baseline,
     run_method,
     share_llm,
     training_settings,
 )
+from ..training.presets import Preset, quick
 from ..data.protocols import ProtocolSettings, movie
 from ..model.recommender import Recommender
 from ..model.reuse import ScoreCheckpoint

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 import os, random, threading
 import httpx
-from ..core.artifacts import InputError, fingerprint
+from ..core.errors import InputError
+from ..core.fingerprints import fingerprint
 
 # %% ../../nbs/knowledge/21_endpoints.ipynb #8d542cbb
 key_variable = "USERLLM_API_KEY"

@@ -13,7 +13,7 @@ import sys
 import numpy as np
 import torch
 from torch import nn
-from ..core.artifacts import InputError
+from ..core.errors import InputError
 from .attention import attend_joined
 from ..data.rows import Rows
 from .userllm import BatchMaker, UserLLM

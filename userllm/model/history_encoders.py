@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 import torch
 from torch import nn
-from ..core.artifacts import InputError
+from ..core.errors import InputError
 from .histories import HistoryInput
 
 # %% ../../nbs/model/42_history_encoders.ipynb #ac2fd291

@@ -14,7 +14,9 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
-from ..core.artifacts import InputError, fingerprint, read_tensors, read_tensors_metadata, write_tensors
+from ..core.errors import InputError
+from ..core.files import read_tensors, read_tensors_metadata, write_tensors
+from ..core.fingerprints import fingerprint
 from ..data.interactions import Dataset
 
 # %% ../../nbs/model/30_mappers.ipynb #c006

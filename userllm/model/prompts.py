@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 import pandas as pd
 import torch
-from ..core.artifacts import InputError, fingerprint
+from ..core.errors import InputError
+from ..core.fingerprints import fingerprint
 from ..data.interactions import MOVIE, ItemNoun
 from ..knowledge.llms import text_tokens
 

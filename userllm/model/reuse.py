@@ -14,7 +14,8 @@ import time
 import numpy as np
 import torch
 from tqdm.auto import tqdm
-from ..core.artifacts import InputError, read_tensors, read_tensors_metadata, write_tensors
+from ..core.errors import InputError
+from ..core.files import read_tensors, read_tensors_metadata, write_tensors
 from .attention import kept_cache
 from ..data.rows import Rows
 from .userllm import BatchMaker, KeyValues, LanguageModel, UserLLM

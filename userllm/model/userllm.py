@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
-from ..core.artifacts import InputError
+from ..core.errors import InputError
 from .attention import attend_in_parts, attends_in_parts, kept_cache, new_keys_values
 from ..data.interactions import MOVIE, ItemNoun
 from ..knowledge.llms import LLM, answer_tokens, quiet_libraries
@@ -452,6 +452,7 @@ class _Adapted(nn.Module):
             self.peft = get_peft_model(llm.model, config)
         self.pads = True  # whether rows of unequal length may share a batch; `check_engine` finds out
         self.checks = {}  # what it found, by the prompt's shape
+        self.llm = llm
         self.name = llm.reference.name
         self.width = llm.width
         self.token_norm = llm.token_norm

@@ -9,7 +9,7 @@ __all__ = ['context_sources', 'sources', 'tunings', 'methods', 'Method', 'userll
 
 # %% ../../nbs/training/62_methods.ipynb #c003
 from dataclasses import dataclass, replace
-from ..core.artifacts import InputError
+from ..core.errors import InputError
 from ..model.mappers import FeatureTable
 from ..model.userllm import ModelSettings
 from ..collaborative.cross_features import context_cross_features, cross_feature_names

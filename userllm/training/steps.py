@@ -16,14 +16,10 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-from userllm.core.artifacts import (
-    InputError,
-    fingerprint,
-    read_tensors,
-    read_tensors_metadata,
-    release_memory,
-    write_tensors,
-)
+from ..core.devices import release_memory
+from ..core.errors import InputError
+from ..core.files import read_tensors, read_tensors_metadata, write_tensors
+from ..core.fingerprints import fingerprint
 from ..knowledge.llms import quiet_libraries
 from ..evaluation.metrics import auc
 from ..data.rows import Rows

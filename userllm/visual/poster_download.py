@@ -23,7 +23,9 @@ import httpcore, httpx
 import pandas as pd
 from PIL import Image
 from tqdm.auto import tqdm
-from ..core.artifacts import InputError, atomic_path, only_one, require_writable, write_parquet
+from ..core.errors import InputError
+from ..core.files import atomic_path, require_writable, write_parquet
+from ..core.runs import only_one
 from .posters import named_posters, picture_formats, poster_name, read_manifest
 
 # %% ../../nbs/visual/25_poster_download.ipynb #519d8114

@@ -18,16 +18,12 @@ import torch
 from torch.nn import functional as F
 from PIL import Image
 from tqdm.auto import tqdm
-from userllm.core.artifacts import (
-    InputError,
-    StageCache,
-    file_sha256,
-    fingerprint,
-    read_tensors,
-    read_tensors_metadata,
-    write_tensors,
-)
-from ..knowledge.llms import choose_device, installed_folder, quiet_hub
+from ..core.errors import InputError
+from ..core.files import read_tensors, read_tensors_metadata, write_tensors
+from ..core.fingerprints import file_sha256, fingerprint
+from ..core.runs import StageCache
+from ..core.devices import choose_device
+from ..knowledge.llms import installed_folder, quiet_hub
 from ..model.mappers import FeatureTable, table_by_position
 from .posters import open_picture
 

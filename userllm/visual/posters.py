@@ -18,7 +18,9 @@ import pandas as pd
 import polars as pl
 from PIL import ExifTags, Image, ImageCms, ImageOps
 from tqdm.auto import tqdm
-from ..core.artifacts import InputError, file_sha256, read_parquet, shown_names
+from ..core.errors import InputError, shown_names
+from ..core.files import read_parquet
+from ..core.fingerprints import file_sha256
 from ..data.columns import find_faults, raise_faults, read_columns
 from ..data.user_tables import as_text
 

@@ -24,7 +24,7 @@ import pandas as pd
 import traitlets
 from matplotlib.figure import Figure
 from PIL import Image
-from ..core.artifacts import InputError
+from ..core.errors import InputError
 from .inspection import GENERATED, number_text, slot_colours
 from ..visual.posters import named_posters, open_picture, pictures_in
 from .token_map import PointLook, plot_points
