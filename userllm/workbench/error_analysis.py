@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from ..core.artifacts import atomic_path
 from ..core.errors import InputError
+from ..core.files import atomic_path
 from ..core.theme import run_colours
 from ..data.interactions import Dataset, Histories
-from ..data.item_search import first_genre, item_cards, title_matches
-from ..evaluation.metrics import expected_calibration_error, probability
+from .item_search import first_genre, item_cards, title_matches
+from ..evaluation.metrics import expected_calibration_error, main_metrics, metrics, probability
 from ..evaluation.reports import slices
 
 # %% ../../nbs/workbench/73_error_analysis.ipynb #5fd01490
@@ -175,7 +175,7 @@ def _aligned(name: str, frame: pd.DataFrame, first_name: str, first: pd.DataFram
             )
     return aligned
 
-# %% ../../nbs/workbench/73_error_analysis.ipynb #52c1ad6d
+# %% ../../nbs/workbench/73_error_analysis.ipynb #a5512942
 @dataclass(frozen=True)
 class RowFilter:
     "Which predicted rows to list."
@@ -358,8 +358,7 @@ def slice_errors(
 # %% ../../nbs/workbench/73_error_analysis.ipynb #ea003fe2
 FEW_ROWS = 30  # a slice with fewer is drawn hollow
 _LABELS = {
-    "auc": "AUC, 95% interval",
-    "uauc": "UAUC, 95% interval",
+    **{metric.name: f"{metric.axis}, 95% interval" for metric in metrics.values()},
     "bias": "mean P(Yes) - share of likes, 95% interval",
     "calibration_error": "calibration error; stroke: by chance",
 }
@@ -383,9 +382,7 @@ def _plot_metric(
     runs = table["run"].unique()
     if metric == "bias":
         axis.axvline(0, color="black", linewidth=0.8, zorder=0)
-    for number, (run, colour, marker) in enumerate(
-        zip(runs, run_colours(len(runs)), "osD^vPX" * len(runs))
-    ):
+    for number, (run, colour, marker) in enumerate(zip(runs, run_colours(len(runs)), "osD^vPX" * len(runs))):
         part = table[table["run"] == run]
         offset = (number - (len(runs) - 1) / 2) * 0.7 / len(runs)
         heights = np.array([values.index(value) + offset for value in part[by]])
@@ -406,28 +403,28 @@ def plot_slice_errors(
     table: pd.DataFrame,
     # as there
     by: str,
-    # or calibration_error, with a stroke where chance alone would put it
-    metrics=("auc", "uauc", "bias"),
+    # such as calibration_error, with a stroke where chance alone would put it; the main metrics
+    # and bias where left out
+    panels: tuple[str, ...] = (),
 ) -> Figure:
     """One panel a metric: points and intervals by slice, with the slice's number of rows; hollow where
     rows are few."""
+    panels = panels or (*(metric.name for metric in main_metrics()), "bias")
     rows = table.groupby(by, observed=True)["rows"].max()
     values = [value for value in table[by].cat.categories if value in rows.index]
-    size = (1.5 + 3.4 * len(metrics), 1.8 + 0.42 * len(values))
+    size = (1.5 + 3.4 * len(panels), 1.8 + 0.42 * len(values))
     with sns.axes_style("whitegrid"):
         figure, axes = plt.subplots(
-            1, len(metrics), figsize=size, sharey=True, squeeze=False, layout="constrained"
+            1, len(panels), figsize=size, sharey=True, squeeze=False, layout="constrained"
         )
-    for axis, metric in zip(axes[0], metrics):
+    for axis, metric in zip(axes[0], panels):
         _plot_metric(axis, table, metric, values, by)
 
     axes[0, 0].set_yticks(
         range(len(values)), [f"{_plain_text(value)} (n = {rows[value]:,})" for value in values]
     )
     axes[0, 0].set_ylim(len(values) - 0.5, -0.5)
-    axes[0, 0].set_title(
-        SLICES[by], loc="left", fontsize="medium"
-    )  # beside the axis it would be cut off
+    axes[0, 0].set_title(SLICES[by], loc="left", fontsize="medium")  # beside the axis it would be cut off
     handles, labels = axes[0, -1].get_legend_handles_labels()
     if (table["rows"] < FEW_ROWS).any():
         handles.append(

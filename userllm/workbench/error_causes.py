@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['rescored', 'stored_difference', 'wrong_and_right', 'withheld', 'net_turned', 'what_misled', 'likes_verdict']
 
-# %% ../../nbs/workbench/79_error_causes.ipynb #f8adcffc
+# %% ../../nbs/workbench/79_error_causes.ipynb #724d6221
 from dataclasses import replace
 import numpy as np
 import pandas as pd
@@ -184,7 +184,7 @@ def net_turned(
         )
     return pd.DataFrame(lines)
 
-# %% ../../nbs/workbench/79_error_causes.ipynb #32213230
+# %% ../../nbs/workbench/79_error_causes.ipynb #0d3a949e
 def _withheld_sentence(line) -> str:
     "What one line of `net_turned` says."
     if np.isnan(line.net):
@@ -212,7 +212,7 @@ def what_misled(
     end = "So none of these parts explains the wrong rows: changing it harms the right rows as much, or more."
     if blamed:
         end = (
-            f"So what is left out there ({', '.join(blamed)}) misled more often than it helped in rows near"
+            f"So what is withheld there ({', '.join(blamed)}) misled more often than it helped in rows near"
             " one half."
         )
     return " ".join([*sentences, end])

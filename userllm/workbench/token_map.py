@@ -22,13 +22,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from ..core.errors import InputError
 from ..core.theme import OTHER, PALETTE, UNKNOWN, number_text
-from ..data.item_search import first_genre, item_cards
+from .history_effects import history_tokens
+from .inspection import require_language_model
+from .item_search import first_genre, item_cards
 from ..evaluation.metrics import auc
-from ..model.recommender import Recommender
+from ..model.userllm_recommender import UserLLMRecommender
 
 # %% ../../nbs/workbench/72_token_map.ipynb #09b4b5be
 def describe_histories(
-    recommender: Recommender,
+    recommender: UserLLMRecommender,
     # (users, h) dense items, -1 as padding
     histories: np.ndarray,
 ) -> pd.DataFrame:
@@ -56,12 +58,17 @@ def describe_histories(
         decade=np.floor(table["year"] / 10) * 10, liked=by_user.mean(), events=by_user.size()
     ).fillna({"events": 0})
 
+# %% ../../nbs/workbench/72_token_map.ipynb #2555cef6
+def _token_array(recommender: UserLLMRecommender, histories: np.ndarray) -> np.ndarray:
+    "The compressed histories, (n, K d3) float32."
+    return history_tokens(recommender, histories).float().cpu().numpy()
+
 # %% ../../nbs/workbench/72_token_map.ipynb #5c21895d
 @dataclass
 class TokenMap:
     "The compressed histories of all users after their last training event."
 
-    recommender: Recommender
+    recommender: UserLLMRecommender
     histories: np.ndarray  # (users, h) dense items, oldest first, -1 as padding
     tokens: np.ndarray  # (users, K d3) float32
     users: pd.DataFrame  # as of `describe_histories`, with x and y
@@ -70,7 +77,7 @@ class TokenMap:
     @classmethod
     def of(
         cls,
-        recommender: Recommender,
+        recommender: UserLLMRecommender,
         # called with (done, all); an exception that it raises stops the work
         report: Callable | None = None,
         batch_size: int = 128,
@@ -78,7 +85,8 @@ class TokenMap:
         """Compress the histories of all users.
 
         `InputError` for a model that compresses none, and for fewer than three users."""
-        if recommender.rows.histories is None:
+        require_language_model(recommender, "a map of tokens")
+        if history_tokens(recommender, np.full((1, 1), -1)) is None:
             raise InputError(
                 "this model does not compress histories", fix="open one whose history is `compressed`"
             )
@@ -93,13 +101,7 @@ class TokenMap:
             np.arange(count), -1, -1, recommender.history.length
         )
         for start in range(0, count, batch_size):
-            parts.append(
-                recommender.rows.histories(histories[start : start + batch_size])
-                .flatten(1)
-                .float()
-                .cpu()
-                .numpy()
-            )
+            parts.append(_token_array(recommender, histories[start : start + batch_size]))
             if report:
                 report(min(start + batch_size, count), count)
         tokens = np.concatenate(parts)
@@ -161,7 +163,7 @@ def token_effects(tokens: TokenMap, user_id) -> pd.DataFrame:
     padded = np.array(
         [history + [-1] * (len(row) - len(history)) for history in (own, *others.values())], dtype=np.int64
     )
-    found = tokens.recommender.rows.histories(padded).flatten(1).float().cpu().numpy()
+    found = _token_array(tokens.recommender, padded)
     distance = np.sqrt(2 * tokens.tokens.var(0).sum()).clip(1e-12)  # between two users, on average
     return pd.DataFrame(
         {"history": list(others), "moved": np.linalg.norm(found[1:] - found[0], axis=1) / distance}
@@ -198,7 +200,7 @@ def position_shares(
         )
     random = np.random.default_rng(seed)
     histories = tokens.histories[random.permutation(full)[:users]]
-    token = lambda histories: tokens.recommender.rows.histories(histories).flatten(1).float().cpu().numpy()
+    token = lambda histories: _token_array(tokens.recommender, histories)
     own = token(histories)
     shares = []
     for position in range(histories.shape[1]):
@@ -465,6 +467,8 @@ def plot_tokens(
     "The map, in colours for colour-blind eyes too. `InputError` for a column that `users` lacks."
     users = tokens.users
     if colour not in users:
-        raise InputError(f"users have no column {colour!r} to colour by", fix=f"use {', '.join(users.columns)}")
+        raise InputError(
+            f"users have no column {colour!r} to colour by", fix=f"use {', '.join(users.columns)}"
+        )
     ringed = np.flatnonzero(users["user_id"].isin([str(user_id) for user_id in chosen]))
     return plot_points(users["x"], users["y"], PointLook.of(users[colour]), component_names(tokens), ringed)

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['changed_users', 'overall_change', 'change_verdict', 'worst_users', 'user_traits', 'shared_traits']
 
-# %% ../../nbs/workbench/83_user_errors.ipynb #ea78e861
+# %% ../../nbs/workbench/83_user_errors.ipynb #705b1412
 import numpy as np
 import pandas as pd
 from ..core.errors import InputError
-from ..data.item_search import first_genre
-from ..evaluation.metrics import paired_difference
+from .item_search import first_genre
+from ..evaluation.metrics import metrics, paired_difference
 from .error_analysis import RESAMPLES, SEED, Errors
 
 # %% ../../nbs/workbench/83_user_errors.ipynb #394110cc
@@ -53,7 +53,9 @@ def overall_change(
     found = paired_difference(
         errors.predictions[errors.require(second)], errors.predictions[errors.require(first)], resamples, seed
     )
-    return pd.DataFrame([{"metric": name} | found[name] for name in ("auc", "uauc", "log_loss")])
+    return pd.DataFrame(
+        [{"metric": name} | found[name] for name, metric in metrics.items() if metric.compared]
+    )
 
 # %% ../../nbs/workbench/83_user_errors.ipynb #437e17ef
 def change_verdict(

@@ -6,7 +6,7 @@
 __all__ = ['NO_EFFECT', 'NO_CONTROL', 'USUAL', 'UNUSUAL', 'WhatIf', 'Noise', 'numerical_noise', 'judge_changes',
            'what_if_control']
 
-# %% ../../nbs/workbench/77_what_if.ipynb #5adf2d93
+# %% ../../nbs/workbench/77_what_if.ipynb #658dc7f6
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
@@ -15,15 +15,16 @@ import pandas as pd
 import torch
 from ..core.errors import InputError
 from ..core.theme import small_number_text
-from ..data.item_search import item_cards
+from .item_search import item_cards
 from ..data.rows import Rows
 from ..evaluation.metrics import probability
 from ..knowledge.llms import text_tokens
 from ..model.mappers import lookup
 from ..model.prompts import RowText, layout_prompts
-from ..model.recommender import Recommender
 from ..model.userllm import KeyValues
+from ..model.userllm_recommender import UserLLMRecommender
 from .history_effects import history_rows, other_histories, own_history, usual_range
+from .inspection import require_language_model
 
 # %% ../../nbs/workbench/77_what_if.ipynb #1dbd1773
 def _joined(first: KeyValues, second: KeyValues) -> KeyValues:
@@ -40,7 +41,7 @@ def _joined(first: KeyValues, second: KeyValues) -> KeyValues:
 class _Counterfactual:
     "Logits of one row with another poster or description. Keeps the prefixes that it computed."
 
-    def __init__(self, recommender: Recommender):
+    def __init__(self, recommender: UserLLMRecommender):
         self.recommender = recommender
         self.maker = recommender.maker
         self.model = recommender.model
@@ -115,7 +116,7 @@ class WhatIf:
 
     def __init__(
         self,
-        recommender: Recommender,
+        recommender: UserLLMRecommender,
         user_id,
         item_id,
         # the history ends before it; -1 for the latest state
@@ -123,7 +124,7 @@ class WhatIf:
         # of another `WhatIf` with the same recommender, to share what it keeps
         counterfactual: _Counterfactual | None = None,
     ):
-        dataset = recommender.dataset
+        dataset = require_language_model(recommender, "a what-if").dataset
         self.recommender = recommender
         self.item = dataset.item_of(str(item_id))
         self.rows = recommender.rows_for([dataset.user_of(str(user_id))], [self.item], [timestamp])
@@ -267,7 +268,7 @@ class Noise:
 _noise = WeakKeyDictionary()  # model -> its numerical noise
 
 
-def _random_pairs(recommender: Recommender, count: int, seed: int = 0) -> Rows:
+def _random_pairs(recommender: UserLLMRecommender, count: int, seed: int = 0) -> Rows:
     "Pairs that happened, drawn at random."
     events = recommender.dataset.events
     if not len(events):
@@ -278,7 +279,7 @@ def _random_pairs(recommender: Recommender, count: int, seed: int = 0) -> Rows:
 
 @torch.no_grad()
 def numerical_noise(
-    recommender: Recommender,
+    recommender: UserLLMRecommender,
     # pairs to compare
     count: int = 6,
 ) -> Noise:
@@ -298,7 +299,7 @@ def numerical_noise(
     _noise[recommender.model] = Noise.of(np.ptp(probabilities, axis=0))
     return _noise[recommender.model]
 
-# %% ../../nbs/workbench/77_what_if.ipynb #b3869bb3
+# %% ../../nbs/workbench/77_what_if.ipynb #4f9c8b33
 NO_EFFECT = "no effect: below rounding"
 NO_CONTROL = "no control"
 USUAL = "usual: other users' likes do as much"
