@@ -119,7 +119,7 @@ def pytest_make_collect_report(collector):
 
 
 def pytest_terminal_summary(terminalreporter):
-    "Browser tests that did not run are told so that nobody overlooks it."
+    "Browser tests that did not run are named where nobody overlooks them."
     skipped = [
         report
         for report in terminalreporter.stats.get("skipped", [])
