@@ -6,7 +6,6 @@
 __all__ = ['new_user_view', 'draw_recommended', 'NewUserTool']
 
 # %% ../../nbs/workbench/98_new_user_tool.ipynb #7da6de44
-from html import escape
 import ipywidgets
 import pandas as pd
 from ..core.errors import InputError

@@ -7,7 +7,6 @@ __all__ = ['NO_EFFECT', 'NO_CONTROL', 'USUAL', 'UNUSUAL', 'WhatIf', 'Noise', 'nu
            'what_if_control']
 
 # %% ../../nbs/workbench/90_what_if.ipynb #658dc7f6
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 import numpy as np
