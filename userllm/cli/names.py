@@ -61,13 +61,12 @@ def registered_names() -> dict:
     parser = ArgumentParser(add_help=False)
     import_module("userllm.data.datasets").source_options(parser)
     names["source_options"] = [_option(action) for action in parser._actions]
-    fetching = import_module("userllm.visual.poster_download")
-    settings = fetching.FetchSettings
+    settings = import_module("userllm.visual.guarded_http").FetchSettings
     names["fetching"] = {
         "concurrency": settings.concurrency,
         "rate": settings.rate,
         "retries": settings.retries,
-        "base": fetching.tmdb_pictures,
+        "base": import_module("userllm.visual.posters").tmdb_pictures,
     }
     return names
 

@@ -32,7 +32,9 @@ from ..knowledge.descriptions import description_faults, description_quality
 from ..knowledge.endpoints import Endpoint
 from ..knowledge.llms import find_llm, load_llm
 from ..training.presets import find_preset
-from ..visual.poster_download import FetchSettings, fetch_posters, read_poster_manifest
+from ..visual.guarded_http import FetchSettings
+from ..visual.poster_download import fetch_posters
+from ..visual.posters import read_poster_manifest
 from ..visual.poster_features import VisualSettings, visual_settings
 
 # %% ../../nbs/cli/81_prepare.ipynb #c689d078
