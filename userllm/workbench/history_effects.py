@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from ..core.errors import InputError
 from .inspection import item_cards
 from ..evaluation.metrics import probability
-from ..knowledge.llms import text_tokens
+from ..knowledge.answers import text_tokens
 from ..model.mappers import lookup
 from ..data.rows import Rows
 from ..model.userllm import KeyValues
