@@ -36,7 +36,7 @@ from ..training.presets import quick
 from ..model.prompts import Piece, Slot, embed_prompts, layout_prompts
 from ..data.protocols import statistics
 from ..model.reuse import HistoryStore, Memory, PrefixEngine, score_packed, store_prefixes
-from ..data.sources import RawData
+from ..data.raw_data import RawData
 from ..data.sources_netflix import netflix_prize
 from ..data.user_tables import read_table
 
