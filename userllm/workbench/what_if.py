@@ -17,7 +17,7 @@ from ..core.theme import small_number_text
 from .item_search import item_cards
 from ..data.rows import Rows
 from ..evaluation.metrics import probability
-from ..knowledge.llms import text_tokens
+from ..knowledge.answers import text_tokens
 from ..model.mappers import lookup
 from ..model.prompts import RowText, layout_prompts
 from ..model.userllm import KeyValues
