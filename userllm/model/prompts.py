@@ -17,7 +17,7 @@ from ..core.fingerprints import fingerprint
 from ..core.registry import Registry
 from ..data.interactions import MOVIE, ItemNoun
 from ..data.rows import padded
-from ..knowledge.llms import text_tokens
+from ..knowledge.answers import text_tokens
 
 # %% ../../nbs/model/40_prompts.ipynb #c006
 @dataclass(frozen=True)
