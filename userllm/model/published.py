@@ -100,7 +100,9 @@ class PublishedRecommender(UserLLMRecommender):
         widths = {slot: table.width for slot, table in tables.items()}
         maker = BatchMaker(dataset.items, tables, llm.tokenizer, model_settings, dataset.noun)
         with torch.random.fork_rng(devices=[]):  # what is drawn here is overwritten
-            model = UserLLM(LanguageModel(llm, model_settings.lora, model_settings.score), widths, model_settings).eval()
+            model = UserLLM(
+                LanguageModel(llm, model_settings.lora, model_settings.score), widths, model_settings
+            ).eval()
         load_weights(model, folder / "weights")
         history = None
         if "history" in settings:

@@ -93,7 +93,7 @@ class UserLLM(nn.Module):
         return torch.stack(tokens, 1)
 
     def soft_tokens(self, batch: ModelBatch) -> dict:
-        "For each soft slot its tokens (b, K, d3); for `history_item`, where histories are written out, (u, tables, d3)."
+        "For each soft slot its tokens (b, K, d3); for `history_item`, of histories written out, (u, tables, d3)."
         soft = {slot: self.slots[slot](*features)[:, None] for slot, features in batch.features.items()}
         if batch.history_tokens is not None:
             soft["history"] = batch.history_tokens
