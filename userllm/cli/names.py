@@ -17,8 +17,8 @@ _registries = {
     "presets": "userllm.training.presets",
     "sources": "userllm.data.datasets",
     "ablations": "userllm.evaluation.ablations",
-    "tables": "userllm.evaluation.studies",
-    "protocols": "userllm.evaluation.studies",
+    "tables": "userllm.evaluation.paper_tables",
+    "protocols": "userllm.evaluation.paper_tables",
     "shapes": "userllm.evaluation.benchmarks",
 }
 

@@ -20,23 +20,23 @@ from ..core.runs import RunFolder
 from ..data.prepared import prepare
 from ..data.protocols import table2
 from userllm.evaluation.ablations import (
+    AblationStudy,
     ablations,
     compare_ablation,
     find_ablation,
     run_ablations,
-    state_of_ablations,
 )
 from ..evaluation.benchmarks import BenchSettings, bench_preparation, missing, run_bench, speedups
-from ..evaluation.reports import difference_table, format_table, results_table
-from userllm.evaluation.studies import (
+from userllm.evaluation.paper_tables import (
+    TableStudy,
     as_table,
     find_table,
     lengths_as_table,
-    plan_runs,
     protocols,
     reproduce,
-    state_of,
 )
+from ..evaluation.reports import difference_table, format_table, results_table
+from ..evaluation.studies import StudySettings, state_as_text, state_of
 from ..knowledge.llms import find_llm
 from ..training.methods import find_method
 from ..training.pipeline import quickstart
@@ -82,7 +82,9 @@ def _require_output_file(out) -> None:
     require_writable(Path(out).parent, make=False)
 
 
-def _time_preparation(source: str, counts: list[int], out) -> None:  # ratings of each measurement; a JSON file
+def _time_preparation(
+    source: str, counts: list[int], out
+) -> None:  # ratings of each measurement; a JSON file
     "Time the preparation of made-up data, each size in a process of its own, whose peak memory is told apart."
     measured = []
     require_writable(Path(out).parent, 80 * max(counts))  # of scratch space
@@ -111,7 +113,9 @@ def _print_bench(measured: dict) -> None:
     print("\nUser states: milliseconds to read a history, to move its state on by one like, to score a pair")
     print(format_table(pd.DataFrame(measured["states"])))
     if measured["packing"]:
-        print("\nRows of one candidate: milliseconds a row with a copy of the prefix each, and packed behind one")
+        print(
+            "\nRows of one candidate: milliseconds a row with a copy of the prefix each, and packed behind one"
+        )
         print(format_table(pd.DataFrame(measured["packing"])))
 
 
@@ -147,7 +151,10 @@ def _no_results(folder: Path) -> str:  # a line, '' where the folder is there
 def _print_table2() -> None:
     "The statistics of the data under every protocol."
     tables = [
-        table2(prepare(make(), cache=None).dataset).rename_axis("statistic").reset_index().assign(protocol=name)
+        table2(prepare(make(), cache=None).dataset)
+        .rename_axis("statistic")
+        .reset_index()
+        .assign(protocol=name)
         for name, make in protocols.items()
     ]
     print(format_table(pd.concat(tables)))
@@ -171,15 +178,32 @@ def _reproduce_figure3(options) -> None:
     _print_bench(read_json(file))
 
 
-def _print_state(state: pd.DataFrame, results: Path) -> None:  # of the runs of a table
+def _print_state(state: pd.DataFrame, results: Path) -> None:  # from `state_of`
     "Which runs are done, and how many hours of training are left."
     print(format_table(state, digits=2))
-    done = (state["state"] == "done").sum()
-    scoring = (state["state"] == "to score").sum()
-    hours = state.loc[state["state"].isin(["to do", "begun", "to train again"]), "hours"].sum()
-    to_score = f", {scoring} to be scored with longer histories" if scoring else ""
-    print(f"\n{done} of {len(state)} runs are done{to_score}; about {hours:.1f} hours of training to go")
+    print(f"\n{state_as_text(state)}")
     print(_no_results(results), end="")
+
+
+def _study_settings(options, results: Path, work: Path) -> StudySettings:
+    "What all runs of a study share, as the options name it."
+    return StudySettings(
+        find_preset(options.preset),
+        options.seeds,
+        results,
+        work,
+        options.llm,
+        options.device,
+        options.precision,
+    )
+
+
+def _require_ready(options, settings: StudySettings) -> None:
+    "Refuse what could not be done in the end, before any work."
+    require_device(options)
+    find_llm(options.llm)
+    for folder in (settings.results, settings.work):
+        require_writable(folder, make=False)
 
 
 def reproduce_verb(options) -> None:
@@ -192,23 +216,16 @@ def reproduce_verb(options) -> None:
         return
 
     table = find_table(options.table)
-    preset = find_preset(options.preset)
-    results = Path(options.results) / preset.name
-    work = Path(options.out) / preset.name
-    which = (options.seeds, tuple(options.only or ()), tuple(options.on or ()))
-    plan = plan_runs(table, *which, precision_suffix(options.device, options.precision))
-    _print_state(state_of(plan, results, work, preset, bool(table.paper_lengths)), results)
+    preset = find_preset(options.preset).name
+    settings = _study_settings(options, Path(options.results) / preset, Path(options.out) / preset)
+    study = TableStudy(table, tuple(options.only or ()), tuple(options.on or ()))
+    _print_state(state_of(study, settings), settings.results)
     if options.dry_run:
         return
 
-    require_device(options)
-    find_llm(options.llm)
-    for folder in (results, work):
-        require_writable(folder, make=False)
-    runs = reproduce(
-        table.name, results, work, preset, *which, options.llm, options.device, options.precision
-    )
-    print("\n" + format_table((lengths_as_table if table.paper_lengths else as_table)(runs)))
+    _require_ready(options, settings)
+    compared = reproduce(table.name, settings, study.only, study.on)
+    print("\n" + format_table((lengths_as_table if table.lengths else as_table)(compared)))
 
 # %% ../../nbs/cli/85_study.ipynb #b7c0d6fa
 def _study_folder(folder, options) -> Path:
@@ -222,41 +239,27 @@ def ablations_verb(options) -> None:
     names = options.ablations or list(ablations)
     for name in names:
         find_ablation(name)
-    find_method(options.method)
+    method = find_method(options.method)
     find_preset(options.preset)
     if options.written and not Path(options.written).is_file():
         raise InputError(
-            f"descriptions {options.written} do not exist", fix="give a CSV with the columns item_id,description"
+            f"descriptions {options.written} do not exist",
+            fix="give a CSV with the columns item_id,description",
         )
 
-    results, work = (_study_folder(folder, options) for folder in (options.results, options.out))
-    state = state_of_ablations(names, results, options.seeds, options.written)
-    print(format_table(state))
+    folders = (_study_folder(folder, options) for folder in (options.results, options.out))
+    settings = _study_settings(options, *folders)
+    state = state_of(AblationStudy(tuple(names), method, options.written), settings)
     precision = choose_precision(choose_device(options.device), options.precision)
-    done = (state["state"] == "done").sum()
     print(
-        f"\n{done} of {len(state)} runs of {options.method} with the rows of {options.preset}, in"
-        f" {str(precision).removeprefix('torch.')}, are done; they are in {results}"
+        f"{options.method} with the rows of {options.preset}, in {str(precision).removeprefix('torch.')};"
+        f" finished runs are in {settings.results}\n"
     )
-    print(_no_results(results), end="")
+    _print_state(state, settings.results)
     if options.dry_run:
         return
 
-    require_device(options)
-    find_llm(options.llm)
-    for folder in (results, work):
-        require_writable(folder, make=False)
-    run_ablations(
-        names,
-        options.method,
-        options.preset,
-        results,
-        work,
-        options.seeds,
-        options.llm,
-        options.device,
-        options.precision,
-        options.written,
-    )
+    _require_ready(options, settings)
+    run_ablations(names, settings, options.method, options.written)
     for name in names:
-        print("\n" + format_table(compare_ablation(name, results, options.seeds)))
+        print("\n" + format_table(compare_ablation(name, settings.results, options.seeds)))
