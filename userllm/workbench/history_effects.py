@@ -8,7 +8,6 @@ __all__ = ['history_rows', 'own_history', 'row_probabilities', 'score_histories'
            'other_histories', 'leave_one_out_control', 'usual_range', 'judged', 'what_if_control']
 
 # %% ../../nbs/workbench/71_history_effects.ipynb #e452d832
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 import matplotlib.pyplot as plt
@@ -20,10 +19,7 @@ from ..core.errors import InputError
 from .inspection import item_cards
 from ..evaluation.metrics import probability
 from ..knowledge.llms import text_tokens
-from ..model.mappers import lookup
 from ..data.rows import Rows
-from ..model.userllm import KeyValues
-from ..model.prompts import RowText, layout_prompts
 from ..model.recommender import Recommender
 
 # %% ../../nbs/workbench/71_history_effects.ipynb #140c044c
@@ -67,8 +63,8 @@ def score_histories(
     all_rows = history_rows(replace(rows, events=None), [own_history(rows), *histories])
     probabilities = row_probabilities(recommender, all_rows)
     cosine = np.full(len(histories), np.nan)
-    if recommender.rows.histories is not None:
-        tokens = recommender.rows.histories(all_rows.histories).flatten(1).double()
+    if recommender.engine.compresses:
+        tokens = recommender.engine.history_tokens(all_rows.histories).flatten(1).double()
         cosine = torch.nn.functional.cosine_similarity(tokens[:1], tokens[1:], dim=1).cpu().numpy()
     return pd.DataFrame(
         {"cosine": cosine, "probability": probabilities[1:], "change": probabilities[1:] - probabilities[0]}
@@ -197,85 +193,6 @@ def plot_effects(
     plt.close(figure)
     return figure
 
-# %% ../../nbs/workbench/71_history_effects.ipynb #1dbd1773
-def _joined(first: KeyValues, second: KeyValues) -> KeyValues:
-    "The keys and values of one row, one after the other, without padding."
-    return KeyValues(
-        [
-            tuple(torch.cat([a[:, :, : int(first.lengths[0])], b], 2) for a, b in zip(*pair))
-            for pair in zip(first.layers, second.layers)
-        ],
-        first.lengths + second.lengths,
-    )
-
-# %% ../../nbs/workbench/71_history_effects.ipynb #e353e75e
-class _Counterfactual:
-    "Logits of one row with another poster and another description."
-
-    def __init__(self, recommender: Recommender):
-        self.recommender = recommender
-        self.maker = recommender.maker
-        self.model = recommender.model
-        plan = recommender.maker.reuse_plan(training=True)
-        self.levels = plan.levels
-        self.new = plan.new
-        self._prefixes = {}  # (item, description) -> keys and values
-        self.stores = recommender.rows.text.levels if recommender.rows.text else []
-
-    def _cut(self, described: bool) -> int:
-        "How many levels of text stay as they are."
-        holds = [
-            any(isinstance(part, RowText) and part.field == "description" for part in level.segments)
-            for level in self.levels
-        ]
-        return holds.index(True) if described and True in holds else len(self.levels)
-
-    def _pieces(self, rows: Rows, segments, description: str | None) -> list:
-        "The pieces of the row, with the description put in."
-        pieces = self.maker.pieces(rows, segments)[0]
-        if description is None:
-            return pieces
-        ids = tuple(
-            text_tokens(self.maker.text.tokenizer, description)[: self.maker.settings.budget.description]
-        )
-        return [
-            replace(piece, ids=ids)
-            if isinstance(piece.segment, RowText) and piece.segment.field == "description"
-            else piece
-            for piece in pieces
-        ]
-
-    def _prefix(self, rows: Rows, description: str | None) -> KeyValues | None:
-        "Keys and values of the text ahead of the first soft slot."
-        keep = self._cut(description is not None)
-        prefix = self.stores[keep - 1](rows) if keep else None
-        if keep == len(self.levels):
-            return prefix
-        key = int(rows.items[0]), description
-        if key not in self._prefixes:
-            segments = [segment for level in self.levels[keep:] for segment in level.segments]
-            batch = self.maker.batch(rows, tuple(segments))
-            start = self.maker.text.start if not keep else ()
-            batch.prompt = layout_prompts([self._pieces(rows, segments, description)], start)
-            batch = batch.to(self.model.language.device)
-            ahead = prefix
-            own = self.model.language.keys_values(self.model.embed(batch), batch.prompt.mask, ahead)
-            self._prefixes[key] = own if ahead is None else _joined(ahead, own)
-        return self._prefixes[key]
-
-    @torch.no_grad()
-    def __call__(
-        self, rows: Rows, poster: int | None = None, description: str | None = None
-    ) -> float:  # one row; a dense item whose poster stands in, -1 for none
-        "The logit."
-        segments = self.new
-        batch = self.maker.batch(self.recommender.rows.ready(rows), segments)
-        start = self.maker.text.start if not self.levels else ()
-        batch.prompt = layout_prompts([self._pieces(rows, segments, description)], start)
-        if poster is not None:
-            batch.features["image"] = lookup(self.recommender.tables["image"], [poster])
-        return float(self.model(batch.to(self.model.language.device), self._prefix(rows, description)))
-
 # %% ../../nbs/workbench/71_history_effects.ipynb #543fb12a
 class _Pair:
     "One pair, and what is set instead of what is."
@@ -286,13 +203,11 @@ class _Pair:
         user_id,
         item_id,
         timestamp: int = -1,  # histories end before it; -1 for the latest state
-        counterfactual: _Counterfactual | None = None,
-    ):  # of another `WhatIf` with the same recommender, to share what it keeps
+    ):
         dataset = recommender.dataset
         self.recommender = recommender
         self.item = dataset.item_of(str(item_id))
         self.rows = recommender.rows_for([dataset.user_of(str(user_id))], [self.item], [timestamp])
-        self.counterfactual = counterfactual or _Counterfactual(recommender)
         # of the history, in the order in which they were made: (name, place, item or other place)
         self.changes = []
         self.reset()
@@ -314,8 +229,8 @@ class _Pair:
     def _asked(
         self, rows: Rows, poster: int | None = None, description: str | None = None
     ) -> float:  # one row
-        logit = self.counterfactual(rows, poster, description)
-        return float(probability(logit))
+        features = {} if poster is None else {"image": poster}
+        return float(probability(self.recommender.engine.counterfactual(rows, features, description)))
 
     @property
     def cards(self) -> pd.DataFrame:
@@ -445,13 +360,12 @@ def numerical_noise(recommender: Recommender, count: int = 6) -> Noise:  # of pa
     if recommender.model in _noise:
         return _noise[recommender.model]
     rows = _some_pairs(recommender, count)
-    asked = _Counterfactual(recommender)
     single = [rows.take(np.array([place])) for place in range(len(rows))]
     alone = [
         float(recommender.model(recommender.maker.batch(row).to(recommender.model.language.device)))
         for row in single
     ]
-    what_if = [asked(row) for row in single]
+    what_if = [recommender.engine.counterfactual(row) for row in single]
     probabilities = probability([alone, recommender.logits(rows), what_if])
     _noise[recommender.model] = Noise.of(np.ptp(probabilities, axis=0))
     return _noise[recommender.model]

@@ -74,7 +74,7 @@ class TokenMap:
         """Compress the histories of all users.
 
         `InputError` for a model that compresses none, and for fewer than three users."""
-        if recommender.rows.histories is None:
+        if not recommender.engine.compresses:
             raise InputError("this model does not compress histories: open one whose history is `compressed`")
         count = len(recommender.dataset.users)
         parts = []
@@ -85,7 +85,7 @@ class TokenMap:
         )
         for start in range(0, count, batch_size):
             parts.append(
-                recommender.rows.histories(histories[start : start + batch_size])
+                recommender.engine.history_tokens(histories[start : start + batch_size])
                 .flatten(1)
                 .float()
                 .cpu()
@@ -145,7 +145,7 @@ def token_effects(tokens: TokenMap, user_id) -> pd.DataFrame:  # no line for an 
     padded = np.array(
         [history + [-1] * (len(row) - len(history)) for history in (own, *others.values())], dtype=np.int64
     )
-    found = tokens.recommender.rows.histories(padded).flatten(1).float().cpu().numpy()
+    found = tokens.recommender.engine.history_tokens(padded).flatten(1).float().cpu().numpy()
     apart = np.sqrt(2 * tokens.tokens.var(0).sum()).clip(1e-12)
     return pd.DataFrame(
         {"history": list(others), "moved": np.linalg.norm(found[1:] - found[0], axis=1) / apart}
@@ -174,7 +174,9 @@ def heard_places(
         )
     random = np.random.default_rng(seed)
     histories = tokens.histories[random.permutation(whole)[:users]]
-    token = lambda histories: tokens.recommender.rows.histories(histories).flatten(1).float().cpu().numpy()
+    token = lambda histories: (
+        tokens.recommender.engine.history_tokens(histories).flatten(1).float().cpu().numpy()
+    )
     own = token(histories)
     shares = []
     for place in range(histories.shape[1]):
