@@ -33,13 +33,13 @@ from ..core.sealed_folders import read_sealed, RECORD, seal_folder
 from ..core.settings import restore_settings
 from ..data.interactions import Dataset, MOVIE, protocol_noun
 from ..data.rows import HistorySettings, Rows
-from ..knowledge.llms import answer_tokens, AnswerTokens, LLM, load_llm, offline_llm
+from ..knowledge.llms import LLM, AnswerTokens, answer_tokens, load_llm, offline_llm
 from .engine_check import check_engine
+from .engines import ScoringEngine, find_engine
 from .histories import HistoryInput
 from .mappers import load_table, save_table
 from .prompts import find_template, PromptText
 from .recommender import LoadOptions, Recommender, recommenders
-from .engines import ScoringEngine, find_engine
 from .userllm import BatchMaker, LanguageModel, ModelSettings, own_code, registries, UserLLM
 
 # %% ../../nbs/model/51_userllm_recommender.ipynb #4001539d
