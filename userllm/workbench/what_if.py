@@ -17,7 +17,7 @@ from ..core.theme import small_number_text
 from .item_search import item_cards
 from ..data.rows import Rows
 from ..evaluation.metrics import probability
-from ..knowledge.llms import text_tokens
+from ..knowledge.answers import text_tokens
 from ..model.userllm_recommender import UserLLMRecommender
 from .history_effects import history_rows, other_histories, own_history, usual_range
 from .inspection import require_language_model
