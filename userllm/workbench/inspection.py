@@ -633,7 +633,7 @@ class PromptInspector:
             if (user_id, item_id) in found
         }
         if "bias" not in answers and self._floor:
-            answers = {"bias": float(probability(self._floor.logits([user], [item])[0]))} | answers
+            answers = {"bias": float(probability(self._floor.pair_logits([user], [item])[0]))} | answers
         return Inspected(
             user_id,
             item_id,
