@@ -77,10 +77,10 @@ def test_rank_for_a_newcomer(runs, say):
     assert code == 0 and out.startswith("Liked: ") and 4 + 20 - len(likes) <= len(out.splitlines()) <= 4 + 20
     refused(
         say("rank", runs / "userllm_plus", "--likes", likes[0], "no such film"),
-        "likes: 'no such film' (the 2. of 2)",
+        "likes: 'no such film' (item 2 of 2)",
     )
     refused(say("rank", runs / "userllm_plus", "--likes", likes[0], ""), "likes: ''")
-    refused(say("rank", runs / "userllm_plus", "--likes", likes[0], likes[0]), "came before")
+    refused(say("rank", runs / "userllm_plus", "--likes", likes[0], likes[0]), "is a repetition")
     with pytest.raises(SystemExit):
         say("rank", runs / "userllm_plus", "--likes", likes[0], "--user", "1")
 
@@ -415,7 +415,7 @@ def test_a_dataset_keeps_what_it_was_prepared_with(shop, say):
     # kept in its own place it loses nothing
     assert say("prepare", "--data", shop / "data", "--out", shop / "data", "--device", "cpu")[0] == 0
     kept = {path.name for path in (shop / "data").iterdir()}
-    assert {"posters.csv", "notes.txt", "posters.safetensors", "prepared.json"} <= kept
+    assert {"posters.csv", "notes.txt", "posters.safetensors", "items.parquet"} <= kept
 
 
 def test_pictures_that_are_passed_over_are_named(shop, say):
@@ -432,6 +432,7 @@ def test_films_lend_their_descriptions_to_films_alone(shop, say):
     asked = prepared(shop, say, "--like-threshold", 3, "--shipped-descriptions", "--out", shop / "data")
     assert "(24 from the data, 1 shipped with the library, made up by a language model for films)" in asked
     assert "1 shipped with the library" in say("prepare", "--data", shop / "data", "--device", "cpu")[1]
+    assert (pd.read_parquet(shop / "data" / "items.parquet")["described_by"] != "").sum() == 1
     with pytest.raises(SystemExit):
         say("prepare", "--shipped-descriptions", "--describe-with", "smollm2")
 

@@ -10,13 +10,14 @@ import torch
 from userllm.cli import main as cli
 from userllm.knowledge import endpoints
 from userllm.cli.main import main
-from userllm.workbench.inspection import explain_prompt
+from userllm.workbench.inspection import GENERATED, explain_prompt, item_cards
 from userllm.data.interactions import Dataset
 from userllm.knowledge.llms import tiny_llm
 from userllm.training.methods import methods
 from userllm.model.prompts import find_template, templates
 from userllm.model.recommender import Recommender
 from userllm.workbench.tools import NewcomerTool, WhatIfTool
+from userllm.workbench.widgets import prompt_html
 
 FILM = re.compile("movie|film|cinema", re.IGNORECASE)
 NAMED = re.compile(
@@ -158,6 +159,26 @@ def test_no_description_is_asked_of_a_film(shop):
     _, _, asked, noun = shop
     assert len(asked) == 10 and all(f"a concise {noun} description" in question for question in asked)
     assert not speaks_of_films("\n".join(asked))
+
+
+def test_what_a_model_made_up_is_marked_wherever_it_is_shown(shop):
+    place, printed, _, _ = shop
+    source = "made up from the title by wise"
+    assert f"10 {source}" in printed
+    recommender = Recommender.load(place / "run", device="cpu")
+    dataset = recommender.dataset
+    written = dataset.items["described_by"]
+    assert set(written) == {"", source} and set(dataset.items["description"][written != ""]) == {"Made of wood."}
+    user = dataset.users["user_id"][0]
+    for number in (0, int((written == "").to_numpy().argmin()), int((written == "").to_numpy().argmax())):
+        item = dataset.items["item_id"][number]
+        generated = bool(written[number])
+        segments = explain_prompt(recommender, user, item).segments.query("name == 'description'")
+        assert segments["generated"].tolist() == [generated]
+        assert (GENERATED in prompt_html(segments)) == generated
+        tool = WhatIfTool(recommender, user, item)
+        assert (GENERATED in tool.view.shown["candidate"].value) == generated
+        assert bool(item_cards(dataset, [number])["described_by"][0]) == generated
 
 
 def test_the_dataset_keeps_its_word(shop):

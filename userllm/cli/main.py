@@ -89,7 +89,8 @@ from userllm.training.pipeline import (
 from ..training.presets import find_preset, presets
 from ..visual.poster_download import FetchSettings, fetch_posters, read_poster_manifest, tmdb_pictures
 from ..data.protocols import natural, period, table2
-from ..model.recommender import Recommender, check_pairs, liked_items, recommender_dataset
+from ..data.requests import check_pairs, liked_items
+from ..model.recommender import Recommender
 from ..core.plugins import import_plugins
 from userllm.evaluation.reports import (
     difference_table,
@@ -806,7 +807,7 @@ def _recommender(options, check) -> Recommender:  # what is asked of the dataset
             )
         )
     folder = inner if inner.exists() else folder
-    check(recommender_dataset(folder))
+    check(Recommender.dataset_of(folder))
     return Recommender.load(folder, options.llm, options.device, options.precision, plugins=options.plugin)
 
 # %% ../../nbs/cli/80_main.ipynb #1835d2fa

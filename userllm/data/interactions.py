@@ -48,6 +48,7 @@ _COLUMNS = {
         "genres": "str",
         "description": "str",
         "poster": "str",
+        "described_by": "str",
     },
     "users": {"user": "int32", "user_id": "str"},
 }
@@ -56,6 +57,8 @@ _COLUMNS = {
 def _typed(name: str, frame: pd.DataFrame) -> pd.DataFrame:
     "The table's columns in their order and types, rows numbered from 0."
     columns = _COLUMNS[name]
+    if name == "items" and "described_by" not in frame.columns:
+        frame = frame.assign(described_by="")
     if missing := [column for column in columns if column not in frame.columns]:
         raise InputError(f"the table {name} lacks the column {missing[0]!r}; it needs {', '.join(columns)}")
     for column, kind in columns.items():
@@ -303,7 +306,11 @@ def _in_order(items: pd.DataFrame, name: str, values):
 def _with_columns(items: pd.DataFrame, columns: dict) -> pd.DataFrame:
     if unknown := sorted(set(columns) - set(_COLUMNS["items"])):
         raise InputError(f"items have no column {unknown[0]!r}; they have {', '.join(_COLUMNS['items'])}")
-    return items.assign(**{name: _in_order(items, name, values) for name, values in columns.items()})
+    replaced = items.assign(**{name: _in_order(items, name, values) for name, values in columns.items()})
+    if "description" in columns and "described_by" not in columns:
+        same = replaced["description"] == items["description"]
+        replaced["described_by"] = items["described_by"].where(same, "")
+    return replaced
 
 
 class _KnownById:
@@ -344,8 +351,8 @@ class Dataset(_KnownById):
     events: (
         pd.DataFrame
     )  # user, item, label, timestamp, split (also `history`: known, but no row), by user, timestamp, item
-    # item, item_id, title, year Int64, genres, description ('' if none), poster (picture's hash, ''
-    # if none)
+    # item, item_id, title, year Int64, genres, description ('' if none), poster (picture's hash, '' if none),
+    # described_by (who wrote the description; '' where it is the data's own or missing)
     items: pd.DataFrame
     users: pd.DataFrame  # user, user_id
     protocol: dict[
@@ -365,6 +372,11 @@ class Dataset(_KnownById):
         if split not in SPLITS:
             raise InputError(f"no split {split!r}; the splits are {', '.join(SPLITS)}")
         return self.interactions[self.interactions["split"] == split]
+
+    @property
+    def item_facts(self) -> pd.DataFrame:
+        "The items table without who wrote its descriptions: what is computed does not depend on that."
+        return self.items.drop(columns="described_by")
 
     @property
     def noun(self) -> ItemNoun:

@@ -470,7 +470,7 @@ def _known_items(items: pd.DataFrame, ids: pd.Index) -> pd.DataFrame:
             " add them"
         )
     items = items.set_index("item_id").loc[ids].rename_axis("item_id").reset_index()
-    for column in ["genres", "description", "poster"]:
+    for column in ["genres", "description", "poster", "described_by"]:
         items[column] = items[column].fillna("") if column in items else ""
     return items
 

@@ -19,59 +19,60 @@ from userllm.evaluation.metrics import (
     calibration_curve,
     evaluate,
     expected_calibration_error,
-    log_loss,
+    main_metrics,
+    metrics,
     paired_difference,
     probability,
 )
 
 # %% ../../nbs/evaluation/60_reports.ipynb #c008
-_PLAIN = ("users_counted", "users_total", "rows")  # counts, taken as they are
+_COUNTS = ("users_counted", "users_total", "rows")  # taken as they are
 
 
 def _result(name: Hashable, evaluation: dict, key: str = "method") -> dict:
     "One line of the table of results."
-    missing = [
-        part for part in ["auc", "uauc", "uauc_weighted", "log_loss", *_PLAIN] if part not in evaluation
-    ]
+    missing = [part for part in (*metrics, *_COUNTS) if part not in evaluation]
     if missing:
-        raise InputError(f"the evaluation of {name} lacks {', '.join(missing)}; evaluate the run again")
+        raise InputError(
+            f"the evaluation of {name} lacks {', '.join(missing)}",
+            fix="evaluate its predictions again: `userllm evaluate RUN`, or `evaluate(predictions)`",
+        )
     line = {key: name}
-    for metric in ["auc", "uauc"]:
-        interval = evaluation[metric]
-        line |= {
-            metric: interval["value"],
-            f"{metric}_low": interval["low"],
-            f"{metric}_high": interval["high"],
-        }
-    line |= {metric: evaluation[metric]["value"] for metric in ["uauc_weighted", "log_loss"]}
-    return line | {part: evaluation[part] for part in _PLAIN}
+    for metric in main_metrics():
+        line |= _with_interval(metric.name, evaluation[metric.name])
+    line |= {metric.name: evaluation[metric.name]["value"] for metric in metrics.values() if not metric.main}
+    return line | {part: evaluation[part] for part in _COUNTS}
+
+
+def _with_interval(name: str, interval: dict) -> dict:
+    "The three columns of a metric: value, `_low` and `_high`."
+    return {name: interval["value"], f"{name}_low": interval["low"], f"{name}_high": interval["high"]}
 
 
 def _table(lines: list[dict]) -> pd.DataFrame:
     "Lines as a table; a metric without a value is NaN."
     table = pd.DataFrame(lines)
-    measured = [
-        name
-        for name in table
-        if name.startswith(("auc", "uauc", "log_loss")) and not name.endswith("_differs")
-    ]
-    return table.astype({name: np.float64 for name in measured})
+    columns = [f"{name}{end}" for name in metrics for end in ("", "_low", "_high")]
+    return table.astype({name: np.float64 for name in columns if name in table})
 
 
 def results_table(
     runs: dict[str, dict],  # method to evaluation, as `evaluate` gives it or as it stands in metrics.json
-    # method, auc, auc_low, auc_high, uauc, uauc_low, uauc_high, uauc_weighted, log_loss,
-    # users_counted, users_total, rows
+    # method; value, _low and _high of the main metrics; the values of the others; users_counted, users_total, rows
 ) -> pd.DataFrame:
     """Results side by side, one line a method in the order given.
 
-    An evaluation that lacks a metric raises InputError."""
+    An evaluation that lacks a metric raises `InputError`."""
     if not runs:
-        raise InputError("no runs to put into a table; train or evaluate one first")
+        raise InputError("there are no runs to put into a table", fix="train or evaluate one first")
     return _table([_result(name, evaluation) for name, evaluation in runs.items()])
 
 # %% ../../nbs/evaluation/60_reports.ipynb #c011
-_HEADINGS = {"auc": "AUC", "uauc": "UAUC", "uauc_weighted": "UAUC weighted", "users_total": "users"}
+def _heading(name: str, most: int) -> str:
+    "A column's name as people read it."
+    if name in metrics:
+        return metrics[name].label
+    return "users" if name == "users_total" else shown_text(str(name).replace("_", " "), most)
 
 
 def _text(
@@ -91,25 +92,33 @@ def _text(
     return shown_text(" ".join(str(value).split()), most)
 
 
-def _strings(frame: pd.DataFrame, digits: int, most: int) -> tuple[dict[str, list[str]], set[str]]:
+def _interval_cells(frame: pd.DataFrame, name: str, cells: list[str], form: str) -> list[str]:
+    "Cells with the interval behind each, and a star where the interval of a difference excludes zero."
+    intervals = [
+        "" if pd.isna(low) else f" [{format(low, form)}, {format(high, form)}]"
+        for low, high in zip(frame[f"{name}_low"], frame[f"{name}_high"])
+    ]
+    stars = [""] * len(frame)
+    if f"{name}_differs" in frame:
+        stars = [" *" if differs else "  " for differs in frame[f"{name}_differs"]]
+    return ["".join(parts) for parts in zip(cells, intervals, stars)]
+
+
+def _strings(frame: pd.DataFrame, digits: int | None, most: int) -> tuple[dict[str, list[str]], set[str]]:
     "Heading to cells, and the headings of columns that hold numbers."
+    with_interval = [name for name in frame if f"{name}_low" in frame]
+    parts = {f"{name}_{end}" for name in with_interval for end in ("low", "high", "differs")}
     columns = {}
     numeric = set()
-    parts = {
-        f"{name}_{end}" for name in frame if f"{name}_low" in frame for end in ["low", "high", "differs"]
-    }
     for name in (name for name in frame if name not in parts):
-        sign = "+" if f"{name}_differs" in frame else ""
-        cells = [_text(value, f"{sign}.{digits}f", most) for value in frame[name]]
-        if f"{name}_low" in frame:
-            ends = zip(frame[f"{name}_low"], frame[f"{name}_high"])
-            intervals = [
-                "" if pd.isna(low) else f" [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
-                for low, high in ends
-            ]
-            stars = frame[f"{name}_differs"].map({True: " *", False: "  "}) if sign else [""] * len(frame)
-            cells = ["".join(parts) for parts in zip(cells, intervals, stars)]
-        heading = _HEADINGS.get(name, shown_text(str(name).replace("_", " "), most))
+        places = digits
+        if places is None:
+            places = metrics[name].digits if name in metrics else 4
+        form = f"{'+' if f'{name}_differs' in frame else ''}.{places}f"
+        cells = [_text(value, form, most) for value in frame[name]]
+        if name in with_interval:
+            cells = _interval_cells(frame, name, cells, form)
+        heading = _heading(name, most)
         columns[heading] = cells
         if pd.api.types.is_numeric_dtype(frame[name]):
             numeric.add(heading)
@@ -126,7 +135,7 @@ def _width(text: str) -> int:
 # %% ../../nbs/evaluation/60_reports.ipynb #c012
 def format_table(
     frame: pd.DataFrame,  # any table; x, x_low, x_high become one column, as does x_differs
-    digits: int = 4,  # after the decimal point
+    digits: int | None = None,  # after the decimal point; where left out, as the metric has it, else 4
     most: int = SHOWN,  # signs of a cell; a longer text is cut
 ) -> str:  # lines of equal width, without a newline at the end
     "A table as plain text for a terminal: text to the left, numbers to the right."
@@ -134,18 +143,17 @@ def format_table(
     aligned = []
     for heading, cells in columns.items():
         width = max(map(_width, [heading, *cells]))
-        pad = [" " * (width - _width(cell)) for cell in [heading, *cells]]
-        cells = [
-            space + cell if heading in numeric else cell + space
-            for space, cell in zip(pad, [heading, *cells])
-        ]
-        aligned.append([cells[0], "-" * width, *cells[1:]])
+        padded = []
+        for cell in [heading, *cells]:
+            space = " " * (width - _width(cell))
+            padded.append(space + cell if heading in numeric else cell + space)
+        aligned.append([padded[0], "-" * width, *padded[1:]])
     return "\n".join("  ".join(line) for line in zip(*aligned))
 
 
 def to_markdown(
     frame: pd.DataFrame,  # as for `format_table`
-    digits: int = 4,  # after the decimal point
+    digits: int | None = None,  # as for `format_table`
 ) -> str:  # without a newline at the end
     "A table as Markdown: numbers to the right, bars in text escaped."
     columns, numeric = _strings(frame, digits, most=10_000)
@@ -161,12 +169,14 @@ def difference_table(
     against: str,  # the method that is subtracted from each of the others
     resamples: int = 1000,  # bootstrap resamples over users
     seed: int = 0,  # of the resampling
-    # method, against; of auc, uauc, log_loss the difference, _low, _high, _differs (the interval
-    # leaves out zero)
+    # method, against; of each compared metric the difference, _low, _high, _differs (the interval excludes zero)
 ) -> pd.DataFrame:
-    "Paired differences with 95% intervals. An unknown method or methods on different rows raise InputError."
+    "Paired differences with 95% intervals. An unknown method or methods on different rows raise `InputError`."
     if against not in predictions:
-        raise InputError(f"no predictions of {against} to compare with; there are {', '.join(predictions)}")
+        raise InputError(
+            f"no predictions of {against} to compare with", fix=f"choose among {', '.join(predictions)}"
+        )
+    compared = [metric.name for metric in metrics.values() if metric.compared]
     lines = []
     for name, frame in predictions.items():
         if name == against:
@@ -174,19 +184,18 @@ def difference_table(
         try:
             difference = paired_difference(frame, predictions[against], resamples, seed)
         except InputError as error:
-            raise InputError(f"{name} against {against}: {error}") from error
+            raise InputError(f"{name} against {against}: {error.what}", fix=error.fix) from error
         line = {"method": name, "against": against}
-        for metric in ["auc", "uauc", "log_loss"]:
-            value, low, high = (np.nan if part is None else part for part in difference[metric].values())
-            line |= {
-                metric: value,
-                f"{metric}_low": low,
-                f"{metric}_high": high,
-                f"{metric}_differs": low > 0 or high < 0,
-            }
+        for metric in compared:
+            line |= _with_interval(metric, difference[metric])
+            low = difference[metric]["low"]
+            high = difference[metric]["high"]
+            line[f"{metric}_differs"] = low is not None and (low > 0 or high < 0)
         lines.append(line)
     if not lines:
-        raise InputError(f"nothing to compare {against} with; give the predictions of two methods or more")
+        raise InputError(
+            f"there is nothing to compare {against} with", fix="give the predictions of two methods or more"
+        )
     return _table(lines)
 
 # %% ../../nbs/evaluation/60_reports.ipynb #93b8c5f6
@@ -227,21 +236,6 @@ def share_as_text(share: dict) -> str:  # from `language_share`
     )
 
 # %% ../../nbs/evaluation/60_reports.ipynb #c018
-def _one_class(predictions: pd.DataFrame) -> dict:
-    "What can be said of rows that are all liked or all disliked."
-    nothing = {"value": None, "low": None, "high": None}
-    loss = {"value": log_loss(predictions.label, predictions.logit)}
-    return {
-        "auc": nothing,
-        "uauc": nothing,
-        "uauc_weighted": nothing,
-        "log_loss": loss,
-        "users_counted": 0,
-        "users_total": predictions.user_id.nunique(),
-        "rows": len(predictions),
-    }
-
-
 def slices(
     predictions: pd.DataFrame,  # of one method and one split
     by: str | pd.Series,  # a column of the predictions, or a Series with the same index
@@ -250,69 +244,65 @@ def slices(
 ) -> pd.DataFrame:  # the slice under the name of `by`, liked (share of label 1), then as `results_table`
     """An evaluation of each part, in sorted order; rows without a value are one more.
 
-    InputError: no such column, other rows."""
+    `InputError`: no such column, other rows."""
     if isinstance(by, str):
         if by not in predictions:
             raise InputError(
-                f"the predictions have no column {by} to cut by; they have {', '.join(predictions.columns)}"
+                f"the predictions have no column {by} to cut by",
+                fix=f"choose among {', '.join(predictions.columns)}",
             )
         by = predictions[by]
     elif not by.index.equals(predictions.index):
         raise InputError(
-            f"the Series to cut by has {len(by)} values with another index than the {len(predictions)} "
-            "predictions; align it first"
+            f"the Series to cut by has {len(by)} values with another index than the {len(predictions)} predictions",
+            fix="align it first",
         )
     key = by.name or "slice"
     lines = []
     for value, part in predictions.groupby(by.array, sort=True, dropna=False, observed=True):
-        evaluation = evaluate(part, resamples, seed) if part.label.nunique() == 2 else _one_class(part)
-        line = _result(value, evaluation, key)
+        line = _result(value, evaluate(part, resamples, seed, one_class=True), key)
         lines.append({key: line.pop(key), "liked": float(part.label.mean())} | line)
     return _table(lines)
 
 # %% ../../nbs/evaluation/60_reports.ipynb #c021
-_AXES = {"auc": "AUC", "uauc": "UAUC", "log_loss": "log loss (nats)"}
-
-
 def plot_results(
     # from `results_table`, `difference_table` or `slices`; its first column names the lines
     table: pd.DataFrame,
-    metrics: tuple[str, ...] = ("auc", "uauc"),  # a panel each
+    panels: tuple[str, ...] = (),  # a metric each; the main ones where left out
 ):  # a Matplotlib figure, closed
     """Each line's value as a point with its 95% interval.
 
-    A metric without an interval in the table raises InputError."""
+    A metric without an interval in the table raises `InputError`."""
     import matplotlib.pyplot as plt
     import seaborn as sns
 
-    missing = [metric for metric in metrics if f"{metric}_low" not in table]
+    panels = panels or tuple(metric.name for metric in main_metrics())
+    missing = [metric for metric in panels if f"{metric}_low" not in table]
     if missing:
         known = ", ".join(name[:-4] for name in table if str(name).endswith("_low"))
-        raise InputError(f"the table has no interval of {', '.join(missing)} to plot; choose among {known}")
-    names = table.iloc[:, 0].astype(str)
-    places = np.arange(len(table))
-    with sns.axes_style("whitegrid"):
-        size = (1.5 + 4 * len(metrics), 1.2 + 0.4 * len(table))
-        figure, axes = plt.subplots(
-            1, len(metrics), figsize=size, sharey=True, squeeze=False, layout="constrained"
+        raise InputError(
+            f"the table has no interval of {', '.join(missing)} to plot", fix=f"choose among {known}"
         )
-    for axis, metric, colour in zip(axes[0], metrics, sns.color_palette("colorblind")):
+    names = table.iloc[:, 0].astype(str)
+    heights = np.arange(len(table))
+    with sns.axes_style("whitegrid"):
+        size = (1.5 + 4 * len(panels), 1.2 + 0.4 * len(table))
+        figure, axes = plt.subplots(
+            1, len(panels), figsize=size, sharey=True, squeeze=False, layout="constrained"
+        )
+    for axis, metric, colour in zip(axes[0], panels, sns.color_palette("colorblind")):
         value, low, high = (
             table[name].to_numpy(np.float64) for name in [metric, f"{metric}_low", f"{metric}_high"]
         )
-        axis.hlines(
-            places, low, high, color=colour, linewidth=2
-        )  # a percentile interval need not hold the value
-        axis.plot(value, places, "o", color=colour)
+        # a percentile interval need not hold the value, so it is drawn apart from the point
+        axis.hlines(heights, low, high, color=colour, linewidth=2)
+        axis.plot(value, heights, "o", color=colour)
+        label = metrics[metric].axis if metric in metrics else metric
         if f"{metric}_differs" in table:
             axis.axvline(0, color="0.3", linewidth=1)
-        label = _AXES.get(metric, metric)
-        axis.set_xlabel(
-            f"difference in {label}, 95% interval"
-            if f"{metric}_differs" in table
-            else f"{label}, 95% interval"
-        )
-    axes[0, 0].set_yticks(places, names)
+            label = f"difference in {label}"
+        axis.set_xlabel(f"{label}, 95% interval")
+    axes[0, 0].set_yticks(heights, names)
     axes[0, 0].set_ylabel(str(table.columns[0]).replace("_", " "))
     axes[0, 0].set_ylim(len(table) - 0.5, -0.5)
     plt.close(figure)

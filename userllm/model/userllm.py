@@ -452,6 +452,7 @@ class _Adapted(nn.Module):
             self.peft = get_peft_model(llm.model, config)
         self.pads = True  # whether rows of unequal length may share a batch; `check_engine` finds out
         self.checks = {}  # what it found, by the prompt's shape
+        self.llm = llm
         self.name = llm.reference.name
         self.width = llm.width
         self.token_norm = llm.token_norm

@@ -71,7 +71,8 @@ from userllm.collaborative.cross_features import (
 )
 from ..model.prompts import find_template
 from ..evaluation.reports import language_share
-from ..model.recommender import Recommender, require_restorable, restore_settings
+from ..core.settings import restore_settings
+from ..model.userllm_recommender import UserLLMRecommender, require_restorable
 from userllm.model.reuse import (
     ScoreCheckpoint,
     Memory,
@@ -293,7 +294,7 @@ def data_settings(prepared: Prepared) -> dict:  # for a run's settings
     return {
         "protocol": prepared.dataset.protocol,
         "dataset": prepared.dataset.fingerprint,
-        "items": fingerprint(prepared.dataset.items, prepared.image.fingerprint),
+        "items": fingerprint(prepared.dataset.item_facts, prepared.image.fingerprint),
     }
 
 
@@ -807,12 +808,10 @@ def measure(
     metrics = []
     for one, logits in zip(trained, scores):
         name = one.method.name
-        recommender = Recommender.build(
-            shared.llm,
-            prepared.dataset,
-            one.maker.all_tables,
+        recommender = UserLLMRecommender.build(
             one.model,
             one.maker,
+            prepared.dataset,
             name,
             {"run_seed": run_seed, "preset": preset.name},
             prepared.history,

@@ -29,7 +29,13 @@ from userllm.workbench.history_effects import (
 )
 from .inspection import first_genre, item_cards, title_matches
 from ..data.interactions import Dataset, Histories
-from ..evaluation.metrics import expected_calibration_error, paired_difference, probability
+from userllm.evaluation.metrics import (
+    expected_calibration_error,
+    main_metrics,
+    metrics,
+    paired_difference,
+    probability,
+)
 from ..model.recommender import Recommender
 from ..data.rows import Rows
 from ..evaluation.reports import slices
@@ -341,8 +347,7 @@ def slice_errors(
 # %% ../../nbs/workbench/73_error_analysis.ipynb #ea003fe2
 FEW_ROWS = 30  # a slice with fewer is drawn hollow
 _METRIC_LABELS = {
-    "auc": "AUC, 95% interval",
-    "uauc": "UAUC, 95% interval",
+    **{metric.name: f"{metric.axis}, 95% interval" for metric in metrics.values()},
     "bias": "mean P(Yes) - share of likes, 95% interval",
     "calibration_error": "calibration error; stroke: by luck",
 }
@@ -388,18 +393,21 @@ def _plot_metric(
 def plot_slice_errors(
     table: pd.DataFrame,  # of `slice_errors`
     by: str,  # as there
-    metrics=("auc", "uauc", "bias"),
-) -> Figure:  # or calibration_error, with a stroke where luck alone would put it
+    # a panel each, such as calibration_error (with a stroke where luck alone would put it);
+    # the main metrics and bias where left out
+    panels: tuple[str, ...] = (),
+) -> Figure:
     """A panel a metric: points and intervals by slice, with the slice's number of rows; hollow where
     they are few."""
+    panels = panels or (*(metric.name for metric in main_metrics()), "bias")
     rows = table.groupby(by, observed=True)["rows"].max()
     values = [value for value in table[by].cat.categories if value in rows.index]
-    size = (1.5 + 3.4 * len(metrics), 1.8 + 0.42 * len(values))
+    size = (1.5 + 3.4 * len(panels), 1.8 + 0.42 * len(values))
     with sns.axes_style("whitegrid"):
         figure, axes = plt.subplots(
-            1, len(metrics), figsize=size, sharey=True, squeeze=False, layout="constrained"
+            1, len(panels), figsize=size, sharey=True, squeeze=False, layout="constrained"
         )
-    for axis, metric in zip(axes[0], metrics):
+    for axis, metric in zip(axes[0], panels):
         _plot_metric(axis, table, metric, values, by)
 
     axes[0, 0].set_yticks(
@@ -474,7 +482,9 @@ def overall_change(
     found = paired_difference(
         errors.predictions[errors.require(second)], errors.predictions[errors.require(first)], resamples, seed
     )
-    return pd.DataFrame([{"metric": name} | found[name] for name in ("auc", "uauc", "log_loss")])
+    return pd.DataFrame(
+        [{"metric": name} | found[name] for name, metric in metrics.items() if metric.compared]
+    )
 
 # %% ../../nbs/workbench/73_error_analysis.ipynb #437e17ef
 def change_verdict(

@@ -82,7 +82,7 @@ def leave_one_out(recommender: Recommender, rows: Rows) -> pd.DataFrame:  # of o
     effects = score_histories(
         recommender, rows, [own[:place] + own[place + 1 :] for place in range(len(own))]
     )
-    cards = item_cards(recommender.dataset, own).drop(columns="description")
+    cards = item_cards(recommender.dataset, own).drop(columns=["description", "described_by"])
     return pd.concat([pd.DataFrame({"position": np.arange(len(own))}), cards, effects], axis=1)
 
 

@@ -11,7 +11,6 @@ __all__ = ['GENERATED', 'slot_colours', 'number_text', 'nearest_words', 'PromptE
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
-from functools import lru_cache
 import re
 import unicodedata
 from weakref import WeakKeyDictionary
@@ -23,7 +22,7 @@ from matplotlib.figure import Figure
 from ..core.errors import InputError
 from ..collaborative.mf import BiasModel
 from ..evaluation.metrics import probability
-from ..knowledge.descriptions import prompt_title, shipped_descriptions
+from ..knowledge.descriptions import description_sources
 from ..knowledge.llms import text_tokens
 from ..data.rows import Rows
 from ..model.userllm import BatchMaker, ModelBatch, UserLLM
@@ -110,20 +109,9 @@ def _uncompressed(recommender: Recommender, rows: Rows) -> int:  # of one row
     return int(layout_prompts(maker.pieces(rows, segments), maker.text.start).lengths[0])
 
 # %% ../../nbs/workbench/70_inspection.ipynb #baffff12
-@lru_cache(maxsize=1)
-def _shipped() -> dict:
-    "The shipped descriptions, read once."
-    return shipped_descriptions()
-
-
-def generated_descriptions(items: pd.DataFrame) -> np.ndarray:  # title, year, description -> (n,) bool
-    """Whether each description is one of those that come with the library, which a language model
-    made up from the title alone."""
-    titles = [prompt_title(title, year) for title, year in zip(items["title"], items["year"])]
-    made_up = [_shipped().get(title) for title in titles]
-    return np.array(
-        [bool(text) and text == given for text, given in zip(made_up, items["description"])], dtype=bool
-    )
+def generated_descriptions(items: pd.DataFrame) -> np.ndarray:  # an items table -> (n,) bool
+    "Whether a language model made up each description from the title alone: a shipped one, or one of your own."
+    return np.array(description_sources(items)) != ""
 
 
 GENERATED = "made up by a language model from the title; may be untrue"
@@ -444,12 +432,11 @@ def first_genre(genres: pd.Series) -> pd.Series:  # such as Drama|Comedy
 
 
 def item_cards(dataset, items) -> pd.DataFrame:  # dense items, -1 left out
-    """What a person wants to see of items: item_id, title, year, genres, description, one row each,
-    in the order given."""
-    known = [int(item) for item in items if item >= 0]
-    return dataset.items.iloc[known][["item_id", "title", "year", "genres", "description"]].reset_index(
-        drop=True
-    )
+    """What a person wants to see of items, one row each, in the order given: item_id, title, year, genres,
+    description, and described_by, which says what language model made the description up ('' for none)."""
+    known = dataset.items.iloc[[int(item) for item in items if item >= 0]]
+    cards = known[["item_id", "title", "year", "genres", "description"]]
+    return cards.assign(described_by=description_sources(known)).reset_index(drop=True)
 
 # %% ../../nbs/workbench/70_inspection.ipynb #45f89e6a
 _ROMAN = dict(zip("ii iii iv v vi vii viii ix x".split(), "2 3 4 5 6 7 8 9 10".split()))

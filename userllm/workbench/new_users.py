@@ -10,9 +10,11 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 from ..core.errors import InputError
+from ..knowledge.descriptions import description_sources
 from ..data.interactions import Dataset
+from ..data.requests import liked_items
 from ..evaluation.metrics import probability
-from ..model.recommender import Recommender, liked_items
+from ..model.recommender import Recommender
 
 # %% ../../nbs/workbench/69_new_users.ipynb #ff6d7eda
 def most_liked(
@@ -48,8 +50,8 @@ def recommend(
     | None = None,  # dense item -> its logit without likes, which no change of likes moves: to use and fill
     group: int = 16,
 ) -> pd.DataFrame:  # scored between two reports
-    """The candidates, best first: item_id, title, year, genres, description, probability,
-    without_likes, change. `InputError` for unknown or repeated items."""
+    """The candidates, best first: item_id, title, year, genres, description, described_by (the language
+    model that made it up), probability, without_likes, change. `InputError` for unknown or repeated items."""
     liked = liked_items(likes, recommender.dataset)
     asked = liked_items(candidates, recommender.dataset, "candidates")
     items = np.array([item for item in asked if item not in set(liked)], dtype=np.int64)
@@ -69,7 +71,11 @@ def recommend(
     if report:
         report(len(items), len(items))
     with_likes, without_likes = probability(found)
-    cards = recommender.dataset.items.iloc[items][
-        ["item_id", "title", "year", "genres", "description"]
-    ].assign(probability=with_likes, without_likes=without_likes, change=with_likes - without_likes)
+    known = recommender.dataset.items.iloc[items]
+    cards = known[["item_id", "title", "year", "genres", "description"]].assign(
+        described_by=description_sources(known),
+        probability=with_likes,
+        without_likes=without_likes,
+        change=with_likes - without_likes,
+    )
     return cards.sort_values("probability", ascending=False, kind="stable", ignore_index=True)

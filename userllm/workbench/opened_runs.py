@@ -32,14 +32,10 @@ from ..training.presets import smoke
 from ..model.prompts import find_template
 from ..data.protocols import movie
 from ..core.plugins import import_plugins
+from ..core.settings import restore_settings
 from ..data.rows import HistorySettings
-from userllm.model.recommender import (
-    Recommender,
-    load_weights,
-    recommender_dataset,
-    require_code,
-    restore_settings,
-)
+from ..model.recommender import Recommender
+from ..model.userllm_recommender import UserLLMRecommender, load_weights, require_code
 
 # %% ../../nbs/workbench/74_opened_runs.ipynb #92c9b018
 @dataclass
@@ -213,7 +209,7 @@ def open_published(
     for what, here, then in (
         ("wording of the prompt", wording, settings["prompt"]),
         ("ratings or rules", prepared.dataset.fingerprint, metrics["dataset"]),
-        ("items", fingerprint(prepared.dataset.items, prepared.image.fingerprint), settings["items"]),
+        ("items", fingerprint(prepared.dataset.item_facts, prepared.image.fingerprint), settings["items"]),
         ("language model", shared.llm.checksum, settings["llm"]["checksum"]),
     ):
         if here != then:
@@ -237,8 +233,8 @@ def open_published(
         if "history" in settings
         else None
     )
-    return Recommender.build(
-        shared.llm, prepared.dataset, tables, model, maker, settings["method"], {"published": True}, history
+    return UserLLMRecommender.build(
+        model, maker, prepared.dataset, settings["method"], {"published": True}, history
     )
 
 # %% ../../nbs/workbench/74_opened_runs.ipynb #51b3fe29
@@ -278,12 +274,10 @@ def stand_in(folder, say: Callable = print) -> Recommender:  # an empty folder f
         cache=StageCache(folder / "cache"),
         say=lambda text: None,
     )
-    return Recommender.build(
-        shared.llm,
-        prepared.dataset,
-        trained.maker.all_tables,
+    return UserLLMRecommender.build(
         trained.model,
         trained.maker,
+        prepared.dataset,
         method.name,
         {"stand_in": True},
     )
@@ -304,7 +298,7 @@ def demo_run(
         return open_run_folder(made, method)
     if place.is_dir():
         return OpenedRun(
-            str(made), recommender_dataset(place), find_predictions(made)
+            str(made), Recommender.dataset_of(place), find_predictions(made)
         )  # and no LLM is loaded
     predictions = find_predictions(project / "results" / "quick")
     if not recommender:

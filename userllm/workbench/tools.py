@@ -15,6 +15,7 @@ from html import escape
 import ipywidgets
 import pandas as pd
 from ..core.errors import InputError
+from ..evaluation.metrics import metrics
 from userllm.workbench.error_analysis import (
     RESAMPLES,
     SLICES,
@@ -55,7 +56,8 @@ from userllm.workbench.inspection import (
 )
 from ..data.interactions import ItemNoun
 from .new_users import most_liked, recommend
-from ..model.recommender import Recommender, liked_items
+from ..data.requests import liked_items
+from ..model.recommender import Recommender
 from userllm.workbench.token_map import (
     TokenMap,
     component_names,
@@ -928,10 +930,16 @@ _UNITS = {
     "null_low": "by luck from",
     "null_high": "by luck to",
     "bias": "P(Yes) - liked",
-    "log_loss": "log loss (nats)",
+    **{metric.name: metric.axis for metric in metrics.values() if metric.unit},
     "loss": "loss (nats)",
     "shrunken_loss": "shrunken loss (nats)",
 }
+
+
+def _metric_columns(table: pd.DataFrame) -> list[str]:
+    "The columns of metrics that a table has, in the metrics' own order."
+    names = [f"{name}{end}" for name in metrics for end in ("", "_low", "_high")]
+    return [name for name in names if name in table]
 
 
 class ErrorsTool:
@@ -979,21 +987,9 @@ class ErrorsTool:
             table_html(
                 table[
                     [
-                        "run",
-                        by,
-                        "rows",
-                        "liked",
-                        "auc",
-                        "auc_low",
-                        "auc_high",
-                        "uauc",
-                        "log_loss",
-                        "bias",
-                        "bias_low",
-                        "bias_high",
-                        "calibration_error",
-                        "calibration_by_luck",
-                        "calibration_limit",
+                        *("run", by, "rows", "liked", *_metric_columns(table)),
+                        *("bias", "bias_low", "bias_high"),
+                        *("calibration_error", "calibration_by_luck", "calibration_limit"),
                     ]
                 ],
                 headings=_UNITS,
