@@ -40,9 +40,10 @@ $(READY): settings.ini setup.py constraints.txt requirements-offline.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps -r requirements-offline.txt
 	@touch $@
 
-export: $(READY) ## notebooks -> userllm/, and clean the notebooks
+export: $(READY) ## notebooks -> userllm/ and the names that help lists, and clean the notebooks
 	$(BIN)/nbdev_export
 	$(BIN)/nbdev_clean
+	$(BIN)/python tools/build_names.py
 
 readme: $(READY) ## nbs/index.ipynb -> README.md
 	$(BIN)/python tools/build_readme.py

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import repository_rules as rules
 from conftest import group_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -102,9 +103,14 @@ def test_a_file_and_what_is_trained_once_stay_in_one_process(tmp_path):
 
 
 def test_notebooks_are_dealt_out_one_by_one_and_never_timed_beside_the_browser():
-    place = "tests/test_notebooks.py::test_notebook[{}]"
-    assert group_of(place.format("evaluation/05_metrics")) == group_of("tests/test_browser.py::test_map")
-    assert group_of(place.format("index")) == place.format("index")
+    timed = group_of("tests/test_browser.py::test_map")
+    groups = []
+    for path in rules.notebooks(ROOT):
+        test = f"tests/test_notebooks.py::test_notebook[{path.relative_to(ROOT / 'nbs').with_suffix('')}]"
+        measures = "assert seconds <" in path.read_text(encoding="utf-8")
+        groups.append(group_of(test))
+        assert groups[-1] == (timed if measures else test)
+    assert len(set(groups)) > 1
     assert group_of("tests/test_notebooks.py::test_a_notebook_that_hangs_is_stopped") == "test_notebooks"
 
 

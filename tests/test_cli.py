@@ -45,7 +45,7 @@ def write_pairs(path, **columns):
 def test_evaluate_prints_results_and_differences(runs, say):
     code, out, _ = say("evaluate", runs / "bias", runs / "userllm_plus")
     assert (
-        code == 0 and "userllm_plus" in out and "Difference to baseline" in out and "posters missing for" in out
+        code == 0 and "userllm_plus" in out and "Difference to bias" in out and "posters missing for" in out
     )
 
 
@@ -176,7 +176,7 @@ def test_floor_has_no_recommender(runs, say):
 def test_what_is_not_there_is_told_as_that(say, tmp_path):
     refused(say("rank", tmp_path / "none", "--user", "1"), "no run folder at")
     refused(
-        say("train", "userllm_wid", "--out", tmp_path / "run"), "userllm_wide_context", "or a baseline", "trees"
+        say("train", "userllm_wid", "--out", tmp_path / "run"), "userllm_wide_context", "method or baseline", "trees"
     )
     refused(
         say("train", "userllm", "--data", tmp_path / "none", "--llm", tmp_path / "llm"), "holds no dataset"
@@ -186,7 +186,7 @@ def test_what_is_not_there_is_told_as_that(say, tmp_path):
 
 def test_a_run_that_has_not_ended_and_a_folder_without_data_say_so(say, tmp_path):
     (tmp_path / "settings.json").write_text("{}", encoding="utf-8")
-    refused(say("rank", tmp_path, "--user", "1"), "its training has not ended")
+    refused(say("rank", tmp_path, "--user", "1"), "its training is unfinished")
     refused(say("train", "userllm", "--data", tmp_path), "holds no dataset")
 
 

@@ -1,4 +1,4 @@
-"""The house keeps its rules, and each rule is seen to fail on a planted violation."""
+"""The repository keeps its rules, and each rule is seen to fail on a planted violation."""
 
 import json
 import shutil
@@ -8,31 +8,34 @@ from pathlib import Path
 
 import pytest
 
-import house
+import repository_rules as rules
 
 ROOT = Path(__file__).resolve().parents[1]
 RULES = [
-    house.climbing_imports,
-    house.misplaced_modules,
-    house.unclean_notebooks,
-    house.swallowed_prose,
-    house.drifted_export,
-    house.stale_readme,
-    house.unmapped_rooms,
-    house.stale_paths,
-    house.wide_lines,
-    house.joined_statements,
-    house.crowded_lines,
-    house.private_text,
-    house.unsafe_files,
-    house.undeclared_imports,
-    house.unpinned_requirements,
-    house.unstated_encodings,
+    rules.climbing_imports,
+    rules.misplaced_modules,
+    rules.unclean_notebooks,
+    rules.swallowed_prose,
+    rules.drifted_export,
+    rules.stale_readme,
+    rules.unmapped_notebooks,
+    rules.stale_paths,
+    rules.wide_lines,
+    rules.joined_statements,
+    rules.crowded_lines,
+    rules.wide_signatures,
+    rules.one_part_errors,
+    rules.single_child_bases,
+    rules.private_text,
+    rules.unsafe_files,
+    rules.undeclared_imports,
+    rules.unpinned_requirements,
+    rules.unstated_encodings,
 ]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-def test_the_house_keeps(rule):
+def test_the_repository_keeps(rule):
     problems = rule(ROOT)
     assert not problems, f"{rule.__doc__}\n" + "\n".join(problems)
 
@@ -41,7 +44,7 @@ def write_notebook(path: Path, *cells: str, prose: str = "Prose.", **metadata):
     "A clean notebook of a title, a markdown cell and the given code cells."
     text = [
         {"cell_type": "markdown", "id": f"m{index}", "metadata": {}, "source": source.splitlines(True)}
-        for index, source in enumerate(["# room\n\n> for a test", prose])
+        for index, source in enumerate(["# notebook\n\n> for a test", prose])
     ]
     code = [
         {
@@ -65,9 +68,9 @@ def save(path: Path, notebook: dict):
 
 
 @pytest.fixture(scope="session")
-def model_house(tmp_path_factory) -> Path:
-    "A house of two rooms and an index, in which every rule holds."
-    root = tmp_path_factory.mktemp("model") / "house"
+def model_repository(tmp_path_factory) -> Path:
+    "A repository of two notebooks and an index, in which every rule holds."
+    root = tmp_path_factory.mktemp("model") / "repository"
     (root / "nbs").mkdir(parents=True)
     (root / "userllm").mkdir()
     shutil.copy(ROOT / "settings.ini", root)
@@ -93,9 +96,9 @@ def model_house(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def small_house(model_house, tmp_path) -> Path:
-    "A copy of the model house, to be spoilt."
-    return Path(shutil.copytree(model_house, tmp_path / "house"))
+def small_repository(model_repository, tmp_path) -> Path:
+    "A copy of the model repository, for planted violations."
+    return Path(shutil.copytree(model_repository, tmp_path / "repository"))
 
 
 def export(root: Path):
@@ -120,8 +123,8 @@ def append(path: Path, text: str):
     path.write_text(path.read_text(encoding="utf-8") + text, encoding="utf-8")
 
 
-def test_a_small_house_keeps_every_rule(small_house):
-    assert {rule.__name__: rule(small_house) for rule in RULES} == {rule.__name__: [] for rule in RULES}
+def test_a_small_repository_keeps_every_rule(small_repository):
+    assert {rule.__name__: rule(small_repository) for rule in RULES} == {rule.__name__: [] for rule in RULES}
 
 
 @pytest.mark.parametrize(
@@ -140,20 +143,20 @@ def test_a_small_house_keeps_every_rule(small_house):
         "def broken(",
     ],
 )
-def test_a_climbing_import_is_found(small_house, line):
-    write_notebook(small_house / "nbs" / "00_ground.ipynb", "#| default_exp ground", line)
-    assert len(house.climbing_imports(small_house)) == 1
+def test_a_climbing_import_is_found(small_repository, line):
+    write_notebook(small_repository / "nbs" / "00_ground.ipynb", "#| default_exp ground", line)
+    assert len(rules.climbing_imports(small_repository)) == 1
 
 
-def test_misplaced_modules_are_found(small_house):
-    nbs = small_house / "nbs"
+def test_misplaced_modules_are_found(small_repository):
+    nbs = small_repository / "nbs"
     (nbs / "workbench").mkdir()
     write_notebook(nbs / "20_twice.ipynb", "#| default_exp ground")
     write_notebook(nbs / "workbench" / "30_tools.ipynb", "#| default_exp bench.tools")
     write_notebook(nbs / "10_none.ipynb", "1 + 1")
     write_notebook(nbs / "workbench" / "loud.ipynb", "#| export\nx = 1")
-    (small_house / "userllm" / "old.py").write_text("", encoding="utf-8")
-    problems = "\n".join(house.misplaced_modules(small_house))
+    (small_repository / "userllm" / "old.py").write_text("", encoding="utf-8")
+    problems = "\n".join(rules.misplaced_modules(small_repository))
     for part in [
         "30_tools.ipynb exports bench.tools, and lies where workbench.tools belongs",
         "20_twice.ipynb exports ground, and lies where twice belongs",
@@ -167,8 +170,8 @@ def test_misplaced_modules_are_found(small_house):
     assert len(problems.splitlines()) == 7
 
 
-def test_unclean_notebooks_are_found(small_house):
-    path = small_house / "nbs" / "00_ground.ipynb"
+def test_unclean_notebooks_are_found(small_repository):
+    path = small_repository / "nbs" / "00_ground.ipynb"
 
     def output(text, **more):
         return [{"name": "stdout", "output_type": "stream", "text": [text], **more}]
@@ -176,7 +179,7 @@ def test_unclean_notebooks_are_found(small_house):
     def found(change):
         before = path.read_text(encoding="utf-8")
         edit(path, change)
-        problems = "\n".join(house.unclean_notebooks(small_house))
+        problems = "\n".join(rules.unclean_notebooks(small_repository))
         path.write_text(before, encoding="utf-8")
         return problems
 
@@ -193,51 +196,51 @@ def test_unclean_notebooks_are_found(small_house):
     )
 
 
-@pytest.mark.parametrize("source", ["# room\n\n> for a test\n\nProse.", "# room", "room\n> for a test"])
-def test_swallowed_prose_is_found(small_house, source):
+@pytest.mark.parametrize("source", ["# notebook\n\n> for a test\n\nProse.", "# notebook", "notebook\n> for a test"])
+def test_swallowed_prose_is_found(small_repository, source):
     edit(
-        small_house / "nbs" / "00_ground.ipynb",
+        small_repository / "nbs" / "00_ground.ipynb",
         lambda notebook: notebook["cells"][0].update(source=source.splitlines(True)),
     )
-    assert len(house.swallowed_prose(small_house)) == 1
+    assert len(rules.swallowed_prose(small_repository)) == 1
 
 
-def test_a_drifted_export_is_found(small_house):
-    module = small_house / "userllm" / "ground.py"
+def test_a_drifted_export_is_found(small_repository):
+    module = small_repository / "userllm" / "ground.py"
     append(module, "extra = 1\n")
-    (small_house / "userllm" / "old.py").write_text("x = 1\n", encoding="utf-8")
-    (small_house / "userllm" / "first.py").unlink()
-    assert [problem.split()[0] for problem in house.drifted_export(small_house)] == [
+    (small_repository / "userllm" / "old.py").write_text("x = 1\n", encoding="utf-8")
+    (small_repository / "userllm" / "first.py").unlink()
+    assert [problem.split()[0] for problem in rules.drifted_export(small_repository)] == [
         "userllm/first.py",
         "userllm/ground.py",
         "userllm/old.py",
     ]
 
 
-def test_a_stale_readme_is_found(small_house):
-    append(small_house / "README.md", "\nsee [gone](nbs/gone.ipynb)\n")
-    stale, dead = house.stale_readme(small_house)
+def test_a_stale_readme_is_found(small_repository):
+    append(small_repository / "README.md", "\nsee [gone](nbs/gone.ipynb)\n")
+    stale, dead = rules.stale_readme(small_repository)
     assert "-see [gone]" in stale and "nbs/gone.ipynb" in dead
 
 
-def test_a_room_without_a_row_is_found(small_house):
-    (small_house / "nbs" / "deep").mkdir()
-    write_notebook(small_house / "nbs" / "deep" / "20_new.ipynb", "#| default_exp deep.new")
-    append(small_house / "CONTRIBUTING.md", "see [gone](nbs/gone.ipynb)\n")
-    assert house.unmapped_rooms(small_house) == [
+def test_a_notebook_without_a_row_is_found(small_repository):
+    (small_repository / "nbs" / "deep").mkdir()
+    write_notebook(small_repository / "nbs" / "deep" / "20_new.ipynb", "#| default_exp deep.new")
+    append(small_repository / "CONTRIBUTING.md", "see [gone](nbs/gone.ipynb)\n")
+    assert rules.unmapped_notebooks(small_repository) == [
         "CONTRIBUTING.md has no row for 20_new",
         "CONTRIBUTING.md links nbs/gone.ipynb, which is not there",
         "README.md has no row for the package deep: add it to nbs/index.ipynb",
     ]
 
 
-def test_a_stale_path_is_found(small_house):
+def test_a_stale_path_is_found(small_repository):
     write_notebook(
-        small_house / "nbs" / "tour.ipynb", "open('nbs/gone.ipynb')", prose="See `nbs/old/00_a.ipynb`."
+        small_repository / "nbs" / "tour.ipynb", "open('nbs/gone.ipynb')", prose="See `nbs/old/00_a.ipynb`."
     )
-    append(small_house / "userllm" / "ground.py", "# as in nbs/lost.ipynb and nbs/00_ground.ipynb\n")
-    append(small_house / "README.md", "\nnbs/away.ipynb\n")
-    assert [problem.split()[2] for problem in house.stale_paths(small_house)] == [
+    append(small_repository / "userllm" / "ground.py", "# as in nbs/lost.ipynb and nbs/00_ground.ipynb\n")
+    append(small_repository / "README.md", "\nnbs/away.ipynb\n")
+    assert [problem.split()[2] for problem in rules.stale_paths(small_repository)] == [
         "nbs/away.ipynb,",
         "nbs/gone.ipynb,",
         "nbs/old/00_a.ipynb,",
@@ -253,71 +256,71 @@ def test_a_stale_path_is_found(small_house):
         "/ro" + "ot/.cache",
         "C:" r"\Users\someone",
         "../sha" + "red/data",
-        f"https://{house.HOSTS[0]}/simple",
-        f"--index-url https://{house.HOSTS[2]}/whl",
+        f"https://{rules.HOSTS[0]}/simple",
+        f"--index-url https://{rules.HOSTS[2]}/whl",
     ],
 )
-def test_private_text_is_found(small_house, text):
-    (small_house / "note.txt").write_text(f"fine\nkept at {text}\n", encoding="utf-8")
-    problems = house.private_text(small_house)
+def test_private_text_is_found(small_repository, text):
+    (small_repository / "note.txt").write_text(f"fine\nkept at {text}\n", encoding="utf-8")
+    problems = rules.private_text(small_repository)
     assert len(problems) == 1 and problems[0].startswith("note.txt:2: ")
 
 
-def test_the_own_folder_is_found_and_plain_text_is_not(small_house):
-    (small_house / "note.txt").write_text(f"made in {small_house}\n", encoding="utf-8")
-    assert len(house.private_text(small_house)) == 1
-    (small_house / "note.txt").write_text(
+def test_the_own_folder_is_found_and_plain_text_is_not(small_repository):
+    (small_repository / "note.txt").write_text(f"made in {small_repository}\n", encoding="utf-8")
+    assert len(rules.private_text(small_repository)) == 1
+    (small_repository / "note.txt").write_text(
         "root/stage/meta.json, {root}/stage, shared/x, ~/.cache, https://doi.org/10.1/2\n", encoding="utf-8"
     )
-    assert house.private_text(small_house) == []
+    assert rules.private_text(small_repository) == []
 
 
 @pytest.mark.parametrize("name", ["model.pt", "rows.pkl", "weights.bin", "deep/er/thing.PICKLE"])
-def test_unsafe_files_are_found(small_house, name):
-    (small_house / name).parent.mkdir(parents=True, exist_ok=True)
-    (small_house / name).write_bytes(b"\x80")
-    assert len(house.unsafe_files(small_house)) == 1
+def test_unsafe_files_are_found(small_repository, name):
+    (small_repository / name).parent.mkdir(parents=True, exist_ok=True)
+    (small_repository / name).write_bytes(b"\x80")
+    assert len(rules.unsafe_files(small_repository)) == 1
 
 
-def test_only_what_git_would_hold_is_read(small_house):
-    subprocess.run(["git", "init", "-q", str(small_house)], check=True)
-    (small_house / ".gitignore").write_text("runs/\n", encoding="utf-8")
-    (small_house / "runs").mkdir()
-    (small_house / "runs" / "model.pt").write_bytes(b"\x80")
-    assert house.unsafe_files(small_house) == []
-    (small_house / "model.pt").write_bytes(b"\x80")
-    assert len(house.unsafe_files(small_house)) == 1
+def test_only_what_git_would_hold_is_read(small_repository):
+    subprocess.run(["git", "init", "-q", str(small_repository)], check=True)
+    (small_repository / ".gitignore").write_text("runs/\n", encoding="utf-8")
+    (small_repository / "runs").mkdir()
+    (small_repository / "runs" / "model.pt").write_bytes(b"\x80")
+    assert rules.unsafe_files(small_repository) == []
+    (small_repository / "model.pt").write_bytes(b"\x80")
+    assert len(rules.unsafe_files(small_repository)) == 1
 
 
-def test_undeclared_imports_are_found(small_house):
+def test_undeclared_imports_are_found(small_repository):
     write_notebook(
-        small_house / "nbs" / "00_ground.ipynb",
+        small_repository / "nbs" / "00_ground.ipynb",
         "#| default_exp ground",
         "import os, torch.nn, pytest, sklearn.svm, PIL",
         "def late():\n    from novelty.deep import thing",
     )
-    (small_house / "userllm" / "ground.py").write_text(
+    (small_repository / "userllm" / "ground.py").write_text(
         "from pytest import fail\nimport numpy as np\n", encoding="utf-8"
     )
-    assert house.undeclared_imports(small_house) == [
+    assert rules.undeclared_imports(small_repository) == [
         "userllm/ground.py imports pytest, which settings.ini does not require",
         "nbs/00_ground.ipynb imports novelty, which settings.ini does not require",
     ]
 
 
-def test_unpinned_requirements_are_found(small_house):
-    settings = small_house / "settings.ini"
+def test_unpinned_requirements_are_found(small_repository):
+    settings = small_repository / "settings.ini"
     settings.write_text(
         settings.read_text(encoding="utf-8").replace(
             "requirements = torch ", "requirements = torch novelty "
         ),
         encoding="utf-8",
     )
-    constraints = small_house / "constraints.txt"
+    constraints = small_repository / "constraints.txt"
     constraints.write_text(
         constraints.read_text(encoding="utf-8").replace("nbdev==2.4.14", "nbdev==2.4.13"), encoding="utf-8"
     )
-    assert house.unpinned_requirements(small_house) == [
+    assert rules.unpinned_requirements(small_repository) == [
         "novelty is not in constraints.txt: make constraints",
         "nbdev==2.4.14 in settings.ini, 2.4.13 in constraints.txt",
     ]
@@ -339,14 +342,14 @@ def test_unpinned_requirements_are_found(small_house):
         "def late(mode): return open('x', mode)",
     ],
 )
-def test_text_without_an_encoding_is_found(small_house, line):
-    (small_house / "tests").mkdir()
-    (small_house / "tests" / "test_x.py").write_text(f"import gzip\n{line}\n", encoding="utf-8")
-    (problem,) = house.unstated_encodings(small_house)
+def test_text_without_an_encoding_is_found(small_repository, line):
+    (small_repository / "tests").mkdir()
+    (small_repository / "tests" / "test_x.py").write_text(f"import gzip\n{line}\n", encoding="utf-8")
+    (problem,) = rules.unstated_encodings(small_repository)
     assert problem.startswith("tests/test_x.py:2: ")
 
 
-def test_text_with_an_encoding_and_bytes_are_not_found(small_house):
+def test_text_with_an_encoding_and_bytes_are_not_found(small_repository):
     lines = [
         "open('x', encoding='utf-8')",
         "open('x', 'rb')",
@@ -360,8 +363,8 @@ def test_text_with_an_encoding_and_bytes_are_not_found(small_house):
         "self.open(row)",
         "os.fdopen(3, 'rb')",
     ]
-    (small_house / "userllm" / "ground.py").write_text("\n".join(lines), encoding="utf-8")
-    assert house.unstated_encodings(small_house) == []
+    (small_repository / "userllm" / "ground.py").write_text("\n".join(lines), encoding="utf-8")
+    assert rules.unstated_encodings(small_repository) == []
 
 
 @pytest.mark.parametrize(
@@ -373,17 +376,55 @@ def test_text_with_an_encoding_and_bytes_are_not_found(small_house):
     ],
 )
 @pytest.mark.parametrize("place", ["nbs", "tests"])
-def test_a_folded_page_is_found(small_house, rule, line, place):
-    assert getattr(house, rule)(small_house) == []
+def test_a_folded_page_is_found(small_repository, rule, line, place):
+    assert getattr(rules, rule)(small_repository) == []
     if place == "nbs":
         write_notebook(
-            small_house / "nbs" / "00_ground.ipynb",
+            small_repository / "nbs" / "00_ground.ipynb",
             "#| default_exp ground",
             f"def f(n):\n    return n\n\n{line}",
         )
     else:
-        (small_house / "tests").mkdir()
-        (small_house / "tests" / "test_it.py").write_text(
+        (small_repository / "tests").mkdir()
+        (small_repository / "tests" / "test_it.py").write_text(
             f"def f(n):\n    return n\n\n{line}\n", encoding="utf-8"
         )
-    assert len(getattr(house, rule)(small_house)) == 1
+    assert len(getattr(rules, rule)(small_repository)) == 1
+
+
+@pytest.mark.parametrize(
+    "text, count",
+    [
+        ("def f(a, b, c, d, e, g, h): pass", 1),
+        ("async def f(a, b, *, c, d, e, g, h): pass", 1),
+        ("class A:\n    def f(self, a, b, c, d, e, g, *more, **others): pass", 0),
+    ],
+)
+def test_a_wide_signature_is_found(small_repository, text, count):
+    append(small_repository / "userllm" / "ground.py", text + "\n")
+    assert len(rules.wide_signatures(small_repository)) == count
+
+
+def test_an_allowed_wide_signature_is_not_found(small_repository, monkeypatch):
+    monkeypatch.setattr(rules, "WIDE_BY_PURPOSE", {"f": "for a test"})
+    append(small_repository / "userllm" / "ground.py", "def f(a, b, c, d, e, g, h): pass\n")
+    assert rules.wide_signatures(small_repository) == []
+
+
+def test_an_error_of_one_part_is_found(small_repository, monkeypatch):
+    monkeypatch.setattr(rules, "ONE_PART_ERRORS", 0)
+    module = small_repository / "userllm" / "ground.py"
+    append(module, "def f():\n    raise InputError('a is missing', fix='give a')\n")
+    assert rules.one_part_errors(small_repository) == []
+    append(module, "def g():\n    raise InputError('a is missing')\n")
+    assert len(rules.one_part_errors(small_repository)) == 1
+    monkeypatch.setattr(rules, "ONE_PART_ERRORS", 1)
+    assert rules.one_part_errors(small_repository) == []
+
+
+def test_a_base_of_a_single_child_is_found(small_repository):
+    module = small_repository / "userllm" / "ground.py"
+    append(module, "class _Half: pass\nclass Whole(_Half): pass\n")
+    assert len(rules.single_child_bases(small_repository)) == 1
+    append(module, "class Other(_Half): pass\nclass Base: pass\nclass Child(Base): pass\n")
+    assert rules.single_child_bases(small_repository) == []

@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 import torch
 
-from userllm.cli import main as cli
 from userllm.knowledge import endpoints
 from userllm.cli.main import main
 from userllm.workbench.inspection import GENERATED, explain_prompt, item_cards
 from userllm.data.interactions import Dataset
 from userllm.knowledge.llms import tiny_llm
 from userllm.training.methods import methods
+from userllm.collaborative.baselines import baselines
 from userllm.model.prompts import find_template, templates
 from userllm.model.recommender import Recommender
 from userllm.workbench.tools import NewcomerTool, WhatIfTool
@@ -238,5 +238,5 @@ def test_help_speaks_of_films_only_where_sources_of_films_are_named(capsys, verb
 
 def test_what_methods_are_about_speaks_of_no_film():
     assert not speaks_of_films(
-        "\n".join(make().about for make in methods.values()) + "\n".join(cli.baselines.values())
+        "\n".join(each.about for each in (*methods.values(), *baselines.values()))
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import house
+import repository_rules as rules
 from processes import WarmInterpreter, run_within
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,7 +34,7 @@ def run_notebook(interpreter: WarmInterpreter, path: Path, root: Path, seconds: 
 
 
 @pytest.mark.parametrize(
-    "path", house.notebooks(ROOT), ids=lambda path: str(path.relative_to(ROOT / "nbs").with_suffix(""))
+    "path", rules.notebooks(ROOT), ids=lambda path: str(path.relative_to(ROOT / "nbs").with_suffix(""))
 )
 def test_notebook(interpreter, path):
     run_notebook(interpreter, path, ROOT)

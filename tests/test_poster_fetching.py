@@ -20,7 +20,8 @@ from PIL import Image
 
 from userllm.core.errors import InputError
 from userllm.cli.main import main
-from userllm.visual.poster_download import FetchSettings, fetch_posters
+from userllm.visual.guarded_http import FetchSettings
+from userllm.visual.poster_download import fetch_posters
 from userllm.visual.posters import find_posters, poster_name
 
 HERE = "127.0.0.1"
@@ -417,7 +418,8 @@ def test_the_command_counts_what_is_missing(tmp_path, capsys):
 CHILD = """
 import sys
 import pandas as pd
-from userllm.visual.poster_download import FetchSettings, fetch_posters
+from userllm.visual.guarded_http import FetchSettings
+from userllm.visual.poster_download import fetch_posters
 settings = FetchSettings(concurrency=16, rate=300, retries=3, timeout=10, longest_request=20,
                          first_wait=0.05, longest_wait=2, most_bytes=100_000)
 fetch_posters(pd.read_csv(sys.argv[1], dtype=str), sys.argv[2], settings, lambda address: str(address) == "127.0.0.1")

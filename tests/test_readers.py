@@ -557,7 +557,7 @@ def test_large_tables_are_announced(tables, capsys, monkeypatch):
         f"{tables}/items.parquet",
     ]
     assert main(arguments) == 0 and capsys.readouterr().err == ""
-    monkeypatch.setattr("userllm.cli.main._LARGE", 1)
+    monkeypatch.setattr("userllm.cli.prepare.LARGE", 1)
     assert main(arguments) == 0 and "reading, checking and shaping 0 MB" in capsys.readouterr().err
 
 

@@ -4,7 +4,9 @@ import pandas as pd
 import pytest
 
 from userllm.core.files import write_json, write_parquet
-from userllm.cli.main import _filled, _learning, _new_user_note, main
+from userllm.cli.main import main
+from userllm.cli.messages import learning_notes
+from userllm.cli.use import filled_columns, new_user_note
 from userllm.model.userllm import ModelSettings
 
 
@@ -81,24 +83,24 @@ def test_cold_rows_are_left_out_where_runs_scored_other_rows(runs, capsys):
 
 
 def test_smoke_says_first_that_it_shows_nothing():
-    (note,) = _learning({"nothing_learnt": ["step 1"], "settings": {"preset": "smoke"}})
+    (note,) = learning_notes({"nothing_learnt": ["step 1"], "settings": {"preset": "smoke"}})
     assert note.startswith("smoke trains on a handful of rows") and "paper" not in note
 
 
 def test_what_nobody_knows_of_a_new_user_is_said():
-    assert "linear features count only the item" in _new_user_note(ModelSettings(wide=("item", "user")))
-    assert "own features are missing" in _new_user_note(ModelSettings(mappers=(("user", "collaborative"),)))
-    assert _new_user_note(ModelSettings(mappers=())) == ""
+    assert "linear features count only the item" in new_user_note(ModelSettings(wide=("item", "user")))
+    assert "own features are missing" in new_user_note(ModelSettings(mappers=(("user", "collaborative"),)))
+    assert new_user_note(ModelSettings(mappers=())) == ""
 
 
 def test_columns_that_are_empty_throughout_are_not_printed():
     table = pd.DataFrame({"title": ["Mug", "Cup"], "year": pd.array([None, None], "Int64")})
-    assert list(_filled(table)) == ["title"]
-    assert list(_filled(table.assign(year=[1995, None]))) == ["title", "year"]
+    assert list(filled_columns(table)) == ["title"]
+    assert list(filled_columns(table.assign(year=[1995, None]))) == ["title", "year"]
 
 
 @pytest.mark.parametrize(
-    "line", ["reproduce table3 --dry-run", "reproduce figure3 --dry-run", "factors --dry-run --device cpu"]
+    "line", ["reproduce table3 --dry-run", "reproduce figure3 --dry-run", "ablations --dry-run --device cpu"]
 )
 def test_missing_results_are_told(line, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

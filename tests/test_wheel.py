@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import house
+import repository_rules as rules
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -17,7 +17,7 @@ def site(tmp_path_factory) -> Path:
     """A folder that the wheel is installed into; built from a copy, since a build leaves files
     behind that would leak into the next."""
     folder = tmp_path_factory.mktemp("wheel")
-    copy = house.copy_of(ROOT, folder / "copy")
+    copy = rules.copy_of(ROOT, folder / "copy")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
     subprocess.run(
         [*pip, "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", str(folder), str(copy)],
@@ -51,7 +51,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(site):
         for path in (site / "userllm").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert installed == {path for path in house.tracked(ROOT) if path.parts[0] == "userllm"}
+    assert installed == {path for path in rules.tracked(ROOT) if path.parts[0] == "userllm"}
     assert {path.name.split("-")[0] for path in site.iterdir()} <= {"userllm", "bin"}
     commands = next(site.glob("*.dist-info/entry_points.txt")).read_text(encoding="utf-8")
     assert "userllm=userllm.cli.entry:main" in commands.replace(" ", "")
@@ -69,7 +69,7 @@ print('\\n'.join(module.__file__ for module in modules))"""
 
 
 def test_the_installed_package_has_its_data(site):
-    data = [path for path in house.tracked(ROOT) if path.parts[:2] == ("userllm", "assets")]
+    data = [path for path in rules.tracked(ROOT) if path.parts[:2] == ("userllm", "assets")]
     assert Path("userllm/assets/LICENSE.md") in data
     code = """
 import json

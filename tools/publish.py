@@ -7,7 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from userllm.workbench.opened_runs import publish_weights
+from userllm.model.published import publish_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 

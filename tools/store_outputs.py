@@ -4,7 +4,7 @@
 
 Of a widget its still picture is kept: without a running kernel the widget itself is an empty
 place. Pictures are kept in 256 colours,
-a third of the size. A notebook that would hold more than the house allows is refused, and left as it was.
+a third of the size. A notebook that would hold more than the repository rules allow is refused, and left as it was.
 The prompt of the tour inspect_prompts is kept as nbs/images/prompt.png too, where the README shows it.
 """
 

@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import InputError
-from ..core.files import read_json
 from ..core.registry import Registry
 from ..core.runs import StageCache
 from ..data.interactions import Dataset, Histories
@@ -262,6 +261,7 @@ recommenders = Registry("kind of recommender")
 _kind_modules = [
     "userllm.model.userllm_recommender",
     "userllm.collaborative.baseline_recommender",
+    "userllm.model.published",
 ]
 
 
@@ -277,17 +277,16 @@ def _kind_of(folder: Path) -> type[Recommender] | None:
     return _kind_of(folder)
 
 # %% ../../nbs/model/28_recommender.ipynb #26e244e1
-def _inside(folder: Path) -> str:
-    "What a folder without a recommender holds, and what to do about it."
-    trained = sorted(path.parent.parent.name for path in folder.glob("*/recommender/recommender.json"))
-    if trained:
-        return f"open one of the runs in it: {', '.join(trained[:5])}"
+def _what_to_do(folder: Path) -> str:
+    "What to do about a folder that holds no recommender, by what it holds instead."
+    runs = sorted(inner.parent for inner in folder.glob("*/recommender"))
+    if runs:
+        return f"name one of the runs in it, such as {runs[0]}"
     if (folder / "dataset.json").is_file():
-        return "this is a dataset: train a method on it, and open that run"
-    if (folder / "metrics.json").is_file():
-        method = read_json(folder / "metrics.json").get("method", "its method")
-        return f"this run left no recommender: train {method} again"
-    return "check the path, or train first"
+        return "it is a dataset: train a method on it, and give the folder of that run"
+    if (folder / "settings.json").is_file() and not (folder / "metrics.json").is_file():
+        return "its training is unfinished: run the same command again to resume"
+    return "give the run folder of a method, made by userllm train or quickstart"
 
 
 def recommender_kind(
@@ -295,14 +294,12 @@ def recommender_kind(
 ) -> tuple[type[Recommender], Path]:
     """The kind of recommender in a folder, and the folder of the recommender itself.
 
-    `InputError` says what the folder holds instead."""
+    `InputError` where it holds none says what to do instead."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"there is no recommender at {folder}", fix="check the path, or train first")
-    for inner in (folder / "recommender", folder):
-        if inner.is_dir() and (kind := _kind_of(inner)):
-            return kind, inner
-    inner = folder / "recommender" if (folder / "recommender").is_dir() else folder
-    raise InputError(
-        f"the folder {inner} lacks recommender.json: it holds no recommender", fix=_inside(folder)
-    )
+        raise InputError(f"there is no run folder at {folder}", fix="check the path, or train first")
+    inner = folder / "recommender"
+    inner = inner if inner.is_dir() else folder
+    if kind := _kind_of(inner):
+        return kind, inner
+    raise InputError(f"{inner} holds no recommender: it lacks recommender.json", fix=_what_to_do(folder))
