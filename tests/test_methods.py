@@ -85,7 +85,7 @@ def test_a_baseline_is_fitted_measured_and_saved(world, name):
     best = loaded.rank(stage.dataset.users["user_id"][0], top=5)
     assert len(best) == 5 and best["probability"].is_monotonic_decreasing
     best = loaded.rank_for_new_user(items[:2].tolist(), top=5)
-    assert best["probability"].nunique() > 1 and not set(best["item_id"]) & set(items[:2])
+    assert len(best) == 5 and not set(best["item_id"]) & set(items[:2])
 
 
 def test_methods_with_the_same_text_share_step_1(world):

@@ -13,7 +13,7 @@ from importlib.resources import files
 # %% ../../nbs/cli/77_names.ipynb #7543ae34
 _registries = {
     "methods": "userllm.training.methods",
-    "baselines": "userllm.training.pipeline",
+    "baselines": "userllm.collaborative.baselines",
     "presets": "userllm.training.presets",
     "sources": "userllm.data.datasets",
     "ablations": "userllm.evaluation.ablations",

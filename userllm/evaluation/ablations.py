@@ -20,6 +20,7 @@ from ..core.registry import Registry
 from ..core.runs import only_one, versions
 from ..data.columns import find_faults, raise_faults, read_columns
 from ..data.interactions import Dataset
+from ..data.prepared import Stage
 from ..data.rows import Rows
 from ..data.user_tables import as_text
 from .metrics import evaluate, holm, main_metrics, metrics, seeded_difference

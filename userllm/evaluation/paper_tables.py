@@ -28,7 +28,7 @@ from ..model.reuse import ScoreCheckpoint
 from ..data.prepared import Stage
 from ..training.methods import find_method
 from ..collaborative.baselines import baselines
-from ..training.pipeline import feature_baselines, run_baseline, run_method
+from ..training.pipeline import run_baseline, run_method
 from ..training.runs import baseline_settings, training_settings
 
 # %% ../../nbs/evaluation/66_paper_tables.ipynb #32498161
