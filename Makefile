@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 RECENT := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow lab setup export readme publish constraints clean
+.PHONY: help quickstart test test-slow lab setup export outputs readme publish constraints clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -45,12 +45,17 @@ export: $(READY) ## notebooks -> userllm/ and the names that help lists, and cle
 	$(BIN)/nbdev_clean
 	$(BIN)/python tools/build_names.py
 
+outputs: $(READY) ## run every notebook and store what it shows; minutes, two notebooks at a time
+	$(BIN)/python tools/store_outputs.py
+	$(BIN)/nbdev_clean
+	$(BIN)/python tools/build_readme.py
+
 readme: $(READY) ## nbs/index.ipynb -> README.md
 	$(BIN)/python tools/build_readme.py
 
 publish: $(READY) ## what quickstart left in runs/ -> results/quick, and the notebooks and README that show it
 	$(BIN)/python tools/publish.py quick
-	PYTHONWARNINGS=ignore $(BIN)/python tools/store_outputs.py nbs/experiments/quick.ipynb nbs/index.ipynb nbs/workbench/*.ipynb
+	$(BIN)/python tools/store_outputs.py nbs/experiments/quick.ipynb nbs/index.ipynb nbs/workbench/*.ipynb
 	$(BIN)/nbdev_clean
 	$(BIN)/python tools/build_readme.py
 

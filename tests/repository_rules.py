@@ -256,6 +256,26 @@ def unclean_notebooks(root: Path) -> list[str]:
     return problems
 
 
+def sections_show_something(root: Path) -> list[str]:
+    """Every `##` section of a numbered notebook has a stored output in a code cell that is not hidden: on a code
+    host a section without one is prose and asserts."""
+    hidden = re.compile(r"^\s*#\s*\|\s*(hide|export)", flags=re.M)
+    problems = []
+    for _, _, path in numbered_notebooks(root):
+        silent = {}  # heading -> whether nothing was shown so far
+        heading = None
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            source = "".join(cell["source"])
+            if cell["cell_type"] == "markdown" and (titles := re.findall(r"^## +(.+)$", source, flags=re.M)):
+                silent |= dict.fromkeys(titles, True)
+                heading = titles[-1]
+            elif heading and cell["cell_type"] == "code" and cell.get("outputs") and not hidden.search(source):
+                silent[heading] = False
+        name = path.relative_to(root)
+        problems += [f"{name}: nothing is shown under `## {title}`" for title, empty in silent.items() if empty]
+    return problems
+
+
 def swallowed_prose(root: Path) -> list[str]:
     """The cell of a title holds `# title` and `> one line` alone: nbdev turns it into metadata, and
     drops the rest from the docs."""

@@ -1,9 +1,13 @@
 """The command line on a small trained run: what it gives, and what it says to bad input."""
 
 import json
+import os
 import random
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from importlib.resources import files
 
 import pandas as pd
 import pytest
@@ -13,6 +17,7 @@ from PIL import Image
 from userllm.core.errors import InputError
 from userllm.core.files import read_json
 from userllm.cli.main import main
+from userllm.cli.names import registered_names
 from userllm.training.presets import smoke
 from userllm.model.recommender import Recommender
 from userllm.visual.poster_features import Preparation
@@ -163,6 +168,90 @@ def test_bad_pairs_are_refused(runs, say, tmp_path, columns, words):
     )
     refused(answer, *(str(real.get(word, word)) for word in words))
     assert not (tmp_path / "scores.csv").exists()
+
+
+AT_ONCE = """
+import sys
+from userllm.cli.entry import main
+try:
+    status = main(sys.argv[1:])
+except SystemExit as stop:
+    status = stop.code
+heavy = {"torch", "pandas", "numpy", "polars", "transformers"} & sys.modules.keys()
+sys.exit(f"{sys.argv[1:]} imported {sorted(heavy)}" if heavy else status)
+"""
+
+
+@pytest.mark.parametrize(
+    "line, status, words",
+    [
+        ("--help", 0, "check the installation:"),
+        ("train --help", 0, "logistic"),
+        ("prepare --help", 0, "--interactions"),
+        ("reproduce --help", 0, "table5"),
+        ("ablations --help", 0, "encoder"),
+        ("train userlm", 2, "did you mean userllm"),
+        ("train userllm --preset huge", 2, "use quick, paper, smoke"),
+        ("train userllm --presett quick", 2, "unrecognized arguments"),
+        ("rank run", 2, "one of the arguments --user --likes is required"),
+    ],
+)
+def test_help_and_wrong_words_wait_for_nothing(line, status, words):
+    done = subprocess.run(
+        [sys.executable, "-c", AT_ONCE, *line.split()], capture_output=True, text=True, encoding="utf-8"
+    )
+    assert done.returncode == status and words in done.stdout + done.stderr, done.stderr
+
+
+def test_help_lists_what_the_registries_hold():
+    shipped = files("userllm") / "assets" / "names.json"
+    assert json.loads(shipped.read_text(encoding="utf-8")) == json.loads(json.dumps(registered_names()))
+
+
+def test_help_lists_what_a_plugin_registers(tmp_path):
+    (tmp_path / "mine_for_help.py").write_text(
+        "from dataclasses import replace\n"
+        "from userllm.training.methods import find_method, methods\n"
+        "methods['quiet'] = lambda: replace(find_method('tallrec'), name='quiet', about='says little')\n",
+        encoding="utf-8",
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "userllm", "train", "--plugin", "mine_for_help", "--help"],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+    )
+    assert done.returncode == 0 and "says little" in done.stdout, done.stderr
+
+
+def test_any_setting_is_changed_from_the_command_line(say, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    changes = ("--set", "mf.epochs=2", "--set", "mf.learning_rate=1e-2", "--set", "trees.leaves=3")
+    code, out, error = say("train", "mf", "--preset", "smoke", *changes)
+    assert code == 0 and "changed settings: mf.learning_rate=0.01, mf.epochs=2" in out, error
+    assert "mf does not read trees.leaves" in out
+    (run,) = (tmp_path / "runs").iterdir()
+    assert run.name == "smoke-random-mf-mf.learning_rate=0.01-mf.epochs=2-seed0"
+    settings = read_json(run / "settings.json")
+    assert (settings["mf"]["epochs"], settings["mf"]["learning_rate"]) == (2, 0.01)
+
+
+def test_a_file_of_settings_is_read_and_the_command_line_wins(say, tmp_path):
+    code, out, _ = say("config", "userllm", "--json", "--set", "model.uhem.encoder=transformer")
+    assert code == 0
+    (tmp_path / "mine.json").write_text(out, encoding="utf-8")
+    again = say(
+        "config", "userllm", "--json", "--config", tmp_path / "mine.json", "--set", "step2.rows=none"
+    )[1]
+    first, second = json.loads(out), json.loads(again)
+    assert first["model.uhem.encoder"] == second["model.uhem.encoder"] == "transformer"
+    assert {key for key in first if first[key] != second[key]} == {"step2.rows"}
+    assert "# the name of an encoder" in say("config", "userllm")[1]
+    (tmp_path / "nested.json").write_text('{"step2": {"rows": "many"}}', encoding="utf-8")
+    refused(say("config", "userllm", "--config", tmp_path / "nested.json"), "step2.rows", "a whole number or none")
+    refused(say("train", "mf", "--set", "model.order=paper"), "'model.order' does not exist")
+    refused(say("train", "mf", "--set", "step2.row=1"), "did you mean step2.rows")
 
 
 def test_unknown_user_of_rank_is_refused(runs, say):

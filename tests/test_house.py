@@ -33,6 +33,9 @@ RULES = [
     rules.unstated_encodings,
 ]
 
+# Rules that hold once `make outputs` has stored what every notebook shows; then they move up into RULES.
+RULES_FOR_STORED_OUTPUTS = [rules.sections_show_something]
+
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_the_repository_keeps(rule):
@@ -125,6 +128,33 @@ def append(path: Path, text: str):
 
 def test_a_small_repository_keeps_every_rule(small_repository):
     assert {rule.__name__: rule(small_repository) for rule in RULES} == {rule.__name__: [] for rule in RULES}
+
+
+def give_output(path: Path, cell: int, text: str = "1\n"):
+    "Store an output in a code cell."
+
+    def change(notebook):
+        code = [one for one in notebook["cells"] if one["cell_type"] == "code"]
+        code[cell]["outputs"] = [{"name": "stdout", "output_type": "stream", "text": [text]}]
+
+    edit(path, change)
+
+
+def test_planted_section_that_shows_nothing(small_repository):
+    path = small_repository / "nbs" / "10_first.ipynb"
+    rule = rules.sections_show_something
+    write_notebook(path, "#| default_exp first", "#| export\ndef two(): return 2", "two()", prose="## Two\n\nProse.")
+    assert rule(small_repository) == ["nbs/10_first.ipynb: nothing is shown under `## Two`"]
+    give_output(path, 2)
+    assert rule(small_repository) == []
+
+
+@pytest.mark.parametrize("directive", ["hide", "export"])
+def test_planted_output_that_nobody_sees(small_repository, directive):
+    path = small_repository / "nbs" / "10_first.ipynb"
+    write_notebook(path, "#| default_exp first", f"#| {directive}\nprint(1)", prose="## Two\n\nProse.")
+    give_output(path, 1)
+    assert len(rules.sections_show_something(small_repository)) == 1
 
 
 @pytest.mark.parametrize(

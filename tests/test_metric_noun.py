@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from userllm.cli.main import main
-from userllm.core.artifacts import read_json, read_parquet
+from userllm.core.files import read_json, read_parquet
 from userllm.evaluation.metrics import main_metrics, metrics
 from userllm.evaluation.reports import difference_table, plot_results, results_table
 

@@ -24,7 +24,7 @@ from userllm.data.columns import read_columns
 from userllm.data.interactions import SPLIT_KINDS, SPLITS, Dataset, Histories, audit, made_up_dataset
 from userllm.data.protocols import dataset_with_split, split_kind
 from userllm.evaluation.reports import format_table
-from userllm.data.sources import display_title
+from userllm.data.sources_movielens import display_title
 from userllm.data.sources_movies import movies_metadata
 from userllm.data.sources_netflix import netflix_titles, read_netflix
 from userllm.data.sources_recbole import read_recbole
@@ -33,7 +33,7 @@ from userllm.data.user_tables import _NO_VALUE, check_interactions, read_interac
 NOW = 1_000
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 # Text as people write it into cells; surrogates cannot be written as UTF-8, and a NUL ends a
-# line for some readers. Signs that cannot be seen (Cf) are no part of an id.
+# line for some readers. Invisible characters (Cf) are not allowed in an id.
 words = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cf"]), min_size=1, max_size=6)
 ids = words.map(str.strip).filter(lambda text: text and text not in _NO_VALUE)
 splits = st.sampled_from([*SPLITS, "history"])
@@ -398,7 +398,7 @@ def test_movies_metadata(tmp_path, rows, order):
     ]
     signs = (
         [
-            f"movies_metadata.csv: blanks take the place of control signs (tabs and the like) in {broken} of"
+            f"movies_metadata.csv: blanks replace control characters (tabs and the like) in {broken} of"
             " the column title"
         ]
         if broken
@@ -588,7 +588,7 @@ def test_a_table_is_prepared_kept_and_trained_on(tables, capsys):
     )
     assert main(["train", "bias", "--data", f"{tables}/data", "--out", f"{tables}/run"]) == 0
     cold = [line for line in capsys.readouterr().out.splitlines() if "test rows are cold" in line]
-    assert main(["evaluate", f"{tables}/run"]) == 0 and f"baseline: {cold[0]}\n" in capsys.readouterr().out
+    assert main(["evaluate", f"{tables}/run"]) == 0 and f"bias: {cold[0]}\n" in capsys.readouterr().out
     predictions = pd.read_parquet(tables / "run" / "predictions.parquet")
     assert len(predictions) == len(data.rows("test")) and "99" in set(predictions["user_id"]) & set(
         predictions["item_id"]

@@ -52,6 +52,45 @@ def test_outputs_are_made_small():
     assert 0 < len(kept["data"]["text/html"]) < len(image)
 
 
+@pytest.mark.parametrize(
+    "line, reason",
+    [
+        ("object()", "an address in memory"),
+        ("import tempfile; print(tempfile.mkdtemp())", "a temporary folder"),
+        ("import store_outputs", "raises ModuleNotFoundError"),
+    ],
+)
+def test_what_differs_from_run_to_run_is_refused(tmp_path, line, reason):
+    import nbformat
+
+    path = tmp_path / "changing.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(line)]), path)
+    before = path.read_bytes()
+    with pytest.raises(SystemExit, match=reason):
+        store_outputs.main([path])
+    assert path.read_bytes() == before
+
+
+def test_several_run_together_and_are_checked_afterwards(tmp_path, capsys):
+    import nbformat
+
+    paths = [tmp_path / f"{name}.ipynb" for name in ("one", "two", "three")]
+    for path in paths:
+        cells = [nbformat.v4.new_code_cell(f"print('{path.stem}')"), nbformat.v4.new_code_cell("#| hide\nprint(1)")]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    store_outputs.main(paths)
+    assert "[3/3]" in capsys.readouterr().out
+    for path in paths:
+        shown, hidden = nbformat.read(path, as_version=4).cells
+        assert (shown.outputs[0].text, hidden.outputs) == (f"{path.stem}\n", [])
+    store_outputs.main(paths, check=True)
+    edited = nbformat.read(paths[1], as_version=4)
+    edited.cells[0].source = "print('other')"
+    nbformat.write(edited, paths[1])
+    with pytest.raises(SystemExit, match="two.ipynb shows something else now"):
+        store_outputs.main(paths, check=True)
+
+
 def test_too_much_is_refused_and_the_notebook_left_as_it_was(tmp_path):
     import nbformat
 

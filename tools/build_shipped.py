@@ -22,7 +22,7 @@ from userllm.knowledge.descriptions import (
 )
 from userllm.knowledge.llms import load_llm
 from userllm.visual.posters import find_posters
-from userllm.data.sources import movielens_small
+from userllm.data.sources_movielens import movielens_small
 from userllm.visual.poster_features import VisualSettings, poster_features, save_features
 
 DATA = Path(__file__).resolve().parents[1] / "userllm" / "data"

@@ -23,7 +23,7 @@ from userllm.collaborative.mf import MFSettings, train_mf
 from userllm.collaborative.lightgcn import LightGCNSettings, train_lightgcn
 from userllm.data.protocols import build_dataset, movie
 from userllm.collaborative.sasrec import SASRecSettings, train_sasrec
-from userllm.data.sources import movielens_small
+from userllm.data.sources_movielens import movielens_small
 
 FILE = Path(__file__).resolve().parents[1] / "results" / "tuning" / "collaborative.json"
 MF_GRID = {

@@ -15,7 +15,6 @@ _registries = {
     "methods": "userllm.training.methods",
     "baselines": "userllm.collaborative.baselines",
     "presets": "userllm.training.presets",
-    "sources": "userllm.data.datasets",
     "ablations": "userllm.evaluation.ablations",
     "tables": "userllm.evaluation.paper_tables",
     "protocols": "userllm.evaluation.paper_tables",
@@ -33,34 +32,12 @@ def _line_on(thing) -> str:
     return about if isinstance(about, str) else ""
 
 
-def _option(action) -> dict:  # of an argparse parser
-    "An option as plain data, to be added to another parser."
-    described = {
-        "flags": action.option_strings or [action.dest],
-        "help": action.help,
-        "metavar": action.metavar,
-        "choices": list(action.choices) if action.choices else None,
-        "nargs": action.nargs,
-        "default": action.default,
-        "type": getattr(action.type, "__name__", None),
-        "action": "store_true" if action.const is True else None,
-    }
-    if described["action"]:
-        described["nargs"] = None
-    return {name: value for name, value in described.items() if value is not None}
-
-
 def registered_names() -> dict:
-    "Kind -> name -> a line on it, from the registries themselves; and the options of sources. Takes seconds."
-    from argparse import ArgumentParser
-
+    "Kind -> name -> a line on it, from the registries themselves. Takes seconds."
     names = {
         kind: {name: _line_on(thing) for name, thing in getattr(import_module(module), kind).items()}
         for kind, module in _registries.items()
     }
-    parser = ArgumentParser(add_help=False)
-    import_module("userllm.data.datasets").source_options(parser)
-    names["source_options"] = [_option(action) for action in parser._actions]
     settings = import_module("userllm.visual.guarded_http").FetchSettings
     names["fetching"] = {
         "concurrency": settings.concurrency,

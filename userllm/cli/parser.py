@@ -9,17 +9,11 @@ __all__ = ['make_parser', 'check_names']
 import argparse
 from collections.abc import Callable
 from ..core.registry import Registry
+from ..data.sources import add_source_options
 
 # %% ../../nbs/cli/79_parser.ipynb #8fc8ed17
 def _number_or_all(text: str) -> int | str:
     "A whole number, or the word `all`."
-    return text if text == "all" else int(text)
-
-
-def _users_or_all(text: str) -> int | str:
-    "A whole number from 1, or the word `all`."
-    if text != "all" and int(text) < 1:
-        raise ValueError(text)
     return text if text == "all" else int(text)
 
 
@@ -32,10 +26,7 @@ def _count(text: str) -> int:
 
 # as the parser names them where it refuses a value
 _number_or_all.__name__ = "number, or all,"
-_users_or_all.__name__ = "number of users, or all,"
 _count.__name__ = "number"
-
-_types = {kind.__name__: kind for kind in (int, float, str, _number_or_all, _users_or_all, _count)}
 
 
 def _data_options(parser, names: dict) -> None:
@@ -136,14 +127,10 @@ def _recommender_options(parser, *_) -> None:
     )
 
 
-def _source_options(parser, names: dict) -> None:
+def _source_options(parser, *_) -> None:
     "Options of the sources of data, as these declare them."
-    group = parser.add_argument_group("where ratings come from, and what is taken of them")
-    for option in names["source_options"]:
-        details = {name: value for name, value in option.items() if name != "flags"}
-        if "type" in details:
-            details["type"] = _types[details["type"]]
-        group.add_argument(*option["flags"], **details)
+    add_source_options(parser)
+    parser.add_argument("--out", metavar="DIR", help="keep the dataset in this folder, for --data")
 
 
 def _named(title: str, names: dict[str, str]) -> str:
@@ -214,7 +201,21 @@ def _posters_verb(verb, names: dict) -> None:
         help=f"what goes before a poster_path; default {usual['base']}",
     )
 
-# %% ../../nbs/cli/79_parser.ipynb #429fe66f
+# %% ../../nbs/cli/79_parser.ipynb #3d1d7447
+def _settings_options(parser, *_) -> None:
+    "Any field of the preset and the method."
+    group = parser.add_argument_group("any setting (userllm config METHOD lists them)")
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change one setting, such as step2.learning_rate=1e-3 or model.uhem.encoder=transformer; may be"
+        " given again, and wins over --config",
+    )
+    group.add_argument("--config", metavar="FILE", help="JSON with settings, as userllm config --json prints them")
+
+
 def _train_verb(verb, names: dict) -> None:
     parser = verb(
         "train",
@@ -245,8 +246,16 @@ def _train_verb(verb, names: dict) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="run seed: initialisation and order; default 0"
     )
-    parser.add_argument("--out", metavar="RUN", help="run folder; default runs/PRESET-SPLIT-METHOD-seedN")
+    parser.add_argument("--out", metavar="RUN", help="run folder; default runs/PRESET-SPLIT-METHOD-CHANGES-seedN")
+    _settings_options(parser)
     parser.epilog = "\n\n".join((_named("methods", names["methods"]), _named("baselines", names["baselines"])))
+
+def _config_verb(verb, names: dict) -> None:
+    parser = verb("config", "print every setting of a method, with its value and meaning")
+    parser.add_argument("method", metavar="METHOD", help="a method, or a baseline")
+    _preset_option(parser, names)
+    _settings_options(parser)
+    parser.add_argument("--json", action="store_true", help="print a file for --config")
 
 # %% ../../nbs/cli/79_parser.ipynb #6f5c0311
 def _evaluate_verb(verb, names: dict) -> None:
@@ -415,7 +424,7 @@ def _doctor_verb(verb, names: dict) -> None:
 # %% ../../nbs/cli/79_parser.ipynb #6609568b
 _groups = {  # what a person wants -> the verbs that do it, and the module of each
     "look at data": {"prepare": _prepare_verb, "posters": _posters_verb},
-    "train": {"train": _train_verb},
+    "train": {"train": _train_verb, "config": _config_verb},
     "use": {"evaluate": _evaluate_verb, "score": _score_verb, "rank": _rank_verb},
     "study": {
         "quickstart": _quickstart_verb,

@@ -21,12 +21,12 @@ from userllm.data.datasets import (
     require_same_dataset,
     save_dataset,
     source_dataset,
-    sources,
 )
+from ..data.sources import command_options, sources
 from ..data.interactions import Dataset
 from ..data.prepared import ItemSources, Prepared, keep_prepared, prepare
 from ..data.protocols import natural, period, table2
-from ..data.sources import RawData
+from ..data.raw_data import RawData
 from ..evaluation.reports import format_table
 from ..knowledge.descriptions import description_faults, description_quality
 from ..knowledge.endpoints import Endpoint
@@ -46,27 +46,13 @@ def require_device(options) -> None:
 
 def _protocol(options, preset):
     "The preset's protocol with the options of the command line."
+    usual = preset.protocol
     protocol = replace(
-        preset.protocol, split=options.split or preset.protocol.split, data_seed=options.data_seed
+        usual, split=options.split or usual.split, data_seed=options.data_seed or usual.data_seed
     )
     if options.history is not None:
         protocol = replace(protocol, history_length=None if options.history == "all" else options.history)
     return natural(protocol) if options.natural else protocol
-
-
-_options_of_sources = (
-    "interactions",
-    "items",
-    "folder",
-    "overviews",
-    "users",
-    "like_threshold",
-    "minimum_likes",
-    "item_noun",
-    "item_plural",
-    "liking_verb",
-    "all_items",
-)
 
 
 def _option(name: str) -> str:
@@ -90,10 +76,11 @@ def own_dataset(options) -> tuple[Dataset | None, RawData | None]:
     if options.data and (source or changed):
         what = "the source" if source else _option(changed[0])
         raise InputError("--data has its own protocol", fix=f"leave out {what}, or prepare it anew")
-    given = [name for name in _options_of_sources if getattr(options, name, None)]
-    if given and not source:
+    given = {option.name: getattr(options, option.name, None) for option in command_options()}
+    idle = [name for name, value in given.items() if value]
+    if idle and not source:
         raise InputError(
-            f"{_option(given[0])} is for a source, and none is named",
+            f"{_option(idle[0])} is for a source, and none is named",
             fix=f"userllm prepare {' or '.join(sources)}",
         )
     if options.data:
@@ -106,20 +93,15 @@ def own_dataset(options) -> tuple[Dataset | None, RawData | None]:
         changes["split"] = options.split
     if options.history is not None:
         changes["history_length"] = None if options.history == "all" else options.history
-    return source_dataset(options, changes)
+    return source_dataset(source, given | {"natural": options.natural}, **changes)
 
 # %% ../../nbs/cli/81_prepare.ipynb #9fec6820
-def _items_folder(options) -> Path:
-    "The folder that paths in the items table are relative to."
-    return Path(options.items).parent if getattr(options, "items", None) else Path()
-
-
-def _pictures_of_items(raw: RawData | None, folder: Path) -> tuple[pd.DataFrame | None, tuple[str, ...]]:
+def _pictures_of_items(raw: RawData | None) -> tuple[pd.DataFrame | None, tuple[str, ...]]:
     """The pictures that the items name as files, item_id and path, None where they name none; and
     notes on cells that name nothing."""
     if raw is None or "poster" not in raw.items:
         return None, ()
-    table, notes = poster_manifest(raw.items, folder)
+    table, notes = poster_manifest(raw.items, raw.folder)
     return (table.loc[table["path"] != "", ["item_id", "path"]] if "path" in table else None), notes
 
 
@@ -132,7 +114,7 @@ def prepare_data(options, preset, dataset: Dataset | None = None, raw: RawData |
 
     posters = options.posters
     if not posters:
-        posters, _ = _pictures_of_items(raw, _items_folder(options))
+        posters, _ = _pictures_of_items(raw)
     if options.vit and posters is None:
         raise InputError("--vit says how pictures are read, and no pictures are named", fix="add --posters")
 
@@ -290,7 +272,7 @@ def _keep(options, prepared: Prepared, raw: RawData | None) -> Path:
     files = [Path(options.data) / name for name in ("posters.csv", "notes.txt")] if options.data else []
     # --out may be --data, and is written anew
     before = {file.name: file.read_bytes() for file in files if file.exists()}
-    kept = save_dataset(prepared.dataset, options.out, raw, _items_folder(options))
+    kept = save_dataset(prepared.dataset, options.out, raw)
     keep_prepared(prepared, kept)
     for name, content in before.items():
         with atomic_path(kept / name) as path:
@@ -303,7 +285,8 @@ LARGE = 50_000_000  # bytes of tables, from which on reading takes noticeably lo
 
 def _say_if_large(options) -> None:
     "Say on the error stream what is being read where that takes long."
-    named = [Path(name) for name in (options.interactions, options.items, options.folder) if name]
+    paths = [getattr(options, option.name) for option in command_options() if option.is_path]
+    named = [Path(path) for path in paths if path]
     size = sum(map(bytes_in, named))
     if size >= LARGE:
         print(
@@ -332,7 +315,7 @@ def prepare_verb(options) -> None:
 
     prepared = prepare_data(options, find_preset("paper"), dataset, raw)
     if raw is not None:
-        notes = _pictures_of_items(raw, _items_folder(options))[1]
+        notes = _pictures_of_items(raw)[1]
         raw = replace(raw, notes=(*raw.notes, *notes))
     kept = _keep(options, prepared, raw) if options.out else None
 

@@ -26,7 +26,7 @@ from userllm.evaluation.ablations import (
     find_ablation,
     run_ablations,
 )
-from ..evaluation.benchmarks import BenchSettings, bench_preparation, missing, run_bench, speedups
+from ..evaluation.benchmarks import BenchSettings, missing, run_bench, speedups
 from userllm.evaluation.paper_tables import (
     TableStudy,
     as_table,
@@ -35,6 +35,7 @@ from userllm.evaluation.paper_tables import (
     protocols,
     reproduce,
 )
+from ..evaluation.preparation import bench_preparation
 from ..evaluation.reports import difference_table, format_table, results_table
 from ..evaluation.studies import StudySettings, state_as_text, state_of
 from ..knowledge.llms import find_llm

@@ -56,13 +56,12 @@ def _patient(stream, number: int):  # of Python; None where it was closed before
     else:
         stream.flush()
     how = {"line_buffering": stream.line_buffering, "write_through": stream.write_through} if stream else {}
-    encoding = stream.encoding if stream else "utf-8"
-    return io.TextIOWrapper(io.BufferedWriter(raw), encoding=encoding, errors="backslashreplace", **how)
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace", **how)
 
 
 def patient_streams() -> None:
     """From now on nothing that is printed can end this process: no letter, no full disk, no reader
-    that has gone, no closed stream."""
+    that has gone, no closed stream. It is printed in UTF-8, whatever the locale."""
     if sys.stdin is None:
         _hold_descriptor(0)
         sys.stdin = open(os.devnull, encoding="utf-8")

@@ -59,10 +59,14 @@ class Registry(MutableMapping):
         self[name] = thing
         return thing
 
+    def close_names(self, name: str) -> list[str]:
+        "At most three names that resemble this one, the closest first."
+        return get_close_matches(str(name), self._things, n=3)
+
     def find(self, name: str) -> Any:
         "The thing of that name; `InputError` lists close names, or all of them."
         if name in self._things:
             return self._things[name]
-        close = get_close_matches(str(name), self._things, n=3)
+        close = self.close_names(name)
         choices = f"did you mean {' or '.join(close)}? There are" if close else "use"
         raise InputError(f"{self.kind} {name!r} does not exist", fix=f"{choices} {', '.join(self._things)}")

@@ -19,7 +19,7 @@ from .datasets import fill_descriptions
 from .interactions import Audit, Dataset, Histories, audit
 from .protocols import ProtocolSettings, build_dataset, movie
 from .rows import HistorySettings, Rows
-from .sources import movielens_small
+from .sources_movielens import movielens_small
 from ..knowledge.descriptions import KnowledgeSettings, descriptions_for, source_of
 from ..knowledge.endpoints import Endpoint
 from ..knowledge.llms import LLM

@@ -14,7 +14,7 @@ import pandas as pd
 
 from ..core.errors import InputError, shown_text
 from .interactions import Dataset, nearest_ids
-from .sources import display_title
+from .sources_movielens import display_title
 from .user_tables import in_seconds
 
 # %% ../../nbs/data/23_requests.ipynb #01bbf5ee

@@ -21,7 +21,7 @@ from ..core.files import atomic_path
 from ..core.fingerprints import file_sha256
 from ..core.runs import StageCache
 from .interactions import MOVIE
-from .sources import RawData, control_note, id_categories, in_one_line
+from .raw_data import RawData, control_note, id_categories, in_one_line
 
 # %% ../../nbs/data/15_sources_netflix.ipynb #d39cc802
 def _blocks(path: Path, size: int) -> Iterator[tuple[bytes, int]]:

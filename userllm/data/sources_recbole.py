@@ -13,7 +13,8 @@ import polars as pl
 from ..core.errors import InputError, shown_names
 from .columns import Fault, RowCount, raise_faults, read_columns, shown_value
 from .interactions import MOVIE, SPLIT_TYPE, SPLITS
-from .sources import RawData, display_title
+from .raw_data import RawData
+from .sources_movielens import display_title
 from userllm.data.user_tables import (
     INTERACTION_COLUMNS,
     check_items,

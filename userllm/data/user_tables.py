@@ -25,9 +25,9 @@ from userllm.data.columns import (
     shown_value,
 )
 from .interactions import SPLIT_TYPE, SPLITS
-from userllm.data.sources import (
-    CONTROL_SIGNS,
-    UNSEEN_SIGNS,
+from userllm.data.raw_data import (
+    CONTROL_CHARACTERS,
+    INVISIBLE_CHARACTERS,
     RawData,
     control_note,
     id_categories,
@@ -200,11 +200,11 @@ def _given(column: str) -> pl.Expr:
     return pl.when(~_is_gap(column)).then(pl.col(column))
 
 
-_UNSEEN = "a control sign in an id"
+_UNSEEN = "a control character in an id"
 
-_FORMAT_SIGNS = r"\p{Cf}"  # direction marks, joiners and blanks without width
+_FORMAT_CHARACTERS = r"\p{Cf}"  # direction marks, joiners and blanks without width
 
-_NO_WIDTH = "a sign that cannot be seen in an id"
+_NO_WIDTH = "an invisible character in an id"
 
 _LOOKS_ALIKE = "take it out: with it, the id is another one than that which looks the same"
 
@@ -212,14 +212,14 @@ _TAKE_OUT = "take out its tabs, line ends and the like; where a quote joins line
 
 
 def _tally_signs(frame: pl.DataFrame, tally: FaultTally, column: str, name: str):
-    "Tally the cells of one column of ids that hold control signs, or signs without width."
+    "Tally the cells of one column of ids that hold control or invisible characters."
     text = pl.col(column).cast(pl.String)
-    tally.find(frame, text.str.contains(CONTROL_SIGNS), name, _UNSEEN, _TAKE_OUT, text)
-    tally.find(frame, text.str.contains(_FORMAT_SIGNS), name, _NO_WIDTH, _LOOKS_ALIKE, text)
+    tally.find(frame, text.str.contains(CONTROL_CHARACTERS), name, _UNSEEN, _TAKE_OUT, text)
+    tally.find(frame, text.str.contains(_FORMAT_CHARACTERS), name, _NO_WIDTH, _LOOKS_ALIKE, text)
 
 
 def _find_signs(frame: pl.DataFrame, tally: FaultTally, columns: tuple[str, ...], names: dict):
-    """Tally ids, as text or categories, that hold control signs.
+    """Tally ids, as text or categories, that hold control characters.
 
     Few ids are many rows, so each is looked at once."""
     for column in columns:
@@ -228,7 +228,7 @@ def _find_signs(frame: pl.DataFrame, tally: FaultTally, columns: tuple[str, ...]
             or not frame[column]
             .unique()
             .cast(pl.String)
-            .str.contains(rf"{CONTROL_SIGNS}|{_FORMAT_SIGNS}")
+            .str.contains(rf"{CONTROL_CHARACTERS}|{_FORMAT_CHARACTERS}")
             .any()
         ):
             continue
@@ -261,7 +261,7 @@ def as_text(
     ids: tuple[str, ...],  # the columns that hold ids
 ) -> tuple[pl.DataFrame, list[Fault]]:
     """Every column as text, '' where a cell is empty, and a fault for each that holds no text, for
-    each id that is not exact, and for control signs."""
+    each id that is not exact, and for control characters."""
     tally = FaultTally(file)
     _inexact_ids(frame, tally, ids, {})
     faults = _nested(frame, file, {})
@@ -281,7 +281,7 @@ def as_text(
         if name in ids:
             _tally_signs(frame, tally, name, name)
             continue
-        tally.find(frame, pl.col(name).str.contains(CONTROL_SIGNS), name, "a control sign", _TAKE_OUT)
+        tally.find(frame, pl.col(name).str.contains(CONTROL_CHARACTERS), name, "a control character", _TAKE_OUT)
     return frame, faults + tally.faults()
 
 # %% ../../nbs/data/17_user_tables.ipynb #35b3fd72
@@ -836,7 +836,7 @@ def known_items(
 
 
 def _without_control_signs(items: pl.DataFrame, file: str) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """Titles, genres and descriptions with blanks for control signs, and notes that count them.
+    """Titles, genres and descriptions with blanks for control characters, and notes that count them.
 
     A description may go over lines."""
     notes = ()
@@ -844,8 +844,8 @@ def _without_control_signs(items: pl.DataFrame, file: str) -> tuple[pl.DataFrame
     for name in ("title", "genres", "description"):
         if name not in items.columns:
             continue
-        signs = lines if name == "description" else CONTROL_SIGNS
-        if not items[name].str.contains(rf"{signs}|{UNSEEN_SIGNS}").any():
+        signs = lines if name == "description" else CONTROL_CHARACTERS
+        if not items[name].str.contains(rf"{signs}|{INVISIBLE_CHARACTERS}").any():
             continue
         notes += (
             control_note(file, name, items[name])
@@ -853,7 +853,7 @@ def _without_control_signs(items: pl.DataFrame, file: str) -> tuple[pl.DataFrame
             else control_note(file, name, items[name].str.replace_all(r"[\t\r\n]", " "))
         )
         items = items.with_columns(
-            pl.col(name).str.replace_all(UNSEEN_SIGNS, "").str.replace_all(lines, " ").str.strip_chars()
+            pl.col(name).str.replace_all(INVISIBLE_CHARACTERS, "").str.replace_all(lines, " ").str.strip_chars()
             if name == "description"
             else in_one_line(pl.col(name))
         )
@@ -871,7 +871,7 @@ def raw_data(
     """The two tables of a source in pandas.
 
     Labels become ratings of 0 and 1; a year in brackets behind a title goes to the years, unless
-    another one stands there. Text loses its control signs, and `notes` count them."""
+    another one stands there. Text loses its control characters, and `notes` count them."""
     items, signs = _without_control_signs(items, items_file)
     labelled = "label" in interactions.columns
     columns = {column: id_categories(interactions[column]) for column in ("user_id", "item_id")}
@@ -959,13 +959,9 @@ def read_table(
                 f" {shown_text(rows['user_id'][0])}; write whole numbers if they are meant"
             ),
         )
-    return raw_data(
-        rows,
-        films,
-        Path(interactions.name.removesuffix(".gz")).stem,
-        notes,
-        items_file=shown_text(items.name),
-    )
+    name = Path(interactions.name.removesuffix(".gz")).stem
+    raw = raw_data(rows, films, name, notes, items_file=shown_text(items.name))
+    return replace(raw, folder=items.parent)
 
 # %% ../../nbs/data/17_user_tables.ipynb #fe4edcd4
 def in_seconds(
@@ -1016,7 +1012,7 @@ def read_pairs(
 ]:  # user_id and item_id as text, and perhaps timestamp as the file has it; the rows of the file
     """Pairs of users and items.
 
-    InputError for a file that cannot be read, has none of the columns, or ids with control signs."""
+    InputError for a file that cannot be read, has none of the columns, or ids with control characters."""
     path = Path(path)
     frame, others, faults, _, count = read_columns(path, ("user_id", "item_id", "timestamp"))
     tally = FaultTally(path.name)

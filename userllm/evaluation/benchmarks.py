@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['kinds', 'ways', 'shapes', 'WholePromptEngine', 'BenchSettings', 'with_history', 'all_of_some', 'matrix_rate',
            'TokenCount', 'bench', 'bench_states', 'bench_packing', 'bench_compiled', 'speedups', 'plot_cost', 'missing',
-           'run_bench', 'write_ratings', 'write_table', 'bench_preparation']
+           'run_bench']
 
 # %% ../../nbs/evaluation/68_benchmarks.ipynb #64cdd13f
 from collections.abc import Callable
@@ -16,7 +16,6 @@ from pathlib import Path
 import platform, time
 import numpy as np
 import pandas as pd
-import polars as pl
 import torch
 from torch.nn import functional as F
 from ..core.devices import choose_device, choose_precision, peak_memory_bytes
@@ -25,8 +24,6 @@ from ..core.files import read_json, require_writable, write_json
 from ..core.runs import StageCache, versions
 from ..knowledge.llms import load_llm
 from ..model.mappers import lookup
-from ..data.datasets import dataset_of, source_protocol
-from ..data.interactions import Dataset, audit
 from ..training.methods import find_method
 from ..data.rows import Rows
 from ..model.userllm import BatchMaker, LanguageModel, ModelSettings, UserLLM, train_only
@@ -34,11 +31,7 @@ from ..data.prepared import Stage, prepare
 from ..training.pipeline import Context, Resources, load_context, method_tables
 from ..training.presets import quick
 from ..model.prompts import Piece, Slot, embed_prompts, layout_prompts
-from ..data.protocols import statistics
 from ..model.reuse import HistoryStore, Memory, PrefixEngine, score_packed, store_prefixes
-from ..data.sources import RawData
-from ..data.sources_netflix import netflix_prize
-from ..data.user_tables import read_table
 
 # %% ../../nbs/evaluation/68_benchmarks.ipynb #a2412fd2
 class WholePromptEngine:
@@ -709,125 +702,3 @@ def run_bench(
     write_json(out, found)
     plot_cost(records).savefig(Path(out).with_suffix(".png"), dpi=120)
     return found
-
-# %% ../../nbs/evaluation/68_benchmarks.ipynb #b352053f
-def write_ratings(
-    folder,  # where combined_data_1.txt and so on go
-    ratings: int,  # how many, about
-    seed: int = 0,
-) -> list[Path]:
-    """Random ratings in the Netflix Prize's format, as dense as the prize's: four files, some movies
-    and users with many, most with few."""
-    movies = int((ratings / 100_480_507) ** 0.5 * 17_770)
-    users = 27 * movies
-    generator = np.random.default_rng(seed)
-    folder = Path(folder)
-    share = generator.lognormal(0, 1.5, movies)
-    counts = share / share.sum() * ratings
-    for _ in range(20):
-        counts = np.minimum(
-            counts * (ratings / counts.sum()), users // 3
-        )  # what the most rated cannot take, the others do
-    counts = np.maximum(1, counts.round().astype(int))
-    activity = np.cumsum(generator.lognormal(0, 1.0, users))
-    activity /= activity[-1]
-    days = np.datetime_as_string(np.datetime64("1999-11-11") + np.arange(2_243))
-    files = [folder / f"combined_data_{number}.txt" for number in (1, 2, 3, 4)]
-    for number, file in enumerate(files):
-        with open(file, "wb") as out:
-            for film in range(number, movies, 4):
-                some = np.zeros(0, dtype=np.int64)
-                while len(some) < counts[film]:
-                    some = np.unique(
-                        np.append(some, np.searchsorted(activity, generator.random(counts[film])))
-                    )
-                some = np.sort(generator.permutation(some)[: counts[film]])
-                lines = pl.DataFrame(
-                    {
-                        "user": some * 5 + 7,
-                        "rating": generator.integers(1, 6, len(some)),
-                        "date": days[generator.integers(0, len(days), len(some))],
-                    }
-                )
-                out.write(f"{film + 1}:\n".encode())
-                lines.write_csv(out, include_header=False)
-    return files
-
-# %% ../../nbs/evaluation/68_benchmarks.ipynb #156cd2de
-def write_table(
-    folder,  # where interactions.csv and items.csv go
-    ratings: int,  # how many, about
-    seed: int = 0,
-) -> list[Path]:
-    "Random ratings, a hundred a user, as a table with ids as text, and the items of it."
-    random = np.random.default_rng(seed)
-    users = max(ratings // 100, 1)
-    folder = Path(folder)
-    items = max(min(ratings // 50, 20_000), 200)
-    with open(folder / "interactions.csv", "wb") as out:
-        out.write(b"user_id,item_id,timestamp,rating\n")
-        for first in range(0, users, 50_000):
-            some = min(50_000, users - first)
-            pairs = random.permutation(np.unique(random.integers(0, some * items, some * 101)))
-            pl.DataFrame(
-                {
-                    "user": pairs // items + first,
-                    "item": pairs % items,
-                    "timestamp": random.integers(10**9, 15 * 10**8, len(pairs)),
-                    "rating": random.integers(1, 6, len(pairs)),
-                }
-            ).select(pl.format("u{}", "user"), pl.format("i{}", "item"), "timestamp", "rating").write_csv(
-                out, include_header=False
-            )
-    pl.DataFrame(
-        {"item_id": [f"i{item}" for item in range(items)], "title": [f"Item {item}" for item in range(items)]}
-    ).write_csv(folder / "items.csv")
-    return [folder / "interactions.csv", folder / "items.csv"]
-
-# %% ../../nbs/evaluation/68_benchmarks.ipynb #20454984
-def _raw_netflix(ratings: int, folder: Path) -> Callable[[], RawData]:
-    files = write_ratings(folder, ratings)
-    (folder / "movie_titles.csv").write_text(
-        "".join(f"{film},2000,Film {film}\n" for film in range(1, 17_771)), encoding="utf-8"
-    )
-    return lambda: netflix_prize(folder, cache=StageCache(folder / "cache"))
-
-
-_RAW = {
-    "netflix": _raw_netflix,
-    "table": lambda ratings, folder: (lambda files: lambda: read_table(*files))(write_table(folder, ratings)),
-}
-
-
-def bench_preparation(
-    source: str,  # netflix or table
-    ratings: int,  # how many, about
-    folder,
-) -> dict:  # scratch space: about 80 bytes a rating
-    """Seconds of each stage and peak memory of preparing so many ratings.
-
-    Peak memory is that of the process, so call it in a fresh one."""
-    folder = Path(folder)
-    seconds = {}
-
-    def stage(name, work, *arguments):
-        began = time.perf_counter()
-        made = work(*arguments)
-        seconds[name] = time.perf_counter() - began
-        return made
-
-    raw = stage("read", _RAW[source](ratings, folder))
-    dataset = stage("shape", dataset_of, raw, source_protocol(source, split="temporal", like_threshold=4))
-    found = {"source": source, "ratings": len(raw.ratings)}
-    del raw
-    leaks = stage("check", lambda: (statistics(dataset), audit(dataset).total)[1])
-    found |= {
-        "users": len(dataset.users),
-        "items": len(dataset.items),
-        "rows": len(dataset.interactions),
-        "leaks": leaks,
-    }
-    stage("keep", dataset.save, folder / "dataset")
-    del dataset
-    stage("open", Dataset.load, folder / "dataset")
-    return found | {"seconds": seconds, "peak_memory_bytes": peak_memory_bytes()}

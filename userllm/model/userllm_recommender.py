@@ -33,7 +33,7 @@ from ..core.sealed_folders import read_sealed, RECORD, seal_folder
 from ..core.settings import restore_settings
 from ..data.interactions import Dataset, MOVIE, protocol_noun
 from ..data.rows import HistorySettings, Rows
-from ..knowledge.llms import answer_tokens, AnswerTokens, LLM, load_llm, offline_llm
+from ..knowledge.llms import LLM, AnswerTokens, answer_tokens, load_llm, offline_llm
 from .engines import check_engine
 from .histories import HistoryInput
 from .mappers import load_table, save_table
