@@ -12,13 +12,16 @@ import pytest
 
 from browser import CHROMIUM, lab, page_of, run_notebook
 from conftest import NO_CHROMIUM
-from userllm.workbench.error_analysis import Errors, changed_users, row_history, select_rows
-from userllm.workbench.history_effects import WhatIf
-from userllm.workbench.inspection import PromptInspector, find_items, number_text
+from userllm.core.theme import number_text
+from userllm.workbench.error_analysis import Errors, RowFilter, row_history, select_rows
+from userllm.workbench.html_parts import table_html
+from userllm.workbench.inspection import PromptInspector
+from userllm.workbench.item_search import find_items
 from userllm.workbench.new_users import most_liked, recommend
 from userllm.workbench.opened_runs import demo_run
 from userllm.workbench.token_map import TokenMap, history_of, neighbours, token_effects
-from userllm.workbench.widgets import table_html
+from userllm.workbench.user_errors import changed_users
+from userllm.workbench.what_if import WhatIf
 
 pytest.importorskip("playwright", reason="playwright is not installed: make setup")
 pytestmark = [
@@ -101,7 +104,7 @@ import numpy as np, pandas as pd
 from userllm.workbench.error_analysis import Errors
 from userllm.data.interactions import made_up_dataset
 from userllm.workbench.widgets import PointMap
-from userllm.workbench.tools import RowsTool
+from userllm.workbench.rows_tool import RowsTool
 attack = {ATTACK!r}
 dataset = made_up_dataset()
 dataset = dataset.with_items(title=[attack] * len(dataset.items), genres=[attack] * len(dataset.items))
@@ -230,7 +233,7 @@ def test_no_selection_on_the_map_is_lost(page, address, project):
 STRIP = """
 import pandas as pd
 from IPython.display import HTML
-from userllm.workbench.widgets import strip_html
+from userllm.workbench.html_parts import strip_html
 HTML(strip_html(pd.DataFrame({"item_id": list("abc"), "title": ["Heat", "Alien", "Big"], "year": [1995, 1979, 1988],
                               "genres": ["Action|Crime", "Horror", "Comedy"]})))
 """
@@ -238,7 +241,8 @@ HTML(strip_html(pd.DataFrame({"item_id": list("abc"), "title": ["Heat", "Alien",
 
 TOOLS = """
 import numpy as np, pandas as pd, time, ipywidgets
-from userllm.workbench.widgets import RowGrid, View, strip_html
+from userllm.workbench.html_parts import strip_html
+from userllm.workbench.widgets import RowGrid, View
 frame = pd.DataFrame({"title": [f"The long title of item number {n}" for n in range(250)]}
                      | {f"column number {c}": np.arange(250.) for c in range(16)})
 grid = RowGrid()
@@ -339,7 +343,7 @@ def test_a_wait_and_an_ended_kernel_are_said(page, address, project):
 
 def test_cells_out_of_order(page, address, project):
     "The kernel says which cell makes what is missing."
-    write_notebook(project / "order.ipynb", "import userllm.workbench.tools", "tokens = 5", "print(tokens)")
+    write_notebook(project / "order.ipynb", "import userllm.workbench.widgets", "tokens = 5", "print(tokens)")
     assert run_notebook(page, address, "order.ipynb") == []
     page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
     page.wait_for_function(
@@ -352,7 +356,7 @@ def test_cells_out_of_order(page, address, project):
         page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-cell')")
     said = page.locator(".jp-OutputArea").last
     said.get_by_text("NameError").first.wait_for()
-    said.get_by_text("tokens is made in code cell 2 of 3, by: tokens = 5").wait_for()
+    said.get_by_text("tokens is defined in code cell 2 of 3, by: tokens = 5").wait_for()
 
 
 def test_a_notebook_that_is_not_trusted_shows_pictures(page, address, project):
@@ -398,7 +402,7 @@ def test_browse_predictions(page, address, project):
         ("ArrowUp", "userllm"),
     ):  # by keys alone, which JupyterLab would like to have
         page.keyboard.press(key)
-        expected = select_rows(errors, name, sure=0.5)
+        expected = select_rows(errors, RowFilter(name))
         page.wait_for_function(count, arg=f"{len(expected):,} of")
         assert run.input_value() == name
     lines = view.locator(".userllm-row tbody tr")
@@ -410,7 +414,7 @@ def test_browse_predictions(page, address, project):
         "() => [...document.querySelectorAll('.userllm-row th')].find(head => head.ariaSort ==="
         " 'ascending')?.innerText.startsWith('title')"
     )
-    expected = select_rows(errors, "userllm", sure=0.5, sort="title", ascending=True)
+    expected = select_rows(errors, RowFilter("userllm"), sort="title", ascending=True)
     assert lines.nth(3).locator("td").first.inner_text() == expected["title"][3]
     column = view.locator(".userllm-row th button").all_inner_texts().index("P userllm")
     assert lines.nth(3).locator("td").nth(column).inner_text() == f"{expected['P userllm'][3]:.3f}"

@@ -9,15 +9,17 @@ import torch
 
 from userllm.knowledge import endpoints
 from userllm.cli.main import main
-from userllm.workbench.inspection import GENERATED, explain_prompt, item_cards
+from userllm.workbench.html_parts import prompt_html
+from userllm.workbench.inspection import GENERATED, explain_prompt
+from userllm.workbench.item_search import item_cards
 from userllm.data.interactions import Dataset
 from userllm.knowledge.llms import tiny_llm
 from userllm.training.methods import methods
 from userllm.collaborative.baselines import baselines
 from userllm.model.prompts import find_template, templates
 from userllm.model.recommender import Recommender
-from userllm.workbench.tools import NewcomerTool, WhatIfTool
-from userllm.workbench.widgets import prompt_html
+from userllm.workbench.new_user_tool import NewUserTool
+from userllm.workbench.what_if_tool import WhatIfTool
 
 FILM = re.compile("movie|film|cinema", re.IGNORECASE)
 NAMED = re.compile(
@@ -216,7 +218,7 @@ def test_the_workbench_has_the_word(shop):
     what_if = WhatIfTool(recommender, user, item)
     what_if.do("no_poster")
     assert "with no picture" in what_if.view.shown["candidate"].value
-    for tool in (what_if, NewcomerTool(recommender, [item])):
+    for tool in (what_if, NewUserTool(recommender, [item])):
         seen = [getattr(control, "description", "") for control in tool.view.controls.values()] + [
             html.value for html in tool.view.shown.values() if hasattr(html, "value")
         ]

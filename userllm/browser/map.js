@@ -205,9 +205,9 @@ function render({model, el}) {
     hovered = place;
     card.hidden = place < 0;
     if (place >= 0) {
-      const {name, said} = model.get("look"), notes = (model.get("notes")[place] ?? "").split("\n");
-      const told = !name || notes.some(line => line.startsWith(`${name} `));
-      card.textContent = [model.get("names")[place], ...(told ? [] : [`${name}: ${said[place]}`]), ...notes].join("\n").trim();
+      const {name, labels} = model.get("look"), notes = (model.get("notes")[place] ?? "").split("\n");
+      const named = !name || notes.some(line => line.startsWith(`${name} `));
+      card.textContent = [model.get("names")[place], ...(named ? [] : [`${name}: ${labels[place]}`]), ...notes].join("\n").trim();
       const x = toX(xs[place]), left = x + 14 + card.offsetWidth > size[0] ? x - 14 - card.offsetWidth : x + 14;
       card.style.left = `${Math.max(0, left)}px`;
       card.style.top = `${Math.max(0, Math.min(toY(ys[place]) - 10, size[1] - card.offsetHeight))}px`;

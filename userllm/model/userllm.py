@@ -16,7 +16,8 @@ from torch import nn
 from ..core.errors import InputError
 from .attention import attend_in_parts, attends_in_parts, kept_cache, new_keys_values
 from ..data.interactions import MOVIE, ItemNoun
-from ..knowledge.llms import LLM, answer_tokens, quiet_libraries
+from ..knowledge.answers import answer_tokens
+from ..knowledge.llms import LLM, quiet_libraries
 from .history_encoders import encoders
 from userllm.model.mappers import (
     FeatureTable,

@@ -33,7 +33,8 @@ from ..core.sealed_folders import read_sealed, RECORD, seal_folder
 from ..core.settings import restore_settings
 from ..data.interactions import Dataset, MOVIE, protocol_noun
 from ..data.rows import HistorySettings, Rows
-from ..knowledge.llms import LLM, AnswerTokens, answer_tokens, load_llm, offline_llm
+from ..knowledge.answers import AnswerTokens, answer_tokens
+from ..knowledge.llms import LLM, llms, load_llm
 from .engines import check_engine
 from .histories import HistoryInput
 from .mappers import load_table, save_table
@@ -55,7 +56,7 @@ class BaseLLM:
     @classmethod
     def of(cls, llm: LLM) -> "BaseLLM":
         "What to remember of a loaded LLM. A path is remembered whole, so that it is found from any folder."
-        by_name = llm.reference.kind == "hub" or llm.reference.name == offline_llm["name"]
+        by_name = llm.reference.kind == "hub" or llm.reference.name in llms
         return cls(
             llm.reference.name if by_name else llm.reference.location,
             llm.reference.kind,
@@ -108,7 +109,7 @@ def _save_lora(language: LanguageModel, folder: Path, base: BaseLLM) -> None:
     config = next(iter(language.peft.peft_config.values())).to_dict()
     config = {name: sorted(value) if isinstance(value, set) else value for name, value in config.items()}
     config |= {
-        "base_model_name_or_path": offline_llm["hub"] if base.name == offline_llm["name"] else base.name,
+        "base_model_name_or_path": llms[base.name].hub if base.name in llms else base.name,
         "inference_mode": True,
     }
     write_json(folder / "adapter_config.json", config)
