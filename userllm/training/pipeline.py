@@ -24,16 +24,10 @@ from ..data.prepared import Stage, prepare
 from ..data.rows import Rows
 from ..evaluation.reports import language_share
 from ..knowledge.llms import LLM, load_llm
-from ..model.engines import check_engine
+from ..model.engine_check import check_engine
+from ..model.engines import PrefixEngine, ScoreCheckpoint, score_systems
 from ..model.mappers import FeatureTable
-from userllm.model.reuse import (
-    Memory,
-    PrefixEngine,
-    PrefixStore,
-    ScoreCheckpoint,
-    score_systems,
-    store_prefixes,
-)
+from ..model.prefix_cache import ByteBudget, PrefixStore, store_prefixes
 from userllm.model.userllm import (
     BatchMaker,
     LanguageModel,
@@ -88,7 +82,7 @@ class Context:
         lora = {name: value.detach().float().cpu() for name, value in self.language.lora_parameters().items()}
         key = fingerprint([str(level) for level in levels], maker.text.titles, maker.text.descriptions, lora)
         if self.store_key != key:
-            self.store = store_prefixes(self.language, maker, levels, memory=Memory(budget))
+            self.store = store_prefixes(self.language, maker, levels, budget=ByteBudget(budget))
             self.store_key = key
         return self.store
 
@@ -330,8 +324,8 @@ def _slot_step(state: TrainState) -> TuningStep:
         state.context.language.fresh_lora(state.stage.run_seed)
         return one_step(state.model, state.maker)
     state.store = state.context.store_for(state.maker, state.stage.preset.prefix_budget)
-    for level in state.store.levels if state.store else ():
-        level.asked = level.hits = 0  # another method may have used it before
+    if state.store:
+        state.store.reset_counts()  # another method may have used it before
     return step2(state.model, state.maker, state.store)
 
 
@@ -378,7 +372,7 @@ def measure(trained: list[TrainState]) -> list[dict]:
     started = time.monotonic()
     engines = [PrefixEngine(state.model, state.maker, state.store) for state in trained]
     rows = [state.rows["test"] for state in trained]
-    scores = score_systems(engines, rows, progress="test", kept=_score_checkpoint(trained))
+    scores = score_systems(engines, rows, progress="test", checkpoint=_score_checkpoint(trained))
     seconds = (time.monotonic() - started) / len(trained)
     return [_finish_method(state, logits, seconds) for state, logits in zip(trained, scores)]
 
