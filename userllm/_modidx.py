@@ -124,6 +124,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                  'userllm.cli.use._likes_as_text': ('cli/use.html#_likes_as_text', 'userllm/cli/use.py'),
                                  'userllm.cli.use._names_of_runs': ('cli/use.html#_names_of_runs', 'userllm/cli/use.py'),
                                  'userllm.cli.use._open_recommender': ('cli/use.html#_open_recommender', 'userllm/cli/use.py'),
+                                 'userllm.cli.use._read_metrics': ('cli/use.html#_read_metrics', 'userllm/cli/use.py'),
+                                 'userllm.cli.use._read_predictions': ('cli/use.html#_read_predictions', 'userllm/cli/use.py'),
                                  'userllm.cli.use._require_known_user': ('cli/use.html#_require_known_user', 'userllm/cli/use.py'),
                                  'userllm.cli.use._require_output_file': ('cli/use.html#_require_output_file', 'userllm/cli/use.py'),
                                  'userllm.cli.use._shared_rows': ('cli/use.html#_shared_rows', 'userllm/cli/use.py'),
