@@ -25,7 +25,7 @@ from userllm.model.settings import ModelSettings
 from userllm.model.batches import BatchMaker
 from userllm.model.userllm import start_wide, UserLLM
 from userllm.training.steps import StepSettings, step2, tune
-from userllm.model.reuse import PrefixEngine
+from userllm.model.engines import PrefixEngine
 
 USERS, ITEMS, SHOWN, LIKES = (
     32,
@@ -169,5 +169,5 @@ def learn(world: World, settings: ModelSettings, llm, folder, steps: StepSetting
     "Train step 2 in a world; gives the AUC of its test rows."
     model, maker = trained(world, settings, llm, folder, steps, seed)
     return auc(
-        world.rows["test"].labels, PrefixEngine(model, maker)(world.rows["test"]).round(4)
+        world.rows["test"].labels, PrefixEngine(model, maker).logits(world.rows["test"]).round(4)
     )  # rounding errors tell nothing

@@ -20,16 +20,18 @@ from ..core.registry import Registry
 from ..core.runs import only_one, versions
 from ..data.columns import find_faults, raise_faults, read_columns
 from ..data.interactions import Dataset
+from ..data.prepared import Stage
 from ..data.rows import Rows
 from ..data.user_tables import as_text
 from .metrics import evaluate, holm, main_metrics, metrics, seeded_difference
 from .studies import PlannedRun, Runner, Study, StudySettings, estimate_tokens, run_study
 from ..model.history_encoders import encoders
 from ..model.mappers import MapperSettings
-from ..model.reuse import PrefixEngine
+from ..model.engines import PrefixEngine
 from ..model.history_encoders import UHEMSettings
 from ..training.methods import Method, find_method
-from ..training.pipeline import predictions_frame, train_method, training_settings
+from ..training.pipeline import train_method
+from ..training.runs import predictions_frame, training_settings
 from ..training.presets import Preset
 
 # %% ../../nbs/evaluation/67_ablations.ipynb #717d48d8
@@ -279,16 +281,14 @@ class AblationStudy(Study):
         prepared = replace(prepared, dataset=dataset)
         work = Path(settings.work) / run.path
         with only_one(work, "a variant is being trained in"):
-            shared = runner.shared(method.model)
-            trained = train_method(
-                method, prepared, preset, shared, work, run.seed, runner.cache, settings.say
-            )
+            stage = Stage(prepared, preset, run.seed, runner.cache)
+            trained = train_method(method, stage, runner.context(method.model), work)
 
         frame = dataset.rows("valid")
         rows = prepared.rows(frame)
         engine = PrefixEngine(trained.model, trained.maker, trained.store)
-        predictions = predictions_frame(dataset, frame, engine(rows, progress="validation"))
-        others = engine(_with_other_histories(rows), progress="others' histories")
+        predictions = predictions_frame(dataset, frame, engine.logits(rows, progress="validation"))
+        others = engine.logits(_with_other_histories(rows), progress="others' histories")
         target = Path(settings.results) / run.path
         write_parquet(target / "predictions.parquet", predictions)
         write_parquet(target / "others.parquet", predictions_frame(dataset, frame, others))

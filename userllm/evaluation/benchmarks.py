@@ -30,11 +30,14 @@ from ..model.language_model import LanguageModel
 from ..model.settings import ModelSettings
 from ..model.batches import BatchMaker
 from ..model.userllm import train_only, UserLLM
-from ..data.prepared import prepare
-from ..training.pipeline import Shared, method_tables, share_llm
+from ..data.prepared import Stage, prepare
+from ..training.pipeline import Context, Resources, load_context, method_tables
 from ..training.presets import quick
 from ..model.prompts import embed_prompts, index_prompts, Piece, Slot
-from ..model.reuse import HistoryStore, Memory, PrefixEngine, score_packed, store_prefixes
+from ..model.engine_check import check_engine
+from ..model.engines import PrefixEngine
+from ..model.history_cache import HistoryStore
+from ..model.prefix_cache import ByteBudget, score_packed, store_prefixes
 
 # %% ../../nbs/evaluation/68_benchmarks.ipynb #a2412fd2
 class WholePromptEngine:
@@ -236,7 +239,7 @@ def _score_with(
             model(maker.batch(batch).to(model.language.device))
 
     def reuse(rows):
-        PrefixEngine(model, maker, memory=Memory(settings.budget))(rows)
+        PrefixEngine(model, maker, budget=ByteBudget(settings.budget)).logits(rows)
 
     return {"uhem": uhem, "reuse": reuse}.get(way, plain)
 
@@ -255,7 +258,7 @@ def _train_with(way: str, model: UserLLM, maker: BatchMaker, settings: BenchSett
 
     def work(rows):
         text = (
-            store_prefixes(model.language, maker, plan.levels, memory=Memory(settings.budget))
+            store_prefixes(model.language, maker, plan.levels, budget=ByteBudget(settings.budget))
             if way == "reuse"
             else None
         )
@@ -406,12 +409,12 @@ def bench_states(
             store(np.arange(count)[:, None][np.unique(histories)])  # projections are there
             taken["read"].append(_clock(lambda: store(histories[:, :-1]), device))
             taken["move"].append(_clock(lambda: store(histories), device))
-            engine = PrefixEngine(model, maker, memory=Memory(settings.budget))
+            engine = PrefixEngine(model, maker, budget=ByteBudget(settings.budget))
             pairs = Rows(
                 np.full(settings.batch_size, -1), generator.integers(0, count, settings.batch_size), histories
             )
-            engine(pairs)
-            taken["score"].append(_clock(lambda: engine(pairs), device))
+            engine.logits(pairs)
+            taken["score"].append(_clock(lambda: engine.logits(pairs), device))
         records.append(
             {"history": length}
             | {name: 1e3 * float(np.median(values)) / settings.batch_size for name, values in taken.items()}
@@ -581,7 +584,7 @@ def _of_shape(
     precision: str,
     settings: ModelSettings,
     cache: StageCache | None = None,
-) -> Shared:
+) -> Context:
     "An LLM of that shape with random weights, made where it will run. `InputError` for an unknown shape."
     from transformers import AutoConfig, LlamaForCausalLM
 
@@ -605,7 +608,7 @@ def _of_shape(
         reference=replace(known.reference, name=shape),
         checksum="",
     )
-    return Shared(llm, LanguageModel(llm, settings.lora, settings.score))
+    return Context(llm, LanguageModel(llm, settings.lora, settings.score))
 
 # %% ../../nbs/evaluation/68_benchmarks.ipynb #09c10dfe
 def _found_before(
@@ -654,17 +657,18 @@ def run_bench(
     method = replace(method, model=replace(method.model, order=order))
     prepared = prepare(preset.protocol, device=device, cache=cache)
     shared = (
-        share_llm(llm, device, precision, method.model, cache)
+        load_context(Resources(llm, device, precision, cache), method.model)
         if shape is None
         else _of_shape(shape, llm, device, precision, method.model, cache)
     )
-    tables, fold, _ = method_tables(method, prepared, preset, 0, cache)
+    made = method_tables(method, Stage(prepared, preset, cache=cache))
     maker = BatchMaker(
-        prepared.dataset.items, tables, shared.llm.tokenizer, method.model, prepared.dataset.noun
+        prepared.dataset.items, made.tables, shared.llm.tokenizer, method.model, prepared.dataset.noun
     )
     torch.manual_seed(0)
-    model = UserLLM(shared.language, {slot: table.width for slot, table in tables.items()}, method.model)
-    rows = {split: prepared.rows(prepared.dataset.rows(split), fold) for split in ("train", "test")}
+    model = UserLLM(shared.language, made.widths, method.model)
+    check_engine(model, maker, say=say)
+    rows = {split: prepared.rows(prepared.dataset.rows(split), made.folds) for split in ("train", "test")}
     train = rows["train"].take(np.random.default_rng(0).permutation(len(rows["train"])))
     facts = {
         "order": order,
