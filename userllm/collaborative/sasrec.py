@@ -15,7 +15,8 @@ from ..core.errors import InputError
 from ..core.files import read_json, read_tensors, write_json, write_tensors
 from ..core.fingerprints import fingerprint
 from .mf import fit_epochs, start_collaborative
-from ..data.interactions import Dataset, Histories
+from ..data.dataset import Dataset
+from ..data.histories import Histories
 from ..model.mappers import FeatureTable, table_by_position
 
 # %% ../../nbs/collaborative/37_sasrec.ipynb #8f48ebdf

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from ..core.errors import InputError
 from .mf import TargetEncoding
-from ..data.interactions import Dataset
+from ..data.dataset import Dataset
 from ..model.mappers import lookup
 from ..evaluation.metrics import auc
 from userllm.collaborative.cross_features import (

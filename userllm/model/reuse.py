@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from ..core.errors import InputError
 from ..core.files import read_tensors, read_tensors_metadata, write_tensors
 from .attention import kept_cache
-from ..data.rows import Rows
+from ..data.histories import Rows
 from .userllm import BatchMaker, KeyValues, LanguageModel, UserLLM
 from .prompts import Level, embed_prompts
 from .histories import embed_histories

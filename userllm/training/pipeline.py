@@ -40,7 +40,8 @@ from userllm.collaborative.mf import (
     save_collaborative,
     train_mf,
 )
-from ..data.interactions import Dataset, audit
+from ..data.dataset import Dataset
+from ..data.leakage import audit
 from ..data.prepared import Prepared, prepare
 from ..collaborative.lightgcn import LightGCNSettings, train_lightgcn
 from ..model.engines import check_engine
@@ -48,7 +49,7 @@ from ..knowledge.llms import LLM, find_llm, load_llm
 from ..model.mappers import FeatureTable, MapperSettings, standardise
 from .methods import Method, find_method, context_sources
 from ..evaluation.metrics import auc, evaluate
-from ..data.rows import Rows
+from ..data.histories import Rows
 from userllm.model.userllm import (
     BatchMaker,
     LanguageModel,
