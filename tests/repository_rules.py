@@ -50,28 +50,20 @@ WIDE_LEFT = {
     "find_faults",
     "finish_run",
     "fit_epochs",
-    "open_published",
     "quickstart",
     "run_bench",
     "run_method",
-    "score_lengths",
-    "select_rows",
     "slow_history",
     "step1_stage",
-    "tiny_llm",
     "train_method",
     "tune",
-    "what_they_share",
 }
-ONE_PART_ERRORS = 209  # raises of `InputError` without `fix=` that are left: this may fall, and may not rise
+ONE_PART_ERRORS = 116  # raises of `InputError` without `fix=` that are left: this may fall, and may not rise
 # To be joined with their one child: a name may leave this set, none may enter.
 SINGLE_CHILD_BASES_LEFT = {
     "_Adapted",
     "_KnownById",
-    "_Pair",
     "_PlannedLevel",
-    "_PromptChoice",
-    "_RowsFilter",
 }
 UNSAFE = {
     ".pkl",

@@ -349,9 +349,9 @@ def test_bench_times_preparation(say, tmp_path):
 
 
 def test_what_is_asked_is_checked_before_a_model_is_loaded(runs, say, tmp_path, monkeypatch):
-    from userllm.model import recommender
+    from userllm.model import userllm_recommender
 
-    monkeypatch.setattr(recommender, "load_llm", lambda *_: pytest.fail("the LLM was loaded"))
+    monkeypatch.setattr(userllm_recommender, "load_llm", lambda *_: pytest.fail("the LLM was loaded"))
     pairs = write_pairs(tmp_path / "pairs.csv", user_id=["nobody"], item_id=["1"])
     refused(say("score", runs / "userllm_plus", "--pairs", pairs, "--out", tmp_path / "out.csv"), "nobody")
     refused(say("rank", runs / "userllm_plus", "--user", "nobody"), "nobody")
@@ -398,6 +398,17 @@ def test_many_runs_are_listed_before_they_are_made(say, tmp_path, arguments, wor
     code, out, _ = say(*arguments, "--dry-run", "--results", tmp_path / "none", "--out", tmp_path / "work")
     assert code == 0 and all(word in out for word in words), out
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("line", ["reproduce table4", "ablations tokens"])
+def test_studies_are_planned_on_own_data(shop, say, line):
+    prepared(shop, say, "--like-threshold", 3, "--out", shop / "data")
+    folders = ("--dry-run", "--results", shop / "none", "--out", shop / "work")
+    code, out, error = say(*line.split(), "--data", shop / "data", *folders)
+    assert code == 0 and "to do" in out, error
+    assert "random" in out or line.startswith("ablations")
+    refused(say("reproduce", "table2", "--data", shop / "data"), "built-in ratings")
+    refused(say(*line.split(), "--data", shop / "none"), "holds no dataset")
 
 
 @pytest.mark.parametrize(

@@ -254,7 +254,7 @@ def test_places_are_asked_before_any_work(act, monkeypatch, line):
         "cli.study.reproduce",
         "cli.study.run_ablations",
         "cli.study.ProcessPoolExecutor",
-        "model.recommender.load_llm",
+        "model.userllm_recommender.load_llm",
     ):
         monkeypatch.setattr(f"userllm.{work}", lambda *_, **__: pytest.fail("work was begun"))
     status, error = act(line)

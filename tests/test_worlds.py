@@ -10,7 +10,7 @@ import torch
 from userllm.knowledge.llms import tiny_llm
 from userllm.training.methods import find_method
 from userllm.evaluation.metrics import auc
-from userllm.model.reuse import PrefixEngine
+from userllm.model.engines import PrefixEngine
 from userllm.training.steps import StepSettings
 from worlds import WORDS, learn, make_world, trained, with_and_without
 
@@ -62,4 +62,4 @@ def test_a_sum_hears_the_language_model_where_it_knows(llm, tmp_path):
     model, maker = trained(world, settings, llm, tmp_path, STEPS)
     rows = world.rows["test"]
     assert model.language_weight > 0.2
-    assert auc(rows.labels, PrefixEngine(model, maker)(rows).round(4)) > 0.85
+    assert auc(rows.labels, PrefixEngine(model, maker).logits(rows).round(4)) > 0.85

@@ -22,7 +22,7 @@ from userllm.evaluation.metrics import auc
 from userllm.data.histories import Rows
 from userllm.model.userllm import BatchMaker, LanguageModel, ModelSettings, UserLLM, start_wide
 from userllm.training.steps import StepSettings, step2, tune
-from userllm.model.reuse import PrefixEngine
+from userllm.model.engines import PrefixEngine
 
 USERS, ITEMS, SHOWN, LIKES = (
     32,
@@ -166,5 +166,5 @@ def learn(world: World, settings: ModelSettings, llm, folder, steps: StepSetting
     "Train step 2 in a world; gives the AUC of its test rows."
     model, maker = trained(world, settings, llm, folder, steps, seed)
     return auc(
-        world.rows["test"].labels, PrefixEngine(model, maker)(world.rows["test"]).round(4)
+        world.rows["test"].labels, PrefixEngine(model, maker).logits(world.rows["test"]).round(4)
     )  # rounding errors tell nothing

@@ -94,7 +94,9 @@ def run(path: Path) -> nbformat.NotebookNode:
     "The notebook with what it shows now."
     os.environ.update(STEADY)
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=1_800, resources={"metadata": {"path": str(path.parent)}}).execute()
+    quiet = ["--IPKernelApp.log_level=ERROR"]
+    resources = {"metadata": {"path": str(path.parent)}}
+    NotebookClient(notebook, timeout=1_800, resources=resources, extra_arguments=quiet).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":

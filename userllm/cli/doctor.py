@@ -15,7 +15,7 @@ from ..core.errors import InputError
 from ..core.files import bytes_in, require_writable
 from ..core.runs import StageCache, versions
 from ..core.devices import choose_device, choose_precision
-from ..knowledge.llms import find_llm, installed_folder, offline_llm
+from ..knowledge.llms import default_llm, find_llm, installed_folder
 from ..visual.poster_features import offline_vit
 
 # %% ../../nbs/cli/78_doctor.ipynb #c005
@@ -82,7 +82,7 @@ def examine(
     memory = available_memory() / 1e9
     reference = find_llm()
     llm = (
-        Finding("LLM", True, f"{offline_llm['name']}: {reference.location}")
+        Finding("LLM", True, f"{default_llm}: {reference.location}")
         if reference.kind == "gguf"
         else Finding(
             "LLM",

@@ -8,6 +8,7 @@ __all__ = ['make_parser', 'check_names']
 # %% ../../nbs/cli/79_parser.ipynb #fbba0758
 import argparse
 from collections.abc import Callable
+from ..core.errors import InputError
 from ..core.registry import Registry
 from ..data.sources import add_source_options
 
@@ -337,6 +338,7 @@ def _reproduce_verb(verb, names: dict) -> None:
     parser = verb(
         "reproduce",
         "do the missing runs of a table of the paper, and print it beside the paper's figures",
+        _given_data,
         _device_options,
     )
     tables = {"table2": "the data", "figure3": "times"} | names["tables"]
@@ -356,6 +358,7 @@ def _ablations_verb(verb, names: dict) -> None:
     parser = verb(
         "ablations",
         "change one setting of a method at a time and judge it on validation rows",
+        _given_data,
         _device_options,
     )
     parser.add_argument("ablations", nargs="*", metavar="ABLATION", help="of the list below; default all")
@@ -492,7 +495,10 @@ def make_parser(
 
 # %% ../../nbs/cli/79_parser.ipynb #a5cb0874
 def _require_name(kind: str, name: str, *names: dict) -> None:
-    Registry(kind, {known: known for each in names for known in each}).find(name)
+    try:
+        Registry(kind, {known: known for each in names for known in each}).find(name)
+    except InputError as error:
+        raise InputError(error.what, fix=f"{error.fix}; the module of your own is named with --plugin") from error
 
 
 def check_names(options: argparse.Namespace, names: dict) -> None:

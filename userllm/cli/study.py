@@ -12,7 +12,7 @@ from pathlib import Path
 import tempfile
 import pandas as pd
 from .messages import learning_notes, posters_missing, typed_command, user_option
-from .prepare import require_device
+from .prepare import open_dataset, require_device
 from ..core.devices import choose_device, choose_precision, precision_suffix
 from ..core.errors import InputError
 from ..core.files import read_json, read_parquet, require_writable, write_json
@@ -196,6 +196,8 @@ def _study_settings(options, results: Path, work: Path) -> StudySettings:
         options.llm,
         options.device,
         options.precision,
+        open_dataset(options.data) if options.data else None,
+        options.data,
     )
 
 
@@ -209,6 +211,10 @@ def _require_ready(options, settings: StudySettings) -> None:
 
 def reproduce_verb(options) -> None:
     "`userllm reproduce`"
+    if options.table in ("table2", "figure3") and options.data:
+        raise InputError(
+            f"{options.table} is about the built-in ratings", fix="leave out --data; prepare prints statistics"
+        )
     if options.table == "table2":
         _print_table2()
         return
@@ -263,4 +269,5 @@ def ablations_verb(options) -> None:
     _require_ready(options, settings)
     run_ablations(names, settings, options.method, options.written)
     for name in names:
-        print("\n" + format_table(compare_ablation(name, settings.results, options.seeds)))
+        table = compare_ablation(name, Path(settings.results) / settings.data_name, options.seeds)
+        print("\n" + format_table(table))

@@ -26,7 +26,7 @@ from .metrics import evaluate, holm, main_metrics, metrics, seeded_difference
 from .studies import PlannedRun, Runner, Study, StudySettings, estimate_tokens, run_study
 from ..model.history_encoders import encoders
 from ..model.mappers import MapperSettings
-from ..model.reuse import PrefixEngine
+from ..model.engines import PrefixEngine
 from ..model.uhem import UHEMSettings
 from ..training.methods import Method, find_method
 from ..training.pipeline import predictions_frame, train_method, training_settings
@@ -287,8 +287,8 @@ class AblationStudy(Study):
         frame = dataset.rows("valid")
         rows = prepared.rows(frame)
         engine = PrefixEngine(trained.model, trained.maker, trained.store)
-        predictions = predictions_frame(dataset, frame, engine(rows, progress="validation"))
-        others = engine(_with_other_histories(rows), progress="others' histories")
+        predictions = predictions_frame(dataset, frame, engine.logits(rows, progress="validation"))
+        others = engine.logits(_with_other_histories(rows), progress="others' histories")
         target = Path(settings.results) / run.path
         write_parquet(target / "predictions.parquet", predictions)
         write_parquet(target / "others.parquet", predictions_frame(dataset, frame, others))

@@ -31,7 +31,10 @@ from ..data.prepared import prepare
 from ..training.pipeline import Shared, method_tables, share_llm
 from ..training.presets import quick
 from ..model.prompts import Piece, Slot, embed_prompts, layout_prompts
-from ..model.reuse import HistoryStore, Memory, PrefixEngine, score_packed, store_prefixes
+from ..model.engine_check import check_engine
+from ..model.engines import PrefixEngine
+from ..model.history_cache import HistoryStore
+from ..model.prefix_cache import ByteBudget, score_packed, store_prefixes
 
 # %% ../../nbs/evaluation/68_benchmarks.ipynb #a2412fd2
 class WholePromptEngine:
@@ -235,7 +238,7 @@ def _score_with(
             model(maker.batch(batch).to(model.language.device))
 
     def reuse(rows):
-        PrefixEngine(model, maker, memory=Memory(settings.budget))(rows)
+        PrefixEngine(model, maker, budget=ByteBudget(settings.budget)).logits(rows)
 
     return {"uhem": uhem, "reuse": reuse}.get(way, plain)
 
@@ -254,7 +257,7 @@ def _train_with(way: str, model: UserLLM, maker: BatchMaker, settings: BenchSett
 
     def work(rows):
         text = (
-            store_prefixes(model.language, maker, plan.levels, memory=Memory(settings.budget))
+            store_prefixes(model.language, maker, plan.levels, budget=ByteBudget(settings.budget))
             if way == "reuse"
             else None
         )
@@ -405,12 +408,12 @@ def bench_states(
             store(np.arange(count)[:, None][np.unique(histories)])  # projections are there
             taken["read"].append(_clock(lambda: store(histories[:, :-1]), device))
             taken["move"].append(_clock(lambda: store(histories), device))
-            engine = PrefixEngine(model, maker, memory=Memory(settings.budget))
+            engine = PrefixEngine(model, maker, budget=ByteBudget(settings.budget))
             pairs = Rows(
                 np.full(settings.batch_size, -1), generator.integers(0, count, settings.batch_size), histories
             )
-            engine(pairs)
-            taken["score"].append(_clock(lambda: engine(pairs), device))
+            engine.logits(pairs)
+            taken["score"].append(_clock(lambda: engine.logits(pairs), device))
         records.append(
             {"history": length}
             | {name: 1e3 * float(np.median(values)) / settings.batch_size for name, values in taken.items()}
@@ -663,6 +666,7 @@ def run_bench(
     )
     torch.manual_seed(0)
     model = UserLLM(shared.language, {slot: table.width for slot, table in tables.items()}, method.model)
+    check_engine(model, maker, say=say)
     rows = {split: prepared.rows(prepared.dataset.rows(split), fold) for split in ("train", "test")}
     train = rows["train"].take(np.random.default_rng(0).permutation(len(rows["train"])))
     facts = {

@@ -24,7 +24,7 @@ from ..data.protocols import ProtocolSettings, movie
 from .metrics import evaluate, holm, main_metrics, metrics, seeded_difference
 from .studies import PlannedRun, Runner, Study, StudySettings, estimate_tokens, run_study
 from ..model.recommender import Recommender
-from ..model.reuse import ScoreCheckpoint
+from ..model.engines import ScoreCheckpoint
 from ..training.methods import find_method
 from userllm.training.pipeline import (
     baseline_settings,
@@ -329,10 +329,10 @@ def score_lengths(run: PlannedRun, table: Table, settings: StudySettings) -> pd.
         checkpoint = ScoreCheckpoint(
             work.path / f"{name}.safetensors", _lengths_key(recommender, work, row_ids, length)
         )
-        logits = recommender.rows(rows, progress=name, kept=checkpoint)
+        logits = recommender.engine.logits(rows, progress=name, checkpoint=checkpoint)
         parts.append(pd.DataFrame({"row_id": row_ids, "length": length or 0, "logit": logits}))
         write_parquet(target, pd.concat(parts, ignore_index=True))
-        checkpoint.forget()
+        checkpoint.remove()
     return read_parquet(target)
 
 # %% ../../nbs/evaluation/66_paper_tables.ipynb #5c78ea6c

@@ -278,8 +278,8 @@ def description_faults(
     descriptions = ["" if pd.isna(text) else str(text).strip() for text in descriptions]
     if len(titles) != len(descriptions):
         raise InputError(
-            f"{len(titles):,} titles and {len(descriptions):,} descriptions: give one description a title, ''"
-            " where there is none"
+            f"{len(titles):,} titles and {len(descriptions):,} descriptions",
+            fix="give one description for each title, '' where there is none",
         )
     rows = []
     for title, text in zip(titles, descriptions):
@@ -317,7 +317,7 @@ def description_quality(faults: pd.DataFrame) -> pd.DataFrame:  # from `descript
     share; they are missing where every
     description is empty. `InputError` for a table without rows."""
     if not len(faults):
-        raise InputError("there is no description to judge: give at least one title")
+        raise InputError("there is no description to judge", fix="give at least one title")
     kinds = {
         "descriptions": ~faults["empty"],
         "empty": faults["empty"],
@@ -350,7 +350,7 @@ def worst_descriptions(
     `words` counts words, `echo` is a share 0 to 1, `faults` names the kinds. `InputError` for a
     count below 1."""
     if count < 1:
-        raise InputError(f"count is {count}: it must be at least 1")
+        raise InputError(f"count is {count}", fix="give at least 1")
     bad = faults.assign(kinds=faults[_kinds].sum(axis=1))
     bad = (
         bad[bad["kinds"] > 0]

@@ -28,17 +28,29 @@ def _authorization(address: str) -> dict:
         return {}
     if not (key.isascii() and key.isprintable()):
         raise InputError(
-            f"{key_variable} holds something that is no key: it has letters that no header may have; set it"
-            " again"
+            f"{key_variable} does not hold a key: it has characters that no header may have",
+            fix="set it again",
         )
     parts = urlsplit(address)
     if parts.scheme != "https" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
         raise InputError(
-            f"{key_variable} would go unencrypted to {parts.hostname}: give an https address, or unset it"
+            f"{key_variable} would go unencrypted to {parts.hostname}",
+            fix="give an https address, or unset it",
         )
     return {"Authorization": f"Bearer {key}"}
 
 # %% ../../nbs/knowledge/21_endpoints.ipynb #0c00d86f
+def _remedy(status: int | None) -> str:  # None where nothing answered
+    "What to do about an endpoint that does not answer."
+    if status is None:
+        return "check that it is running there, and that the address is right"
+    if status in (401, 403):
+        return f"put its key into {key_variable}"
+    if status == 404:
+        return "check the model's name, and that the address ends in /v1"
+    return "see the server's own log, and try again"
+
+
 @dataclass(frozen=True)
 class Endpoint:
     "A chat model behind an OpenAI-compatible address."
@@ -61,13 +73,14 @@ class Endpoint:
             parts = urlsplit(address)
             parts.port
         except ValueError as error:
-            raise InputError(f"{address!r} is no address ({error}): {usage}") from error
+            raise InputError(f"{address!r} is not an address ({error})", fix=usage) from error
         if parts.username or parts.password:
             raise InputError(
-                f"an endpoint's address holds no user or password: put the key into {key_variable}"
+                "an endpoint's address may not hold a user or a password",
+                fix=f"put the key into {key_variable}",
             )
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or not model:
-            raise InputError(f"{name!r} names no endpoint: {usage}")
+            raise InputError(f"{name!r} does not name an endpoint", fix=usage)
         return cls(address.rstrip("/"), model)
 
     @property
@@ -75,9 +88,14 @@ class Endpoint:
         "What stands for the model in a cache: its address and name, since its weights cannot be seen."
         return fingerprint("endpoint", self.address, self.model)
 
-    def answers(self, questions: list[str], new_tokens: int = 40) -> Iterator[str]:
-        """The model's answers in order, each as soon as it is there, without any randomness that it
-        can be asked to leave out. `InputError` where the server refuses, or stays away."""
+    def answers(
+        self,
+        questions: list[str],
+        new_tokens: int = 40,  # the longest answer
+    ) -> Iterator[str]:
+        """The model's answers in order, each as soon as it is there, at temperature 0.
+
+        `InputError` where the server refuses, or stays away."""
         stop = threading.Event()
         with (
             httpx.Client(timeout=self.timeout, headers=_authorization(self.address)) as client,
@@ -115,32 +133,25 @@ class Endpoint:
                     break  # asking again will not help
             if attempt + 1 == attempts or stop.wait(self.first_wait * 2**attempt * random.uniform(0.5, 1)):
                 break
-        hint = (
-            "; is it running there, and is the address right?"
-            if answer is None
-            else f"; put its key into {key_variable}"
-            if answer.status_code in (401, 403)
-            else "; is the model's name right, and does the address end in /v1?"
-            if answer.status_code == 404
-            else ""
-        )
         raise InputError(
-            f"the endpoint {self.address} did not answer for the model {self.model!r} ({said}){hint}"
+            f"the endpoint {self.address} did not answer for the model {self.model!r} ({said})",
+            fix=_remedy(None if answer is None else answer.status_code),
         )
 
 # %% ../../nbs/knowledge/21_endpoints.ipynb #3f3eb853
 def _text(answer: httpx.Response) -> str:
-    "What the model said. `InputError` for another dialect, and for nothing."
+    "The text of an answer. `InputError` for another dialect, and for an empty answer."
     try:
         choice = answer.json()["choices"][0]
         text = choice["message"]["content"]
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise InputError(
-            f"the endpoint answered in another dialect than OpenAI's chat completions: {answer.text[:200]!r}"
+            f"the endpoint answered in another dialect than OpenAI's chat completions: {answer.text[:200]!r}",
+            fix="check that the address ends in /v1",
         ) from error
     if isinstance(text, str) and text.strip():
         return text
     raise InputError(
-        f"the endpoint's model said nothing (finish_reason {choice.get('finish_reason')!r}): does it think"
-        " longer than `KnowledgeSettings.new_tokens` lets it speak?"
+        f"the endpoint's model said nothing (finish_reason {choice.get('finish_reason')!r})",
+        fix="raise `KnowledgeSettings.new_tokens` if it thinks before it answers, or name another model",
     )

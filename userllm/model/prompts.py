@@ -14,8 +14,8 @@ import pandas as pd
 import torch
 from ..core.errors import InputError
 from ..core.fingerprints import fingerprint
-from ..data.dataset import MOVIE, ItemNoun
-from ..knowledge.llms import text_tokens
+from ..data.interactions import MOVIE, ItemNoun
+from ..knowledge.answers import text_tokens
 
 # %% ../../nbs/model/40_prompts.ipynb #c006
 @dataclass(frozen=True)

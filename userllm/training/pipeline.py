@@ -44,7 +44,7 @@ from ..data.dataset import Dataset
 from ..data.leakage import audit
 from ..data.prepared import Prepared, prepare
 from ..collaborative.lightgcn import LightGCNSettings, train_lightgcn
-from ..model.engines import check_engine
+from ..model.engine_check import check_engine
 from ..knowledge.llms import LLM, find_llm, load_llm
 from ..model.mappers import FeatureTable, MapperSettings, standardise
 from .methods import Method, find_method, context_sources
@@ -74,14 +74,8 @@ from ..model.prompts import find_template
 from ..evaluation.reports import language_share
 from ..core.settings import restore_settings
 from ..model.userllm_recommender import UserLLMRecommender, require_restorable
-from userllm.model.reuse import (
-    ScoreCheckpoint,
-    Memory,
-    PrefixStore,
-    PrefixEngine,
-    score_systems,
-    store_prefixes,
-)
+from ..model.engines import PrefixEngine, ScoreCheckpoint, score_systems
+from ..model.prefix_cache import ByteBudget, PrefixStore, store_prefixes
 from ..collaborative.sasrec import SASRecModel, SASRecSettings, load_sasrec, save_sasrec, train_sasrec
 from .presets import Preset, quick
 from .steps import StepSettings, nothing_learnt, one_step, step1, step2, tune
@@ -524,7 +518,7 @@ class Shared:
         lora = {name: value.detach().float().cpu() for name, value in self.language.lora_parameters().items()}
         key = fingerprint([str(level) for level in levels], maker.text.titles, maker.text.descriptions, lora)
         if self.store_key != key:
-            self.store = store_prefixes(self.language, maker, levels, memory=Memory(budget))
+            self.store = store_prefixes(self.language, maker, levels, budget=ByteBudget(budget))
             self.store_key = key
         return self.store
 
@@ -689,8 +683,8 @@ def train_method(
         else:
             store = shared.store_for(maker, preset.prefix_budget)
             step = step2(model, maker, store)
-        for level in store.levels if store else ():
-            level.asked = level.hits = 0  # another method may have used it before
+        if store:
+            store.reset_counts()  # another method may have used it before
         say(
             f"{method.name}: {'one step, LoRA,' if method.tuning == 'one_step' else 'step 2,'} UHEM and"
             " mappers"
@@ -800,11 +794,11 @@ def measure(
         }
         for one in trained
     ]
-    kept = ScoreCheckpoint(
+    checkpoint = ScoreCheckpoint(
         trained[0].run.checkpoints / "test.safetensors",
         fingerprint([one.method.name for one in trained], weights, prepared.dataset.fingerprint),
     )
-    scores = score_systems(engines, [one.test for one in trained], progress="test", kept=kept)
+    scores = score_systems(engines, [one.test for one in trained], progress="test", checkpoint=checkpoint)
     seconds = time.monotonic() - started
     metrics = []
     for one, logits in zip(trained, scores):

@@ -25,7 +25,8 @@ from ..evaluation.metrics import auc
 from ..data.histories import Rows
 from ..model.userllm import BatchMaker, LanguageModel, ModelBatch, UserLLM, train_only
 from ..model.prompts import embed_prompts
-from ..model.reuse import PatientBar, PrefixStore, PrefixEngine, store_prefixes
+from ..model.engines import PatientBar, PrefixEngine
+from ..model.prefix_cache import PrefixStore, store_prefixes
 
 # %% ../../nbs/training/50_steps.ipynb #c006
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def step2(
         return maker.batch(rows, plan.new).to(model.language.device), text and text(rows)
 
     def score(rows):
-        return PrefixEngine(model, maker, text, soft=False)(rows)
+        return PrefixEngine(model, maker, text, soft=False).logits(rows)
 
     return TuningStep(
         "step2",
@@ -221,7 +222,7 @@ def one_step(model: UserLLM, maker: BatchMaker) -> TuningStep:
 
     def score(rows):
         model.language.eval()
-        return PrefixEngine(model, maker)(rows)
+        return PrefixEngine(model, maker).logits(rows)
 
     return TuningStep(
         "one_step",

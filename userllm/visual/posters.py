@@ -186,7 +186,7 @@ def poster_name(item_id) -> str:  # an item id of the source
     "The item's file name without its ending, at most 100 safe characters. `InputError` for an empty id."
     item_id = str(item_id)
     if not item_id.strip():
-        raise InputError("an item id is empty, so its poster has no file name: give every item an id")
+        raise InputError("an item id is empty, so its poster has no file name", fix="give every item an id")
     name = quote(item_id, safe="")
     if name[0] in ".-" or _reserved.fullmatch(name):
         name = f"%{ord(name[0]):02X}{name[1:]}"
@@ -204,7 +204,7 @@ def read_manifest(
     path = Path(path)
     needed = f"item_id and {' or '.join(columns)}"
     if not path.is_file():
-        raise InputError(f"manifest {path} does not exist: give a table with the columns {needed}")
+        raise InputError(f"manifest {path} does not exist", fix=f"give a table with the columns {needed}")
     known = path.name.lower().removesuffix(".gz").endswith((".csv", ".tsv", ".parquet"))
     table, others, faults, _, count = read_columns(
         path, ("item_id", *columns), separator=None if known else ","
@@ -212,8 +212,8 @@ def read_manifest(
     there = [name for name in table.columns if name != "row"]
     if "item_id" not in there or len(there) < 2:
         raise InputError(
-            f"manifest {path} has the columns {shown_names([*there, *others])}: it needs {needed} (prepare"
-            " --out writes such a table, posters.csv, of an items table with the column poster)"
+            f"manifest {path} has the columns {shown_names([*there, *others])}, and needs {needed}",
+            fix="add them; prepare --out writes such a table, posters.csv, of an items table with the column poster",
         )
     table, wrong = as_text(table, path.name, ("item_id",))
     if wrong:
@@ -366,7 +366,9 @@ def find_posters(
     else:
         posters = Path(posters)
         if not posters.exists():
-            raise InputError(f"poster folder {posters} does not exist")
+            raise InputError(
+                f"poster folder {posters} does not exist", fix="name a folder of pictures, or a manifest"
+            )
         if posters.is_dir():
             found = named_posters(posters, item_ids)
         else:

@@ -28,9 +28,10 @@ def history_tokens(
     histories: np.ndarray,
 ) -> torch.Tensor | None:
     "The compressed histories (n, K d3), or None where the recommender compresses none, as a baseline."
-    if not isinstance(recommender, UserLLMRecommender) or recommender.rows.histories is None:
+    if not isinstance(recommender, UserLLMRecommender):
         return None
-    return recommender.rows.histories(histories).flatten(1)
+    tokens = recommender.engine.history_tokens(histories)
+    return None if tokens is None else tokens.flatten(1)
 
 # %% ../../nbs/workbench/71_history_effects.ipynb #140c044c
 def history_rows(

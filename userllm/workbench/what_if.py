@@ -17,96 +17,10 @@ from ..core.theme import small_number_text
 from .item_search import item_cards
 from ..data.histories import Rows
 from ..evaluation.metrics import probability
-from ..knowledge.llms import text_tokens
-from ..model.mappers import lookup
-from ..model.prompts import RowText, layout_prompts
-from ..model.userllm import KeyValues
+from ..knowledge.answers import text_tokens
 from ..model.userllm_recommender import UserLLMRecommender
 from .history_effects import history_rows, other_histories, own_history, usual_range
 from .inspection import require_language_model
-
-# %% ../../nbs/workbench/90_what_if.ipynb #1dbd1773
-def _joined(first: KeyValues, second: KeyValues) -> KeyValues:
-    "The keys and values of one row, joined in order and without padding."
-    return KeyValues(
-        [
-            tuple(torch.cat([a[:, :, : int(first.lengths[0])], b], 2) for a, b in zip(*pair))
-            for pair in zip(first.layers, second.layers)
-        ],
-        first.lengths + second.lengths,
-    )
-
-# %% ../../nbs/workbench/90_what_if.ipynb #e353e75e
-class _Counterfactual:
-    "Logits of one row with another poster or description. Keeps the prefixes that it computed."
-
-    def __init__(self, recommender: UserLLMRecommender):
-        self.recommender = recommender
-        self.maker = recommender.maker
-        self.model = recommender.model
-        plan = recommender.maker.reuse_plan(training=True)
-        self.levels = plan.levels
-        self.new = plan.new
-        self._prefixes = {}  # (item, description) -> keys and values
-        self.stores = recommender.rows.text.levels if recommender.rows.text else []
-
-    def _cut(self, described: bool) -> int:
-        "How many levels of text stay as they are where the description is changed."
-        holds = [
-            any(isinstance(part, RowText) and part.field == "description" for part in level.segments)
-            for level in self.levels
-        ]
-        return holds.index(True) if described and True in holds else len(self.levels)
-
-    def _pieces(self, rows: Rows, segments, description: str | None) -> list:
-        "The pieces of the row, with the description put in."
-        pieces = self.maker.pieces(rows, segments)[0]
-        if description is None:
-            return pieces
-        ids = tuple(
-            text_tokens(self.maker.text.tokenizer, description)[: self.maker.settings.budget.description]
-        )
-        return [
-            replace(piece, ids=ids)
-            if isinstance(piece.segment, RowText) and piece.segment.field == "description"
-            else piece
-            for piece in pieces
-        ]
-
-    def _prefix(self, rows: Rows, description: str | None) -> KeyValues | None:
-        "Keys and values of the text before the first soft slot."
-        keep = self._cut(description is not None)
-        prefix = self.stores[keep - 1](rows) if keep else None
-        if keep == len(self.levels):
-            return prefix
-        key = int(rows.items[0]), description
-        if key not in self._prefixes:
-            segments = [segment for level in self.levels[keep:] for segment in level.segments]
-            batch = self.maker.batch(rows, tuple(segments))
-            start = self.maker.text.start if not keep else ()
-            batch.prompt = layout_prompts([self._pieces(rows, segments, description)], start)
-            batch = batch.to(self.model.language.device)
-            values = self.model.language.keys_values(self.model.embed(batch), batch.prompt.mask, prefix)
-            self._prefixes[key] = values if prefix is None else _joined(prefix, values)
-        return self._prefixes[key]
-
-    @torch.no_grad()
-    def __call__(
-        self,
-        # one row
-        rows: Rows,
-        # a dense item whose poster the candidate gets, -1 for none
-        poster: int | None = None,
-        description: str | None = None,
-    ) -> float:
-        "The logit."
-        segments = self.new
-        batch = self.maker.batch(self.recommender.rows.ready(rows), segments)
-        start = self.maker.text.start if not self.levels else ()
-        batch.prompt = layout_prompts([self._pieces(rows, segments, description)], start)
-        if poster is not None:
-            batch.features["image"] = lookup(self.recommender.tables["image"], [poster])
-        return float(self.model(batch.to(self.model.language.device), self._prefix(rows, description)))
 
 # %% ../../nbs/workbench/90_what_if.ipynb #b224b512
 class WhatIf:
@@ -120,14 +34,11 @@ class WhatIf:
         item_id,
         # the history ends before it; -1 for the latest state
         timestamp: int = -1,
-        # of another `WhatIf` with the same recommender, to share what it keeps
-        counterfactual: _Counterfactual | None = None,
     ):
         dataset = require_language_model(recommender, "a what-if").dataset
         self.recommender = recommender
         self.item = dataset.item_of(str(item_id))
         self.rows = recommender.rows_for([dataset.user_of(str(user_id))], [self.item], [timestamp])
-        self.counterfactual = counterfactual or _Counterfactual(recommender)
         # of the history, in their order: (name, position, item or other position)
         self.changes = []
         self.reset()
@@ -148,8 +59,8 @@ class WhatIf:
 
     def _asked(self, rows: Rows, poster: int | None = None, description: str | None = None) -> float:
         "P(Yes) of one row."
-        logit = self.counterfactual(rows, poster, description)
-        return float(probability(logit))
+        features = {} if poster is None else {"image": poster}
+        return float(probability(self.recommender.engine.counterfactual(rows, features, description)))
 
     @property
     def cards(self) -> pd.DataFrame:
@@ -287,13 +198,12 @@ def numerical_noise(
     if recommender.model in _noise:
         return _noise[recommender.model]
     rows = _random_pairs(recommender, count)
-    asked = _Counterfactual(recommender)
     single = [rows.take(np.array([place])) for place in range(len(rows))]
     alone = [
         float(recommender.model(recommender.maker.batch(row).to(recommender.model.language.device)))
         for row in single
     ]
-    what_if = [asked(row) for row in single]
+    what_if = [recommender.engine.counterfactual(row) for row in single]
     probabilities = probability([alone, recommender.logits(rows), what_if])
     _noise[recommender.model] = Noise.of(np.ptp(probabilities, axis=0))
     return _noise[recommender.model]
