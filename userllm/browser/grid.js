@@ -1,19 +1,19 @@
 // Rows on pages, to sort by a heading and to pick from. One tab stop leads in; arrow keys go on from there.
 
-function made(tag, text, more = {}) {
+function element(tag, text, more = {}) {
   return Object.assign(document.createElement(tag), {textContent: text, ...more});
 }
 
 function cell(column, content) {
-  const found = made("td", column.kind === "probability" ? content.toFixed(3) : content, {title: column.kind === "text" ? content : ""});
+  const found = element("td", column.kind === "probability" ? content.toFixed(3) : content, {title: column.kind === "text" ? content : ""});
   if (column.kind !== "text") found.classList.add("number");
   if (column.kind === "probability") found.style.background = `linear-gradient(to right, rgba(0, 114, 178, .3) ${100 * content}%, transparent 0)`;
   return found;
 }
 
 function render({model, el}) {
-  const bar = made("div", ""), frame = made("div", "", {className: "frame"});
-  let refocus = null, drawn = "";  // gives what shall have the focus after the next drawing; the order and page on the screen
+  const bar = element("div", ""), frame = element("div", "", {className: "frame"});
+  let refocus = null, drawn = "";  // returns what gets the focus after the next drawing; the order and page on the screen
   let sorting = false;  // another order was asked for, and its rows have not come yet
   el.classList.add("userllm-grid");
   el.replaceChildren(bar, frame);
@@ -47,8 +47,8 @@ function render({model, el}) {
 
   function heading(column) {
     const [by, up] = model.get("order"), here = by === column.name;
-    const found = made("th", "", {scope: "col", title: column.about});
-    const button = made("button", column.name + (here ? (up ? " \u25b2" : " \u25bc") : ""), {tabIndex: -1});
+    const found = element("th", "", {scope: "col", title: column.about});
+    const button = element("button", column.name + (here ? (up ? " \u25b2" : " \u25bc") : ""), {tabIndex: -1});
     if (here) found.setAttribute("aria-sort", up ? "ascending" : "descending");
     button.dataset.name = column.name;
     button.onclick = () => {
@@ -66,7 +66,7 @@ function render({model, el}) {
   }
 
   function line(columns, key, cells, place) {
-    const row = made("tr", "", {tabIndex: -1});
+    const row = element("tr", "", {tabIndex: -1});
     row.dataset.key = key;
     row.setAttribute("aria-rowindex", place);
     row.append(...columns.map((column, number) => cell(column, cells[number])));
@@ -91,7 +91,7 @@ function render({model, el}) {
     ask("page", page);
   }
 
-  // --- what is open, and what is sorted by, are in sight
+  // --- the open row and the sorted column stay in sight
   function mark() {
     const chosen = String(model.get("value"));
     rows().forEach(row => row.setAttribute("aria-selected", row.dataset.key === chosen));
@@ -114,16 +114,16 @@ function render({model, el}) {
 
   function drawBar(first, count, total, pages) {
     const page = model.get("page"), number = value => value.toLocaleString("en");
-    const button = (text, label, by, there) => made("button", text, {ariaLabel: label, title: label, disabled: !there, onclick: () => turn(by)});
-    const place = made("span", total ? ` ${number(first + 1)} to ${number(first + count)} of ${number(total)} ` : " no rows ");
+    const button = (text, label, by, there) => element("button", text, {ariaLabel: label, title: label, disabled: !there, onclick: () => turn(by)});
+    const place = element("span", total ? ` ${number(first + 1)} to ${number(first + count)} of ${number(total)} ` : " no rows ");
     bar.replaceChildren(button("\u25c0", "earlier rows", -1, page > 0), place, button("\u25b6", "later rows", 1, page + 1 < pages));
   }
 
   function draw() {
     const {columns = [], keys = [], lines = [], first = 0, total = 0, pages = 1} = model.get("shown");
     drawBar(first, lines.length, total, pages);
-    const table = made("table", "", {role: "grid", ariaLabel: "rows: arrow keys walk, Enter opens a row or sorts by a heading"});
-    const head = made("tr", "");
+    const table = element("table", "", {role: "grid", ariaLabel: "rows: arrow keys move, Enter opens a row or sorts by a heading"});
+    const head = element("tr", "");
     head.append(...columns.map(heading));
     table.setAttribute("aria-rowcount", total + 1);
     table.createTHead().append(head);
@@ -146,7 +146,7 @@ function render({model, el}) {
     refocus = null;
   }
 
-  const reorder = () => {  // where the rows are in that order already, nothing else changes
+  const reorder = () => {  // nothing changes where the rows are in that order already
     sorting = true;
     draw();
   };

@@ -1,5 +1,5 @@
 // A map of points: box or lasso to select, click to pick, drag to move, wheel and keys to zoom, a card on hover, a legend that hides kinds.
-// The kernel sends what is drawn. The browser answers by `picked` alone, which no hover touches: a number that grows, and places of points.
+// The kernel sends what is drawn. The browser answers with `picked` alone, which no hover changes: a number that grows, and indices of points.
 
 const SIGNS = {  // within a circle of radius 1
   circle: "M1 0A1 1 0 1 1 -1 0A1 1 0 1 1 1 0Z",
@@ -12,11 +12,11 @@ const SIGNS = {  // within a circle of radius 1
   star: "M0 -1.3L.34 -.42L1.24 -.4L.54 .16L.76 1.05L0 .52L-.76 1.05L-.54 .16L-1.24 -.4L-.34 -.42Z",
 };
 const MARGIN = {left: 52, right: 12, top: 10, bottom: 40};
-const RINGS = 30;  // so many chosen points are ringed; of more, the others are dimmed
-const REACH = 12;  // pixels from a point at which it is meant
+const RINGS = 30;  // up to so many chosen points are ringed; where there are more, the others are dimmed
+const REACH = 12;  // pixels: a click within this distance means the point
 const RADIUS = 4;
 
-function made(tag, text = "", more = {}) {
+function element(tag, text = "", more = {}) {
   return Object.assign(document.createElement(tag), {textContent: text, ...more});
 }
 
@@ -48,9 +48,9 @@ function ticks(low, high, most) {
 }
 
 function render({model, el}) {
-  const tools = made("div", "", {className: "tools"}), plot = made("div", "", {className: "plot"});
-  const canvas = made("canvas", "", {tabIndex: 0}), card = made("div", "", {className: "card", hidden: true});
-  const legend = made("div", "", {className: "legend"}), spoken = made("div", "", {className: "spoken"});
+  const tools = element("div", "", {className: "tools"}), plot = element("div", "", {className: "plot"});
+  const canvas = element("canvas", "", {tabIndex: 0}), card = element("div", "", {className: "card", hidden: true});
+  const legend = element("div", "", {className: "legend"}), spoken = element("div", "", {className: "spoken"});
   const hidden = new Set();
   let xs = [], ys = [], mode = "box", frame = null, hovered = -1, drawn = null, size = [0, 0];
   el.classList.add("userllm-map");
@@ -303,27 +303,27 @@ function render({model, el}) {
     act();
   };
 
-  // --- what stands around the map
+  // --- the controls around the map
   function drawTools() {
     const group = `userllm-map-${Math.random()}`;
-    const modes = made("span", "", {className: "modes"});
+    const modes = element("span", "", {className: "modes"});
     modes.setAttribute("role", "radiogroup");
     modes.ariaLabel = "what dragging does";
     for (const [name, text] of [["box", "Box"], ["lasso", "Lasso"], ["pan", "Move"]]) {
-      const label = made("label"), input = made("input", "", {type: "radio", name: group, value: name, checked: name === mode});
+      const label = element("label"), input = element("input", "", {type: "radio", name: group, value: name, checked: name === mode});
       input.onchange = () => { mode = name; };
       label.append(input, text);
       modes.append(label);
     }
-    const button = (text, label, onclick) => made("button", text, {ariaLabel: label, title: label, onclick});
+    const button = (text, label, onclick) => element("button", text, {ariaLabel: label, title: label, onclick});
     tools.replaceChildren(modes, button("+", "zoom in", () => zoom(0.8)), button("\u2212", "zoom out", () => zoom(1.25)),
-                          button("Whole map", "show the whole map", () => { whole(); draw(); }), button("Clear", "choose nobody", () => pick([])));
+                          button("Whole map", "show the whole map", () => { whole(); draw(); }), button("Clear", "choose no point", () => pick([])));
   }
 
   function drawLegend() {
     const {name, legend: kinds, scale} = model.get("look");
     const entries = kinds.map((kind, place) => {
-      const button = made("button", "", {title: "hide or show"});
+      const button = element("button", "", {title: "hide or show"});
       button.setAttribute("aria-pressed", !hidden.has(place));
       button.append(signOf(kind), ` ${kind.name} (${kind.count})`);
       button.onclick = () => {
@@ -333,18 +333,18 @@ function render({model, el}) {
       };
       return button;
     });
-    legend.replaceChildren(made("b", name), ...entries);
+    legend.replaceChildren(element("b", name), ...entries);
     if (scale) {
-      const bar = made("span", "", {className: "bar"});
+      const bar = element("span", "", {className: "bar"});
       bar.style.background = `linear-gradient(to right, ${scale.colours.join(", ")})`;
-      legend.append(made("span", scale.low), bar, made("span", scale.high));
+      legend.append(element("span", scale.low), bar, element("span", scale.high));
     }
   }
 
   function describe() {
     const {name} = model.get("look"), chosen = model.get("chosen").length;
     canvas.ariaLabel = `Map of ${xs.length} points coloured by ${name}, ${chosen} chosen. Arrow keys go from point to point, Enter chooses, `
-                     + "Escape chooses nobody, plus, minus and 0 zoom, Shift with arrows moves the map.";
+                     + "Escape chooses none, plus, minus and 0 zoom, Shift with arrows moves the map.";
   }
 
   function read() {

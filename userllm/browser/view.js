@@ -1,7 +1,7 @@
-// The manners of a view: its keys are its own, both handles of a range have names, and a click that has to wait says so.
+// A view keeps its keys, names both handles of a range, and says when a click has to wait.
 
-const PATIENCE = 400;  // milliseconds before a wait is said
-const WAITING = "The kernel is at work. What you asked for comes when it is free.";
+const PATIENCE = 400;  // milliseconds before a wait is shown
+const WAITING = "The kernel is at work. Your click is answered when it is free.";
 const GONE = "The kernel that drew this has ended. Run the notebook again from its first cell: Run, Run All Cells.";
 
 function render({model, el}) {
