@@ -310,13 +310,17 @@ def _rank_verb(verb, names: dict) -> None:
 # %% ../../nbs/cli/79_parser.ipynb #cdbae843
 def _quickstart_verb(verb, names: dict) -> None:
     parser = verb(
-        "quickstart", "baselines and two methods from start to end, and the table of results", _device_options
+        "quickstart",
+        "baselines and two methods from start to end, and the table of results",
+        _given_data,
+        _device_options,
+        _settings_options,
     )
     _preset_option(parser, names)
     _llm_option(parser)
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="run seed; default 0")
     parser.add_argument(
-        "--out", default="runs/quickstart", metavar="DIR", help="where the runs go; default runs/quickstart"
+        "--out", metavar="DIR", help="where the runs go; default runs/quickstart-DATA-CHANGES"
     )
 
 
