@@ -97,7 +97,8 @@ def learning_notes(metrics: dict) -> list[str]:
 def _cold_table(cold: dict[str, dict]) -> str:
     "AUC on warm and on cold rows, by the runs' names."
     rows = [
-        {"method": name, "warm AUC": scores["warm"], "cold AUC": scores["cold"]} for name, scores in cold.items()
+        {"method": name, "warm AUC": scores.get("warm"), "cold AUC": scores.get("cold")}
+        for name, scores in cold.items()
     ]
     table = pd.DataFrame(rows).astype({"warm AUC": float, "cold AUC": float})
     return f"\nCold rows apart\n{format_table(table)}"
@@ -123,8 +124,8 @@ def notes_on_runs(
         of_all = len(runs) == len(metrics) > 1
         notes.append(f"{'all' if of_all else ', '.join(runs)}: {note}")
 
-    cold = {name: values["cold"] for name, values in metrics.items() if (values.get("cold") or {}).get("rows")}
-    if len(metrics) == 1 or not cold:
+    cold = {name: values.get("cold") or {} for name, values in metrics.items()}
+    if len(metrics) == 1 or not any(scores.get("rows") for scores in cold.values()):
         return notes
     if len({frozenset(frame["row_id"]) for frame in predictions.values()}) > 1:
         return [

@@ -117,7 +117,7 @@ def train_lightgcn(
     def score():
         with torch.no_grad():
             model.network.user_vectors[...], model.network.item_vectors[...] = network.averaged()
-        return model.logits(validation.user, validation.item)
+        return model.pair_logits(validation.user, validation.item)
 
     pairs = tuple(
         torch.as_tensor(training[key].to_numpy(dtype=np.int64, copy=True)) for key in ("user", "item")

@@ -260,6 +260,7 @@ recommenders = Registry("kind of recommender")
 # The modules of the kinds that userllm has, in the order in which a folder is tried.
 _kind_modules = [
     "userllm.model.userllm_recommender",
+    "userllm.collaborative.baseline_recommender",
     "userllm.model.published",
 ]
 

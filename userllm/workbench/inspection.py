@@ -527,7 +527,7 @@ class PromptInspector:
             if (user_id, item_id) in answers
         }
         if "bias" not in answers and self._bias_baseline:
-            answers = {"bias": float(probability(self._bias_baseline.logits([user], [item])[0]))} | answers
+            answers = {"bias": float(probability(self._bias_baseline.pair_logits([user], [item])[0]))} | answers
         return Inspected(
             user_id,
             item_id,
