@@ -13,6 +13,7 @@ import sys
 import tempfile
 import tokenize
 from collections import Counter, defaultdict
+from contextlib import suppress
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -104,7 +105,8 @@ def copy_of(root: Path, target: Path) -> Path:
     "The tracked files of `root` under `target`, away from the checkout."
     for path in tracked(root):
         (target / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(root / path, target / path)
+        with suppress(FileNotFoundError):  # written and removed by a test in another process
+            shutil.copyfile(root / path, target / path)
     return target
 
 
@@ -485,7 +487,7 @@ def private_text(root: Path) -> list[str]:
     for path in tracked(root):
         try:
             text = (root / path).read_text(encoding="utf-8")
-        except UnicodeDecodeError:
+        except (UnicodeDecodeError, FileNotFoundError):  # no text; or removed by a test in another process
             continue
         for number, line in enumerate(text.splitlines(), 1):
             found = PRIVATE.search(line)
