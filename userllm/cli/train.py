@@ -22,7 +22,7 @@ from ..core.errors import InputError
 from ..core.files import read_json, require_writable
 from ..core.fingerprints import fingerprint
 from ..core.settings import changed_settings, list_settings, override
-from ..data.context_labels import context_as_training
+from ..data.leakage import context_as_training
 from ..evaluation.reports import format_table, results_table
 from ..model.userllm import require_categories
 from ..data.prepared import Stage

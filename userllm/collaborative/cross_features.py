@@ -26,8 +26,8 @@ from userllm.collaborative.mf import (
     row_folds,
     train_mf,
 )
-from ..data.context_labels import context_as_training, context_interactions
-from ..data.interactions import Dataset
+from ..data.leakage import context_as_training, context_interactions
+from ..data.dataset import Dataset
 from ..data.prepared import Stage
 from ..evaluation.metrics import probability
 from ..model.mappers import FeatureTable, load_table, table_by_position, product, save_table

@@ -21,9 +21,9 @@ from tqdm.auto import tqdm
 from ..core.errors import InputError
 from ..core.files import read_json, read_tensors, write_json, write_tensors
 from ..core.fingerprints import fingerprint
-from ..data.context_labels import context_as_training
-from ..data.interactions import Dataset, Histories
-from ..data.rows import Rows
+from ..data.leakage import context_as_training
+from ..data.dataset import Dataset
+from ..data.histories import Histories, Rows
 from ..model.mappers import FeatureTable, load_table, table_by_position, save_table
 from ..evaluation.metrics import auc
 

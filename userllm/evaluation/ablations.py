@@ -20,9 +20,9 @@ from ..core.files import read_json, read_parquet, write_json, write_parquet
 from ..core.registry import Registry
 from ..core.runs import only_one, versions
 from ..data.columns import find_faults, raise_faults, read_columns
-from ..data.interactions import Dataset
+from ..data.dataset import Dataset
 from ..data.prepared import Stage
-from ..data.rows import Rows
+from ..data.histories import Rows
 from ..data.user_tables import as_text
 from .metrics import evaluate, holm, main_metrics, metrics, seeded_difference
 from .studies import PlannedRun, Runner, Study, StudySettings, estimate_tokens, run_study

@@ -19,8 +19,8 @@ from ..core.files import read_json, read_parquet, write_parquet
 from ..core.fingerprints import fingerprint
 from ..core.registry import Registry
 from ..core.runs import RunFolder
-from ..data.context_labels import context_as_training
-from ..data.interactions import Dataset
+from ..data.leakage import context_as_training
+from ..data.dataset import Dataset
 from ..data.protocols import ProtocolSettings, movie
 from .metrics import evaluate, holm, main_metrics, metrics, seeded_difference
 from .studies import PlannedRun, Runner, Study, StudySettings, estimate_tokens, run_study
