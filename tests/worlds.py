@@ -15,11 +15,11 @@ import pandas as pd
 import torch
 
 from userllm.collaborative.mf import MFSettings, train_mf
-from userllm.data.interactions import Dataset
-from userllm.model.mappers import standardise, table_by_position
+from userllm.data.dataset import Dataset
+from userllm.model.mappers import table_by_position, standardise
 from userllm.training.methods import find_method
 from userllm.evaluation.metrics import auc
-from userllm.data.rows import Rows
+from userllm.data.histories import Rows
 from userllm.model.language_model import LanguageModel
 from userllm.model.settings import ModelSettings
 from userllm.model.batches import BatchMaker

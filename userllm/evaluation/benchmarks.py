@@ -25,7 +25,7 @@ from ..core.runs import StageCache, versions
 from ..knowledge.llms import load_llm
 from ..model.mappers import lookup
 from ..training.methods import find_method
-from ..data.rows import Rows
+from ..data.histories import Rows
 from ..model.language_model import LanguageModel
 from ..model.settings import ModelSettings
 from ..model.batches import BatchMaker

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import torch
 from ..core.errors import InputError
-from ..data.interactions import MOVIE, ItemNoun
-from ..data.rows import Rows
+from ..data.dataset import MOVIE, ItemNoun
+from ..data.histories import Rows
 from .mappers import FeatureTable, lookup, product
 from .histories import HistoryBatch, index_histories
 from userllm.model.prompts import (

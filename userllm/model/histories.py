@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import nn
-from ..data.rows import padded
+from ..data.histories import padded
 
 # %% ../../nbs/model/33_histories.ipynb #01ce934d
 @dataclass

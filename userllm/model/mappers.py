@@ -18,7 +18,7 @@ from ..core.errors import InputError
 from ..core.files import read_tensors, read_tensors_metadata, write_tensors
 from ..core.fingerprints import fingerprint
 from ..core.registry import Registry
-from ..data.interactions import Dataset
+from ..data.dataset import Dataset
 
 # %% ../../nbs/model/30_mappers.ipynb #c006
 def _id_texts(ids) -> list[str]:

@@ -15,8 +15,8 @@ import torch
 from ..core.errors import InputError
 from ..core.fingerprints import fingerprint
 from ..core.registry import Registry
-from ..data.interactions import MOVIE, ItemNoun
-from ..data.rows import padded
+from ..data.dataset import MOVIE, ItemNoun
+from ..data.histories import padded
 from ..knowledge.answers import text_tokens
 
 # %% ../../nbs/model/40_prompts.ipynb #c006

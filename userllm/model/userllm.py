@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 from ..core.errors import InputError
-from ..data.rows import Rows
+from ..data.histories import Rows
 from .batches import BatchMaker, ModelBatch
 from .histories import embed_histories
 from .history_encoders import UHEM

@@ -22,7 +22,7 @@ from ..core.files import read_tensors, read_tensors_metadata, write_tensors
 from ..core.fingerprints import fingerprint
 from ..knowledge.llms import quiet_libraries
 from ..evaluation.metrics import auc
-from ..data.rows import Rows
+from ..data.histories import Rows
 from ..model.language_model import LanguageModel
 from ..model.batches import BatchMaker, ModelBatch
 from ..model.userllm import train_only, UserLLM

@@ -20,7 +20,7 @@ from ..collaborative.mf import BiasModel
 from ..evaluation.metrics import probability
 from ..knowledge.descriptions import description_sources
 from ..knowledge.answers import text_tokens
-from ..data.rows import Rows
+from ..data.histories import Rows
 from ..model.batches import BatchMaker, ModelBatch
 from ..model.userllm import UserLLM
 from ..model.prompts import index_prompts, Slot, Text
@@ -71,7 +71,7 @@ def nearest_words(
         for value, token in zip(*(part.tolist() for part in cosine.topk(count)))
     ]
 
-
+# %% ../../nbs/workbench/70_inspection.ipynb #2f475a44
 def _nearest_text(
     recommender: UserLLMRecommender,
     # (tokens, d3)
@@ -529,7 +529,9 @@ class PromptInspector:
             if (user_id, item_id) in answers
         }
         if "bias" not in answers and self._bias_baseline:
-            answers = {"bias": float(probability(self._bias_baseline.pair_logits([user], [item])[0]))} | answers
+            answers = {
+                "bias": float(probability(self._bias_baseline.pair_logits([user], [item])[0]))
+            } | answers
         return Inspected(
             user_id,
             item_id,

@@ -13,7 +13,7 @@ import gc, tempfile
 from ..core.errors import InputError
 from ..core.files import read_json, read_parquet
 from ..core.runs import RunFolder, StageCache
-from ..data.interactions import Dataset
+from ..data.dataset import Dataset
 from ..knowledge.llms import tiny_llm
 from ..training.methods import find_method
 from ..model.settings import ModelSettings
