@@ -26,7 +26,8 @@ def runs(tmp_path_factory):
 
     from userllm.core.runs import StageCache
     from userllm.knowledge.llms import tiny_llm
-    from userllm.training.pipeline import quickstart
+    from userllm.data.prepared import Stage, prepare
+    from userllm.training.pipeline import Resources, quickstart
     from userllm.training.presets import smoke
 
     place = tmp_path_factory.mktemp("cli")
@@ -35,15 +36,10 @@ def runs(tmp_path_factory):
     preset = replace(preset, step2=replace(preset.step2, rows=16, evaluate_every=16))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    quickstart(
-        place / "runs",
-        preset,
-        str(place / "llm"),
-        "cpu",
-        "fp32",
-        names=("userllm_plus",),
-        cache=StageCache(place / "cache"),
-    )
+    cache = StageCache(place / "cache")
+    stage = Stage(prepare(preset.protocol, device="cpu", cache=cache), preset, cache=cache)
+    systems = ("bias", "mf", "mf_bias", "logistic", "userllm_plus")
+    quickstart(place / "runs", stage, systems, Resources(str(place / "llm"), "cpu", "fp32", cache))
     torch.set_num_threads(threads)
     return place / "runs"
 

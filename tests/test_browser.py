@@ -102,7 +102,7 @@ ATTACK = "<img src=x onerror=window.struck=1><script>window.struck=1</script>"
 HOSTILE = f"""
 import numpy as np, pandas as pd
 from userllm.workbench.error_analysis import Errors
-from userllm.data.interactions import made_up_dataset
+from userllm.data.dataset import made_up_dataset
 from userllm.workbench.widgets import PointMap
 from userllm.workbench.rows_tool import RowsTool
 attack = {ATTACK!r}

@@ -148,7 +148,7 @@ def test_score_writes_a_probability_for_each_pair(runs, say, tmp_path):
     [
         ({"user_id": [], "item_id": []}, ["holds no row"]),
         ({"user_id": ["1"], "film": ["1"]}, ["item_id"]),
-        ({"user_id": ["no such user"], "item_id": ["1"]}, ["no such user"]),
+        ({"user_id": ["no such user"], "item_id": ["1"]}, ["no such user", "rank --likes"]),
         ({"user_id": ["KNOWN"], "item_id": ["no such item"]}, ["no such item"]),
         ({"user_id": ["KNOWN", "KNOWN"], "item_id": ["ITEM", "ITEM"]}, ["repeat an earlier pair"]),
         ({"user_id": ["KNOWN"], "item_id": ["ITEM"], "timestamp": ["yesterday"]}, ["timestamp"]),

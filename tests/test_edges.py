@@ -79,6 +79,14 @@ def test_an_answer_that_nobody_gets_is_refused(rank, how, words):
     assert done.returncode == 2 and words in said(done)
 
 
+def test_bars_do_not_run_into_the_answer_of_a_log_file(rank, tmp_path):
+    done = command(*rank, how="> log.txt 2>&1", folder=tmp_path)
+    log = (tmp_path / "log.txt").read_text(encoding="utf-8")
+    assert done.returncode == 0 and "candidates: 100%" in log
+    answer = [line for line in log.split("\n") if "rank  item id" in line or "Liked: " in line]
+    assert len(answer) == 2 and all(line.startswith(("rank", "Liked")) for line in answer)
+
+
 def test_a_reader_that_has_enough_is_no_error(rank):
     done = command(*rank, how="| head -n 1")
     assert done.stdout.startswith(b"Liked: ") and done.stdout.count(b"\n") == 1 and not said(done)

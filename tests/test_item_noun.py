@@ -12,10 +12,10 @@ from userllm.cli.main import main
 from userllm.workbench.html_parts import prompt_html
 from userllm.workbench.inspection import GENERATED, explain_prompt
 from userllm.workbench.item_search import item_cards
-from userllm.data.interactions import Dataset
+from userllm.data.dataset import Dataset
 from userllm.knowledge.llms import tiny_llm
 from userllm.training.methods import methods
-from userllm.training.pipeline import baselines
+from userllm.collaborative.baselines import baselines
 from userllm.model.prompts import find_template, templates
 from userllm.model.recommender import Recommender
 from userllm.workbench.new_user_tool import NewUserTool
@@ -240,5 +240,5 @@ def test_help_speaks_of_films_only_where_sources_of_films_are_named(capsys, verb
 
 def test_what_methods_are_about_speaks_of_no_film():
     assert not speaks_of_films(
-        "\n".join(make().about for make in methods.values()) + "\n".join(baselines.values())
+        "\n".join(each.about for each in (*methods.values(), *baselines.values()))
     )

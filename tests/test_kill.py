@@ -17,18 +17,19 @@ import sys, torch
 from dataclasses import replace
 from userllm.core.runs import StageCache
 from userllm.training.methods import find_method
-from userllm.data.prepared import prepare
+from userllm.data.prepared import Stage, prepare
 from userllm.data.protocols import movie
-from userllm.training.pipeline import run_method, share_llm
+from userllm.training.pipeline import Resources, load_context, run_method
 from userllm.training.presets import smoke
 torch.set_num_threads(1)
 llm, cache, folder = sys.argv[1], StageCache(sys.argv[2]), sys.argv[3]
 preset = smoke()
 preset = replace(preset, step1=replace(preset.step1, rows=1_600, checkpoint_every=100, evaluate_every=800),
                  step2=replace(preset.step2, rows=480, checkpoint_every=8, evaluate_every=80, patience=99))
-prepared, shared = prepare(movie(), device="cpu"), share_llm(llm, "cpu", "fp32")
+stage = Stage(prepare(movie(), device="cpu"), preset, cache=cache)
+context = load_context(Resources(llm, "cpu", "fp32"))
 print("ready", flush=True)
-run_method(find_method("userllm_plus"), prepared, preset, shared, folder, 0, cache)
+run_method(find_method("userllm_plus"), stage, context, folder)
 """
 
 

@@ -55,7 +55,7 @@ def mine():
 REGISTERED = (
     MODULE
     + """
-encoders["pooled"], mapper_kinds["bent"], methods["mine"] = Pooled, Bent, mine
+encoders["pooled"], mapper_kinds["bent"], methods["mine"] = Pooled, Bent, mine()
 templates["my_words"] = lambda: replace(find_template("paper"), name="my_words")
 """
 )

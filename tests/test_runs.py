@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from userllm.core.files import write_json, write_parquet
+from userllm.core.files import read_json, write_json, write_parquet
 from userllm.cli.main import main
 from userllm.cli.messages import learning_notes
 from userllm.cli.use import filled_columns, new_user_note
@@ -108,3 +108,28 @@ def test_missing_results_are_told(line, tmp_path, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "is not here, so every run counts as to do" in out and "clone" in out and "--results" in out
     assert not any(tmp_path.iterdir())
+
+
+def test_a_run_without_figures_of_cold_rows_stands_in_their_table(runs, capsys):
+    path = runs / "bias" / "metrics.json"
+    metrics = read_json(path)
+    del metrics["cold"]
+    write_json(path, metrics)
+    assert main(["evaluate", str(runs / "bias"), str(runs / "userllm")]) == 0
+    table = capsys.readouterr().out.partition("Cold rows apart")[2].splitlines()
+    assert [line.split() for line in table[3:5]] == [["bias", "-", "-"], ["userllm", "0.7500", "0.6250"]]
+
+
+def test_runs_that_were_changed_by_hand_are_refused(runs, capsys):
+    write_json(runs / "bias" / "settings.json", {"preset": "paper"})
+    write_json(runs / "bias" / "metrics.json", metrics_of("bias", settings={"preset": "quick", "seed": 0}))
+    assert main(["evaluate", str(runs / "bias")]) == 2
+    error = capsys.readouterr().err
+    assert "settings.json was changed after the run was made (preset, seed); restore it" in error
+    for name, values in (("logit", ["high"] * 60), ("label", [None] * 60), ("logit", [float("nan")] * 60)):
+        path = runs / "userllm" / "predictions.parquet"
+        whole = pd.read_parquet(path)
+        write_parquet(path, whole.assign(**{name: values}))
+        assert main(["evaluate", str(runs / "userllm")]) == 2
+        assert f"the column {name} holds what is no number" in capsys.readouterr().err
+        write_parquet(path, whole)

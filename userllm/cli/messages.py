@@ -10,7 +10,7 @@ __all__ = ['typed_command', 'user_option', 'missing_as_text', 'question_as_text'
 from pathlib import Path
 import shlex, shutil, sys
 import pandas as pd
-from ..data.interactions import ItemNoun, protocol_noun
+from ..data.dataset import ItemNoun, protocol_noun
 from ..evaluation.reports import format_table, language_share, share_as_text
 
 # %% ../../nbs/cli/80_messages.ipynb #bdf9daa2
@@ -97,7 +97,8 @@ def learning_notes(metrics: dict) -> list[str]:
 def _cold_table(cold: dict[str, dict]) -> str:
     "AUC on warm and on cold rows, by the runs' names."
     rows = [
-        {"method": name, "warm AUC": scores["warm"], "cold AUC": scores["cold"]} for name, scores in cold.items()
+        {"method": name, "warm AUC": scores.get("warm"), "cold AUC": scores.get("cold")}
+        for name, scores in cold.items()
     ]
     table = pd.DataFrame(rows).astype({"warm AUC": float, "cold AUC": float})
     return f"\nCold rows apart\n{format_table(table)}"
@@ -123,8 +124,8 @@ def notes_on_runs(
         of_all = len(runs) == len(metrics) > 1
         notes.append(f"{'all' if of_all else ', '.join(runs)}: {note}")
 
-    cold = {name: values["cold"] for name, values in metrics.items() if (values.get("cold") or {}).get("rows")}
-    if len(metrics) == 1 or not cold:
+    cold = {name: values.get("cold") or {} for name, values in metrics.items()}
+    if len(metrics) == 1 or not any(scores.get("rows") for scores in cold.values()):
         return notes
     if len({frozenset(frame["row_id"]) for frame in predictions.values()}) > 1:
         return [

@@ -13,7 +13,7 @@ from importlib.resources import files
 # %% ../../nbs/cli/77_names.ipynb #7543ae34
 _registries = {
     "methods": "userllm.training.methods",
-    "baselines": "userllm.training.pipeline",
+    "baselines": "userllm.collaborative.baselines",
     "presets": "userllm.training.presets",
     "ablations": "userllm.evaluation.ablations",
     "tables": "userllm.evaluation.paper_tables",

@@ -17,7 +17,7 @@ from ..core.devices import choose_device, choose_precision, precision_suffix
 from ..core.errors import InputError
 from ..core.files import read_json, read_parquet, require_writable, write_json
 from ..core.runs import RunFolder
-from ..data.prepared import prepare
+from ..data.prepared import Stage, prepare
 from ..data.protocols import table2
 from userllm.evaluation.ablations import (
     AblationStudy,
@@ -40,7 +40,7 @@ from ..evaluation.reports import difference_table, format_table, results_table
 from ..evaluation.studies import StudySettings, state_as_text, state_of
 from ..knowledge.llms import find_llm
 from ..training.methods import find_method
-from ..training.pipeline import quickstart
+from ..training.pipeline import Resources, quickstart
 from ..training.presets import find_preset
 
 # %% ../../nbs/cli/85_study.ipynb #f171322a
@@ -72,7 +72,10 @@ def quickstart_verb(options) -> None:
     folder = Path(options.out)
     find_llm(options.llm)
     require_writable(folder, 500_000_000, make=False)
-    results = quickstart(folder, preset, options.llm, options.device, options.precision, options.seed)
+    print("preparing the ratings, descriptions and poster features")
+    stage = Stage(prepare(preset.protocol, device=options.device), preset, options.seed)
+    resources = Resources(options.llm, options.device, options.precision)
+    results = quickstart(folder, stage, resources=resources)
     _print_quickstart(results, folder)
 
 # %% ../../nbs/cli/85_study.ipynb #8096ff04

@@ -22,19 +22,14 @@ from ..core.errors import InputError
 from ..core.files import read_json, require_writable
 from ..core.fingerprints import fingerprint
 from ..core.settings import changed_settings, list_settings, override
-from ..data.context_labels import context_as_training
+from ..data.leakage import context_as_training
 from ..evaluation.reports import format_table, results_table
 from ..model.userllm import require_categories
+from ..data.prepared import Stage
 from ..training.methods import Method, find_method
-from userllm.training.pipeline import (
-    baseline_settings,
-    baselines,
-    feature_baselines,
-    run_baseline,
-    run_method,
-    share_llm,
-    training_settings,
-)
+from ..collaborative.baselines import baselines
+from ..training.pipeline import Resources, load_context, run_baseline, run_method
+from ..training.runs import baseline_settings, training_settings
 from ..training.presets import Preset, find_preset
 
 # %% ../../nbs/cli/83_train.ipynb #c067f4c8
@@ -173,7 +168,7 @@ def _run_folder(options, preset: Preset, changes: dict) -> Path:
 
 def _check_data(dataset, options, method: Method | None) -> None:
     "`InputError` where a dataset of one's own lacks what the method reads."
-    context = method.learns_from_context if method else feature_baselines.get(options.method, ("", False))[1]
+    context = method.learns_from_context if method else baselines[options.method].learns_from_context
     if context:
         context_as_training(dataset)
     if options.category:
@@ -190,10 +185,7 @@ def _print_trained(options, metrics: dict, folder: Path, user_id: str) -> None:
     if options.preset == "smoke" and options.method not in baselines:
         print("\nThese figures show that everything works, and nothing else: smoke trains on a handful of rows")
     following = typed_command("rank", folder, *user_option(user_id), "--top", 10)
-    if options.method in baselines:
-        print(f"\nThe run is in {folder}, to be compared by evaluate; a baseline leaves nothing to score with")
-    else:
-        print(f"\nThe run is in {folder}. Next: {following}")
+    print(f"\nThe run is in {folder}. Next: {following}")
 
 
 def _told_changes(options, changes: dict[str, Any]) -> dict[str, Any]:
@@ -218,12 +210,14 @@ def train_verb(options) -> None:
         _check_data(dataset, options, method)
 
     # an LLM that cannot be loaded is refused before pictures are read and descriptions are written
-    shared = method and share_llm(options.llm, options.device, options.precision, method.model)
+    resources = Resources(options.llm, options.device, options.precision)
+    context = method and load_context(resources, method.model)
     prepared = prepare_data(options, preset, dataset)
     require_writable(folder, 500_000_000)
+    stage = Stage(prepared, preset, options.seed)
     if method is None:
-        metrics = run_baseline(options.method, prepared, preset, folder, options.seed)
+        metrics = run_baseline(options.method, stage, folder)
     else:
-        metrics = run_method(method, prepared, preset, shared, folder, options.seed)
+        metrics = run_method(method, stage, context, folder)
     if metrics:  # of several processes one measures
         _print_trained(options, metrics, folder, prepared.dataset.users["user_id"].iloc[0])

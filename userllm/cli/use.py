@@ -8,13 +8,14 @@ __all__ = ['evaluate_verb', 'score_verb', 'new_user_note', 'filled_columns', 'ra
 # %% ../../nbs/cli/84_use.ipynb #32d171d8
 from collections.abc import Callable
 from pathlib import Path
+import numpy as np
 import pandas as pd
 from .messages import notes_on_runs
 from .prepare import require_device
 from ..core.errors import InputError, shown_text
 from ..core.files import atomic_path, read_json, read_parquet, require_writable
 from ..core.runs import RunFolder
-from ..data.interactions import Dataset
+from ..data.dataset import Dataset
 from ..data.requests import check_pairs, liked_items
 from ..data.user_tables import read_pairs
 from ..evaluation.metrics import evaluate
@@ -48,14 +49,45 @@ def _names_of_runs(metrics: dict[str, dict]) -> list[str]:  # by folder
     return names if len({*names}) == len(names) else [*metrics]
 
 
+def _read_metrics(folder) -> dict:
+    "The metrics of a run. `InputError` where its settings are no longer those that it was made with."
+    run = RunFolder(folder).require("predictions", "metrics")
+    metrics = read_json(run.metrics)
+    if not isinstance(metrics, dict):
+        raise InputError(f"{run.metrics} holds no metrics", fix="restore it, or train again")
+    if not run.settings.exists() or "settings" not in metrics:
+        return metrics
+    settings = read_json(run.settings)
+    if settings != metrics["settings"]:
+        made_with = metrics["settings"]
+        now = settings if isinstance(settings, dict) else {}
+        changed = [key for key in {**made_with, **now} if made_with.get(key) != now.get(key)]
+        raise InputError(
+            f"{run.settings} was changed after the run was made ({', '.join(changed)})",
+            fix="restore it, or train again with the settings that you want",
+        )
+    return metrics
+
+
+def _read_predictions(folder) -> pd.DataFrame:
+    "The predictions of a run. `InputError` for columns that are missing, or hold no numbers."
+    path = RunFolder(folder).predictions
+    predictions = read_parquet(path)
+    for name in ("row_id", "user_id", "label", "logit"):
+        if name not in predictions:
+            raise InputError(f"{path} lacks the column {name}", fix="restore it, or train again")
+    for name in ("label", "logit"):
+        column = predictions[name]
+        if not pd.api.types.is_numeric_dtype(column) or not np.isfinite(column).all():
+            raise InputError(f"{path}: the column {name} holds what is no number", fix="restore it, or train again")
+    return predictions
+
+
 def evaluate_verb(options) -> None:
     "`userllm evaluate`"
-    by_folder = {
-        str(folder): read_json(RunFolder(folder).require("predictions", "metrics").metrics)
-        for folder in options.runs
-    }
+    by_folder = {str(folder): _read_metrics(folder) for folder in options.runs}
     names = _names_of_runs(by_folder)
-    runs = {name: read_parquet(RunFolder(folder).predictions) for name, folder in zip(names, by_folder)}
+    runs = {name: _read_predictions(folder) for name, folder in zip(names, by_folder)}
     notes = notes_on_runs(dict(zip(names, by_folder.values())), runs)
     if options.against and options.against not in runs:
         raise InputError(

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from ..core.errors import InputError
 from .mf import CollaborativeModel, fit_epochs, start_collaborative
-from ..data.interactions import Dataset
+from ..data.dataset import Dataset
 
 # %% ../../nbs/collaborative/36_lightgcn.ipynb #2386b943
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def train_lightgcn(
     def score():
         with torch.no_grad():
             model.network.user_vectors[...], model.network.item_vectors[...] = network.averaged()
-        return model.logits(validation.user, validation.item)
+        return model.pair_logits(validation.user, validation.item)
 
     pairs = tuple(
         torch.as_tensor(training[key].to_numpy(dtype=np.int64, copy=True)) for key in ("user", "item")

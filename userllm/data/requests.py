@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import InputError, shown_text
-from .interactions import Dataset, nearest_ids
+from .dataset import Dataset, nearest_ids
 from .sources_movielens import display_title
 from .user_tables import in_seconds
 
@@ -84,9 +84,10 @@ def _dense_numbers(
     ids_word = "id" if len(unknown) == 1 else "ids"
     rows = _rows_text((numbers < 0) & (np.asarray(ids) != ""))
     more = ", ..." if len(unknown) > 3 else ""
+    others = " (a new user is known by likes: userllm rank --likes)" if kind == "user" else ""
     return numbers, (
         f"{len(unknown)} unknown {kind} {ids_word} in {rows}: {', '.join(named)}{more}: correct these ids, or"
-        f" remove their rows; a {kind} without events in the data cannot be scored"
+        f" remove their rows; a {kind} without events in the data cannot be scored{others}"
     )
 
 # %% ../../nbs/data/23_requests.ipynb #be350d78

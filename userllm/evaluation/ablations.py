@@ -19,8 +19,9 @@ from ..core.files import read_json, read_parquet, write_json, write_parquet
 from ..core.registry import Registry
 from ..core.runs import only_one, versions
 from ..data.columns import find_faults, raise_faults, read_columns
-from ..data.interactions import Dataset
-from ..data.rows import Rows
+from ..data.dataset import Dataset
+from ..data.prepared import Stage
+from ..data.histories import Rows
 from ..data.user_tables import as_text
 from .metrics import evaluate, holm, main_metrics, metrics, seeded_difference
 from .studies import PlannedRun, Runner, Study, StudySettings, estimate_tokens, run_study
@@ -29,7 +30,8 @@ from ..model.mappers import MapperSettings
 from ..model.engines import PrefixEngine
 from ..model.uhem import UHEMSettings
 from ..training.methods import Method, find_method
-from ..training.pipeline import predictions_frame, train_method, training_settings
+from ..training.pipeline import train_method
+from ..training.runs import predictions_frame, training_settings
 from ..training.presets import Preset
 
 # %% ../../nbs/evaluation/67_ablations.ipynb #717d48d8
@@ -279,10 +281,8 @@ class AblationStudy(Study):
         prepared = replace(prepared, dataset=dataset)
         work = Path(settings.work) / run.path
         with only_one(work, "a variant is being trained in"):
-            shared = runner.shared(method.model)
-            trained = train_method(
-                method, prepared, preset, shared, work, run.seed, runner.cache, settings.say
-            )
+            stage = Stage(prepared, preset, run.seed, runner.cache)
+            trained = train_method(method, stage, runner.context(method.model), work)
 
         frame = dataset.rows("valid")
         rows = prepared.rows(frame)

@@ -25,10 +25,10 @@ from ..core.runs import StageCache, versions
 from ..knowledge.llms import load_llm
 from ..model.mappers import lookup
 from ..training.methods import find_method
-from ..data.rows import Rows
+from ..data.histories import Rows
 from ..model.userllm import BatchMaker, LanguageModel, ModelSettings, UserLLM, train_only
-from ..data.prepared import prepare
-from ..training.pipeline import Shared, method_tables, share_llm
+from ..data.prepared import Stage, prepare
+from ..training.pipeline import Context, Resources, load_context, method_tables
 from ..training.presets import quick
 from ..model.prompts import Piece, Slot, embed_prompts, layout_prompts
 from ..model.engine_check import check_engine
@@ -583,7 +583,7 @@ def _of_shape(
     precision: str,
     settings: ModelSettings,
     cache: StageCache | None = None,
-) -> Shared:
+) -> Context:
     "An LLM of that shape with random weights, made where it will run. `InputError` for an unknown shape."
     from transformers import AutoConfig, LlamaForCausalLM
 
@@ -607,7 +607,7 @@ def _of_shape(
         reference=replace(known.reference, name=shape),
         checksum="",
     )
-    return Shared(llm, LanguageModel(llm, settings))
+    return Context(llm, LanguageModel(llm, settings))
 
 # %% ../../nbs/evaluation/68_benchmarks.ipynb #09c10dfe
 def _found_before(
@@ -656,18 +656,18 @@ def run_bench(
     method = replace(method, model=replace(method.model, order=order))
     prepared = prepare(preset.protocol, device=device, cache=cache)
     shared = (
-        share_llm(llm, device, precision, method.model, cache)
+        load_context(Resources(llm, device, precision, cache), method.model)
         if shape is None
         else _of_shape(shape, llm, device, precision, method.model, cache)
     )
-    tables, fold, _ = method_tables(method, prepared, preset, 0, cache)
+    made = method_tables(method, Stage(prepared, preset, cache=cache))
     maker = BatchMaker(
-        prepared.dataset.items, tables, shared.llm.tokenizer, method.model, prepared.dataset.noun
+        prepared.dataset.items, made.tables, shared.llm.tokenizer, method.model, prepared.dataset.noun
     )
     torch.manual_seed(0)
-    model = UserLLM(shared.language, {slot: table.width for slot, table in tables.items()}, method.model)
+    model = UserLLM(shared.language, made.widths, method.model)
     check_engine(model, maker, say=say)
-    rows = {split: prepared.rows(prepared.dataset.rows(split), fold) for split in ("train", "test")}
+    rows = {split: prepared.rows(prepared.dataset.rows(split), made.folds) for split in ("train", "test")}
     train = rows["train"].take(np.random.default_rng(0).permutation(len(rows["train"])))
     facts = {
         "order": order,

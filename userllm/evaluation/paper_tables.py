@@ -18,22 +18,18 @@ from ..core.files import read_json, read_parquet, write_parquet
 from ..core.fingerprints import fingerprint
 from ..core.registry import Registry
 from ..core.runs import RunFolder
-from ..data.context_labels import context_as_training
-from ..data.interactions import Dataset
+from ..data.leakage import context_as_training
+from ..data.dataset import Dataset
 from ..data.protocols import ProtocolSettings, movie
 from .metrics import evaluate, holm, main_metrics, metrics, seeded_difference
 from .studies import PlannedRun, Runner, Study, StudySettings, estimate_tokens, run_study
 from ..model.recommender import Recommender
+from ..data.prepared import Stage
 from ..model.engines import ScoreCheckpoint
 from ..training.methods import find_method
-from userllm.training.pipeline import (
-    baseline_settings,
-    baselines,
-    feature_baselines,
-    run_baseline,
-    run_method,
-    training_settings,
-)
+from ..collaborative.baselines import baselines
+from ..training.pipeline import run_baseline, run_method
+from ..training.runs import baseline_settings, training_settings
 
 # %% ../../nbs/evaluation/66_paper_tables.ipynb #32498161
 def netflix_rules() -> ProtocolSettings:
@@ -183,7 +179,7 @@ def _run_path(protocol: str, split: str, system: str, seed: int, suffix: str = "
 def _needs_context(system: str) -> bool:
     "Whether a system learns from the labels of context interactions."
     if system in baselines:
-        return feature_baselines.get(system, ("", False))[1]
+        return baselines[system].learns_from_context
     return find_method(system).learns_from_context
 
 
@@ -257,12 +253,12 @@ class TableStudy(Study):
         work = Path(settings.work) / run.path
         protocol = protocols.get(run.columns["protocol"], movie)()
         prepared = runner.prepared(replace(protocol, split=run.columns["split"]))
+        stage = Stage(prepared, settings.preset, run.seed, runner.cache)
         if system in baselines:
-            run_baseline(system, prepared, settings.preset, work, run.seed, runner.cache)
+            run_baseline(system, stage, work)
         else:
             method = find_method(system)
-            shared = runner.shared(method.model)
-            run_method(method, prepared, settings.preset, shared, work, run.seed, runner.cache, settings.say)
+            run_method(method, stage, runner.context(method.model), work)
         self._keep(work, Path(settings.results) / run.path)
 
     def _keep(self, work: Path, target: Path) -> None:

@@ -14,13 +14,14 @@ import numpy as np
 import pandas as pd
 from ..core.files import read_json, require_writable
 from ..core.runs import StageCache
-from ..data.interactions import Dataset
+from ..data.dataset import Dataset
 from ..data.prepared import ItemSources, Prepared, prepare
 from ..data.protocols import ProtocolSettings
 from ..core.devices import precision_suffix
 from ..model.userllm import ModelSettings
 from ..training.methods import Method
-from ..training.pipeline import Shared, require_same_training, share_llm
+from ..training.pipeline import Context, Resources, load_context
+from ..training.runs import require_same_training
 from ..training.presets import Preset, quick
 
 # %% ../../nbs/evaluation/65_studies.ipynb #b21660ee
@@ -78,7 +79,7 @@ class Runner:
     def __init__(self, settings: StudySettings):
         self.settings = settings
         self.cache = settings.cache or StageCache()
-        self._shared = None
+        self._context = None
         self._protocol = None
         self._prepared = None
 
@@ -98,12 +99,15 @@ class Runner:
             self._protocol = protocol
         return self._prepared
 
-    def shared(self, model: ModelSettings) -> Shared:
+    def context(self, model: ModelSettings) -> Context:
         "The LLM with LoRA around it, loaded at the first call."
-        if self._shared is None:
+        if self._context is None:
             settings = self.settings
-            self._shared = share_llm(settings.llm, settings.device, settings.precision, model, self.cache)
-        return self._shared
+            resources = Resources(
+                settings.llm, settings.device, settings.precision, self.cache, settings.say
+            )
+            self._context = load_context(resources, model)
+        return self._context
 
 
 class Study:

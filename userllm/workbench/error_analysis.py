@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 from ..core.errors import InputError
 from ..core.files import atomic_path
 from ..core.theme import run_colours
-from ..data.interactions import Dataset, Histories
+from ..data.dataset import Dataset
+from ..data.histories import Histories
 from .item_search import first_genre, item_cards, title_matches
 from ..evaluation.metrics import expected_calibration_error, main_metrics, metrics, probability
 from ..evaluation.reports import slices

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 from ..core.errors import InputError
-from ..data.rows import Rows
+from ..data.histories import Rows
 from ..model.recommender import Recommender
 from .error_analysis import RESAMPLES, SEED, Errors, RowFilter, select_rows
 from .history_effects import other_histories, own_history, row_probabilities, withdraw

@@ -16,7 +16,7 @@ import torch
 from matplotlib.figure import Figure
 from ..core.theme import BAND, BLUE, VERMILION
 from .item_search import item_cards
-from ..data.rows import Rows
+from ..data.histories import Rows
 from ..evaluation.metrics import probability
 from ..model.recommender import Recommender
 from ..model.userllm_recommender import UserLLMRecommender

@@ -20,7 +20,7 @@ from ..collaborative.mf import BiasModel
 from ..evaluation.metrics import probability
 from ..knowledge.descriptions import description_sources
 from ..knowledge.answers import text_tokens
-from ..data.rows import Rows
+from ..data.histories import Rows
 from ..model.userllm import BatchMaker, ModelBatch, UserLLM
 from ..model.prompts import Slot, Text, layout_prompts
 from ..model.recommender import Recommender
@@ -527,7 +527,7 @@ class PromptInspector:
             if (user_id, item_id) in answers
         }
         if "bias" not in answers and self._bias_baseline:
-            answers = {"bias": float(probability(self._bias_baseline.logits([user], [item])[0]))} | answers
+            answers = {"bias": float(probability(self._bias_baseline.pair_logits([user], [item])[0]))} | answers
         return Inspected(
             user_id,
             item_id,

@@ -11,7 +11,7 @@ import re
 import unicodedata
 import numpy as np
 import pandas as pd
-from ..data.interactions import Dataset
+from ..data.dataset import Dataset
 from ..knowledge.descriptions import description_sources
 
 # %% ../../nbs/workbench/59_item_search.ipynb #2e6b749c

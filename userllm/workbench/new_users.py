@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from ..core.errors import InputError
 from ..knowledge.descriptions import description_sources
-from ..data.interactions import Dataset
+from ..data.dataset import Dataset
 from ..data.requests import liked_items
 from ..evaluation.metrics import probability
 from ..model.recommender import Recommender

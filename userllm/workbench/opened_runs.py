@@ -13,12 +13,12 @@ import gc, tempfile
 from ..core.errors import InputError
 from ..core.files import read_json, read_parquet
 from ..core.runs import RunFolder, StageCache
-from ..data.interactions import Dataset
+from ..data.dataset import Dataset
 from ..knowledge.llms import tiny_llm
 from ..training.methods import find_method
 from ..model.userllm import ModelSettings
-from ..data.prepared import prepare
-from ..training.pipeline import share_llm, train_method
+from ..data.prepared import Stage, prepare
+from ..training.pipeline import Resources, load_context, train_method
 from ..training.presets import smoke
 from ..data.protocols import movie
 from ..model.recommender import Recommender
@@ -178,16 +178,9 @@ def stand_in(folder, say: Callable = print) -> Recommender:  # an empty folder f
         preset, step1=replace(preset.step1, rows=8), step2=replace(preset.step2, rows=16, evaluate_every=16)
     )
     method = find_method("userllm")
-    shared = share_llm(str(folder / "llm"), "cpu", "fp32", settings)
-    trained = train_method(
-        method,
-        prepared,
-        preset,
-        shared,
-        folder / "run",
-        cache=StageCache(folder / "cache"),
-        say=lambda text: None,
-    )
+    resources = Resources(str(folder / "llm"), "cpu", "fp32", report=lambda text: None)
+    stage = Stage(prepared, preset, cache=StageCache(folder / "cache"))
+    trained = train_method(method, stage, load_context(resources, settings), folder / "run")
     return UserLLMRecommender.build(
         trained.model,
         trained.maker,

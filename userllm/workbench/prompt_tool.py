@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import ipywidgets
 import pandas as pd
 from ..core.errors import InputError
-from ..data.interactions import Dataset
+from ..data.dataset import Dataset
 from .html_parts import poster_html, probability_bar, prompt_html, strip_html, table_html
 from .inspection import Inspected, PromptInspector, edited_tokens
 from .item_search import find_items
