@@ -19,7 +19,7 @@ def load_dataset(
     """A `Prepared`: the `dataset` (items, users, events, split), its histories, the audit for leaks, and
     features of the items' pictures. `InputError` for a folder that holds no dataset."""
     from userllm.core.errors import InputError
-    from userllm.data.interactions import Dataset
+    from userllm.data.dataset import Dataset
     from userllm.data.prepared import ItemSources, prepare
 
     if source is None:
@@ -41,11 +41,13 @@ def train(
 
     The run's folder has its metrics, predictions and settings. A run that was finished there is opened;
     one that was interrupted is resumed."""
+    from userllm.collaborative.baselines import baselines
     from userllm.core.settings import override
     from userllm.data.prepared import Prepared
     from userllm.model.recommender import Recommender
     from userllm.training.methods import find_method
-    from userllm.training.pipeline import baselines, run_baseline, run_method, share_llm
+    from userllm.data.prepared import Stage
+    from userllm.training.pipeline import Resources, load_context, run_baseline, run_method
     from userllm.training.presets import find_preset
 
     prepared = dataset if isinstance(dataset, Prepared) else load_dataset(dataset)
@@ -53,11 +55,12 @@ def train(
     folder = Path(out or f"runs/{method}")
     if method in baselines:
         (preset,) = override((preset,), settings or {})
-        run_baseline(method, prepared, preset, folder)
+        run_baseline(method, Stage(prepared, preset), folder)
         return Recommender.load(folder)
 
     preset, chosen = override((preset, find_method(method)), settings or {})
-    run_method(chosen, prepared, preset, share_llm(llm, settings=chosen.model), folder)
+    context = load_context(Resources(llm), chosen.model)
+    run_method(chosen, Stage(prepared, preset), context, folder)
     return Recommender.load(folder, llm=llm)
 
 
@@ -79,13 +82,16 @@ names = {
     "train": "front_door",
     "evaluate": "front_door",
     "prepare": "data.prepared",
-    "Dataset": "data.interactions",
-    "ItemNoun": "data.interactions",
+    "Dataset": "data.dataset",
+    "ItemNoun": "data.dataset",
     "Recommender": "model.recommender",
     "UserLLMRecommender": "model.userllm_recommender",
     "ModelSettings": "model.userllm",
     "find_method": "training.methods",
     "find_preset": "training.presets",
+    "methods": "training.methods",
+    "baselines": "collaborative.baselines",
+    "engines": "model.engines",
     "explain_prompt": "workbench.inspection",
     "open_run_folder": "workbench.opened_runs",
     "WhatIf": "workbench.what_if",
