@@ -262,7 +262,7 @@ view
 def test_a_view_in_a_narrow_window(page, address, project):
     """One tab stop, headings and rows by arrows, the sorted column and the open row in sight,
     nothing wider than its window."""
-    write_notebook(project / "tools.ipynb", TOOLS, "grid.mark(60)")
+    write_notebook(project / "tools.ipynb", TOOLS, "grid.select(60)")
     page.set_viewport_size({"width": 700, "height": 1000})
     assert run_notebook(page, address, "tools.ipynb") == []
     page.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area')")

@@ -13,6 +13,7 @@ from pathlib import Path
 import shutil
 import numpy as np
 import pandas as pd
+from ..core.theme import BLUE, VERMILION
 from ..core.errors import InputError
 from ..core.files import read_json, read_parquet, write_parquet
 from ..core.fingerprints import fingerprint
@@ -564,7 +565,7 @@ def plot_compared(compared: pd.DataFrame):  # the lines of one protocol, from `c
             run["system"],
             xerr=span,
             fmt="o",
-            color="#0072b2",
+            color=BLUE,
             capsize=3,
             label="here: mean and range of the runs",
         )
@@ -573,7 +574,7 @@ def plot_compared(compared: pd.DataFrame):  # the lines of one protocol, from `c
                 run[f"paper_{metric}"],
                 run["system"],
                 "D",
-                color="#d55e00",
+                color=VERMILION,
                 fillstyle="none",
                 label="the paper, on other rows, with Vicuna-7B",
             )

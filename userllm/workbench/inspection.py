@@ -70,7 +70,7 @@ def nearest_words(
         for value, token in zip(*(part.tolist() for part in cosine.topk(count)))
     ]
 
-
+# %% ../../nbs/workbench/70_inspection.ipynb #2f475a44
 def _nearest_text(
     recommender: UserLLMRecommender,
     # (tokens, d3)

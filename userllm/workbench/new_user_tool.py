@@ -52,7 +52,7 @@ def new_user_view(
         ["likes", ("work", work.box), "found", "table"],
     )
 
-
+# %% ../../nbs/workbench/98_new_user_tool.ipynb #3037047f
 def draw_recommended(
     view: View,
     # from `recommend`

@@ -51,7 +51,7 @@ def on_enter(
         warnings.simplefilter("ignore", DeprecationWarning)
         view.controls[name].on_submit(call)
 
-
+# %% ../../nbs/workbench/93_prompt_tool.ipynb #a9a04291
 def show_found(
     view: View,
     dataset: Dataset,
