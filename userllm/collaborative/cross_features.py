@@ -189,6 +189,7 @@ def mf_logit(
             mf,
             run_seed,
             progress,
+            f"MF for the linear features, fold {fold + 1} of {settings.folds + 1}",
         )
         for key, vectors in _with_biases(model).items():
             values[key].append(vectors)

@@ -479,6 +479,7 @@ def train_mf(
     settings: MFSettings = MFSettings(),  # shape and training
     run_seed: int = 0,  # of the start and of the order of rows
     progress: bool = True,  # show a bar of epochs
+    label: str = "",  # what the bar is called; the model's name where left out
 ) -> CollaborativeModel:
     """Train a matrix factorisation by BCE and keep the epoch with the best validation AUC
     (section 3.2.4, equation 8).
@@ -490,7 +491,7 @@ def train_mf(
         torch.as_tensor(training[key].to_numpy(dtype=np.int64, copy=True)) for key in ("user", "item")
     )
     found = fit_epochs(
-        model.name,
+        label or model.name,
         model.network,
         _optimizer(model.network, settings),
         pairs,

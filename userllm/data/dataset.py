@@ -94,10 +94,43 @@ _ENJOYED = frozenset(
 _SCREENED = frozenset("movie film series show episode".split())  # what has a poster
 
 
+# the last part of a word -> of its plural, also within words such as postwoman and pocketknife
+_IRREGULAR = {
+    "series": "series",
+    "species": "species",
+    "sheep": "sheep",
+    "fish": "fish",
+    "woman": "women",
+    "man": "men",
+    "person": "people",
+    "child": "children",
+    "mouse": "mice",
+    "goose": "geese",
+    "foot": "feet",
+    "tooth": "teeth",
+    "knife": "knives",
+    "wife": "wives",
+    "life": "lives",
+    "leaf": "leaves",
+    "shelf": "shelves",
+    "loaf": "loaves",
+    "scarf": "scarves",
+    "half": "halves",
+    "potato": "potatoes",
+    "tomato": "tomatoes",
+    "hero": "heroes",
+    "quiz": "quizzes",
+}
+_NO_MEN = ("human", "german", "roman", "shaman", "talisman", "ottoman", "caiman")  # whose plural takes an s
+_SILENT_H = "hour|honou?r|honest|heir"  # which begin with a vowel's sound
+
+
 def _plural(noun: str) -> str:
-    "The plural by the rules of English spelling."
-    if noun.endswith(("series", "species")):
-        return noun
+    "The plural by the rules of English spelling, and the common exceptions."
+    if not noun.lower().endswith(_NO_MEN):
+        for one, many in _IRREGULAR.items():
+            if noun.lower().endswith(one):
+                return noun[: -len(one)] + many
     if re.search(r"[^aeiou]y$", noun):
         return noun[:-1] + "ies"
     return noun + ("es" if re.search(r"(s|x|z|ch|sh)$", noun) else "s")
@@ -138,7 +171,8 @@ class ItemNoun:
     @property
     def a_one(self) -> str:
         "The singular with its article."
-        return f"{'an' if re.match('[aeio]|u(?!ni|s[ei])', self.one.lower()) else 'a'} {self.one}"
+        vowel = re.match(rf"[aeio]|u(?!ni|s[ei])|(?:{_SILENT_H})", self.one.lower())
+        return f"{'an' if vowel else 'a'} {self.one}"
 
     def fill(
         self, text: str
@@ -236,7 +270,10 @@ def nearest_ids(
     if titles and not near:
         places = {title.casefold(): place for place, title in enumerate(titles)}
         near = [places[title] for title in difflib.get_close_matches(folded, list(places), n=2, cutoff=0.75)]
-    near += [ids.index(name) for name in difflib.get_close_matches(wanted, ids, n=3, cutoff=0.5)]
+    # all e-mail addresses of one domain resemble each other: what stands before it tells them apart
+    start = {name.partition("@")[0]: place for place, name in reversed([*enumerate(ids)])}
+    close = difflib.get_close_matches(wanted.partition("@")[0], list(start), n=3, cutoff=0.7)
+    near += [start[name] for name in close]
     return [
         shown_text(f"{ids[place]} ({titles[place]})" if titles else ids[place])
         for place in dict.fromkeys(near)
