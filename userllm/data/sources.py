@@ -147,7 +147,8 @@ def dataset_options() -> tuple[Option, ...]:
         ),
         Option(
             "like_threshold",
-            f"ratings from here on are likes; {_default('like_threshold', 2.5)}",
+            "which ratings are likes: those from RATING on; where it is left out, the shares by other ratings are"
+            f" printed; {_default('like_threshold', 2.5)}",
             "RATING",
             float,
         ),
