@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 import gc, tempfile
+from ..collaborative.baselines import baselines
 from ..core.errors import InputError
 from ..core.files import read_json, read_parquet
 from ..core.runs import RunFolder, StageCache
@@ -132,16 +133,22 @@ def open_run_folder(
         able = [
             name
             for name in predictions
-            if RunFolder((folder.resolve().parent if own else folder) / name).recommender.is_dir()
+            if name not in baselines
+            and RunFolder((folder.resolve().parent if own else folder) / name).recommender.is_dir()
         ]
         what = f"{folder} has no recommender" + ("" if own else f" of {method or 'userllm'!r}")
         raise InputError(
             what + ("" if own or able else ": it has none at all"),
             fix=f"open {'the run' if own else 'one'} of {', '.join(able)}"
             if able
-            else "train a method; a baseline leaves no recommender",
+            else "train a method",
         )
     place = RunFolder(run).recommender
+    if read_json(place / "recommender.json").get("kind") == "baseline":
+        raise InputError(
+            f"{run} is the run of a baseline, and the workbench looks into language models",
+            fix="open the run of a method; userllm rank and score take baselines",
+        )
     if precision == "explain":
         precision = explaining_precision(_recorded_precision(place))
     recommender = _kept_open(
