@@ -48,14 +48,9 @@ WIDE_LEFT = {
     "_train_loop",
     "bench",
     "find_faults",
-    "finish_run",
-    "fit_epochs",
-    "quickstart",
     "run_bench",
-    "run_method",
     "slow_history",
     "step1_stage",
-    "train_method",
     "tune",
 }
 ONE_PART_ERRORS = 113  # raises of `InputError` without `fix=` that are left: this may fall, and may not rise

@@ -296,6 +296,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                                  'userllm/collaborative/mf.py'),
                                           'userllm.collaborative.mf.CollaborativeModel.user_table': ( 'collaborative/mf.html#collaborativemodel.user_table',
                                                                                                       'userllm/collaborative/mf.py'),
+                                          'userllm.collaborative.mf.Fit': ('collaborative/mf.html#fit', 'userllm/collaborative/mf.py'),
                                           'userllm.collaborative.mf.MFSettings': ( 'collaborative/mf.html#mfsettings',
                                                                                    'userllm/collaborative/mf.py'),
                                           'userllm.collaborative.mf.MFSettings.__post_init__': ( 'collaborative/mf.html#mfsettings.__post_init__',
