@@ -50,7 +50,6 @@ WIDE_LEFT = {
     "find_faults",
     "run_bench",
     "slow_history",
-    "step1_stage",
     "tune",
 }
 ONE_PART_ERRORS = 113  # raises of `InputError` without `fix=` that are left: this may fall, and may not rise
