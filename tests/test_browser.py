@@ -102,7 +102,7 @@ ATTACK = "<img src=x onerror=window.struck=1><script>window.struck=1</script>"
 HOSTILE = f"""
 import numpy as np, pandas as pd
 from userllm.workbench.error_analysis import Errors
-from userllm.data.interactions import made_up_dataset
+from userllm.data.dataset import made_up_dataset
 from userllm.workbench.widgets import PointMap
 from userllm.workbench.rows_tool import RowsTool
 attack = {ATTACK!r}
@@ -262,7 +262,7 @@ view
 def test_a_view_in_a_narrow_window(page, address, project):
     """One tab stop, headings and rows by arrows, the sorted column and the open row in sight,
     nothing wider than its window."""
-    write_notebook(project / "tools.ipynb", TOOLS, "grid.mark(60)")
+    write_notebook(project / "tools.ipynb", TOOLS, "grid.select(60)")
     page.set_viewport_size({"width": 700, "height": 1000})
     assert run_notebook(page, address, "tools.ipynb") == []
     page.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area')")

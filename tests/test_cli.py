@@ -400,6 +400,26 @@ def test_many_runs_are_listed_before_they_are_made(say, tmp_path, arguments, wor
     assert not list(tmp_path.iterdir())
 
 
+def test_quickstart_takes_own_data_and_settings(shop, runs, say):
+    prepared(shop, say, "--like-threshold", 3, "--out", shop / "data")
+    where = ("--device", "cpu", "--precision", "fp32", "--llm", runs.parent / "llm", "--out", shop / "quick")
+    changes = ("--preset", "smoke", "--set", "step2.rows=16", "--set", "mf.epochs=1")
+    code, out, error = say("quickstart", "--data", shop / "data", *where, *changes)
+    assert code == 0 and "changed settings: step2.rows=16, mf.epochs=1" in out, error
+    assert "scores all items" in out and "logistic" in out
+    assert read_json(shop / "quick" / "userllm" / "settings.json")["step2"]["rows"] == 16
+    assert read_json(shop / "quick" / "mf" / "settings.json")["mf"]["epochs"] == 1
+
+
+def test_a_baseline_ranks_like_a_method(shop, say):
+    prepared(shop, say, "--like-threshold", 3, "--out", shop / "data")
+    run = ("--data", shop / "data", "--out", shop / "run", "--device", "cpu")
+    code, out, error = say("train", "trees", "--preset", "smoke", *run)
+    assert code == 0 and f"Next: userllm rank {shop / 'run'}" in out, error
+    code, out, error = say("rank", shop / "run", "--user", "u1", "--top", 3, "--device", "cpu")
+    assert code == 0 and len(out.splitlines()) == 2 + 3, error
+
+
 @pytest.mark.parametrize("line", ["reproduce table4", "ablations tokens"])
 def test_studies_are_planned_on_own_data(shop, say, line):
     prepared(shop, say, "--like-threshold", 3, "--out", shop / "data")

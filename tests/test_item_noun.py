@@ -12,7 +12,7 @@ from userllm.cli.main import main
 from userllm.workbench.html_parts import prompt_html
 from userllm.workbench.inspection import GENERATED, explain_prompt
 from userllm.workbench.item_search import item_cards
-from userllm.data.interactions import Dataset
+from userllm.data.dataset import Dataset
 from userllm.knowledge.llms import tiny_llm
 from userllm.training.methods import methods
 from userllm.collaborative.baselines import baselines

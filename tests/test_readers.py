@@ -21,7 +21,9 @@ from hypothesis import strategies as st
 from userllm.core.errors import InputError
 from userllm.cli.main import main
 from userllm.data.columns import read_columns
-from userllm.data.interactions import SPLIT_KINDS, SPLITS, Dataset, Histories, audit, made_up_dataset
+from userllm.data.dataset import SPLITS, SPLIT_KINDS, Dataset, made_up_dataset
+from userllm.data.histories import Histories
+from userllm.data.leakage import audit
 from userllm.data.protocols import dataset_with_split, split_kind
 from userllm.evaluation.reports import format_table
 from userllm.data.sources_movielens import display_title

@@ -15,11 +15,11 @@ import pandas as pd
 import torch
 
 from userllm.collaborative.mf import MFSettings, train_mf
-from userllm.data.interactions import Dataset
+from userllm.data.dataset import Dataset
 from userllm.model.mappers import table_by_position, standardise
 from userllm.training.methods import find_method
 from userllm.evaluation.metrics import auc
-from userllm.data.rows import Rows
+from userllm.data.histories import Rows
 from userllm.model.userllm import BatchMaker, LanguageModel, ModelSettings, UserLLM, start_wide
 from userllm.training.steps import StepSettings, step2, tune
 from userllm.model.engines import PrefixEngine

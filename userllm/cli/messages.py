@@ -10,7 +10,7 @@ __all__ = ['typed_command', 'user_option', 'missing_as_text', 'question_as_text'
 from pathlib import Path
 import shlex, shutil, sys
 import pandas as pd
-from ..data.interactions import ItemNoun, protocol_noun
+from ..data.dataset import ItemNoun, protocol_noun
 from ..evaluation.reports import format_table, language_share, share_as_text
 
 # %% ../../nbs/cli/80_messages.ipynb #bdf9daa2

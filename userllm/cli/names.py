@@ -6,7 +6,7 @@
 __all__ = ['registered_names', 'known_names']
 
 # %% ../../nbs/cli/77_names.ipynb #617213b0
-import json, sys
+import inspect, json, sys, types
 from importlib import import_module
 from importlib.resources import files
 
@@ -19,6 +19,11 @@ _registries = {
     "tables": "userllm.evaluation.paper_tables",
     "protocols": "userllm.evaluation.paper_tables",
     "shapes": "userllm.evaluation.benchmarks",
+    "metrics": "userllm.evaluation.metrics",
+    "encoders": "userllm.model.history_encoders",
+    "templates": "userllm.model.prompts",
+    "mapper_kinds": "userllm.model.mappers",
+    "feature_sources": "userllm.training.feature_sources",
 }
 
 
@@ -26,9 +31,11 @@ def _line_on(thing) -> str:
     "What a registered thing says of itself in one line; '' where it says nothing."
     if isinstance(thing, str):
         return thing
-    about = getattr(thing, "about", None)
-    if about is None and callable(thing) and not isinstance(thing, type):
+    about = getattr(thing, "about", None) or getattr(thing, "label", None)
+    if about is None and isinstance(thing, types.FunctionType) and not inspect.signature(thing).parameters:
         about = getattr(thing(), "about", None)
+    if about is None and isinstance(thing, (type, types.FunctionType)):
+        about = (inspect.getdoc(thing) or "").partition("\n")[0].rstrip(".")
     return about if isinstance(about, str) else ""
 
 

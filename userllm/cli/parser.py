@@ -257,12 +257,20 @@ def _config_verb(verb, names: dict) -> None:
     _preset_option(parser, names)
     _settings_options(parser)
     parser.add_argument("--json", action="store_true", help="print a file for --config")
+    kinds = {
+        "history encoders, for model.uhem.encoder": "encoders",
+        "prompts, for model.order": "templates",
+        "mappers, for model.mapper.kind": "mapper_kinds",
+        "feature sources, for tables": "feature_sources",
+    }
+    parser.epilog = "\n\n".join(_named(title, names[kind]) for title, kind in kinds.items())
 
 # %% ../../nbs/cli/79_parser.ipynb #6f5c0311
 def _evaluate_verb(verb, names: dict) -> None:
     parser = verb("evaluate", "print the results of runs side by side, with paired differences")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders")
     parser.add_argument("--against", metavar="METHOD", help="which to subtract; default the first")
+    parser.epilog = _named("metrics", names["metrics"])
 
 
 def _score_verb(verb, names: dict) -> None:
@@ -310,13 +318,17 @@ def _rank_verb(verb, names: dict) -> None:
 # %% ../../nbs/cli/79_parser.ipynb #cdbae843
 def _quickstart_verb(verb, names: dict) -> None:
     parser = verb(
-        "quickstart", "baselines and two methods from start to end, and the table of results", _device_options
+        "quickstart",
+        "baselines and two methods from start to end, and the table of results",
+        _given_data,
+        _device_options,
+        _settings_options,
     )
     _preset_option(parser, names)
     _llm_option(parser)
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="run seed; default 0")
     parser.add_argument(
-        "--out", default="runs/quickstart", metavar="DIR", help="where the runs go; default runs/quickstart"
+        "--out", metavar="DIR", help="where the runs go; default runs/quickstart-DATA-CHANGES"
     )
 
 

@@ -23,7 +23,7 @@ from userllm.data.datasets import (
     source_dataset,
 )
 from ..data.sources import command_options, sources
-from ..data.interactions import Dataset
+from ..data.dataset import Dataset
 from ..data.prepared import ItemSources, Prepared, keep_prepared, prepare
 from ..data.protocols import natural, period, table2
 from ..data.raw_data import RawData

@@ -13,11 +13,13 @@ import tempfile
 import pandas as pd
 from .messages import learning_notes, posters_missing, typed_command, user_option
 from .prepare import open_dataset, require_device
+from .train import chosen_preset, in_file_name
 from ..core.devices import choose_device, choose_precision, precision_suffix
 from ..core.errors import InputError
 from ..core.files import read_json, read_parquet, require_writable, write_json
 from ..core.runs import RunFolder
-from ..data.prepared import Stage, prepare
+from ..data.dataset import ItemNoun
+from ..data.prepared import ItemSources, Stage, prepare
 from ..data.protocols import table2
 from userllm.evaluation.ablations import (
     AblationStudy,
@@ -44,7 +46,7 @@ from ..training.pipeline import Resources, quickstart
 from ..training.presets import find_preset
 
 # %% ../../nbs/cli/85_study.ipynb #f171322a
-def _print_quickstart(results: dict[str, dict], folder: Path) -> None:  # metrics by system
+def _print_quickstart(results: dict[str, dict], folder: Path, noun: ItemNoun) -> None:  # metrics by system
     "Results, notes, differences, and what to type next."
     first = results["userllm"]
     print("\n" + format_table(results_table(results)))
@@ -62,21 +64,26 @@ def _print_quickstart(results: dict[str, dict], folder: Path) -> None:  # metric
     user = predictions["userllm"]["user_id"].iloc[0]
     following = typed_command("rank", folder / "userllm_wide", *user_option(user), "--top", 10)
     print(f"\nSaved: {folder}/userllm/recommender and {folder}/userllm_wide/recommender")
-    print(f"Next:  {following}   (scores all movies: minutes on a CPU)")
+    print(f"Next:  {following}   (scores all {noun.many}: minutes on a CPU)")
 
 
 def quickstart_verb(options) -> None:
     "`userllm quickstart`"
     require_device(options)
-    preset = find_preset(options.preset)
-    folder = Path(options.out)
+    preset, changes = chosen_preset(options)
+    dataset = open_dataset(options.data) if options.data else None
+    data = f"-{Path(options.data).name}" if options.data else ""
+    folder = Path(options.out or f"runs/quickstart{data}{in_file_name(changes)}")
     find_llm(options.llm)
     require_writable(folder, 500_000_000, make=False)
+    if changes:
+        print("changed settings: " + ", ".join(f"{key}={value}" for key, value in changes.items()))
     print("preparing the ratings, descriptions and poster features")
-    stage = Stage(prepare(preset.protocol, device=options.device), preset, options.seed)
+    sources = ItemSources(kept=options.data)
+    stage = Stage(prepare(preset.protocol, dataset, sources, options.device), preset, options.seed)
     resources = Resources(options.llm, options.device, options.precision)
     results = quickstart(folder, stage, resources=resources)
-    _print_quickstart(results, folder)
+    _print_quickstart(results, folder, stage.dataset.noun)
 
 # %% ../../nbs/cli/85_study.ipynb #8096ff04
 def _require_output_file(out) -> None:

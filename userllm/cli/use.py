@@ -15,7 +15,7 @@ from .prepare import require_device
 from ..core.errors import InputError, shown_text
 from ..core.files import atomic_path, read_json, read_parquet, require_writable
 from ..core.runs import RunFolder
-from ..data.interactions import Dataset
+from ..data.dataset import Dataset
 from ..data.requests import check_pairs, liked_items
 from ..data.user_tables import read_pairs
 from ..evaluation.metrics import evaluate

@@ -17,9 +17,9 @@ from ..core.plugins import Origin, import_plugins, origin_of, require_origins
 from ..core.runs import versions
 from ..core.sealed_folders import RECORD, read_sealed, seal_folder
 from ..core.settings import restore_settings
-from ..data.interactions import Dataset
+from ..data.dataset import Dataset
 from ..data.prepared import Stage
-from ..data.rows import HistorySettings, Rows
+from ..data.histories import HistorySettings, Rows
 from ..model.recommender import LoadOptions, Recommender, recommenders
 
 # %% ../../nbs/collaborative/55_baseline_recommender.ipynb #e397f544

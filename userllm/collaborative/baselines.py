@@ -18,7 +18,7 @@ from .sasrec import SASRecModel, train_sasrec
 from .trees import FeatureModel, RowFeatures, train_logistic, train_trees
 from ..core.registry import Registry
 from ..data.prepared import Stage
-from ..data.rows import Rows
+from ..data.histories import Rows
 
 # %% ../../nbs/collaborative/52_baselines.ipynb #b8d7d429
 class FittedBaseline(Protocol):

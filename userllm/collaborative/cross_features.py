@@ -26,8 +26,8 @@ from userllm.collaborative.mf import (
     row_folds,
     train_mf,
 )
-from ..data.context_labels import context_as_training, context_interactions
-from ..data.interactions import Dataset
+from ..data.leakage import context_as_training, context_interactions
+from ..data.dataset import Dataset
 from ..data.prepared import Stage
 from ..evaluation.metrics import probability
 from ..model.mappers import FeatureTable, load_table, table_by_position, product, save_table
@@ -189,6 +189,7 @@ def mf_logit(
             mf,
             run_seed,
             progress,
+            f"MF for the linear features, fold {fold + 1} of {settings.folds + 1}",
         )
         for key, vectors in _with_biases(model).items():
             values[key].append(vectors)

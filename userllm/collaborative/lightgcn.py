@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from ..core.errors import InputError
 from .mf import CollaborativeModel, Fit, fit_epochs, start_collaborative
-from ..data.interactions import Dataset
+from ..data.dataset import Dataset
 
 # %% ../../nbs/collaborative/36_lightgcn.ipynb #2386b943
 @dataclass(frozen=True)

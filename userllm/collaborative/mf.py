@@ -21,9 +21,10 @@ from tqdm.auto import tqdm
 from ..core.errors import InputError
 from ..core.files import read_json, read_tensors, write_json, write_tensors
 from ..core.fingerprints import fingerprint
-from ..data.context_labels import context_as_training
-from ..data.interactions import Dataset, Histories
-from ..data.rows import Rows
+from ..data.leakage import context_as_training
+from ..data.dataset import Dataset
+from ..data.histories import Histories
+from ..data.histories import Rows
 from ..model.mappers import FeatureTable, load_table, table_by_position, save_table
 from ..evaluation.metrics import auc
 
@@ -396,6 +397,7 @@ class Fit:
     labels: Any  # (n,) of the training rows
     score: Callable[[], np.ndarray]  # gives the logits of the validation rows
     validation_labels: Any  # the epoch with the best AUC on them is kept
+    label: str = ""  # what the bar is called; the settings' name where left out
 
 
 def fit_epochs(
@@ -409,6 +411,7 @@ def fit_epochs(
     Gives validation_auc, best_epoch and history, as `CollaborativeModel` has them."""
     network, validation_labels = fit.network, fit.validation_labels
     measurable = len(np.unique(validation_labels)) == 2
+    label = fit.label or settings.name
     generator = torch.Generator().manual_seed(run_seed)
     labels = torch.as_tensor(np.array(fit.labels, dtype=np.float32))
     history = []
@@ -417,7 +420,7 @@ def fit_epochs(
     kept = None
     with (
         _one_thread(),
-        tqdm(range(1, settings.epochs + 1), desc=settings.name, unit="epoch", disable=not progress) as bar,
+        tqdm(range(1, settings.epochs + 1), desc=label, unit="epoch", disable=not progress) as bar,
     ):
         for epoch in bar:
             network.train()
@@ -437,7 +440,7 @@ def fit_epochs(
                     else None
                 )
             elif epoch - best_epoch >= settings.patience:
-                bar.set_description(f"{settings.name}, stopped early")
+                bar.set_description(f"{label}, stopped early")
                 break
     if kept is not None:
         network.load_state_dict(kept)
@@ -488,6 +491,7 @@ def train_mf(
     settings: MFSettings = MFSettings(),  # shape and training
     run_seed: int = 0,  # of the start and of the order of rows
     progress: bool = True,  # show a bar of epochs
+    label: str = "",  # what the bar is called; the model's name where left out
 ) -> CollaborativeModel:
     """Train a matrix factorisation by BCE and keep the epoch with the best validation AUC
     (section 3.2.4, equation 8).
@@ -505,6 +509,7 @@ def train_mf(
         training.label,
         lambda: model.pair_logits(validation.user, validation.item),
         validation.label,
+        label,
     )
     return replace(model, **fit_epochs(fit, settings, run_seed, progress))
 

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 from ..core.errors import InputError
 from .mf import Fit, fit_epochs, load_fitted, save_fitted, start_collaborative
-from ..data.interactions import Dataset, Histories
-from ..data.rows import Rows
+from ..data.dataset import Dataset
+from ..data.histories import Histories
+from ..data.histories import Rows
 from ..model.mappers import FeatureTable, table_by_position
 
 # %% ../../nbs/collaborative/37_sasrec.ipynb #8f48ebdf

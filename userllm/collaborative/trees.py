@@ -18,8 +18,8 @@ from userllm.collaborative.cross_features import (
 )
 from .mf import TargetEncoding, load_fitted, save_fitted
 from ..core.errors import InputError
-from ..data.interactions import Dataset
-from ..data.rows import Rows
+from ..data.dataset import Dataset
+from ..data.histories import Rows
 from ..evaluation.metrics import auc
 from ..model.mappers import FeatureTable, lookup
 

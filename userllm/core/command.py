@@ -55,8 +55,9 @@ def _patient(stream, number: int):  # of Python; None where it was closed before
         raw.lost = OSError(errno.EBADF, "it is closed")
     else:
         stream.flush()
-    how = {"line_buffering": stream.line_buffering, "write_through": stream.write_through} if stream else {}
-    return io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace", **how)
+    # the error stream passes all on at once, so that a progress bar's last line end comes before the answer
+    at_once = stream is not None and (stream.line_buffering or stream.write_through)
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace", line_buffering=at_once)
 
 
 def patient_streams() -> None:

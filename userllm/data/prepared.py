@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 from ..core.errors import InputError
 from ..core.runs import StageCache
-from .context_labels import context_as_training
+from .leakage import Audit, audit, context_as_training
 from .datasets import fill_descriptions
-from .interactions import Audit, Dataset, Histories, audit
+from .dataset import Dataset
+from .histories import Histories, HistorySettings, Rows
 from .protocols import ProtocolSettings, build_dataset, movie
-from .rows import HistorySettings, Rows
 from .sources_movielens import movielens_small
 from ..knowledge.descriptions import KnowledgeSettings, descriptions_for, source_of
 from ..knowledge.endpoints import Endpoint

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import InputError, shown_text
-from .interactions import Dataset, nearest_ids
+from .dataset import Dataset, nearest_ids
 from .sources_movielens import display_title
 from .user_tables import in_seconds
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 from ..core.errors import InputError
 from .columns import Fault, RowCount, find_faults, raise_faults, read_columns
-from .interactions import MOVIE
+from .dataset import MOVIE
 from .raw_data import RawData, control_note, in_one_line
 from .sources_movielens import MOVIELENS_LICENCE
 from .user_tables import raw_data, read_interactions, written_names

@@ -12,7 +12,7 @@ import re
 import polars as pl
 from ..core.errors import InputError, shown_names
 from .columns import Fault, RowCount, raise_faults, read_columns, shown_value
-from .interactions import MOVIE, SPLIT_TYPE, SPLITS
+from .dataset import MOVIE, SPLITS, SPLIT_TYPE
 from .raw_data import RawData
 from .sources_movielens import display_title
 from userllm.data.user_tables import (

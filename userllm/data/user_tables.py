@@ -24,7 +24,7 @@ from userllm.data.columns import (
     readable_columns,
     shown_value,
 )
-from .interactions import SPLIT_TYPE, SPLITS
+from .dataset import SPLITS, SPLIT_TYPE
 from userllm.data.raw_data import (
     CONTROL_CHARACTERS,
     INVISIBLE_CHARACTERS,

@@ -14,14 +14,15 @@ import numpy as np
 import pandas as pd
 import polars as pl
 from ..collaborative.mf import MFSettings
+from ..core.theme import BLUE
 from ..core.errors import InputError, shown_names
 from ..core.files import read_json, read_parquet, write_json, write_parquet
 from ..core.registry import Registry
 from ..core.runs import only_one, versions
 from ..data.columns import find_faults, raise_faults, read_columns
-from ..data.interactions import Dataset
+from ..data.dataset import Dataset
 from ..data.prepared import Stage
-from ..data.rows import Rows
+from ..data.histories import Rows
 from ..data.user_tables import as_text
 from .metrics import evaluate, holm, main_metrics, metrics, seeded_difference
 from .studies import PlannedRun, Runner, Study, StudySettings, estimate_tokens, run_study
@@ -494,7 +495,7 @@ def plot_ablation(compared: pd.DataFrame):  # from `compare_ablation`
         error = np.abs(
             np.stack([run[f"{metric}_low"].fillna(0) - value, run[f"{metric}_high"].fillna(0) - value])
         )
-        axis.errorbar(value, run[name], xerr=error, fmt="o", color="#0072b2", capsize=3)
+        axis.errorbar(value, run[name], xerr=error, fmt="o", color=BLUE, capsize=3)
         axis.axvline(0, color="grey", linewidth=1)
         axis.set_xlabel(f"validation {label}, difference to {base}")
     axes[0].set_ylabel(name.replace("_", " "))

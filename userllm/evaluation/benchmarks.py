@@ -25,7 +25,7 @@ from ..core.runs import StageCache, versions
 from ..knowledge.llms import load_llm
 from ..model.mappers import lookup
 from ..training.methods import find_method
-from ..data.rows import Rows
+from ..data.histories import Rows
 from ..model.userllm import BatchMaker, LanguageModel, ModelSettings, UserLLM, train_only
 from ..data.prepared import Stage, prepare
 from ..training.pipeline import Context, Resources, load_context, method_tables

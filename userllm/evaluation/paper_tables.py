@@ -13,13 +13,14 @@ from pathlib import Path
 import shutil
 import numpy as np
 import pandas as pd
+from ..core.theme import BLUE, VERMILION
 from ..core.errors import InputError
 from ..core.files import read_json, read_parquet, write_parquet
 from ..core.fingerprints import fingerprint
 from ..core.registry import Registry
 from ..core.runs import RunFolder
-from ..data.context_labels import context_as_training
-from ..data.interactions import Dataset
+from ..data.leakage import context_as_training
+from ..data.dataset import Dataset
 from ..data.protocols import ProtocolSettings, movie
 from .metrics import evaluate, holm, main_metrics, metrics, seeded_difference
 from .studies import PlannedRun, Runner, Study, StudySettings, estimate_tokens, run_study
@@ -564,7 +565,7 @@ def plot_compared(compared: pd.DataFrame):  # the lines of one protocol, from `c
             run["system"],
             xerr=span,
             fmt="o",
-            color="#0072b2",
+            color=BLUE,
             capsize=3,
             label="here: mean and range of the runs",
         )
@@ -573,7 +574,7 @@ def plot_compared(compared: pd.DataFrame):  # the lines of one protocol, from `c
                 run[f"paper_{metric}"],
                 run["system"],
                 "D",
-                color="#d55e00",
+                color=VERMILION,
                 fillstyle="none",
                 label="the paper, on other rows, with Vicuna-7B",
             )

@@ -15,7 +15,8 @@ from ..core.devices import peak_memory_bytes
 from ..core.registry import Registry
 from ..core.runs import StageCache
 from ..data.datasets import dataset_of, source_protocol
-from ..data.interactions import Dataset, audit
+from ..data.dataset import Dataset
+from ..data.leakage import audit
 from ..data.protocols import statistics
 from ..data.raw_data import RawData
 from ..data.sources_netflix import netflix_prize

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from ..core.files import read_json, require_writable
 from ..core.runs import StageCache
-from ..data.interactions import Dataset
+from ..data.dataset import Dataset
 from ..data.prepared import ItemSources, Prepared, prepare
 from ..data.protocols import ProtocolSettings
 from ..core.devices import precision_suffix

@@ -23,7 +23,7 @@ from ..core.files import append_jsonl, read_json, read_jsonl, read_parquet
 from ..core.fingerprints import fingerprint
 from ..core.runs import StageCache
 from .endpoints import Endpoint
-from ..data.interactions import MOVIE, ItemNoun
+from ..data.dataset import MOVIE, ItemNoun
 from .llms import LLM
 
 # %% ../../nbs/knowledge/22_descriptions.ipynb #c006

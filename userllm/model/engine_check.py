@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from ..core.errors import InputError
 from .attention import attend_joined
-from ..data.rows import Rows
+from ..data.histories import Rows
 from .userllm import BatchMaker, UserLLM
 from .prompts import embed_prompts
 from .engines import engines

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from ..core.errors import InputError
 from ..core.files import read_tensors, read_tensors_metadata, write_tensors
 from ..core.registry import Registry
-from ..data.rows import Rows
+from ..data.histories import Rows
 from .history_cache import HistoryStore
 from .mappers import lookup
 from .prefix_cache import ByteBudget, PrefixStore, store_prefixes

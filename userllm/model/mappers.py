@@ -17,7 +17,7 @@ from torch import nn
 from ..core.errors import InputError
 from ..core.files import read_tensors, read_tensors_metadata, write_tensors
 from ..core.fingerprints import fingerprint
-from ..data.interactions import Dataset
+from ..data.dataset import Dataset
 
 # %% ../../nbs/model/30_mappers.ipynb #c006
 def _id_text(ids) -> list[str]:

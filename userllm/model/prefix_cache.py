@@ -17,7 +17,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ..core.errors import InputError
-from ..data.rows import Rows
+from ..data.histories import Rows
 from ..knowledge.llms import tiny_llm
 from .attention import kept_cache
 from .mappers import table_by_position

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from ..core.errors import InputError
 from ..core.fingerprints import fingerprint
-from ..data.interactions import MOVIE, ItemNoun
+from ..data.dataset import MOVIE, ItemNoun
 from ..knowledge.answers import text_tokens
 
 # %% ../../nbs/model/40_prompts.ipynb #c006

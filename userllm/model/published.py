@@ -16,10 +16,10 @@ from ..core.files import read_json, read_tensors, read_tensors_metadata, write_t
 from ..core.fingerprints import fingerprint
 from ..core.plugins import import_plugins
 from ..core.settings import restore_settings
-from ..data.interactions import Dataset
+from ..data.dataset import Dataset
 from ..data.prepared import Prepared, prepare
 from ..data.protocols import movie
-from ..data.rows import HistorySettings
+from ..data.histories import HistorySettings
 from ..knowledge.llms import LLM, load_llm
 from .mappers import load_table
 from .prompts import find_template

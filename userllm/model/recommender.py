@@ -19,10 +19,10 @@ import pandas as pd
 from ..core.errors import InputError
 from ..core.registry import Registry
 from ..core.runs import StageCache
-from ..data.interactions import Dataset, Histories
+from ..data.dataset import Dataset
+from ..data.histories import Histories, HistorySettings, Rows
 from ..data.requests import check_pairs, liked_items
 from ..evaluation.metrics import probability
-from ..data.rows import HistorySettings, Rows
 
 # %% ../../nbs/model/28_recommender.ipynb #e05084ab
 def _require_top(top) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from ..core.errors import InputError
 from .attention import attend_in_parts, attends_in_parts, kept_cache, new_keys_values
-from ..data.interactions import MOVIE, ItemNoun
+from ..data.dataset import MOVIE, ItemNoun
 from ..knowledge.answers import answer_tokens
 from ..knowledge.llms import LLM, quiet_libraries
 from .history_encoders import encoders
@@ -28,7 +28,7 @@ from userllm.model.mappers import (
     mapper_kinds,
     product,
 )
-from ..data.rows import Rows
+from ..data.histories import Rows
 from ..core.plugins import Origin, origin_of
 from userllm.model.prompts import (
     HistoryItems,

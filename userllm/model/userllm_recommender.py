@@ -31,8 +31,8 @@ from ..core.plugins import import_plugins, Origin, require_origins
 from ..core.runs import versions
 from ..core.sealed_folders import read_sealed, RECORD, seal_folder
 from ..core.settings import restore_settings
-from ..data.interactions import Dataset, MOVIE, protocol_noun
-from ..data.rows import HistorySettings, Rows
+from ..data.dataset import MOVIE, Dataset, protocol_noun
+from ..data.histories import HistorySettings, Rows
 from ..knowledge.answers import AnswerTokens, answer_tokens
 from ..knowledge.llms import LLM, llms, load_llm
 from .engine_check import check_engine

@@ -21,7 +21,7 @@ from ..core.files import atomic_path, read_json, read_tensors, require_writable,
 from ..core.fingerprints import fingerprint
 from ..core.runs import RunFolder, StageCache, only_one
 from ..data.prepared import Stage, prepare
-from ..data.rows import Rows
+from ..data.histories import Rows
 from ..evaluation.reports import language_share
 from ..knowledge.llms import LLM, load_llm
 from ..model.engine_check import check_engine

@@ -20,7 +20,8 @@ from ..core.fingerprints import fingerprint
 from ..core.plugins import origin_of
 from ..core.runs import RunFolder, versions
 from ..core.settings import restore_settings
-from ..data.interactions import Dataset, audit
+from ..data.dataset import Dataset
+from ..data.leakage import audit
 from ..data.prepared import Prepared, Stage
 from ..evaluation.metrics import auc, evaluate
 from ..knowledge.llms import LLM, find_llm

@@ -22,7 +22,7 @@ from ..core.files import read_tensors, read_tensors_metadata, write_tensors
 from ..core.fingerprints import fingerprint
 from ..knowledge.llms import quiet_libraries
 from ..evaluation.metrics import auc
-from ..data.rows import Rows
+from ..data.histories import Rows
 from ..model.userllm import BatchMaker, LanguageModel, ModelBatch, UserLLM, train_only
 from ..model.prompts import embed_prompts
 from ..model.engines import PatientBar, PrefixEngine

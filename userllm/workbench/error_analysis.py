@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 from ..core.errors import InputError
 from ..core.files import atomic_path
 from ..core.theme import run_colours
-from ..data.interactions import Dataset, Histories
+from ..data.dataset import Dataset
+from ..data.histories import Histories
 from .item_search import first_genre, item_cards, title_matches
 from ..evaluation.metrics import expected_calibration_error, main_metrics, metrics, probability
 from ..evaluation.reports import slices
@@ -158,7 +159,7 @@ class Errors:
             raise InputError(f"there are no predictions of {run!r}", fix=f"choose {', '.join(self.runs)}")
         return run
 
-
+# %% ../../nbs/workbench/73_error_analysis.ipynb #318adf8a
 def _aligned(name: str, frame: pd.DataFrame, first_name: str, first: pd.DataFrame) -> pd.DataFrame:
     "A run's predictions in the order of the first run's rows."
     if set(frame["row_id"]) != set(first["row_id"]) or frame["row_id"].duplicated().any():
@@ -206,7 +207,7 @@ class RowFilter:
             keep &= rows[_require_slice(self.by)].astype(str) == str(self.value)
         return pd.Series(keep, rows.index)
 
-
+# %% ../../nbs/workbench/73_error_analysis.ipynb #d46e1330
 def _require_slice(by: str) -> str:
     "The slice's name. `InputError` lists those that exist."
     if by not in SLICES:

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 from ..core.errors import InputError
-from ..data.rows import Rows
+from ..data.histories import Rows
 from ..model.recommender import Recommender
 from .error_analysis import RESAMPLES, SEED, Errors, RowFilter, select_rows
 from .history_effects import other_histories, own_history, row_probabilities, withdraw
@@ -39,7 +39,7 @@ def rescored(
     right = np.where(rows["label"] == 1, probabilities, 1 - probabilities) > 0.5
     return rows.assign(**{"P now": probabilities, "right now": right})
 
-
+# %% ../../nbs/workbench/91_error_causes.ipynb #ada2c800
 def stored_difference(
     errors: Errors,
     recommender: Recommender,
@@ -120,7 +120,7 @@ def withheld(
         probabilities.insert(1, name, _with_histories(recommender, as_they_are, histories))
     return probabilities.set_axis(rows.index)
 
-
+# %% ../../nbs/workbench/91_error_causes.ipynb #5e4c6b31
 def _turned(rows: pd.DataFrame, probabilities: np.ndarray) -> np.ndarray:
     "Whether each row changes sides, (n,) of 0 and 1."
     right = np.where(rows["label"] == 1, probabilities, 1 - probabilities) > 0.5
@@ -217,7 +217,7 @@ def what_misled(
         )
     return " ".join([*sentences, end])
 
-
+# %% ../../nbs/workbench/91_error_causes.ipynb #c41e11e2
 def likes_verdict(
     # from `leave_one_out`
     effects: pd.DataFrame,

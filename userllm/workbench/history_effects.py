@@ -16,7 +16,7 @@ import torch
 from matplotlib.figure import Figure
 from ..core.theme import BAND, BLUE, VERMILION
 from .item_search import item_cards
-from ..data.rows import Rows
+from ..data.histories import Rows
 from ..evaluation.metrics import probability
 from ..model.recommender import Recommender
 from ..model.userllm_recommender import UserLLMRecommender
@@ -54,7 +54,7 @@ def history_rows(
     ).reshape(-1, width)
     return replace(rows.take(np.zeros(len(padded), dtype=int)), histories=padded, events=events)
 
-
+# %% ../../nbs/workbench/71_history_effects.ipynb #3cebeaa8
 def own_history(
     # one row
     rows: Rows,
@@ -251,7 +251,7 @@ def other_histories(
             break
     return histories[:count]
 
-
+# %% ../../nbs/workbench/71_history_effects.ipynb #8e772021
 def leave_one_out_control(
     recommender: Recommender,
     # one row

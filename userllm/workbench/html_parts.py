@@ -45,7 +45,7 @@ def cell_text(value, digits: int) -> str:
         return "-"
     return number_text(value, digits) if isinstance(value, (float, np.floating)) else str(value)
 
-
+# %% ../../nbs/workbench/75_html_parts.ipynb #7d0677ee
 def table_html(
     frame: pd.DataFrame,
     digits: int = 3,
@@ -163,7 +163,7 @@ def poster_html(
         f' src="data:image/jpeg;base64,{content}">'
     )
 
-
+# %% ../../nbs/workbench/75_html_parts.ipynb #c011a7b5
 def strip_html(
     # item_id, title, year, genres
     cards: pd.DataFrame,

@@ -20,7 +20,7 @@ from ..collaborative.mf import BiasModel
 from ..evaluation.metrics import probability
 from ..knowledge.descriptions import description_sources
 from ..knowledge.answers import text_tokens
-from ..data.rows import Rows
+from ..data.histories import Rows
 from ..model.userllm import BatchMaker, ModelBatch, UserLLM
 from ..model.prompts import Slot, Text, layout_prompts
 from ..model.recommender import Recommender
@@ -70,7 +70,7 @@ def nearest_words(
         for value, token in zip(*(part.tolist() for part in cosine.topk(count)))
     ]
 
-
+# %% ../../nbs/workbench/70_inspection.ipynb #2f475a44
 def _nearest_text(
     recommender: UserLLMRecommender,
     # (tokens, d3)

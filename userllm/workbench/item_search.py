@@ -11,7 +11,7 @@ import re
 import unicodedata
 import numpy as np
 import pandas as pd
-from ..data.interactions import Dataset
+from ..data.dataset import Dataset
 from ..knowledge.descriptions import description_sources
 
 # %% ../../nbs/workbench/59_item_search.ipynb #2e6b749c
@@ -51,7 +51,7 @@ def plain_words(text: str) -> list[str]:
     words = re.findall(r"[^\W_]+", bare)
     return [_ROMAN.get(word, _SPELLED.get(word, word)) for word in words]
 
-
+# %% ../../nbs/workbench/59_item_search.ipynb #0e4720e3
 def _word_match(wanted: str, words: list[str]) -> float:
     "How well a typed word matches a title's words, 0 to 1: equal, as a beginning, or inside one."
     if wanted in words:
@@ -117,7 +117,7 @@ def title_matches(
             break
     return scores
 
-
+# %% ../../nbs/workbench/59_item_search.ipynb #425c1273
 def find_items(
     dataset: Dataset,
     # part of a title, or an item's id; the first items where it is empty

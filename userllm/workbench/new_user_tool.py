@@ -10,7 +10,7 @@ import ipywidgets
 import pandas as pd
 from ..core.errors import InputError
 from ..core.theme import number_text
-from ..data.interactions import ItemNoun
+from ..data.dataset import ItemNoun
 from ..data.requests import liked_items
 from ..model.recommender import Recommender
 from .html_parts import strip_html, table_html
@@ -52,7 +52,7 @@ def new_user_view(
         ["likes", ("work", work.box), "found", "table"],
     )
 
-
+# %% ../../nbs/workbench/98_new_user_tool.ipynb #3037047f
 def draw_recommended(
     view: View,
     # from `recommend`

@@ -14,7 +14,7 @@ from ..collaborative.baselines import baselines
 from ..core.errors import InputError
 from ..core.files import read_json, read_parquet
 from ..core.runs import RunFolder, StageCache
-from ..data.interactions import Dataset
+from ..data.dataset import Dataset
 from ..knowledge.llms import tiny_llm
 from ..training.methods import find_method
 from ..model.userllm import ModelSettings

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import ipywidgets
 import pandas as pd
 from ..core.errors import InputError
-from ..data.interactions import Dataset
+from ..data.dataset import Dataset
 from .html_parts import poster_html, probability_bar, prompt_html, strip_html, table_html
 from .inspection import Inspected, PromptInspector, edited_tokens
 from .item_search import find_items
@@ -51,7 +51,7 @@ def on_enter(
         warnings.simplefilter("ignore", DeprecationWarning)
         view.controls[name].on_submit(call)
 
-
+# %% ../../nbs/workbench/93_prompt_tool.ipynb #a9a04291
 def show_found(
     view: View,
     dataset: Dataset,

@@ -137,7 +137,7 @@ def users_within(
     "The users in an area of the map, with the columns of `TokenMap.users`."
     return tokens.users[tokens.users["x"].between(*x) & tokens.users["y"].between(*y)].reset_index(drop=True)
 
-
+# %% ../../nbs/workbench/72_token_map.ipynb #f23f8ff0
 def history_of(tokens: TokenMap, user_id) -> pd.DataFrame:
     "The items behind a user's token, oldest first."
     return item_cards(

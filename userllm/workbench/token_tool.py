@@ -42,7 +42,7 @@ def user_notes(
         notes.append("\n".join(lines))
     return notes
 
-
+# %% ../../nbs/workbench/95_token_tool.ipynb #c02743d1
 def _axis_slider(
     # of a `TokenMap`
     users: pd.DataFrame,

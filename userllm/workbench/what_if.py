@@ -15,7 +15,7 @@ import torch
 from ..core.errors import InputError
 from ..core.theme import small_number_text
 from .item_search import item_cards
-from ..data.rows import Rows
+from ..data.histories import Rows
 from ..evaluation.metrics import probability
 from ..knowledge.answers import text_tokens
 from ..model.userllm_recommender import UserLLMRecommender

@@ -557,7 +557,7 @@ def defining_cell(
             )
     return ""
 
-
+# %% ../../nbs/workbench/76_widgets.ipynb #a6af003d
 def explain_missing_names() -> None:
     """In a notebook, let the kernel say which cell defines a missing name.
 
