@@ -6,7 +6,7 @@
 __all__ = ['source_fingerprint', 'Origin', 'origin_of', 'import_plugins', 'require_origins']
 
 # %% ../../nbs/core/08_plugins.ipynb #808af76f
-import ast, functools, importlib, inspect, sys, sysconfig, textwrap, types
+import ast, dis, functools, importlib, importlib.util, inspect, re, sys, sysconfig, textwrap, types
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -27,6 +27,12 @@ def _top(thing) -> str:
     return (module or "").partition(".")[0]
 
 
+def _is_installed(file: str) -> bool:
+    "Whether a file of code belongs to Python or to an installed package."
+    path = Path(file).resolve()
+    return str(path).startswith(_libraries) or bool({"site-packages", "dist-packages"} & set(path.parts))
+
+
 def _is_own(thing, home: str) -> bool:  # `home`: the top-level package of the code that was registered
     "Whether it is a person's own: code of the same package, or of none that is installed."
     top = _top(thing)
@@ -37,8 +43,7 @@ def _is_own(thing, home: str) -> bool:  # `home`: the top-level package of the c
     file = getattr(sys.modules.get(top), "__file__", None)
     if file is None:
         return top == "__main__"  # else built in, or a namespace of several packages
-    path = Path(file).resolve()
-    return not str(path).startswith(_libraries) and not {"site-packages", "dist-packages"} & set(path.parts)
+    return not _is_installed(file)
 
 # %% ../../nbs/core/08_plugins.ipynb #8faae9d5
 def _plain_code(code: types.CodeType, docstring: str | None = None) -> list:
@@ -63,7 +68,8 @@ def _plain_source(function: types.FunctionType) -> str:
     """Its source without comments, docstrings and layout; its instructions and constants where no
     source is left, as of what was typed into `python`."""
     try:
-        source = textwrap.dedent(inspect.getsource(function))
+        # of the code: of a function, `inspect` would give the source of what it wraps
+        source = textwrap.dedent(inspect.getsource(function.__code__))
     except (OSError, TypeError):
         return repr(_plain_code(function.__code__, function.__doc__))
     try:
@@ -104,9 +110,38 @@ def _read_from(
     return found
 
 
+def _imports_in(code: types.CodeType) -> set[tuple[int, str]]:
+    "Level (the number of leading dots) and name of each module that it imports, in inner functions too."
+    imports = set()
+    loaded = []  # values of the instructions before; the last but one is the level
+    for step in dis.get_instructions(code):
+        if step.opname == "IMPORT_NAME":
+            imports.add((loaded[-2] if len(loaded) > 1 else 0, step.argval))
+        loaded = [*loaded[-1:], step.argval]
+    inner = [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
+    return imports.union(*map(_imports_in, inner))
+
+
+def _imported_by(function: types.FunctionType) -> dict[str, types.ModuleType]:
+    "The modules of a person's own that a function imports when it runs, by name."
+    package = function.__globals__.get("__package__") or ""
+    modules = {}
+    for level, name in sorted(_imports_in(function.__code__)):
+        try:
+            full = importlib.util.resolve_name("." * level + name, package)
+            top = full.partition(".")[0]
+            spec = None if top in sys.modules else importlib.util.find_spec(top)
+            if top in sys.stdlib_module_names or spec and (not spec.origin or _is_installed(spec.origin)):
+                continue
+            modules[full] = sys.modules.get(full) or importlib.import_module(full)
+        except Exception:
+            continue  # it fails when the function runs, and tells why
+    return modules
+
+
 def _used_by(function: types.FunctionType, home: str) -> dict[str, Any]:
-    """What a function reads from around it: closures, globals, own modules, and what stands for a
-    default."""
+    """What a function reads from around it: closures, globals, own modules (also those that it imports
+    itself), and defaults."""
     values = {f"default {place}": value for place, value in enumerate(function.__defaults__ or ())}
     values |= {f"default {name}": value for name, value in (function.__kwdefaults__ or {}).items()}
     known = function.__globals__
@@ -117,9 +152,9 @@ def _used_by(function: types.FunctionType, home: str) -> dict[str, Any]:
             values[name] = cell.cell_contents
         except ValueError:
             pass  # not set yet
-    for name, value in list(values.items()):
-        if isinstance(value, types.ModuleType):
-            values |= _read_from(value, name, names, home)
+    modules = {name: value for name, value in values.items() if isinstance(value, types.ModuleType)}
+    for name, module in (modules | _imported_by(function)).items():
+        values |= _read_from(module, name, names, home)
     return values
 
 # %% ../../nbs/core/08_plugins.ipynb #1145c605
@@ -142,6 +177,9 @@ _silent = {
 }
 
 
+_cached_function = type(functools.lru_cache(lambda: None))
+
+
 def _parts_of(thing, home: str) -> dict[str, Any]:
     "What a piece of own code consists of: texts, and further values that it uses."
     if isinstance(thing, (staticmethod, classmethod)):
@@ -154,16 +192,19 @@ def _parts_of(thing, home: str) -> dict[str, Any]:
         return {"function": thing.func, "arguments": thing.args, "keywords": thing.keywords}
     if isinstance(thing, functools.cached_property):
         return {"function": thing.func}
+    if isinstance(thing, _cached_function):
+        return {"function": thing.__wrapped__, "cache": thing.cache_parameters()}
     if isinstance(thing, types.FunctionType):
-        return {"source": _plain_source(thing)} | {
-            f"uses {name}": value for name, value in _used_by(thing, home).items()
-        }
+        uses = {f"uses {name}": value for name, value in _used_by(thing, home).items()}
+        wrapped = getattr(thing, "__wrapped__", None)
+        if wrapped is not None and _is_installed(thing.__code__.co_filename):  # a decorator of a library
+            return uses | {"decorator": thing.__code__.co_name, "function": wrapped}
+        return uses | {"source": _plain_source(thing)}
     if isinstance(thing, type):
         members = {name: value for name, value in vars(thing).items() if name not in _silent}
-        if is_dataclass(
-            thing
-        ):  # its fields stand for the methods that were made from them, which have no source
-            made = [
+        if is_dataclass(thing):
+            # Its fields count for the methods that were made from them, which have no source.
+            generated = [
                 name
                 for name, value in members.items()
                 if getattr(getattr(value, "__code__", None), "co_filename", "") == "<string>"
@@ -171,13 +212,16 @@ def _parts_of(thing, home: str) -> dict[str, Any]:
             members = {
                 name: value
                 for name, value in members.items()
-                if name not in (*made, "__dataclass_fields__", "__dataclass_params__")
+                if name not in (*generated, "__dataclass_fields__", "__dataclass_params__")
             }
             members |= {
                 f"field {each.name}": [str(each.type), each.default, each.default_factory]
                 for each in fields(thing)
             }
-        return {"bases": thing.__bases__} | {f"has {name}": value for name, value in members.items()}
+        metaclass = {"metaclass": type(thing)} if _is_own(type(thing), home) else {}
+        return (
+            {"bases": thing.__bases__} | metaclass | {f"has {name}": value for name, value in members.items()}
+        )
     return {"class": type(thing)} | getattr(thing, "__dict__", {})  # an object of a class of one's own
 
 
@@ -189,6 +233,14 @@ def _written(value, home: str, seen: dict) -> Any:
         return [_written(each, home, seen) for each in value]
     if isinstance(value, dict):
         return {str(key): _written(each, home, seen) for key, each in value.items()}
+    if isinstance(value, (set, frozenset)):  # whose own order changes from process to process
+        return {"set": sorted(fingerprint(_written(each, home, dict(seen))) for each in value)}
+    if isinstance(value, re.Pattern):
+        return {"pattern": value.pattern, "flags": value.flags}
+    if isinstance(value, range):
+        return {"range": [value.start, value.stop, value.step]}
+    if isinstance(value, Path) and not value.exists():
+        return {"path": value.as_posix()}  # of what is to be written; what exists counts by its content
     is_code = isinstance(
         value,
         (
@@ -200,6 +252,7 @@ def _written(value, home: str, seen: dict) -> Any:
             property,
             functools.partial,
             functools.cached_property,
+            _cached_function,
         ),
     )
     wrapper = not isinstance(value, (type, types.FunctionType))
