@@ -656,6 +656,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                       'userllm.data.columns._open_after': ('data/columns.html#_open_after', 'userllm/data/columns.py'),
                                       'userllm.data.columns._open_quote': ('data/columns.html#_open_quote', 'userllm/data/columns.py'),
                                       'userllm.data.columns._opened': ('data/columns.html#_opened', 'userllm/data/columns.py'),
+                                      'userllm.data.columns._other_names': ('data/columns.html#_other_names', 'userllm/data/columns.py'),
                                       'userllm.data.columns._parquet_names': ( 'data/columns.html#_parquet_names',
                                                                                'userllm/data/columns.py'),
                                       'userllm.data.columns._parquet_portions': ( 'data/columns.html#_parquet_portions',
