@@ -66,7 +66,7 @@ def test_a_module_that_is_skipped_is_a_failure_on_ci(tmp_path):
     assert "1 skipped" in pytest_on(tmp_path, "false", "test_module.py")[1]
 
 
-def test_skipped_browser_tests_are_told_loudly(tmp_path):
+def test_skipped_browser_tests_are_named_loudly(tmp_path):
     (tmp_path / "test_skips.py").write_text(SKIPS, encoding="utf-8")
     output = pytest_on(tmp_path, "", "test_skips.py")[1]
     assert "BROWSER TESTS WERE SKIPPED !!!" in pytest_on(tmp_path, "", "test_skips.py", "-n", "2")[1]

@@ -18,7 +18,7 @@ _registries = {
     "ablations": "userllm.evaluation.ablations",
     "tables": "userllm.evaluation.paper_tables",
     "protocols": "userllm.evaluation.paper_tables",
-    "shapes": "userllm.evaluation.benchmarks",
+    "shapes": "userllm.evaluation.shapes",
     "metrics": "userllm.evaluation.metrics",
     "encoders": "userllm.model.history_encoders",
     "templates": "userllm.model.prompts",

@@ -28,7 +28,7 @@ from userllm.evaluation.ablations import (
     find_ablation,
     run_ablations,
 )
-from ..evaluation.benchmarks import BenchSettings, missing, run_bench, speedups
+from ..evaluation.benchmarks import BenchSettings, BenchTarget, missing, run_bench, speedups
 from userllm.evaluation.paper_tables import (
     TableStudy,
     as_table,
@@ -142,9 +142,8 @@ def bench_verb(options) -> None:
             return
     settings = BenchSettings(histories=tuple(options.histories), repeats=options.repeats, rows=options.rows)
     out = options.out or "bench.json"
-    measured = run_bench(
-        out, settings, options.llm, options.device, options.precision, options.order, options.shape
-    )
+    target = BenchTarget(options.llm, options.device, options.precision, options.order, options.shape)
+    measured = run_bench(out, settings, target)
     _print_bench(measured)
     print(f"\nWritten: {out} and {Path(out).with_suffix('.png')}")
 
@@ -185,7 +184,7 @@ def _reproduce_figure3(options) -> None:
     find_llm(options.llm)
     _require_output_file(file)
     if left:
-        run_bench(file, settings, options.llm, options.device, options.precision)
+        run_bench(file, settings, BenchTarget(options.llm, options.device, options.precision))
     _print_bench(read_json(file))
 
 
@@ -223,7 +222,8 @@ def reproduce_verb(options) -> None:
     "`userllm reproduce`"
     if options.table in ("table2", "figure3") and options.data:
         raise InputError(
-            f"{options.table} is about the built-in ratings", fix="leave out --data; prepare prints statistics"
+            f"{options.table} is about the built-in ratings",
+            fix="leave out --data; prepare prints statistics",
         )
     if options.table == "table2":
         _print_table2()

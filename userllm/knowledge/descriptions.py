@@ -68,13 +68,17 @@ _abbreviated = re.compile(
 
 def _sentences(text: str) -> list[str]:
     "Its sentences; a full stop behind a title, an initial or another usual abbreviation ends none."
-    found = []
+    sentences = []
     for part in re.split(r"(?<=[.!?])\s+", text):
-        if found and _abbreviated.search(found[-1]) and (part[:1].isdigit() or not found[-1].endswith("No.")):
-            found[-1] += " " + part
+        if (
+            sentences
+            and _abbreviated.search(sentences[-1])
+            and (part[:1].isdigit() or not sentences[-1].endswith("No."))
+        ):
+            sentences[-1] += " " + part
         else:
-            found.append(part)
-    return found
+            sentences.append(part)
+    return sentences
 
 
 def clean_description(
@@ -163,11 +167,11 @@ def describe_titles(
     todo = sorted((title for title in dict.fromkeys(titles) if title not in raw), key=len)
     with tqdm(total=len(todo), desc="descriptions", unit="title", disable=not todo) as bar:
         for start in range(0, len(todo), settings.batch_size):
-            some = todo[start : start + settings.batch_size]
-            for title, text in zip(some, _answers(some, llm, settings)):
+            batch = todo[start : start + settings.batch_size]
+            for title, text in zip(batch, _answers(batch, llm, settings)):
                 append_jsonl(file, {"title": title, "text": text})
                 raw[title] = text
-            bar.update(len(some))
+            bar.update(len(batch))
     return {title: clean_description(raw[title], title, settings.words) for title in titles}
 
 
@@ -297,10 +301,10 @@ def description_faults(
     table = pd.DataFrame(
         rows, columns=["title", "description", "words", "echo", "most_often", "repeated_runs"]
     )
-    there = table["words"] > 0
+    present = table["words"] > 0
     return table.assign(
-        empty=~there,
-        short=there & (table["words"] < _shortest),
+        empty=~present,
+        short=present & (table["words"] < _shortest),
         echoes=table["echo"] >= 0.5,
         repeats=(table["most_often"] >= 3) | (table["repeated_runs"] > 0),
     )

