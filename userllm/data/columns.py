@@ -975,6 +975,21 @@ def readable_columns(
         return _read_known(path, text, written, known, begin)
 
 
+def _other_names(
+    names: list[str],  # as Polars gives them for a CSV: the second `x` is `x_duplicated_0`
+    known: tuple[str, ...],
+    is_text: bool,
+) -> tuple[str, ...]:
+    "The columns that are not known, as a person calls them: by the name in the file, or by position."
+    others = []
+    for position, name in enumerate(names, 1):
+        base = re.sub(r"_duplicated_\d+$", "", name) if is_text else name
+        name = base if base in names else name
+        if name not in known:
+            others.append(name or f"column {position} (without a name)")
+    return tuple(others)
+
+
 def _read_known(
     path: Path, text: _Text | None, written: list[str], known: tuple[str, ...], begin: Callable | None
 ) -> ReadTable:  # None for Parquet; as the file writes its columns
@@ -1019,7 +1034,7 @@ def _read_known(
         rows = pq.read_metadata(path).num_rows
         frame = _gathered(_parquet_portions(path, list(wanted)), begun(), rows)
         _require_rows(path.name, rows, take.rows)
-    others = tuple(name for name in names if name not in known and not again(name))
+    others = _other_names(names, known, text is not None)
     return ReadTable(
         frame,
         others,
