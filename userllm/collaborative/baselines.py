@@ -93,7 +93,8 @@ class EmbeddingBaseline(Baseline):
 
     def trained(self, stage: Stage, settings) -> CollaborativeModel | SASRecModel:
         "A model with these settings, from the cache where it is there."
-        key = {"model": self.name, "settings": settings, "run_seed": stage.run_seed}
+        # `made` counts the changes of the files that a fitted model is kept in
+        key = {"model": self.name, "made": 2, "settings": settings, "run_seed": stage.run_seed}
         inputs = {"dataset": stage.dataset.fingerprint}
         folder = stage.cache.folder(
             "collaborative",
