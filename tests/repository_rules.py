@@ -47,7 +47,6 @@ WIDE_LEFT = {
     "_move",
     "_train_loop",
     "find_faults",
-    "fit_epochs",
     "slow_history",
     "tune",
 }

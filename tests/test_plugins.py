@@ -22,10 +22,10 @@ MODULE = """
 from dataclasses import replace
 from torch import nn
 from userllm.model.history_encoders import encoders
-from userllm.model.mappers import Mapper, MapperSettings, mapper_kinds
+from userllm.model.mappers import Mapper, mapper_kinds, MapperSettings
 from userllm.training.methods import find_method, methods
 from userllm.model.prompts import find_template, templates
-from userllm.model.uhem import UHEMSettings
+from userllm.model.history_encoders import UHEMSettings
 
 LOUDNESS = 1.0
 

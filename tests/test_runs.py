@@ -6,8 +6,9 @@ import pytest
 from userllm.core.files import read_json, write_json, write_parquet
 from userllm.cli.main import main
 from userllm.cli.messages import learning_notes
+from userllm.collaborative.baseline_recommender import BaselineSettings
 from userllm.cli.use import filled_columns, new_user_note
-from userllm.model.userllm import ModelSettings
+from userllm.model.settings import ModelSettings
 
 
 def metrics_of(method, tables=(), **more):
@@ -91,6 +92,8 @@ def test_what_nobody_knows_of_a_new_user_is_said():
     assert "linear features count only the item" in new_user_note(ModelSettings(wide=("item", "user")))
     assert "own features are missing" in new_user_note(ModelSettings(mappers=(("user", "collaborative"),)))
     assert new_user_note(ModelSettings(mappers=())) == ""
+    assert "knows only the items" in new_user_note(BaselineSettings("bias", {}))
+    assert new_user_note(BaselineSettings("sasrec", {})) == ""
 
 
 def test_columns_that_are_empty_throughout_are_not_printed():

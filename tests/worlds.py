@@ -20,7 +20,10 @@ from userllm.model.mappers import table_by_position, standardise
 from userllm.training.methods import find_method
 from userllm.evaluation.metrics import auc
 from userllm.data.histories import Rows
-from userllm.model.userllm import BatchMaker, LanguageModel, ModelSettings, UserLLM, start_wide
+from userllm.model.language_model import LanguageModel
+from userllm.model.settings import ModelSettings
+from userllm.model.batches import BatchMaker
+from userllm.model.userllm import start_wide, UserLLM
 from userllm.training.steps import StepSettings, step2, tune
 from userllm.model.engines import PrefixEngine
 
@@ -152,7 +155,7 @@ def trained(
     "A model after step 2 in a world."
     maker, language = (
         BatchMaker(world.items, world.tables, llm.tokenizer, settings),
-        LanguageModel(llm, settings),
+        LanguageModel(llm, settings.lora, settings.score),
     )
     language.fresh_lora(seed)
     torch.manual_seed(seed)

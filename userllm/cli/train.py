@@ -24,7 +24,7 @@ from ..core.fingerprints import fingerprint
 from ..core.settings import changed_settings, list_settings, override
 from ..data.leakage import context_as_training
 from ..evaluation.reports import format_table, results_table
-from ..model.userllm import require_categories
+from ..model.batches import require_categories
 from ..data.prepared import Stage
 from ..training.methods import Method, find_method
 from ..collaborative.baselines import baselines

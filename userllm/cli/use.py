@@ -20,6 +20,8 @@ from ..data.requests import check_pairs, liked_items
 from ..data.user_tables import read_pairs
 from ..evaluation.metrics import evaluate
 from ..evaluation.reports import difference_table, format_table, results_table
+from ..collaborative.baseline_recommender import BaselineSettings
+from ..collaborative.baselines import baselines
 from ..model.recommender import Recommender
 from ..workbench.new_users import most_liked
 
@@ -165,8 +167,12 @@ def _likes_as_text(likes: list[str], recommender: Recommender) -> str:  # an id 
     return f"Liked: {'; '.join(read)}"
 
 
-def new_user_note(settings) -> str:  # a recommender's model settings
+def new_user_note(settings) -> str:  # of a recommender: `ModelSettings` or `BaselineSettings`
     "What a recommender cannot know of a new user; '' where it reads nothing of users but their history."
+    if isinstance(settings, BaselineSettings):
+        if baselines.find(settings.baseline).reads_histories:
+            return ""
+        return "For a new user this baseline knows only the items; the likes are left out of the list, and not read."
     history = "token" if settings.history == "compressed" else "text"
     if settings.wide:
         return (

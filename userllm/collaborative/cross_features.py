@@ -65,7 +65,7 @@ class CrossFeatureTables:
         rows = read_tensors(Path(folder) / "rows.safetensors")
         if set(rows) != {"trained_rows"}:
             raise InputError(
-                f"{folder} holds no tables of a pair: rows.safetensors has {sorted(rows)}; make them again"
+                f"{folder} holds no cross feature: rows.safetensors has {sorted(rows)}", fix="make it again"
             )
         return cls(
             name,
@@ -177,7 +177,7 @@ def mf_logit(
 
     `InputError` as for `train_mf`, for fewer training rows than folds, and for settings without biases."""
     if not mf.bias:
-        raise InputError("mf_logit is the logit of a matrix factorisation with biases: set bias=True")
+        raise InputError("mf_logit needs a matrix factorisation with biases", fix="set bias=True")
     rows = dataset.interactions
     folds = row_folds(dataset, settings, dataset.protocol["data_seed"])
     training = (rows["split"] == "train").to_numpy()
@@ -203,7 +203,7 @@ def mf_logit(
 # %% ../../nbs/collaborative/35_cross_features.ipynb #69246998
 @dataclass(frozen=True)
 class ItemCFSettings:
-    "How `neighbours` are made."
+    "How the item-CF residual is made."
 
     dimensions: int = 20  # of an item's place
     shrinkage: float = 10.0  # rows without residual that each user starts from
@@ -287,7 +287,7 @@ def mf_logit_context(
     """The logit, less its global bias, of a matrix factorisation: tables (users, d + 2) and (items,
     d + 2), of no row of the dataset. `InputError` for one without biases."""
     if not model.settings.bias:
-        raise InputError("mf_logit_context is the logit of a matrix factorisation with biases: set bias=True")
+        raise InputError("mf_logit_context needs a matrix factorisation with biases", fix="set bias=True")
     return CrossFeatureTables(
         "mf_logit_context",
         *(
@@ -303,8 +303,9 @@ def item_cf_context(
     settings: TargetEncodingSettings = TargetEncodingSettings(),
     how: ItemCFSettings = ItemCFSettings(),
 ) -> CrossFeatureTables:  # smoothing
-    """`neighbours` of the events of histories, none left out: tables (users, d) and (items, d), of
-    no row of the dataset. `InputError` as for `context_as_training`."""
+    """The residuals of `item_cf` from context interactions, none left out: tables (users, d) and (items, d).
+
+    `InputError` as for `context_as_training`."""
     seen = context_as_training(dataset).rows("train")
     made = _liked_near(seen, seen[:0], dataset, settings.smoothing, how)
     return CrossFeatureTables(

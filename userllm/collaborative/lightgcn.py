@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 from ..core.errors import InputError
-from .mf import CollaborativeModel, fit_epochs, start_collaborative
+from .mf import CollaborativeModel, Fit, fit_epochs, start_collaborative
 from ..data.dataset import Dataset
 
 # %% ../../nbs/collaborative/36_lightgcn.ipynb #2386b943
@@ -42,7 +42,7 @@ class LightGCNSettings:
             "initial_spread",
         ):
             if not getattr(self, name) > 0:
-                raise InputError(f"LightGCNSettings: {name} is {getattr(self, name)}; it must be above 0")
+                raise InputError(f"LightGCNSettings: {name} is {getattr(self, name)}", fix="set it above 0")
 
 # %% ../../nbs/collaborative/36_lightgcn.ipynb #7a5a072e
 def like_graph(
@@ -125,20 +125,10 @@ def train_lightgcn(
     optimizer = torch.optim.Adam(
         network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
-    found = fit_epochs(
-        settings.name,
-        network,
-        optimizer,
-        pairs,
-        training.label,
-        score,
-        validation.label,
-        settings,
-        run_seed,
-        progress,
-    )
+    fit = Fit(network, optimizer, pairs, training.label, score, validation.label)
+    fitted = fit_epochs(fit, settings, run_seed, progress)
     score()  # with the epoch that is kept
     with torch.no_grad():
         model.network.user_vectors[torch.as_tensor(~model.user_known)] = 0.0
         model.network.item_vectors[torch.as_tensor(~model.item_known)] = 0.0
-    return replace(model, **found)
+    return replace(model, **fitted)

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 from ..core.errors import InputError
-from .mf import fit_epochs, load_fitted, save_fitted, start_collaborative
+from .mf import Fit, fit_epochs, load_fitted, save_fitted, start_collaborative
 from ..data.dataset import Dataset
-from ..data.histories import Histories, Rows
+from ..data.histories import Histories
+from ..data.histories import Rows
 from ..model.mappers import FeatureTable, table_by_position
 
 # %% ../../nbs/collaborative/37_sasrec.ipynb #8f48ebdf
@@ -49,10 +50,11 @@ class SASRecSettings:
             "initial_spread",
         ):
             if not getattr(self, name) > 0:
-                raise InputError(f"SASRecSettings: {name} is {getattr(self, name)}; it must be above 0")
+                raise InputError(f"SASRecSettings: {name} is {getattr(self, name)}", fix="set it above 0")
         if self.dimensions % self.heads:
             raise InputError(
-                f"SASRecSettings: {self.dimensions} dimensions cannot be dealt to {self.heads} heads"
+                f"SASRecSettings: {self.dimensions} dimensions cannot be dealt to {self.heads} heads",
+                fix="take a multiple of heads for dimensions",
             )
 
 # %% ../../nbs/collaborative/37_sasrec.ipynb #dde1996e
@@ -222,17 +224,8 @@ def train_sasrec(
     )
     with torch.random.fork_rng():
         torch.manual_seed(run_seed)
-        found = fit_epochs(
-            settings.name,
-            network,
-            optimizer,
-            inputs,
-            training.label,
-            lambda: model.history_logits(held_out, validation.item),
-            validation.label,
-            settings,
-            run_seed,
-            progress,
-        )
+        score = lambda: model.history_logits(held_out, validation.item)
+        fit = Fit(network, optimizer, inputs, training.label, score, validation.label)
+        fitted = fit_epochs(fit, settings, run_seed, progress)
     network.eval()
-    return SASRecModel(**(vars(model) | found))
+    return SASRecModel(**(vars(model) | fitted))

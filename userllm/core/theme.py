@@ -32,7 +32,7 @@ def run_colours(count: int) -> list[str]:
 # %% ../../nbs/core/56_theme.ipynb #1a70a1b6
 SLOT_COLOURS = {
     "image": "#F5C66B",
-    "visual": "#F5C66B",
+    "history_item": "#F5C66B",
     "item": "#A8D8F5",
     "history": "#8FD3BC",
     "user": "#E7BFD4",

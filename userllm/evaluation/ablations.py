@@ -29,7 +29,7 @@ from .studies import PlannedRun, Runner, Study, StudySettings, estimate_tokens, 
 from ..model.history_encoders import encoders
 from ..model.mappers import MapperSettings
 from ..model.engines import PrefixEngine
-from ..model.uhem import UHEMSettings
+from ..model.history_encoders import UHEMSettings
 from ..training.methods import Method, find_method
 from ..training.pipeline import train_method
 from ..training.runs import predictions_frame, training_settings

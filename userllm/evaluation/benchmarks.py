@@ -28,11 +28,14 @@ from ..knowledge.llms import LLM
 from ..model.mappers import lookup
 from ..training.methods import find_method
 from ..data.histories import Rows
-from ..model.userllm import BatchMaker, LanguageModel, ModelSettings, UserLLM, train_only
+from ..model.language_model import LanguageModel
+from ..model.settings import ModelSettings
+from ..model.batches import BatchMaker
+from ..model.userllm import train_only, UserLLM
 from ..data.prepared import Stage, prepare
 from ..training.pipeline import Context, Resources, load_context, method_tables
 from ..training.presets import quick
-from ..model.prompts import Piece, Slot, embed_prompts, layout_prompts
+from ..model.prompts import embed_prompts, index_prompts, Piece, Slot
 from ..model.engine_check import check_engine
 from ..model.engines import PrefixEngine
 from ..model.history_cache import HistoryStore
@@ -61,7 +64,7 @@ class WholePromptEngine:
                 made += [
                     Piece(None, tuple(text.titles[past])),
                     Piece(None, tuple(text.descriptions[past])),
-                    Piece(Slot(f"visual {place}")),
+                    Piece(Slot(f"history item {place}", len(self.maker.features.history))),
                 ]
         return made
 
@@ -88,7 +91,7 @@ class WholePromptEngine:
         "Logits (b,)."
         model = self.model
         language = self.model.language
-        batch = layout_prompts(
+        batch = index_prompts(
             [
                 self.pieces(item, history)
                 for item, history in zip(rows.items.tolist(), rows.histories.tolist())
@@ -105,11 +108,9 @@ class WholePromptEngine:
             )[:, None]
             for slot, table in self.maker.tables.items()
         }
-        past = lookup(self.maker.tables["image"], rows.histories.ravel())
-        visual = model.visual_tokens(tuple(part.to(language.device) for part in past)).view(
-            len(rows), -1, 1, language.width
-        )
-        soft |= {f"visual {place}": visual[:, place] for place in range(visual.shape[1])}
+        past = self.maker.features.of_history(rows.histories.ravel())
+        beside = model.item_tokens(past).unflatten(0, (len(rows), -1))
+        soft |= {f"history item {place}": beside[:, place] for place in range(beside.shape[1])}
         embedded = embed_prompts(batch, language.embedding, soft)
         if self.tuned:
             return language(embedded, batch.mask)
@@ -645,7 +646,7 @@ class BenchTarget:
         if self.shape is None:
             return load_context(Resources(self.llm, self.device, self.precision, cache), settings)
         llm = llm_of_shape(self.shape, self.llm, self.device, self.precision, cache)
-        return Context(llm, LanguageModel(llm, settings))
+        return Context(llm, LanguageModel(llm, settings.lora, settings.score))
 
 
 @dataclass
@@ -696,7 +697,7 @@ def _facts(llm: LLM, order: str, settings: BenchSettings) -> dict:
 def _new_tokens(maker: BatchMaker, row: Rows) -> dict:
     "How many tokens of a row are read anew with reuse, in training and in scoring."
     plans = {"training": maker.reuse_plan(True), "scoring": maker.reuse_plan(False)}
-    return {work: maker.batch(row, plan.new).prompt.layout.shape[1] for work, plan in plans.items()}
+    return {work: maker.batch(row, plan.new).prompt.index.shape[1] for work, plan in plans.items()}
 
 
 def run_bench(

@@ -18,7 +18,7 @@ from ..data.dataset import Dataset
 from ..data.prepared import ItemSources, Prepared, prepare
 from ..data.protocols import ProtocolSettings
 from ..core.devices import precision_suffix
-from ..model.userllm import ModelSettings
+from ..model.settings import ModelSettings
 from ..training.methods import Method
 from ..training.pipeline import Context, Resources, load_context
 from ..training.runs import require_same_training

@@ -16,7 +16,8 @@ from torch import nn
 from ..core.errors import InputError
 from .attention import attend_joined
 from ..data.histories import Rows
-from .userllm import BatchMaker, UserLLM
+from .batches import BatchMaker
+from .userllm import UserLLM
 from .prompts import embed_prompts
 from .engines import engines
 from .prefix_cache import score_packed, store_prefixes
@@ -34,7 +35,7 @@ def _made_up_rows(
     generator = np.random.default_rng(0)
     histories = generator.integers(0, len(maker.text.titles), (len(items), history))
     histories[np.arange(history) >= np.arange(len(items))[:, None] % (history + 1)] = -1  # of unequal length
-    people = [len(table.missing) for table in maker.all_tables.values() if table.key == "user"]
+    people = [len(table.missing) for table in maker.features.tables.values() if table.key == "user"]
     users = np.arange(len(items)) % people[0] if people else np.full(len(items), -1)
     rows = Rows(users, items, histories, events=np.full(len(items), -1))
 

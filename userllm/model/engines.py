@@ -23,8 +23,10 @@ from ..data.histories import Rows
 from .history_cache import HistoryStore
 from .mappers import lookup
 from .prefix_cache import ByteBudget, PrefixStore, store_prefixes
-from .prompts import RowText, layout_prompts, text_tokens
-from .userllm import BatchMaker, KeyValues, UserLLM
+from .prompts import index_prompts, RowText, text_tokens
+from .language_model import KeyValues
+from .batches import BatchMaker
+from .userllm import UserLLM
 
 # %% ../../nbs/model/48_engines.ipynb #5eb7a9ee
 def batches_of(
@@ -222,7 +224,7 @@ class ScoringEngine:
             tokens = text_tokens(self.maker.text.tokenizer, description)
             ids = tuple(tokens[: self.maker.settings.budget.description])
             pieces = [replace(piece, ids=ids) if _describes(piece.segment) else piece for piece in pieces]
-        batch.prompt = layout_prompts([pieces], start)
+        batch.prompt = index_prompts([pieces], start)
         for slot, item in features.items():
             batch.features[slot] = lookup(self.maker.tables[slot], [item])
         return batch.to(self.model.language.device)
@@ -343,7 +345,7 @@ class PrefixEngine(ScoringEngine):
 
     def order(self, rows: Rows, lengths: np.ndarray | None = None) -> np.ndarray:
         "Rows of like length together, and among these key by key."
-        owner = self._store.level.owner if self._store else None
+        owner = self._store.level.key if self._store else None
         if self.maker.settings.history == "compressed":
             lengths = self.maker.lengths(rows, owner != "item")
         elif lengths is None:

@@ -11,18 +11,19 @@ import torch
 
 from .histories import embed_histories
 from .history_encoders import GRUEncoder
-from .userllm import BatchMaker, UserLLM
+from .batches import BatchMaker
+from .userllm import UserLLM
 
 # %% ../../nbs/model/47_history_cache.ipynb #c014
 class _Projections:
-    "The GRU's input projections of description tokens and of items' visual tokens, each made once."
+    "The GRU's input projections of description tokens and of items' soft tokens, each made once."
 
     def __init__(self, model: UserLLM, maker: BatchMaker):
         self.model = model
         self.maker = maker
         self.vectors = None  # (v, 3 d3)
         self.token_row = {}  # description token -> its row in the vectors
-        self.rows_of = {}  # item -> the rows of its tokens, the visual one last
+        self.rows_of = {}  # item -> the rows of its tokens, the soft ones last
 
     def add(self, items: list) -> None:
         "Add the projections of these items' tokens that are not there yet."
@@ -38,18 +39,18 @@ class _Projections:
         device = self.model.language.device
         start = 0 if self.vectors is None else len(self.vectors)
         _, features = self.maker.histories(np.array(items)[:, None])
-        visual = self.model.visual_tokens(features and tuple(tensor.to(device) for tensor in features))
+        soft = self.model.item_tokens(features)  # (items, tables, d3)
         new = torch.cat(
             [
                 self.model.language.embedding(torch.tensor(ids, dtype=torch.long, device=device)).float(),
-                visual,
+                soft.flatten(0, 1),
             ]
         )
         self.token_row |= {token: start + number for number, token in enumerate(ids)}
         for number, item in enumerate(items):
             rows = [self.token_row[token] for token in texts[item]]
-            if len(visual):
-                rows.append(start + len(ids) + number)
+            first = start + len(ids) + number * soft.shape[1]
+            rows += range(first, first + soft.shape[1])
             self.rows_of[item] = np.array(rows, dtype=np.int64)
         projected = self.model.uhem.encoder.project(new)
         self.vectors = projected if self.vectors is None else torch.cat([self.vectors, projected])
@@ -120,15 +121,14 @@ class HistoryStore:
         "Read histories with any encoder."
         histories = sorted(histories, key=len)
         language = self.model.language
-        device = language.device
         for start in range(0, len(histories), self.batch_size):
             some = histories[start : start + self.batch_size]
             longest = len(some[-1])
             padded = np.array([history + (-1,) * (longest - len(history)) for history in some])
             batch, features = self.maker.histories(padded)
-            visual = self.model.visual_tokens(features and tuple(tensor.to(device) for tensor in features))
-            self.positions += int((batch.layout >= 0).sum())
-            tokens = self.encoder(embed_histories(batch.to(device), language.embedding, visual))
+            soft = self.model.item_tokens(features)
+            self.positions += int((batch.index >= 0).sum())
+            tokens = self.encoder(embed_histories(batch.to(language.device), language.embedding, soft))
             self.kept |= dict(zip(some, tokens))
 
     def _read_states(self, histories: list) -> None:

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['mapper_kinds', 'FeatureTable', 'table_by_position', 'lookup', 'product', 'save_table', 'load_table', 'standardise',
-           'MapperSettings', 'Mapper', 'find_mapper', 'SoftToken']
+           'MapperSettings', 'Mapper', 'SoftToken']
 
 # %% ../../nbs/model/30_mappers.ipynb #c003
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 import json, math, warnings
 import numpy as np
 import pandas as pd
@@ -17,10 +17,11 @@ from torch import nn
 from ..core.errors import InputError
 from ..core.files import read_tensors, read_tensors_metadata, write_tensors
 from ..core.fingerprints import fingerprint
+from ..core.registry import Registry
 from ..data.dataset import Dataset
 
 # %% ../../nbs/model/30_mappers.ipynb #c006
-def _id_text(ids) -> list[str]:
+def _id_texts(ids) -> list[str]:
     "Ids as the dataset has them: text, and whole floating-point numbers without `.0`."
     numbers = (number.item() if isinstance(number, np.generic) else number for number in ids)
     whole = lambda number: isinstance(number, float) and number.is_integer()
@@ -28,34 +29,34 @@ def _id_text(ids) -> list[str]:
 
 
 def _require_ids(ids: list[str], known: dict, name: str, key: str) -> None:
-    "`InputError` for an id that occurs twice, and where no id is one of the dataset's."
-    twice = next((one for one, count in Counter(ids).items() if count > 1), None)
-    if twice is not None:
+    "`InputError` for an id that occurs twice, and where the dataset has none of the ids."
+    repeated = next((each for each, count in Counter(ids).items() if count > 1), None)
+    if repeated is not None:
         raise InputError(
-            f"feature table {name!r}: the {key} id {twice!r} occurs twice", fix="keep one row of each"
+            f"feature table {name!r}: the {key} id {repeated!r} occurs twice", fix="keep one row of each"
         )
-    if ids and not any(one in known for one in ids):
-        what = (
-            f"feature table {name!r}: none of its {len(ids):,} {key} ids is one of the dataset's, such as"
-            f" {ids[0]!r}"
+
+    unknown = sum(each not in known for each in ids)
+    if ids and unknown == len(ids):
+        raise InputError(
+            f"feature table {name!r}: none of its {len(ids):,} {key} ids is in the dataset, such as {ids[0]!r}",
+            fix=f"give ids of the source, such as {next(iter(known), '')!r}",
         )
-        raise InputError(what, fix=f"give ids of the source, such as {next(iter(known), '')!r}")
-    strangers = sum(one not in known for one in ids)
-    if strangers:
-        without = len(known) - (len(ids) - strangers)
+    if unknown:
+        without = len(known) - (len(ids) - unknown)
         warnings.warn(
-            f"feature table {name!r}: {strangers:,} of {len(ids):,} {key} ids are not in the dataset;"
+            f"feature table {name!r}: {unknown:,} of {len(ids):,} {key} ids are not in the dataset;"
             f" {without:,} of its {len(known):,} {key}s have no row",
             stacklevel=3,
         )
 
 
 def _feature_rows(values, ids: list[str], name: str) -> np.ndarray:
-    "The rows as float32 (n, d). `InputError` for what is no table of real numbers in the order of `ids`."
+    "The rows as float32 (n, d). `InputError` for what is not a table of real numbers in the order of `ids`."
     where = f"feature table {name!r}"
     if isinstance(values, pd.DataFrame):
         by_position = isinstance(values.index, pd.RangeIndex)
-        if not by_position and _id_text(values.index) != ids:
+        if not by_position and _id_texts(values.index) != ids:
             raise InputError(
                 f"{where}: the data frame's index is in another order than the ids",
                 fix="give values.reindex(ids), or values.to_numpy() where its rows are in the ids' order",
@@ -63,6 +64,7 @@ def _feature_rows(values, ids: list[str], name: str) -> np.ndarray:
         values = values.to_numpy()
     if isinstance(values, torch.Tensor):
         values = values.detach().float().cpu().numpy()
+
     rows = np.asarray(values)
     if rows.dtype.kind == "O":
         try:
@@ -71,7 +73,7 @@ def _feature_rows(values, ids: list[str], name: str) -> np.ndarray:
             pass  # refused below
     if rows.dtype.kind not in "biuf":
         raise InputError(
-            f"{where}: its values are no real numbers", fix="give numbers, NaN where one is missing"
+            f"{where}: its values are not real numbers", fix="give numbers, NaN where one is missing"
         )
     if rows.ndim != 2 or len(rows) != len(ids) or not rows.shape[1]:
         raise InputError(
@@ -80,14 +82,14 @@ def _feature_rows(values, ids: list[str], name: str) -> np.ndarray:
         )
     return rows.astype(np.float32)
 
-
+# %% ../../nbs/model/30_mappers.ipynb #07a7f56b
 @dataclass
 class FeatureTable:
-    "Features of items or users: one row each, perhaps in several variants, with a mask of what is missing."
+    "Features of items or users: one row each, perhaps in several folds, with a mask of what is missing."
 
     name: str  # what the features are, for example `image`
     key: str  # what a row belongs to: `item`, `user`, or `event` (one event of the histories)
-    values: torch.Tensor  # float32 (rows, variants, d)
+    values: torch.Tensor  # float32 (rows, folds, d)
     missing: torch.Tensor  # bool (rows,): True where there is no feature
     columns: tuple = ()  # names of the d columns, where they have any
 
@@ -97,7 +99,7 @@ class FeatureTable:
             raise InputError(f"{where}: key is {self.key!r}", fix="use 'item', 'user' or 'event'")
         if self.values.ndim != 3:
             raise InputError(
-                f"{where}: values have shape {tuple(self.values.shape)}", fix="give (rows, variants, d)"
+                f"{where}: values have shape {tuple(self.values.shape)}", fix="give (rows, folds, d)"
             )
         if len(self.missing) != len(self.values):
             raise InputError(
@@ -109,6 +111,7 @@ class FeatureTable:
 
     @property
     def width(self) -> int:
+        "d, the numbers of a row."
         return self.values.shape[2]
 
     @property
@@ -119,51 +122,50 @@ class FeatureTable:
     @classmethod
     def from_ids(
         cls,
-        ids,  # (n,) ids of the source, in any order; those that the dataset lacks are counted in a warning
+        ids,  # (n,) ids of the source, in any order; a warning counts those that the dataset lacks
         values,  # (n, d) array, tensor or data frame, a row for each of `ids`; a row of NaN alone is missing
         dataset: Dataset,  # whose items or users the rows become
         name: str,  # what the features are
         key: str = "item",  # `item` or `user`
-        columns: tuple = (),
-    ) -> "FeatureTable":  # names of the d columns; a data frame brings its own
-        """A table with the dataset's rows; who has no row is missing.
+        columns: tuple = (),  # names of the d columns; a data frame brings its own
+    ) -> "FeatureTable":
+        """A table with the dataset's rows. Items (or users) without a row are missing.
 
         `InputError` for ids that occur twice or fit nowhere, and for values of another length."""
+        where = f"feature table {name!r}"
         if key not in ("item", "user"):
-            raise InputError(
-                f"feature table {name!r}: key is {key!r}", fix="use 'item' or 'user': events have no ids"
-            )
+            raise InputError(f"{where}: key is {key!r}", fix="use 'item' or 'user': events have no ids")
         if isinstance(ids, (set, frozenset)):
-            raise InputError(f"feature table {name!r}: a set of ids has no order", fix="give a list")
+            raise InputError(f"{where}: a set of ids has no order", fix="give a list")
         if pd.isna(pd.Series(list(ids), dtype=object)).any():
-            raise InputError(f"feature table {name!r}: an id is missing", fix="remove rows without an id")
-        ids = _id_text(ids)
+            raise InputError(f"{where}: an id is missing", fix="remove rows without an id")
+
+        ids = _id_texts(ids)
         columns = tuple(columns) or tuple(map(str, getattr(values, "columns", ())))
         values = _feature_rows(values, ids, name)
         if columns and len(columns) != values.shape[1]:
             raise InputError(
-                f"feature table {name!r}: {len(columns)} names for {values.shape[1]} columns",
+                f"{where}: {len(columns)} names for {values.shape[1]} columns",
                 fix="name each column, or none",
             )
-        wanted = getattr(dataset, f"{key}s")[f"{key}_id"]
-        place = {one: number for number, one in enumerate(ids)}
-        _require_ids(ids, dict.fromkeys(wanted), name, key)
-        row = np.array([place.get(one, -1) for one in wanted], dtype=np.int64)
-        found = (
-            np.where(row[:, None] >= 0, values[row] if len(values) else 0, np.nan) if len(row) else values[:0]
-        )
-        return table_by_position(name, key, found, np.isnan(found).all(axis=1), columns)
+
+        dataset_ids = getattr(dataset, f"{key}s")[f"{key}_id"]
+        _require_ids(ids, dict.fromkeys(dataset_ids), name, key)
+        position = {each: number for number, each in enumerate(ids)}
+        source = np.array([position.get(each, -1) for each in dataset_ids], dtype=np.int64)
+        rows = np.full((len(dataset_ids), values.shape[1]), np.nan, dtype=np.float32)
+        rows[source >= 0] = values[source[source >= 0]]
+        return table_by_position(name, key, rows, np.isnan(rows).all(axis=1), columns)
 
     def require_rows(self, dataset: Dataset) -> "FeatureTable":
-        "The table itself. `InputError` where it has not a row for each item (or user) of the dataset."
+        "The table itself. `InputError` where it does not have a row for each item (or user) of the dataset."
         wanted = {"item": len(dataset.items), "user": len(dataset.users)}.get(self.key, len(self.missing))
         if len(self.missing) == wanted:
             return self
-        what = (
-            f"feature table {self.name!r} has {len(self.missing):,} rows, and the dataset {wanted:,}"
-            f" {self.key}s"
+        raise InputError(
+            f"feature table {self.name!r} has {len(self.missing):,} rows, and the dataset {wanted:,} {self.key}s",
+            fix="make it by FeatureTable.from_ids, with the ids of the source",
         )
-        raise InputError(what, fix="make it by FeatureTable.from_ids, with the ids of the source")
 
 # %% ../../nbs/model/30_mappers.ipynb #c008
 def table_by_position(
@@ -171,9 +173,9 @@ def table_by_position(
     key: str,  # `item`, `user` or `event`
     values,  # (rows, d) array or tensor, in the dataset's own order: row 0 is item (or user) number 0
     missing=None,  # (rows,) bool; nothing is missing when left out
-    columns: tuple = (),
-) -> FeatureTable:  # names of the columns
-    """A `FeatureTable` of one variant, from rows by the dataset's numbers.
+    columns: tuple = (),  # names of the columns
+) -> FeatureTable:
+    """A `FeatureTable` of one fold, from rows by the dataset's numbers; values (rows, folds, d) are taken as they are.
 
     Rows that are missing are set to zero, so that no stray number can be used."""
     values = torch.as_tensor(np.asarray(values), dtype=torch.float32).clone()
@@ -185,37 +187,39 @@ def table_by_position(
 
 # %% ../../nbs/model/30_mappers.ipynb #c011
 def lookup(
-    table: FeatureTable,  # the table
+    table: FeatureTable,
     rows,  # (b,) dense numbers of items or users; -1 for unknown
-    folds=None,
-):  # (b,) variant of each row; the last where left out
-    "The features (b, d) and missing flags (b,) of some rows."
+    folds=None,  # (b,) fold of each row; the last where left out
+) -> tuple[torch.Tensor, torch.Tensor]:
+    "The features (b, d) and missing flags (b,) of some rows. `InputError` for a number that the table lacks."
     rows = torch.as_tensor(rows if isinstance(rows, torch.Tensor) else np.array(rows), dtype=torch.long)
     if len(rows) and int(rows.max()) >= len(table.missing):
         raise InputError(
-            f"feature table {table.name!r} has {len(table.missing)} rows, but row {int(rows.max())} was asked"
-            " for: it was made for another dataset; make it again"
+            f"feature table {table.name!r} has {len(table.missing)} rows, and row {int(rows.max())} was asked for:"
+            " it was made for another dataset",
+            fix="make it again, from this dataset",
         )
+
+    last = table.values.shape[1] - 1
+    if folds is None:
+        folds = torch.full_like(rows, last)
+    else:
+        folds = torch.as_tensor(np.asarray(folds), dtype=torch.long).clamp(max=last)
     unknown = rows < 0
-    folds = (
-        torch.full_like(rows, table.values.shape[1] - 1)
-        if folds is None
-        else torch.as_tensor(np.asarray(folds), dtype=torch.long)
-    )
     if len(table.missing) == 0:
         return torch.zeros(len(rows), table.width), unknown
-    values = table.values[rows.clamp(min=0), folds.clamp(max=table.values.shape[1] - 1)]
-    missing = table.missing[rows.clamp(min=0)] | unknown
-    return values.masked_fill(missing[:, None], 0.0), missing
+    known = rows.clamp(min=0)
+    missing = table.missing[known] | unknown
+    return table.values[known, folds].masked_fill(missing[:, None], 0.0), missing
 
 
 def product(
     user_table: FeatureTable,
     item_table: FeatureTable,  # of the same width
-    users,
-    items,
-    folds=None,
-) -> torch.Tensor:  # (b,) each, as for `lookup`
+    users,  # (b,) as for `lookup`
+    items,  # (b,) as for `lookup`
+    folds=None,  # (b,) as for `lookup`
+) -> torch.Tensor:
     "The products (b,) of users' and items' features; 0 where one of them is missing or unknown."
     return (lookup(user_table, users, folds)[0] * lookup(item_table, items, folds)[0]).sum(1)
 
@@ -234,28 +238,28 @@ def load_table(path) -> FeatureTable:
     tensors = read_tensors(path)
     header = read_tensors_metadata(path)
     if set(tensors) != {"values", "missing"} or "name" not in header:
-        raise InputError(f"{path} is no feature table: it holds {sorted(tensors)}")
-    return FeatureTable(
-        header["name"],
-        header["key"],
-        tensors["values"].float(),
-        tensors["missing"],
-        tuple(json.loads(header["columns"])),
-    )
+        raise InputError(
+            f"{path} is not a feature table: it holds {', '.join(sorted(tensors))}",
+            fix="name a file that save_table wrote",
+        )
+    columns = tuple(json.loads(header["columns"]))
+    return FeatureTable(header["name"], header["key"], tensors["values"].float(), tensors["missing"], columns)
 
 # %% ../../nbs/model/30_mappers.ipynb #c017
 def standardise(
-    table: FeatureTable, over=None
-) -> FeatureTable:  # (n,) bool: the rows that count; all where left out
-    """The table with each column at mean 0 and spread 1, measured over the last variant of the rows
+    table: FeatureTable,
+    over=None,  # (n,) bool: the rows that count; all where left out
+) -> FeatureTable:
+    """The table with each column at mean 0 and spread 1, measured over the last fold of the rows
     that count and are not missing."""
-    present = table.values[~table.missing if over is None else ~table.missing & torch.as_tensor(over), -1]
+    counted = ~table.missing if over is None else ~table.missing & torch.as_tensor(over)
+    present = table.values[counted, -1]
     if len(present) < 2:
         return table
     mean = present.mean(0)
     spread = present.std(0).clamp(min=1e-6)
     values = ((table.values - mean) / spread).masked_fill(table.missing[:, None, None], 0.0)
-    return FeatureTable(table.name, table.key, values, table.missing, table.columns)
+    return replace(table, values=values)
 
 # %% ../../nbs/model/30_mappers.ipynb #c020
 @dataclass(frozen=True)
@@ -278,39 +282,37 @@ class Mapper(nn.Module):
         width: int,  # d
         llm_width: int,  # d3
         settings: MapperSettings = MapperSettings(),
-        token_norm: float = 1.0,
-    ):  # the mean length of the LLM's own token embeddings
+        token_norm: float = 1.0,  # the mean length of the LLM's own token embeddings
+    ):
         super().__init__()
         hidden = max(settings.expansion * width, settings.smallest_hidden)
+        self.scale = settings.smallest_hidden / hidden
         self.layers = nn.Sequential(
             nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(settings.dropout), nn.Linear(hidden, llm_width)
         )
-        self.scale = settings.smallest_hidden / hidden
         with torch.no_grad():
             self.layers[-1].weight.zero_()
             self.layers[-1].bias.copy_(torch.randn(llm_width) * token_norm / math.sqrt(llm_width))
 
     def forward(self, features):  # (b, d)
         "Soft tokens (b, d3)."
-        return nn.functional.linear(
-            self.scale * self.layers[:-1](features), self.layers[-1].weight, self.layers[-1].bias
-        )
+        hidden = self.scale * self.layers[:-1](features)
+        return nn.functional.linear(hidden, self.layers[-1].weight, self.layers[-1].bias)
 
 # %% ../../nbs/model/30_mappers.ipynb #fa9fc1a4
-mapper_kinds = {"two_layers": Mapper}
-
-
-def find_mapper(name: str) -> type:
-    "The mapper of that name; `InputError` lists the names there are."
-    if name not in mapper_kinds:
-        raise InputError(f"mapper {name!r} does not exist", fix=f"use {', '.join(mapper_kinds)}")
-    return mapper_kinds[name]
+mapper_kinds = Registry("mapper", {"two_layers": Mapper})
 
 # %% ../../nbs/model/30_mappers.ipynb #c024
 class SoftToken(nn.Module):
     "A mapper with its own vector for what is missing."
 
-    def __init__(self, mapper: Mapper, llm_width: int, token_norm: float = 1.0, drop: float = 0.0):
+    def __init__(
+        self,
+        mapper: nn.Module,  # features (b, d) -> (b, d3)
+        llm_width: int,  # d3
+        token_norm: float = 1.0,  # the mean length of the LLM's own token embeddings
+        drop: float = 0.0,  # share of rows whose features are dropped in training
+    ):
         super().__init__()
         self.mapper = mapper
         self.drop = drop

@@ -22,8 +22,11 @@ from ..knowledge.llms import tiny_llm
 from .attention import kept_cache
 from .mappers import table_by_position
 from .prompts import Level, embed_prompts
-from .uhem import UHEMSettings
-from .userllm import BatchMaker, KeyValues, LanguageModel, ModelSettings, UserLLM
+from .history_encoders import UHEMSettings
+from .language_model import KeyValues, LanguageModel
+from .settings import ModelSettings
+from .batches import BatchMaker
+from .userllm import UserLLM
 
 # %% ../../nbs/model/46_prefix_cache.ipynb #d4a50635
 def small_rows() -> Rows:
@@ -64,7 +67,7 @@ def small_model(
     )
     settings = ModelSettings(order=order, history=history, uhem=UHEMSettings(tokens=tokens))
     llm = tiny_llm(folder, words="movie user Answer likes feature")
-    language = LanguageModel(llm, settings)
+    language = LanguageModel(llm, settings.lora, settings.score)
     lora = language.lora_parameters()
     language.load_lora({name: torch.randn_like(value) * 0.05 for name, value in lora.items()})
     model = UserLLM(language, {slot: table.width for slot, table in tables.items()}, settings)
@@ -136,7 +139,7 @@ class PrefixStore:
 
     def keys(self, rows: Rows) -> list:
         "For each row the key of its keys and values in this level."
-        owner = self.level.owner
+        owner = self.level.key
         if owner == "all":
             return [()] * len(rows)
         nothing = [-1] * len(rows)
@@ -165,7 +168,7 @@ class PrefixStore:
 
     def plan(self, rows: Rows) -> None:  # in any order, as often as they will be asked for
         "Reserve room for the keys that will be asked for most, and group these by length."
-        if self.level.owner == "all":
+        if self.level.key == "all":
             return  # one key, and there from the first batch on
         if self.parent:
             self.parent.plan(rows)
@@ -192,7 +195,7 @@ class PrefixStore:
     def bytes_per_token(self) -> int:
         "The bytes of one token's keys and values in all layers."
         root = self.levels[0]
-        if root.level.owner == "all":
+        if root.level.key == "all":
             nobody = np.zeros(1, dtype=np.int64)
             tensor = root._find(Rows(nobody, nobody, np.full((1, 1), -1)))[0]
         else:
@@ -222,11 +225,11 @@ class PrefixStore:
         batch[:, :, :, min(lengths) :] = 0
         start = [0] * len(rows)
         for store, tensors in zip(self.levels, tensors_of):
-            if store.level.owner == "all":
+            if store.level.key == "all":
                 batch[:, :, :, : tensors[0].shape[2]] = tensors[0][:, None]
             for row, tensor in enumerate(tensors):
                 end = start[row] + tensor.shape[2]
-                if store.level.owner != "all":
+                if store.level.key != "all":
                     batch[:, row, :, start[row] : end] = tensor
                 start[row] = end
         layers = [(batch[n], batch[n + 1]) for n in range(0, depth, 2)]
@@ -312,7 +315,7 @@ def score_packed(
 
     # Each row sees the prefix and itself, up to each of its tokens.
     prefix = text(rows.take(np.arange(1)))
-    count, length = batch.prompt.layout.shape
+    count, length = batch.prompt.index.shape
     before = prefix.layers[0][0].shape[2]
     steps = torch.arange(count * length, device=model.language.device)
     own = (steps[:, None] // length == steps // length) & (steps[:, None] >= steps)

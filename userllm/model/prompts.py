@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['templates', 'Text', 'RowText', 'Slot', 'HistoryItems', 'Template', 'paper_template', 'item_first_template',
-           'user_first_template', 'find_template', 'TextBudget', 'Piece', 'PromptText', 'PromptBatch', 'layout_prompts',
+           'user_first_template', 'find_template', 'TextBudget', 'Piece', 'PromptText', 'PromptBatch', 'index_prompts',
            'embed_prompts', 'Level', 'ReusePlan', 'plan_reuse']
 
 # %% ../../nbs/model/40_prompts.ipynb #c003
@@ -14,7 +14,9 @@ import pandas as pd
 import torch
 from ..core.errors import InputError
 from ..core.fingerprints import fingerprint
+from ..core.registry import Registry
 from ..data.dataset import MOVIE, ItemNoun
+from ..data.histories import padded
 from ..knowledge.answers import text_tokens
 
 # %% ../../nbs/model/40_prompts.ipynb #c006
@@ -48,7 +50,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class HistoryItems(Slot):
-    "The history written out: each item's text, then its visual token. As many tokens as that takes."
+    "The history written out: each item's text, then its soft tokens. As many tokens as that takes."
 
     name: str = "history"
     tokens: int = 0
@@ -70,37 +72,33 @@ class Template:
         """The segments of a prompt that has these parts.
 
         `InputError` for a part that the template does not know."""
-        unknown = set(parts) - set(self.parts)
-        if unknown:
+        if unknown := sorted(set(parts) - set(self.parts)):
             raise InputError(
-                f"the prompt {self.name!r} has no part {sorted(unknown)}; its parts are"
-                f" {', '.join(self.parts)}"
+                f"the prompt {self.name!r} has no part {', '.join(map(repr, unknown))}",
+                fix=f"its parts are {', '.join(self.parts)}",
             )
         return tuple(s for s in self.segments if not s.needs or set(s.needs.split("|")) & set(parts))
 
     def extended(
-        self, slots: dict
-    ) -> "Template":  # name of a further feature table -> what it is about: `item`, `user` or `event`
+        self,
+        slots: dict,  # name of a further feature table -> what it is about: `item`, `user` or `event`
+    ) -> "Template":
         "The same with further slots, each beside the collaborative one of its item or its user."
         beside = {
             "item": [Slot(name) for name, key in slots.items() if key == "item"],
             "user": [Slot(name) for name, key in slots.items() if key != "item"],
         }
-        return replace(
-            self,
-            segments=tuple(
-                one
-                for s in self.segments
-                for one in (s, *(beside.get(s.name, ()) if isinstance(s, Slot) else ()))
-            ),
-        )
+        segments = []
+        for segment in self.segments:
+            segments.append(segment)
+            if isinstance(segment, Slot):
+                segments.extend(beside.get(segment.name, ()))
+        return replace(self, segments=tuple(segments))
 
     def worded(self, noun: ItemNoun) -> "Template":  # what the dataset's items are called
         "The same with those words in its fixed texts."
-        filled = lambda segment: (
-            replace(segment, text=noun.fill(segment.text)) if isinstance(segment, Text) else segment
-        )
-        return replace(self, segments=tuple(map(filled, self.segments)))
+        segments = (replace(s, text=noun.fill(s.text)) if isinstance(s, Text) else s for s in self.segments)
+        return replace(self, segments=tuple(segments))
 
     @property
     def fingerprint(self) -> str:
@@ -169,14 +167,17 @@ def user_first_template() -> Template:
     return Template("user_first", (Text(_ask), *_user, *_candidate, *_candidate_slots, _answer))
 
 
-templates = {make().name: make for make in (paper_template, item_first_template, user_first_template)}
+templates = Registry(
+    "prompt", {make().name: make for make in (paper_template, item_first_template, user_first_template)}
+)
 
 
-def find_template(name: str, noun: ItemNoun = MOVIE) -> Template:  # what the dataset's items are called
-    "The template of that name, in the words of the dataset; `InputError` lists the names there are."
-    if name not in templates:
-        raise InputError(f"prompt order {name!r} does not exist: use {', '.join(templates)}")
-    return templates[name]().worded(noun)
+def find_template(
+    name: str,  # of `templates`
+    noun: ItemNoun = MOVIE,  # what the dataset's items are called
+) -> Template:
+    "The template of that name, in the words of the dataset; `InputError` lists the names."
+    return templates.find(name)().worded(noun)
 
 # %% ../../nbs/model/40_prompts.ipynb #c012
 @dataclass(frozen=True)
@@ -191,12 +192,17 @@ class TextBudget:
 
 @dataclass(frozen=True)
 class Piece:
-    "A segment of one row, ready to look at: its tokens, or the soft slot that stands there."
+    "A segment of one row: its tokens, or the soft slot that stands there."
 
     segment: object  # a Text, RowText or Slot
     ids: tuple = ()  # token ids of a text
     shortened: int = 0  # how many tokens the budget cut off
-    item: int = -1  # whose visual token stands here, where a history is written out
+    item: int = -1  # whose soft tokens stand here, where a history is written out
+
+    @property
+    def tokens(self) -> int:
+        "How many tokens it has."
+        return self.segment.tokens if isinstance(self.segment, Slot) else len(self.ids)
 
 # %% ../../nbs/model/40_prompts.ipynb #e39f8bd0
 _CATEGORIES = 4  # of an item are written, the first ones
@@ -216,33 +222,30 @@ class PromptText:
         items: pd.DataFrame,  # title and description, one row an item
         tokenizer,  # the LLM's
         budget: TextBudget = TextBudget(),
-        category: bool = False,
-    ):  # whether the categories (the column genres) stand behind titles
+        category: bool = False,  # whether the categories (the column genres) stand behind titles
+    ):
         self.tokenizer = tokenizer
         self.budget = budget
         titles = [str(title) for title in items["title"]]
-        described = [
-            text or title for text, title in zip(items["description"].fillna("").astype(str), titles)
-        ]
+        descriptions = items["description"].fillna("").astype(str)
+        described = [text or title for text, title in zip(descriptions, titles)]
         self.full = {
             "title": [text_tokens(tokenizer, text) for text in titles],
             "description": [text_tokens(tokenizer, text) for text in described],
         }
+
+        # Within the budget: of the candidate, and in a list of a history's titles.
         self.titles = [ids[: budget.title] for ids in self.full["title"]]
         self.descriptions = [ids[: budget.description] for ids in self.full["description"]]
-        self.named = [
-            ids[: budget.history_title] for ids in self.full["title"]
-        ]  # as a list of titles has them
-        self.history_texts = {
-            "title": self.titles,
-            "description": self.descriptions,
-        }  # as a history that is compressed or written out has them
+        self.named = [ids[: budget.history_title] for ids in self.full["title"]]
+        # What stands for an item in a history that is compressed or written out.
+        self.history_texts = {"title": self.titles, "description": self.descriptions}
         if category:
             self._add_categories([_in_brackets(genres) for genres in items["genres"].fillna("").astype(str)])
+
         first = tokenizer("a")["input_ids"]
-        self.start = (
-            first[:1] if tokenizer.bos_token_id is not None and first[:1] == [tokenizer.bos_token_id] else []
-        )
+        begins = tokenizer.bos_token_id is not None and first[:1] == [tokenizer.bos_token_id]
+        self.start = first[:1] if begins else []  # ahead of every prompt
         self._comma = text_tokens(tokenizer, ", ")
         self._nothing = text_tokens(tokenizer, "nothing yet")
         self._fixed = {}
@@ -250,13 +253,10 @@ class PromptText:
     def _add_categories(self, texts: list[str]) -> None:  # one an item, '' where it has none
         "Put the categories behind the titles, and in histories behind descriptions too."
         known = {text: text_tokens(self.tokenizer, text) for text in dict.fromkeys(texts)}
-        behind = [known[text] for text in texts]
-        join = lambda lists: [ids + more for ids, more in zip(lists, behind)]
-        self.full["title"], self.titles, self.named = (
-            join(self.full["title"]),
-            join(self.titles),
-            join(self.named),
-        )
+        join = lambda lists: [ids + known[text] for ids, text in zip(lists, texts)]
+        self.full["title"] = join(self.full["title"])
+        self.titles = join(self.titles)
+        self.named = join(self.named)
         self.history_texts = {"title": self.titles, "description": join(self.descriptions)}
 
     def fixed(self, text: str) -> list[int]:
@@ -276,19 +276,21 @@ class PromptText:
         return ids
 
     def written_out(
-        self, history, texts: Sequence, visual: bool
-    ) -> list[Piece]:  # token ids of each item's text; whether its visual token follows
+        self,
+        history,  # dense items, -1 for none
+        texts: Sequence,  # token ids of each item's text
+        tokens: int,  # soft tokens behind each item's text
+    ) -> list[Piece]:
         "The pieces of a history that is not compressed."
         known = [item for item in history if item >= 0]
         if not known:
             return [Piece(RowText("history_item"), tuple(self._nothing))]
         pieces = []
         for position, item in enumerate(known):
-            pieces.append(
-                Piece(RowText("history_item"), tuple((self._comma if position else []) + texts[item]))
-            )
-            if visual:
-                pieces.append(Piece(Slot("visual"), item=int(item)))
+            ids = (self._comma if position else []) + texts[item]
+            pieces.append(Piece(RowText("history_item"), tuple(ids)))
+            if tokens:
+                pieces.append(Piece(Slot("history_item", tokens), item=int(item)))
         return pieces
 
     def piece(self, segment, item: int, history) -> Piece:
@@ -299,8 +301,8 @@ class PromptText:
             return Piece(segment)
         if segment.field == "history_titles":
             return Piece(segment, tuple(self.history_titles(history)))
-        kept = (self.titles if segment.field == "title" else self.descriptions)[item]
-        return Piece(segment, tuple(kept), len(self.full[segment.field][item]) - len(kept))
+        ids = (self.titles if segment.field == "title" else self.descriptions)[item]
+        return Piece(segment, tuple(ids), len(self.full[segment.field][item]) - len(ids))
 
 # %% ../../nbs/model/40_prompts.ipynb #c015
 @dataclass
@@ -308,85 +310,86 @@ class PromptBatch:
     "Prompts of several rows, padded on the right."
 
     token_ids: torch.Tensor  # (t,) all text tokens of the batch, one row after the other
-    layout: torch.Tensor  # (b, length) index into the bank of text and soft tokens; -1 is padding
+    index: torch.Tensor  # (b, length) which vector stands there: of text tokens, then of slots; -1 is padding
     lengths: torch.Tensor  # (b,) tokens of each row
-    slots: tuple  # the Slots in the order in which their soft tokens follow the text in the bank
-    items: (
-        torch.Tensor
-    )  # (u,) the distinct items whose visual tokens are the last of them, under the name `visual`
+    slots: tuple  # the Slots, in the order in which their soft tokens follow the text tokens
+    # (u,) the distinct items of written-out histories, whose soft tokens come last, as the slot `history_item`
+    items: torch.Tensor
 
     @property
     def mask(self) -> torch.Tensor:
-        return self.layout >= 0
+        "(b, length) True where there is a token."
+        return self.index >= 0
 
     def to(self, device) -> "PromptBatch":
         "The same on another device."
-        return replace(
-            self,
-            **{name: getattr(self, name).to(device) for name in ("token_ids", "layout", "lengths", "items")},
-        )
+        names = ("token_ids", "index", "lengths", "items")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
 # %% ../../nbs/model/40_prompts.ipynb #a8bb8d5a
-def layout_prompts(
+def index_prompts(
     pieces: list[list[Piece]],  # the pieces of each row, all rows with the same slots
-    start: Sequence[int] = (),
-) -> PromptBatch:  # tokens ahead of each row, such as BOS
-    "Lay pieces out as a batch: what stands where."
+    start: Sequence[int] = (),  # tokens ahead of each row, such as BOS
+) -> PromptBatch:
+    "A batch of prompts: which vector stands where."
     slots = tuple(piece.segment for piece in pieces[0] if isinstance(piece.segment, Slot) and piece.item < 0)
-    ids = []
+    of_items = {piece.item: piece.segment for row in pieces for piece in row if piece.item >= 0}
+    items = sorted(of_items)
+
+    # Where the vectors begin: text tokens, then each slot's, row by row, then those of the histories' items.
+    end = sum(len(start) + sum(len(piece.ids) for piece in row) for row in pieces)
+    begins = []
+    for slot in slots:
+        begins.append(end)
+        end += len(pieces) * slot.tokens
+    item_begins = {}
+    for item in items:
+        item_begins[item] = end
+        end += of_items[item].tokens
+
+    token_ids = []
     rows = []
-    total = sum(len(start) + sum(len(piece.ids) for piece in row) for row in pieces)
-    items = sorted({piece.item for row in pieces for piece in row if piece.item >= 0})
-    shared = {
-        item: total + len(pieces) * sum(slot.tokens for slot in slots) + number
-        for number, item in enumerate(items)
-    }
     for number, row in enumerate(pieces):
-        places = list(range(len(ids), len(ids) + len(start)))
-        soft = total
-        ids.extend(start)
+        index = list(range(len(token_ids), len(token_ids) + len(start)))
+        token_ids.extend(start)
+        slot_begins = iter(begins)
         for piece in row:
             if piece.item >= 0:
-                places.append(shared[piece.item])
+                begin = item_begins[piece.item]
             elif isinstance(piece.segment, Slot):
-                places.extend(
-                    range(soft + number * piece.segment.tokens, soft + (number + 1) * piece.segment.tokens)
-                )
-                soft += len(pieces) * piece.segment.tokens
+                begin = next(slot_begins) + number * piece.tokens
             else:
-                places.extend(range(len(ids), len(ids) + len(piece.ids)))
-                ids.extend(piece.ids)
-        rows.append(places)
-    lengths = torch.tensor([len(row) for row in rows])
-    layout = torch.full((len(rows), int(lengths.max())), -1)
-    for number, places in enumerate(rows):
-        layout[number, : len(places)] = torch.tensor(places)
+                begin = len(token_ids)
+                token_ids.extend(piece.ids)
+            index.extend(range(begin, begin + piece.tokens))
+        rows.append(index)
     return PromptBatch(
-        torch.tensor(ids, dtype=torch.long),
-        layout,
-        lengths,
-        slots + (Slot("visual"),) * bool(items),
+        torch.tensor(token_ids, dtype=torch.long),
+        torch.from_numpy(padded(rows)),
+        torch.tensor([len(row) for row in rows]),
+        slots + tuple(of_items[item] for item in items[:1]),
         torch.tensor(items, dtype=torch.long),
     )
 
 
 def embed_prompts(
-    batch: PromptBatch,  # from `layout_prompts`
+    batch: PromptBatch,  # from `index_prompts`
     embedding: torch.nn.Module,  # the LLM's input embeddings
-    soft: dict,
-) -> torch.Tensor:  # for each slot of the batch (b, K, d3); for `visual` (u, 1, d3)
-    "The LLM's input (b, length, d3): text tokens embedded, soft tokens in their places, zeros as padding."
-    bank = embedding(batch.token_ids)
-    pieces = [bank] + [soft[slot.name].reshape(-1, bank.shape[1]).to(bank.dtype) for slot in batch.slots]
-    bank = torch.cat(pieces + [bank.new_zeros(1, bank.shape[1])])
-    return bank[batch.layout]
+    soft: dict,  # for each slot of the batch (b, K, d3); for `history_item` (u, tokens, d3)
+) -> torch.Tensor:
+    "The LLM's input (b, length, d3): embedded text tokens, soft tokens in their slots, zeros as padding."
+    texts = embedding(batch.token_ids)
+    width = texts.shape[1]
+    slots = [soft[slot.name].reshape(-1, width).to(texts.dtype) for slot in batch.slots]
+    padding = texts.new_zeros(1, width)  # which -1 points to
+    return torch.cat([texts, *slots, padding])[batch.index]
 
 # %% ../../nbs/model/40_prompts.ipynb #c019
 @dataclass(frozen=True)
 class Level:
-    "Consecutive segments whose keys and values are the same for all rows of one owner."
+    "Consecutive segments whose keys and values are the same for all rows of one key."
 
-    owner: str  # `all`, `item` or `user`
+    key: str  # `all`, `item` or `user`
     segments: tuple
 
     @property
@@ -403,28 +406,37 @@ class ReusePlan:
     new: tuple  # the segments that each row has for itself
 
 
+_TEXT_KEYS = {"title": "item", "description": "item", "history_titles": "user"}
+
+
+def _key_of(segment, slot_keys: dict) -> str:
+    "What a segment depends on: `all`, `item` or `user`."
+    if isinstance(segment, Text):
+        return "all"
+    return slot_keys[segment.name] if isinstance(segment, Slot) else _TEXT_KEYS[segment.field]
+
+
 def plan_reuse(
     segments: Sequence,  # the active segments of a template
-    keys: dict,  # slot -> `item` or `user`: what it is about
-    trainable: Sequence[str] = (),
-) -> ReusePlan:  # the slots that are being trained
+    slot_keys: dict,  # slot -> `item` or `user`: what it is about
+    trainable: Sequence[str] = (),  # the slots that are being trained
+) -> ReusePlan:
     "Cut a prompt into what all rows share, what the rows of one item or one user share, and what is new."
-    owners = {"title": "item", "description": "item", "history_titles": "user"} | dict(keys)
     levels = []
-    for number, segment in enumerate(segments[:-1]):
-        slot = isinstance(segment, Slot)
-        owner = "all" if isinstance(segment, Text) else owners[segment.name if slot else segment.field]
-        owning = next((level[0] for level in reversed(levels) if level[0] != "all"), owner)
-        if (slot and segment.name in trainable) or owner not in ("all", owning):
+    kept = 0
+    for segment in segments[:-1]:  # the answer is read from the last segment: it is computed in every row
+        soft = isinstance(segment, Slot)
+        if soft and segment.name in trainable:
             break
-        if (
-            not levels
-            or (owner != "all" and levels[-1][0] == "all")
-            or (slot and not any(isinstance(s, Slot) for s in levels[-1][1]))
-        ):
-            levels.append((owner, []))
-        levels[-1][1].append(segment)
-    else:
-        number = len(segments) - 1  # the last token's hidden state is the answer: it is computed in every row
-    levels = [Level(owner, tuple(some)) for owner, some in levels]
-    return ReusePlan(tuple(levels), tuple(segments[number:]))
+        key = _key_of(segment, slot_keys)
+        shared_by = next((level.key for level in reversed(levels) if level.key != "all"), key)
+        if key not in ("all", shared_by):
+            break
+
+        begins_key = bool(levels) and key != "all" and levels[-1].key == "all"
+        begins_soft = bool(levels) and soft and not levels[-1].soft
+        if not levels or begins_key or begins_soft:
+            levels.append(Level(key, ()))
+        levels[-1] = replace(levels[-1], segments=(*levels[-1].segments, segment))
+        kept += 1
+    return ReusePlan(tuple(levels), tuple(segments[kept:]))

@@ -24,7 +24,10 @@ from ..knowledge.llms import LLM, load_llm
 from .mappers import load_table
 from .prompts import find_template
 from .recommender import LoadOptions, recommenders
-from .userllm import BatchMaker, LanguageModel, ModelSettings, UserLLM
+from .language_model import LanguageModel
+from .settings import ModelSettings
+from .batches import BatchMaker
+from .userllm import UserLLM
 from .userllm_recommender import UserLLMRecommender, load_weights, require_code
 
 # %% ../../nbs/model/54_published.ipynb #59ac6f37
@@ -97,7 +100,9 @@ class PublishedRecommender(UserLLMRecommender):
         widths = {slot: table.width for slot, table in tables.items()}
         maker = BatchMaker(dataset.items, tables, llm.tokenizer, model_settings, dataset.noun)
         with torch.random.fork_rng(devices=[]):  # what is drawn here is overwritten
-            model = UserLLM(LanguageModel(llm, model_settings), widths, model_settings).eval()
+            model = UserLLM(
+                LanguageModel(llm, model_settings.lora, model_settings.score), widths, model_settings
+            ).eval()
         load_weights(model, folder / "weights")
         history = None
         if "history" in settings:

@@ -41,7 +41,10 @@ from .histories import HistoryInput
 from .mappers import load_table, save_table
 from .prompts import find_template, PromptText
 from .recommender import LoadOptions, Recommender, recommenders
-from .userllm import BatchMaker, LanguageModel, ModelSettings, own_code, registries, UserLLM
+from .language_model import LanguageModel
+from .settings import ModelSettings, own_code, registries
+from .batches import BatchMaker
+from .userllm import UserLLM
 
 # %% ../../nbs/model/53_userllm_recommender.ipynb #4001539d
 @dataclass(frozen=True)
@@ -254,7 +257,7 @@ def _write_tables(maker: BatchMaker, folder: Path) -> None:
     "The feature tables of slots, and of cross features without the folds that only training reads."
     for slot, table in maker.tables.items():
         save_table(table, folder / f"{slot}.safetensors")
-    for name, table in maker.cross_feature_tables.items():
+    for name, table in maker.features.cross.items():
         save_table(dataclasses.replace(table, values=table.values[:, -1:]), folder / f"{name}.safetensors")
 
 
@@ -264,7 +267,7 @@ def _write_folder(recommender: "UserLLMRecommender", folder: Path) -> None:
     maker = recommender.maker
     dataset = recommender.dataset
     tokenizer = maker.text.tokenizer
-    require_restorable(model, {slot: table.width for slot, table in maker.all_tables.items()})
+    require_restorable(model, {slot: table.width for slot, table in maker.features.tables.items()})
 
     _save_lora(model.language, folder / "lora", recommender.base)
     write_tensors(folder / "alignment.safetensors", _alignment(model))
@@ -404,7 +407,7 @@ def _read_recommender(kind: type, folder: Path, options: LoadOptions) -> "UserLL
     llm = _load_base(manifest, folder, options)
     widths = {slot: table.width for slot, table in tables.items()}
     with torch.random.fork_rng(devices=[]):
-        model = UserLLM(LanguageModel(llm, manifest.settings), widths, manifest.settings)
+        model = UserLLM(LanguageModel(llm, manifest.settings.lora, manifest.settings.score), widths, manifest.settings)
     load_weights(model, folder)
     maker = BatchMaker(dataset.items, tables, llm.tokenizer, manifest.settings, dataset.noun)
     check_engine(model, maker, training=False)
@@ -492,7 +495,7 @@ class UserLLMRecommender(Recommender):
     ) -> "UserLLMRecommender":
         "Put the parts together. `InputError` for parts that do not fit each other."
         history = history or HistorySettings(length=dataset.protocol["history_length"])
-        _fitting_tables(maker.all_tables, model.settings, dataset, history)
+        _fitting_tables(maker.features.tables, model.settings, dataset, history)
         _check_maker(maker, model.settings, dataset)
         check_engine(model, maker, training=False)
         return cls(

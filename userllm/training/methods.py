@@ -13,7 +13,7 @@ from ..collaborative.cross_features import context_cross_features, cross_feature
 from ..core.errors import InputError
 from ..core.registry import Registry
 from ..model.mappers import FeatureTable
-from ..model.userllm import ModelSettings
+from ..model.settings import ModelSettings
 from .feature_sources import FeatureSource, feature_sources
 
 # %% ../../nbs/training/62_methods.ipynb #c006

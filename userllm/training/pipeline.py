@@ -28,15 +28,10 @@ from ..model.engine_check import check_engine
 from ..model.engines import PrefixEngine, ScoreCheckpoint, score_systems
 from ..model.mappers import FeatureTable
 from ..model.prefix_cache import ByteBudget, PrefixStore, store_prefixes
-from userllm.model.userllm import (
-    BatchMaker,
-    LanguageModel,
-    ModelSettings,
-    UserLLM,
-    own_code,
-    require_categories,
-    start_wide,
-)
+from ..model.language_model import LanguageModel
+from ..model.settings import ModelSettings, own_code
+from ..model.batches import BatchMaker, require_categories
+from ..model.userllm import start_wide, UserLLM
 from ..model.userllm_recommender import UserLLMRecommender, require_restorable
 from .feature_sources import feature_sources
 from .methods import Method, methods
@@ -90,7 +85,7 @@ class Context:
 def load_context(resources: Resources = Resources(), settings: ModelSettings = ModelSettings()) -> Context:
     "Load an LLM, and put LoRA around it."
     llm = load_llm(resources.llm, resources.device, resources.precision, resources.cache)
-    return Context(llm, LanguageModel(llm, settings), resources.report)
+    return Context(llm, LanguageModel(llm, settings.lora, settings.score), resources.report)
 
 # %% ../../nbs/training/64_pipeline.ipynb #ca2e5c6a
 @dataclass
@@ -341,7 +336,7 @@ def _linear_logits(state: TrainState) -> np.ndarray | None:
     model = state.model
     if not model.wide:
         return None
-    linear = model.add_wide(state.maker.wide_features(state.rows["test"])) + model.wide_bias
+    linear = model.add_wide(state.maker.features.of_logit(state.rows["test"])) + model.wide_bias
     return linear.float().cpu().numpy()
 
 

@@ -27,8 +27,8 @@ from ..evaluation.metrics import auc, evaluate
 from ..knowledge.llms import LLM, find_llm
 from ..model.mappers import FeatureTable, MapperSettings
 from ..model.prompts import find_template
-from ..model.uhem import UHEMSettings
-from ..model.userllm import ModelSettings, own_code
+from ..model.history_encoders import UHEMSettings
+from ..model.settings import ModelSettings, own_code
 from .methods import Method
 from .presets import Preset
 

@@ -23,7 +23,9 @@ from ..core.fingerprints import fingerprint
 from ..knowledge.llms import quiet_libraries
 from ..evaluation.metrics import auc
 from ..data.histories import Rows
-from ..model.userllm import BatchMaker, LanguageModel, ModelBatch, UserLLM, train_only
+from ..model.language_model import LanguageModel
+from ..model.batches import BatchMaker, ModelBatch
+from ..model.userllm import train_only, UserLLM
 from ..model.prompts import embed_prompts
 from ..model.engines import PatientBar, PrefixEngine
 from ..model.prefix_cache import PrefixStore, store_prefixes

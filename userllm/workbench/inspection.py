@@ -21,8 +21,9 @@ from ..evaluation.metrics import probability
 from ..knowledge.descriptions import description_sources
 from ..knowledge.answers import text_tokens
 from ..data.histories import Rows
-from ..model.userllm import BatchMaker, ModelBatch, UserLLM
-from ..model.prompts import Slot, Text, layout_prompts
+from ..model.batches import BatchMaker, ModelBatch
+from ..model.userllm import UserLLM
+from ..model.prompts import index_prompts, Slot, Text
 from ..model.recommender import Recommender
 from ..model.userllm_recommender import UserLLMRecommender
 from .item_search import item_cards
@@ -109,13 +110,13 @@ def _uncompressed(
     maker = recommender.maker
     written = BatchMaker(
         recommender.dataset.items[:0],
-        maker.all_tables,
+        maker.features.tables,
         maker.text.tokenizer,
         replace(maker.settings, history="items"),
         maker.noun,
     ).segments
     segments = written if maker.settings.history == "compressed" else maker.segments
-    return int(layout_prompts(maker.pieces(rows, segments), maker.text.start).lengths[0])
+    return int(index_prompts(maker.pieces(rows, segments), maker.text.start).lengths[0])
 
 # %% ../../nbs/workbench/70_inspection.ipynb #baffff12
 def generated_descriptions(items: pd.DataFrame) -> np.ndarray:  # an items table -> (n,) bool
@@ -137,7 +138,7 @@ def _source(recommender: UserLLMRecommender, piece, rows: Rows) -> str:
     if piece.item >= 0:
         return (
             f"the {recommender.dataset.noun.picture} of {titles[piece.item]}, by the feature table"
-            f" {recommender.tables['image'].name}"
+            f" {' and '.join(recommender.tables[slot].name for slot in recommender.settings.tables_of_history)}"
         )
     if name == "history":
         return (
@@ -182,12 +183,13 @@ def _line(recommender: UserLLMRecommender, piece, batch: ModelBatch, soft: dict,
             "generated": source.endswith(GENERATED),
         }
     if piece.item >= 0:  # of a history that is written out
-        vectors = soft["visual"][batch.prompt.items.tolist().index(piece.item)]
-        missing = bool(recommender.tables["image"].missing[piece.item])
+        vectors = soft["history_item"][batch.prompt.items.tolist().index(piece.item)]
+        beside = recommender.settings.tables_of_history
+        missing = all(bool(recommender.tables[slot].missing[piece.item]) for slot in beside)
     else:
         vectors = soft[segment.name][0]
         missing = (
-            not bool((batch.history.layout[0] >= 0).any())
+            not bool((batch.history.index[0] >= 0).any())
             if segment.name == "history"
             else bool(batch.features[segment.name][1][0])
         )
@@ -233,7 +235,7 @@ def _edited(recommender: UserLLMRecommender, pieces: list, edits: Mapping) -> li
 
 def _prompt_length(recommender: UserLLMRecommender, pieces: list) -> int:
     "The tokens of one prompt."
-    return int(layout_prompts([pieces], recommender.maker.text.start).lengths[0])
+    return int(index_prompts([pieces], recommender.maker.text.start).lengths[0])
 
 
 def _cut_to_context(recommender: UserLLMRecommender, pieces: list, edits: Mapping) -> list:
@@ -308,7 +310,7 @@ def explain_prompt(
 
     pieces = _edited(recommender, recommender.maker.pieces(rows, recommender.maker.segments)[0], edits)
     pieces = _cut_to_context(recommender, pieces, edits)
-    batch.prompt = layout_prompts([pieces], recommender.maker.text.start)
+    batch.prompt = index_prompts([pieces], recommender.maker.text.start)
     batch = batch.to(recommender.model.language.device)
 
     soft = recommender.model.soft_tokens(batch)
@@ -527,7 +529,9 @@ class PromptInspector:
             if (user_id, item_id) in answers
         }
         if "bias" not in answers and self._bias_baseline:
-            answers = {"bias": float(probability(self._bias_baseline.pair_logits([user], [item])[0]))} | answers
+            answers = {
+                "bias": float(probability(self._bias_baseline.pair_logits([user], [item])[0]))
+            } | answers
         return Inspected(
             user_id,
             item_id,
