@@ -59,21 +59,28 @@ def _typed(name: str, frame: pd.DataFrame) -> pd.DataFrame:
     if name == "items" and "described_by" not in frame.columns:
         frame = frame.assign(described_by="")
     if missing := [column for column in columns if column not in frame.columns]:
-        raise InputError(f"the table {name} lacks the column {missing[0]!r}; it needs {', '.join(columns)}")
+        raise InputError(
+            f"the table {name} lacks the column {missing[0]!r}",
+            fix=f"it needs {', '.join(columns)}",
+        )
     for column, kind in columns.items():
         if kind != "Int64" and frame[column].isna().any():
             raise InputError(
-                f"the table {name} has {frame[column].isna().sum()} empty cells in {column!r}; fill them"
-                " first"
+                f"the table {name} has {frame[column].isna().sum()} empty cells in {column!r}",
+                fix="fill them first",
             )
     splits = SPLITS if name == "interactions" else tuple(SPLIT_TYPE.categories)
     if "split" in columns and (unknown := sorted(map(str, set(frame["split"].unique()) - set(splits)))):
-        raise InputError(f"{name}: no split {unknown[0]!r}; the splits are {', '.join(splits)}")
+        raise InputError(
+            f"{name}: no split {unknown[0]!r}",
+            fix=f"the splits are {', '.join(splits)}",
+        )
     try:
         return frame[list(columns)].astype(columns).reset_index(drop=True)
     except (ValueError, TypeError, OverflowError) as error:
         raise InputError(
-            f"the table {name} holds values of a wrong type: {error}; it needs {columns}"
+            f"the table {name} holds values of a wrong type: {error}",
+            fix=f"it needs {columns}",
         ) from error
 
 # %% ../../nbs/data/10_dataset.ipynb #71192f09
@@ -214,8 +221,8 @@ def _check_numbers(name: str, frame: pd.DataFrame, users: int, items: int):
     for column, count in [("user", users), ("item", items), ("label", 2), ("timestamp", np.inf)]:
         if len(frame) and not (0 <= frame[column].min() and frame[column].max() < count):
             raise InputError(
-                f"{name}: {column} reaches from {frame[column].min()} to {frame[column].max()}; "
-                f"it must be from 0 to below {count}"
+                f"{name}: {column} reaches from {frame[column].min()} to {frame[column].max()}",
+                fix=f"it must be from 0 to below {count}",
             )
 
 
@@ -241,21 +248,28 @@ def _check_tables(dataset: "Dataset"):
         if not np.array_equal(table[name], np.arange(len(table))):
             raise InputError(f"{kinds}: {name} must count 0, 1, 2, ...")
         if table[f"{name}_id"].duplicated().any():
-            raise InputError(f"{kinds}: {name}_id holds the same id twice; give each its own")
+            raise InputError(
+                f"{kinds}: {name}_id holds the same id twice",
+                fix="give each its own",
+            )
     for name in ["interactions", "events"]:
         _check_numbers(name, getattr(dataset, name), len(dataset.users), len(dataset.items))
     if dataset.interactions["row_id"].duplicated().any():
-        raise InputError("interactions: the same row_id twice; number the rows anew")
+        raise InputError(
+            "interactions: the same row_id twice",
+            fix="number the rows anew",
+        )
     if dataset.protocol.get("split") not in SPLIT_KINDS:
         raise InputError(
-            f"protocol: no kind of split {dataset.protocol.get('split')!r}; the kinds are"
-            f" {', '.join(SPLIT_KINDS)}"
+            f"protocol: no kind of split {dataset.protocol.get('split')!r}",
+            fix=f"the kinds are {', '.join(SPLIT_KINDS)}",
         )
     protocol_noun(dataset.protocol)
     length = dataset.protocol.get("history_length")
     if length is not None and (not isinstance(length, int) or length < 0):
         raise InputError(
-            f"protocol: history_length is {length!r}; it must be a whole number, or None for all"
+            f"protocol: history_length is {length!r}",
+            fix="it must be a whole number, or None for all",
         )
 
 # %% ../../nbs/data/10_dataset.ipynb #c011
@@ -298,8 +312,9 @@ def _read_dataset(folder: Path) -> "Dataset":
     )
     if dataset.fingerprint != about["fingerprint"]:
         raise InputError(
-            f"the dataset in {folder} has been altered: its fingerprint is {dataset.fingerprint}, "
-            f"not {about['fingerprint']}; build it again"
+            f"the dataset in {folder} has been altered: its fingerprint is"
+            f" {dataset.fingerprint}, not {about['fingerprint']}",
+            fix="build it again",
         )
     return dataset
 
@@ -341,7 +356,10 @@ def _in_order(items: pd.DataFrame, name: str, values):
 
 def _with_columns(items: pd.DataFrame, columns: dict) -> pd.DataFrame:
     if unknown := sorted(set(columns) - set(_COLUMNS["items"])):
-        raise InputError(f"items have no column {unknown[0]!r}; they have {', '.join(_COLUMNS['items'])}")
+        raise InputError(
+            f"items have no column {unknown[0]!r}",
+            fix=f"they have {', '.join(_COLUMNS['items'])}",
+        )
     replaced = items.assign(**{name: _in_order(items, name, values) for name, values in columns.items()})
     if "description" in columns and "described_by" not in columns:
         same = replaced["description"] == items["description"]
@@ -406,7 +424,10 @@ class Dataset(_KnownById):
     def rows(self, split: str) -> pd.DataFrame:
         "The interactions of one split: train, valid or test. InputError for any other."
         if split not in SPLITS:
-            raise InputError(f"no split {split!r}; the splits are {', '.join(SPLITS)}")
+            raise InputError(
+                f"no split {split!r}",
+                fix=f"the splits are {', '.join(SPLITS)}",
+            )
         return self.interactions[self.interactions["split"] == split]
 
     @property

@@ -85,7 +85,8 @@ def _whole_ranges(offsets: np.ndarray, users: np.ndarray) -> tuple[np.ndarray, n
     known = len(offsets) - 1
     if len(users) and not (-1 <= users.min() and users.max() < known):
         raise InputError(
-            f"users reach from {users.min()} to {users.max()}; {known} are known, and -1 stands for unknown"
+            f"users reach from {users.min()} to {users.max()}",
+            fix=f"{known} are known, and -1 stands for unknown",
         )
     return tuple(np.where(users < 0, 0, offsets[np.maximum(users, 0) + shift]) for shift in [0, 1])
 

@@ -57,11 +57,14 @@ class ProtocolSettings:
     def __post_init__(self):
         object.__setattr__(self, "fractions", tuple(self.fractions))
         if self.split not in SPLIT_KINDS:
-            raise InputError(f"no kind of split {self.split!r}; the kinds are {', '.join(SPLIT_KINDS)}")
+            raise InputError(
+                f"no kind of split {self.split!r}",
+                fix=f"the kinds are {', '.join(SPLIT_KINDS)}",
+            )
         if len(self.fractions) != 3 or min(self.fractions) <= 0 or abs(sum(self.fractions) - 1) > 1e-9:
             raise InputError(
-                f"fractions are {self.fractions}; give three shares above 0 that make 1, for"
-                f" {', '.join(SPLITS)}"
+                f"fractions are {self.fractions}",
+                fix=f"give three shares above 0 that make 1, for {', '.join(SPLITS)}",
             )
         for name, least in [
             ("history_length", 1),
@@ -76,7 +79,10 @@ class ProtocolSettings:
             if value is None and name in ("history_length", "users", "positives", "negatives"):
                 continue
             if not isinstance(value, int) or value < least:
-                raise InputError(f"{name} is {value!r}; it must be a whole number from {least}")
+                raise InputError(
+                    f"{name} is {value!r}",
+                    fix=f"it must be a whole number from {least}",
+                )
 
 # %% ../../nbs/data/13_protocols.ipynb #c007
 def movie(
@@ -85,7 +91,10 @@ def movie(
     "The paper's `movie` protocol (section 4.1, table 2). InputError for fields that do not exist."
     known = [field.name for field in fields(ProtocolSettings)]
     if unknown := sorted(set(changes) - set(known)):
-        raise InputError(f"a protocol has no setting {unknown[0]!r}; it has {', '.join(known)}")
+        raise InputError(
+            f"a protocol has no setting {unknown[0]!r}",
+            fix=f"it has {', '.join(known)}",
+        )
     return ProtocolSettings(**{"noun": MOVIE} | changes)
 
 
@@ -131,8 +140,8 @@ def _refuse(ratings: pd.DataFrame, wrong: np.ndarray, what: str, advice: str):
     place = int(np.argmax(wrong))
     row = ", ".join(f"{column} {ratings[column].iloc[place]}" for column in RATING_COLUMNS)
     raise InputError(
-        f"ratings: {what} in {int(wrong.sum()):,} of {len(ratings):,} rows, the first is row {place} ({row});"
-        f" {advice}"
+        f"ratings: {what} in {int(wrong.sum()):,} of {len(ratings):,} rows, the first is row {place} ({row})",
+        fix=advice,
     )
 
 
@@ -164,11 +173,14 @@ def check_ratings(
     that occur twice: what, where, what to do."""
     if missing := [column for column in RATING_COLUMNS if column not in ratings.columns]:
         raise InputError(
-            f"ratings lack the column {missing[0]!r}; they have"
-            f" {', '.join(map(str, ratings.columns)) or 'none'}"
+            f"ratings lack the column {missing[0]!r}",
+            fix=f"they have {', '.join(map(str, ratings.columns)) or 'none'}",
         )
     if not len(ratings):
-        raise InputError("ratings: the table is empty; check the file that it was read from")
+        raise InputError(
+            "ratings: the table is empty",
+            fix="check the file that it was read from",
+        )
     _refuse(
         ratings,
         np.logical_or.reduce([ratings[column].isna() for column in RATING_COLUMNS]),
@@ -178,7 +190,8 @@ def check_ratings(
     for column in ["rating", "timestamp"]:
         if not pd.api.types.is_numeric_dtype(ratings[column]):
             raise InputError(
-                f"ratings: {column} is of type {ratings[column].dtype}; turn it into numbers first"
+                f"ratings: {column} is of type {ratings[column].dtype}",
+                fix="turn it into numbers first",
             )
     rating = ratings["rating"].to_numpy(float)
     timestamp = ratings["timestamp"].to_numpy(float)
@@ -263,8 +276,8 @@ def _most_rows(of_rows: np.ndarray, users: int | None) -> np.ndarray:  # the use
         return having
     if len(having) < users:
         raise InputError(
-            f"only {len(having):,} users have rows, and the protocol asks for {users:,}; take all of them"
-            " (users=None, or --users all), or fewer"
+            f"only {len(having):,} users have rows, and the protocol asks for {users:,}",
+            fix="take all of them (users=None, or --users all), or fewer",
         )
     return having[np.argsort(-counts[having], kind="stable")[:users]]
 
@@ -406,8 +419,9 @@ def _sample(rows: pd.DataFrame, settings: ProtocolSettings) -> np.ndarray:
             wanted = there
         if not needed <= wanted <= there:
             raise InputError(
-                f"{name}={wanted:,} can't be had: {there:,} possible rows, and {needed:,} needed to keep a"
-                " row of every user and item; change the count, or set None to take all"
+                f"{name}={wanted:,} can't be had: {there:,} possible rows, and {needed:,}"
+                " needed to keep a row of every user and item",
+                fix="change the count, or set None to take all",
             )
         candidates = order[(label[order] == value) & ~taken[order]]
         taken[candidates[: wanted - needed]] = True
@@ -456,18 +470,21 @@ def _known_items(items: pd.DataFrame, ids: pd.Index) -> pd.DataFrame:
     if missing := [
         column for column in ["item_id", "title", "year", "genres"] if column not in items.columns
     ]:
-        raise InputError(f"items lack the column {missing[0]!r}; they need item_id, title, year, genres")
+        raise InputError(
+            f"items lack the column {missing[0]!r}",
+            fix="they need item_id, title, year, genres",
+        )
     items = items.assign(item_id=_as_text(items["item_id"]))
     if items["item_id"].duplicated().any():
         raise InputError(
-            f"items: the id {items['item_id'][items['item_id'].duplicated()].iloc[0]} occurs twice; keep one"
-            " entry of each"
+            f"items: the id {items['item_id'][items['item_id'].duplicated()].iloc[0]} occurs twice",
+            fix="keep one entry of each",
         )
     if not ids.isin(items["item_id"]).all():
         unknown = ids[~ids.isin(items["item_id"])]
         raise InputError(
-            f"ratings speak of {len(unknown):,} items that the items table lacks, the first is {unknown[0]};"
-            " add them"
+            f"ratings speak of {len(unknown):,} items that the items table lacks, the first is {unknown[0]}",
+            fix="add them",
         )
     items = items.set_index("item_id").loc[ids].rename_axis("item_id").reset_index()
     for column in ["genres", "description", "poster", "described_by"]:
@@ -491,7 +508,10 @@ def _require_classes(
             " like"
         )
     if faults:
-        raise InputError(f"{'; '.join(faults)}; {remedy}")
+        raise InputError(
+            f"{'; '.join(faults)}",
+            fix=f"{remedy}",
+        )
 
 # %% ../../nbs/data/13_protocols.ipynb #c032
 def _renumbered(numbers: pd.Series) -> tuple[np.ndarray, np.ndarray]:
@@ -591,7 +611,10 @@ def dataset_with_split(
     InputError for bad tables, unknown splits, and splits without both classes."""
     check_ratings(ratings)
     if "split" not in ratings:
-        raise InputError("ratings lack the column 'split'; add it, or use build_dataset, which makes one")
+        raise InputError(
+            "ratings lack the column 'split'",
+            fix="add it, or use build_dataset, which makes one",
+        )
     known = ratings["split"].isin([*SPLITS, "history"])
     _refuse(
         ratings,
@@ -646,13 +669,14 @@ def with_further_items(
     and ranked. InputError for a bad items table, and for items without a title."""
     if "item_id" in items and items["item_id"].isna().any():
         raise InputError(
-            f"items: {items['item_id'].isna().sum():,} rows have no item_id; fill it or remove them"
+            f"items: {items['item_id'].isna().sum():,} rows have no item_id",
+            fix="fill it or remove them",
         )
     items = _known_items(items, _in_order(_as_text(items["item_id"])) if "item_id" in items else pd.Index([]))
     if (untitled := items["title"].isna() | (items["title"] == "")).any():
         raise InputError(
-            f"items: {untitled.sum():,} have no title, the first is {items['item_id'][untitled].iloc[0]};"
-            " give them one, for it is what a prompt says of them"
+            f"items: {untitled.sum():,} have no title, the first is {items['item_id'][untitled].iloc[0]}",
+            fix="give them one, for it is what a prompt says of them",
         )
     every = pd.concat(
         [dataset.items, items[~items["item_id"].isin(dataset.items["item_id"])]], ignore_index=True

@@ -80,11 +80,15 @@ def movies_metadata(
 def _first_files(folder: Path, *choices: tuple[str, ...]) -> list[Path]:
     "Of each choice the first file that is there; InputError names every choice of which none is."
     if not folder.is_dir():
-        raise InputError(f"folder {folder} does not exist; give the folder of The Movies Dataset, unpacked")
+        raise InputError(
+            f"folder {folder} does not exist",
+            fix="give the folder of The Movies Dataset, unpacked",
+        )
     found = [next((folder / name for name in names if (folder / name).is_file()), None) for names in choices]
     if lacking := [" and no ".join(names) for names, file in zip(choices, found) if file is None]:
         raise InputError(
-            f"{folder} holds no {'; no '.join(lacking)}; give the folder of The Movies Dataset, unpacked"
+            f"{folder} holds no {'; no '.join(lacking)}",
+            fix="give the folder of The Movies Dataset, unpacked",
         )
     return found
 
@@ -136,9 +140,9 @@ def _titled(
     told = f"{untitled:,} of {len(items):,} rated movies have no title in the metadata"
     if untitled > len(items) / 10:
         raise InputError(
-            f"{told}: {links} gives no number of TMDB for {unlinked:,} of them, and {about} has no title for"
-            f" the numbers of the other {untitled - unlinked:,}; give both files whole, and of the same"
-            " edition as the ratings"
+            f"{told}: {links} gives no number of TMDB for {unlinked:,} of them, and {about}"
+            f" has no title for the numbers of the other {untitled - unlinked:,}",
+            fix="give both files whole, and of the same edition as the ratings",
         )
     title = pl.coalesce(pl.col("title"), pl.concat_str(pl.lit("Unknown film "), pl.col("item_id")))
     return items.with_columns(title=title), (told,) if untitled else ()

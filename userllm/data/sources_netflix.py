@@ -140,7 +140,11 @@ def _fault(line: dict, malformed: bool) -> str:  # of a parsed block
             f"{shown} is neither a movie's number with a colon nor user,rating (1 to 5),date (YYYY-MM-DD,"
             " from 1970 to today) below one; give the prize's combined_data files as they are, and whole"
         )
-    twice = "a movie that came before" if line["header"] else f"a second rating of movie {line['item_id']} by this user"
+    twice = (
+        "a movie that came before"
+        if line["header"]
+        else f"a second rating of movie {line['item_id']} by this user"
+    )
     return f"{shown} is {twice}; keep one of them"
 
 
@@ -360,8 +364,9 @@ def netflix_prize(
     rated = ratings.select(pl.col("item_id").unique().sort())
     if len(unknown := rated.join(films, on="item_id", how="anti")):
         raise InputError(
-            f"{folder / 'movie_titles.csv'} lacks {len(unknown):,} movies that were rated, the first is"
-            f" {unknown['item_id'][0]}; give the whole file"
+            f"{folder / 'movie_titles.csv'} lacks {len(unknown):,} movies that were rated, the"
+            f" first is {unknown['item_id'][0]}",
+            fix="give the whole file",
         )
     items = rated.join(films, on="item_id", maintain_order="left").with_columns(
         pl.col("item_id").cast(pl.String), genres=pl.lit("")

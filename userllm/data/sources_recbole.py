@@ -91,12 +91,15 @@ def _atomic_files(folder: Path) -> tuple[str, dict[str | None, Path], Path]:
 
     InputError where they are not one dataset."""
     if not folder.is_dir():
-        raise InputError(f"folder {folder} does not exist; give the one with NAME.inter and NAME.item")
+        raise InputError(
+            f"folder {folder} does not exist",
+            fix="give the one with NAME.inter and NAME.item",
+        )
     items = sorted(folder.glob("*.item"))
     if len(items) != 1:
         raise InputError(
-            f"{folder} holds {len(items)} .item files ({', '.join(path.name for path in items) or 'none'});"
-            " it must hold one dataset, with items"
+            f"{folder} holds {len(items)} .item files ({', '.join((path.name for path in items)) or 'none'})",
+            fix="it must hold one dataset, with items",
         )
     name = items[0].stem
     splits = {split: folder / f"{name}.{split}.inter" for split in SPLITS}
@@ -104,13 +107,17 @@ def _atomic_files(folder: Path) -> tuple[str, dict[str | None, Path], Path]:
     lacking = [splits[split].name for split in ("train", "test") if split not in there]
     if there and lacking:
         raise InputError(
-            f"{folder} holds {' and '.join(path.name for path in there.values())} but not"
-            f" {' and '.join(lacking)}; a split needs both train and test: add what lacks"
+            f"{folder} holds {' and '.join((path.name for path in there.values()))} but not"
+            f" {' and '.join(lacking)}",
+            fix="a split needs both train and test: add what lacks",
         )
     if there:
         return name, there, items[0]
     if not (folder / f"{name}.inter").is_file():
-        raise InputError(f"{folder} holds {items[0].name} but no {name}.inter; add it")
+        raise InputError(
+            f"{folder} holds {items[0].name} but no {name}.inter",
+            fix="add it",
+        )
     return name, {None: folder / f"{name}.inter"}, items[0]
 
 
@@ -187,7 +194,10 @@ def read_recbole(
         )
     raise_faults(faults + _twice_between(parts, list(files.values())))
     if len({("label" in part.columns) for part in parts}) > 1:
-        raise InputError(f"{folder}: some splits have labels, others ratings; give the same to all")
+        raise InputError(
+            f"{folder}: some splits have labels, others ratings",
+            fix="give the same to all",
+        )
     items = items.with_columns(title=pl.col("title").map_elements(display_title, pl.String))
     notes = tuple(map(str, counts[1:] + counts[:1])) + tuple(
         f"{file}: ignored {shown_names(columns)}" for file, columns in ignored.items() if columns
