@@ -246,7 +246,9 @@ def _check_tables(dataset: "Dataset"):
         table = getattr(dataset, name + "s")
         kinds = name + "s"
         if not np.array_equal(table[name], np.arange(len(table))):
-            raise InputError(f"{kinds}: {name} must count 0, 1, 2, ...")
+            raise InputError(
+                f"{kinds}: the column {name!r} does not count 0, 1, 2, ...", fix="number its rows from 0"
+            )
         if table[f"{name}_id"].duplicated().any():
             raise InputError(
                 f"{kinds}: {name}_id holds the same id twice",
@@ -299,8 +301,8 @@ def _unknown(kind: str, wanted: str, ids: Iterable[str], titles: Iterable[str] =
     ids = list(ids)
     shown = nearest_ids(wanted, ids, titles)
     return InputError(
-        f"unknown {kind} {shown_text(repr(wanted))}, not among the {len(ids):,} of the dataset; "
-        + (f"near: {', '.join(shown[:4])}" if shown else f"ids look like {shown_names(ids[:3])}")
+        f"unknown {kind} {shown_text(repr(wanted))}, not among the {len(ids):,} of the dataset",
+        fix=f"near: {', '.join(shown[:4])}" if shown else f"ids look like {shown_names(ids[:3])}",
     )
 
 # %% ../../nbs/data/10_dataset.ipynb #c014

@@ -87,7 +87,7 @@ def _dense_numbers(
     others = " (a new user is known by likes: userllm rank --likes)" if kind == "user" else ""
     return numbers, (
         f"{len(unknown)} unknown {kind} {ids_word} in {rows}: {', '.join(named)}{more}: correct these ids, or"
-        f" remove their rows; a {kind} without events in the data cannot be scored{others}"
+        f" remove their rows; {kind}s without events in the data cannot be scored{others}"
     )
 
 # %% ../../nbs/data/23_requests.ipynb #be350d78
@@ -130,7 +130,7 @@ def check_pairs(
         twice = f"{rows} repeat an earlier pair of the same user, item and timestamp: remove them"
     messages = [no_user, no_item, no_time, unknown_user, unknown_item, twice]
     if messages := [message for message in messages if message]:
-        raise InputError("\n".join(f"pairs: {message}" for message in messages))
+        raise InputError("\n".join(f"pairs: {message}" for message in messages), fix="correct these pairs")
     return checked
 
 # %% ../../nbs/data/23_requests.ipynb #ca28b776
@@ -200,5 +200,5 @@ def liked_items(
     elif len(faults) == 4:
         faults[3:] = [f"{name}: 1 more such fault"]
     if faults:
-        raise InputError("\n".join(faults))
+        raise InputError("\n".join(faults), fix="correct these entries")
     return numbers
