@@ -26,7 +26,7 @@ from userllm.data.columns import (
     readable_columns,
     shown_value,
 )
-from .dataset import SPLITS, SPLIT_TYPE
+from .dataset import SPLITS, SPLIT_TYPE, exact_below, float_ids_as_text
 from userllm.data.raw_data import (
     CONTROL_CHARACTERS,
     INVISIBLE_CHARACTERS,
@@ -64,23 +64,12 @@ def _as_shown(kind: pl.DataType, cells: pl.Expr) -> pl.Expr:
     return pl.coalesce(pl.when(dated).then(cells).cast(pl.String), number)
 
 # %% ../../nbs/data/17_user_tables.ipynb #e88b5ff2
-def _exact(kind: pl.DataType) -> int:
-    "Whole numbers below it have each a floating-point number of their own."
-    return 2**24 if kind == pl.Float32 else 2**53
-
-
 def _as_ids(frame: pl.DataFrame, column: str) -> pl.Expr:
     "An id column as text without blanks around it; null where a cell is empty."
     kind = frame.schema[column]
     cells = _as_shown(kind, pl.col(column))
     if kind.is_float():
-        cells = cells.fill_nan(None)
-        whole = cells.is_finite() & (cells.abs() < _exact(kind)) & (cells == cells.floor())
-        return (
-            pl.when(whole)
-            .then(cells.cast(pl.Int64, strict=False).cast(pl.String))
-            .otherwise(cells.cast(pl.String))
-        )
+        return float_ids_as_text(cells, kind)
     cells = cells.cast(pl.String).str.strip_chars()
     return pl.when(cells != "").then(cells)
 
@@ -177,7 +166,7 @@ def _inexact_ids(frame: pl.DataFrame, tally: FaultTally, columns: tuple[str, ...
         if column not in frame.columns or not (kind := frame.schema[column]).is_float():
             continue
         wrong = pl.col(column).is_infinite() | pl.col(column).is_finite() & (
-            pl.col(column).abs() >= _exact(kind)
+            pl.col(column).abs() >= exact_below(kind)
         )
         tally.find(
             frame,
