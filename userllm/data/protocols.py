@@ -36,19 +36,16 @@ class ProtocolSettings:
 
     name: str = "movie"  # what the protocol is called in results
     like_threshold: float = 2.5  # ratings from here on are likes (section 4.1)
-    history_length: int | None = (
-        5  # likes that a model is shown of a row's user, the latest (section 4.4); None: all
-    )
+    # likes that a model is shown of a row's user, the latest (section 4.4); None: all
+    history_length: int | None = 5
     minimum_likes: int = 5  # strictly earlier likes that a row's user must have (section 4.1)
-    minimum_item_ratings: int = (
-        9  # ratings that an item must have to be selected (ours: gives about 2,400 items)
-    )
+    # ratings that an item must have to be selected (ours: gives about 2,400 items)
+    minimum_item_ratings: int = 9
     users: int | None = 605  # number of users, those with the most possible rows (table 2); None: all
     positives: int | None = 15_107  # rows that are likes (table 2); None: all that there are
     negatives: int | None = 5_641  # rows that are dislikes (table 2); None: all that there are
-    split: str = (
-        "random"  # random | temporal (one cut in time for all) | temporal_user (each user's latest rows)
-    )
+    # random | temporal (one cut in time for all) | temporal_user (each user's latest rows)
+    split: str = "random"
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)  # of rows in training, validation, test
     data_seed: int = 0  # decides about sampling and the random split, and about nothing else
     history_items: bool = False  # keep items without a possible row, for histories alone (step 5)

@@ -636,9 +636,8 @@ class BenchTarget:
     device: str = "auto"
     precision: str = "auto"
     order: str = "item_first"  # of the prompt
-    shape: str | None = (
-        None  # an LLM of this shape with random weights and the tokenizer of `llm`, in its place
-    )
+    # an LLM of this shape with random weights and the tokenizer of `llm`, in its place
+    shape: str | None = None
     cache: StageCache | None = None
 
     def load(self, settings: ModelSettings, cache: StageCache) -> Context:

@@ -38,9 +38,8 @@ class KnowledgeSettings:
     "How descriptions are asked for."
 
     question: str = MOVIE.fill(_QUESTION)  # with {title} in it
-    frame: str = (
-        "#Question: {question} \n#Answer:"  # around the question, for a model without a chat template
-    )
+    # around the question, for a model without a chat template
+    frame: str = "#Question: {question} \n#Answer:"
     new_tokens: int = 40  # the longest answer
     words: int = 24  # what is kept of it: whole sentences up to so many words
     batch_size: int = 64  # titles asked at once
