@@ -282,8 +282,8 @@ async def download(
     client: httpx.AsyncClient,  # from `guarded_client`
     url: str,
     settings: FetchSettings = FetchSettings(),
-    turn: Turn | None = None,
-) -> bytes:  # awaited with the host of each redirect before it is followed
+    turn: Turn | None = None,  # awaited with the host of each redirect before it is followed
+) -> bytes:
     "The bytes at a URL, in one attempt of at most `longest_request` seconds. `Refusal` says what went wrong."
     try:
         with anyio.fail_after(settings.longest_request):
