@@ -338,7 +338,9 @@ def compare_ablation(
         if value != base and of_value and runs[base]
     }
     adjusted = {
-        metric.name: holm({value: found[metric.name]["p"] for value, found in differences.items()})
+        metric.name: holm(
+            {value: difference_of[metric.name]["p"] for value, difference_of in differences.items()}
+        )
         for metric in main_metrics()
     }
     lines = []
@@ -366,8 +368,8 @@ class _FinishedRun:
 
     def value(self, metric: str) -> float:
         "A metric, computed where it is newer than the run."
-        kept = self.metrics.get(metric) or evaluate(self.predictions, 0)[metric]
-        return kept["value"]
+        recorded = self.metrics.get(metric) or evaluate(self.predictions, 0)[metric]
+        return recorded["value"]
 
 
 def _finished_runs(folder: Path, seeds: int) -> list[_FinishedRun]:
@@ -387,10 +389,12 @@ def _history_share(runs: list[_FinishedRun], resamples: int) -> dict:
     "What a row's own history adds: to the AUC, with the interval, and to the logit."
     if not runs:
         return dict.fromkeys(("history_value", "history_low", "history_high", "history_moves"), np.nan)
-    own = [run.predictions for run in runs]
+    with_own = [run.predictions for run in runs]
     others = [run.others for run in runs]
-    difference = seeded_difference(own, others, resamples, together=True)["auc"]
-    moves = [np.std(run["logit"] - other["logit"]) / np.std(run["logit"]) for run, other in zip(own, others)]
+    difference = seeded_difference(with_own, others, resamples, together=True)["auc"]
+    moves = [
+        np.std(run["logit"] - other["logit"]) / np.std(run["logit"]) for run, other in zip(with_own, others)
+    ]
     return {
         **{f"history_{end}": difference[end] for end in ("value", "low", "high")},
         "history_moves": np.mean(moves),

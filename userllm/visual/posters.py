@@ -336,7 +336,7 @@ def _listed_posters(
     return [paths.get(item_id) for item_id in item_ids]
 
 
-def _require_some(paths: list, posters, item_ids: list[str]) -> None:
+def _require_pictures(paths: list, posters, item_ids: list[str]) -> None:
     "`InputError` where no item has a picture."
     if not item_ids or any(paths):
         return
@@ -373,7 +373,7 @@ def find_posters(
             manifest = read_manifest(posters, ["path"])
             rows = manifest.attrs["rows"]
             paths = _listed_posters(manifest, f"manifest {posters}", posters.parent, item_ids)
-    _require_some(paths, posters, item_ids)
+    _require_pictures(paths, posters, item_ids)
 
     bar = tqdm(paths, desc="posters found", unit="file", disable=len(paths) < 1000)
     table = pd.DataFrame(
