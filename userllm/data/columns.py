@@ -104,11 +104,11 @@ class FaultTally:
     ):
         "Count the faulty rows of a portion."
         kind = self.kinds.setdefault((column, what, remedy), [[], 0])
-        found = frame.filter(wrong.fill_null(False)).select(
+        faulty = frame.filter(wrong.fill_null(False)).select(
             "row", value=pl.col(column) if value is None else value
         )
-        kind[0] += found.head(self.shown - len(kind[0])).rows()
-        kind[1] += len(found)
+        kind[0] += faulty.head(self.shown - len(kind[0])).rows()
+        kind[1] += len(faulty)
 
     def faults(self) -> list[Fault]:
         "A fault for each row that is shown, and of each kind one that counts all others."
@@ -308,17 +308,17 @@ def _open_after(
     line: bytes, is_open: bool, separator: bytes, quote: bytes
 ) -> bool:  # a line without its end; whether a quoted cell began before it
     "Whether a quoted cell goes on behind the line."
-    place = 0
+    position = 0
     while True:
         if not is_open:
-            if not line.startswith(quote, place):
-                end = line.find(separator, place)
+            if not line.startswith(quote, position):
+                end = line.find(separator, position)
                 if end < 0:
                     return False
-                place = end + 1
+                position = end + 1
                 continue
-            place += 1
-        end = line.find(quote, place)
+            position += 1
+        end = line.find(quote, position)
         while end >= 0 and line.startswith(quote, end + 1):
             end = line.find(quote, end + 2)  # two of them stand for one
         if end < 0:
@@ -327,7 +327,7 @@ def _open_after(
         end = line.find(separator, end + 1)
         if end < 0:
             return False
-        place = end + 1
+        position = end + 1
 
 
 def _records(source: Path, separator: str, quote: str | None) -> Iterator[_Record]:
@@ -386,15 +386,15 @@ def _some_faults(faults: Iterable[Fault], shown: int = 3) -> list[Fault]:
         if len(kind[0]) < shown:
             kind[0].append(fault)
         kind[1] += 1
-    found = []
+    reported = []
     for (about, remedy), (first, count) in kinds.items():
         more = count - len(first)
-        found += first + (
+        reported += first + (
             [Fault(first[0].file, f"{more:,} further rows likewise: {about}", remedy, count=more)]
             if more
             else []
         )
-    return found
+    return reported
 
 # %% ../../nbs/data/16_columns.ipynb #dae69981
 def _rule(separator: str, quote: str) -> re.Pattern:
@@ -686,11 +686,11 @@ def _go_over(text: _Text, made: ExitStack, anew: bool) -> None:  # whether to wr
         faults.clear()
         text.source = _written((_rewritten(*judged, text, rule) for judged in records()), text.name, made)
     text.refused = sum(fault.row is not None for fault in faults)
-    found = _some_faults(faults)
+    reported = _some_faults(faults)
     if open_record:
-        found.append(_open_quote(open_record, text.name, text.separator, text.quote, header))
+        reported.append(_open_quote(open_record, text.name, text.separator, text.quote, header))
         text.whole = False
-    text.faults += tuple(found)
+    text.faults += tuple(reported)
     if faults and faults[0].row is None or open_record and open_record.number < 2:
         raise_faults([*text.faults])
 
@@ -703,11 +703,11 @@ def _rewritten(record: _Record, fault: Fault | None, text: _Text, rule: re.Patte
     written = b"".join(record.lines)
     if rule is None or text.quote.encode() not in written or rule.fullmatch(written.rstrip(b"\r\n")):
         return written
-    made = io.StringIO()
-    csv.writer(made, delimiter=text.separator, quotechar=text.quote, lineterminator="\n").writerow(
+    text_of_row = io.StringIO()
+    csv.writer(text_of_row, delimiter=text.separator, quotechar=text.quote, lineterminator="\n").writerow(
         _cells(record.lines, text.separator, text.quote)
     )
-    return made.getvalue().encode("utf-8", "surrogateescape")
+    return text_of_row.getvalue().encode("utf-8", "surrogateescape")
 
 # %% ../../nbs/data/16_columns.ipynb #1716474a
 def _read_csv(
@@ -1033,8 +1033,8 @@ def _read_known(
             else []
         )
     elif text:
-        frame, found = _read_csv(text, list(wanted), begun)
-        faults += found
+        frame, reading_faults = _read_csv(text, list(wanted), begun)
+        faults += reading_faults
     else:
         rows = pq.read_metadata(path).num_rows
         frame = _gathered(_parquet_portions(path, list(wanted)), begun(), rows)

@@ -135,10 +135,10 @@ def _refuse(ratings: pd.DataFrame, wrong: np.ndarray, what: str, advice: str):
     "InputError with the number of wrong rows and the first of them."
     if not wrong.any():
         return
-    place = int(np.argmax(wrong))
-    row = ", ".join(f"{column} {ratings[column].iloc[place]}" for column in RATING_COLUMNS)
+    row_number = int(np.argmax(wrong))
+    row = ", ".join(f"{column} {ratings[column].iloc[row_number]}" for column in RATING_COLUMNS)
     raise InputError(
-        f"ratings: {what} in {int(wrong.sum()):,} of {len(ratings):,} rows, the first is row {place} ({row})",
+        f"ratings: {what} in {int(wrong.sum()):,} of {len(ratings):,} rows, the first is row {row_number} ({row})",
         fix=advice,
     )
 
@@ -247,13 +247,13 @@ def _events(ratings: pd.DataFrame, settings: ProtocolSettings) -> tuple[pd.DataF
 def _earlier_likes(events: pd.DataFrame) -> np.ndarray:
     "For each event, how many likes its user has at strictly earlier times. Events are by user and time."
     user, time, like = (events[column].to_numpy() for column in ("user", "timestamp", "label"))
-    place = np.arange(len(user), dtype=np.int32 if len(user) < 2**31 else np.int64)
+    position = np.arange(len(user), dtype=np.int32 if len(user) < 2**31 else np.int64)
     begins = np.ones(len(user), bool)
     begins[1:] = user[1:] != user[:-1]
-    of_user = np.maximum.accumulate(np.where(begins, place, 0))
+    of_user = np.maximum.accumulate(np.where(begins, position, 0))
     begins[1:] |= time[1:] != time[:-1]
-    of_time = np.maximum.accumulate(np.where(begins, place, 0))
-    before = np.cumsum(like, dtype=place.dtype) - like
+    of_time = np.maximum.accumulate(np.where(begins, position, 0))
+    before = np.cumsum(like, dtype=position.dtype) - like
     return before[of_time] - before[of_user]
 
 # %% ../../nbs/data/13_protocols.ipynb #c020
@@ -617,7 +617,7 @@ def dataset_with_split(
     split[given] = _with_validation(events[given], settings.data_seed)
     events = events.assign(split=split_names(split))
     rows = events[given]
-    made = (
+    derived = (
         ""
         if ratings["split"].eq("valid").any()
         else "; the data have no valid rows, which are then taken from train: name others"
@@ -627,7 +627,7 @@ def dataset_with_split(
         "the split is the data's own, and AUC needs both in each part: give it rows of both kinds (a like is"
         " a rating from"
         f" {settings.like_threshold:g}{', or a label of 1' * (settings.like_threshold == 0.5)}), or leave out"
-        f" the column to have one made{made}",
+        f" the column to have one made{derived}",
     )
     protocol = {
         "name": settings.name,
@@ -756,7 +756,7 @@ def statistics(dataset: Dataset) -> dict[str, Any]:  # plain numbers
     available = _available_likes(dataset)
     occur = lambda part, kind: np.bincount(part[kind], minlength=len(getattr(dataset, f"{kind}s"))) > 0
     trained = {kind: occur(dataset.rows("train"), kind) for kind in ("user", "item")}
-    found = {
+    counts = {
         "users": len(dataset.users),
         "items": len(dataset.items),
         "rows": len(rows),
@@ -772,7 +772,7 @@ def statistics(dataset: Dataset) -> dict[str, Any]:  # plain numbers
     }
     for split in SPLITS:
         part = dataset.rows(split)
-        found[split] = {
+        counts[split] = {
             "rows": len(part),
             "positives": int(part["label"].sum()),
             "users": int(occur(part, "user").sum()),
@@ -781,7 +781,7 @@ def statistics(dataset: Dataset) -> dict[str, Any]:  # plain numbers
             ),
             **{f"rows_of_untrained_{kind}s": int((~trained[kind][part[kind]]).sum()) for kind in trained},
         }
-    return found
+    return counts
 
 # %% ../../nbs/data/13_protocols.ipynb #908d041b
 def period(dataset: Dataset) -> tuple[str, str]:  # such as 1996-03-29

@@ -907,26 +907,26 @@ def read_table(
         )
     unreadable = []
     faults = []
-    found = []
+    item_faults = []
     try:
         rows, others, faults, wrong, count = read_interactions(interactions, now=now)
         faults = faults + wrong
     except InputError as error:
         unreadable.append(error_lines(error))
     try:
-        films, more, found, all_items, item_count = readable_columns(items, ITEM_COLUMNS)
+        films, more, item_faults, all_items, item_count = readable_columns(items, ITEM_COLUMNS)
         films, wrong = check_items(films, items.name, others=more)
-        found = found + wrong
+        item_faults = item_faults + wrong
     except InputError as error:
         unreadable.append(error_lines(error))
     if unreadable:  # what is wrong in the other file is told all the same
         try:
-            raise_faults(faults + found)
+            raise_faults(faults + item_faults)
         except InputError as error:
             unreadable.append(error_lines(error))
         raise InputError("\n".join(unreadable), fix=CORRECT_ALL)
     strangers = known_items(rows, films, interactions.name, items.name) if all_items else []
-    raise_faults(faults + found + strangers)
+    raise_faults(faults + item_faults + strangers)
     notes = (str(count), str(item_count))
     notes += tuple(
         f"{shown_text(path.name)}: ignored {shown_names(names)}"
@@ -1020,5 +1020,5 @@ def read_pairs(
             Fault(path.name, f"is of type {kind}", "give seconds since 1970, or dates", "timestamp")
         )
     raise_faults(faults)
-    found = pairs.select("user_id", "item_id").to_arrow().to_pandas()
-    return found.assign(timestamp=_as_given(frame, "timestamp")) if kind is not None else found, count
+    table = pairs.select("user_id", "item_id").to_arrow().to_pandas()
+    return table.assign(timestamp=_as_given(frame, "timestamp")) if kind is not None else table, count
