@@ -19,7 +19,7 @@ from ..core.errors import InputError, shown_names
 from ..core.files import read_json, read_parquet, write_json, write_parquet
 from ..core.registry import Registry
 from ..core.runs import only_one, versions
-from ..data.columns import find_faults, raise_faults, read_columns
+from ..data.columns import Fault, find_faults, raise_faults, read_columns
 from ..data.dataset import Dataset
 from ..data.prepared import Stage
 from ..data.histories import Rows
@@ -189,17 +189,11 @@ def _written_descriptions(path: Path) -> pd.DataFrame:  # item_id, description
             fix=f"add it; they have {shown_names([*frame.columns[1:], *others])}",
         )
     ids, wrong = as_text(frame.select("row", "item_id"), path.name, ("item_id",))
-    faults += wrong + find_faults(
-        ids, pl.col("item_id") == "", path.name, "item_id", "an empty id", "fill it or remove the row"
-    )
-    faults += find_faults(
-        ids.filter(pl.col("item_id") != ""),
-        ~pl.col("item_id").is_first_distinct(),
-        path.name,
-        "item_id",
-        "an item that came before",
-        "keep one row of each",
-    )
+    empty = Fault(path.name, "an empty id", "fill it or remove the row", "item_id")
+    repeated = Fault(path.name, "an item that came before", "keep one row of each", "item_id")
+    faults += wrong + find_faults(ids, pl.col("item_id") == "", empty)
+    ids = ids.filter(pl.col("item_id") != "")
+    faults += find_faults(ids, ~pl.col("item_id").is_first_distinct(), repeated)
     raise_faults(faults)
     print(count)
     return ids.select("item_id", frame["description"].cast(pl.String).fill_null("")).to_arrow().to_pandas()

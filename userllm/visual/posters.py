@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from ..core.errors import InputError, shown_names
 from ..core.files import read_parquet
 from ..core.fingerprints import file_sha256
-from ..data.columns import find_faults, raise_faults, read_columns
+from ..data.columns import Fault, find_faults, raise_faults, read_columns
 from ..data.user_tables import as_text
 
 # %% ../../nbs/visual/24_posters.ipynb #c006
@@ -224,18 +224,13 @@ def read_manifest(
     if wrong:
         raise_faults(faults + wrong)
     empty = pl.col("item_id") == ""
-    raise_faults(
-        faults
-        + find_faults(table, empty, path.name, "item_id", "an empty id", "fill it or remove the row")
-        + find_faults(
-            table,
-            ~empty & ~pl.col("item_id").is_first_distinct(),
-            path.name,
-            "item_id",
-            "an item that came before",
-            "keep one row of each",
-        )
-    )
+    repeated = ~empty & ~pl.col("item_id").is_first_distinct()
+    for rows, what, remedy in (
+        (empty, "an empty id", "fill it or remove the row"),
+        (repeated, "an item that came before", "keep one row of each"),
+    ):
+        faults += find_faults(table, rows, Fault(path.name, what, remedy, "item_id"))
+    raise_faults(faults)
     manifest = (
         table.select(
             "item_id", *(pl.col(name) if name in present else pl.lit("").alias(name) for name in columns)
