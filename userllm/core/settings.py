@@ -156,9 +156,8 @@ def _from_text(text: str, kind, key: str):
     raise InputError(f"{key} is {text!r}", fix=f"give {_type_name(kind)}")
 
 
-def _number(
-    text: str, kind: type
-) -> int | float | None:  # None where the text is not a finite number of this type
+def _number(text: str, kind: type) -> int | float | None:
+    "The finite number of this type that a text is; else None."
     try:
         number = kind(text)
     except ValueError:
