@@ -19,12 +19,13 @@ from ..core.errors import InputError, shown_names
 from ..core.files import read_json, read_parquet, write_json, write_parquet
 from ..core.registry import Registry
 from ..core.runs import only_one, versions
-from ..data.columns import find_faults, raise_faults, read_columns
+from ..data.columns import Fault, find_faults, raise_faults, read_columns
 from ..data.dataset import Dataset
 from ..data.prepared import Stage
 from ..data.histories import Rows
 from ..data.user_tables import as_text
-from .metrics import evaluate, holm, main_metrics, metrics, seeded_difference
+from .metrics import evaluate, main_metrics, metrics, seeded_difference
+from .reports import interval_text, recorded_value, system_differences
 from .studies import PlannedRun, Runner, Study, StudySettings, estimate_tokens, run_study
 from ..model.history_encoders import encoders
 from ..model.mappers import MapperSettings
@@ -189,17 +190,11 @@ def _written_descriptions(path: Path) -> pd.DataFrame:  # item_id, description
             fix=f"add it; they have {shown_names([*frame.columns[1:], *others])}",
         )
     ids, wrong = as_text(frame.select("row", "item_id"), path.name, ("item_id",))
-    faults += wrong + find_faults(
-        ids, pl.col("item_id") == "", path.name, "item_id", "an empty id", "fill it or remove the row"
-    )
-    faults += find_faults(
-        ids.filter(pl.col("item_id") != ""),
-        ~pl.col("item_id").is_first_distinct(),
-        path.name,
-        "item_id",
-        "an item that came before",
-        "keep one row of each",
-    )
+    empty = Fault(path.name, "an empty id", "fill it or remove the row", "item_id")
+    repeated = Fault(path.name, "an item that came before", "keep one row of each", "item_id")
+    faults += wrong + find_faults(ids, pl.col("item_id") == "", empty)
+    ids = ids.filter(pl.col("item_id") != "")
+    faults += find_faults(ids, ~pl.col("item_id").is_first_distinct(), repeated)
     raise_faults(faults)
     print(count)
     return ids.select("item_id", frame["description"].cast(pl.String).fill_null("")).to_arrow().to_pandas()
@@ -335,20 +330,8 @@ def compare_ablation(
     runs = {
         variant.value: _finished_runs(Path(results) / variant.name, seeds) for variant in find_ablation(name)
     }
-    base = next(iter(runs))
-    differences = {
-        value: seeded_difference(
-            [run.predictions for run in of_value], [run.predictions for run in runs[base]], resamples
-        )
-        for value, of_value in runs.items()
-        if value != base and of_value and runs[base]
-    }
-    adjusted = {
-        metric.name: holm(
-            {value: difference_of[metric.name]["p"] for value, difference_of in differences.items()}
-        )
-        for metric in main_metrics()
-    }
+    predictions = {value: [run.predictions for run in of_value] for value, of_value in runs.items()}
+    differences = system_differences(predictions, next(iter(runs)), resamples)
     lines = []
     for value, of_value in runs.items():
         line = {name: value, "runs": len(of_value)}
@@ -359,7 +342,7 @@ def compare_ablation(
             line[f"{metric.name}_difference"] = difference.get("value", np.nan)
             line[f"{metric.name}_low"] = difference.get("low", np.nan)
             line[f"{metric.name}_high"] = difference.get("high", np.nan)
-            line[f"{metric.name}_p"] = adjusted[metric.name].get(value, np.nan)
+            line[f"{metric.name}_p"] = difference.get("p", np.nan)
         lines.append(line | _history_share(of_value, resamples))
     return pd.DataFrame(lines)
 
@@ -374,8 +357,7 @@ class _FinishedRun:
 
     def value(self, metric: str) -> float:
         "A metric, computed where it is newer than the run."
-        recorded = self.metrics.get(metric) or evaluate(self.predictions, 0)[metric]
-        return recorded["value"]
+        return recorded_value(self.metrics, self.predictions, metric)
 
 
 def _finished_runs(folder: Path, seeds: int) -> list[_FinishedRun]:
@@ -439,11 +421,8 @@ def _difference_cell(line, metric: str) -> str:
 
 def _with_interval(line, value: str, name: str) -> str:
     "Value [low, high]; empty where there is no value."
-    if pd.isna(line[value]):
-        return ""
     digits = metrics[name].digits if name in metrics else 4
-    middle, low, high = (f"{line[part]:+.{digits}f}" for part in (value, f"{name}_low", f"{name}_high"))
-    return f"{middle} [{low}, {high}]"
+    return interval_text(line[value], line[f"{name}_low"], line[f"{name}_high"], digits)
 
 
 def ablation_verdict(compared: pd.DataFrame) -> str:  # from `compare_ablation`
