@@ -68,10 +68,10 @@ class LightGCN(nn.Module):
     def __init__(
         self,
         graph: torch.Tensor,  # (n, n) from `like_graph`
-        users: int,
+        users: int,  # how many of the first nodes are users
         settings: LightGCNSettings = LightGCNSettings(),
-        seed: int = 0,
-    ):  # the first nodes; the start of the embeddings
+        seed: int = 0,  # of the embeddings
+    ):
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         self.graph = graph

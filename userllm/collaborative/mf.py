@@ -210,8 +210,8 @@ class MatrixFactorization(nn.Module):
         dimensions: int = 256,  # d2
         bias: bool = False,  # user, item and global bias
         initial_spread: float = 0.003,  # standard deviation of the embeddings at the start
-        seed: int = 0,
-    ):  # of the embeddings
+        seed: int = 0,  # of the embeddings
+    ):
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         self.user_vectors = nn.Parameter(torch.randn(users, dimensions, generator=generator) * initial_spread)
@@ -372,8 +372,13 @@ def _one_thread():
 
 
 def _train_epoch(
-    network, optimizer, inputs, labels, batch_size: int, generator
-) -> float:  # inputs: what the network takes, a row each
+    network,
+    optimizer,
+    inputs,  # what the network takes, a row each
+    labels,
+    batch_size: int,
+    generator,
+) -> float:
     "One pass over the rows in random order; the mean loss."
     total = 0.0
     for rows in torch.randperm(len(labels), generator=generator).split(batch_size):
@@ -409,7 +414,8 @@ def fit_epochs(
     """Train by BCE, one pass an epoch, on one CPU thread, and keep the epoch with the best validation AUC.
 
     Gives validation_auc, best_epoch and history, as `CollaborativeModel` has them."""
-    network, validation_labels = fit.network, fit.validation_labels
+    network = fit.network
+    validation_labels = fit.validation_labels
     measurable = len(np.unique(validation_labels)) == 2
     label = fit.label or settings.name
     generator = torch.Generator().manual_seed(run_seed)
@@ -536,10 +542,10 @@ def _fold_encodings(
     key: str,
     size: int,
     settings: TargetEncodingSettings,
-    past: pd.DataFrame | None = None,
-) -> FeatureTable:  # events of histories, where their like rate is asked for
-    """Statistics (size, folds + 1, 2 or 3) of users or items, where variant k leaves fold k out and
-    the last leaves out nothing."""
+    past: pd.DataFrame | None = None,  # events of histories, where their like rate is asked for
+) -> FeatureTable:
+    """Target encodings (size, folds + 1, 2 or 3) of users or items: number k leaves fold k out, and the last
+    leaves out nothing."""
     values = np.zeros((size, settings.folds + 1, 2))
     rows = training[key].to_numpy()
     labels = training.label.to_numpy()
@@ -575,7 +581,7 @@ class TargetEncoding:
     item_table: FeatureTable  # (items, folds + 1, 2 or 3)
     # int64, by position in `dataset.interactions`: the fold of a training row, else the number of folds
     row_fold: np.ndarray
-    trained_rows: np.ndarray  # row_ids of the rows that the statistics are made from
+    trained_rows: np.ndarray  # row_ids of the rows that they are made from
 
     def save(self, folder: str | Path):
         "Write three safetensors files."
@@ -592,7 +598,8 @@ class TargetEncoding:
         rows = read_tensors(Path(folder) / "rows.safetensors")
         if set(rows) != {"row_fold", "trained_rows"}:
             raise InputError(
-                f"{folder} holds no target encodings: rows.safetensors has {sorted(rows)}", fix="make them again"
+                f"{folder} holds no target encodings: rows.safetensors has {sorted(rows)}",
+                fix="make them again",
             )
         tables = [load_table(Path(folder) / f"{key}.safetensors") for key in ("user", "item")]
         return cls(*tables, **{name: value.numpy() for name, value in rows.items()})
@@ -601,13 +608,14 @@ class TargetEncoding:
 def row_folds(
     dataset: Dataset, settings: TargetEncodingSettings = TargetEncodingSettings(), seed: int = 0
 ) -> np.ndarray:  # (n,) by position in `dataset.interactions`
-    """The variant that each row may see: its fold for a training row, the number of folds for others.
+    """The fold that each row may see: its own for a training row, the number of folds for others.
 
     `InputError` for fewer training rows than folds."""
     training = (dataset.interactions.split == "train").to_numpy()
     if training.sum() < settings.folds:
         raise InputError(
-            f"{training.sum()} training rows cannot be dealt into {settings.folds} folds", fix="take fewer folds"
+            f"{training.sum()} training rows cannot be dealt into {settings.folds} folds",
+            fix="take fewer folds",
         )
     row_fold = np.full(len(training), settings.folds, dtype=np.int64)
     row_fold[training] = np.random.default_rng(seed).permutation(training.sum()) % settings.folds
@@ -618,8 +626,8 @@ def target_encodings(
     dataset: Dataset,  # only training rows are read
     settings: TargetEncodingSettings = TargetEncodingSettings(),  # folds and smoothing
     seed: int = 0,  # of the folds
-    histories: bool = False,
-) -> TargetEncoding:  # whether like rates of the events of histories stand beside them
+    histories: bool = False,  # whether like rates of the events of histories stand beside them
+) -> TargetEncoding:
     """K-fold out-of-fold like rates and counts, scaled.
 
     `InputError`: fewer training rows than folds; for histories, what `context_as_training`
