@@ -24,7 +24,7 @@ from userllm.model.language_model import LanguageModel
 from userllm.model.settings import ModelSettings
 from userllm.model.batches import BatchMaker
 from userllm.model.userllm import start_wide, UserLLM
-from userllm.training.steps import StepSettings, step2, tune
+from userllm.training.steps import StepSettings, TuningRun, step2, tune
 from userllm.model.engines import PrefixEngine
 
 USERS, ITEMS, SHOWN, LIKES = (
@@ -161,7 +161,7 @@ def trained(
     torch.manual_seed(seed)
     model = UserLLM(language, {slot: table.width for slot, table in world.tables.items()}, settings)
     start_wide(model, maker, world.rows["train"])
-    tune(step2(model, maker), world.rows["train"], world.rows["valid"], steps, folder, seed)
+    tune(step2(model, maker), world.rows["train"], world.rows["valid"], steps, folder, TuningRun(seed))
     return model, maker
 
 

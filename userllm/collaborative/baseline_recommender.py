@@ -69,7 +69,9 @@ def _require_replaceable(folder: Path) -> None:
     "A folder is only replaced by a recommender if it is one, or empty."
     ours = folder.is_dir() and ((folder / RECORD).is_file() or not any(folder.iterdir()))
     if folder.exists() and not ours:
-        raise InputError(f"{folder} exists, and is not a recommender", fix="name another folder, or remove it")
+        raise InputError(
+            f"{folder} exists, and is not a recommender", fix="name another folder, or remove it"
+        )
 
 # %% ../../nbs/collaborative/55_baseline_recommender.ipynb #b971b440
 def _plain(value):

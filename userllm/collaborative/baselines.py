@@ -179,12 +179,14 @@ class FeatureBaseline(Baseline):
 
 
 baselines.register(
-    FeatureBaseline("trees", "gradient-boosted trees on rates, cross features, genres and year", "trees")
+    FeatureBaseline(
+        "trees", "gradient-boosted trees on target encodings, cross features, genres and year", "trees"
+    )
 )
 baselines.register(
     FeatureBaseline(
         "logistic",
-        "logistic regression on rates and cross features: userllm_wide without its language model",
+        "logistic regression on target encodings and cross features, the linear features of userllm_wide",
         "logistic",
     )
 )
@@ -196,8 +198,8 @@ baselines.register(
 baselines.register(
     FeatureBaseline(
         "logistic_context",
-        "logistic regression that also learns from the labels of context interactions: userllm_wide_context"
-        " without its language model",
+        "logistic regression on the linear features of userllm_wide_context, which also learn from the labels of"
+        " context interactions",
         "logistic",
         True,
     )

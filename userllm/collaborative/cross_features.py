@@ -38,15 +38,15 @@ class CrossFeatureTables:
     "Vectors of users and of items whose product is a number for the two."
 
     name: str  # what the number is
-    user_table: FeatureTable  # (users, folds + 1, d), or one variant for all
-    item_table: FeatureTable  # (items, folds + 1, d), or one variant for all
+    user_table: FeatureTable  # (users, folds + 1, d), or one fold for all
+    item_table: FeatureTable  # (items, folds + 1, d), or one fold for all
     trained_rows: np.ndarray  # row_ids of the rows that they are made from
 
     def __call__(
         self,
-        users,  # (n,) dense numbers
+        users,
         items,  # (n,) dense numbers
-        folds=None,  # (n,) the last variant where left out
+        folds=None,  # (n,) the fold that each row may see; the last one where left out
     ) -> torch.Tensor:
         "The products (n,); 0 where user or item is -1."
         return product(self.user_table, self.item_table, users, items, folds)
@@ -106,10 +106,10 @@ def _genre_affinity(
     users,
     items,
     labels,  # (n,) each
-    size: int,
-    genres: np.ndarray,
+    size: int,  # how many users
+    genres: np.ndarray,  # (items, genres) flags
     smoothing: float,
-) -> np.ndarray:  # how many users; (items, genres) flags
+) -> np.ndarray:
     "For each user (size, genres) how much higher its like rate is in a genre than on the whole, smoothed."
     likes = np.zeros((size, genres.shape[1]))
     seen = np.zeros((size, genres.shape[1]))
@@ -209,13 +209,13 @@ def mf_logit(
 class ItemCFSettings:
     "How the item-CF residual is made."
 
-    dimensions: int = 20  # of an item's place
+    dimensions: int = 20  # of an item's vector
     shrinkage: float = 10.0  # rows without residual that each user starts from
 
 
-def _item_places(
-    users,  # (n,) who rated
-    items,  # (n,) what was rated
+def _item_vectors(
+    users,
+    items,  # (n,) each: who rated what
     shape: tuple,  # (users, items)
     dimensions: int,
 ) -> np.ndarray:
@@ -228,34 +228,31 @@ def _item_places(
     rated = rated @ diags(1 / np.sqrt(np.maximum(1, np.asarray(rated.sum(0)).ravel())))
     length = np.sqrt(np.asarray(rated.multiply(rated).sum(1)).ravel())
     rated = (diags(1 / np.maximum(length, 1e-9)) @ rated).tocsr()
-    places = (
-        PCA(min(dimensions, min(shape) - 1), svd_solver="arpack", random_state=0).fit_transform(rated)
-        * (length > 0)[:, None]
-    )
-    return places / np.maximum(np.linalg.norm(places, axis=1, keepdims=True), 1e-9)
+    reduced = PCA(min(dimensions, min(shape) - 1), svd_solver="arpack", random_state=0)
+    vectors = reduced.fit_transform(rated) * (length > 0)[:, None]
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
 
 
 def _liked_near(
     seen: pd.DataFrame, past: pd.DataFrame, dataset: Dataset, smoothing: float, how: ItemCFSettings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors of users (users, d) and places of items (items, d): from labelled rows, and events of
-    which it counts only that they are."""
-    # items behind, without an event, are nowhere, and move no other's place
+    """Vectors of users (users, d) and of items (items, d), from labelled rows `seen` and from `past` events,
+    whose labels are not read."""
+    # items after the last one with an event have vectors of zero and change no other vector
     known = int(np.flatnonzero(dataset.rated)[-1]) + 1
     shape = (len(dataset.users), known)
     users = seen["user"].to_numpy()
     items = seen["item"].to_numpy()
-    places = _item_places(
-        np.append(past["user"], users), np.append(past["item"], items), shape, how.dimensions
-    )
-    residual = seen["label"].to_numpy() - probability(
-        BiasModel.fit(seen, *shape, smoothing).pair_logits(users, items)
-    )
-    vectors = np.zeros((shape[0], places.shape[1]))
-    np.add.at(vectors, users, residual[:, None] * places[items])
-    return vectors / (np.bincount(users, minlength=shape[0]) + how.shrinkage)[:, None], np.pad(
-        places, ((0, len(dataset.items) - known), (0, 0))
-    )
+    raters = np.append(past["user"], users)
+    rated_items = np.append(past["item"], items)
+    by_item = _item_vectors(raters, rated_items, shape, how.dimensions)
+
+    expected = probability(BiasModel.fit(seen, *shape, smoothing).pair_logits(users, items))
+    residual = seen["label"].to_numpy() - expected
+    by_user = np.zeros((shape[0], by_item.shape[1]))
+    np.add.at(by_user, users, residual[:, None] * by_item[items])
+    by_user /= (np.bincount(users, minlength=shape[0]) + how.shrinkage)[:, None]
+    return by_user, np.pad(by_item, ((0, len(dataset.items) - known), (0, 0)))
 
 
 def item_cf(
@@ -263,7 +260,7 @@ def item_cf(
     settings: TargetEncodingSettings = TargetEncodingSettings(),
     how: ItemCFSettings = ItemCFSettings(),
 ) -> CrossFeatureTables:
-    """How much more than expected a user liked what is near an item, out of fold.
+    """How much more than expected a user liked items that are similar to an item, out of fold.
 
     `InputError` for fewer training rows than folds."""
     rows = dataset.interactions
@@ -306,8 +303,8 @@ def mf_logit_context(
 
 def item_cf_context(
     dataset: Dataset,  # whose histories are read
-    settings: TargetEncodingSettings = TargetEncodingSettings(),
-    how: ItemCFSettings = ItemCFSettings(),  # smoothing
+    settings: TargetEncodingSettings = TargetEncodingSettings(),  # smoothing
+    how: ItemCFSettings = ItemCFSettings(),
 ) -> CrossFeatureTables:
     """The residuals of `item_cf` from context interactions, none left out: tables (users, d) and (items, d).
 
@@ -372,7 +369,7 @@ _features = (
     ),
     CrossFeature(
         "item_cf",
-        "how much better than expected a user liked items near this one",
+        "how much better than expected a user liked items similar to this one",
         lambda stage: item_cf(stage.dataset, stage.preset.target_encoding, stage.preset.item_cf),
         reads=("target_encoding", "item_cf"),
     ),

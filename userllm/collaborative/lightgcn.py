@@ -57,9 +57,8 @@ def like_graph(
     nodes = user_count + item_count
     edges = torch.stack([torch.cat([users, items]), torch.cat([items, users])])
     degree = torch.bincount(edges[0], minlength=nodes).clamp(min=1).float()
-    return torch.sparse_coo_tensor(
-        edges, (degree[edges[0]] * degree[edges[1]]).rsqrt(), (nodes, nodes)
-    ).coalesce()
+    weights = (degree[edges[0]] * degree[edges[1]]).rsqrt()
+    return torch.sparse_coo_tensor(edges, weights, (nodes, nodes), check_invariants=False).coalesce()
 
 # %% ../../nbs/collaborative/36_lightgcn.ipynb #aa4410d8
 class LightGCN(nn.Module):
@@ -68,10 +67,10 @@ class LightGCN(nn.Module):
     def __init__(
         self,
         graph: torch.Tensor,  # (n, n) from `like_graph`
-        users: int,
+        users: int,  # how many of the first nodes are users
         settings: LightGCNSettings = LightGCNSettings(),
-        seed: int = 0,
-    ):  # the first nodes; the start of the embeddings
+        seed: int = 0,  # of the embeddings
+    ):
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         self.graph = graph

@@ -414,7 +414,8 @@ def fit_epochs(
     """Train by BCE, one pass an epoch, on one CPU thread, and keep the epoch with the best validation AUC.
 
     Gives validation_auc, best_epoch and history, as `CollaborativeModel` has them."""
-    network, validation_labels = fit.network, fit.validation_labels
+    network = fit.network
+    validation_labels = fit.validation_labels
     measurable = len(np.unique(validation_labels)) == 2
     label = fit.label or settings.name
     generator = torch.Generator().manual_seed(run_seed)
@@ -543,8 +544,8 @@ def _fold_encodings(
     settings: TargetEncodingSettings,
     past: pd.DataFrame | None = None,  # events of histories, where their like rate is asked for
 ) -> FeatureTable:
-    """Statistics (size, folds + 1, 2 or 3) of users or items, where variant k leaves fold k out and
-    the last leaves out nothing."""
+    """Target encodings (size, folds + 1, 2 or 3) of users or items: number k leaves fold k out, and the last
+    leaves out nothing."""
     values = np.zeros((size, settings.folds + 1, 2))
     rows = training[key].to_numpy()
     labels = training.label.to_numpy()
@@ -580,7 +581,7 @@ class TargetEncoding:
     item_table: FeatureTable  # (items, folds + 1, 2 or 3)
     # int64, by position in `dataset.interactions`: the fold of a training row, else the number of folds
     row_fold: np.ndarray
-    trained_rows: np.ndarray  # row_ids of the rows that the statistics are made from
+    trained_rows: np.ndarray  # row_ids of the rows that they are made from
 
     def save(self, folder: str | Path):
         "Write three safetensors files."
@@ -597,7 +598,8 @@ class TargetEncoding:
         rows = read_tensors(Path(folder) / "rows.safetensors")
         if set(rows) != {"row_fold", "trained_rows"}:
             raise InputError(
-                f"{folder} holds no target encodings: rows.safetensors has {sorted(rows)}", fix="make them again"
+                f"{folder} holds no target encodings: rows.safetensors has {sorted(rows)}",
+                fix="make them again",
             )
         tables = [load_table(Path(folder) / f"{key}.safetensors") for key in ("user", "item")]
         return cls(*tables, **{name: value.numpy() for name, value in rows.items()})
@@ -606,7 +608,7 @@ class TargetEncoding:
 def row_folds(
     dataset: Dataset, settings: TargetEncodingSettings = TargetEncodingSettings(), seed: int = 0
 ) -> np.ndarray:  # (n,) by position in `dataset.interactions`
-    """The variant that each row may see: its fold for a training row, the number of folds for others.
+    """The fold that each row may see: its own for a training row, the number of folds for others.
 
     `InputError` for fewer training rows than folds."""
     training = (dataset.interactions.split == "train").to_numpy()

@@ -63,9 +63,9 @@ class SASRec(nn.Module):
 
     def __init__(
         self,
-        items: int,  # how many
+        items: int,  # how many items
         settings: SASRecSettings = SASRecSettings(),
-        seed: int = 0,  # of the start
+        seed: int = 0,  # of the weights
     ):
         super().__init__()
         width = settings.dimensions
@@ -152,8 +152,8 @@ class SASRecModel:
         candidates = self._numbers(items)
         compact = self.compact(histories)
         with torch.no_grad():
-            found = (self.states(histories) * self.network.items(candidates)).sum(1).double()
-        return torch.where((candidates > 0) & (compact[:, 0] > 0), found, self.overall).numpy()
+            logits = (self.states(histories) * self.network.items(candidates)).sum(1).double()
+        return torch.where((candidates > 0) & (compact[:, 0] > 0), logits, self.overall).numpy()
 
     @property
     def item_table(self) -> FeatureTable:
@@ -170,8 +170,8 @@ class SASRecModel:
         length = self.settings.length
         first = np.repeat(histories.offsets[:-1], np.diff(histories.offsets))
         # the latest events up to each
-        places = np.arange(len(histories.items))[:, None] - np.arange(length - 1, -1, -1)
-        read = np.where(places >= first[:, None], histories.items[np.maximum(places, 0)], -1)
+        latest = np.arange(len(histories.items))[:, None] - np.arange(length - 1, -1, -1)
+        read = np.where(latest >= first[:, None], histories.items[np.maximum(latest, 0)], -1)
         return table_by_position(
             "sasrec", "event", self.states(read).numpy(), missing=(self.compact(read)[:, 0] == 0).numpy()
         )

@@ -69,7 +69,7 @@ class RowFeatures:
             ("item", self.item_table, rows.items),
         ):
             values = lookup(table, numbers, rows.folds)[0].numpy()
-            columns |= {f"{side}_{name}": values[:, place] for place, name in enumerate(table.columns)}
+            columns |= {f"{side}_{name}": values[:, column] for column, name in enumerate(table.columns)}
         for cross in self.cross_features:
             columns[cross.name] = cross(rows.users, rows.items, rows.folds).numpy()
         columns["year"] = self.year[rows.items]
@@ -188,7 +188,9 @@ class FeatureModel:
         "Read what `save` wrote; `InputError` where a part is missing, altered or of another model."
         tensors, record = load_fitted(folder, "model of features", ["year", "genres", "trained_rows"])
         encodings = record["encodings"]
-        user, item = (_read_table(tensors, side, "target_encodings", side, encodings[side]) for side in encodings)
+        user, item = (
+            _read_table(tensors, side, "target_encodings", side, encodings[side]) for side in encodings
+        )
         cross = []
         for name in record["cross_features"]:
             sides = [_read_table(tensors, f"{name}_{side}", name, side) for side in ("user", "item")]
@@ -196,7 +198,9 @@ class FeatureModel:
         genres = pd.DataFrame(tensors["genres"].numpy(), columns=record["genres"])
         prefix = "predictor."
         arrays = {
-            name.removeprefix(prefix): value.numpy() for name, value in tensors.items() if name.startswith(prefix)
+            name.removeprefix(prefix): value.numpy()
+            for name, value in tensors.items()
+            if name.startswith(prefix)
         }
         return cls(
             record["kind"],
@@ -223,7 +227,9 @@ def _split_rows(dataset: Dataset, row_fold: np.ndarray) -> dict[str, tuple[Rows,
     for split in ("train", "valid"):
         inside = (dataset.interactions["split"] == split).to_numpy()
         frame = dataset.interactions[inside]
-        users, items, labels, row_ids = (frame[name].to_numpy() for name in ("user", "item", "label", "row_id"))
+        users, items, labels, row_ids = (
+            frame[name].to_numpy() for name in ("user", "item", "label", "row_id")
+        )
         rows = Rows(users, items, np.full((len(frame), 0), -1), row_fold[inside], labels, row_ids)
         parts[split] = (rows, labels)
     return parts
@@ -301,7 +307,8 @@ def train_logistic(
     named = (*cross_feature_names, *context_cross_features)
     training, validation = (features(part) for part, _ in rows.values())
     columns = [name for name in training if name in named or name.endswith(("_like_rate", "_count"))]
-    training, validation = training[columns], validation[columns]
+    training = training[columns]
+    validation = validation[columns]
     model = LogisticRegression(C=100.0, max_iter=1_000).fit(training, rows["train"][1])
 
     predictor = WeightedSum(model.coef_[0], np.asarray(model.intercept_), tuple(columns))

@@ -49,14 +49,16 @@ feature_sources = Registry("feature source", of=FeatureSource)
 # %% ../../nbs/training/58_feature_sources.ipynb #6ad617fc
 @dataclass(frozen=True)
 class ItemFeatures(FeatureSource):
-    "Features of items that no label has a part in."
+    "Features of items that depend on no label."
 
     table: Callable[[Stage], FeatureTable]
     reads: tuple[str, ...] = ()
 
     def make(self, stage: Stage, slot: str) -> MadeTable:
         if slot == "user":
-            raise InputError(f"feature source {self.name!r} describes items", fix="give it another slot than user")
+            raise InputError(
+                f"feature source {self.name!r} describes items", fix="give it another slot than user"
+            )
         return MadeTable(self.table(stage).require_rows(stage.dataset))
 
 

@@ -17,7 +17,14 @@ import torch
 from ..collaborative.baseline_recommender import BaselineRecommender
 from ..collaborative.baselines import baselines
 from ..core.errors import InputError
-from ..core.files import atomic_path, read_json, read_tensors, require_writable, write_json, write_tensors
+from userllm.core.files import (
+    atomic_path,
+    read_json,
+    read_tensors,
+    require_writable,
+    write_json,
+    write_tensors,
+)
 from ..core.fingerprints import fingerprint
 from ..core.runs import RunFolder, StageCache, only_one
 from ..data.prepared import Stage, prepare
@@ -47,12 +54,21 @@ from userllm.training.runs import (
     step_settings,
     tested_rows,
 )
-from .steps import StepSettings, TuningStep, nothing_learnt, one_step, step1, step2, tune
+from userllm.training.steps import (
+    StepSettings,
+    TuningRun,
+    TuningStep,
+    nothing_learnt,
+    one_step,
+    step1,
+    step2,
+    tune,
+)
 
 # %% ../../nbs/training/64_pipeline.ipynb #52295f16
 @dataclass(frozen=True)
 class Resources:
-    "Which LLM, where to compute, where finished artifacts are kept, and who is told of progress."
+    "Which LLM, where to compute, where finished artifacts are kept, and where progress is reported."
 
     llm: str = "smollm2"  # `smollm2`, a Hub name, a folder or a .gguf file
     device: str = "auto"  # see `choose_device`
@@ -105,7 +121,9 @@ def method_tables(method: Method, stage: Stage) -> MethodTables:
     "The feature tables of a method's slots and cross features."
     named = [(slot, source) for slot, source in method.tables]
     named += [(f"{name}_{side}", name) for name in method.model.cross_features for side in ("user", "item")]
-    tables, folds, reads = {}, None, Reads()
+    tables = {}
+    folds = None
+    reads = Reads()
     for slot, source in named:
         if isinstance(source, FeatureTable):
             tables[slot] = source.require_rows(stage.dataset)
@@ -125,7 +143,9 @@ def method_tables(method: Method, stage: Stage) -> MethodTables:
     return MethodTables(tables, folds, reads)
 
 # %% ../../nbs/training/64_pipeline.ipynb #e605f699
-def _step1_key(stage: Stage, maker: BatchMaker, context: Context, settings: StepSettings) -> tuple[dict, dict]:
+def _step1_key(
+    stage: Stage, maker: BatchMaker, context: Context, settings: StepSettings
+) -> tuple[dict, dict]:
     "What step 1 depends on: settings, and fingerprints of what it reads."
     llm = context.llm
     key = {
@@ -156,7 +176,8 @@ def step1_stage(stage: Stage, maker: BatchMaker, context: Context, settings: Ste
         language.fresh_lora(stage.run_seed)
         train, valid = (stage.prepared.rows(stage.dataset.rows(split)) for split in ("train", "valid"))
         checkpoints = stage.cache.partial("step1", key, inputs)
-        progress = tune(step1(language, maker), train, valid, settings, checkpoints, stage.run_seed)
+        run = TuningRun(stage.run_seed)
+        progress = tune(step1(language, maker), train, valid, settings, checkpoints, run)
         lora = {name: value.detach().cpu() for name, value in language.lora_parameters().items()}
         write_tensors(folder / "lora.safetensors", lora)
         write_json(folder / "progress.json", vars(progress) | {"row_ids": train.row_ids.tolist()})
@@ -298,9 +319,7 @@ def _train_slots(state: TrainState, key: str) -> None:  # fingerprint of all tha
         state.rows["valid"],
         state.steps["step2"],
         state.run.checkpoints,
-        state.stage.run_seed,
-        key=key,
-        report=lambda history: _write_log(state.run, before + history),
+        TuningRun(state.stage.run_seed, key, lambda history: _write_log(state.run, before + history)),
     )
     state.reads.trained[step.name] = state.rows["train"].row_ids
     state.seconds[step.name] = progress.seconds
@@ -374,7 +393,8 @@ def measure(trained: list[TrainState]) -> list[dict]:
 
 def _finish_method(state: TrainState, logits: np.ndarray, seconds: float) -> dict:
     "Save a method's recommender, and finish its run."
-    stage, name = state.stage, state.method.name
+    stage = state.stage
+    name = state.method.name
     provenance = {"run_seed": stage.run_seed, "preset": stage.preset.name}
     UserLLMRecommender.build(
         state.model, state.maker, stage.dataset, name, provenance, stage.prepared.history

@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['StepSettings', 'plan_batches', 'learning_rate', 'TuningStep', 'TextModel', 'step1', 'step2', 'JointModel', 'one_step',
-           'Progress', 'chance_limit', 'nothing_learnt', 'tune']
+           'Progress', 'chance_limit', 'nothing_learnt', 'TuningRun', 'tune']
 
 # %% ../../nbs/training/50_steps.ipynb #c003
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import NormalDist
+from typing import Any
 import json, math, time
 import numpy as np
 import torch
@@ -35,22 +36,19 @@ from ..model.prefix_cache import PrefixStore, store_prefixes
 class StepSettings:
     "How one step is trained."
 
-    rows: int | None = (
-        # training rows seen in all, or a few more, over as many epochs as that takes; None: each
-        # row once
-        None
-    )
-    # different prompts an update; in step 1 a prompt comes with all of its rows. An incomplete last
-    # batch is left out
+    # training rows seen in all, or a few more, over as many epochs as that takes; None: each row once
+    rows: int | None = None
+    # different prompts an update; in step 1 a prompt comes with all of its rows. An incomplete last batch is
+    # left out
     batch_size: int = 16
     learning_rate: float = 1e-3  # its peak, after the warm-up
     final_learning_rate: float = 8e-5  # where the cosine ends
     warmup: float = 0.1  # share of the updates in which the learning rate rises
     weight_decay: float = 1e-3
-    clip: float = 1.0  # the longest gradient
-    evaluate_every: int = 5_000  # training rows between two looks at validation
+    clip: float = 1.0  # the largest norm of the gradient
+    evaluate_every: int = 5_000  # training rows between two evaluations on validation rows
     validation_rows: int = 2_000  # at most so many validation rows, the same ones each time
-    patience: int = 5  # looks without gain before it stops
+    patience: int = 5  # evaluations without gain before it stops
     checkpoint_every: int = 500  # training rows between two checkpoints
     gradient_checkpointing: bool = False  # recompute activations to save memory; for step 1 of a large LLM
 
@@ -60,8 +58,8 @@ def plan_batches(
     settings: StepSettings,
     seed: int,  # the run seed
     alike: np.ndarray | None = None,  # (n,) the number of each row's prompt; each its own where left out
-    window: int = 32,
-) -> list[np.ndarray]:  # batches sorted together
+    window: int = 32,  # batches that are sorted together
+) -> list[np.ndarray]:
     "The row positions of each update."
     generator = np.random.default_rng(seed)
     rows = settings.rows or len(lengths)
@@ -69,20 +67,25 @@ def plan_batches(
     counts = np.ones(len(lengths), dtype=np.int64) if alike is None else np.bincount(alike)
     order = np.arange(len(lengths)) if alike is None else np.argsort(alike, kind="stable")
     ends = np.cumsum(counts)
-    stream = np.concatenate(
-        [generator.permutation(len(counts)) for _ in range(math.ceil(rows / len(lengths)))]
-    )
+
+    # the prompts in the order of the epochs, cut at the rows asked for and at a whole batch
+    epochs = math.ceil(rows / len(lengths))
+    stream = np.concatenate([generator.permutation(len(counts)) for _ in range(epochs)])
     stream = stream[: np.searchsorted(np.cumsum(counts[stream]), rows) + 1]
     stream = stream[: len(stream) // size * size or len(stream)]
-    batches = []  # whole batches only
+
+    batches = []
     for start in range(0, len(stream), window * size):
-        some = stream[start : start + window * size]
-        some = some[np.argsort(lengths[order[ends[some] - 1]], kind="stable")]
-        chunks = [
-            np.concatenate([order[ends[one] - counts[one] : ends[one]] for one in some[n : n + size]])
-            for n in range(0, len(some), size)
-        ]
-        batches += [chunks[n] for n in generator.permutation(len(chunks))]
+        prompts = stream[start : start + window * size]
+        prompts = prompts[np.argsort(lengths[order[ends[prompts] - 1]], kind="stable")]
+        chunks = []
+        for first in range(0, len(prompts), size):
+            rows_of = [
+                order[ends[prompt] - counts[prompt] : ends[prompt]]
+                for prompt in prompts[first : first + size]
+            ]
+            chunks.append(np.concatenate(rows_of))
+        batches += [chunks[position] for position in generator.permutation(len(chunks))]
     return batches
 
 # %% ../../nbs/training/50_steps.ipynb #c010
@@ -96,12 +99,14 @@ def learning_rate(
     if update < rise:
         return settings.learning_rate * (update + 1) / rise
     share = (update - rise) / max(1, updates - rise)
-    return (
-        settings.final_learning_rate
-        + (settings.learning_rate - settings.final_learning_rate) * (1 + math.cos(math.pi * share)) / 2
-    )
+    height = settings.learning_rate - settings.final_learning_rate
+    return settings.final_learning_rate + height * (1 + math.cos(math.pi * share)) / 2
 
 # %% ../../nbs/training/50_steps.ipynb #c013
+def _none(rows: Rows) -> None:
+    return None
+
+
 @dataclass
 class TuningStep:
     "One step of the tuning, for the loop."
@@ -112,12 +117,10 @@ class TuningStep:
     batch: Callable  # rows -> the arguments of the module
     score: Callable  # rows -> logits, without gradient
     lengths: Callable  # rows -> about how many tokens each has
-    alike: Callable = lambda rows: (
-        None
-    )  # rows -> (n,) the number of each one's prompt, where equal prompts are computed once
-    plan: Callable = lambda rows: (
-        None
-    )  # told all rows that will be asked for, as often as they will be, before the first update
+    # rows -> (n,) the number of each one's prompt, where equal prompts are computed once
+    alike: Callable = _none
+    # gets all rows that will be asked for, as often as they will be, before the first update
+    plan: Callable = _none
 
 
 class TextModel(nn.Module):
@@ -128,12 +131,13 @@ class TextModel(nn.Module):
         self.language = language
 
     def forward(
-        self, batch: ModelBatch, which: torch.Tensor
-    ) -> torch.Tensor:  # different prompts, and (b,) the one that each row has
+        self,
+        batch: ModelBatch,  # different prompts
+        which: torch.Tensor,  # (b,) the prompt of each row
+    ) -> torch.Tensor:
         "Logits (b,)."
-        return self.language(embed_prompts(batch.prompt, self.language.embedding, {}), batch.prompt.mask)[
-            which
-        ]
+        embedded = embed_prompts(batch.prompt, self.language.embedding, {})
+        return self.language(embedded, batch.prompt.mask)[which]
 
 
 def step1(language: LanguageModel, maker: BatchMaker) -> TuningStep:
@@ -144,9 +148,8 @@ def step1(language: LanguageModel, maker: BatchMaker) -> TuningStep:
 
     def batch(rows):
         first, which = maker.distinct_texts(rows)
-        return maker.text_batch(rows.take(first)).to(language.device), torch.as_tensor(
-            which, device=language.device
-        )
+        prompts = maker.text_batch(rows.take(first)).to(language.device)
+        return prompts, torch.as_tensor(which, device=language.device)
 
     @torch.no_grad()
     def score(rows, batch_size=32):
@@ -172,8 +175,10 @@ def step1(language: LanguageModel, maker: BatchMaker) -> TuningStep:
 
 # %% ../../nbs/training/50_steps.ipynb #a32a9c0b
 def step2(
-    model: UserLLM, maker: BatchMaker, text: PrefixStore | None = None
-) -> TuningStep:  # a store of text prefixes, to use and fill
+    model: UserLLM,
+    maker: BatchMaker,
+    text: PrefixStore | None = None,  # a store of text prefixes, to use and fill
+) -> TuningStep:
     "Step 2: UHEM, mappers and the vectors for what is missing; the language model is frozen (equation 14)."
     plan = maker.reuse_plan(training=True)
     text = text or store_prefixes(model.language, maker, plan.levels)
@@ -191,7 +196,7 @@ def step2(
         batch,
         score,
         maker.lengths,
-        plan=text.plan if text else lambda rows: None,
+        plan=text.plan if text else _none,
     )
 
 # %% ../../nbs/training/50_steps.ipynb #7720b6ec
@@ -243,27 +248,25 @@ class Progress:
     update: int = 0  # updates done
     best: float = -math.inf  # the best validation AUC
     best_update: int = 0
-    waited: int = 0  # looks at validation since then
+    waited: int = 0  # evaluations without gain since then
     seconds: float = 0.0  # spent so far, over all attempts
-    losses: list = field(default_factory=list)  # of the updates since the last look
-    history: list = field(default_factory=list)  # one record a look: update, rows, loss, auc
+    losses: list = field(default_factory=list)  # of the updates since the last evaluation
+    history: list = field(
+        default_factory=list
+    )  # one record an evaluation: step, update, rows, loss, validation_auc
     validation_rows: int = 0  # on which the AUC is measured
-    chance: float = 1.0  # the AUC that the best look has to exceed, see `chance_limit`
+    chance: float = 1.0  # the AUC that the best evaluation has to exceed, see `chance_limit`
 
 
 def _save_checkpoint(path: Path, key: str, progress: Progress, weights: dict, best: dict, optimiser) -> None:
     "Write the state of a step."
-    tensors = {f"weights/{name}": value.detach() for name, value in weights.items()} | {
-        f"best/{name}": value for name, value in best.items()
-    }
+    tensors = {f"weights/{name}": value.detach() for name, value in weights.items()}
+    tensors |= {f"best/{name}": value for name, value in best.items()}
     for name, value in weights.items():
         for part, tensor in optimiser.state.get(value, {}).items():
             tensors[f"{part}/{name}"] = torch.as_tensor(tensor).detach()
-    write_tensors(
-        path,
-        {name: tensor.cpu().contiguous() for name, tensor in tensors.items()},
-        {"key": key, "progress": json.dumps(vars(progress))},
-    )
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    write_tensors(path, tensors, {"key": key, "progress": json.dumps(vars(progress))})
 
 
 def _load_checkpoint(path: Path, key: str, weights: dict, optimiser) -> tuple[Progress, dict]:
@@ -271,63 +274,58 @@ def _load_checkpoint(path: Path, key: str, weights: dict, optimiser) -> tuple[Pr
     header = read_tensors_metadata(path)
     if header.get("key") != key:
         raise InputError(
-            f"{path} is the checkpoint of a run with other settings or data: choose another folder, or remove"
-            " it to start anew"
+            f"{path} is the checkpoint of a run with other settings or data",
+            fix="choose another folder, or remove it to start anew",
         )
     tensors = read_tensors(path)
     with torch.no_grad():
         for name, value in weights.items():
             value.copy_(tensors[f"weights/{name}"])
-            state = {
-                part: tensors[f"{part}/{name}"]
-                for part in ("step", "exp_avg", "exp_avg_sq")
-                if f"{part}/{name}" in tensors
-            }
+            state = {}
+            for part in ("step", "exp_avg", "exp_avg_sq"):
+                if f"{part}/{name}" in tensors:
+                    tensor = tensors[f"{part}/{name}"]
+                    state[part] = tensor if part == "step" else tensor.to(value.device)
             if state:
-                optimiser.state[value] = {
-                    part: tensor if part == "step" else tensor.to(value.device)
-                    for part, tensor in state.items()
-                }
-    return Progress(**json.loads(header["progress"])), {
-        name.removeprefix("best/"): t for name, t in tensors.items() if name.startswith("best/")
-    }
+                optimiser.state[value] = state
+    best = {name.removeprefix("best/"): value for name, value in tensors.items() if name.startswith("best/")}
+    return Progress(**json.loads(header["progress"])), best
 
 # %% ../../nbs/training/50_steps.ipynb #8c478a27
 def chance_limit(
     labels,  # (n,) of 0 and 1, both there
-    looks: int = 1,  # of which the best counts
+    evaluations: int = 1,  # of which the best counts
 ) -> float:  # an AUC
     """The AUC that scores without any knowledge exceed in one training of forty (normal
-    approximation, Bonferroni's bound over looks)."""
+    approximation, Bonferroni's bound over evaluations)."""
     rows = len(labels)
     likes = float(np.sum(labels))
     if not 0 < likes < rows:
         raise InputError("rows of one kind only have no AUC", fix="give rows of likes and of dislikes")
     spread = math.sqrt((rows + 1) / (12 * likes * (rows - likes)))
-    return min(1.0, 0.5 + NormalDist().inv_cdf(1 - 0.025 / looks) * spread)
+    return min(1.0, 0.5 + NormalDist().inv_cdf(1 - 0.025 / evaluations) * spread)
 
 
 def nothing_learnt(
     name: str,  # of the step
     progress: dict,  # of a finished step, `vars` of a `Progress`
 ) -> str:  # '' where something was learnt
-    "What is to be said of a step whose validation AUC does not rise above chance."
+    "A warning about a step whose validation AUC does not rise above chance."
     best = progress["best"]
     chance = progress.get("chance", 1.0)
     rows = progress.get("validation_rows", 0)
     if not rows or best > chance:
         return ""
     seen = progress["history"][-1]["rows"] if progress["history"] else 0
-    alone = (
-        " Step 1 reads the items' texts alone: where these do not tell who likes what, there is nothing for"
-        " it to learn."
-        if name == "step1"
-        else ""
-    )
+    text_alone = ""
+    if name == "step1":
+        text_alone = (
+            " Step 1 reads the items' texts alone; it learns nothing where they do not show who likes what."
+        )
     return (
         f"{name}: nothing was learnt that shows. Its best validation AUC is {best:.3f}, and on {rows:,} rows"
-        f" chance alone reaches {chance:.3f}.{alone} Try more training rows (it saw {seen:,}), more"
-        " validation rows, or a larger language model; a baseline tells in seconds what the data hold."
+        f" chance alone reaches {chance:.3f}.{text_alone} Try more training rows (it saw {seen:,}), more"
+        " validation rows, or a larger language model. A baseline shows in seconds what can be learnt from the data."
     )
 
 # %% ../../nbs/training/50_steps.ipynb #c017
@@ -338,14 +336,13 @@ def _loss(step: TuningStep, module: nn.Module, rows: Rows, accelerator) -> torch
     prompts = np.arange(len(rows)) if prompts is None else prompts  # rows of one prompt stay together
     mine = rows.take(prompts % accelerator.num_processes == accelerator.process_index)
     scale = accelerator.num_processes / len(rows)
-    rows = mine
     if not len(mine):
         raise InputError(
-            "a batch has fewer prompts than there are processes; make batch_size larger or use fewer"
-            " processes"
+            "a batch has fewer prompts than there are processes",
+            fix="make batch_size larger, or use fewer processes",
         )
-    logits = module(*step.batch(rows))
-    labels = torch.as_tensor(rows.labels, dtype=torch.float32, device=logits.device)
+    logits = module(*step.batch(mine))
+    labels = torch.as_tensor(mine.labels, dtype=torch.float32, device=logits.device)
     return F.binary_cross_entropy_with_logits(logits, labels, reduction="sum") * scale
 
 
@@ -360,14 +357,14 @@ def _validate(step: TuningStep, rows: Rows, accelerator) -> float:
 
 
 def _validation_rows(step: TuningStep, rows: Rows, limit: int) -> Rows:
-    """The same random rows at every look, whatever the run seed, with one of either label at least.
+    """The same random rows at every evaluation, whatever the run seed, with at least one of each label.
 
     `InputError` where all are of one class."""
     drawn = np.random.default_rng(0).permutation(len(rows))
     if len(np.unique(rows.labels)) < 2:
         raise InputError(
-            f"{step.name}: the {len(rows)} validation rows have one class only; take another split, or"
-            " another rating from which on items count as liked"
+            f"{step.name}: the {len(rows)} validation rows have one class only",
+            fix="take another split, or another like threshold",
         )
     chosen = drawn[:limit]
     rest = drawn[limit:]
@@ -377,73 +374,111 @@ def _validation_rows(step: TuningStep, rows: Rows, limit: int) -> Rows:
 
 
 def _coming(plan: list, train: Rows, valid: Rows, settings: StepSettings) -> Rows:
-    """All candidates that will be asked for, as often as they will be: in training, and at each look
-    at validation."""
-    looks = math.ceil(sum(map(len, plan)) / settings.evaluate_every)
-    items = np.concatenate([train.items[np.concatenate(plan)], np.tile(valid.items, looks)])
+    "All candidates that will be asked for, as often as they will be: in training, and at each evaluation."
+    evaluations = math.ceil(sum(map(len, plan)) / settings.evaluate_every)
+    items = np.concatenate([train.items[np.concatenate(plan)], np.tile(valid.items, evaluations)])
     return Rows(np.full(len(items), -1), items, np.full((len(items), 1), -1))
 
 # %% ../../nbs/training/50_steps.ipynb #c018
+@dataclass(frozen=True)
+class TuningRun:
+    "The run that a step is trained in."
+
+    seed: int = 0  # the run seed
+    key: str = ""  # fingerprint of whatever else the result depends on
+    report: Callable | None = None  # called at each evaluation with the history so far
+    accelerator: Any = None  # Accelerate's; made for the module's device where left out
+
+
+@dataclass
+class _Training:
+    "A step in training: what its updates read and change."
+
+    step: TuningStep
+    settings: StepSettings
+    run: TuningRun
+    accelerator: Any
+    train: Rows
+    valid: Rows
+    plan: list  # row positions of each update
+    module: nn.Module  # the step's, as Accelerate wraps it
+    optimiser: Any  # as Accelerate wraps it
+    weights: dict  # name -> parameter that is trained
+    progress: Progress
+    best: dict  # name -> its value at the best evaluation
+    path: Path  # of the checkpoint
+    key: str  # fingerprint of everything that the result depends on
+
+    def updates(self, rows: int) -> int:
+        "How many updates see about so many rows; at least one."
+        rows_an_update = sum(map(len, self.plan)) / len(self.plan)
+        return max(1, round(rows / rows_an_update))
+
+    def save(self) -> None:
+        "Write the checkpoint."
+        bare = getattr(self.optimiser, "optimizer", self.optimiser)
+        _save_checkpoint(self.path, self.key, self.progress, self.weights, self.best, bare)
+
+
+def _start_training(
+    step, train: Rows, valid: Rows, settings: StepSettings, folder, run: TuningRun
+) -> _Training:
+    "Plan the updates, and take up the checkpoint where there is one."
+    from accelerate import Accelerator
+
+    path = Path(folder) / f"{step.name}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parameters = train_only(step.module, step.trainable)
+    # the LLM is where it should be
+    on_cpu = parameters[0].device.type == "cpu"
+    accelerator = run.accelerator or Accelerator(cpu=on_cpu, device_placement=False)
+    optimiser = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    weights = dict(zip(sorted(step.trainable), parameters))
+
+    plan = plan_batches(step.lengths(train), settings, run.seed, step.alike(train))
+    shapes = {name: list(value.shape) for name, value in weights.items()}
+    key = fingerprint(run.key, step.name, settings, run.seed, [batch.tolist() for batch in plan], shapes)
+    step.plan(_coming(plan, train, valid, settings))
+
+    progress, best = _load_checkpoint(path, key, weights, optimiser) if path.exists() else (Progress(), {})
+    module, optimiser = accelerator.prepare(step.module, optimiser)
+    return _Training(
+        step=step,
+        settings=settings,
+        run=run,
+        accelerator=accelerator,
+        train=train,
+        valid=valid,
+        plan=plan,
+        module=module,
+        optimiser=optimiser,
+        weights=weights,
+        progress=progress,
+        best=best,
+        path=path,
+        key=key,
+    )
+
+
 def tune(
     step: TuningStep,  # what is trained
     train: Rows,
     valid: Rows,  # with labels
     settings: StepSettings,
     folder,  # where checkpoints go
-    seed: int = 0,  # the run seed
-    key: str = "",  # fingerprint of whatever else the result depends on
-    report: Callable | None = None,  # called at each look with the history so far
-    accelerator=None,
-) -> Progress:  # Accelerate's; made for the module's device where left out
+    run: TuningRun = TuningRun(),
+) -> Progress:
     """Train one step, resuming from its checkpoint where there is one; ends with the weights that
     were best on validation."""
-    from accelerate import Accelerator
-
     valid = _validation_rows(step, valid, settings.validation_rows)
-    path = Path(folder) / f"{step.name}.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    parameters = train_only(step.module, step.trainable)
-    accelerator = accelerator or Accelerator(
-        cpu=parameters[0].device.type == "cpu", device_placement=False
-    )  # the LLM is where it should be
     if settings.gradient_checkpointing:
         step.module.language.peft.get_base_model().gradient_checkpointing_enable({"use_reentrant": False})
-    names = sorted(step.trainable)
-    optimiser = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    weights = dict(zip(names, parameters))
-    plan = plan_batches(step.lengths(train), settings, seed, step.alike(train))
-    key = fingerprint(
-        key,
-        step.name,
-        settings,
-        seed,
-        [batch.tolist() for batch in plan],
-        {name: list(value.shape) for name, value in weights.items()},
-    )
-    step.plan(_coming(plan, train, valid, settings))
-    progress, best = _load_checkpoint(path, key, weights, optimiser) if path.exists() else (Progress(), {})
-    module, optimiser = accelerator.prepare(step.module, optimiser)
-    _train_loop(
-        step,
-        module,
-        optimiser,
-        weights,
-        best,
-        progress,
-        plan,
-        train,
-        valid,
-        settings,
-        seed,
-        key,
-        path,
-        report,
-        accelerator,
-    )
-    progress.validation_rows, progress.chance = (
-        len(valid),
-        chance_limit(valid.labels, max(1, len(progress.history))),
-    )
+    training = _start_training(step, train, valid, settings, folder, run)
+    _train_loop(training)
+
+    progress = training.progress
+    progress.validation_rows = len(valid)
+    progress.chance = chance_limit(valid.labels, max(1, len(progress.history)))
     step.module.eval()
     if settings.gradient_checkpointing:
         step.module.language.peft.get_base_model().gradient_checkpointing_disable()
@@ -451,98 +486,104 @@ def tune(
     return progress
 
 # %% ../../nbs/training/50_steps.ipynb #c020
-def _work(step: TuningStep, plan: list, train: Rows, valid: Rows, look: int) -> np.ndarray:  # (updates,)
-    """About what each update costs, with a look at validation after every so many: tokens, a third
+def _work(step: TuningStep, plan: list, train: Rows, valid: Rows, evaluate_every: int) -> np.ndarray:
+    """About what each update costs (updates,), with an evaluation after every so many: tokens, a third
     of them where nothing is trained."""
     lengths = step.lengths(train)
     work = np.array([lengths[batch].sum() for batch in plan], dtype=float)
-    work[look - 1 :: look] += step.lengths(valid).sum() / 3
+    work[evaluate_every - 1 :: evaluate_every] += step.lengths(valid).sum() / 3
     return work
 
 
-def _train_loop(
-    step,
-    module,
-    optimiser,
-    weights,
-    best,
-    progress,
-    plan,
-    train,
-    valid,
-    settings,
-    seed,
-    key,
-    path,
-    report,
-    accelerator,
-) -> None:
-    "The updates of `tune`, from `progress.update` on."
-    rows_an_update = sum(map(len, plan)) / len(plan)
-    look, save = (
-        max(1, round(rows / rows_an_update)) for rows in (settings.evaluate_every, settings.checkpoint_every)
-    )
-    bare = getattr(optimiser, "optimizer", optimiser)
-    pending = []
-    started = time.monotonic()
-    before = progress.seconds
-    bar = PatientBar(
-        total=len(plan),
-        initial=progress.update,
-        work=_work(step, plan, train, valid, look),
+def _update(training: _Training) -> torch.Tensor:
+    "One update; gives its loss. Run seed and update seed its random numbers, so a resumed run has the same."
+    progress = training.progress
+    accelerator = training.accelerator
+    seed = fingerprint(training.run.seed, training.step.name, progress.update, accelerator.process_index)
+    torch.manual_seed(int(seed, 16) % 2**63)
+    training.step.module.train()
+    for group in training.optimiser.param_groups:
+        group["lr"] = learning_rate(progress.update, len(training.plan), training.settings)
+
+    rows = training.train.take(training.plan[progress.update])
+    loss = _loss(training.step, training.module, rows, accelerator)
+    accelerator.backward(loss)
+    accelerator.clip_grad_norm_(training.weights.values(), training.settings.clip)
+    training.optimiser.step()
+    training.optimiser.zero_grad()
+    progress.update += 1
+    return loss.detach()
+
+
+def _evaluate(training: _Training) -> dict:
+    "Measure validation AUC and keep the weights where it is the best so far; gives the evaluation's record."
+    progress = training.progress
+    value = _validate(training.step, training.valid, training.accelerator)
+    progress.waited += 1
+    if value > progress.best:
+        progress.best, progress.best_update, progress.waited = value, progress.update, 0
+        for name, tensor in training.weights.items():
+            training.best[name] = tensor.detach().cpu().clone()
+    record = {
+        "step": training.step.name,
+        "update": progress.update,
+        "rows": sum(map(len, training.plan[: progress.update])),
+        "loss": float(np.mean(progress.losses)),
+        "validation_auc": value,
+    }
+    progress.history.append(record)
+    progress.losses = []
+    if training.run.report and training.accelerator.is_main_process:
+        training.run.report(progress.history)
+    return record
+
+
+def _bar(training: _Training, evaluate_every: int) -> PatientBar:
+    step = training.step
+    is_main = training.accelerator.is_main_process
+    return PatientBar(
+        total=len(training.plan),
+        initial=training.progress.update,
+        work=_work(step, training.plan, training.train, training.valid, evaluate_every),
         desc=step.name,
         unit="update",
-        disable=not accelerator.is_main_process,
+        disable=not is_main,
     )
-    with bar, quiet_libraries():
-        while progress.update < len(plan) and progress.waited < settings.patience:
-            torch.manual_seed(
-                int(fingerprint(seed, step.name, progress.update, accelerator.process_index), 16) % 2**63
-            )
-            step.module.train()
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(progress.update, len(plan), settings)
-            loss = _loss(step, module, train.take(plan[progress.update]), accelerator)
-            accelerator.backward(loss)
-            accelerator.clip_grad_norm_(weights.values(), settings.clip)
-            optimiser.step()
-            optimiser.zero_grad()
-            pending.append(loss.detach())
-            progress.update += 1
+
+
+def _train_loop(training: _Training) -> None:
+    "The updates of `tune`, from `progress.update` on."
+    settings = training.settings
+    progress = training.progress
+    updates = len(training.plan)
+    evaluate_every = training.updates(settings.evaluate_every)
+    save_every = training.updates(settings.checkpoint_every)
+    pending = []  # losses that are still on the device
+    started = time.monotonic()
+    before = progress.seconds
+    with _bar(training, evaluate_every) as bar, quiet_libraries():
+        while progress.update < updates and progress.waited < settings.patience:
+            pending.append(_update(training))
             bar.update(1)
-            last = progress.update == len(plan)
-            saving = progress.update % save == 0 or progress.update % look == 0 or last
+
+            evaluating = progress.update % evaluate_every == 0 or progress.update == updates
+            saving = evaluating or progress.update % save_every == 0
             if saving:
                 progress.losses += torch.stack(pending).tolist()
                 pending = []
-            if progress.update % look == 0 or last:
-                value = _validate(step, valid, accelerator)
-                progress.waited += 1
-                if value > progress.best:
-                    progress.best, progress.best_update, progress.waited = value, progress.update, 0
-                    best.update({name: tensor.detach().cpu().clone() for name, tensor in weights.items()})
-                record = {
-                    "step": step.name,
-                    "update": progress.update,
-                    "rows": sum(map(len, plan[: progress.update])),
-                    "loss": float(np.mean(progress.losses)),
-                    "validation_auc": value,
-                }
-                progress.history.append(record)
-                progress.losses = []
+            if evaluating:
+                record = _evaluate(training)
                 bar.set_postfix(
                     loss=f"{record['loss']:.3f}",
-                    valid_auc=f"{value:.4f}",
+                    valid_auc=f"{record['validation_auc']:.4f}",
                     best=f"{progress.best:.4f}",
                     refresh=False,
                 )
-                if report and accelerator.is_main_process:
-                    report(progress.history)
             progress.seconds = before + time.monotonic() - started
-            if saving and accelerator.is_main_process:
-                _save_checkpoint(path, key, progress, weights, best, bare)
-        if progress.update < len(plan):
-            bar.set_description(f"{step.name}, stopped early")
+            if saving and training.accelerator.is_main_process:
+                training.save()
+        if progress.update < updates:
+            bar.set_description(f"{training.step.name}, stopped early")
     with torch.no_grad():
-        for name, value in weights.items():
-            value.copy_(best[name])
+        for name, value in training.weights.items():
+            value.copy_(training.best[name])
