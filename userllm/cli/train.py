@@ -131,7 +131,11 @@ def effective_changes(options, changes: dict[str, Any]) -> dict[str, Any]:
     def read(key: str) -> bool:
         if key.partition(".")[0] in ("protocol", "prefix_budget"):
             return True
-        return decides(changes) != decides({other: changes[other] for other in changes if other != key})
+        others = {other: changes[other] for other in changes if other != key}
+        try:
+            return decides(changes) != decides(others)
+        except InputError:  # the others do not stand without it: a slot's table without its mapper
+            return True
 
     return {key: value for key, value in changes.items() if read(key)}
 
