@@ -42,6 +42,18 @@ def refused(answer, *words):
     assert all(word in error for word in words), error
 
 
+def test_what_to_do_stands_on_a_line_of_its_own(runs, say, tmp_path):
+    pairs = write_pairs(tmp_path / "pairs.csv", user_id=["nobody"], item_id=["31"])
+    for words in (
+        ["evaluate", tmp_path / "none"],
+        ["rank", runs / "userllm_plus", "--likes", "no such film"],
+        ["score", runs / "userllm_plus", "--pairs", pairs, "--out", tmp_path / "scores.csv"],
+    ):
+        code, _, error = say(*words)
+        what, fix = error.splitlines()
+        assert code == 2 and what.startswith("userllm: ") and fix.startswith("  Fix: "), error
+
+
 def write_pairs(path, **columns):
     pd.DataFrame(columns).to_csv(path, index=False)
     return path
@@ -97,7 +109,8 @@ def test_a_run_folder_loads_like_its_recommender(runs):
     )
     assert first.data == second.data
     with pytest.raises(InputError, match="lacks recommender.json"):
-        Recommender.load(runs / "bias")
+        Recommender.load(runs)
+    assert Recommender.load(runs / "bias").method == "bias"
 
 
 def test_score_writes_a_probability_for_each_pair(runs, say, tmp_path):
@@ -247,7 +260,7 @@ def test_a_file_of_settings_is_read_and_the_command_line_wins(say, tmp_path):
     first, second = json.loads(out), json.loads(again)
     assert first["model.uhem.encoder"] == second["model.uhem.encoder"] == "transformer"
     assert {key for key in first if first[key] != second[key]} == {"step2.rows"}
-    assert "# the name of an encoder" in say("config", "userllm")[1]
+    assert "# the name of a history encoder" in say("config", "userllm")[1]
     (tmp_path / "nested.json").write_text('{"step2": {"rows": "many"}}', encoding="utf-8")
     refused(say("config", "userllm", "--config", tmp_path / "nested.json"), "step2.rows", "a whole number or none")
     refused(say("train", "mf", "--set", "model.order=paper"), "'model.order' does not exist")
@@ -258,8 +271,11 @@ def test_unknown_user_of_rank_is_refused(runs, say):
     refused(say("rank", runs / "userllm_plus", "--user", "nobody"), "nobody")
 
 
-def test_floor_has_no_recommender(runs, say):
-    refused(say("rank", runs / "bias", "--user", "1"), "no recommender")
+def test_a_baseline_ranks_too(runs, say):
+    refused(say("rank", runs / "bias", "--user", "1"), "unknown user '1'")
+    user = pd.read_parquet(runs / "bias" / "predictions.parquet")["user_id"].iloc[0]
+    code, out, _ = say("rank", runs / "bias", "--user", user, "--top", 3)
+    assert code == 0 and len(out.splitlines()) == 2 + 3
 
 
 def test_what_is_not_there_is_told_as_that(say, tmp_path):
