@@ -25,9 +25,8 @@ from ..core.fingerprints import fingerprint
 # %% ../../nbs/data/10_dataset.ipynb #c006
 SPLITS = ("train", "valid", "test")  # of rows
 SPLIT_KINDS = ("random", "temporal", "temporal_user")  # how rows came to their splits
-SPLIT_TYPE = pd.CategoricalDtype(
-    [*SPLITS, "history"]
-)  # of the column `split`: codes 0, 1, 2, and 3 for what is no row
+# of the column `split`: codes 0, 1, 2, and 3 for what is no row
+SPLIT_TYPE = pd.CategoricalDtype([*SPLITS, "history"])
 
 _COLUMNS = {
     "interactions": {
@@ -182,8 +181,9 @@ class ItemNoun:
         return f"{'an' if vowel else 'a'} {self.one}"
 
     def fill(
-        self, text: str
-    ) -> str:  # with {item}, {Item}, {items}, {like} and {picture} in it, and perhaps other braces
+        self,
+        text: str,  # with {item}, {Item}, {items}, {like} and {picture} in it, and perhaps other braces
+    ) -> str:
         "The text with these words in the places that are kept for them."
         words = {
             "item": self.one,
@@ -274,8 +274,10 @@ def _check_tables(dataset: "Dataset"):
 
 # %% ../../nbs/data/10_dataset.ipynb #c011
 def nearest_ids(
-    wanted: str, ids: Iterable[str], titles: Iterable[str] = ()
-) -> list[str]:  # titles of the same length as ids, or none
+    wanted: str,
+    ids: Iterable[str],
+    titles: Iterable[str] = (),  # of the same length as ids, or none
+) -> list[str]:
     "The ids that somebody may have meant, best first, each with its title where there is one."
     ids = list(ids)
     titles = list(titles)
@@ -399,12 +401,10 @@ class Dataset(_KnownById):
 
     InputError for tables that do not fit."""
 
-    interactions: (
-        pd.DataFrame
-    )  # row_id int64, user and item int32, label int8, timestamp int64 (seconds), split (train, valid, test)
-    events: (
-        pd.DataFrame
-    )  # user, item, label, timestamp, split (also `history`: known, but no row), by user, timestamp, item
+    # row_id int64, user and item int32, label int8, timestamp int64 (seconds), split (train, valid, test)
+    interactions: pd.DataFrame
+    # user, item, label, timestamp, split (also `history`: known, but no row), by user, timestamp, item
+    events: pd.DataFrame
     # item, item_id, title, year Int64, genres, description ('' if none), poster (picture's hash, '' if none),
     # described_by (who wrote the description; '' where it is the data's own or missing)
     items: pd.DataFrame
@@ -458,8 +458,9 @@ class Dataset(_KnownById):
         )
 
     def with_items(
-        self, **columns
-    ) -> "Dataset":  # such as description={item_id: text}; or a list in the order of the items
+        self,
+        **columns,  # such as description={item_id: text}; or a list in the order of the items
+    ) -> "Dataset":
         """A copy with columns of the items table replaced.
 
         InputError for a column that the table does not have, and for values that do not fit the

@@ -36,19 +36,16 @@ class ProtocolSettings:
 
     name: str = "movie"  # what the protocol is called in results
     like_threshold: float = 2.5  # ratings from here on are likes (section 4.1)
-    history_length: int | None = (
-        5  # likes that a model is shown of a row's user, the latest (section 4.4); None: all
-    )
+    # likes that a model is shown of a row's user, the latest (section 4.4); None: all
+    history_length: int | None = 5
     minimum_likes: int = 5  # strictly earlier likes that a row's user must have (section 4.1)
-    minimum_item_ratings: int = (
-        9  # ratings that an item must have to be selected (ours: gives about 2,400 items)
-    )
+    # ratings that an item must have to be selected (ours: gives about 2,400 items)
+    minimum_item_ratings: int = 9
     users: int | None = 605  # number of users, those with the most possible rows (table 2); None: all
     positives: int | None = 15_107  # rows that are likes (table 2); None: all that there are
     negatives: int | None = 5_641  # rows that are dislikes (table 2); None: all that there are
-    split: str = (
-        "random"  # random | temporal (one cut in time for all) | temporal_user (each user's latest rows)
-    )
+    # random | temporal (one cut in time for all) | temporal_user (each user's latest rows)
+    split: str = "random"
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)  # of rows in training, validation, test
     data_seed: int = 0  # decides about sampling and the random split, and about nothing else
     history_items: bool = False  # keep items without a possible row, for histories alone (step 5)
@@ -242,12 +239,13 @@ def _events(ratings: pd.DataFrame, settings: ProtocolSettings) -> tuple[pd.DataF
     """Step 1: user, item, label, timestamp (and split, where given), by user, time and item; and the
     ids that the numbers stand for."""
     (user, users), (item, items) = (_numbered(ratings[column]) for column in ("user_id", "item_id"))
+    # as a Series, so that what is done to the ratings later is not done to it
     columns = {
         "user": user,
         "item": item,
         "label": (ratings["rating"].to_numpy() >= settings.like_threshold).astype("int8"),
         "timestamp": ratings["timestamp"].astype("int64").reset_index(drop=True),
-    }  # as a Series, so that what is done to the ratings later is not done to it
+    }
     if "split" in ratings:
         columns["split"] = pd.Categorical(ratings["split"], dtype=SPLIT_TYPE)
     return in_time(pd.DataFrame(columns, copy=False)), users, items
@@ -310,9 +308,8 @@ def _lacking_rows(
                 " which does"
             ),
         )
-    lower = (
-        "a lower like_threshold (--like-threshold) or " if settings.like_threshold > 0.5 else ""
-    )  # which of labels is neither
+    # which of labels is neither
+    lower = "a lower like_threshold (--like-threshold) or " if settings.like_threshold > 0.5 else ""
     return "", f"Bring more ratings, or ask for less: {lower}a lower minimum_likes (--minimum-likes)"
 
 
@@ -446,9 +443,8 @@ def _cut_times(timestamps: np.ndarray, fractions: tuple) -> np.ndarray:
     ends = np.cumsum(counts)
     rows = len(timestamps)
     first = int(np.argmin(np.abs(ends - fractions[0] * rows)))  # the last time of training
-    second = first + int(
-        np.argmin(np.abs(ends[first:] - (fractions[0] + fractions[1]) * rows))
-    )  # the last of validation
+    # the last of validation
+    second = first + int(np.argmin(np.abs(ends[first:] - (fractions[0] + fractions[1]) * rows)))
     return (timestamps > times[first]).astype(np.int8) + (timestamps > times[second])
 
 
@@ -566,9 +562,8 @@ def split_kind(
     spans = [(some.min(), some.max()) for some in (times[order == code] for code in range(3)) if len(some)]
     if all(last < first for (_, last), (first, _) in zip(spans, spans[1:])):
         return "temporal"
-    place = np.lexsort(
-        [-order, times, user]
-    )  # within one second the later split first, so that a tie goes back
+    # within one second the later split first, so that a tie goes back
+    place = np.lexsort([-order, times, user])
     back = (np.diff(order[place]) < 0) & (np.diff(user[place]) == 0)
     return "random" if back.any() else "temporal_user"
 

@@ -191,8 +191,8 @@ def _ratings(block: bytes, place: _Place) -> tuple[pl.DataFrame, list[str], int]
 def read_netflix(
     files: Iterable,  # combined_data_1.txt and so on
     out,  # the Parquet file to write
-    block: int = 64_000_000,
-) -> Path:  # bytes read at once
+    block: int = 64_000_000,  # bytes read at once
+) -> Path:
     """Write the ratings to a Parquet file: user_id and item_id int32, rating int8, timestamp
     int64 (midnight); its metadata count the lines that were read.
     `InputError` for files that are missing, and with the first lines that are no ratings or come twice."""

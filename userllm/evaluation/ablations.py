@@ -240,9 +240,8 @@ class AblationStudy(Study):
 
     names: tuple  # ablations
     method: Method
-    written: str | Path | None = (
-        None  # a CSV file item_id,description by people, for the ablation `knowledge`
-    )
+    # a CSV file item_id,description by people, for the ablation `knowledge`
+    written: str | Path | None = None
 
     @property
     def variants(self) -> dict[str, Variant]:

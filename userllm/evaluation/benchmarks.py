@@ -46,8 +46,11 @@ class WholePromptEngine:
     "A prompt with its history written out, whole, for every row."
 
     def __init__(
-        self, model: UserLLM, maker: BatchMaker, tuned: bool = False
-    ):  # whether batches are of like length and the head has two rows
+        self,
+        model: UserLLM,
+        maker: BatchMaker,
+        tuned: bool = False,  # whether batches are of like length and the head has two rows
+    ):
         self.model = model
         self.maker = maker
         self.tuned = tuned
@@ -172,8 +175,11 @@ def all_of_some(rows: Rows, count: int, seed: int = 0) -> Rows:  # about how man
 
 
 def _batches(
-    rows: Rows, size: int, lengths: np.ndarray, bucketed: bool = True
-) -> list[Rows]:  # `lengths`: tokens of each row
+    rows: Rows,
+    size: int,
+    lengths: np.ndarray,  # tokens of each row
+    bucketed: bool = True,
+) -> list[Rows]:
     "The rows in batches, of like length if `bucketed`."
     order = np.argsort(lengths, kind="stable") if bucketed else np.arange(len(rows))
     return [rows.take(order[start : start + size]) for start in range(0, len(rows), size)]
@@ -378,9 +384,8 @@ def _timing(way: Way, work: Callable, rows: Rows) -> dict:
 class Records:
     "What has been measured."
 
-    measured: list = field(
-        default_factory=list
-    )  # those of before are not measured again; new ones are appended
+    # those of before are not measured again; new ones are appended
+    measured: list = field(default_factory=list)
     keep: Callable = lambda record: None  # called with every new record
     say: Callable = print
 
@@ -468,8 +473,11 @@ def bench_states(
 
 # %% ../../nbs/evaluation/82_benchmarks.ipynb #b0dabd02
 def bench_packing(
-    model: UserLLM, maker: BatchMaker, counts=(4, 16, 64), repeats: int = 5
-) -> pd.DataFrame:  # rows of a candidate
+    model: UserLLM,
+    maker: BatchMaker,
+    counts=(4, 16, 64),  # rows of a candidate
+    repeats: int = 5,
+) -> pd.DataFrame:
     "Milliseconds a row, for rows of one candidate with a copy of the prefix each, and with one for all."
     records = []
     generator = np.random.default_rng(0)
@@ -519,8 +527,8 @@ def bench_compiled(
     maker: BatchMaker,
     rows: Rows,  # with labels
     settings: BenchSettings = BenchSettings(),
-    backend: str = "inductor",
-) -> list[dict]:  # of torch.compile
+    backend: str = "inductor",  # of torch.compile
+) -> list[dict]:
     """Milliseconds a row of scoring and training with reuse, without and with a compiled LLM, the
     seconds of the first pass, which compiles, and the rows that make up for it."""
     device = model.language.device
@@ -636,9 +644,8 @@ class BenchTarget:
     device: str = "auto"
     precision: str = "auto"
     order: str = "item_first"  # of the prompt
-    shape: str | None = (
-        None  # an LLM of this shape with random weights and the tokenizer of `llm`, in its place
-    )
+    # an LLM of this shape with random weights and the tokenizer of `llm`, in its place
+    shape: str | None = None
     cache: StageCache | None = None
 
     def load(self, settings: ModelSettings, cache: StageCache) -> Context:

@@ -63,9 +63,8 @@ class Table:
     lengths: bool = False  # whether each run is scored with histories of three lengths
     # (protocol, system) -> the paper's AUC on its short and on its long histories
     paper_lengths: dict = field(default_factory=dict)
-    data: Dataset | None = field(
-        default=None, compare=False, repr=False
-    )  # own data; the paper's where left out
+    # own data; the paper's where left out
+    data: Dataset | None = field(default=None, compare=False, repr=False)
 
     def on(self, settings: StudySettings) -> "Table":
         "The table for the data of these settings; own data have one protocol, and no figures of the paper."

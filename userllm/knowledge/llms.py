@@ -262,9 +262,10 @@ class LLM:
     def token_norm(self) -> float:
         "The mean length of the LLM's token embeddings: what a soft token should be about as long as."
         embedding = self.model.get_input_embeddings()
+        # Gemma 3 scales them
         return (
             float(getattr(embedding, "embed_scale", 1)) * embedding.weight.float().norm(dim=1).mean().item()
-        )  # Gemma 3 scales them
+        )
 
 # %% ../../nbs/knowledge/20_llms.ipynb #c018
 def _quantisation(bits: int, dtype: torch.dtype):  # 8 or 4, and what is computed in

@@ -269,9 +269,8 @@ class MapperSettings:
     expansion: int = 10  # hidden width as a multiple of d (CoLLM's mapper has 10)
     smallest_hidden: int = 128  # the hidden width is at least this
     dropout: float = 0.0  # share of hidden units dropped in training
-    kind: str = field(
-        default="two_layers", metadata={"later": True}
-    )  # the name of a mapper, of `mapper_kinds`
+    # the name of a mapper, of `mapper_kinds`
+    kind: str = field(default="two_layers", metadata={"later": True})
 
 # %% ../../nbs/model/30_mappers.ipynb #c021
 class Mapper(nn.Module):

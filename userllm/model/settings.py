@@ -38,16 +38,14 @@ class ModelSettings:
     description: bool = True
     # `compressed`: by UHEM; `titles`: named by their titles; `items`: written out, as text and soft tokens each.
     history: str = "compressed"
-    step1_titles: bool = (
-        False  # whether step 1 names by titles a history that step 2 compresses or writes out
-    )
+    # whether step 1 names by titles a history that step 2 compresses or writes out
+    step1_titles: bool = False
     lora: LoRASettings = LoRASettings()
     uhem: UHEMSettings = UHEMSettings()
     mapper: MapperSettings = MapperSettings()
     budget: TextBudget = TextBudget()
-    slot_drop: float = (
-        0.05  # share of slots dropped at random in training, which trains the vectors for missing
-    )
+    # share of slots dropped at random in training, which trains the vectors for missing
+    slot_drop: float = 0.05
     score: str = "difference"  # logit(Yes) - logit(No); `yes`: logit(Yes) alone, as CoLLM has it
     # Linear (wide) features, which add to the logit itself: slots, whose features do, and cross features.
     wide: tuple = ()

@@ -29,9 +29,8 @@ class FetchSettings:
     longest_request: float = 60.0  # seconds for one picture with its redirects
     # seconds before the first retry; doubled for each that follows, shortened at random by up to half
     first_wait: float = 0.5
-    longest_wait: float = (
-        30.0  # seconds; a server that asks for a longer pause is left alone until the next call
-    )
+    # seconds; a server that asks for a longer pause is left alone until the next call
+    longest_wait: float = 30.0
     most_redirects: int = 5
     most_bytes: int = 20_000_000  # of one file
     most_pixels: int = 20_000_000  # of one picture
@@ -283,8 +282,8 @@ async def download(
     client: httpx.AsyncClient,  # from `guarded_client`
     url: str,
     settings: FetchSettings = FetchSettings(),
-    turn: Turn | None = None,
-) -> bytes:  # awaited with the host of each redirect before it is followed
+    turn: Turn | None = None,  # awaited with the host of each redirect before it is followed
+) -> bytes:
     "The bytes at a URL, in one attempt of at most `longest_request` seconds. `Refusal` says what went wrong."
     try:
         with anyio.fail_after(settings.longest_request):

@@ -38,8 +38,8 @@ from .posters import missing_end, named_posters, picture_formats, poster_name
 # %% ../../nbs/visual/74_poster_download.ipynb #c2f09292
 def picture_ending(
     content: bytes,  # what a server sent
-    most_pixels: int = FetchSettings.most_pixels,
-) -> str:  # more are refused before they are unpacked
+    most_pixels: int = FetchSettings.most_pixels,  # more are refused before they are unpacked
+) -> str:
     "The file ending of a whole JPEG, PNG, WebP, GIF or BMP. `Refusal` for anything else."
     try:
         with Image.open(io.BytesIO(content), formats=[*picture_formats]) as picture:

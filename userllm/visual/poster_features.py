@@ -171,8 +171,8 @@ class Preparation:
 
 def own_preparation(
     vit,  # a timm model
-    size: int = 0,
-) -> Preparation:  # side of a square in pixels; 0 for the model's own size
+    size: int = 0,  # side of a square in pixels; 0 for the model's own size
+) -> Preparation:
     "The preparation that the model's own configuration names."
     from timm.data import resolve_model_data_config
 
@@ -407,8 +407,8 @@ def shipped_features() -> dict:
 
 def image_table(
     items: pd.DataFrame,  # an items table: poster, the picture hash
-    features: dict | None = None,
-) -> FeatureTable:  # features by hash; the shipped ones where left out
+    features: dict | None = None,  # features by hash; the shipped ones where left out
+) -> FeatureTable:
     "The posters as a feature table by item (rows of `items`, in order), named `image`."
     features = shipped_features() if features is None else features
     missing = ~items["poster"].isin(features).to_numpy()
