@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from importlib.resources import files
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -21,6 +22,8 @@ from userllm.cli.names import registered_names
 from userllm.training.presets import smoke
 from userllm.model.recommender import Recommender
 from userllm.visual.poster_features import Preparation
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -250,6 +253,11 @@ def test_any_setting_is_changed_from_the_command_line(say, tmp_path, monkeypatch
     assert (settings["mf"]["epochs"], settings["mf"]["learning_rate"]) == (2, 0.01)
 
 
+@pytest.mark.parametrize("key", ["model.uhem.encoder", "model.order", "model.mapper.kind"])
+def test_a_setting_that_names_nothing_is_refused(say, key):
+    refused(say("config", "userllm", "--set", f"{key}=nothing"), "'nothing' does not exist", "Fix: use")
+
+
 def test_a_file_of_settings_is_read_and_the_command_line_wins(say, tmp_path):
     code, out, _ = say("config", "userllm", "--json", "--set", "model.uhem.encoder=transformer")
     assert code == 0
@@ -279,6 +287,7 @@ def test_a_baseline_ranks_too(runs, say):
 
 
 def test_what_is_not_there_is_told_as_that(say, tmp_path):
+    refused(say("rank", ROOT / "results" / "quick", "--user", "2"), "name one of the runs", "userllm")
     refused(say("rank", tmp_path / "none", "--user", "1"), "no run folder at")
     refused(
         say("train", "userllm_wid", "--out", tmp_path / "run"), "userllm_wide_context", "method or baseline", "trees"

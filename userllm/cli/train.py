@@ -25,6 +25,7 @@ from ..core.settings import changed_settings, list_settings, override
 from ..data.leakage import context_as_training
 from ..evaluation.reports import format_table, results_table
 from ..model.batches import require_categories
+from ..model.settings import own_code
 from ..data.prepared import Stage
 from ..training.methods import Method, find_method
 from ..collaborative.baselines import baselines
@@ -167,6 +168,8 @@ def _config_as_text(settings: dict) -> str:
 def config_verb(options) -> None:
     "`userllm config`"
     preset, method, _ = chosen_settings(options)
+    if method is not None:
+        own_code(method.model)  # a name that does not exist is refused
     settings = list_settings(*([preset] if method is None else [preset, method]))
     print(_config_as_json(settings) if options.json else _config_as_text(settings))
 

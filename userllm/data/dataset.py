@@ -301,8 +301,8 @@ def _unknown(kind: str, wanted: str, ids: Iterable[str], titles: Iterable[str] =
     ids = list(ids)
     shown = nearest_ids(wanted, ids, titles)
     return InputError(
-        f"unknown {kind} {shown_text(repr(wanted))}, not among the {len(ids):,} of the dataset; "
-        + (f"near: {', '.join(shown[:4])}" if shown else f"ids look like {shown_names(ids[:3])}")
+        f"unknown {kind} {shown_text(repr(wanted))}, not among the {len(ids):,} of the dataset",
+        fix=f"near: {', '.join(shown[:4])}" if shown else f"ids look like {shown_names(ids[:3])}",
     )
 
 # %% ../../nbs/data/10_dataset.ipynb #c014

@@ -48,9 +48,9 @@ class StepSettings:
     warmup: float = 0.1  # share of the updates in which the learning rate rises
     weight_decay: float = 1e-3
     clip: float = 1.0  # the longest gradient
-    evaluate_every: int = 5_000  # training rows between two looks at validation
+    evaluate_every: int = 5_000  # training rows between two evaluations on validation rows
     validation_rows: int = 2_000  # at most so many validation rows, the same ones each time
-    patience: int = 5  # looks without gain before it stops
+    patience: int = 5  # evaluations without gain before it stops
     checkpoint_every: int = 500  # training rows between two checkpoints
     gradient_checkpointing: bool = False  # recompute activations to save memory; for step 1 of a large LLM
 
@@ -243,12 +243,12 @@ class Progress:
     update: int = 0  # updates done
     best: float = -math.inf  # the best validation AUC
     best_update: int = 0
-    waited: int = 0  # looks at validation since then
+    waited: int = 0  # evaluations since then
     seconds: float = 0.0  # spent so far, over all attempts
-    losses: list = field(default_factory=list)  # of the updates since the last look
-    history: list = field(default_factory=list)  # one record a look: update, rows, loss, auc
+    losses: list = field(default_factory=list)  # of the updates since the last evaluation
+    history: list = field(default_factory=list)  # one record an evaluation: update, rows, loss, auc
     validation_rows: int = 0  # on which the AUC is measured
-    chance: float = 1.0  # the AUC that the best look has to exceed, see `chance_limit`
+    chance: float = 1.0  # the AUC that the best evaluation has to exceed, see `chance_limit`
 
 
 def _save_checkpoint(path: Path, key: str, progress: Progress, weights: dict, best: dict, optimiser) -> None:
@@ -360,7 +360,7 @@ def _validate(step: TuningStep, rows: Rows, accelerator) -> float:
 
 
 def _validation_rows(step: TuningStep, rows: Rows, limit: int) -> Rows:
-    """The same random rows at every look, whatever the run seed, with one of either label at least.
+    """The same random rows at every evaluation, whatever the run seed, with one of either label at least.
 
     `InputError` where all are of one class."""
     drawn = np.random.default_rng(0).permutation(len(rows))
@@ -392,7 +392,7 @@ def tune(
     folder,  # where checkpoints go
     seed: int = 0,  # the run seed
     key: str = "",  # fingerprint of whatever else the result depends on
-    report: Callable | None = None,  # called at each look with the history so far
+    report: Callable | None = None,  # called at each evaluation with the history so far
     accelerator=None,
 ) -> Progress:  # Accelerate's; made for the module's device where left out
     """Train one step, resuming from its checkpoint where there is one; ends with the weights that
