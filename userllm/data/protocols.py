@@ -22,6 +22,7 @@ from userllm.data.dataset import (
     SPLIT_TYPE,
     Dataset,
     ItemNoun,
+    ids_as_text,
     in_time,
     split_codes,
     split_names,
@@ -209,14 +210,6 @@ def check_ratings(
     return ratings
 
 # %% ../../nbs/data/13_protocols.ipynb #c014
-def _as_text(ids: pd.Series) -> pd.Series:
-    "Ids as text; whole numbers that pandas turned into floats come back without `.0`."
-    if not pd.api.types.is_float_dtype(ids):
-        return ids.astype(str)
-    whole = ((ids.abs() < 2.0**53) & (ids == np.floor(ids))).fillna(False).astype(bool)
-    return ids.astype(str).mask(whole, ids.where(whole, 0).astype("int64").astype(str))
-
-
 def _in_order(ids: pd.Series | pd.Index) -> pd.Index:
     "Distinct ids: by number if all are numbers, else as text."
     distinct = pd.Index(ids.unique())
@@ -229,7 +222,7 @@ def _numbered(ids: pd.Series) -> tuple[np.ndarray, pd.Index]:
     codes, distinct = _distinct(ids)
     there = np.bincount(codes, minlength=len(distinct)) > 0
     numbers = np.full(len(distinct), -1, np.int32)
-    text = _as_text(pd.Series(distinct[there]))
+    text = ids_as_text(pd.Series(distinct[there]))
     order = _in_order(text)
     numbers[there] = order.get_indexer(text)
     return numbers[codes], order
@@ -470,7 +463,7 @@ def _known_items(items: pd.DataFrame, ids: pd.Index) -> pd.DataFrame:
             f"items lack the column {missing[0]!r}",
             fix="they need item_id, title, year, genres",
         )
-    items = items.assign(item_id=_as_text(items["item_id"]))
+    items = items.assign(item_id=ids_as_text(items["item_id"]))
     if items["item_id"].duplicated().any():
         raise InputError(
             f"items: the id {items['item_id'][items['item_id'].duplicated()].iloc[0]} occurs twice",
@@ -667,7 +660,9 @@ def with_further_items(
             f"items: {items['item_id'].isna().sum():,} rows have no item_id",
             fix="fill it or remove them",
         )
-    items = _known_items(items, _in_order(_as_text(items["item_id"])) if "item_id" in items else pd.Index([]))
+    items = _known_items(
+        items, _in_order(ids_as_text(items["item_id"])) if "item_id" in items else pd.Index([])
+    )
     if (untitled := items["title"].isna() | (items["title"] == "")).any():
         raise InputError(
             f"items: {untitled.sum():,} have no title, the first is {items['item_id'][untitled].iloc[0]}",

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import InputError, shown_text
-from .dataset import Dataset, nearest_ids
+from .dataset import Dataset, ids_as_text, nearest_ids
 from .sources_movielens import display_title
 from .user_tables import in_seconds
 
@@ -39,16 +39,14 @@ def _refuse(faults: list[Fault]) -> None:
         raise InputError(*faults[0])
     if faults:
         what = "\n".join("; ".join(filter(None, fault)) for fault in faults)
-        raise InputError(what, fix="mend all of them")
+        raise InputError(what, fix="correct each of them")
 
 
 def _id_column(pairs: pd.DataFrame, name: str) -> tuple[np.ndarray, Fault]:
     "A column of ids as text (n,), '' where a cell is empty, and the fault of the empty cells."
     column = pairs[name]
     empty = _empty_cells(column)
-    if pd.api.types.is_float_dtype(column) and (column[~empty] % 1 == 0).all():
-        column = column.astype("Int64")
-    ids = column.astype(object).where(~empty, "").astype(str).to_numpy(dtype=object)
+    ids = ids_as_text(column).astype(object).where(~empty, "").to_numpy(dtype=object)
     if not empty.any():
         return ids, ("", "")
     return ids, (f"{_rows_text(empty)} without {name}", "fill it in, or remove these rows")

@@ -334,8 +334,8 @@ def description_quality(faults: pd.DataFrame) -> pd.DataFrame:  # from `descript
     lengths = {"words, median": words.median(), "words, shortest": words.min(), "words, longest": words.max()}
     table = pd.DataFrame(
         {
-            "items": {name: float(found.sum()) for name, found in kinds.items()} | lengths,
-            "share": {name: found.mean() for name, found in kinds.items()} | dict.fromkeys(lengths),
+            "items": {name: float(has_fault.sum()) for name, has_fault in kinds.items()} | lengths,
+            "share": {name: has_fault.mean() for name, has_fault in kinds.items()} | dict.fromkeys(lengths),
         }
     )
     return (

@@ -19,6 +19,7 @@ from ..data.histories import Rows
 from ..evaluation.metrics import probability
 from ..knowledge.answers import text_tokens
 from ..model.userllm_recommender import UserLLMRecommender
+from ..visual.posters import PICTURES
 from .history_effects import history_rows, other_histories, own_history, usual_range
 from .inspection import require_language_model
 
@@ -32,8 +33,7 @@ class WhatIf:
         recommender: UserLLMRecommender,
         user_id,
         item_id,
-        # the history ends before it; -1 for the latest state
-        timestamp: int = -1,
+        timestamp: int = -1,  # the history ends before it; -1 for the latest state
     ):
         dataset = require_language_model(recommender, "a what-if").dataset
         self.recommender = recommender
@@ -59,8 +59,14 @@ class WhatIf:
 
     def _asked(self, rows: Rows, poster: int | None = None, description: str | None = None) -> float:
         "P(Yes) of one row."
-        features = {} if poster is None else {"image": poster}
+        features = {} if poster is None else {self.picture_slot: poster}
         return float(probability(self.recommender.engine.counterfactual(rows, features, description)))
+
+    @property
+    def picture_slot(self) -> str:
+        "The slot of the candidate's picture; empty where the model has none."
+        tables = self.recommender.tables
+        return next((slot for slot, table in tables.items() if table.name == PICTURES), "")
 
     @property
     def cards(self) -> pd.DataFrame:
@@ -70,8 +76,7 @@ class WhatIf:
     def _position(
         self,
         position: int,
-        # whether a further item goes there
-        further: bool = False,
+        further: bool = False,  # whether a further item goes there
     ) -> int:
         last = len(self.history) - (not further)
         if not 0 <= position <= last:
@@ -90,8 +95,7 @@ class WhatIf:
     def add(
         self,
         item_id,
-        # the latest where left out
-        position: int | None = None,
+        position: int | None = None,  # the latest where left out
     ) -> float:
         "Add a history item. `InputError` for the candidate and for an item that is in the history."
         item = self.recommender.dataset.item_of(str(item_id))
@@ -115,12 +119,13 @@ class WhatIf:
 
     def show_poster(
         self,
-        # None for no poster at all
-        item_id,
+        item_id,  # None for no poster at all
     ) -> float:
         "Give the candidate another item's poster; the history keeps its own."
-        if "image" not in self.recommender.tables:
-            raise InputError("this model has no image slot", fix="open one that was trained with posters")
+        if not self.picture_slot:
+            raise InputError(
+                "this model has no slot for pictures", fix="open one that was trained with posters"
+            )
         self.poster = -1 if item_id is None else self.recommender.dataset.item_of(str(item_id))
         return self.probability
 
@@ -156,8 +161,7 @@ class Noise:
     @classmethod
     def of(
         cls,
-        # any shape, absolute or signed
-        differences,
+        differences,  # any shape, absolute or signed
     ) -> "Noise":
         "From the differences themselves. `InputError` where there are none."
         absolute = np.abs(np.asarray(differences, dtype=np.float64)).ravel()
@@ -190,15 +194,14 @@ def _random_pairs(recommender: UserLLMRecommender, count: int, seed: int = 0) ->
 @torch.no_grad()
 def numerical_noise(
     recommender: UserLLMRecommender,
-    # pairs to compare
-    count: int = 6,
+    count: int = 6,  # pairs to compare
 ) -> Noise:
     """How far the three ways of computing a pair differ: alone, together with others, and in a
     `WhatIf`. Measured once for each model."""
     if recommender.model in _noise:
         return _noise[recommender.model]
     rows = _random_pairs(recommender, count)
-    single = [rows.take(np.array([place])) for place in range(len(rows))]
+    single = [rows.take(np.array([number])) for number in range(len(rows))]
     alone = [
         float(recommender.model(recommender.maker.batch(row).to(recommender.model.language.device)))
         for row in single
@@ -216,13 +219,10 @@ UNUSUAL = "more than with other users' likes"
 
 
 def judge_changes(
-    # of P(Yes)
-    changes,
+    changes,  # of P(Yes)
     noise: Noise,
-    # changes of a control, such as `leave_one_out_control`
-    control=(),
-    # with fewer of the control nothing is said
-    least: int = 8,
+    control=(),  # changes of a control, such as `leave_one_out_control`
+    least: int = 8,  # with fewer of the control nothing is said
 ) -> list[str]:
     "What can be said of each change: `NO_EFFECT`, `NO_CONTROL`, `USUAL` or `UNUSUAL`."
     low, high = usual_range(control, least)
@@ -255,8 +255,7 @@ def _repeated(history: list[int], changes) -> list[int] | None:
 
 def what_if_control(
     what: WhatIf,
-    # other users to try
-    count: int = 8,
+    count: int = 8,  # other users to try
     seed: int = 0,
 ) -> np.ndarray:
     "What the changes so far do where the history is another user's: changes of P(Yes), one a user."
