@@ -99,8 +99,8 @@ def finish_output(
     if not saved:
         raise InputError(f"the answer could not be printed: {_reason(lost)}", fix=_elsewhere)
     print(
-        f"userllm: what it had to say could not be printed ({_reason(lost)}); the work is done, and what was"
-        " kept is whole",
+        f"userllm: the summary could not be printed ({_reason(lost)}); the work is done, and its files are"
+        " complete",
         file=sys.stderr,
     )
 
@@ -150,7 +150,7 @@ def what_and_fix(
     if isinstance(error, InputError):
         return error.what, error.fix
     if fault := disk_fault(error):
-        return fault, "free space, or change the permissions or the folder; then give the same command again"
+        return fault, "free space, or change the permissions or the folder; then run the same command again"
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}", "check the path"
     if isinstance(error, ModuleNotFoundError) and (error.name or "userllm").split(".")[0] != "userllm":
@@ -185,7 +185,7 @@ def guarded(
         return 141
     except (Exception, KeyboardInterrupt) as error:
         if _was_interrupted(error):
-            _say("stopped; given the same command again, finished stages are not done again")
+            _say("stopped; run the same command again to resume: finished stages are not repeated")
             return 130
         what, fix = what_and_fix(error)
         if not what:
