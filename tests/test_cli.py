@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from importlib.resources import files
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -22,6 +23,8 @@ from userllm.cli.names import registered_names
 from userllm.training.presets import smoke
 from userllm.model.recommender import Recommender
 from userllm.visual.poster_features import Preparation
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -41,6 +44,18 @@ def refused(answer, *words):
     assert code == 2 and not out, answer
     assert error.startswith("userllm: ") and error.count("\n") <= 3 and "Traceback" not in error, error
     assert all(word in error for word in words), error
+
+
+def test_what_to_do_stands_on_a_line_of_its_own(runs, say, tmp_path):
+    pairs = write_pairs(tmp_path / "pairs.csv", user_id=["nobody"], item_id=["31"])
+    for words in (
+        ["evaluate", tmp_path / "none"],
+        ["rank", runs / "userllm_plus", "--likes", "no such film"],
+        ["score", runs / "userllm_plus", "--pairs", pairs, "--out", tmp_path / "scores.csv"],
+    ):
+        code, _, error = say(*words)
+        what, fix = error.splitlines()
+        assert code == 2 and what.startswith("userllm: ") and fix.startswith("  Fix: "), error
 
 
 def write_pairs(path, **columns):
@@ -97,8 +112,9 @@ def test_a_run_folder_loads_like_its_recommender(runs):
         for folder in (runs / "userllm_plus", runs / "userllm_plus" / "recommender")
     )
     assert first.data == second.data
-    with pytest.raises(InputError, match="recommender"):
-        Recommender.load(runs / "userllm_plus" / "recommender" / "lora")
+    with pytest.raises(InputError, match="lacks recommender.json"):
+        Recommender.load(runs)
+    assert Recommender.load(runs / "bias").method == "bias"
 
 
 def test_score_writes_a_probability_for_each_pair(runs, say, tmp_path):
@@ -238,6 +254,11 @@ def test_any_setting_is_changed_from_the_command_line(say, tmp_path, monkeypatch
     assert (settings["mf"]["epochs"], settings["mf"]["learning_rate"]) == (2, 0.01)
 
 
+@pytest.mark.parametrize("key", ["model.uhem.encoder", "model.order", "model.mapper.kind"])
+def test_a_setting_that_names_nothing_is_refused(say, key):
+    refused(say("config", "userllm", "--set", f"{key}=nothing"), "'nothing' does not exist", "Fix: use")
+
+
 def test_a_file_of_settings_is_read_and_the_command_line_wins(say, tmp_path):
     code, out, _ = say("config", "userllm", "--json", "--set", "model.uhem.encoder=transformer")
     assert code == 0
@@ -259,13 +280,15 @@ def test_unknown_user_of_rank_is_refused(runs, say):
     refused(say("rank", runs / "userllm_plus", "--user", "nobody"), "nobody")
 
 
-def test_a_baseline_ranks_like_a_method(runs, say):
-    test = pd.read_parquet(runs / "bias" / "predictions.parquet")
-    code, out, _ = say("rank", runs / "bias", "--user", test["user_id"].iloc[0], "--top", "3")
-    assert code == 0 and len(re.findall(r"(?m)^\s*[123] ", out)) == 3, out
+def test_a_baseline_ranks_too(runs, say):
+    refused(say("rank", runs / "bias", "--user", "1"), "unknown user '1'")
+    user = pd.read_parquet(runs / "bias" / "predictions.parquet")["user_id"].iloc[0]
+    code, out, _ = say("rank", runs / "bias", "--user", user, "--top", 3)
+    assert code == 0 and len(out.splitlines()) == 2 + 3
 
 
 def test_what_is_not_there_is_told_as_that(say, tmp_path):
+    refused(say("rank", ROOT / "results" / "quick", "--user", "2"), "name one of the runs", "userllm")
     refused(say("rank", tmp_path / "none", "--user", "1"), "no run folder at")
     refused(
         say("train", "userllm_wid", "--out", tmp_path / "run"), "userllm_wide_context", "method or baseline", "trees"

@@ -31,12 +31,13 @@ def command(
 
 
 def said(done: subprocess.CompletedProcess) -> str:
-    "The one line on the error stream, progress bars apart."
+    "What is wrong and what to do, a line each on the error stream; progress bars are left out."
     text = done.stderr.decode()
     assert "Traceback" not in text, text
     lines = [line for line in text.splitlines() if line.startswith("userllm: ")]
-    assert len(lines) <= 1, text
-    return "".join(lines)
+    fixes = [line for line in text.splitlines() if line.startswith("  Fix: ")]
+    assert len(lines) <= 1 and len(fixes) <= len(lines), text
+    return "".join(lines + fixes)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from ..core.command import ending_at_once, finish_output, guarded, patient_strea
 def main(
     arguments: list[str] | None = None,  # the command line; sys.argv where left out
 ) -> int:  # see `guarded`
-    """The command `userllm`, with streams that cannot end it, and with one line for whatever ends it
+    """The command `userllm`, with streams that cannot end it, and and a word on whatever ends it
     but a fault of the program."""
 
     def load_and_do():

@@ -152,8 +152,8 @@ def _require_known_user(dataset: Dataset, user_id: str) -> None:
         dataset.user_of(user_id)
     except InputError as error:
         raise InputError(
-            f"{error}. Users without a row were left out when the data were prepared",
-            fix="for a user who is not in the data give --likes",
+            f"{error.what}; users without a row were left out when the data were prepared",
+            fix=f"{error.fix}; for a user who is not in the data give --likes",
         ) from error
 
 

@@ -80,7 +80,10 @@ def save_fitted(
     record: dict,  # plain values
 ) -> None:
     "Write a fitted model, its tensors and its record bound together by a fingerprint."
-    tensors = {name: torch.as_tensor(value).detach().cpu().contiguous() for name, value in tensors.items()}
+    tensors = {
+        name: (value if torch.is_tensor(value) else torch.tensor(value)).detach().cpu().contiguous()
+        for name, value in tensors.items()
+    }
     write_tensors(Path(folder) / "model.safetensors", tensors)
     write_json(Path(folder) / "model.json", record)
     record = read_json(Path(folder) / "model.json")  # as JSON gives it back

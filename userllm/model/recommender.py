@@ -348,7 +348,7 @@ def _kind_of(folder: Path) -> type[Recommender] | None:
 # %% ../../nbs/model/28_recommender.ipynb #26e244e1
 def _what_to_do(folder: Path) -> str:
     "What to do about a folder that holds no recommender, by what it holds instead."
-    runs = sorted(inner.parent for inner in folder.glob("*/recommender"))
+    runs = sorted(inner.parent for name in ("recommender", "weights") for inner in folder.glob(f"*/{name}"))
     if runs:
         return f"name one of the runs in it, such as {runs[0]}"
     if (folder / "dataset.json").is_file():
