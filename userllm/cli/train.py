@@ -41,7 +41,8 @@ def _with_targets(method: Method, targets: str) -> Method:  # names of the LLM's
 
 def _chosen_method(options) -> Method | None:  # None for a baseline
     "The method that is to be trained. `InputError` for options that a baseline does not have."
-    targets, category = getattr(options, "lora_targets", None), getattr(options, "category", False)
+    targets = getattr(options, "lora_targets", None)
+    category = getattr(options, "category", False)
     if options.method in baselines:
         if targets:
             raise InputError(f"{options.method} has no language model", fix="leave out --lora-targets")
@@ -75,7 +76,9 @@ def _asked_settings(options) -> dict[str, Any]:
     for text in options.set:
         key, equals, value = text.partition("=")
         if not equals:
-            raise InputError(f"--set {text} has no value", fix="write KEY=VALUE, such as --set step2.rows=500")
+            raise InputError(
+                f"--set {text} has no value", fix="write KEY=VALUE, such as --set step2.rows=500"
+            )
         asked[key.strip()] = value.strip()
     return asked
 
@@ -83,7 +86,9 @@ def _asked_settings(options) -> dict[str, Any]:
 def _require_free_protocol(options, changes: dict) -> None:
     "`InputError` where settings of the protocol are changed for data that have their own."
     if getattr(options, "data", None) and any(key.startswith("protocol.") for key in changes):
-        raise InputError("--data has its own protocol", fix="leave out settings of protocol, or prepare it anew")
+        raise InputError(
+            "--data has its own protocol", fix="leave out settings of protocol, or prepare it anew"
+        )
 
 
 def chosen_preset(options) -> tuple[Preset, dict]:
@@ -97,7 +102,8 @@ def chosen_preset(options) -> tuple[Preset, dict]:
 
 def chosen_settings(options) -> tuple[Preset, Method | None, dict]:
     "Preset and method (None for a baseline) with all that the command line changes; the changes by key."
-    preset, method = find_preset(options.preset), _chosen_method(options)
+    preset = find_preset(options.preset)
+    method = _chosen_method(options)
     usual = (preset,) if method is None else (preset, method)
     chosen = override(usual, _asked_settings(options))
     changes = changed_settings(usual, chosen)
@@ -110,7 +116,8 @@ def chosen_settings(options) -> tuple[Preset, Method | None, dict]:
 
 def effective_changes(options, changes: dict[str, Any]) -> dict[str, Any]:
     "Those of the changed settings that this method or baseline reads."
-    preset, method = find_preset(options.preset), _chosen_method(options)
+    preset = find_preset(options.preset)
+    method = _chosen_method(options)
     usual = (preset,) if method is None else (preset, method)
 
     def decides(changes: dict[str, Any]):
@@ -123,7 +130,11 @@ def effective_changes(options, changes: dict[str, Any]) -> dict[str, Any]:
     def read(key: str) -> bool:
         if key.partition(".")[0] in ("protocol", "prefix_budget"):
             return True
-        return decides(changes) != decides({other: changes[other] for other in changes if other != key})
+        try:
+            return decides(changes) != decides({other: changes[other] for other in changes if other != key})
+        except InputError:  # the others are only valid with it: its part decides, or does not, as one
+            others = [other for other in changes if other.partition(".")[0] != key.partition(".")[0]]
+            return decides(changes) != decides({other: changes[other] for other in others})
 
     return {key: value for key, value in changes.items() if read(key)}
 
@@ -151,7 +162,8 @@ def _config_as_json(settings: dict) -> str:  # from `list_settings`
 
 def _config_as_text(settings: dict) -> str:
     "The settings part by part, with their meanings."
-    lines, part = [], None
+    lines = []
+    part = None
     for key, setting in settings.items():
         value = json.dumps(setting.value, default=str)
         if key.partition(".")[0] != part:
@@ -197,7 +209,9 @@ def _print_trained(options, metrics: dict, folder: Path, user_id: str) -> None:
             print(f"\n{note[0].upper()}{note[1:]}", end="")
     print()
     if options.preset == "smoke" and options.method not in baselines:
-        print("\nThese figures show that everything works, and nothing else: smoke trains on a handful of rows")
+        print(
+            "\nThese figures show that everything works, and nothing else: smoke trains on a handful of rows"
+        )
     following = typed_command("rank", folder, *user_option(user_id), "--top", 10)
     print(f"\nThe run is in {folder}. Next: {following}")
 

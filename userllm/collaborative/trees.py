@@ -37,6 +37,15 @@ class TreesSettings:
 
     name = "trees"
 
+    def __post_init__(self):
+        for name, least in (("trees", 1), ("leaves", 2), ("least_rows", 1), ("penalty", 0), ("patience", 1)):
+            if getattr(self, name) < least:
+                raise InputError(
+                    f"TreesSettings: {name} is {getattr(self, name)}", fix=f"set it to {least} or more"
+                )
+        if not self.learning_rate > 0:
+            raise InputError(f"TreesSettings: learning_rate is {self.learning_rate}", fix="set it above 0")
+
 # %% ../../nbs/collaborative/51_trees.ipynb #51bf4d2a
 @dataclass(frozen=True)
 class RowFeatures:
@@ -188,7 +197,9 @@ class FeatureModel:
         "Read what `save` wrote; `InputError` where a part is missing, altered or of another model."
         tensors, record = load_fitted(folder, "model of features", ["year", "genres", "trained_rows"])
         encodings = record["encodings"]
-        user, item = (_read_table(tensors, side, "target_encodings", side, encodings[side]) for side in encodings)
+        user, item = (
+            _read_table(tensors, side, "target_encodings", side, encodings[side]) for side in encodings
+        )
         cross = []
         for name in record["cross_features"]:
             sides = [_read_table(tensors, f"{name}_{side}", name, side) for side in ("user", "item")]
@@ -196,7 +207,9 @@ class FeatureModel:
         genres = pd.DataFrame(tensors["genres"].numpy(), columns=record["genres"])
         prefix = "predictor."
         arrays = {
-            name.removeprefix(prefix): value.numpy() for name, value in tensors.items() if name.startswith(prefix)
+            name.removeprefix(prefix): value.numpy()
+            for name, value in tensors.items()
+            if name.startswith(prefix)
         }
         return cls(
             record["kind"],
@@ -223,7 +236,9 @@ def _split_rows(dataset: Dataset, row_fold: np.ndarray) -> dict[str, tuple[Rows,
     for split in ("train", "valid"):
         inside = (dataset.interactions["split"] == split).to_numpy()
         frame = dataset.interactions[inside]
-        users, items, labels, row_ids = (frame[name].to_numpy() for name in ("user", "item", "label", "row_id"))
+        users, items, labels, row_ids = (
+            frame[name].to_numpy() for name in ("user", "item", "label", "row_id")
+        )
         rows = Rows(users, items, np.full((len(frame), 0), -1), row_fold[inside], labels, row_ids)
         parts[split] = (rows, labels)
     return parts
@@ -301,7 +316,8 @@ def train_logistic(
     named = (*cross_feature_names, *context_cross_features)
     training, validation = (features(part) for part, _ in rows.values())
     columns = [name for name in training if name in named or name.endswith(("_like_rate", "_count"))]
-    training, validation = training[columns], validation[columns]
+    training = training[columns]
+    validation = validation[columns]
     model = LogisticRegression(C=100.0, max_iter=1_000).fit(training, rows["train"][1])
 
     predictor = WeightedSum(model.coef_[0], np.asarray(model.intercept_), tuple(columns))

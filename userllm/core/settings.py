@@ -110,7 +110,8 @@ def list_settings(
     "Every field of these objects and of the dataclasses within them, by its key."
     listed = {}
     for each in settings:
-        hints, meanings = typing.get_type_hints(type(each)), _meanings(type(each))
+        hints = typing.get_type_hints(type(each))
+        meanings = _meanings(type(each))
         for field in dataclasses.fields(each):
             value = getattr(each, field.name)
             if field.name in leave_out:
@@ -128,7 +129,13 @@ def list_settings(
 def _type_name(kind) -> str:
     "A type hint in words."
     options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", types.NoneType: "none"}
+    words = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "text",
+        types.NoneType: "none",
+    }
     words[tuple] = "values with commas between them"
     return " or ".join(words.get(typing.get_origin(option) or option, str(option)) for option in options)
 
@@ -152,9 +159,9 @@ def _from_text(text: str, kind, key: str):
 def _number(text: str, kind: type) -> int | float | None:  # None for what is no finite number of this type
     try:
         number = kind(text)
-    except ValueError:
+        return number if math.isfinite(number) else None
+    except (ValueError, OverflowError):
         return None
-    return number if math.isfinite(number) else None
 
 
 def _tuple_from_text(text: str, kind, key: str) -> tuple:  # with commas, or a list in JSON
@@ -162,7 +169,9 @@ def _tuple_from_text(text: str, kind, key: str) -> tuple:  # with commas, or a l
         try:
             return _tuples(json.loads(text))
         except ValueError as error:
-            raise InputError(f"{key} is {text!r}, which is no list in JSON ({error})", fix="mend it") from error
+            raise InputError(
+                f"{key} is {text!r}, which is no list in JSON ({error})", fix="mend it"
+            ) from error
     parts = [part for part in text.split(",") if part]
     items = typing.get_args(kind)
     if not items:
@@ -197,7 +206,31 @@ def _replaced(settings, changes: dict[tuple, typing.Any]):  # path of field name
         name: value[()] if () in value else _replaced(getattr(settings, name), value)
         for name, value in inner.items()
     }
-    return dataclasses.replace(settings, **new)
+    try:
+        return dataclasses.replace(settings, **new)
+    except InputError:
+        raise
+    except (
+        TypeError,
+        ValueError,
+        LookupError,
+        AttributeError,
+    ) as error:  # of a value that is not of its shape
+        named = ", ".join(f"{name}={value!r}" for name, value in new.items())
+        raise InputError(
+            f"{type(settings).__name__} cannot be made with {named} ({error})",
+            fix="give values of the shape that userllm config prints",
+        ) from error
+
+
+def _is_finite(value) -> bool:
+    "Whether no number in it is infinite, none at all, or too large."
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_finite, value))
+    try:
+        return not isinstance(value, (int, float)) or math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def override(
@@ -214,6 +247,8 @@ def override(
         kind = known[key].kind
         if isinstance(value, str):
             values[key] = _from_text(value, kind, key)
+        elif not _is_finite(value):
+            raise InputError(f"{key} is {value!r:.40}", fix=f"give {_type_name(kind)}")
         else:
             values[key] = _restore_value(kind, value, key, f"give {_type_name(kind)}")
     paths = {tuple(key.split(".")): value for key, value in values.items()}
