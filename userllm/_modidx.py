@@ -588,6 +588,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                            'userllm/core/sealed_folders.py'),
                                              'userllm.core.sealed_folders.read_sealed': ( 'core/sealed_folders.html#read_sealed',
                                                                                           'userllm/core/sealed_folders.py'),
+                                             'userllm.core.sealed_folders.record_kind': ( 'core/sealed_folders.html#record_kind',
+                                                                                          'userllm/core/sealed_folders.py'),
                                              'userllm.core.sealed_folders.seal_folder': ( 'core/sealed_folders.html#seal_folder',
                                                                                           'userllm/core/sealed_folders.py')},
             'userllm.core.settings': { 'userllm.core.settings.Setting': ('core/settings.html#setting', 'userllm/core/settings.py'),
