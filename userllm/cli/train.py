@@ -25,6 +25,7 @@ from ..core.settings import changed_settings, list_settings, override
 from ..data.leakage import context_as_training
 from ..evaluation.reports import format_table, results_table
 from ..model.batches import require_categories
+from ..model.settings import own_code
 from ..data.prepared import Stage
 from ..training.methods import Method, find_method
 from ..collaborative.baselines import baselines
@@ -179,6 +180,8 @@ def _config_as_text(settings: dict) -> str:
 def config_verb(options) -> None:
     "`userllm config`"
     preset, method, _ = chosen_settings(options)
+    if method:
+        own_code(method.model)  # a wrong name is said here, and not first by training
     settings = list_settings(*([preset] if method is None else [preset, method]))
     print(_config_as_json(settings) if options.json else _config_as_text(settings))
 
@@ -212,7 +215,8 @@ def _print_trained(options, metrics: dict, folder: Path, user_id: str) -> None:
         print(
             "\nThese figures show that everything works, and nothing else: smoke trains on a handful of rows"
         )
-    following = typed_command("rank", folder, *user_option(user_id), "--top", 10)
+    plugins = [word for module in options.plugin for word in ("--plugin", module)]
+    following = typed_command("rank", folder, *user_option(user_id), "--top", 10, *plugins)
     print(f"\nThe run is in {folder}. Next: {following}")
 
 
