@@ -3,12 +3,19 @@
 import pandas as pd
 import pytest
 
+from userllm.core.errors import InputError
 from userllm.core.files import read_json, write_json, write_parquet
-from userllm.cli.main import main
+from userllm.core.plugins import Origin, require_origins
+from userllm.core.settings import override
+from userllm.cli.main import choose_verb, main
 from userllm.cli.messages import learning_notes
+from userllm.cli.train import chosen_settings, effective_changes
 from userllm.collaborative.baseline_recommender import BaselineSettings
 from userllm.cli.use import filled_columns, new_user_note
+from userllm.model.recommender import Recommender
 from userllm.model.settings import ModelSettings
+from userllm.training.methods import find_method
+from userllm.training.presets import find_preset
 
 
 def metrics_of(method, tables=(), **more):
@@ -136,3 +143,41 @@ def test_runs_that_were_changed_by_hand_are_refused(runs, capsys):
         assert main(["evaluate", str(runs / "userllm")]) == 2
         assert f"the column {name} holds a value that is not a number" in capsys.readouterr().err
         write_parquet(path, whole)
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("test_rows", "0"),  # was kept as a run on all rows
+        ("step2.batch_size", "-3"),
+        ("step1.rows", "0"),
+        ("trees.leaves", "0"),
+        ("trees.learning_rate", "-1"),
+        ("model.mappers", "image"),
+        ("model.mappers", [["image"]]),
+        ("step2.rows", "1" + "0" * 400),
+        ("step2.learning_rate", float("nan")),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_any_work(key, value):
+    with pytest.raises(InputError):
+        override((find_preset("smoke"), find_method("userllm")), {key: value})
+
+
+def test_settings_that_are_only_valid_together_are_taken():
+    line = ["train", "sasrec", "--preset", "smoke", "--set", "sasrec.dimensions=9", "--set", "sasrec.heads=3"]
+    for method, read in (("sasrec", ["sasrec.dimensions", "sasrec.heads"]), ("bias", [])):
+        options = choose_verb([line[0], method, *line[2:]])[1]
+        assert list(effective_changes(options, chosen_settings(options)[2])) == read
+
+
+@pytest.mark.parametrize("content", ["null", "[1]", "{}", "3", '{"kind": "other"}', ""])
+def test_a_folder_whose_record_is_none_is_refused(content, tmp_path):
+    (tmp_path / "recommender.json").write_text(content, encoding="utf-8")
+    with pytest.raises(InputError):
+        Recommender.load(tmp_path)
+
+
+def test_code_of_an_unknown_kind_is_refused():
+    with pytest.raises(InputError, match="unknown kind"):
+        require_origins([Origin("new kind", "mine", "module:Mine", "")], {}, "the recommender")

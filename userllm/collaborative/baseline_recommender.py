@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from .baselines import Baseline, FittedBaseline, baselines
 from ..core.errors import InputError
-from ..core.files import atomic_path, read_json, read_parquet, write_parquet
+from ..core.files import atomic_path, read_parquet, write_parquet
 from ..core.plugins import Origin, import_plugins, origin_of, require_origins
 from ..core.runs import versions
-from ..core.sealed_folders import RECORD, read_sealed, seal_folder
+from ..core.sealed_folders import RECORD, read_sealed, record_kind, seal_folder
 from ..core.settings import restore_settings
 from ..data.dataset import Dataset
 from ..data.prepared import Stage
@@ -138,7 +138,7 @@ class BaselineRecommender(Recommender):
 
     @classmethod
     def fits(cls, folder: Path) -> bool:
-        return (folder / RECORD).is_file() and read_json(folder / RECORD).get("kind") == "baseline"
+        return record_kind(folder) == "baseline"
 
     @classmethod
     def read(cls, folder: Path, options: LoadOptions) -> "BaselineRecommender":

@@ -37,6 +37,15 @@ class TreesSettings:
 
     name = "trees"
 
+    def __post_init__(self):
+        for name, least in (("trees", 1), ("leaves", 2), ("least_rows", 1), ("penalty", 0), ("patience", 1)):
+            if getattr(self, name) < least:
+                raise InputError(
+                    f"TreesSettings: {name} is {getattr(self, name)}", fix=f"set it to {least} or more"
+                )
+        if not self.learning_rate > 0:
+            raise InputError(f"TreesSettings: learning_rate is {self.learning_rate}", fix="set it above 0")
+
 # %% ../../nbs/collaborative/51_trees.ipynb #51bf4d2a
 @dataclass(frozen=True)
 class RowFeatures:

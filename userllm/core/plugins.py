@@ -354,7 +354,11 @@ def require_origins(
 ) -> None:
     "`InputError` that names code which is not registered here, or has another source than in training."
     for origin in origins:
-        registered = registries[origin.kind]
+        registered = registries.get(origin.kind)
+        if registered is None:
+            raise InputError(
+                f"{where} needs code of the unknown kind {origin.kind!r}", fix="train it again with this version"
+            )
         module = origin.module
         if origin.name not in registered and module in plugins:
             attribute = functools.reduce(

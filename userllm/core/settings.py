@@ -160,9 +160,9 @@ def _number(text: str, kind: type) -> int | float | None:
     "The finite number of this type that a text is; else None."
     try:
         number = kind(text)
-    except ValueError:
+        return number if math.isfinite(number) else None
+    except (ValueError, OverflowError):
         return None
-    return number if math.isfinite(number) else None
 
 
 def _tuple_from_text(text: str, kind, key: str) -> tuple:  # with commas, or a list in JSON
@@ -207,7 +207,31 @@ def _replaced(settings, changes: dict[tuple, typing.Any]):  # path of field name
         name: value[()] if () in value else _replaced(getattr(settings, name), value)
         for name, value in inner.items()
     }
-    return dataclasses.replace(settings, **new)
+    try:
+        return dataclasses.replace(settings, **new)
+    except InputError:
+        raise
+    except (
+        TypeError,
+        ValueError,
+        LookupError,
+        AttributeError,
+    ) as error:  # of a value that is not of its shape
+        named = ", ".join(f"{name}={value!r}" for name, value in new.items())
+        raise InputError(
+            f"{type(settings).__name__} cannot be made with {named} ({error})",
+            fix="give values of the shape that userllm config prints",
+        ) from error
+
+
+def _is_finite(value) -> bool:
+    "Whether no number in it is infinite, none at all, or too large."
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_finite, value))
+    try:
+        return not isinstance(value, (int, float)) or math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def override(
@@ -224,6 +248,8 @@ def override(
         kind = known[key].kind
         if isinstance(value, str):
             values[key] = _from_text(value, kind, key)
+        elif not _is_finite(value):
+            raise InputError(f"{key} is {value!r:.40}", fix=f"give {_type_name(kind)}")
         else:
             values[key] = _restore_value(kind, value, key, f"give {_type_name(kind)}")
     paths = {tuple(key.split(".")): value for key, value in values.items()}

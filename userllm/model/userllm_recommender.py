@@ -29,7 +29,7 @@ from userllm.core.files import (
 )
 from ..core.plugins import import_plugins, Origin, require_origins
 from ..core.runs import versions
-from ..core.sealed_folders import read_sealed, RECORD, seal_folder
+from ..core.sealed_folders import read_sealed, record_kind, RECORD, seal_folder
 from ..core.settings import restore_settings
 from ..data.dataset import MOVIE, Dataset, protocol_noun
 from ..data.histories import HistorySettings, Rows
@@ -520,7 +520,7 @@ class UserLLMRecommender(Recommender):
 
     @classmethod
     def fits(cls, folder: Path) -> bool:
-        return (folder / RECORD).is_file() and "kind" not in read_json(folder / RECORD)
+        return record_kind(folder) == ""
 
     @classmethod
     def read(cls, folder: Path, options: LoadOptions) -> "UserLLMRecommender":

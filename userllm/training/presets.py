@@ -12,6 +12,7 @@ from ..collaborative.lightgcn import LightGCNSettings
 from ..collaborative.mf import MFSettings, TargetEncodingSettings
 from ..collaborative.sasrec import SASRecSettings
 from ..collaborative.trees import TreesSettings
+from ..core.errors import InputError
 from ..core.registry import Registry
 from ..data.protocols import ProtocolSettings, movie
 from .steps import StepSettings
@@ -36,6 +37,12 @@ class Preset:
     prefix_budget: int = 1_500_000_000  # bytes of keys and values that are kept for reuse
     # about so many test rows are scored, those of users drawn at random; None: all
     test_rows: int | None = None
+
+    def __post_init__(self):
+        if self.test_rows is not None and self.test_rows < 1:
+            raise InputError(
+                f"test_rows is {self.test_rows}", fix="set it to 1 or more, or to none for all rows"
+            )
 
 
 _gentle = {"learning_rate": 3e-4, "final_learning_rate": 3e-5}  # of step 2

@@ -52,6 +52,12 @@ class StepSettings:
     checkpoint_every: int = 500  # training rows between two checkpoints
     gradient_checkpointing: bool = False  # recompute activations to save memory; for step 1 of a large LLM
 
+    def __post_init__(self):
+        for name in ("rows", "batch_size", "evaluate_every", "checkpoint_every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"StepSettings: {name} is {value}", fix="set it to 1 or more")
+
 # %% ../../nbs/training/50_steps.ipynb #c008
 def plan_batches(
     lengths: np.ndarray,  # (n,) tokens of each training row
