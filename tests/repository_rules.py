@@ -46,7 +46,6 @@ WIDE_LEFT = {
     "_attend",
     "_move",
     "_train_loop",
-    "find_faults",
     "slow_history",
     "tune",
 }

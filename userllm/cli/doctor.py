@@ -70,8 +70,9 @@ def _cache(cache: StageCache | None) -> Finding:
 
 
 def examine(
-    cache: StageCache | None = None, folder="."
-) -> list[Finding]:  # the stage cache, and the folder where runs would go
+    cache: StageCache | None = None,  # the stage cache
+    folder=".",  # where runs would go
+) -> list[Finding]:
     "Look at everything that a run needs."
     device = choose_device("auto")
     precision = str(choose_precision(device)).removeprefix("torch.")

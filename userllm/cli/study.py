@@ -94,8 +94,10 @@ def _require_output_file(out) -> None:
 
 
 def _time_preparation(
-    source: str, counts: list[int], out
-) -> None:  # ratings of each measurement; a JSON file
+    source: str,
+    counts: list[int],  # ratings of each measurement
+    out,  # a JSON file
+) -> None:
     "Time the preparation of made-up data, each size in a process of its own, whose peak memory is told apart."
     measured = []
     require_writable(Path(out).parent, 80 * max(counts))  # of scratch space

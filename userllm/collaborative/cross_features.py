@@ -43,8 +43,11 @@ class CrossFeatureTables:
     trained_rows: np.ndarray  # row_ids of the rows that they are made from
 
     def __call__(
-        self, users, items, folds=None
-    ) -> torch.Tensor:  # (n,) dense numbers; the last variant where left out
+        self,
+        users,  # (n,) dense numbers
+        items,  # (n,) dense numbers
+        folds=None,  # (n,) the last variant where left out
+    ) -> torch.Tensor:
         "The products (n,); 0 where user or item is -1."
         return product(self.user_table, self.item_table, users, items, folds)
 
@@ -82,8 +85,8 @@ def genre_matrix(items: pd.DataFrame) -> pd.DataFrame:  # (items, genres) of 0 a
 
 def genre_table(
     items: pd.DataFrame,  # an items table
-    rated=None,
-) -> FeatureTable:  # (items,) bool: the items that a mean is taken over; all where left out
+    rated=None,  # (items,) bool: the items that a mean is taken over; all where left out
+) -> FeatureTable:
     """Genres and year as the features (items, genres and year) of a slot.
 
     Items without any genre are flagged as missing; a missing year is the mean of the others."""
@@ -120,8 +123,9 @@ def _genre_affinity(
 
 
 def genre_affinity(
-    dataset: Dataset, settings: TargetEncodingSettings = TargetEncodingSettings()
-) -> CrossFeatureTables:  # folds and smoothing
+    dataset: Dataset,
+    settings: TargetEncodingSettings = TargetEncodingSettings(),  # folds and smoothing
+) -> CrossFeatureTables:
     """How much more than usual a user likes the genres of an item, out of fold.
 
     `InputError` for fewer training rows than folds."""
@@ -210,8 +214,11 @@ class ItemCFSettings:
 
 
 def _item_places(
-    users, items, shape: tuple, dimensions: int
-) -> np.ndarray:  # (n,) each: who rated what; (users, items)
+    users,  # (n,) who rated
+    items,  # (n,) what was rated
+    shape: tuple,  # (users, items)
+    dimensions: int,
+) -> np.ndarray:
     "Items (items, dimensions) by who rated them, each of length 1; zero for those that nobody did."
     from scipy.sparse import csr_matrix, diags
     from sklearn.decomposition import PCA
@@ -233,9 +240,8 @@ def _liked_near(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Vectors of users (users, d) and places of items (items, d): from labelled rows, and events of
     which it counts only that they are."""
-    known = (
-        int(np.flatnonzero(dataset.rated)[-1]) + 1
-    )  # items behind, without an event, are nowhere, and move no other's place
+    # items behind, without an event, are nowhere, and move no other's place
+    known = int(np.flatnonzero(dataset.rated)[-1]) + 1
     shape = (len(dataset.users), known)
     users = seen["user"].to_numpy()
     items = seen["item"].to_numpy()
@@ -282,8 +288,8 @@ _no_rows = np.array([], dtype=np.int64)
 
 
 def mf_logit_context(
-    model: CollaborativeModel,
-) -> CrossFeatureTables:  # with biases, trained on `context_as_training`
+    model: CollaborativeModel,  # with biases, trained on `context_as_training`
+) -> CrossFeatureTables:
     """The logit, less its global bias, of a matrix factorisation: tables (users, d + 2) and (items,
     d + 2), of no row of the dataset. `InputError` for one without biases."""
     if not model.settings.bias:
@@ -301,8 +307,8 @@ def mf_logit_context(
 def item_cf_context(
     dataset: Dataset,  # whose histories are read
     settings: TargetEncodingSettings = TargetEncodingSettings(),
-    how: ItemCFSettings = ItemCFSettings(),
-) -> CrossFeatureTables:  # smoothing
+    how: ItemCFSettings = ItemCFSettings(),  # smoothing
+) -> CrossFeatureTables:
     """The residuals of `item_cf` from context interactions, none left out: tables (users, d) and (items, d).
 
     `InputError` as for `context_as_training`."""

@@ -210,8 +210,8 @@ class MatrixFactorization(nn.Module):
         dimensions: int = 256,  # d2
         bias: bool = False,  # user, item and global bias
         initial_spread: float = 0.003,  # standard deviation of the embeddings at the start
-        seed: int = 0,
-    ):  # of the embeddings
+        seed: int = 0,  # of the embeddings
+    ):
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         self.user_vectors = nn.Parameter(torch.randn(users, dimensions, generator=generator) * initial_spread)
@@ -372,8 +372,13 @@ def _one_thread():
 
 
 def _train_epoch(
-    network, optimizer, inputs, labels, batch_size: int, generator
-) -> float:  # inputs: what the network takes, a row each
+    network,
+    optimizer,
+    inputs,  # what the network takes, a row each
+    labels,
+    batch_size: int,
+    generator,
+) -> float:
     "One pass over the rows in random order; the mean loss."
     total = 0.0
     for rows in torch.randperm(len(labels), generator=generator).split(batch_size):
@@ -536,8 +541,8 @@ def _fold_encodings(
     key: str,
     size: int,
     settings: TargetEncodingSettings,
-    past: pd.DataFrame | None = None,
-) -> FeatureTable:  # events of histories, where their like rate is asked for
+    past: pd.DataFrame | None = None,  # events of histories, where their like rate is asked for
+) -> FeatureTable:
     """Statistics (size, folds + 1, 2 or 3) of users or items, where variant k leaves fold k out and
     the last leaves out nothing."""
     values = np.zeros((size, settings.folds + 1, 2))
@@ -607,7 +612,8 @@ def row_folds(
     training = (dataset.interactions.split == "train").to_numpy()
     if training.sum() < settings.folds:
         raise InputError(
-            f"{training.sum()} training rows cannot be dealt into {settings.folds} folds", fix="take fewer folds"
+            f"{training.sum()} training rows cannot be dealt into {settings.folds} folds",
+            fix="take fewer folds",
         )
     row_fold = np.full(len(training), settings.folds, dtype=np.int64)
     row_fold[training] = np.random.default_rng(seed).permutation(training.sum()) % settings.folds
@@ -618,8 +624,8 @@ def target_encodings(
     dataset: Dataset,  # only training rows are read
     settings: TargetEncodingSettings = TargetEncodingSettings(),  # folds and smoothing
     seed: int = 0,  # of the folds
-    histories: bool = False,
-) -> TargetEncoding:  # whether like rates of the events of histories stand beside them
+    histories: bool = False,  # whether like rates of the events of histories stand beside them
+) -> TargetEncoding:
     """K-fold out-of-fold like rates and counts, scaled.
 
     `InputError`: fewer training rows than folds; for histories, what `context_as_training`

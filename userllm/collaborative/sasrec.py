@@ -62,8 +62,11 @@ class SASRec(nn.Module):
     "A causal transformer over the items of a history."
 
     def __init__(
-        self, items: int, settings: SASRecSettings = SASRecSettings(), seed: int = 0
-    ):  # how many items; of the start
+        self,
+        items: int,  # how many
+        settings: SASRecSettings = SASRecSettings(),
+        seed: int = 0,  # of the start
+    ):
         super().__init__()
         width = settings.dimensions
         self.length = settings.length
@@ -166,9 +169,8 @@ class SASRecModel:
         "The state after each event of these histories, in their order."
         length = self.settings.length
         first = np.repeat(histories.offsets[:-1], np.diff(histories.offsets))
-        places = np.arange(len(histories.items))[:, None] - np.arange(
-            length - 1, -1, -1
-        )  # the latest events up to each
+        # the latest events up to each
+        places = np.arange(len(histories.items))[:, None] - np.arange(length - 1, -1, -1)
         read = np.where(places >= first[:, None], histories.items[np.maximum(places, 0)], -1)
         return table_by_position(
             "sasrec", "event", self.states(read).numpy(), missing=(self.compact(read)[:, 0] == 0).numpy()
@@ -196,7 +198,9 @@ class SASRecModel:
             return cls(settings=settings, network=network, history=history, **arrays, **record)
         except (KeyError, TypeError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
-            raise InputError(f"{folder} does not hold a whole SASRec model ({reason})", fix="train it again") from error
+            raise InputError(
+                f"{folder} does not hold a whole SASRec model ({reason})", fix="train it again"
+            ) from error
 
 # %% ../../nbs/collaborative/37_sasrec.ipynb #27b6767f
 def train_sasrec(

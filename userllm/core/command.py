@@ -128,9 +128,8 @@ def ending_at_once(
             os.write(2, f"\nuserllm: {line}\n".encode())
         os._exit(130)
 
-    usual = (
-        signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    )  # not where it is ignored, as behind nohup
+    # not where it is ignored, as behind nohup
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     with suppress(ValueError):  # in a thread, which no signal reaches
         if usual:
             signal.signal(signal.SIGINT, stop)

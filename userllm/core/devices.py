@@ -46,8 +46,8 @@ QUANTISED_BITS = {"8bit": 8, "4bit": 4}  # precision -> bits a weight of the lin
 
 def choose_precision(
     device: torch.device,  # where the LLM runs
-    name: str = "auto",
-) -> torch.dtype:  # `auto`, `fp32`, `bf16`, or with bitsandbytes `8bit` or `4bit`
+    name: str = "auto",  # `auto`, `fp32`, `bf16`, or with bitsandbytes `8bit` or `4bit`
+) -> torch.dtype:
     """The dtype in which the frozen LLM computes: bf16 where the device multiplies it natively, else
     fp32. `InputError` for a precision that is not available."""
     if name not in ("auto", "fp32", "bf16", *QUANTISED_BITS):

@@ -169,16 +169,16 @@ def append_jsonl(
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with open(path, "a+b") as file:
-            end = whole = file.seek(0, os.SEEK_END)
-            while whole > 0:  # step back to the last newline; as a rule it is the last byte
-                start = max(0, whole - 4096)
+            end = complete = file.seek(0, os.SEEK_END)
+            while complete > 0:  # step back to the last newline; as a rule it is the last byte
+                start = max(0, complete - 4096)
                 file.seek(start)
-                newline = file.read(whole - start).rfind(b"\n")
-                whole = start if newline < 0 else start + newline + 1
+                newline = file.read(complete - start).rfind(b"\n")
+                complete = start if newline < 0 else start + newline + 1
                 if newline >= 0:
                     break
-            if whole < end:
-                file.truncate(whole)
+            if complete < end:
+                file.truncate(complete)
             file.write(line)
     except OSError as error:
         raise _cannot_write(path, error) from error

@@ -21,9 +21,9 @@ _libraries = tuple(
 )
 
 
-def _top(thing) -> str:
+def _top(code) -> str:
     "The top-level package of what a class, a function or a module is from."
-    module = thing.__name__ if isinstance(thing, types.ModuleType) else getattr(thing, "__module__", None)
+    module = code.__name__ if isinstance(code, types.ModuleType) else getattr(code, "__module__", None)
     return (module or "").partition(".")[0]
 
 
@@ -33,9 +33,9 @@ def _is_installed(file: str) -> bool:
     return str(path).startswith(_libraries) or bool({"site-packages", "dist-packages"} & set(path.parts))
 
 
-def _is_own(thing, home: str) -> bool:  # `home`: the top-level package of the code that was registered
+def _is_own(code, home: str) -> bool:  # `home`: the top-level package of the code that was registered
     "Whether it is a person's own: code of the same package, or of none that is installed."
-    top = _top(thing)
+    top = _top(code)
     if top == _package or not top or top == "builtins":
         return False
     if top == home:
@@ -103,11 +103,11 @@ def _read_from(
     so on in modules within it."""
     if not _is_own(module, home) or module in begun:
         return {}
-    found = {f"{label}.{name}": vars(module)[name] for name in names if name in vars(module)}
-    for inner, value in list(found.items()):
+    values = {f"{label}.{name}": vars(module)[name] for name in names if name in vars(module)}
+    for inner, value in list(values.items()):
         if isinstance(value, types.ModuleType):
-            found |= _read_from(value, inner, names, home, (*begun, module))
-    return found
+            values |= _read_from(value, inner, names, home, (*begun, module))
+    return values
 
 
 def _imports_in(code: types.CodeType) -> set[tuple[int, str]]:
@@ -142,7 +142,7 @@ def _imported_by(function: types.FunctionType) -> dict[str, types.ModuleType]:
 def _used_by(function: types.FunctionType, home: str) -> dict[str, Any]:
     """What a function reads from around it: closures, globals, own modules (also those that it imports
     itself), and defaults."""
-    values = {f"default {place}": value for place, value in enumerate(function.__defaults__ or ())}
+    values = {f"default {number}": value for number, value in enumerate(function.__defaults__ or ())}
     values |= {f"default {name}": value for name, value in (function.__kwdefaults__ or {}).items()}
     known = function.__globals__
     names = _names_in(function.__code__)
@@ -180,29 +180,29 @@ _silent = {
 _cached_function = type(functools.lru_cache(lambda: None))
 
 
-def _parts_of(thing, home: str) -> dict[str, Any]:
+def _parts_of(code, home: str) -> dict[str, Any]:
     "What a piece of own code consists of: texts, and further values that it uses."
-    if isinstance(thing, (staticmethod, classmethod)):
-        return {"function": thing.__func__}
-    if isinstance(thing, types.MethodType):
-        return {"function": thing.__func__, "self": thing.__self__}
-    if isinstance(thing, property):
-        return {"get": thing.fget, "set": thing.fset, "delete": thing.fdel}
-    if isinstance(thing, functools.partial):
-        return {"function": thing.func, "arguments": thing.args, "keywords": thing.keywords}
-    if isinstance(thing, functools.cached_property):
-        return {"function": thing.func}
-    if isinstance(thing, _cached_function):
-        return {"function": thing.__wrapped__, "cache": thing.cache_parameters()}
-    if isinstance(thing, types.FunctionType):
-        uses = {f"uses {name}": value for name, value in _used_by(thing, home).items()}
-        wrapped = getattr(thing, "__wrapped__", None)
-        if wrapped is not None and _is_installed(thing.__code__.co_filename):  # a decorator of a library
-            return uses | {"decorator": thing.__code__.co_name, "function": wrapped}
-        return uses | {"source": _plain_source(thing)}
-    if isinstance(thing, type):
-        members = {name: value for name, value in vars(thing).items() if name not in _silent}
-        if is_dataclass(thing):
+    if isinstance(code, (staticmethod, classmethod)):
+        return {"function": code.__func__}
+    if isinstance(code, types.MethodType):
+        return {"function": code.__func__, "self": code.__self__}
+    if isinstance(code, property):
+        return {"get": code.fget, "set": code.fset, "delete": code.fdel}
+    if isinstance(code, functools.partial):
+        return {"function": code.func, "arguments": code.args, "keywords": code.keywords}
+    if isinstance(code, functools.cached_property):
+        return {"function": code.func}
+    if isinstance(code, _cached_function):
+        return {"function": code.__wrapped__, "cache": code.cache_parameters()}
+    if isinstance(code, types.FunctionType):
+        uses = {f"uses {name}": value for name, value in _used_by(code, home).items()}
+        wrapped = getattr(code, "__wrapped__", None)
+        if wrapped is not None and _is_installed(code.__code__.co_filename):  # a decorator of a library
+            return uses | {"decorator": code.__code__.co_name, "function": wrapped}
+        return uses | {"source": _plain_source(code)}
+    if isinstance(code, type):
+        members = {name: value for name, value in vars(code).items() if name not in _silent}
+        if is_dataclass(code):
             # Its fields count for the methods that were made from them, which have no source.
             generated = [
                 name
@@ -216,13 +216,13 @@ def _parts_of(thing, home: str) -> dict[str, Any]:
             }
             members |= {
                 f"field {each.name}": [str(each.type), each.default, each.default_factory]
-                for each in fields(thing)
+                for each in fields(code)
             }
-        metaclass = {"metaclass": type(thing)} if _is_own(type(thing), home) else {}
+        metaclass = {"metaclass": type(code)} if _is_own(type(code), home) else {}
         return (
-            {"bases": thing.__bases__} | metaclass | {f"has {name}": value for name, value in members.items()}
+            {"bases": code.__bases__} | metaclass | {f"has {name}": value for name, value in members.items()}
         )
-    return {"class": type(thing)} | getattr(thing, "__dict__", {})  # an object of a class of one's own
+    return {"class": type(code)} | getattr(code, "__dict__", {})  # an object of a class of one's own
 
 
 def _written(value, home: str, seen: dict) -> Any:
@@ -357,13 +357,13 @@ def require_origins(
         registered = registries[origin.kind]
         module = origin.module
         if origin.name not in registered and module in plugins:
-            found = functools.reduce(
-                lambda thing, part: getattr(thing, part, None),
+            attribute = functools.reduce(
+                lambda value, part: getattr(value, part, None),
                 origin.code.partition(":")[2].split("."),
                 sys.modules[module],
             )
-            if callable(found):
-                registered[origin.name] = found
+            if callable(attribute):
+                registered[origin.name] = attribute
         if origin.name not in registered:
             written = "was written in a notebook or a script" if module == "__main__" else f"is {origin.code}"
             fix = (

@@ -20,13 +20,13 @@ from .fingerprints import fingerprint
 def versions() -> dict[str, str]:  # package name to version
     """Versions of Python and of the packages that results depend on; those that are not installed
     are left out."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in ["userllm", "torch", "transformers", "peft", "timm", "numpy", "pandas", "scikit-learn"]:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             pass
-    return found
+    return installed
 
 # %% ../../nbs/core/06_runs.ipynb #c046
 class _MadeMeanwhile(Exception):

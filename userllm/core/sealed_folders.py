@@ -16,6 +16,7 @@ from .settings import restore_settings
 
 # %% ../../nbs/core/45_sealed_folders.ipynb #9d4643cc
 RECORD = "recommender.json"
+# may run code when read
 UNSAFE = {
     ".pkl",
     ".pickle",
@@ -26,7 +27,7 @@ UNSAFE = {
     ".joblib",
     ".npy",
     ".py",
-}  # may run code when read
+}
 
 
 def folder_parts(folder: Path) -> dict[str, Path]:

@@ -38,8 +38,8 @@ def _restore_value(kind, value, where: str, fix: str = "restore the file"):
     if type(value) is int and float in options and int not in options:
         return float(value)
     if type(value) not in options:
-        wanted = " or ".join(getattr(option, "__name__", str(option)) for option in options)
-        raise InputError(f"{where} is {value!r}, and must be of the type {wanted}", fix=fix)
+        expected = " or ".join(getattr(option, "__name__", str(option)) for option in options)
+        raise InputError(f"{where} is {value!r}, and must be of the type {expected}", fix=fix)
     return value
 
 
@@ -77,7 +77,9 @@ def _meanings(kind: type) -> dict[str, str]:  # a dataclass
     except (OSError, TypeError):
         return {}
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    comments = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
+    comments = {
+        token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT
+    }
     meanings = {}
     for node in ast.parse(source).body[0].body:
         if not isinstance(node, ast.AnnAssign):
@@ -106,7 +108,7 @@ def list_settings(
     leave_out: tuple = ("name", "about"),  # fields at the top that are no settings
 ) -> dict[str, Setting]:
     "Every field of these objects and of the dataclasses within them, by its key."
-    found = {}
+    listed = {}
     for each in settings:
         hints, meanings = typing.get_type_hints(type(each)), _meanings(type(each))
         for field in dataclasses.fields(each):
@@ -116,11 +118,11 @@ def list_settings(
             if dataclasses.is_dataclass(value):
                 inner = list_settings(value, leave_out=())
                 below = {f"{field.name}.{key}": setting for key, setting in inner.items()}
-                found |= {key: dataclasses.replace(setting, key=key) for key, setting in below.items()}
+                listed |= {key: dataclasses.replace(setting, key=key) for key, setting in below.items()}
             else:
                 meaning = meanings.get(field.name, "")
-                found[field.name] = Setting(field.name, value, hints[field.name], meaning)
-    return found
+                listed[field.name] = Setting(field.name, value, hints[field.name], meaning)
+    return listed
 
 # %% ../../nbs/core/09_settings.ipynb #b6988505
 def _type_name(kind) -> str:
@@ -182,8 +184,8 @@ def _require_key(key: str, known: dict[str, Setting]) -> None:
     if not part:  # only the parts, and the settings that are none
         beside = list(dict.fromkeys(name.partition(".")[0] + ".*" * ("." in name) for name in known))
     close = Registry("setting", dict(known)).close_names(key)
-    asked = f"did you mean {' or '.join(close)}? " if close else ""
-    raise InputError(f"the setting {key!r} does not exist", fix=f"{asked}There are {', '.join(beside)}")
+    suggestion = f"did you mean {' or '.join(close)}? " if close else ""
+    raise InputError(f"the setting {key!r} does not exist", fix=f"{suggestion}There are {', '.join(beside)}")
 
 
 def _replaced(settings, changes: dict[tuple, typing.Any]):  # path of field names -> value
@@ -221,7 +223,10 @@ def override(
     )
 
 
-def changed_settings(before: tuple, after: tuple) -> dict[str, typing.Any]:  # as given to `override`, and from it
+def changed_settings(
+    before: tuple,  # the objects as given to `override`
+    after: tuple,  # and as it returned them
+) -> dict[str, typing.Any]:
     "The keys whose values differ, with the new values."
     old = list_settings(*before)
     return {key: new.value for key, new in list_settings(*after).items() if new.value != old[key].value}

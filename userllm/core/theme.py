@@ -63,10 +63,8 @@ def genre_colour(genre: str) -> str:
 # %% ../../nbs/core/56_theme.ipynb #4497fc6b
 def number_text(
     value: float,
-    # decimals at most; fewer from 100 on, none from 1,000 on
-    digits: int = 3,
-    # with `+` before what is above zero
-    signed: bool = False,
+    digits: int = 3,  # decimals at most; fewer from 100 on, none from 1,000 on
+    signed: bool = False,  # with `+` before what is above zero
 ) -> str:
     "A number for a person, without a sign where it rounds to zero."
     size = abs(value)

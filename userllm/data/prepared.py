@@ -274,7 +274,9 @@ def keep_prepared(prepared: Prepared, folder) -> None:
     folder = Path(folder)
     pictures = prepared.pictures
     if pictures.own:
-        known = {poster: pictures.features[poster] for poster in pictures.hashes if poster in pictures.features}
+        known = {
+            poster: pictures.features[poster] for poster in pictures.hashes if poster in pictures.features
+        }
         save_features(folder / _kept_features, known, pictures.settings)
 
 # %% ../../nbs/data/32_prepared.ipynb #f243c7bc

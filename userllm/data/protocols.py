@@ -22,6 +22,7 @@ from userllm.data.dataset import (
     SPLIT_TYPE,
     Dataset,
     ItemNoun,
+    ids_as_text,
     in_time,
     split_codes,
     split_names,
@@ -209,14 +210,6 @@ def check_ratings(
     return ratings
 
 # %% ../../nbs/data/13_protocols.ipynb #c014
-def _as_text(ids: pd.Series) -> pd.Series:
-    "Ids as text; whole numbers that pandas turned into floats come back without `.0`."
-    if not pd.api.types.is_float_dtype(ids):
-        return ids.astype(str)
-    whole = ((ids.abs() < 2.0**53) & (ids == np.floor(ids))).fillna(False).astype(bool)
-    return ids.astype(str).mask(whole, ids.where(whole, 0).astype("int64").astype(str))
-
-
 def _in_order(ids: pd.Series | pd.Index) -> pd.Index:
     "Distinct ids: by number if all are numbers, else as text."
     distinct = pd.Index(ids.unique())
@@ -229,7 +222,7 @@ def _numbered(ids: pd.Series) -> tuple[np.ndarray, pd.Index]:
     codes, distinct = _distinct(ids)
     there = np.bincount(codes, minlength=len(distinct)) > 0
     numbers = np.full(len(distinct), -1, np.int32)
-    text = _as_text(pd.Series(distinct[there]))
+    text = ids_as_text(pd.Series(distinct[there]))
     order = _in_order(text)
     numbers[there] = order.get_indexer(text)
     return numbers[codes], order
@@ -239,12 +232,13 @@ def _events(ratings: pd.DataFrame, settings: ProtocolSettings) -> tuple[pd.DataF
     """Step 1: user, item, label, timestamp (and split, where given), by user, time and item; and the
     ids that the numbers stand for."""
     (user, users), (item, items) = (_numbered(ratings[column]) for column in ("user_id", "item_id"))
+    # as a Series, so that what is done to the ratings later is not done to it
     columns = {
         "user": user,
         "item": item,
         "label": (ratings["rating"].to_numpy() >= settings.like_threshold).astype("int8"),
         "timestamp": ratings["timestamp"].astype("int64").reset_index(drop=True),
-    }  # as a Series, so that what is done to the ratings later is not done to it
+    }
     if "split" in ratings:
         columns["split"] = pd.Categorical(ratings["split"], dtype=SPLIT_TYPE)
     return in_time(pd.DataFrame(columns, copy=False)), users, items
@@ -307,9 +301,8 @@ def _lacking_rows(
                 " which does"
             ),
         )
-    lower = (
-        "a lower like_threshold (--like-threshold) or " if settings.like_threshold > 0.5 else ""
-    )  # which of labels is neither
+    # which of labels is neither
+    lower = "a lower like_threshold (--like-threshold) or " if settings.like_threshold > 0.5 else ""
     return "", f"Bring more ratings, or ask for less: {lower}a lower minimum_likes (--minimum-likes)"
 
 
@@ -443,9 +436,8 @@ def _cut_times(timestamps: np.ndarray, fractions: tuple) -> np.ndarray:
     ends = np.cumsum(counts)
     rows = len(timestamps)
     first = int(np.argmin(np.abs(ends - fractions[0] * rows)))  # the last time of training
-    second = first + int(
-        np.argmin(np.abs(ends[first:] - (fractions[0] + fractions[1]) * rows))
-    )  # the last of validation
+    # the last of validation
+    second = first + int(np.argmin(np.abs(ends[first:] - (fractions[0] + fractions[1]) * rows)))
     return (timestamps > times[first]).astype(np.int8) + (timestamps > times[second])
 
 
@@ -471,7 +463,7 @@ def _known_items(items: pd.DataFrame, ids: pd.Index) -> pd.DataFrame:
             f"items lack the column {missing[0]!r}",
             fix="they need item_id, title, year, genres",
         )
-    items = items.assign(item_id=_as_text(items["item_id"]))
+    items = items.assign(item_id=ids_as_text(items["item_id"]))
     if items["item_id"].duplicated().any():
         raise InputError(
             f"items: the id {items['item_id'][items['item_id'].duplicated()].iloc[0]} occurs twice",
@@ -563,9 +555,8 @@ def split_kind(
     spans = [(some.min(), some.max()) for some in (times[order == code] for code in range(3)) if len(some)]
     if all(last < first for (_, last), (first, _) in zip(spans, spans[1:])):
         return "temporal"
-    place = np.lexsort(
-        [-order, times, user]
-    )  # within one second the later split first, so that a tie goes back
+    # within one second the later split first, so that a tie goes back
+    place = np.lexsort([-order, times, user])
     back = (np.diff(order[place]) < 0) & (np.diff(user[place]) == 0)
     return "random" if back.any() else "temporal_user"
 
@@ -669,7 +660,9 @@ def with_further_items(
             f"items: {items['item_id'].isna().sum():,} rows have no item_id",
             fix="fill it or remove them",
         )
-    items = _known_items(items, _in_order(_as_text(items["item_id"])) if "item_id" in items else pd.Index([]))
+    items = _known_items(
+        items, _in_order(ids_as_text(items["item_id"])) if "item_id" in items else pd.Index([])
+    )
     if (untitled := items["title"].isna() | (items["title"] == "")).any():
         raise InputError(
             f"items: {untitled.sum():,} have no title, the first is {items['item_id'][untitled].iloc[0]}",

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import InputError, shown_text
-from .dataset import Dataset, nearest_ids
+from .dataset import Dataset, ids_as_text, nearest_ids
 from .sources_movielens import display_title
 from .user_tables import in_seconds
 
@@ -34,9 +34,7 @@ def _id_column(pairs: pd.DataFrame, name: str) -> tuple[np.ndarray, str]:
     "A column of ids as text (n,), '' where a cell is empty, and a message about the empty cells."
     column = pairs[name]
     empty = _empty_cells(column)
-    if pd.api.types.is_float_dtype(column) and (column[~empty] % 1 == 0).all():
-        column = column.astype("Int64")
-    ids = column.astype(object).where(~empty, "").astype(str).to_numpy(dtype=object)
+    ids = ids_as_text(column).astype(object).where(~empty, "").to_numpy(dtype=object)
     message = f"{_rows_text(empty)} without {name}: fill it in, or remove these rows" if empty.any() else ""
     return ids, message
 
@@ -87,7 +85,7 @@ def _dense_numbers(
     others = " (a new user is known by likes: userllm rank --likes)" if kind == "user" else ""
     return numbers, (
         f"{len(unknown)} unknown {kind} {ids_word} in {rows}: {', '.join(named)}{more}: correct these ids, or"
-        f" remove their rows; a {kind} without events in the data cannot be scored{others}"
+        f" remove their rows; {kind}s without events in the data cannot be scored{others}"
     )
 
 # %% ../../nbs/data/23_requests.ipynb #be350d78
@@ -130,7 +128,7 @@ def check_pairs(
         twice = f"{rows} repeat an earlier pair of the same user, item and timestamp: remove them"
     messages = [no_user, no_item, no_time, unknown_user, unknown_item, twice]
     if messages := [message for message in messages if message]:
-        raise InputError("\n".join(f"pairs: {message}" for message in messages))
+        raise InputError("\n".join(f"pairs: {message}" for message in messages), fix="correct these pairs")
     return checked
 
 # %% ../../nbs/data/23_requests.ipynb #ca28b776
@@ -200,5 +198,5 @@ def liked_items(
     elif len(faults) == 4:
         faults[3:] = [f"{name}: 1 more such fault"]
     if faults:
-        raise InputError("\n".join(faults))
+        raise InputError("\n".join(faults), fix="correct these entries")
     return numbers

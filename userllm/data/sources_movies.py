@@ -10,7 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 import polars as pl
 from ..core.errors import InputError
-from .columns import Fault, RowCount, find_faults, raise_faults, read_columns
+from userllm.data.columns import (
+    CORRECT_ALL,
+    Fault,
+    RowCount,
+    error_lines,
+    find_faults,
+    raise_faults,
+    read_columns,
+)
 from .dataset import MOVIE
 from .raw_data import RawData, control_note, in_one_line
 from .sources_movielens import MOVIELENS_LICENCE
@@ -109,23 +117,14 @@ def _read_links(path: Path) -> tuple[pl.DataFrame, list[Fault], RowCount]:
         )
     tmdb = pl.col("tmdbId").str.extract(r"^(\d+)(?:\.0)?$", 1).cast(pl.Int64, strict=False)
     unnumbered = pl.col("movieId").is_null() | ~pl.col("movieId").str.contains(r"^\d+$")
-    faults += find_faults(frame, unnumbered, path.name, "movieId", "no number", "give the file as it comes")
-    faults += find_faults(
-        frame,
-        tmdb.is_null() & pl.col("tmdbId").is_not_null(),
-        path.name,
-        "tmdbId",
-        "no number",
-        "give a number or leave it empty",
-    )
-    faults += find_faults(
-        frame,
-        ~pl.col("movieId").is_first_distinct(),
-        path.name,
-        "movieId",
-        "a movie that came before",
-        "keep one row of each",
-    )
+    unread = tmdb.is_null() & pl.col("tmdbId").is_not_null()
+    repeated = ~pl.col("movieId").is_first_distinct()
+    for wrong, what, remedy, column in (
+        (unnumbered, "no number", "give the file as it comes", "movieId"),
+        (unread, "no number", "give a number or leave it empty", "tmdbId"),
+        (repeated, "a movie that came before", "keep one row of each", "movieId"),
+    ):
+        faults += find_faults(frame, wrong, Fault(path.name, what, remedy, column))
     return frame.select(item_id="movieId", tmdb=tmdb), faults, count
 
 # %% ../../nbs/data/18_sources_movies.ipynb #ccd896b0
@@ -167,25 +166,27 @@ def the_movies_dataset(
     try:
         films, notes = movies_metadata(about)
     except InputError as error:
-        unreadable.append(str(error))  # what is wrong in the other files is told all the same
+        unreadable.append(error_lines(error))  # what is wrong in the other files is told all the same
     rows, _, faults, wrong, count = read_interactions(path, {"user_id": "userId", "item_id": "movieId"})
     if rows.schema.get("rating") == pl.Float64:
         outside = pl.col("rating").is_finite() & ~pl.col("rating").is_between(0.5, 5)
         wrong += find_faults(
             rows,
             outside,
-            path.name,
-            "rating",
-            "a rating outside 0.5 to 5",
-            "give the file as it comes, its ratings from 0.5 to 5",
+            Fault(
+                path.name,
+                "a rating outside 0.5 to 5",
+                "give the file as it comes, its ratings from 0.5 to 5",
+                "rating",
+            ),
         )
     links, found, link_count = _read_links(links_path)
     try:
         raise_faults(faults + wrong + found)
     except InputError as error:
-        unreadable.append(str(error))
+        unreadable.append(error_lines(error))
     if unreadable:
-        raise InputError("\n".join(unreadable))
+        raise InputError("\n".join(unreadable), fix=CORRECT_ALL)
     rated = rows.select(pl.col("item_id").unique().cast(pl.String)).sort(
         pl.col("item_id").cast(pl.Int64, strict=False), "item_id"
     )

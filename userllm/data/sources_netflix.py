@@ -126,7 +126,7 @@ def _repeated(table: pl.DataFrame, wrong: pl.Series, place: _Place) -> pl.Series
     return (movie | user) & ~wrong
 
 # %% ../../nbs/data/25_sources_netflix.ipynb #bc3f33c2
-def _told(faults: list[str], count: int, shown: int = 3) -> str:  # how many there are in all
+def _fault_lines(faults: list[str], count: int, shown: int = 3) -> str:  # how many there are in all
     "The first faults, a line each, and how many more there are."
     return "\n".join(faults[:shown] + [f"and {count - shown:,} further lines likewise"] * (count > shown))
 
@@ -138,7 +138,7 @@ def _fault(line: dict, malformed: bool) -> str:  # of a parsed block
     if malformed:
         return (
             f"{shown} is neither a movie's number with a colon nor user,rating (1 to 5),date (YYYY-MM-DD,"
-            " from 1970 to today) below one; give the prize's combined_data files as they are, and whole"
+            " from 1970 to today) below one"
         )
     twice = (
         "a movie that came before"
@@ -191,8 +191,8 @@ def _ratings(block: bytes, place: _Place) -> tuple[pl.DataFrame, list[str], int]
 def read_netflix(
     files: Iterable,  # combined_data_1.txt and so on
     out,  # the Parquet file to write
-    block: int = 64_000_000,
-) -> Path:  # bytes read at once
+    block: int = 64_000_000,  # bytes read at once
+) -> Path:
     """Write the ratings to a Parquet file: user_id and item_id int32, rating int8, timestamp
     int64 (midnight); its metadata count the lines that were read.
     `InputError` for files that are missing, and with the first lines that are no ratings or come twice."""
@@ -234,7 +234,7 @@ def read_netflix(
                 total = total + place.lines
                 empty = empty + place.empty
             if faults:
-                raise InputError(_told(faults, count))
+                raise InputError(_fault_lines(faults, count), fix="give the prize's files as they are")
             if writer is None:
                 raise InputError(f"{files[0]} is empty", "give the prize's combined_data_*.txt")
             if total != len(movies) + ratings + empty:
@@ -247,7 +247,7 @@ def read_netflix(
                 {
                     "lines": (
                         f"{total:,} lines, {len(movies):,} movies and {ratings:,} ratings read"
-                        + f", {empty:,} empty lines passed over" * bool(empty)
+                        + f", {empty:,} empty lines skipped" * bool(empty)
                     )
                 }
             )
@@ -298,14 +298,14 @@ def netflix_titles(
     lines = wrong.select("number", "line").rows() if len(found) else [(1, "")]
     if lines:
         raise InputError(
-            _told(
+            _fault_lines(
                 [
-                    f"{path}, line {place}: {line[:80]!r} is no number,year,title of a movie that has not"
-                    " come before; give the prize's movie_titles.csv as it is"
+                    f"{path}, line {place}: {line[:80]!r} is not the number, year and title of a further movie"
                     for place, line in lines[:3]
                 ],
                 len(lines),
-            )
+            ),
+            fix="give the prize's movie_titles.csv as it is",
         )
     return found.select("item_id", "title", year="born")
 
@@ -327,15 +327,17 @@ def netflix_prize(
     `InputError` for missing or faulty files, and for movies without a title."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"folder {folder} does not exist: give the one of the prize's combined_data_*.txt")
+        raise InputError(
+            f"folder {folder} does not exist", fix="give the folder of the prize's combined_data_*.txt"
+        )
     if users is not None and users < 1:
-        raise InputError(f"{users} users are none: give a number from 1, or all")
+        raise InputError(f"users is {users}", fix="give a number from 1, or all")
     files = sorted(folder.glob("combined_data_*.txt"))
     faults = []
     try:
         films = netflix_titles(folder / "movie_titles.csv")
     except InputError as error:
-        faults.append(str(error))
+        faults.append(error.what)
     try:
         made = (cache or StageCache()).folder(
             "ratings",
@@ -344,9 +346,9 @@ def netflix_prize(
             lambda place: read_netflix(files, place / "ratings.parquet"),
         )
     except InputError as error:
-        faults.append(str(error))
+        faults.append(error.what)
     if faults:
-        raise InputError("\n".join(faults))
+        raise InputError("\n".join(faults), fix="give the prize's files as they are")
     ratings = pl.scan_parquet(made / "ratings.parquet", glob=False)
     there = ratings.select(pl.col("user_id").unique().sort()).collect(engine="streaming")["user_id"]
     notes = (

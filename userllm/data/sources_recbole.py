@@ -35,9 +35,8 @@ _NAMES = {
     "poster": ("poster",),
 }
 
-_PART = re.compile(
-    r"""[\s,]*(?:'(.+?)'(?=[\s,]|$)|"(.+?)"(?=[\s,]|$)|(\S+))"""
-)  # of a sequence: in quotes of either kind, or up to a space
+# of a sequence: in quotes of either kind, or up to a space
+_PART = re.compile(r"""[\s,]*(?:'(.+?)'(?=[\s,]|$)|"(.+?)"(?=[\s,]|$)|(\S+))""")
 
 
 def _parted(cell: str) -> list[str]:

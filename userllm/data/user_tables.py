@@ -15,16 +15,18 @@ import pandas as pd
 import polars as pl
 from ..core.errors import InputError, shown_names, shown_text
 from userllm.data.columns import (
+    CORRECT_ALL,
     Fault,
     FaultTally,
     RowCount,
+    error_lines,
     find_faults,
     raise_faults,
     read_columns,
     readable_columns,
     shown_value,
 )
-from .dataset import SPLITS, SPLIT_TYPE
+from .dataset import SPLITS, SPLIT_TYPE, exact_below, float_ids_as_text
 from userllm.data.raw_data import (
     CONTROL_CHARACTERS,
     INVISIBLE_CHARACTERS,
@@ -62,23 +64,12 @@ def _as_shown(kind: pl.DataType, cells: pl.Expr) -> pl.Expr:
     return pl.coalesce(pl.when(dated).then(cells).cast(pl.String), number)
 
 # %% ../../nbs/data/17_user_tables.ipynb #e88b5ff2
-def _exact(kind: pl.DataType) -> int:
-    "Whole numbers below it have each a floating-point number of their own."
-    return 2**24 if kind == pl.Float32 else 2**53
-
-
 def _as_ids(frame: pl.DataFrame, column: str) -> pl.Expr:
     "An id column as text without blanks around it; null where a cell is empty."
     kind = frame.schema[column]
     cells = _as_shown(kind, pl.col(column))
     if kind.is_float():
-        cells = cells.fill_nan(None)
-        whole = cells.is_finite() & (cells.abs() < _exact(kind)) & (cells == cells.floor())
-        return (
-            pl.when(whole)
-            .then(cells.cast(pl.Int64, strict=False).cast(pl.String))
-            .otherwise(cells.cast(pl.String))
-        )
+        return float_ids_as_text(cells, kind)
     cells = cells.cast(pl.String).str.strip_chars()
     return pl.when(cells != "").then(cells)
 
@@ -175,7 +166,7 @@ def _inexact_ids(frame: pl.DataFrame, tally: FaultTally, columns: tuple[str, ...
         if column not in frame.columns or not (kind := frame.schema[column]).is_float():
             continue
         wrong = pl.col(column).is_infinite() | pl.col(column).is_finite() & (
-            pl.col(column).abs() >= _exact(kind)
+            pl.col(column).abs() >= exact_below(kind)
         )
         tally.find(
             frame,
@@ -281,7 +272,9 @@ def as_text(
         if name in ids:
             _tally_signs(frame, tally, name, name)
             continue
-        tally.find(frame, pl.col(name).str.contains(CONTROL_CHARACTERS), name, "a control character", _TAKE_OUT)
+        tally.find(
+            frame, pl.col(name).str.contains(CONTROL_CHARACTERS), name, "a control character", _TAKE_OUT
+        )
     return frame, faults + tally.faults()
 
 # %% ../../nbs/data/17_user_tables.ipynb #35b3fd72
@@ -541,15 +534,9 @@ class InteractionChecks:
         first = lambda row: frame.filter(
             (frame["user_id"] == frame["user_id"][row]) & (frame["item_id"] == frame["item_id"][row])
         )["row"][0]
-        again = find_faults(
-            _repeated_pairs(frame),
-            pl.col("row").is_not_null(),
-            self.file,
-            self._name("user_id"),
-            "a pair of user and item that came before",
-            "keep one row of each",
-            pair,
-        )
+        what = "a pair of user and item that came before"
+        repeated = Fault(self.file, what, "keep one row of each", self._name("user_id"))
+        again = find_faults(_repeated_pairs(frame), pl.col("row").is_not_null(), repeated, pair)
         return found + [
             (
                 replace(
@@ -715,10 +702,7 @@ def check_items(
         faults += find_faults(
             frame.drop_nulls("item_id"),
             ~pl.col("item_id").is_first_distinct(),
-            file,
-            names.get("item_id", "item_id"),
-            "an item that came before",
-            "keep one row of each",
+            Fault(file, "an item that came before", "keep one row of each", names.get("item_id", "item_id")),
             pl.col("item_id"),
         )
     if "title" in frame.columns:
@@ -726,19 +710,18 @@ def check_items(
         faults += find_faults(
             frame,
             pl.col("title").is_null() | unseen | _is_gap("title") & (_is_gap("title").sum() > 1),
-            file,
-            title,
-            "no title",
-            "give each item a title: it is what a language model reads",
+            Fault(file, "no title", "give each item a title: it is what a language model reads", title),
             pl.col("title"),
         )
         faults += find_faults(
             frame,
             pl.col("title").str.contains(r"[\r\n]"),
-            file,
-            title,
-            "a line end in a title",
-            "write it in one line; where a quote joins rows, mend the quote",
+            Fault(
+                file,
+                "a line end in a title",
+                "write it in one line; where a quote joins rows, mend the quote",
+                title,
+            ),
             pl.col("title"),
         )
     if "year" in frame.columns:
@@ -752,10 +735,7 @@ def check_items(
         faults += find_faults(
             cells,
             there & ~whole.fill_null(False),
-            file,
-            names.get("year", "year"),
-            "no year",
-            "give one such as 1995, or leave it empty",
+            Fault(file, "no year", "give one such as 1995, or leave it empty", names.get("year", "year")),
             pl.col("shown"),
         )
         frame = frame.with_columns(
@@ -853,7 +833,10 @@ def _without_control_signs(items: pl.DataFrame, file: str) -> tuple[pl.DataFrame
             else control_note(file, name, items[name].str.replace_all(r"[\t\r\n]", " "))
         )
         items = items.with_columns(
-            pl.col(name).str.replace_all(INVISIBLE_CHARACTERS, "").str.replace_all(lines, " ").str.strip_chars()
+            pl.col(name)
+            .str.replace_all(INVISIBLE_CHARACTERS, "")
+            .str.replace_all(lines, " ")
+            .str.strip_chars()
             if name == "description"
             else in_one_line(pl.col(name))
         )
@@ -929,19 +912,19 @@ def read_table(
         rows, others, faults, wrong, count = read_interactions(interactions, now=now)
         faults = faults + wrong
     except InputError as error:
-        unreadable.append(str(error))
+        unreadable.append(error_lines(error))
     try:
         films, more, found, all_items, item_count = readable_columns(items, ITEM_COLUMNS)
         films, wrong = check_items(films, items.name, others=more)
         found = found + wrong
     except InputError as error:
-        unreadable.append(str(error))
+        unreadable.append(error_lines(error))
     if unreadable:  # what is wrong in the other file is told all the same
         try:
             raise_faults(faults + found)
         except InputError as error:
-            unreadable.append(str(error))
-        raise InputError("\n".join(unreadable))
+            unreadable.append(error_lines(error))
+        raise InputError("\n".join(unreadable), fix=CORRECT_ALL)
     strangers = known_items(rows, films, interactions.name, items.name) if all_items else []
     raise_faults(faults + found + strangers)
     notes = (str(count), str(item_count))

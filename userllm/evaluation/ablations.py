@@ -19,7 +19,7 @@ from ..core.errors import InputError, shown_names
 from ..core.files import read_json, read_parquet, write_json, write_parquet
 from ..core.registry import Registry
 from ..core.runs import only_one, versions
-from ..data.columns import find_faults, raise_faults, read_columns
+from ..data.columns import Fault, find_faults, raise_faults, read_columns
 from ..data.dataset import Dataset
 from ..data.prepared import Stage
 from ..data.histories import Rows
@@ -189,17 +189,11 @@ def _written_descriptions(path: Path) -> pd.DataFrame:  # item_id, description
             fix=f"add it; they have {shown_names([*frame.columns[1:], *others])}",
         )
     ids, wrong = as_text(frame.select("row", "item_id"), path.name, ("item_id",))
-    faults += wrong + find_faults(
-        ids, pl.col("item_id") == "", path.name, "item_id", "an empty id", "fill it or remove the row"
-    )
-    faults += find_faults(
-        ids.filter(pl.col("item_id") != ""),
-        ~pl.col("item_id").is_first_distinct(),
-        path.name,
-        "item_id",
-        "an item that came before",
-        "keep one row of each",
-    )
+    empty = Fault(path.name, "an empty id", "fill it or remove the row", "item_id")
+    repeated = Fault(path.name, "an item that came before", "keep one row of each", "item_id")
+    faults += wrong + find_faults(ids, pl.col("item_id") == "", empty)
+    ids = ids.filter(pl.col("item_id") != "")
+    faults += find_faults(ids, ~pl.col("item_id").is_first_distinct(), repeated)
     raise_faults(faults)
     print(count)
     return ids.select("item_id", frame["description"].cast(pl.String).fill_null("")).to_arrow().to_pandas()
@@ -344,7 +338,9 @@ def compare_ablation(
         if value != base and of_value and runs[base]
     }
     adjusted = {
-        metric.name: holm({value: found[metric.name]["p"] for value, found in differences.items()})
+        metric.name: holm(
+            {value: difference_of[metric.name]["p"] for value, difference_of in differences.items()}
+        )
         for metric in main_metrics()
     }
     lines = []
@@ -372,8 +368,8 @@ class _FinishedRun:
 
     def value(self, metric: str) -> float:
         "A metric, computed where it is newer than the run."
-        kept = self.metrics.get(metric) or evaluate(self.predictions, 0)[metric]
-        return kept["value"]
+        recorded = self.metrics.get(metric) or evaluate(self.predictions, 0)[metric]
+        return recorded["value"]
 
 
 def _finished_runs(folder: Path, seeds: int) -> list[_FinishedRun]:
@@ -393,10 +389,12 @@ def _history_share(runs: list[_FinishedRun], resamples: int) -> dict:
     "What a row's own history adds: to the AUC, with the interval, and to the logit."
     if not runs:
         return dict.fromkeys(("history_value", "history_low", "history_high", "history_moves"), np.nan)
-    own = [run.predictions for run in runs]
+    with_own = [run.predictions for run in runs]
     others = [run.others for run in runs]
-    difference = seeded_difference(own, others, resamples, together=True)["auc"]
-    moves = [np.std(run["logit"] - other["logit"]) / np.std(run["logit"]) for run, other in zip(own, others)]
+    difference = seeded_difference(with_own, others, resamples, together=True)["auc"]
+    moves = [
+        np.std(run["logit"] - other["logit"]) / np.std(run["logit"]) for run, other in zip(with_own, others)
+    ]
     return {
         **{f"history_{end}": difference[end] for end in ("value", "low", "high")},
         "history_moves": np.mean(moves),

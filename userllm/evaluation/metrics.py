@@ -476,8 +476,7 @@ def seeded_difference(
     second: list[pd.DataFrame],  # of each run of the other, all on the same rows
     resamples: int = 1000,  # bootstrap resamples over users, and of runs within each
     seed: int = 0,  # of the resampling
-    # whether the n-th runs of both are of one training
-    together: bool = False,
+    together: bool = False,  # whether the n-th runs of both are of one training
 ) -> dict:  # of each of `metrics`: value, low, high of mean(first) - mean(second), and p
     """95% intervals of the difference of means over runs.
 

@@ -63,9 +63,8 @@ class Table:
     lengths: bool = False  # whether each run is scored with histories of three lengths
     # (protocol, system) -> the paper's AUC on its short and on its long histories
     paper_lengths: dict = field(default_factory=dict)
-    data: Dataset | None = field(
-        default=None, compare=False, repr=False
-    )  # own data; the paper's where left out
+    # own data; the paper's where left out
+    data: Dataset | None = field(default=None, compare=False, repr=False)
 
     def on(self, settings: StudySettings) -> "Table":
         "The table for the data of these settings; own data have one protocol, and no figures of the paper."
@@ -299,8 +298,8 @@ def score_lengths(run: PlannedRun, table: Table, settings: StudySettings) -> pd.
     """Logits of the test rows that have twice the protocol's history: row_id, length (0 for all), logit.
 
     Each length is kept at once. `InputError` without a recommender."""
-    kept_in = Path(settings.results) / run.path
-    target = kept_in / "lengths.parquet"
+    folder = Path(settings.results) / run.path
+    target = folder / "lengths.parquet"
     work = RunFolder(Path(settings.work) / run.path)
     lengths = _history_lengths(table, run.columns["protocol"])
     parts = [read_parquet(target)] if target.exists() else []
@@ -311,7 +310,7 @@ def score_lengths(run: PlannedRun, table: Table, settings: StudySettings) -> pd.
     recommender = Recommender.load(
         work.recommender, settings.llm, settings.device, settings.precision, settings.cache
     )
-    test = read_parquet(kept_in / "predictions.parquet")
+    test = read_parquet(folder / "predictions.parquet")
     users = np.array([recommender.dataset.user_of(str(name)) for name in test["user_id"]])
     items = np.array([recommender.dataset.item_of(str(name)) for name in test["item_id"]])
     times = test["timestamp"].to_numpy()
@@ -467,10 +466,10 @@ def runs_of(
 
 def values_of(folders: list[Path], predictions: list[pd.DataFrame], metric: str) -> list[float]:
     "A metric of each run: from its metrics.json, or from its predictions where the metric is newer than the run."
-    kept = [read_json(folder / "metrics.json").get(metric) for folder in folders]
+    recorded = [read_json(folder / "metrics.json").get(metric) for folder in folders]
     return [
         evaluate(run, 0)[metric]["value"] if value is None else value["value"]
-        for value, run in zip(kept, predictions)
+        for value, run in zip(recorded, predictions)
     ]
 
 
@@ -492,7 +491,9 @@ def compare(
             if system != table.against and runs[system] and runs[table.against]
         }
         adjusted = {
-            metric.name: holm({system: found[metric.name]["p"] for system, found in differences.items()})
+            metric.name: holm(
+                {system: difference_of[metric.name]["p"] for system, difference_of in differences.items()}
+            )
             for metric in main_metrics()
         }
         for system in table.systems:

@@ -188,9 +188,8 @@ def _estimated_hours(table: pd.DataFrame) -> pd.Series:
     system = table["system"] if "system" in table else table.iloc[:, 0]
     rate = table["hours"] / table["tokens"].where(table["tokens"] > 0)
     rate = rate.groupby(system).transform("median").fillna(rate.median()).fillna(SECONDS_A_TOKEN / 3600)
-    of_system = (
-        table["hours"].groupby(system).transform("median").fillna(0)
-    )  # without an LLM there are no tokens
+    # without an LLM there are no tokens
+    of_system = table["hours"].groupby(system).transform("median").fillna(0)
     by_tokens = (table["tokens"] * rate).where(table["tokens"] > 0, of_system)
     return table["hours"].fillna(by_tokens)
 

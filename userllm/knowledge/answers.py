@@ -25,9 +25,9 @@ def text_tokens(tokenizer, text: str) -> list[int]:
     encode = lambda words: tokenizer(words, add_special_tokens=False)["input_ids"]
     if _adds_space(tokenizer):
         ahead = encode("\n")
-        whole = encode("\n" + text)
-        if whole[: len(ahead)] == ahead:
-            return whole[len(ahead) :]
+        both = encode("\n" + text)
+        if both[: len(ahead)] == ahead:
+            return both[len(ahead) :]
     return encode(text)
 
 # %% ../../nbs/knowledge/39_answers.ipynb #9d559316
@@ -59,9 +59,9 @@ def answer_tokens(
 
     lead = text_tokens(tokenizer, ending)
     for space in (" ", ""):
-        whole = [text_tokens(tokenizer, ending + space + word) for word in (yes, no)]
-        if all(ids[: len(lead)] == lead and len(ids) > len(lead) for ids in whole):
-            first = [ids[len(lead)] for ids in whole]
+        texts = [text_tokens(tokenizer, ending + space + word) for word in (yes, no)]
+        if all(ids[: len(lead)] == lead and len(ids) > len(lead) for ids in texts):
+            first = [ids[len(lead)] for ids in texts]
             if first[0] != first[1]:
                 return AnswerTokens(*first)
     raise InputError(

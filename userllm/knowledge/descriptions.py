@@ -27,10 +27,11 @@ from ..data.dataset import MOVIE, ItemNoun
 from .llms import LLM
 
 # %% ../../nbs/knowledge/22_descriptions.ipynb #c006
+# the paper's Figure 6, of a movie
 _QUESTION = (
     "Generate a concise {item} description for the title {title} around 20 words, "
     "highlighting the main theme and unique elements."
-)  # the paper's Figure 6, of a movie
+)
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,8 @@ def _sentences(text: str) -> list[str]:
 def clean_description(
     text: str,  # what the LLM said
     title: str,  # what it was asked about
-    words: int = 24,
-) -> str:  # the longest description kept
+    words: int = 24,  # of the longest description kept
+) -> str:
     """One line without echoes of prompt or title, cut at the end of a sentence (or of a clause)
     within `words` words."""
     lines = [
@@ -139,9 +140,8 @@ def generate(
         ).to(llm.device)
     finally:
         tokenizer.padding_side = side
-    faster = (
-        {} if llm.seq2seq else {"cache_implementation": "static", "disable_compile": True}
-    )  # half again as fast on a CPU
+    # half again as fast on a CPU
+    faster = {} if llm.seq2seq else {"cache_implementation": "static", "disable_compile": True}
     ids = llm.model.generate(
         **batch, max_new_tokens=new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id, **faster
     )
@@ -334,8 +334,8 @@ def description_quality(faults: pd.DataFrame) -> pd.DataFrame:  # from `descript
     lengths = {"words, median": words.median(), "words, shortest": words.min(), "words, longest": words.max()}
     table = pd.DataFrame(
         {
-            "items": {name: float(found.sum()) for name, found in kinds.items()} | lengths,
-            "share": {name: found.mean() for name, found in kinds.items()} | dict.fromkeys(lengths),
+            "items": {name: float(has_fault.sum()) for name, has_fault in kinds.items()} | lengths,
+            "share": {name: has_fault.mean() for name, has_fault in kinds.items()} | dict.fromkeys(lengths),
         }
     )
     return (

@@ -112,7 +112,7 @@ class Endpoint:
 
     def _ask(self, client: httpx.Client, question: str, new_tokens: int, stop: threading.Event) -> str:
         "One answer."
-        asked = {
+        request = {
             "model": self.model,
             "messages": [{"role": "user", "content": question}],
             "max_tokens": new_tokens,
@@ -121,20 +121,20 @@ class Endpoint:
         attempts = self.retries + 1
         for attempt in range(attempts):
             try:
-                answer = client.post(f"{self.address}/chat/completions", json=asked)
+                answer = client.post(f"{self.address}/chat/completions", json=request)
             except httpx.TransportError as error:
                 answer = None
-                said = type(error).__name__
+                reason = type(error).__name__
             else:
                 if answer.status_code == 200:
                     return _text(answer)
-                said = f"status {answer.status_code}: {answer.text[:200]!r}"
+                reason = f"status {answer.status_code}: {answer.text[:200]!r}"
                 if answer.status_code not in (408, 409, 429) and answer.status_code < 500:
                     break  # asking again will not help
             if attempt + 1 == attempts or stop.wait(self.first_wait * 2**attempt * random.uniform(0.5, 1)):
                 break
         raise InputError(
-            f"the endpoint {self.address} did not answer for the model {self.model!r} ({said})",
+            f"the endpoint {self.address} did not answer for the model {self.model!r} ({reason})",
             fix=_remedy(None if answer is None else answer.status_code),
         )
 

@@ -219,11 +219,11 @@ def _download(name: str, weights: bool = True) -> Path:
 # %% ../../nbs/knowledge/20_llms.ipynb #c017
 def _checksum(folder: Path) -> str:
     "64 hex characters over the weight and tokenizer files of a folder."
-    whole = hashlib.sha256()
+    digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.suffix in (".safetensors", ".bin") or path.name in ("tokenizer.json", "tokenizer.model"):
-            whole.update(f"{path.name}:{file_sha256(path)}\n".encode())
-    return whole.hexdigest()
+            digest.update(f"{path.name}:{file_sha256(path)}\n".encode())
+    return digest.hexdigest()
 
 
 @dataclass
@@ -262,9 +262,10 @@ class LLM:
     def token_norm(self) -> float:
         "The mean length of the LLM's token embeddings: what a soft token should be about as long as."
         embedding = self.model.get_input_embeddings()
+        # Gemma 3 scales them
         return (
             float(getattr(embedding, "embed_scale", 1)) * embedding.weight.float().norm(dim=1).mean().item()
-        )  # Gemma 3 scales them
+        )
 
 # %% ../../nbs/knowledge/20_llms.ipynb #c018
 def _quantisation(bits: int, dtype: torch.dtype):  # 8 or 4, and what is computed in
@@ -289,10 +290,10 @@ def _loading(name: str, folder: Path, what: str):
                 f"the disk, not the {what} of LLM {name!r}, is at fault ({refused})",
                 fix="free space, see to the rights of that file, or name another folder in USERLLM_CACHE",
             ) from error
-        said = (str(error).strip().splitlines() or [""])[0][:200]
+        reason = (str(error).strip().splitlines() or [""])[0][:200]
         needs = "a folder needs config.json, the tokenizer's files and whole weights, as save_pretrained writes them; "
         raise InputError(
-            f"the {what} of LLM {name!r} cannot be loaded from {folder} ({type(error).__name__}: {said})",
+            f"the {what} of LLM {name!r} cannot be loaded from {folder} ({type(error).__name__}: {reason})",
             fix=f"{'' if what == 'file' else needs}fetch or copy it again, or name another LLM",
         ) from error
 

@@ -105,8 +105,8 @@ def _layer_kind():
 
 def kept_cache(
     layers: list,  # for each layer (keys, values), each (b, key heads, length, d)
-    in_parts: bool,
-):  # what `attends_in_parts` says of the model
+    in_parts: bool,  # what `attends_in_parts` says of the model
+):
     "A cache of Transformers that starts with these; see `new_keys_values`."
     from transformers.cache_utils import Cache, DynamicCache
 

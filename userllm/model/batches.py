@@ -226,8 +226,9 @@ class BatchMaker:
         return batch
 
     def histories(
-        self, histories: np.ndarray
-    ) -> tuple[HistoryBatch, dict[str, Features]]:  # (b, n) dense items
+        self,
+        histories: np.ndarray,  # (b, n) dense items
+    ) -> tuple[HistoryBatch, dict[str, Features]]:
         "Histories as a batch, and the features of their distinct items, by slot."
         batch = index_histories(histories, self.history_texts, tokens=len(self.features.history))
         return batch, self.features.of_history(batch.items)

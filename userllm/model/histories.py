@@ -59,9 +59,8 @@ class HistoryBatch:
     "Which vectors stand where in the histories of a batch; made on the CPU, ahead of the model."
 
     token_ids: torch.Tensor  # (t,) the distinct description tokens of the batch, which are the first vectors
-    items: (
-        torch.Tensor
-    )  # (u,) the distinct items, whose soft tokens are the vectors behind them, item by item
+    # (u,) the distinct items, whose soft tokens are the vectors behind them, item by item
+    items: torch.Tensor
     index: torch.Tensor  # (b, length) which vector stands there; -1 is padding
     item_position: torch.Tensor  # (b, length) which item of the history; -1 is padding
 

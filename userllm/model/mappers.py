@@ -18,16 +18,9 @@ from ..core.errors import InputError
 from ..core.files import read_tensors, read_tensors_metadata, write_tensors
 from ..core.fingerprints import fingerprint
 from ..core.registry import Registry
-from ..data.dataset import Dataset
+from ..data.dataset import Dataset, ids_as_text
 
 # %% ../../nbs/model/30_mappers.ipynb #c006
-def _id_texts(ids) -> list[str]:
-    "Ids as the dataset has them: text, and whole floating-point numbers without `.0`."
-    numbers = (number.item() if isinstance(number, np.generic) else number for number in ids)
-    whole = lambda number: isinstance(number, float) and number.is_integer()
-    return [str(int(number)) if whole(number) else str(number) for number in numbers]
-
-
 def _require_ids(ids: list[str], known: dict, name: str, key: str) -> None:
     "`InputError` for an id that occurs twice, and where the dataset has none of the ids."
     repeated = next((each for each, count in Counter(ids).items() if count > 1), None)
@@ -56,7 +49,7 @@ def _feature_rows(values, ids: list[str], name: str) -> np.ndarray:
     where = f"feature table {name!r}"
     if isinstance(values, pd.DataFrame):
         by_position = isinstance(values.index, pd.RangeIndex)
-        if not by_position and _id_texts(values.index) != ids:
+        if not by_position and ids_as_text(values.index.to_series()).tolist() != ids:
             raise InputError(
                 f"{where}: the data frame's index is in another order than the ids",
                 fix="give values.reindex(ids), or values.to_numpy() where its rows are in the ids' order",
@@ -140,7 +133,7 @@ class FeatureTable:
         if pd.isna(pd.Series(list(ids), dtype=object)).any():
             raise InputError(f"{where}: an id is missing", fix="remove rows without an id")
 
-        ids = _id_texts(ids)
+        ids = ids_as_text(pd.Series(list(ids), dtype=object)).tolist()
         columns = tuple(columns) or tuple(map(str, getattr(values, "columns", ())))
         values = _feature_rows(values, ids, name)
         if columns and len(columns) != values.shape[1]:
@@ -269,9 +262,8 @@ class MapperSettings:
     expansion: int = 10  # hidden width as a multiple of d (CoLLM's mapper has 10)
     smallest_hidden: int = 128  # the hidden width is at least this
     dropout: float = 0.0  # share of hidden units dropped in training
-    kind: str = field(
-        default="two_layers", metadata={"later": True}
-    )  # the name of a mapper, of `mapper_kinds`
+    # the name of a mapper, of `mapper_kinds`
+    kind: str = field(default="two_layers", metadata={"later": True})
 
 # %% ../../nbs/model/30_mappers.ipynb #c021
 class Mapper(nn.Module):

@@ -42,6 +42,7 @@ class LoadOptions:
     plugins: tuple = ()  # names of modules with code of one's own, which are imported
 
 # %% ../../nbs/model/28_recommender.ipynb #6c6d18d2
+# read without running code
 _safe_files = {
     ".json",
     ".safetensors",
@@ -50,7 +51,7 @@ _safe_files = {
     ".txt",
     ".model",
     ".jinja",
-}  # read without running code
+}
 
 
 def _require_safe(repo_id: str, files: list[str]) -> None:

@@ -225,7 +225,7 @@ def url_host(url: httpx.URL) -> str:
     return url.netloc.decode("ascii").lower()
 
 
-def _asked_wait(headers, now: datetime.datetime | None = None) -> float:
+def _retry_after(headers, now: datetime.datetime | None = None) -> float:
     "The seconds of a `Retry-After` header, 0 without one that can be read."
     text = headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit():
@@ -243,7 +243,7 @@ async def _body(response: httpx.Response, most_bytes: int) -> bytes:
     "The bytes of a good answer. `Refusal` for a bad status or too many bytes."
     status = response.status_code
     if status != 200:
-        wait = _asked_wait(response.headers) if status in _busy_statuses else 0.0
+        wait = _retry_after(response.headers) if status in _busy_statuses else 0.0
         raise Refusal(
             f"HTTP {status}",
             response.reason_phrase,
@@ -282,8 +282,8 @@ async def download(
     client: httpx.AsyncClient,  # from `guarded_client`
     url: str,
     settings: FetchSettings = FetchSettings(),
-    turn: Turn | None = None,
-) -> bytes:  # awaited with the host of each redirect before it is followed
+    turn: Turn | None = None,  # awaited with the host of each redirect before it is followed
+) -> bytes:
     "The bytes at a URL, in one attempt of at most `longest_request` seconds. `Refusal` says what went wrong."
     try:
         with anyio.fail_after(settings.longest_request):

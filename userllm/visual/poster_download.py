@@ -38,8 +38,8 @@ from .posters import missing_end, named_posters, picture_formats, poster_name
 # %% ../../nbs/visual/74_poster_download.ipynb #c2f09292
 def picture_ending(
     content: bytes,  # what a server sent
-    most_pixels: int = FetchSettings.most_pixels,
-) -> str:  # more are refused before they are unpacked
+    most_pixels: int = FetchSettings.most_pixels,  # more are refused before they are unpacked
+) -> str:
     "The file ending of a whole JPEG, PNG, WebP, GIF or BMP. `Refusal` for anything else."
     try:
         with Image.open(io.BytesIO(content), formats=[*picture_formats]) as picture:
@@ -88,10 +88,10 @@ class Turns:
 
     async def wait(self, host: str) -> None:
         "Return at this request's turn. `Refusal` where the host wants a longer pause than `longest_wait`."
-        while (left := self.pauses.get(host, 0.0) - anyio.current_time()) > 0:
-            if left > self.longest_wait:
-                raise Refusal("server asks for a pause", f"{host}: {left:,.0f} seconds; try again then")
-            await anyio.sleep(left)
+        while (remaining := self.pauses.get(host, 0.0) - anyio.current_time()) > 0:
+            if remaining > self.longest_wait:
+                raise Refusal("server asks for a pause", f"{host}: {remaining:,.0f} seconds; try again then")
+            await anyio.sleep(remaining)
 
         moment = max(self.next, anyio.current_time())
         self.next = moment + self.gap
@@ -195,31 +195,31 @@ class _Fetcher:
 
     async def _attempts(self, item_id: str, url: str, host: str, name: str) -> tuple[Refusal | None, int]:
         "Ask until the poster is there, or no further attempt helps."
-        asked = 0
+        attempts = 0
         while True:
             if name in self.unknown:
                 detail = f"{name}: others of its posters were tried in vain"
-                return Refusal("host not found", detail), asked
+                return Refusal("host not found", detail), attempts
             try:
                 await self.turns.wait(host)
-                asked += 1
+                attempts += 1
                 content = await download(self.client, url, self.settings, self.turns.wait)
                 await self.store(item_id, content)
                 self.unknown.answered(name)
-                return None, asked
+                return None, attempts
             except Refusal as refusal:
                 last = refusal
 
             if last.wait:
                 self.turns.pause(last.host or host, last.wait)
-            if not last.passing or asked > self.settings.retries:
+            if not last.passing or attempts > self.settings.retries:
                 self.unknown.add(last)
-                return last, asked
-            await anyio.sleep(backoff(asked - 1, self.settings))
+                return last, attempts
+            await anyio.sleep(backoff(attempts - 1, self.settings))
 
 # %% ../../nbs/visual/74_poster_download.ipynb #5d955642
 @contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[None]:
     "Hold the folder's lock, and sweep away what killed calls left."
     with only_one(folder, "posters are being fetched into"):
         for path in folder.glob(".tmp-*"):
@@ -322,7 +322,7 @@ def fetch_posters(
     )
     _check_names(manifest)
     folder = require_writable(folder, settings.most_bytes)
-    with _only_one(folder):
+    with _locked(folder):
         (folder / "missing.parquet").unlink(missing_ok=True)
         absent = [path is None for path in named_posters(folder, manifest["item_id"])]
         todo = manifest.loc[absent, ["item_id", "url", "path"]]

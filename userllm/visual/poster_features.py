@@ -171,8 +171,8 @@ class Preparation:
 
 def own_preparation(
     vit,  # a timm model
-    size: int = 0,
-) -> Preparation:  # side of a square in pixels; 0 for the model's own size
+    size: int = 0,  # side of a square in pixels; 0 for the model's own size
+) -> Preparation:
     "The preparation that the model's own configuration names."
     from timm.data import resolve_model_data_config
 
@@ -216,8 +216,8 @@ def vit_features(
             intermediates_only=True,
         )[0]
     else:
-        whole = vit.forward_features(pixels)
-        tokens = (whole[:, vit.num_prefix_tokens :], whole[:, : vit.num_prefix_tokens])
+        output = vit.forward_features(pixels)
+        tokens = (output[:, vit.num_prefix_tokens :], output[:, : vit.num_prefix_tokens])
     patches, prefix = tokens
     return patches.mean(1) if settings.pooling == "patch_mean" else prefix[:, 0]
 
@@ -297,7 +297,7 @@ def load_vit(
     return model, preparation
 
 # %% ../../nbs/visual/31_poster_features.ipynb #6e4b0b52
-def _read_some(posters: pd.DataFrame, preparation: Preparation) -> tuple[list, list, list]:
+def _read_pictures(posters: pd.DataFrame, preparation: Preparation) -> tuple[list, list, list]:
     "Hashes and prepared pictures of those that can be read; and messages about the others."
     hashes = []
     pictures = []
@@ -335,7 +335,7 @@ def poster_features(
     with tqdm(total=len(todo), desc="posters", unit="picture", disable=not len(todo)) as bar:
         for start in range(0, len(todo), batch_size):
             batch = todo.iloc[start : start + batch_size]
-            read, pictures, unreadable = _read_some(batch, preparation)
+            read, pictures, unreadable = _read_pictures(batch, preparation)
             faults += unreadable
             if pictures:
                 pixels = torch.stack(pictures).to(next(vit.parameters()).device)
@@ -407,8 +407,8 @@ def shipped_features() -> dict:
 
 def image_table(
     items: pd.DataFrame,  # an items table: poster, the picture hash
-    features: dict | None = None,
-) -> FeatureTable:  # features by hash; the shipped ones where left out
+    features: dict | None = None,  # features by hash; the shipped ones where left out
+) -> FeatureTable:
     "The posters as a feature table by item (rows of `items`, in order), named `image`."
     features = shipped_features() if features is None else features
     missing = ~items["poster"].isin(features).to_numpy()

@@ -22,22 +22,24 @@ from tqdm.auto import tqdm
 from ..core.errors import InputError, shown_names
 from ..core.files import read_parquet
 from ..core.fingerprints import file_sha256
-from ..data.columns import find_faults, raise_faults, read_columns
+from ..data.columns import Fault, find_faults, raise_faults, read_columns
 from ..data.user_tables import as_text
 
 # %% ../../nbs/visual/24_posters.ipynb #c006
+# Pillow's name of a format -> the ending of such a file
 picture_formats = {
     "JPEG": ".jpg",
     "PNG": ".png",
     "WEBP": ".webp",
     "GIF": ".gif",
     "BMP": ".bmp",
-}  # and the ending of such a file
+}
 
 
 def missing_end(
-    content: bytes, format: str
-) -> bool:  # a file that its decoder read; one of `picture_formats`
+    content: bytes,  # a file that its decoder read
+    format: str,  # one of `picture_formats`
+) -> bool:
     "Whether a picture's file stops before its format says that it ends."
     if format == "PNG":
         return b"IEND\xaeB`\x82" not in content
@@ -128,8 +130,9 @@ def _is_plain(picture: Image.Image) -> bool:  # from `Image.open`
 def open_picture(
     path,  # a picture file
     most_pixels: int = 50_000_000,  # larger pictures are refused before they are unpacked
+    # (width, height) that are enough: a JPEG is then unpacked at a fraction of its size
     least: tuple | None = None,
-) -> Image.Image:  # (width, height) that are enough: a JPEG is then unpacked at a fraction of its size
+) -> Image.Image:
     """The picture in RGB as people see it; of an animation the first frame.
 
     `InputError` where the file is none of `picture_formats`, is cut short, or unpacks to more
@@ -195,8 +198,8 @@ def poster_name(item_id) -> str:  # an item id of the source
 # %% ../../nbs/visual/24_posters.ipynb #04755b68
 def read_manifest(
     path,  # CSV, TSV (packed as .gz or not) or Parquet with the column item_id
-    columns,
-) -> pd.DataFrame:  # of these at least one must be there; those that are not come back empty
+    columns,  # of these at least one must be there; those that are not come back empty
+) -> pd.DataFrame:
     """The manifest as text: item_id and `columns`, '' where a cell is empty.
 
     `InputError` for a missing column, for empty and repeated ids, and for what `read_columns`
@@ -219,18 +222,13 @@ def read_manifest(
     if wrong:
         raise_faults(faults + wrong)
     empty = pl.col("item_id") == ""
-    raise_faults(
-        faults
-        + find_faults(table, empty, path.name, "item_id", "an empty id", "fill it or remove the row")
-        + find_faults(
-            table,
-            ~empty & ~pl.col("item_id").is_first_distinct(),
-            path.name,
-            "item_id",
-            "an item that came before",
-            "keep one row of each",
-        )
-    )
+    repeated = ~empty & ~pl.col("item_id").is_first_distinct()
+    for rows, what, remedy in (
+        (empty, "an empty id", "fill it or remove the row"),
+        (repeated, "an item that came before", "keep one row of each"),
+    ):
+        faults += find_faults(table, rows, Fault(path.name, what, remedy, "item_id"))
+    raise_faults(faults)
     manifest = (
         table.select(
             "item_id", *(pl.col(name) if name in present else pl.lit("").alias(name) for name in columns)
@@ -278,8 +276,8 @@ def pictures_in(folder) -> dict:  # file name without its ending -> path
 def named_posters(
     folder: Path,  # pictures named by item id
     item_ids,  # of text
-    by_name: dict | None = None,
-) -> list:  # of `pictures_in`, where the folder was listed already
+    by_name: dict | None = None,  # of `pictures_in`, where the folder was listed already
+) -> list:
     "The path of each item's picture, None where there is none."
     by_name = pictures_in(folder) if by_name is None else by_name
 
@@ -292,8 +290,8 @@ def named_posters(
 
 def unread_posters(
     folder: Path,  # pictures named by item id
-    item_ids,
-) -> list[str]:  # of text
+    item_ids,  # of text
+) -> list[str]:
     "A line for each kind of file that is named by an item and passed over, with every such file's name."
     read = set(pictures_in(folder).values())
     items = {*item_ids, *map(poster_name, item_ids)}
@@ -338,7 +336,7 @@ def _listed_posters(
     return [paths.get(item_id) for item_id in item_ids]
 
 
-def _require_some(paths: list, posters, item_ids: list[str]) -> None:
+def _require_pictures(paths: list, posters, item_ids: list[str]) -> None:
     "`InputError` where no item has a picture."
     if not item_ids or any(paths):
         return
@@ -354,8 +352,8 @@ def _require_some(paths: list, posters, item_ids: list[str]) -> None:
 
 def find_posters(
     posters,  # a folder of pictures named by item id; or item_id, path: a manifest, or a table of whole paths
-    item_ids,
-) -> pd.DataFrame:  # the items to look for
+    item_ids,  # of the items to look for
+) -> pd.DataFrame:
     """For each item its picture's path and hash, '' where it has none.
 
     A manifest's count of rows stands in `attrs["rows"]`. `InputError` where there is none of any."""
@@ -375,7 +373,7 @@ def find_posters(
             manifest = read_manifest(posters, ["path"])
             rows = manifest.attrs["rows"]
             paths = _listed_posters(manifest, f"manifest {posters}", posters.parent, item_ids)
-    _require_some(paths, posters, item_ids)
+    _require_pictures(paths, posters, item_ids)
 
     bar = tqdm(paths, desc="posters found", unit="file", disable=len(paths) < 1000)
     table = pd.DataFrame(
@@ -398,8 +396,8 @@ def shipped_posters() -> dict[str, str]:
 
 def posters_for(
     items: pd.DataFrame,  # an items table: item_id
-    folder=None,
-) -> list[str]:  # the user's own pictures, a folder or a manifest; the shipped hashes where left out
+    folder=None,  # the user's own pictures, a folder or a manifest; the shipped hashes where left out
+) -> list[str]:
     "The picture hash of each row of the items table, '' where there is none."
     if folder is not None:
         return find_posters(folder, items["item_id"])["poster"].tolist()

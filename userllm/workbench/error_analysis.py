@@ -48,8 +48,7 @@ def _bands(values, edges=(0, 1, 5, 10, 20, 50, 100)) -> pd.Categorical:
 
 
 def row_facts(
-    # user_id, item_id, timestamp
-    rows: pd.DataFrame,
+    rows: pd.DataFrame,  # user_id, item_id, timestamp
     dataset: Dataset,
 ) -> pd.DataFrame:
     """What is known of each row, with the same index: title, year, genres, the columns of `SLICES`.
@@ -125,10 +124,8 @@ class Errors:
     @classmethod
     def of(
         cls,
-        # run -> table of predictions
-        predictions: Mapping,
-        # that they are about
-        dataset: Dataset,
+        predictions: Mapping,  # run -> table of predictions
+        dataset: Dataset,  # that they are about
     ) -> "Errors":
         """Join them.
 
@@ -224,8 +221,7 @@ def _as_numbers(ids: pd.Series) -> pd.Series:
 def select_rows(
     errors: Errors,
     chosen: RowFilter,
-    # a column of the rows; the loss of the run where left out
-    sort: str = "",
+    sort: str = "",  # a column of the rows; the loss of the run where left out
     ascending: bool = False,
 ) -> pd.DataFrame:
     """The rows that meet all conditions, those with the greatest loss first, or in another order.
@@ -258,10 +254,10 @@ def export_rows(rows: pd.DataFrame, path) -> Path:
 def row_history(errors: Errors, row_id: int) -> tuple[pd.DataFrame, pd.Series]:
     """Cards of what the user had liked before a row (as many items as the protocol gives, oldest
     first), and of the candidate."""
-    found = errors.rows[errors.rows["row_id"] == row_id]
-    if not len(found):
+    matches = errors.rows[errors.rows["row_id"] == row_id]
+    if not len(matches):
         raise InputError(f"there is no predicted row {row_id}", fix="choose a row_id of `Errors.rows`")
-    row = found.iloc[0]
+    row = matches.iloc[0]
     dataset = errors.dataset
     user = dataset.user_of(row["user_id"])
     item = dataset.item_of(row["item_id"])
@@ -272,8 +268,7 @@ def row_history(errors: Errors, row_id: int) -> tuple[pd.DataFrame, pd.Series]:
 
 # %% ../../nbs/workbench/87_error_analysis.ipynb #328cefcb
 def _bias(
-    # (n,) each
-    labels: np.ndarray,
+    labels: np.ndarray,  # (n,) each
     probabilities: np.ndarray,
     users: np.ndarray,
     resamples: int,
@@ -292,8 +287,7 @@ def _bias(
 
 
 def _calibrated_errors(
-    # (n,) P(Yes)
-    probabilities: np.ndarray,
+    probabilities: np.ndarray,  # (n,) P(Yes)
     draws: int,
     seed: int = SEED,
     bins: int = 10,
@@ -332,10 +326,8 @@ def _calibration(rows: pd.DataFrame, run: str, resamples: int) -> dict:
 
 def slice_errors(
     errors: Errors,
-    # a column of `SLICES`
-    by: str,
-    # names; all where left out
-    runs=None,
+    by: str,  # a column of `SLICES`
+    runs=None,  # names; all where left out
     resamples: int = RESAMPLES,
 ) -> pd.DataFrame:
     """For each run and slice: run, the slice, liked, AUC, UAUC (of five users or more) and bias with
@@ -372,11 +364,9 @@ def _plain_text(text) -> str:
 
 def _plot_metric(
     axis,
-    # from `slice_errors`
-    table: pd.DataFrame,
+    table: pd.DataFrame,  # from `slice_errors`
     metric: str,
-    # the slices from top to bottom
-    values: list,
+    values: list,  # the slices from top to bottom
     by: str,
 ) -> None:
     "One panel: each run's points side by side in every slice."
@@ -400,10 +390,8 @@ def _plot_metric(
 
 
 def plot_slice_errors(
-    # from `slice_errors`
-    table: pd.DataFrame,
-    # as there
-    by: str,
+    table: pd.DataFrame,  # from `slice_errors`
+    by: str,  # as there
     # such as calibration_error, with a stroke where chance alone would put it; the main metrics
     # and bias where left out
     panels: tuple[str, ...] = (),

@@ -19,8 +19,7 @@ from .what_if import NO_CONTROL, NO_EFFECT, UNUSUAL, Noise, judge_changes
 # %% ../../nbs/workbench/91_error_causes.ipynb #6088f52a
 def _recommender_rows(
     recommender: Recommender,
-    # of `Errors.rows`
-    rows: pd.DataFrame,
+    rows: pd.DataFrame,  # of `Errors.rows`
 ) -> Rows:
     "The same rows for the recommender."
     users = [recommender.dataset.user_of(user_id) for user_id in rows["user_id"]]
@@ -30,8 +29,7 @@ def _recommender_rows(
 
 def rescored(
     recommender: Recommender,
-    # of `Errors.rows`
-    rows: pd.DataFrame,
+    rows: pd.DataFrame,  # of `Errors.rows`
 ) -> pd.DataFrame:
     """The rows with `P now`, as the recommender computes it, and `right now`, whether that is more
     than one half on the label."""
@@ -43,10 +41,8 @@ def rescored(
 def stored_difference(
     errors: Errors,
     recommender: Recommender,
-    # the recommender's own run where left out
-    run: str = "",
-    # rows to compute, each of which costs a whole prompt
-    count: int = 6,
+    run: str = "",  # the recommender's own run where left out
+    count: int = 6,  # rows to compute, each of which costs a whole prompt
 ) -> Noise:
     "How far stored P(Yes) and what the recommender computes now differ, over rows drawn at random."
     run = errors.require(run or recommender.method)
@@ -57,12 +53,9 @@ def stored_difference(
 def wrong_and_right(
     errors: Errors,
     recommender: Recommender,
-    # a run that gets all of them right
-    right_in: str = "",
-    # rows of each kind
-    count: int = 20,
-    # the recommender's own run where left out
-    run: str = "",
+    right_in: str = "",  # a run that gets all of them right
+    count: int = 20,  # rows of each kind
+    run: str = "",  # the recommender's own run where left out
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The wrong rows and the right rows nearest to one half, by what the recommender computes now (see
     `rescored`). At most a quarter more rows are computed than asked for."""
@@ -87,22 +80,21 @@ def wrong_and_right(
 def _with_histories(recommender: Recommender, rows: Rows, histories: list) -> np.ndarray:
     "P(Yes) of each row with a history of dense items instead of its own; NaN where that is None."
     probabilities = np.full(len(histories), np.nan)
-    given = [number for number, history in enumerate(histories) if history is not None]
-    if not given:
+    present = [number for number, history in enumerate(histories) if history is not None]
+    if not present:
         return probabilities
-    width = max(1, max(len(histories[number]) for number in given))
-    padded = np.full((len(given), width), -1, dtype=np.int64)
-    for row, number in enumerate(given):
+    width = max(1, max(len(histories[number]) for number in present))
+    padded = np.full((len(present), width), -1, dtype=np.int64)
+    for row, number in enumerate(present):
         padded[row, : len(histories[number])] = histories[number]
-    changed = replace(rows.take(np.array(given)), histories=padded, events=np.full(len(given), -1))
-    probabilities[given] = row_probabilities(recommender, changed)
+    changed = replace(rows.take(np.array(present)), histories=padded, events=np.full(len(present), -1))
+    probabilities[present] = row_probabilities(recommender, changed)
     return probabilities
 
 
 def withheld(
     recommender: Recommender,
-    # of `Errors.rows`
-    rows: pd.DataFrame,
+    rows: pd.DataFrame,  # of `Errors.rows`
 ) -> pd.DataFrame:
     """P(Yes) of each row: `as it is`, and without parts of what is known of the person, as from
     `withdraw`; also with `no latest like`, and with `another's likes`, as many of a user drawn at
@@ -137,11 +129,9 @@ def _share_draws(turned: np.ndarray, users: pd.Series, resamples: int, random) -
 
 
 def net_turned(
-    # from `wrong_and_right`
-    wrong: pd.DataFrame,
+    wrong: pd.DataFrame,  # from `wrong_and_right`
     right: pd.DataFrame,
-    # from `withheld`, of the same rows
-    without_wrong: pd.DataFrame,
+    without_wrong: pd.DataFrame,  # from `withheld`, of the same rows
     without_right: pd.DataFrame,
     resamples: int = RESAMPLES,
     seed: int = SEED,
@@ -203,8 +193,7 @@ def _withheld_sentence(line) -> str:
 
 
 def what_misled(
-    # from `net_turned`
-    turned: pd.DataFrame,
+    turned: pd.DataFrame,  # from `net_turned`
 ) -> str:
     "What the counts say, in sentences."
     sentences = [_withheld_sentence(line) for line in turned.itertuples()]
@@ -219,11 +208,9 @@ def what_misled(
 
 # %% ../../nbs/workbench/91_error_causes.ipynb #c41e11e2
 def likes_verdict(
-    # from `leave_one_out`
-    effects: pd.DataFrame,
+    effects: pd.DataFrame,  # from `leave_one_out`
     noise: Noise,
-    # changes of `leave_one_out_control`
-    control=(),
+    control=(),  # changes of `leave_one_out_control`
 ) -> str:
     "What the likes of one row do to its answer, in a sentence."
     if not len(effects):

@@ -24,8 +24,7 @@ from .widgets import View
 
 # %% ../../nbs/workbench/97_errors_tool.ipynb #1d89f567
 def errors_view(
-    # names of runs
-    runs: list,
+    runs: list,  # names of runs
 ) -> View:
     "The controls of the error analysis."
     button = lambda name: ipywidgets.Button(description=name)
@@ -77,8 +76,7 @@ class ErrorsTool:
         self,
         errors: Errors,
         resamples: int = RESAMPLES,
-        # users with fewer rows are not compared
-        least_rows: int = 5,
+        least_rows: int = 5,  # users with fewer rows are not compared
     ):
         self.errors = errors
         self.resamples = resamples
@@ -92,14 +90,14 @@ class ErrorsTool:
         for name in ("by", "runs"):
             self.view.connect(name, self._uncut)
         for name in ("first", "second"):
-            self.view.connect(name, lambda: [self.view.show(place, "") for place in ("overall", "users")])
+            self.view.connect(name, lambda: [self.view.show(panel, "") for panel in ("overall", "users")])
         for name in ("of", "count"):
             self.view.connect(name, lambda: self.view.show("worst", ""))
 
     def _uncut(self) -> None:
         "Clear what is shown of other slices."
-        for place in ("picture", "slices"):
-            self.view.show(place, "")
+        for panel in ("picture", "slices"):
+            self.view.show(panel, "")
 
     def cut(self, by: str, runs) -> pd.DataFrame:
         "Show the metrics and the calibration by slice; returns the table."

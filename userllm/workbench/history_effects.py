@@ -24,8 +24,7 @@ from ..model.userllm_recommender import UserLLMRecommender
 # %% ../../nbs/workbench/71_history_effects.ipynb #96941eb8
 def history_tokens(
     recommender: Recommender,
-    # (n, h) dense items, -1 as padding
-    histories: np.ndarray,
+    histories: np.ndarray,  # (n, h) dense items, -1 as padding
 ) -> torch.Tensor | None:
     "The compressed histories (n, K d3), or None where the recommender compresses none, as a baseline."
     if not isinstance(recommender, UserLLMRecommender):
@@ -35,18 +34,16 @@ def history_tokens(
 
 # %% ../../nbs/workbench/71_history_effects.ipynb #140c044c
 def history_rows(
-    # one row
-    rows: Rows,
-    # lists of dense items, oldest first
-    histories,
+    rows: Rows,  # one row
+    histories,  # lists of dense items, oldest first
 ) -> Rows:
     """The same user and candidate with each of these histories. Histories other than the row's own
     come without the state after the latest event."""
-    own = own_history(rows)
+    likes = own_history(rows)
     events = None
     if rows.events is not None:
         events = np.array(
-            [rows.events[0] if list(history) == own else -1 for history in histories], dtype=np.int64
+            [rows.events[0] if list(history) == likes else -1 for history in histories], dtype=np.int64
         )
     width = max(1, max((len(history) for history in histories), default=1))
     padded = np.array(
@@ -56,8 +53,7 @@ def history_rows(
 
 # %% ../../nbs/workbench/71_history_effects.ipynb #3cebeaa8
 def own_history(
-    # one row
-    rows: Rows,
+    rows: Rows,  # one row
 ) -> list[int]:
     "The row's history as dense items, oldest first."
     return [int(item) for item in rows.histories[0] if item >= 0]
@@ -70,10 +66,8 @@ def row_probabilities(recommender: Recommender, rows: Rows) -> np.ndarray:
 
 def score_histories(
     recommender: Recommender,
-    # one row; the other histories are compared with its own
-    rows: Rows,
-    # lists of dense items, oldest first
-    histories,
+    rows: Rows,  # one row; the other histories are compared with its own
+    histories,  # lists of dense items, oldest first
 ) -> pd.DataFrame:
     """The compressed token and P(Yes) with each of these histories: cosine to the row's own token (NaN
     where the model compresses nothing), probability, and its change."""
@@ -94,55 +88,50 @@ def score_histories(
 # %% ../../nbs/workbench/71_history_effects.ipynb #a6526b9c
 def leave_one_out(
     recommender: Recommender,
-    # one row
-    rows: Rows,
+    rows: Rows,  # one row
 ) -> pd.DataFrame:
     """The effect of leaving out each history item: position from 0 for the oldest, item_id, title,
     year, genres, cosine, probability, change."""
-    own = own_history(rows)
+    likes = own_history(rows)
     effects = score_histories(
-        recommender, rows, [own[:place] + own[place + 1 :] for place in range(len(own))]
+        recommender, rows, [likes[:position] + likes[position + 1 :] for position in range(len(likes))]
     )
-    cards = item_cards(recommender.dataset, own).drop(columns=["description", "described_by"])
-    return pd.concat([pd.DataFrame({"position": np.arange(len(own))}), cards, effects], axis=1)
+    cards = item_cards(recommender.dataset, likes).drop(columns=["description", "described_by"])
+    return pd.concat([pd.DataFrame({"position": np.arange(len(likes))}), cards, effects], axis=1)
 
 
 def order_effects(
     recommender: Recommender,
-    # one row
-    rows: Rows,
-    # random orders to try
-    count: int = 10,
+    rows: Rows,  # one row
+    count: int = 10,  # random orders to try
     seed: int = 0,
 ) -> pd.DataFrame:
     "The same items in other orders: order (`reversed`, `random 1`, ...), cosine, probability, change."
-    own = own_history(rows)
+    likes = own_history(rows)
     random = np.random.default_rng(seed)
-    shuffled = [random.permutation(own).tolist() for _ in range(count)]
+    shuffled = [random.permutation(likes).tolist() for _ in range(count)]
     names = ["reversed"] + [f"random {number + 1}" for number in range(count)]
     return pd.concat(
-        [pd.DataFrame({"order": names}), score_histories(recommender, rows, [own[::-1], *shuffled])], axis=1
+        [pd.DataFrame({"order": names}), score_histories(recommender, rows, [likes[::-1], *shuffled])], axis=1
     )
 
 
 def length_effects(recommender: Recommender, rows: Rows) -> pd.DataFrame:
     "The latest items alone, from none to all of them: length, cosine, probability, change."
-    own = own_history(rows)
-    lengths = np.arange(len(own) + 1)
+    likes = own_history(rows)
+    lengths = np.arange(len(likes) + 1)
     return pd.concat(
         [
             pd.DataFrame({"length": lengths}),
-            score_histories(recommender, rows, [own[len(own) - n :] for n in lengths]),
+            score_histories(recommender, rows, [likes[len(likes) - n :] for n in lengths]),
         ],
         axis=1,
     )
 
 # %% ../../nbs/workbench/71_history_effects.ipynb #6b06e0a2
 def most_misleading(
-    # from `leave_one_out`
-    effects: pd.DataFrame,
-    # the truth
-    label: int,
+    effects: pd.DataFrame,  # from `leave_one_out`
+    label: int,  # the truth
 ) -> pd.Series | None:
     """The history item whose absence moves P(Yes) furthest towards the truth; None where no absence
     does."""
@@ -152,8 +141,7 @@ def most_misleading(
 # %% ../../nbs/workbench/71_history_effects.ipynb #ad219e29
 def withdraw(
     recommender: Recommender,
-    # any number
-    rows: Rows,
+    rows: Rows,  # any number
 ) -> pd.DataFrame:
     """P(Yes) of each row: `as it is`, `no history`, and where the prompt has a slot for the user,
     `no user slot` and `neither`."""
@@ -183,12 +171,9 @@ def _parts(effects: pd.DataFrame, withdrawn: pd.Series) -> list[tuple[str, float
 
 
 def plot_effects(
-    # of one row, from `leave_one_out`
-    effects: pd.DataFrame,
-    # of the same row, from `withdraw`
-    withdrawn: pd.Series,
-    # changes of P(Yes) up to here are rounding and get no bar
-    noise: float = 0.0,
+    effects: pd.DataFrame,  # of one row, from `leave_one_out`
+    withdrawn: pd.Series,  # of the same row, from `withdraw`
+    noise: float = 0.0,  # changes of P(Yes) up to here are rounding and get no bar
     # from `usual_range`: what leaving out another user's like changes, lowest and highest
     usual: tuple = (np.nan, np.nan),
 ) -> Figure:
@@ -230,8 +215,7 @@ def plot_effects(
 # %% ../../nbs/workbench/71_history_effects.ipynb #acddff6a
 def other_histories(
     recommender: Recommender,
-    # one row
-    rows: Rows,
+    rows: Rows,  # one row
     count: int = 8,
     seed: int = 0,
 ) -> list[list[int]]:
@@ -254,34 +238,30 @@ def other_histories(
 # %% ../../nbs/workbench/71_history_effects.ipynb #8e772021
 def leave_one_out_control(
     recommender: Recommender,
-    # one row
-    rows: Rows,
-    # other users to try
-    count: int = 8,
+    rows: Rows,  # one row
+    count: int = 8,  # other users to try
     seed: int = 0,
 ) -> pd.DataFrame:
     """What leaving out one like changes where the history is another user's: history (its number),
     position, change."""
     histories = other_histories(recommender, rows, count, seed)
-    asked = [
-        [history, *(history[:place] + history[place + 1 :] for place in range(len(history)))]
+    variants = [
+        [history, *(history[:left_out] + history[left_out + 1 :] for left_out in range(len(history)))]
         for history in histories
     ]
-    if not asked:
+    if not variants:
         return pd.DataFrame({"history": [], "position": [], "change": []})
     probabilities = row_probabilities(
-        recommender, history_rows(replace(rows, events=None), sum(asked, []))
-    ).reshape(len(asked), -1)
+        recommender, history_rows(replace(rows, events=None), sum(variants, []))
+    ).reshape(len(variants), -1)
     change = probabilities[:, 1:] - probabilities[:, :1]
     number, position = np.indices(change.shape)
     return pd.DataFrame({"history": number.ravel(), "position": position.ravel(), "change": change.ravel()})
 
 
 def usual_range(
-    # of a control
-    changes,
-    # with fewer changes nothing is said
-    least: int = 8,
+    changes,  # of a control
+    least: int = 8,  # with fewer changes nothing is said
 ) -> tuple[float, float]:
     "The middle nine tenths of the changes; NaN where there are fewer than `least`."
     changes = np.asarray(changes, dtype=np.float64)

@@ -49,10 +49,8 @@ def cell_text(value, digits: int) -> str:
 def table_html(
     frame: pd.DataFrame,
     digits: int = 3,
-    # rows beyond these are counted and not shown
-    most: int = 200,
-    # column -> its heading, such as one with a unit
-    headings: Mapping = {},
+    most: int = 200,  # rows beyond these are counted and not shown
+    headings: Mapping = {},  # column -> its heading, such as one with a unit
 ) -> str:
     "A table with all text escaped and numbers to the right. A table that is too wide gets a scroll bar."
     numeric = {name: pd.api.types.is_numeric_dtype(frame[name]) for name in frame}
@@ -149,10 +147,8 @@ def _poster(item_id: str, folder) -> str:
 
 
 def poster_html(
-    # item_id, title, year, genres
-    card: Mapping,
-    # of pictures named by item id
-    folder=None,
+    card: Mapping,  # item_id, title, year, genres
+    folder=None,  # of pictures named by item id
 ) -> str:
     "The poster as a small picture, or a title card where there is none that can be read."
     content = _poster(str(card["item_id"]), folder) if folder is not None else ""
@@ -165,14 +161,10 @@ def poster_html(
 
 # %% ../../nbs/workbench/75_html_parts.ipynb #c011a7b5
 def strip_html(
-    # item_id, title, year, genres
-    cards: pd.DataFrame,
-    # of pictures named by item id
-    folder=None,
-    # a line of text below each
-    notes=(),
-    # the number of the first
-    first: int = 0,
+    cards: pd.DataFrame,  # item_id, title, year, genres
+    folder=None,  # of pictures named by item id
+    notes=(),  # a line of text below each
+    first: int = 0,  # the number of the first
 ) -> str:
     "Posters in a row, numbered."
     notes = list(notes) + [""] * (len(cards) - len(notes))
@@ -210,10 +202,8 @@ def _text_html(line: Mapping, about: str, edited: bool) -> str:
 
 
 def prompt_html(
-    # of a `PromptExplanation`
-    segments: pd.DataFrame,
-    # numbers of segments to mark as edited
-    edited=(),
+    segments: pd.DataFrame,  # of a `PromptExplanation`
+    edited=(),  # numbers of segments to mark as edited
 ) -> str:
     """The prompt as the LLM gets it: fixed text, text of the row, and soft slots with their tokens,
     norms and whether they stand for something missing."""
@@ -240,8 +230,7 @@ def png(figure: Figure, dpi: int = 90) -> bytes:
 
 def figure_html(
     figure: Figure,
-    # what it shows, for those who cannot see it
-    alt: str,
+    alt: str,  # what it shows, for those who cannot see it
     dpi: int = 90,
 ) -> str:
     "A figure as a picture that is never wider than the page."

@@ -32,8 +32,7 @@ from ..core.theme import BAND, ROW_TEXT, SLOT_COLOURS, slot_colour
 # %% ../../nbs/workbench/70_inspection.ipynb #7636db39
 def require_language_model(
     recommender: Recommender,
-    # what needs it, for the message
-    task: str,
+    task: str,  # what needs it, for the message
 ) -> UserLLMRecommender:
     "The recommender. `InputError` where it has no language model, as a baseline."
     if isinstance(recommender, UserLLMRecommender):
@@ -49,17 +48,16 @@ _units = WeakKeyDictionary()  # embedding -> (version, unit vectors)
 
 def _unit_words(embedding: torch.nn.Module) -> torch.Tensor:
     "The vocabulary's vectors at length 1, (words, d3) float32; computed again where the embedding changed."
-    version, kept = _units.get(embedding, (None, None))
-    if version != embedding.weight._version or kept.device != embedding.weight.device:
-        kept = torch.nn.functional.normalize(embedding.weight.detach().float(), dim=1)
-        _units[embedding] = embedding.weight._version, kept
-    return kept
+    version, unit = _units.get(embedding, (None, None))
+    if version != embedding.weight._version or unit.device != embedding.weight.device:
+        unit = torch.nn.functional.normalize(embedding.weight.detach().float(), dim=1)
+        _units[embedding] = embedding.weight._version, unit
+    return unit
 
 
 def nearest_words(
     recommender: UserLLMRecommender,
-    # (d3,)
-    vector: torch.Tensor,
+    vector: torch.Tensor,  # (d3,)
     count: int = 5,
 ) -> list[tuple[str, float]]:
     "The tokens of the vocabulary with the nearest embeddings, each with its cosine."
@@ -74,8 +72,7 @@ def nearest_words(
 # %% ../../nbs/workbench/70_inspection.ipynb #2f475a44
 def _nearest_text(
     recommender: UserLLMRecommender,
-    # (tokens, d3)
-    vectors: torch.Tensor,
+    vectors: torch.Tensor,  # (tokens, d3)
 ) -> str:
     "The nearest words of each vector with their cosines, `|` between vectors."
     return " | ".join(
@@ -102,8 +99,7 @@ class PromptExplanation:
 # %% ../../nbs/workbench/70_inspection.ipynb #e3dea977
 def _uncompressed(
     recommender: UserLLMRecommender,
-    # one row
-    rows: Rows,
+    rows: Rows,  # one row
 ) -> int:
     """The tokens of the prompt with its history written out; those of the prompt as it is where the
     model compresses none."""
@@ -257,8 +253,7 @@ def edited_tokens(
     recommender: UserLLMRecommender,
     user_id,
     item_id,
-    # as for `explain_prompt`
-    edits: Mapping,
+    edits: Mapping,  # as for `explain_prompt`
     timestamp: int = -1,
 ) -> int:
     "The tokens of the edited prompt before anything is cut. Nothing is scored, so this is quick."
@@ -273,8 +268,7 @@ def edited_tokens(
 # %% ../../nbs/workbench/70_inspection.ipynb #2a9444f5
 def _summands(
     model: UserLLM,
-    # one row
-    batch: ModelBatch,
+    batch: ModelBatch,  # one row
     logit: float,
 ) -> dict:
     "The parts that add up to the row's logit, by name; empty where it is the language model's alone."
@@ -290,13 +284,10 @@ def _summands(
 @torch.no_grad()
 def explain_prompt(
     recommender: UserLLMRecommender,
-    # ids as the source names them
-    user_id,
+    user_id,  # ids as the source names them
     item_id,
-    # the history ends before it; -1 for the latest state
-    timestamp: int = -1,
-    # number of a text segment, from 0 -> its new text
-    edits: Mapping | None = None,
+    timestamp: int = -1,  # the history ends before it; -1 for the latest state
+    edits: Mapping | None = None,  # number of a text segment, from 0 -> its new text
 ) -> PromptExplanation:
     """What the LLM is given for a user and a candidate, segment by segment, and what it answers.
 
@@ -377,8 +368,8 @@ def _draw_page(axis, lines: pd.DataFrame, runs: list) -> None:
         colour = {"text": "none", "row text": ROW_TEXT}.get(kind) or slot_colour(lines["name"][number])
         axis.add_patch(plt.Rectangle((column, -line - 0.45), len(text), 0.9, color=colour, linewidth=0))
         style = {"family": "monospace", "fontsize": 9, "ha": "center", "va": "center", "parse_math": False}
-        for place, letter in enumerate(text):  # one by one: letters in a row are set wider on a screen
-            axis.text(column + place + 0.5, -line, letter, **style)
+        for offset, letter in enumerate(text):  # one by one: letters in a row are set wider on a screen
+            axis.text(column + offset + 0.5, -line, letter, **style)
     axis.axis("off")
 
 
@@ -400,8 +391,7 @@ def _draw_counts(axis, bars: dict) -> None:
 
 def plot_prompt(
     explanation: PromptExplanation,
-    # characters in a line
-    width: int = 96,
+    width: int = 96,  # characters in a line
 ) -> Figure:
     """The prompt with its slots in colours, and below it its tokens by kind, as it is and with the
     history written out."""
@@ -464,12 +454,9 @@ class PromptInspector:
 
     def people(
         self,
-        # part of an id
-        text: str = "",
-        # the fewest likes
-        likes: int = 0,
-        # of one of the liked items
-        genre: str = "",
+        text: str = "",  # part of an id
+        likes: int = 0,  # the fewest likes
+        genre: str = "",  # of one of the liked items
     ) -> pd.DataFrame:
         "Users and what training knew of them: user_id, events, likes, in the dataset's order."
         known = self.recommender.dataset.events.query("split in ('history', 'train')")
@@ -492,17 +479,17 @@ class PromptInspector:
     def random_user(
         self,
         seed: int = 0,
-        # as for `people`
-        **conditions,
+        **conditions,  # as for `people`
     ) -> str:
         "The id of a user drawn among those who meet the conditions. `InputError` where nobody does."
-        found = self.people(**conditions)
-        if not len(found):
-            asked = ", ".join(f"{name} {value!r}" for name, value in conditions.items() if value)
+        matches = self.people(**conditions)
+        if not len(matches):
+            conditions_text = ", ".join(f"{name} {value!r}" for name, value in conditions.items() if value)
             raise InputError(
-                f"no user meets the conditions ({asked})", fix="ask for fewer likes, or another genre"
+                f"no user meets the conditions ({conditions_text})",
+                fix="ask for fewer likes, or another genre",
             )
-        return str(found["user_id"].iloc[np.random.default_rng(seed).integers(len(found))])
+        return str(matches["user_id"].iloc[np.random.default_rng(seed).integers(len(matches))])
 
     def inspect(
         self,
@@ -510,8 +497,7 @@ class PromptInspector:
         item_id,
         # None for the moment of the pair's event, and the latest state where there is none
         timestamp: int | None = None,
-        # as for `explain_prompt`
-        edits: Mapping | None = None,
+        edits: Mapping | None = None,  # as for `explain_prompt`
     ) -> Inspected:
         "Everything about one pair. `InputError` for unknown ids."
         dataset = self.recommender.dataset

@@ -16,8 +16,7 @@ from ..knowledge.descriptions import description_sources
 
 # %% ../../nbs/workbench/59_item_search.ipynb #2e6b749c
 def first_genre(
-    # such as Drama|Comedy
-    genres: pd.Series,
+    genres: pd.Series,  # such as Drama|Comedy
 ) -> pd.Series:
     "The first of each item's genres, '' for none."
     return genres.fillna("").astype(str).str.split("|").str[0].replace("(no genres listed)", "")
@@ -25,8 +24,7 @@ def first_genre(
 
 def item_cards(
     dataset: Dataset,
-    # dense items; -1 is left out
-    items,
+    items,  # dense items; -1 is left out
 ) -> pd.DataFrame:
     """One row an item, in the order given: item_id, title, year, genres, description, and described_by
     (the language model that made the description up, '' for none)."""
@@ -52,67 +50,70 @@ def plain_words(text: str) -> list[str]:
     return [_ROMAN.get(word, _SPELLED.get(word, word)) for word in words]
 
 # %% ../../nbs/workbench/59_item_search.ipynb #0e4720e3
-def _word_match(wanted: str, words: list[str]) -> float:
+def _word_match(word_typed: str, words: list[str]) -> float:
     "How well a typed word matches a title's words, 0 to 1: equal, as a beginning, or inside one."
-    if wanted in words:
+    if word_typed in words:
         return 1.0
-    if any(word.startswith(wanted) for word in words):
-        return 0.3 if wanted.isdigit() else 0.8
-    inside = len(wanted) > 1 and not wanted.isdigit() and any(wanted in word for word in words)
+    if any(word.startswith(word_typed) for word in words):
+        return 0.3 if word_typed.isdigit() else 0.8
+    inside = len(word_typed) > 1 and not word_typed.isdigit() and any(word_typed in word for word in words)
     return 0.4 if inside else 0.0
 
 
-def _slip_match(wanted: str, words: list[str]) -> float:
+def _slip_match(word_typed: str, words: list[str]) -> float:
     "The same for a word with a slip of the keyboard, 0 to 0.4."
-    if len(wanted) < 4:
+    if len(word_typed) < 4:
         return 0.0
     ratios = [
-        SequenceMatcher(None, wanted, word).ratio()
+        SequenceMatcher(None, word_typed, word).ratio()
         for word in words
-        if abs(len(word) - len(wanted)) < 3 and len(word) > 3
+        if abs(len(word) - len(word_typed)) < 3 and len(word) > 3
     ]
     best = max(ratios, default=0.0)
     return 0.4 * best if best >= 0.75 else 0.0
 
 
-def _title_match(wanted: list[str], words: list[str], matches: list[float]) -> float:
+def _title_match(typed_words: list[str], words: list[str], matches: list[float]) -> float:
     """The score of a title that has all wanted words: whole titles come first, then those that begin
     with the text, then the rest."""
     joined = "".join(words)
-    typed = "".join(wanted)
-    bonus = 2.0 * (words == wanted) + 0.5 * joined.startswith(typed) + 0.1 * len(wanted) / max(len(words), 1)
+    typed = "".join(typed_words)
+    bonus = (
+        2.0 * (words == typed_words)
+        + 0.5 * joined.startswith(typed)
+        + 0.1 * len(typed_words) / max(len(words), 1)
+    )
     return sum(matches) / len(matches) + bonus
 
 
 def title_matches(
-    # (n,) titles
-    titles,
-    # what a person typed
-    text: str,
+    titles,  # (n,) titles
+    text: str,  # what a person typed
 ) -> np.ndarray:
     """How well each title matches the text, (n,) float64; 0 where it does not, and for a text without
     a letter or digit.
 
     Accents, capitals, punctuation and the order of words do not count; `2` finds `II`, and `spider
     man` finds `Spiderman` and the other way round."""
-    wanted = plain_words(text)
+    typed_words = plain_words(text)
     split = [plain_words(title) for title in titles]
-    typed = "".join(wanted)
+    typed = "".join(typed_words)
     scores = np.zeros(len(split))
-    if not wanted:
+    if not typed_words:
         return scores
     for match in (_word_match, _slip_match):
         for number, words in enumerate(split):
             matches = [
-                _word_match(word, words) or (match is _slip_match and match(word, words)) for word in wanted
+                _word_match(word, words) or (match is _slip_match and match(word, words))
+                for word in typed_words
             ]
             together = len(typed) > 3 and any(
                 "".join(words[start:]).startswith(typed) for start in range(len(words))
             )
             if all(matches):
-                scores[number] = _title_match(wanted, words, matches)
+                scores[number] = _title_match(typed_words, words, matches)
             elif together:
-                scores[number] = _title_match(wanted, words, [0.7])
+                scores[number] = _title_match(typed_words, words, [0.7])
         if scores.any():
             break
     return scores
@@ -120,10 +121,8 @@ def title_matches(
 # %% ../../nbs/workbench/59_item_search.ipynb #425c1273
 def find_items(
     dataset: Dataset,
-    # part of a title, or an item's id; the first items where it is empty
-    text: str,
-    # the most items to give
-    count: int = 20,
+    text: str,  # part of a title, or an item's id; the first items where it is empty
+    count: int = 20,  # the most items to give
 ) -> pd.DataFrame:
     """The items whose title matches the text (see `title_matches`) or whose id it is, best first:
     item_id, title, year, genres, description, described_by."""

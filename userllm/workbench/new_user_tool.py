@@ -22,8 +22,7 @@ from .widgets import LongWork, View
 # %% ../../nbs/workbench/98_new_user_tool.ipynb #6624186c
 def new_user_view(
     work: LongWork,
-    # what the dataset's items are called
-    noun: ItemNoun = ItemNoun(),
+    noun: ItemNoun = ItemNoun(),  # what the dataset's items are called
 ) -> View:
     "The controls of the new user's tool."
     button = lambda name: ipywidgets.Button(description=name)
@@ -55,23 +54,21 @@ def new_user_view(
 # %% ../../nbs/workbench/98_new_user_tool.ipynb #3037047f
 def draw_recommended(
     view: View,
-    # from `recommend`
-    found: pd.DataFrame,
-    # a folder of posters named by item id
-    pictures=None,
+    recommended: pd.DataFrame,  # from `recommend`
+    pictures=None,  # a folder of posters named by item id
     count: int = 12,
 ) -> None:
     "Show the best as posters, and a table of those that the likes moved most."
     notes = [
         f"{card.probability:.2f} ({number_text(card.change, signed=True)})"
-        for card in found[:count].itertuples()
+        for card in recommended[:count].itertuples()
     ]
-    moved = found.iloc[found["change"].abs().argsort(kind="stable")[::-1]][
+    moved = recommended.iloc[recommended["change"].abs().argsort(kind="stable")[::-1]][
         ["title", "genres", "probability", "without_likes", "change"]
     ]
     best = (
-        f"<h4>Recommended, best first, of {len(found)}: P(Yes), and what the likes"
-        f" changed</h4>{strip_html(found[:count], pictures, notes, first=1)}"
+        f"<h4>Recommended, best first, of {len(recommended)}: P(Yes), and what the likes"
+        f" changed</h4>{strip_html(recommended[:count], pictures, notes, first=1)}"
     )
     view.show("found", best)
     view.show("table", f"<h4>What the likes moved most</h4>{table_html(moved[:count])}")
@@ -83,10 +80,8 @@ class NewUserTool:
     def __init__(
         self,
         recommender: Recommender,
-        # ids or titles, oldest first
-        likes=(),
-        # a folder of posters named by item id
-        pictures=None,
+        likes=(),  # ids or titles, oldest first
+        pictures=None,  # a folder of posters named by item id
     ):
         self.recommender = recommender
         self.pictures = pictures
@@ -125,17 +120,16 @@ class NewUserTool:
 
     def remove(
         self,
-        # from 0, the oldest
-        place: int | None,
+        position: int | None,  # from 0, the oldest
     ) -> list[str]:
         "Remove a like; returns those that are left."
-        if place is None:
+        if position is None:
             raise InputError("no like is chosen", fix="choose one of the list first")
-        if place not in range(len(self.likes)):
+        if position not in range(len(self.likes)):
             raise InputError(
-                f"there is no like {place}", fix=f"give a number from 0 to {len(self.likes) - 1}"
+                f"there is no like {position}", fix=f"give a number from 0 to {len(self.likes) - 1}"
             )
-        return self._set([item for number, item in enumerate(self.likes) if number != place])
+        return self._set([item for number, item in enumerate(self.likes) if number != position])
 
     def _set(self, likes) -> list[str]:
         liked = liked_items(likes, self.recommender.dataset)
@@ -143,7 +137,7 @@ class NewUserTool:
         length = self.recommender.history.length
         self.likes = cards["item_id"].tolist()
         self.view.set(
-            "place", options=[(title, place) for place, title in enumerate(cards["title"])], value=None
+            "place", options=[(title, position) for position, title in enumerate(cards["title"])], value=None
         )
         more = (
             f"<p>The latest {length} of these are read, as in training.</p>"

@@ -20,8 +20,7 @@ from ..model.recommender import Recommender
 def most_liked(
     dataset: Dataset,
     count: int = 60,
-    # only items of this genre, in upper or lower case
-    genre: str = "",
+    genre: str = "",  # only items of this genre, in upper or lower case
 ) -> list[str]:
     """Ids of the items with the most likes in training, most first.
 
@@ -29,8 +28,8 @@ def most_liked(
     if count < 1:
         raise InputError(f"count is {count}", fix="give 1 or more")
     genres = dataset.items["genres"].str.lower().str.split("|")
-    wanted = genre.strip().lower()
-    fitting = genres.map(lambda names: not wanted or wanted in names).to_numpy()
+    genre_typed = genre.strip().lower()
+    fitting = genres.map(lambda names: not genre_typed or genre_typed in names).to_numpy()
     if not fitting.any():
         known = sorted({name for names in genres for name in names if name})
         raise InputError(f"no item has the genre {genre.strip()!r}", fix=f"choose {', '.join(known)}")
@@ -42,16 +41,11 @@ def most_liked(
 # %% ../../nbs/workbench/69_new_users.ipynb #207d93e6
 def recommend(
     recommender: Recommender,
-    # ids or titles of items, oldest first; may be empty
-    likes,
-    # ids or titles of items; those among the likes are left out
-    candidates,
-    # called with (done, all)
-    report: Callable | None = None,
-    # dense item -> its logit without likes: used and filled
-    without: dict | None = None,
-    # items scored between two reports
-    group: int = 16,
+    likes,  # ids or titles of items, oldest first; may be empty
+    candidates,  # ids or titles of items; those among the likes are left out
+    report: Callable | None = None,  # called with (done, all)
+    without: dict | None = None,  # dense item -> its logit without likes: used and filled
+    group: int = 16,  # items scored between two reports
 ) -> pd.DataFrame:
     """The candidates, best first: item_id, title, year, genres, description, described_by (the language
     model that made it up), probability, without_likes, change.

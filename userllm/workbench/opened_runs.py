@@ -42,33 +42,34 @@ def find_predictions(folder) -> dict:
 
     `InputError` where there are none."""
     folder = Path(folder)
-    found = {path.parent.name: read_parquet(path) for path in sorted(folder.glob("*/predictions.parquet"))}
-    if not found:
+    predictions = {
+        path.parent.name: read_parquet(path) for path in sorted(folder.glob("*/predictions.parquet"))
+    }
+    if not predictions:
         raise InputError(
             f"{folder} holds no run with predictions",
             fix="name the folder that holds the runs' folders, or make one with `make quickstart`",
         )
-    return dict(sorted(found.items(), key=lambda pair: (pair[0].startswith("userllm"), pair[0])))
+    return dict(sorted(predictions.items(), key=lambda pair: (pair[0].startswith("userllm"), pair[0])))
 
 
 def _predictions_beside(
-    # of one run
-    folder: Path,
+    folder: Path,  # of one run
 ) -> dict:
     "Its predictions, and those of the runs beside it that scored the same rows of the same data."
     about = lambda run: read_json(run.metrics).get("dataset") if run.metrics.exists() else None
-    own = RunFolder(folder)
-    found = {folder.name: read_parquet(own.predictions)}
+    run = RunFolder(folder)
+    beside = {folder.name: read_parquet(run.predictions)}
     rows = None
     for path in sorted(folder.parent.glob("*/predictions.parquet")):
         other = RunFolder(path.parent)
-        if path.parent == folder or about(own) is None or about(other) != about(own):
+        if path.parent == folder or about(run) is None or about(other) != about(run):
             continue
         predictions = read_parquet(path)
-        rows = set(found[folder.name]["row_id"]) if rows is None else rows
+        rows = set(beside[folder.name]["row_id"]) if rows is None else rows
         if set(predictions["row_id"]) == rows:
-            found[path.parent.name] = predictions
-    return dict(sorted(found.items(), key=lambda pair: (pair[0].startswith("userllm"), pair[0])))
+            beside[path.parent.name] = predictions
+    return dict(sorted(beside.items(), key=lambda pair: (pair[0].startswith("userllm"), pair[0])))
 
 # %% ../../nbs/workbench/89_opened_runs.ipynb #b2654e45
 def project_folder(start=".") -> Path:
@@ -105,8 +106,7 @@ def _kept_open(key: tuple, folder: Path, make: Callable[[], Recommender]) -> Rec
 
 
 def explaining_precision(
-    # of the training
-    recorded: str,
+    recorded: str,  # of the training
 ) -> str:
     """The precision in which the workbench opens a recommender: fp32, or the recorded one where the
     weights were quantised, because other weights would be another model."""
@@ -123,15 +123,11 @@ def _recorded_precision(recommender: Path) -> str:
 
 
 def open_run_folder(
-    # of one run, or with a run folder for each method and baseline
-    folder,
-    # whose recommender to open, of several runs; userllm where left out
-    method: str | None = None,
-    # where the base LLM is now, if it moved
-    llm: str | None = None,
+    folder,  # of one run, or with a run folder for each method and baseline
+    method: str | None = None,  # whose recommender to open, of several runs; userllm where left out
+    llm: str | None = None,  # where the base LLM is now, if it moved
     device: str = "auto",
-    # names of modules with your own code, which are imported
-    plugins=(),
+    plugins=(),  # names of modules with your own code, which are imported
     # `explain` (see `explaining_precision`), `recorded`, or one that `load_llm` takes
     precision: str = "explain",
 ) -> OpenedRun:
@@ -140,10 +136,10 @@ def open_run_folder(
 
     `InputError` for a folder without that recommender, or one that does not fit."""
     folder = Path(folder)
-    own = RunFolder(folder).predictions.is_file()  # of this very run
-    predictions = _predictions_beside(folder.resolve()) if own else find_predictions(folder)
-    run = folder if own else folder / (method or "userllm")
-    if own and method not in (
+    is_run = RunFolder(folder).predictions.is_file()  # of this very run
+    predictions = _predictions_beside(folder.resolve()) if is_run else find_predictions(folder)
+    run = folder if is_run else folder / (method or "userllm")
+    if is_run and method not in (
         None,
         folder.resolve().name,
         RunFolder(folder).metrics.exists() and read_json(RunFolder(folder).metrics)["method"],
@@ -156,27 +152,26 @@ def open_run_folder(
         able = [
             name
             for name in predictions
-            if RunFolder((folder.resolve().parent if own else folder) / name).recommender.is_dir()
+            if RunFolder((folder.resolve().parent if is_run else folder) / name).recommender.is_dir()
         ]
-        of = "" if own else f" of {method or 'userllm'!r}"
+        of = "" if is_run else f" of {method or 'userllm'!r}"
         fix = "run the method or baseline again, which saves its recommender"
         if able:
-            fix = f"open {'the run' if own else 'one'} of {', '.join(able)}"
+            fix = f"open {'the run' if is_run else 'one'} of {', '.join(able)}"
         raise InputError(f"{folder} has no recommender{of}", fix=fix)
-    place = RunFolder(run).recommender
+    saved = RunFolder(run).recommender
     if precision == "explain":
-        precision = explaining_precision(_recorded_precision(place))
+        precision = explaining_precision(_recorded_precision(saved))
     recommender = _kept_open(
         (llm, device, precision, tuple(plugins)),
-        place,
-        lambda: Recommender.load(place, llm, device, precision, plugins=plugins),
+        saved,
+        lambda: Recommender.load(saved, llm, device, precision, plugins=plugins),
     )
     return OpenedRun(str(folder), recommender.dataset, predictions, recommender)
 
 # %% ../../nbs/workbench/89_opened_runs.ipynb #51b3fe29
 def stand_in(
-    # an empty one, for files made on the way
-    folder,
+    folder,  # an empty one, for files made on the way
     say: Callable = print,
 ) -> Recommender:
     """A recommender of `userllm` on the real ratings, trained in seconds on a tiny random LLM.
@@ -205,23 +200,21 @@ def stand_in(
 
 
 def demo_run(
-    # whether to open a recommender, or predictions alone
-    recommender: bool = False,
+    recommender: bool = False,  # whether to open a recommender, or predictions alone
     method: str = "userllm",
-    # the project's folder; the nearest one above where left out
-    project=None,
+    project=None,  # the project's folder; the nearest one above where left out
     say: Callable = print,
 ) -> OpenedRun:
     """The quickstart's runs; where they do not exist, the published ones; and a stand-in where no
     recommender is published."""
     project = Path(project) if project else project_folder()
-    made = project / "runs" / "quickstart"
-    place = RunFolder(made / method).recommender
-    if place.is_dir() and recommender:
-        return open_run_folder(made, method)
-    if place.is_dir():
-        dataset = Recommender.dataset_of(place)  # without loading an LLM
-        return OpenedRun(str(made), dataset, find_predictions(made))
+    runs = project / "runs" / "quickstart"
+    saved = RunFolder(runs / method).recommender
+    if saved.is_dir() and recommender:
+        return open_run_folder(runs, method)
+    if saved.is_dir():
+        dataset = Recommender.dataset_of(saved)  # without loading an LLM
+        return OpenedRun(str(runs), dataset, find_predictions(runs))
     predictions = find_predictions(project / "results" / "quick")
     if not recommender:
         notice = "These are the published predictions. `make quickstart` makes the runs themselves."

@@ -20,8 +20,7 @@ from .widgets import View
 
 # %% ../../nbs/workbench/93_prompt_tool.ipynb #3ee45bfb
 def item_options(
-    # from `find_items`
-    cards: pd.DataFrame,
+    cards: pd.DataFrame,  # from `find_items`
 ) -> list:
     "(text, item id) for a list of choices; the year tells items of one title apart."
     about = lambda card: ", ".join(
@@ -32,10 +31,8 @@ def item_options(
 
 def on_enter(
     view: View,
-    # of a field of text
-    name: str,
-    # takes nothing; an `InputError` is shown as a message
-    handler,
+    name: str,  # of a field of text
+    handler,  # takes nothing; an `InputError` is shown as a message
 ) -> None:
     "Call the handler when Enter is pressed in the field."
 
@@ -45,9 +42,8 @@ def on_enter(
         except InputError as error:
             view.say(error.what, error.fix)
 
-    with (
-        warnings.catch_warnings()
-    ):  # ipywidgets recommends watching the value, which changes with every letter
+    # ipywidgets recommends watching the value, which changes with every letter
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         view.controls[name].on_submit(call)
 
@@ -55,10 +51,8 @@ def on_enter(
 def show_found(
     view: View,
     dataset: Dataset,
-    # what was typed
-    text: str,
-    # whether to choose the first
-    choose: bool = True,
+    text: str,  # what was typed
+    choose: bool = True,  # whether to choose the first
 ) -> list[str]:
     "List the items found by title in the view's `item`; their ids. A text that nothing matches is said."
     cards = find_items(dataset, text) if text.strip() else find_items(dataset, "", 0)
@@ -70,8 +64,7 @@ def show_found(
 
 # %% ../../nbs/workbench/93_prompt_tool.ipynb #a754d572
 def prompt_view(
-    # ids of users
-    users: list,
+    users: list,  # ids of users
 ) -> View:
     "The controls of the prompt inspector."
     wide = {"layout": {"width": "44em"}}
@@ -117,9 +110,9 @@ def _list_segments(view: View, segments: pd.DataFrame) -> None:
         for number, line in enumerate(segments.itertuples())
         if line.kind != "slot"
     ]
-    kept = view.values()["segment"]
-    known = kept in [number for _, number in texts]
-    view.set("segment", options=texts, value=kept if known else texts[0][1])
+    selected = view.values()["segment"]
+    known = selected in [number for _, number in texts]
+    view.set("segment", options=texts, value=selected if known else texts[0][1])
     view.set("text", value=segments["text"][view.values()["segment"]])
 
 
@@ -141,8 +134,7 @@ def _answers_html(shown: Inspected, edits: Edits) -> str:
 def draw_prompt(
     view: View,
     shown: Inspected,
-    # a folder of posters named by item id
-    pictures=None,
+    pictures=None,  # a folder of posters named by item id
     edits: Edits = Edits(),
 ) -> None:
     "Show a prompt and what is known around it."
@@ -163,8 +155,7 @@ class PromptTool:
     def __init__(
         self,
         inspector: PromptInspector,
-        # a folder of posters named by item id
-        pictures=None,
+        pictures=None,  # a folder of posters named by item id
     ):
         self.inspector = inspector
         self.pictures = pictures
@@ -237,8 +228,7 @@ class PromptTool:
 
     def edit(
         self,
-        # of the segment, from 0
-        number: int,
+        number: int,  # of the segment, from 0
         text: str,
     ) -> Inspected:
         "Replace the text of a segment, and show the prompt with it."
@@ -255,8 +245,7 @@ class PromptTool:
     def _announce(
         self,
         edits: dict,
-        # a prompt of more tokens is announced
-        long: int = 600,
+        long: int = 600,  # a prompt of more tokens is announced
     ) -> None:
         "Say before the work that a long prompt takes its time, and that what exceeds the context is cut."
         recommender = self.inspector.recommender

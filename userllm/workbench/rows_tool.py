@@ -41,21 +41,19 @@ def export_folder() -> Path:
 
 
 def export_path(
-    # as it was typed
-    path,
+    path,  # as it was typed
 ) -> Path:
     "The whole path. `InputError` where its folder does not exist: none is made."
     if not str(path).strip():
         raise InputError(f"{str(path)!r} is not the name of a file", fix="give one, such as selection.csv")
-    whole = export_folder() / Path(path).expanduser()
-    if not whole.parent.is_dir():
-        raise InputError(f"the folder {whole.parent} does not exist", fix="create it first, or name another")
-    return whole
+    target = export_folder() / Path(path).expanduser()
+    if not target.parent.is_dir():
+        raise InputError(f"the folder {target.parent} does not exist", fix="create it first, or name another")
+    return target
 
 
 def free_path(
-    # a name, or what was written last
-    like="selection.csv",
+    like="selection.csv",  # a name, or what was written last
 ) -> Path:
     "The whole path of a file that does not exist yet: selection.csv, selection-2.csv and so on."
     first = export_path(like)
@@ -66,8 +64,7 @@ def free_path(
 
 # %% ../../nbs/workbench/96_rows_tool.ipynb #a2b32e5f
 def rows_view(
-    # names of runs
-    runs: list,
+    runs: list,  # names of runs
 ) -> View:
     "The controls of the prediction browser."
     text = lambda name, **options: ipywidgets.Text(description=name, continuous_update=False, **options)
@@ -105,8 +102,7 @@ class RowsTool:
         errors: Errors,
         # computes the opened row again, and answers its what-if
         recommender: Recommender | None = None,
-        # a folder of posters named by item id
-        pictures=None,
+        pictures=None,  # a folder of posters named by item id
     ):
         self.errors = errors
         self.recommender = recommender
@@ -212,8 +208,7 @@ class RowsTool:
 
     def _computed(
         self,
-        # of `Errors.rows`
-        row: pd.Series,
+        row: pd.Series,  # of `Errors.rows`
     ) -> str:
         "What the row's what-if computes, and how far that is from what was stored."
         recommender = self.recommender

@@ -31,8 +31,7 @@ from ..model.userllm_recommender import UserLLMRecommender
 # %% ../../nbs/workbench/72_token_map.ipynb #09b4b5be
 def describe_histories(
     recommender: UserLLMRecommender,
-    # (users, h) dense items, -1 as padding
-    histories: np.ndarray,
+    histories: np.ndarray,  # (users, h) dense items, -1 as padding
 ) -> pd.DataFrame:
     """One row a user: user_id, length, genre (the most frequent one), latest (genre of the last like),
     year (mean), decade, liked (share of the training events), events."""
@@ -120,8 +119,8 @@ def neighbours(tokens: TokenMap, user_id, count: int = 5) -> pd.DataFrame:
     unit = centred / np.linalg.norm(centred, axis=1, keepdims=True).clip(1e-12)
     cosine = unit @ unit[user]
     nearest = [other for other in np.argsort(-cosine, kind="stable") if other != user][:count]
-    own = set(tokens.histories[user].tolist()) - {-1}
-    shared = [len(own & set(tokens.histories[other].tolist())) for other in nearest]
+    likes = set(tokens.histories[user].tolist()) - {-1}
+    shared = [len(likes & set(tokens.histories[other].tolist())) for other in nearest]
     table = tokens.users.iloc[nearest][["user_id", "genre", "length"]].reset_index(drop=True)
     return table.assign(cosine=cosine[nearest], shared=shared)[
         ["user_id", "cosine", "shared", "genre", "length"]
@@ -130,8 +129,7 @@ def neighbours(tokens: TokenMap, user_id, count: int = 5) -> pd.DataFrame:
 
 def users_within(
     tokens: TokenMap,
-    # (low, high), both included
-    x: tuple,
+    x: tuple,  # (low, high), both included
     y: tuple,
 ) -> pd.DataFrame:
     "The users in an area of the map, with the columns of `TokenMap.users`."
@@ -151,29 +149,28 @@ def token_effects(tokens: TokenMap, user_id) -> pd.DataFrame:
     history is."""
     items = tokens.recommender.dataset.items
     row = tokens.histories[tokens.recommender.dataset.user_of(str(user_id))]
-    own = [int(item) for item in row if item >= 0]
+    likes = [int(item) for item in row if item >= 0]
     others = {
-        f"{position}: without {items['title'][item]}": own[:position] + own[position + 1 :]
-        for position, item in enumerate(own)
+        f"{position}: without {items['title'][item]}": likes[:position] + likes[position + 1 :]
+        for position, item in enumerate(likes)
     }
-    if len(own) > 1:
-        others |= {"in reverse": own[::-1], "the latest alone": own[-1:]}
+    if len(likes) > 1:
+        others |= {"in reverse": likes[::-1], "the latest alone": likes[-1:]}
     if not others:
         return pd.DataFrame({"history": [], "moved": []})
     padded = np.array(
-        [history + [-1] * (len(row) - len(history)) for history in (own, *others.values())], dtype=np.int64
+        [history + [-1] * (len(row) - len(history)) for history in (likes, *others.values())], dtype=np.int64
     )
-    found = _token_array(tokens.recommender, padded)
+    without = _token_array(tokens.recommender, padded)
     distance = np.sqrt(2 * tokens.tokens.var(0).sum()).clip(1e-12)  # between two users, on average
     return pd.DataFrame(
-        {"history": list(others), "moved": np.linalg.norm(found[1:] - found[0], axis=1) / distance}
+        {"history": list(others), "moved": np.linalg.norm(without[1:] - without[0], axis=1) / distance}
     )
 
 
 def with_errors(
     tokens: TokenMap,
-    # of one system
-    predictions: pd.DataFrame,
+    predictions: pd.DataFrame,  # of one system
 ) -> TokenMap:
     "The map with each user's `error`: the mean log loss of their rows in nats, NaN without rows."
     loss = np.logaddexp(
@@ -185,8 +182,7 @@ def with_errors(
 # %% ../../nbs/workbench/72_token_map.ipynb #8b490985
 def position_shares(
     tokens: TokenMap,
-    # how many to draw among those with a full history
-    users: int = 128,
+    users: int = 128,  # how many to draw among those with a full history
     seed: int = 0,
 ) -> pd.DataFrame:
     """The share of a token that the like at each position decides: position (0 is the oldest), share.
@@ -201,15 +197,15 @@ def position_shares(
     random = np.random.default_rng(seed)
     histories = tokens.histories[random.permutation(full)[:users]]
     token = lambda histories: _token_array(tokens.recommender, histories)
-    own = token(histories)
+    whole_token = token(histories)
     shares = []
     for position in range(histories.shape[1]):
         other = histories.copy()
         other[:, position] = other[random.permutation(len(other)), position]
         changed = other[:, position] != histories[:, position]
         shares.append(
-            (((token(other) - own)[changed] ** 2).sum(1).mean() if changed.any() else 0.0)
-            / (2 * own.var(0).sum()).clip(1e-12)
+            (((token(other) - whole_token)[changed] ** 2).sum(1).mean() if changed.any() else 0.0)
+            / (2 * whole_token.var(0).sum()).clip(1e-12)
         )
     return pd.DataFrame({"position": range(len(shares)), "share": shares})
 
@@ -318,8 +314,7 @@ class PointLook:
     @classmethod
     def of(
         cls,
-        # (n,) numbers or names of kinds; the series has a name
-        values: pd.Series,
+        values: pd.Series,  # (n,) numbers or names of kinds; the series has a name
     ) -> "PointLook":
         "The look of points with these values."
         return cls._of_numbers(values) if pd.api.types.is_numeric_dtype(values) else cls._of_kinds(values)
@@ -329,11 +324,11 @@ class PointLook:
         named = values.where(values.isna(), values.astype(str).replace("", "none"))
         counts = named.value_counts()
         shown = [(name, *look) for name, look in zip(counts.index, _KIND_LOOKS)]
-        place = {name: number for number, (name, _, _) in enumerate(shown)}
+        kind_number = {name: number for number, (name, _, _) in enumerate(shown)}
         if len(counts) > len(shown):
-            place |= dict.fromkeys(counts.index[len(shown) :], len(shown))
+            kind_number |= dict.fromkeys(counts.index[len(shown) :], len(shown))
             shown.append(("other", *_OTHER))
-        kinds = [len(shown) if pd.isna(name) else place[name] for name in named]
+        kinds = [len(shown) if pd.isna(name) else kind_number[name] for name in named]
         if values.isna().any():
             shown.append(("unknown", *_UNKNOWN))
         return cls(
@@ -380,10 +375,8 @@ class PointLook:
 
     @staticmethod
     def _legend(
-        # (name, colour, sign) of each kind
-        shown: list,
-        # the kind of each point
-        kinds: list,
+        shown: list,  # (name, colour, sign) of each kind
+        kinds: list,  # the kind of each point
     ) -> list:
         return [
             {"name": name, "colour": colour, "sign": sign, "count": kinds.count(number)}
@@ -395,14 +388,11 @@ RINGS = 30  # up to so many chosen points are ringed; where there are more, the 
 
 
 def plot_points(
-    # (n,) each
-    x,
+    x,  # (n,) each
     y,
     look: PointLook,
-    # labels of the two axes
-    axes: tuple,
-    # indices of points
-    chosen=(),
+    axes: tuple,  # labels of the two axes
+    chosen=(),  # indices of points
 ) -> Figure:
     "Points with a look, and their legend beside them."
     x = np.asarray(x, dtype=float)
@@ -442,8 +432,8 @@ def plot_points(
         axis.scatter(x[chosen], y[chosen], s=140, facecolors="none", edgecolors="black", linewidths=1.5)
 
     if look.legend:
-        place = {"loc": "best"} if on_scale.any() else {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}
-        axis.legend(title=look.name.replace("$", r"\$"), **place)
+        position = {"loc": "best"} if on_scale.any() else {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}
+        axis.legend(title=look.name.replace("$", r"\$"), **position)
     axis.set(xlabel=axes[0], ylabel=axes[1])
     plt.close(figure)
     return figure
@@ -459,10 +449,8 @@ def component_names(tokens: TokenMap) -> tuple[str, str]:
 
 def plot_tokens(
     tokens: TokenMap,
-    # a column of `users`: genre, length, liked, year, error
-    colour: str = "genre",
-    # ids of users to be ringed
-    chosen=(),
+    colour: str = "genre",  # a column of `users`: genre, length, liked, year, error
+    chosen=(),  # ids of users to be ringed
 ) -> Figure:
     "The map, in colours for colour-blind eyes too. `InputError` for a column that `users` lacks."
     users = tokens.users

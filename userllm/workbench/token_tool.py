@@ -25,8 +25,7 @@ from .widgets import PointMap, View
 # %% ../../nbs/workbench/95_token_tool.ipynb #2e5ba1d9
 def user_notes(
     tokens: TokenMap,
-    # how many likes to name
-    latest: int = 3,
+    latest: int = 3,  # how many likes to name
 ) -> list[str]:
     """What the map says of each user under the mouse: how many likes, the latest of them, and the
     error where it is known."""
@@ -44,10 +43,8 @@ def user_notes(
 
 # %% ../../nbs/workbench/95_token_tool.ipynb #c02743d1
 def _axis_slider(
-    # of a `TokenMap`
-    users: pd.DataFrame,
-    # x or y
-    name: str,
+    users: pd.DataFrame,  # of a `TokenMap`
+    name: str,  # x or y
 ) -> ipywidgets.FloatRangeSlider:
     "A range on an axis of the map."
     low = float(users[name].min())
@@ -132,10 +129,10 @@ class TokenTool:
         self.view.set("user", value=str(user_id))
         self.view.show("area", "")
         effects = table_html(token_effects(self.tokens, user_id))
-        own = strip_html(history_of(self.tokens, user_id), self.pictures)
+        strip = strip_html(history_of(self.tokens, user_id), self.pictures)
         self.view.show(
             "user",
-            f"<h4>User {escape(str(user_id))}</h4>{own}<h4>How far the token moves with another"
+            f"<h4>User {escape(str(user_id))}</h4>{strip}<h4>How far the token moves with another"
             f" history</h4>{effects}",
         )
         others = "".join(
@@ -151,8 +148,7 @@ class TokenTool:
 
     def select(
         self,
-        # (low, high)
-        x: tuple,
+        x: tuple,  # (low, high)
         y: tuple,
     ) -> list[str]:
         "Mark the users of an area and list them; returns their ids."
@@ -160,27 +156,29 @@ class TokenTool:
 
     def show_area(self, user_ids) -> list[str]:
         "Mark these users and list them; returns their ids."
-        found = self.tokens.users[self.tokens.users["user_id"].isin(list(user_ids))]
+        inside = self.tokens.users[self.tokens.users["user_id"].isin(list(user_ids))]
         self.near = []
-        self.chosen = found["user_id"].tolist() if len(found) < len(self.tokens.users) else []
+        self.chosen = inside["user_id"].tolist() if len(inside) < len(self.tokens.users) else []
         genres = ", ".join(
-            f"{genre or 'none'} {count}" for genre, count in found["genre"].value_counts().head(5).items()
+            f"{genre or 'none'} {count}" for genre, count in inside["genre"].value_counts().head(5).items()
         )
-        about = table_html(found.drop(columns=["x", "y"]).astype({"decade": "Int64", "events": int}), most=10)
+        about = table_html(
+            inside.drop(columns=["x", "y"]).astype({"decade": "Int64", "events": int}), most=10
+        )
         strips = "".join(
             f"<b>user {escape(user_id)}</b>{strip_html(history_of(self.tokens, user_id), self.pictures)}"
-            for user_id in found["user_id"][:5]
+            for user_id in inside["user_id"][:5]
         )
         listed = (
-            f"<p>{len(found)} users; by genre: {escape(genres)}</p>{about}<p>What the first of them liked,"
+            f"<p>{len(inside)} users; by genre: {escape(genres)}</p>{about}<p>What the first of them liked,"
             f" oldest first:</p>{strips}"
         )
-        self.view.show("area", listed if len(found) else "")
+        self.view.show("area", listed if len(inside) else "")
         self.view.set("user", value="")
         for name in ("user", "neighbours"):
             self.view.show(name, "")  # of the user who was chosen before
         self.draw()
-        return found["user_id"].tolist()
+        return inside["user_id"].tolist()
 
     def _repr_mimebundle_(self, **options):
         return self.view._repr_mimebundle_(**options)

@@ -17,10 +17,8 @@ from .error_analysis import RESAMPLES, SEED, Errors
 def changed_users(
     errors: Errors,
     first: str,
-    # the change is second - first, in nats: negative for users who were helped
-    second: str,
-    # users with fewer rows are left out
-    least_rows: int = 5,
+    second: str,  # the change is second - first, in nats: negative for users who were helped
+    least_rows: int = 5,  # users with fewer rows are left out
     resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> pd.DataFrame:
@@ -50,23 +48,20 @@ def overall_change(
     errors: Errors, first: str, second: str, resamples: int = RESAMPLES, seed: int = SEED
 ) -> pd.DataFrame:
     "The paired differences second - first over all users, with 95% intervals: metric, value, low, high."
-    found = paired_difference(
+    intervals = paired_difference(
         errors.predictions[errors.require(second)], errors.predictions[errors.require(first)], resamples, seed
     )
     return pd.DataFrame(
-        [{"metric": name} | found[name] for name, metric in metrics.items() if metric.compared]
+        [{"metric": name} | intervals[name] for name, metric in metrics.items() if metric.compared]
     )
 
 # %% ../../nbs/workbench/92_user_errors.ipynb #437e17ef
 def change_verdict(
-    # from `overall_change`
-    overall: pd.DataFrame,
-    # from `changed_users`
-    changed: pd.DataFrame,
+    overall: pd.DataFrame,  # from `overall_change`
+    changed: pd.DataFrame,  # from `changed_users`
     first: str,
     second: str,
-    # as for `changed_users`
-    least_rows: int = 5,
+    least_rows: int = 5,  # as for `changed_users`
 ) -> str:
     "What the change did over all users and to single users, in sentences that follow from the numbers."
     loss = overall.set_index("metric").loc["log_loss"]
@@ -76,7 +71,7 @@ def change_verdict(
         f"the mean loss changes by {loss['value']:+.4f} nats, 95% interval {loss['low']:+.4f} to"
         f" {loss['high']:+.4f}"
     )
-    whole = (
+    overall_text = (
         f"Over all rows {second} is {better} than {first}: {interval}."
         if sure
         else f"Over all rows {second} and {first} do not differ clearly: {interval}."
@@ -90,7 +85,7 @@ def change_verdict(
         " were hurt beyond their own interval."
     )
     if not sure or helped == hurt or (helped > hurt) == (loss["value"] < 0):
-        return f"{whole} {users}"
+        return f"{overall_text} {users}"
     mean = several["change"].mean()
     largest, others = ("gains", "losses") if loss["value"] < 0 else ("losses", "gains")
     why = (
@@ -98,7 +93,7 @@ def change_verdict(
         f" those with few rows, who are part of the mean. The users counted here change by {mean:+.4f} nats"
         f" on average; the largest {largest} are elsewhere or are larger than the {others}."
     )
-    return f"{whole} {users} {why}"
+    return f"{overall_text} {users} {why}"
 
 # %% ../../nbs/workbench/92_user_errors.ipynb #fbec022e
 def _losses(errors: Errors, run: str, least_rows: int) -> tuple[pd.Index, np.ndarray, np.ndarray]:
@@ -110,12 +105,9 @@ def _losses(errors: Errors, run: str, least_rows: int) -> tuple[pd.Index, np.nda
 
 
 def _shrunken(
-    # the user of each row
-    codes: np.ndarray,
-    # of each row
-    losses: np.ndarray,
-    # how many rows at the mean of all each user gets
-    prior: float,
+    codes: np.ndarray,  # the user of each row
+    losses: np.ndarray,  # of each row
+    prior: float,  # how many rows at the mean of all each user gets
 ) -> np.ndarray:
     "Each user's shrunken mean loss."
     return (np.bincount(codes, losses) + prior * losses.mean()) / (np.bincount(codes) + prior)
@@ -179,10 +171,8 @@ def user_traits(errors: Errors) -> pd.DataFrame:
 
 
 def _mean_differences(
-    # (users, t), NaN where unknown
-    traits: np.ndarray,
-    # (p, users), True for those chosen
-    chosen: np.ndarray,
+    traits: np.ndarray,  # (users, t), NaN where unknown
+    chosen: np.ndarray,  # (p, users), True for those chosen
 ) -> np.ndarray:
     "The differences (p, t) of means, chosen minus others, in standard deviations of all."
     finite = np.isfinite(traits)
@@ -198,8 +188,7 @@ def shared_traits(
     run: str,
     count: int = 20,
     least_rows: int = 3,
-    # as for `worst_users`
-    prior: float = 5,
+    prior: float = 5,  # as for `worst_users`
     permutations: int = RESAMPLES,
 ) -> pd.DataFrame:
     """The worst users compared with all others: trait, theirs, others, difference (in standard

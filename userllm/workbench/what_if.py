@@ -32,8 +32,7 @@ class WhatIf:
         recommender: UserLLMRecommender,
         user_id,
         item_id,
-        # the history ends before it; -1 for the latest state
-        timestamp: int = -1,
+        timestamp: int = -1,  # the history ends before it; -1 for the latest state
     ):
         dataset = require_language_model(recommender, "a what-if").dataset
         self.recommender = recommender
@@ -70,8 +69,7 @@ class WhatIf:
     def _position(
         self,
         position: int,
-        # whether a further item goes there
-        further: bool = False,
+        further: bool = False,  # whether a further item goes there
     ) -> int:
         last = len(self.history) - (not further)
         if not 0 <= position <= last:
@@ -90,8 +88,7 @@ class WhatIf:
     def add(
         self,
         item_id,
-        # the latest where left out
-        position: int | None = None,
+        position: int | None = None,  # the latest where left out
     ) -> float:
         "Add a history item. `InputError` for the candidate and for an item that is in the history."
         item = self.recommender.dataset.item_of(str(item_id))
@@ -115,8 +112,7 @@ class WhatIf:
 
     def show_poster(
         self,
-        # None for no poster at all
-        item_id,
+        item_id,  # None for no poster at all
     ) -> float:
         "Give the candidate another item's poster; the history keeps its own."
         if "image" not in self.recommender.tables:
@@ -156,8 +152,7 @@ class Noise:
     @classmethod
     def of(
         cls,
-        # any shape, absolute or signed
-        differences,
+        differences,  # any shape, absolute or signed
     ) -> "Noise":
         "From the differences themselves. `InputError` where there are none."
         absolute = np.abs(np.asarray(differences, dtype=np.float64)).ravel()
@@ -190,15 +185,14 @@ def _random_pairs(recommender: UserLLMRecommender, count: int, seed: int = 0) ->
 @torch.no_grad()
 def numerical_noise(
     recommender: UserLLMRecommender,
-    # pairs to compare
-    count: int = 6,
+    count: int = 6,  # pairs to compare
 ) -> Noise:
     """How far the three ways of computing a pair differ: alone, together with others, and in a
     `WhatIf`. Measured once for each model."""
     if recommender.model in _noise:
         return _noise[recommender.model]
     rows = _random_pairs(recommender, count)
-    single = [rows.take(np.array([place])) for place in range(len(rows))]
+    single = [rows.take(np.array([number])) for number in range(len(rows))]
     alone = [
         float(recommender.model(recommender.maker.batch(row).to(recommender.model.language.device)))
         for row in single
@@ -216,13 +210,10 @@ UNUSUAL = "more than with other users' likes"
 
 
 def judge_changes(
-    # of P(Yes)
-    changes,
+    changes,  # of P(Yes)
     noise: Noise,
-    # changes of a control, such as `leave_one_out_control`
-    control=(),
-    # with fewer of the control nothing is said
-    least: int = 8,
+    control=(),  # changes of a control, such as `leave_one_out_control`
+    least: int = 8,  # with fewer of the control nothing is said
 ) -> list[str]:
     "What can be said of each change: `NO_EFFECT`, `NO_CONTROL`, `USUAL` or `UNUSUAL`."
     low, high = usual_range(control, least)
@@ -255,8 +246,7 @@ def _repeated(history: list[int], changes) -> list[int] | None:
 
 def what_if_control(
     what: WhatIf,
-    # other users to try
-    count: int = 8,
+    count: int = 8,  # other users to try
     seed: int = 0,
 ) -> np.ndarray:
     "What the changes so far do where the history is another user's: changes of P(Yes), one a user."

@@ -36,8 +36,7 @@ from .widgets import View
 # %% ../../nbs/workbench/94_what_if_tool.ipynb #3222af16
 def what_if_view(
     title: str,
-    # what the dataset's items are called
-    noun: ItemNoun = ItemNoun(),
+    noun: ItemNoun = ItemNoun(),  # what the dataset's items are called
 ) -> View:
     "The controls of a what-if."
     button = lambda name: ipywidgets.Button(description=name)
@@ -75,10 +74,8 @@ class WhatIfTool:
         recommender: UserLLMRecommender,
         user_id,
         item_id,
-        # the history ends before it; -1 for the latest state
-        timestamp: int = -1,
-        # a folder of posters named by item id
-        pictures=None,
+        timestamp: int = -1,  # the history ends before it; -1 for the latest state
+        pictures=None,  # a folder of posters named by item id
     ):
         self.what = WhatIf(recommender, user_id, item_id, timestamp)
         self.pictures = pictures
@@ -116,8 +113,7 @@ class WhatIfTool:
 
     def compare(
         self,
-        # other users to try
-        count: int = 8,
+        count: int = 8,  # other users to try
     ) -> str:
         "Show what the same changes do with other users' likes; returns the sentence."
         change = self.what.probability - self.what.start
@@ -173,15 +169,11 @@ class WhatIfTool:
 
     def do(
         self,
-        # of a button, or `begin`
-        name: str,
-        # of the history item that it acts on
-        place: int | None = None,
-        # id of the item that it acts on
-        item: str | None = None,
+        name: str,  # of a button, or `begin`
+        place: int | None = None,  # of the history item that it acts on
+        item: str | None = None,  # id of the item that it acts on
         description: str = "",
-        # other values of the view, which are not used
-        **others,
+        **others,  # other values of the view, which are not used
     ) -> float:
         """One change; returns P(Yes).
 
@@ -221,8 +213,7 @@ class WhatIfTool:
         self,
         name: str,
         place: int | None,
-        # position of the last history item before the change
-        last: int,
+        last: int,  # position of the last history item before the change
     ) -> None:
         "Show the history and the candidate; the item that a button moved stays chosen."
         cards = self.what.cards
@@ -248,10 +239,8 @@ def effects_html(
     recommender: UserLLMRecommender,
     user_id,
     item_id,
-    # the history ends before it; -1 for the latest state
-    timestamp: int = -1,
-    # a folder of posters named by item id
-    pictures=None,
+    timestamp: int = -1,  # the history ends before it; -1 for the latest state
+    pictures=None,  # a folder of posters named by item id
 ) -> str:
     "The effects of a pair's history as posters and tables, beside rounding and other users' likes."
     dataset = recommender.dataset

@@ -96,20 +96,19 @@ STILL_LIMIT = 60_000  # characters of a view's still picture
 
 def still_html(
     title: str,
-    # HTML that is safe already, the most important first
-    parts,
+    parts,  # HTML that is safe already, the most important first
 ) -> str:
     "What a view shows where no kernel runs: as many of the parts as fit."
-    kept = []
+    fitting = []
     size = 0
     for part in parts:
         if part and size + len(part) <= STILL_LIMIT:
-            kept.append(part)
+            fitting.append(part)
             size += len(part)
     hint = (
         "<p><i>A still picture. To use it, run the notebook from its first cell: Run, Run All Cells.</i></p>"
     )
-    return f"<h4>{escape(title)}</h4>{hint}{''.join(kept)}"
+    return f"<h4>{escape(title)}</h4>{hint}{''.join(fitting)}"
 
 # %% ../../nbs/workbench/76_widgets.ipynb #bf18d51c
 class View:
@@ -118,10 +117,8 @@ class View:
     def __init__(
         self,
         title: str,
-        # name -> an ipywidget with a value, or a button
-        controls: Mapping,
-        # lists of names of controls, a line each
-        rows,
+        controls: Mapping,  # name -> an ipywidget with a value, or a button
+        rows,  # lists of names of controls, a line each
         # names of places to show HTML, from top to bottom; or (name, a widget that shows itself)
         shows,
     ):
@@ -160,8 +157,7 @@ class View:
     def set(
         self,
         name: str,
-        # such as value=..., options=...
-        **traits,
+        **traits,  # such as value=..., options=...
     ) -> None:
         "Set a control without calling a handler."
         self._listening = False
@@ -182,10 +178,8 @@ class View:
     def show(
         self,
         name: str,
-        # HTML that is safe already, or a figure
-        content,
-        # what a figure shows, in words
-        alt: str = "",
+        content,  # HTML that is safe already, or a figure
+        alt: str = "",  # what a figure shows, in words
     ) -> None:
         "Show something in a place."
         self.shown[name].value = figure_html(content, alt) if isinstance(content, Figure) else content
@@ -193,8 +187,7 @@ class View:
     def say(
         self,
         text: str,
-        # what to do about it, on a line of its own
-        fix: str = "",
+        fix: str = "",  # what to do about it, on a line of its own
     ) -> None:
         "Show a message, as text."
         more = f"<br>{escape(fix[:1].upper() + fix[1:])}." if fix else ""
@@ -203,10 +196,8 @@ class View:
     def connect(
         self,
         name: str,
-        # takes nothing; what it raises is shown as a message
-        handler: Callable,
-        # of a control that is not a button
-        trait: str = "value",
+        handler: Callable,  # takes nothing; what it raises is shown as a message
+        trait: str = "value",  # of a control that is not a button
     ) -> None:
         "Call the handler when the button is pressed or the value changes."
 
@@ -231,8 +222,8 @@ class View:
     def still(self) -> str:
         "What it shows now, as HTML without controls."
         places = [*self.controls.values(), *self.shown.values()]
-        parts = [place.still() for place in places if hasattr(place, "still")]
-        parts += [place.value for place in places if isinstance(place, ipywidgets.HTML)]
+        parts = [widget.still() for widget in places if hasattr(widget, "still")]
+        parts += [widget.value for widget in places if isinstance(widget, ipywidgets.HTML)]
         return still_html(self.title, parts)
 
     def _repr_mimebundle_(self, **options):
@@ -241,10 +232,8 @@ class View:
 
 def with_still(
     widget,
-    # HTML that is safe already
-    still: str,
-    # of IPython's display
-    options: Mapping,
+    still: str,  # HTML that is safe already
+    options: Mapping,  # of IPython's display
 ) -> tuple:
     "How a widget shows itself: live where there is a kernel, and as the still picture elsewhere."
     bundle = widget._repr_mimebundle_(**options)
@@ -268,16 +257,12 @@ class PointMap(anywidget.AnyWidget):
 
     def __init__(
         self,
-        # (n,) each
-        x,
+        x,  # (n,) each
         y,
         ids,
-        # labels of the two axes
-        axes: tuple,
-        # what a point is
-        noun: str = "user",
-        # (n,) what else is known of each point; lines of text
-        notes=(),
+        axes: tuple,  # labels of the two axes
+        noun: str = "user",  # what a point is
+        notes=(),  # (n,) what else is known of each point; lines of text
     ):
         self.ids = [str(name) for name in ids]
         self.x = np.asarray(x, dtype=np.float32)
@@ -295,12 +280,9 @@ class PointMap(anywidget.AnyWidget):
 
     def paint(
         self,
-        # (n,) numbers or kinds; the series has a name
-        values: pd.Series,
-        # ids to be ringed
-        chosen=(),
-        # ids of the neighbours of a single chosen point
-        near=(),
+        values: pd.Series,  # (n,) numbers or kinds; the series has a name
+        chosen=(),  # ids to be ringed
+        near=(),  # ids of the neighbours of a single chosen point
     ) -> None:
         "Colour the points and mark those chosen. Unknown values are grey."
         indices = lambda ids: [self._index[str(name)] for name in ids]
@@ -349,12 +331,9 @@ class RowGrid(anywidget.AnyWidget):
     def fill(
         self,
         frame: pd.DataFrame,
-        # whole numbers or text, one a row
-        keys,
-        # columns that are probabilities, drawn as bars too
-        probabilities=(),
-        # column -> what its heading says when it is pointed at
-        about: Mapping = {},
+        keys,  # whole numbers or text, one a row
+        probabilities=(),  # columns that are probabilities, drawn as bars too
+        about: Mapping = {},  # column -> what its heading says when it is pointed at
     ) -> None:
         "Show these rows from the first page on; nothing is picked."
         self.frame = frame
@@ -367,11 +346,11 @@ class RowGrid(anywidget.AnyWidget):
 
     def select(self, key) -> bool:
         "Select the row with this key and turn to its page; no row, and False, where there is none."
-        found = key in self.row_keys
-        if found:
+        present = key in self.row_keys
+        if present:
             self.page = self.row_keys.index(key) // self.page_rows
-        self.value = key if found else None
-        return found
+        self.value = key if present else None
+        return present
 
     def _kind(self, name: str) -> str:
         if name in self.probabilities:
@@ -446,10 +425,8 @@ class LongWork:
 
     def start(
         self,
-        # takes `report`, returns a result
-        work: Callable,
-        # takes the result
-        then: Callable | None = None,
+        work: Callable,  # takes `report`, returns a result
+        then: Callable | None = None,  # takes the result
     ) -> "LongWork":
         "Begin. `InputError` while something is running."
         if self._busy:
@@ -539,8 +516,7 @@ def _defined_names(source: str) -> set[str]:
 
 def defining_cell(
     name: str,
-    # a path
-    notebook,
+    notebook,  # a path
 ) -> str:
     "Which cell defines a name, for a person; '' where none does or the notebook cannot be read."
     try:
