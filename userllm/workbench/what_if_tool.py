@@ -138,9 +138,9 @@ class WhatIfTool:
         "Whose poster is in the prompt, in words, and the poster itself."
         what = self.what
         noun = what.recommender.dataset.noun
-        image = what.recommender.tables.get("image")
+        pictures = what.recommender.tables.get(what.picture_slot)
         item = what.item if what.poster is None else what.poster
-        if image is None or item == -1 or bool(image.missing[item]):
+        if pictures is None or item == -1 or bool(pictures.missing[item]):
             return f"no {noun.picture}", ""
         card = what.recommender.dataset.items.iloc[item].to_dict()
         owner = f"its own {noun.picture}" if what.poster is None else f"the {noun.picture} of {card['title']}"
