@@ -3147,6 +3147,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                           'userllm/workbench/what_if.py'),
                                            'userllm.workbench.what_if.WhatIf.move': ( 'workbench/what_if.html#whatif.move',
                                                                                       'userllm/workbench/what_if.py'),
+                                           'userllm.workbench.what_if.WhatIf.picture_slot': ( 'workbench/what_if.html#whatif.picture_slot',
+                                                                                              'userllm/workbench/what_if.py'),
                                            'userllm.workbench.what_if.WhatIf.probability': ( 'workbench/what_if.html#whatif.probability',
                                                                                              'userllm/workbench/what_if.py'),
                                            'userllm.workbench.what_if.WhatIf.remove': ( 'workbench/what_if.html#whatif.remove',
