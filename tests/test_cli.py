@@ -96,8 +96,8 @@ def test_a_run_folder_loads_like_its_recommender(runs):
         for folder in (runs / "userllm_plus", runs / "userllm_plus" / "recommender")
     )
     assert first.data == second.data
-    with pytest.raises(InputError, match="lacks recommender.json"):
-        Recommender.load(runs / "bias")
+    with pytest.raises(InputError, match="recommender"):
+        Recommender.load(runs / "userllm_plus" / "recommender" / "lora")
 
 
 def test_score_writes_a_probability_for_each_pair(runs, say, tmp_path):
@@ -247,7 +247,7 @@ def test_a_file_of_settings_is_read_and_the_command_line_wins(say, tmp_path):
     first, second = json.loads(out), json.loads(again)
     assert first["model.uhem.encoder"] == second["model.uhem.encoder"] == "transformer"
     assert {key for key in first if first[key] != second[key]} == {"step2.rows"}
-    assert "# the name of an encoder" in say("config", "userllm")[1]
+    assert "# the name of a history encoder" in say("config", "userllm")[1]
     (tmp_path / "nested.json").write_text('{"step2": {"rows": "many"}}', encoding="utf-8")
     refused(say("config", "userllm", "--config", tmp_path / "nested.json"), "step2.rows", "a whole number or none")
     refused(say("train", "mf", "--set", "model.order=paper"), "'model.order' does not exist")
@@ -258,8 +258,10 @@ def test_unknown_user_of_rank_is_refused(runs, say):
     refused(say("rank", runs / "userllm_plus", "--user", "nobody"), "nobody")
 
 
-def test_floor_has_no_recommender(runs, say):
-    refused(say("rank", runs / "bias", "--user", "1"), "no recommender")
+def test_a_baseline_ranks_like_a_method(runs, say):
+    test = pd.read_parquet(runs / "bias" / "predictions.parquet")
+    code, out, _ = say("rank", runs / "bias", "--user", test["user_id"].iloc[0], "--top", "3")
+    assert code == 0 and len(re.findall(r"(?m)^\s*[123] ", out)) == 3, out
 
 
 def test_what_is_not_there_is_told_as_that(say, tmp_path):

@@ -110,6 +110,7 @@ TRAIN += "--out run --plugin my_code".split()
 def test_a_run_belongs_to_the_source_of_its_code(place, capsys):
     assert main(TRAIN[:-2]) == 2 and "with --plugin" in capsys.readouterr().err
     assert main(TRAIN) == 0
+    assert "--top 10 --plugin my_code" in capsys.readouterr().out  # what to type next works as it stands
     settings = read_json(place / "run" / "settings.json")
     assert [(each["kind"], each["code"]) for each in settings["code"]] == [
         ("history encoder", "my_code:Pooled"),

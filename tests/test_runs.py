@@ -134,5 +134,5 @@ def test_runs_that_were_changed_by_hand_are_refused(runs, capsys):
         whole = pd.read_parquet(path)
         write_parquet(path, whole.assign(**{name: values}))
         assert main(["evaluate", str(runs / "userllm")]) == 2
-        assert f"the column {name} holds what is no number" in capsys.readouterr().err
+        assert f"the column {name} holds a value that is not a number" in capsys.readouterr().err
         write_parquet(path, whole)

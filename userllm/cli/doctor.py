@@ -55,8 +55,8 @@ def _shipped(part: str, file: str) -> Finding:
 
 # %% ../../nbs/cli/78_doctor.ipynb #c008
 def _cache(cache: StageCache | None) -> Finding:
-    """Where stages are kept, and whether anything can be kept there: asked by writing, for
-    permissions say nothing of a read-only disk."""
+    """Where stages are kept, and whether that folder can be written. It writes a file to find out:
+    permission bits do not show a read-only disk."""
     try:
         cache = cache or StageCache()
         require_writable(cache.root, make=False)
@@ -65,7 +65,7 @@ def _cache(cache: StageCache | None) -> Finding:
     return Finding(
         "stage cache",
         True,
-        f"{cache.root}, {bytes_in(cache.root) / 1e9:.1f} GB, made anew where it is removed",
+        f"{cache.root}, {bytes_in(cache.root) / 1e9:.1f} GB, made again where it is removed",
     )
 
 

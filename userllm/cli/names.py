@@ -29,7 +29,7 @@ _registries = {
 
 
 def _line_on(thing) -> str:
-    "What a registered thing says of itself in one line; '' where it says nothing."
+    "The description of a registered entry in one line; '' where it has none."
     if isinstance(thing, str):
         return thing
     about = getattr(thing, "about", None) or getattr(thing, "label", None)

@@ -519,7 +519,7 @@ def make_parser(
     listed += [
         "",
         "userllm VERB --help says more. Start with: userllm doctor, then userllm quickstart.",
-        "A run that was stopped goes on when the same command is given again.",
+        "To resume a stopped run, give the same command again.",
     ]
     parser.epilog = "\n".join(listed)
     return parser

@@ -98,7 +98,7 @@ def _time_preparation(
     counts: list[int],  # ratings of each measurement
     out,  # a JSON file
 ) -> None:
-    "Time the preparation of made-up data, each size in a process of its own, whose peak memory is told apart."
+    "Time the preparation of made-up data, each size in its own process, so that peak memory is per size."
     measured = []
     require_writable(Path(out).parent, 80 * max(counts))  # of scratch space
     for count in counts:

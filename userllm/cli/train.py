@@ -25,6 +25,7 @@ from ..core.settings import changed_settings, list_settings, override
 from ..data.leakage import context_as_training
 from ..evaluation.reports import format_table, results_table
 from ..model.batches import require_categories
+from ..model.settings import own_code
 from ..data.prepared import Stage
 from ..training.methods import Method, find_method
 from ..collaborative.baselines import baselines
@@ -51,7 +52,8 @@ def _with_slots(method: Method, slots: list[str]) -> Method:  # each SLOT, or SL
 
 def _chosen_method(options) -> Method | None:  # None for a baseline
     "The method that is to be trained. `InputError` for options that a baseline does not have."
-    targets, category = getattr(options, "lora_targets", None), getattr(options, "category", False)
+    targets = getattr(options, "lora_targets", None)
+    category = getattr(options, "category", False)
     if options.method in baselines:
         if targets:
             raise InputError(f"{options.method} has no language model", fix="leave out --lora-targets")
@@ -87,7 +89,9 @@ def _asked_settings(options) -> dict[str, Any]:
     for text in options.set:
         key, equals, value = text.partition("=")
         if not equals:
-            raise InputError(f"--set {text} has no value", fix="write KEY=VALUE, such as --set step2.rows=500")
+            raise InputError(
+                f"--set {text} has no value", fix="write KEY=VALUE, such as --set step2.rows=500"
+            )
         asked[key.strip()] = value.strip()
     return asked
 
@@ -95,7 +99,9 @@ def _asked_settings(options) -> dict[str, Any]:
 def _require_free_protocol(options, changes: dict) -> None:
     "`InputError` where settings of the protocol are changed for data that have their own."
     if getattr(options, "data", None) and any(key.startswith("protocol.") for key in changes):
-        raise InputError("--data has its own protocol", fix="leave out settings of protocol, or prepare it anew")
+        raise InputError(
+            "--data has its own protocol", fix="leave out settings of protocol, or prepare it anew"
+        )
 
 
 def chosen_preset(options) -> tuple[Preset, dict]:
@@ -109,7 +115,8 @@ def chosen_preset(options) -> tuple[Preset, dict]:
 
 def chosen_settings(options) -> tuple[Preset, Method | None, dict]:
     "Preset and method (None for a baseline) with all that the command line changes; the changes by key."
-    preset, method = find_preset(options.preset), _chosen_method(options)
+    preset = find_preset(options.preset)
+    method = _chosen_method(options)
     usual = (preset,) if method is None else (preset, method)
     chosen = override(usual, _asked_settings(options))
     changes = changed_settings(usual, chosen)
@@ -122,7 +129,8 @@ def chosen_settings(options) -> tuple[Preset, Method | None, dict]:
 
 def effective_changes(options, changes: dict[str, Any]) -> dict[str, Any]:
     "Those of the changed settings that this method or baseline reads."
-    preset, method = find_preset(options.preset), _chosen_method(options)
+    preset = find_preset(options.preset)
+    method = _chosen_method(options)
     usual = (preset,) if method is None else (preset, method)
 
     def decides(changes: dict[str, Any]):
@@ -163,7 +171,8 @@ def _config_as_json(settings: dict) -> str:  # from `list_settings`
 
 def _config_as_text(settings: dict) -> str:
     "The settings part by part, with their meanings."
-    lines, part = [], None
+    lines = []
+    part = None
     for key, setting in settings.items():
         value = json.dumps(setting.value, default=str)
         if key.partition(".")[0] != part:
@@ -179,6 +188,8 @@ def _config_as_text(settings: dict) -> str:
 def config_verb(options) -> None:
     "`userllm config`"
     preset, method, _ = chosen_settings(options)
+    if method:
+        own_code(method.model)  # a wrong name is said here, and not first by training
     settings = list_settings(*([preset] if method is None else [preset, method]))
     print(_config_as_json(settings) if options.json else _config_as_text(settings))
 
@@ -210,8 +221,11 @@ def _print_trained(options, metrics: dict, folder: Path, user_id: str) -> None:
             print(f"\n{note[0].upper()}{note[1:]}", end="")
     print()
     if options.preset == "smoke" and options.method not in baselines:
-        print("\nThese figures show that everything works, and nothing else: smoke trains on a handful of rows")
-    following = typed_command("rank", folder, *user_option(user_id), "--top", 10)
+        print(
+            "\nThese figures show that everything works, and nothing else: smoke trains on a handful of rows"
+        )
+    plugins = [word for module in options.plugin for word in ("--plugin", module)]
+    following = typed_command("rank", folder, *user_option(user_id), "--top", 10, *plugins)
     print(f"\nThe run is in {folder}. Next: {following}")
 
 

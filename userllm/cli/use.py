@@ -45,14 +45,15 @@ def _names_of_runs(metrics: dict[str, dict]) -> list[str]:  # by folder
     "The method of each run, or its folder where the method does not tell runs apart."
     methods = [values.get("method") for values in metrics.values()]
     names = [
-        method if method and methods.count(method) == 1 else folder for folder, method in zip(metrics, methods)
+        method if method and methods.count(method) == 1 else folder
+        for folder, method in zip(metrics, methods)
     ]
     # a folder may be called like another run's method
     return names if len({*names}) == len(names) else [*metrics]
 
 
 def _read_metrics(folder) -> dict:
-    "The metrics of a run. `InputError` where its settings are no longer those that it was made with."
+    "The metrics of a run. `InputError` where its settings were changed after the run."
     run = RunFolder(folder).require("predictions", "metrics")
     metrics = read_json(run.metrics)
     if not isinstance(metrics, dict):
@@ -81,7 +82,10 @@ def _read_predictions(folder) -> pd.DataFrame:
     for name in ("label", "logit"):
         column = predictions[name]
         if not pd.api.types.is_numeric_dtype(column) or not np.isfinite(column).all():
-            raise InputError(f"{path}: the column {name} holds what is no number", fix="restore it, or train again")
+            raise InputError(
+                f"{path}: the column {name} holds a value that is not a number",
+                fix="restore it, or train again",
+            )
     return predictions
 
 

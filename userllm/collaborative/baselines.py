@@ -58,7 +58,7 @@ class Baseline(ABC):
         return {}
 
 
-baselines = Registry("baseline")
+baselines = Registry("baseline", of=Baseline)
 
 # %% ../../nbs/collaborative/52_baselines.ipynb #67e3b253
 @dataclass(frozen=True)

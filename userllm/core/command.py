@@ -57,7 +57,9 @@ def _patient(stream, number: int):  # of Python; None where it was closed before
         stream.flush()
     # the error stream passes all on at once, so that a progress bar's last line end comes before the answer
     at_once = stream is not None and (stream.line_buffering or stream.write_through)
-    return io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace", line_buffering=at_once)
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace", line_buffering=at_once
+    )
 
 
 def patient_streams() -> None:
@@ -97,8 +99,8 @@ def finish_output(
     if not saved:
         raise InputError(f"the answer could not be printed: {_reason(lost)}", fix=_elsewhere)
     print(
-        f"userllm: what it had to say could not be printed ({_reason(lost)}); the work is done, and what was"
-        " kept is whole",
+        f"userllm: the summary could not be printed ({_reason(lost)}); the work is done, and its files are"
+        " complete",
         file=sys.stderr,
     )
 
@@ -149,7 +151,7 @@ def in_one_line(
         return str(error)
     if fault := disk_fault(error):
         return (
-            f"{fault}; free space, or change the permissions or the folder, and give the same command again"
+            f"{fault}; free space, or change the permissions or the folder, then run the same command again"
         )
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}; check the path"
@@ -175,7 +177,7 @@ def guarded(
     # 0, or 2 where a person has something to mend, 130 where it was interrupted, 141 where nobody
     # reads any more
 ) -> int:
-    "Do the work; whatever ends it that is no fault of the program is said in one line on the error stream."
+    "Do the work. A failure that is not a fault of the program becomes one line on the error stream."
     try:
         work()
         if sys.stdout:
@@ -187,7 +189,7 @@ def guarded(
         return 141
     except (Exception, KeyboardInterrupt) as error:
         if _was_interrupted(error):
-            _say("stopped; given the same command again, finished stages are not done again")
+            _say("stopped; run the same command again to resume: finished stages are not repeated")
             return 130
         line = in_one_line(error)
         if not line:

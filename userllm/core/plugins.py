@@ -338,7 +338,7 @@ def import_plugins(
             raise
         except Exception as error:
             raise InputError(
-                f"plugin {name!r} cannot be imported: {type(error).__name__}: {error}", fix="mend the module"
+                f"plugin {name!r} cannot be imported: {type(error).__name__}: {error}", fix="correct the module"
             ) from error
         finally:
             sys.path.remove(here)

@@ -20,8 +20,10 @@ class Registry(MutableMapping):
         self,
         kind: str,  # what one of them is called in messages, such as `history encoder`
         things: dict[str, Any] | None = None,
+        of: type = object,  # the class that they are objects of, where there is one
     ):
         self.kind = kind
+        self.of = of
         self._things: dict[str, Any] = {}
         for name, thing in (things or {}).items():
             self[name] = thing
@@ -31,6 +33,12 @@ class Registry(MutableMapping):
             raise InputError(
                 f"{name!r} cannot be the name of a {self.kind}",
                 fix="begin it with a letter, and use letters, digits, _, - and . alone: it becomes part of file names",
+            )
+        if not isinstance(thing, self.of):
+            given = "class" if isinstance(thing, type) else type(thing).__name__
+            raise InputError(
+                f"the {self.kind} {name!r} is a {given}, and must be a {self.of.__name__}",
+                fix=f"register a {self.of.__name__} object, such as {self.of.__name__}({name!r}, ...)",
             )
         self._things[name] = thing
 

@@ -71,7 +71,7 @@ def restore_settings(
 
 # %% ../../nbs/core/09_settings.ipynb #40296e1a
 def _meanings(kind: type) -> dict[str, str]:  # a dataclass
-    "What the comments in a dataclass's source say of its fields; nothing where there is no source."
+    "The meaning of each field, from the comments in a dataclass's source; empty without a source."
     try:
         source = textwrap.dedent(inspect.getsource(kind))
     except (OSError, TypeError):
@@ -105,12 +105,13 @@ class Setting:
 
 def list_settings(
     *settings,  # dataclass objects whose fields have different names, such as a preset and a method
-    leave_out: tuple = ("name", "about"),  # fields at the top that are no settings
+    leave_out: tuple = ("name", "about"),  # top-level fields that are not settings
 ) -> dict[str, Setting]:
     "Every field of these objects and of the dataclasses within them, by its key."
     listed = {}
     for each in settings:
-        hints, meanings = typing.get_type_hints(type(each)), _meanings(type(each))
+        hints = typing.get_type_hints(type(each))
+        meanings = _meanings(type(each))
         for field in dataclasses.fields(each):
             value = getattr(each, field.name)
             if field.name in leave_out:
@@ -128,7 +129,13 @@ def list_settings(
 def _type_name(kind) -> str:
     "A type hint in words."
     options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", types.NoneType: "none"}
+    words = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "text",
+        types.NoneType: "none",
+    }
     words[tuple] = "values with commas between them"
     return " or ".join(words.get(typing.get_origin(option) or option, str(option)) for option in options)
 
@@ -149,7 +156,8 @@ def _from_text(text: str, kind, key: str):
     raise InputError(f"{key} is {text!r}", fix=f"give {_type_name(kind)}")
 
 
-def _number(text: str, kind: type) -> int | float | None:  # None for what is no finite number of this type
+def _number(text: str, kind: type) -> int | float | None:
+    "The finite number of this type that a text is; else None."
     try:
         number = kind(text)
     except ValueError:
@@ -162,7 +170,9 @@ def _tuple_from_text(text: str, kind, key: str) -> tuple:  # with commas, or a l
         try:
             return _tuples(json.loads(text))
         except ValueError as error:
-            raise InputError(f"{key} is {text!r}, which is no list in JSON ({error})", fix="mend it") from error
+            raise InputError(
+                f"{key} is {text!r}, which is not a list in JSON ({error})", fix="correct it"
+            ) from error
     parts = [part for part in text.split(",") if part]
     items = typing.get_args(kind)
     if not items:
@@ -181,7 +191,7 @@ def _require_key(key: str, known: dict[str, Setting]) -> None:
     while part and not any(name.startswith(f"{part}.") for name in known):
         part = part.rpartition(".")[0]
     beside = [name for name in known if name.startswith(f"{part}.")] if part else sorted(known)
-    if not part:  # only the parts, and the settings that are none
+    if not part:  # only the parts, and the settings outside of them
         beside = list(dict.fromkeys(name.partition(".")[0] + ".*" * ("." in name) for name in known))
     close = Registry("setting", dict(known)).close_names(key)
     suggestion = f"did you mean {' or '.join(close)}? " if close else ""

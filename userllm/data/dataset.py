@@ -86,7 +86,9 @@ def _typed(name: str, frame: pd.DataFrame) -> pd.DataFrame:
 # %% ../../nbs/data/10_dataset.ipynb #71192f09
 def split_codes(splits: pd.Series) -> np.ndarray:  # train, valid, test or history
     "0, 1, 2 for training, validation and test, 3 for history; -1 for anything else."
-    return pd.Categorical(splits, dtype=SPLIT_TYPE).codes
+    if splits.dtype == SPLIT_TYPE:
+        return splits.cat.codes.to_numpy()
+    return SPLIT_TYPE.categories.get_indexer(splits).astype(np.int8)  # pandas 4 casts no unknown text
 
 
 def split_names(codes: np.ndarray) -> pd.Categorical:  # as `split_codes` gives them

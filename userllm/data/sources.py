@@ -63,7 +63,7 @@ class Source:
     reads: str = ""  # the files that it reads, for help
 
 
-sources = Registry("data source")
+sources = Registry("data source", of=Source)
 
 # %% ../../nbs/data/26_sources.ipynb #bdea91de
 def _read_movielens(options: dict):

@@ -24,7 +24,8 @@ from ..data.dataset import Dataset
 from ..data.prepared import Stage
 from ..data.histories import Rows
 from ..data.user_tables import as_text
-from .metrics import evaluate, holm, main_metrics, metrics, seeded_difference
+from .metrics import evaluate, main_metrics, metrics, seeded_difference
+from .reports import interval_text, recorded_value, system_differences
 from .studies import PlannedRun, Runner, Study, StudySettings, estimate_tokens, run_study
 from ..model.history_encoders import encoders
 from ..model.mappers import MapperSettings
@@ -299,7 +300,7 @@ class AblationStudy(Study):
         write_json(target / "metrics.json", result)  # the metrics last: a folder that has them is finished
         shutil.rmtree(work)
         values = ", ".join(f"{metric.label} {result[metric.name]['value']:.4f}" for metric in main_metrics())
-        settings.say(f"validation {values}")
+        settings.report(f"validation {values}")
 
 # %% ../../nbs/evaluation/67_ablations.ipynb #5fb0b971
 def run_ablations(
@@ -329,20 +330,8 @@ def compare_ablation(
     runs = {
         variant.value: _finished_runs(Path(results) / variant.name, seeds) for variant in find_ablation(name)
     }
-    base = next(iter(runs))
-    differences = {
-        value: seeded_difference(
-            [run.predictions for run in of_value], [run.predictions for run in runs[base]], resamples
-        )
-        for value, of_value in runs.items()
-        if value != base and of_value and runs[base]
-    }
-    adjusted = {
-        metric.name: holm(
-            {value: difference_of[metric.name]["p"] for value, difference_of in differences.items()}
-        )
-        for metric in main_metrics()
-    }
+    predictions = {value: [run.predictions for run in of_value] for value, of_value in runs.items()}
+    differences = system_differences(predictions, next(iter(runs)), resamples)
     lines = []
     for value, of_value in runs.items():
         line = {name: value, "runs": len(of_value)}
@@ -353,7 +342,7 @@ def compare_ablation(
             line[f"{metric.name}_difference"] = difference.get("value", np.nan)
             line[f"{metric.name}_low"] = difference.get("low", np.nan)
             line[f"{metric.name}_high"] = difference.get("high", np.nan)
-            line[f"{metric.name}_p"] = adjusted[metric.name].get(value, np.nan)
+            line[f"{metric.name}_p"] = difference.get("p", np.nan)
         lines.append(line | _history_share(of_value, resamples))
     return pd.DataFrame(lines)
 
@@ -368,8 +357,7 @@ class _FinishedRun:
 
     def value(self, metric: str) -> float:
         "A metric, computed where it is newer than the run."
-        recorded = self.metrics.get(metric) or evaluate(self.predictions, 0)[metric]
-        return recorded["value"]
+        return recorded_value(self.metrics, self.predictions, metric)
 
 
 def _finished_runs(folder: Path, seeds: int) -> list[_FinishedRun]:
@@ -433,11 +421,8 @@ def _difference_cell(line, metric: str) -> str:
 
 def _with_interval(line, value: str, name: str) -> str:
     "Value [low, high]; empty where there is no value."
-    if pd.isna(line[value]):
-        return ""
     digits = metrics[name].digits if name in metrics else 4
-    middle, low, high = (f"{line[part]:+.{digits}f}" for part in (value, f"{name}_low", f"{name}_high"))
-    return f"{middle} [{low}, {high}]"
+    return interval_text(line[value], line[f"{name}_low"], line[f"{name}_high"], digits)
 
 
 def ablation_verdict(compared: pd.DataFrame) -> str:  # from `compare_ablation`

@@ -307,7 +307,7 @@ def _user_log_losses(rows: ScoredRows) -> np.ndarray:
     return np.bincount(rows.users, _row_losses(rows.labels, rows.logits))
 
 
-metrics = Registry("metric")
+metrics = Registry("metric", of=Metric)
 metrics.register(
     Metric(
         "auc",

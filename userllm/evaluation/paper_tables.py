@@ -22,7 +22,8 @@ from ..core.runs import RunFolder
 from ..data.leakage import context_as_training
 from ..data.dataset import Dataset
 from ..data.protocols import ProtocolSettings, movie
-from .metrics import evaluate, holm, main_metrics, metrics, seeded_difference
+from .metrics import evaluate, main_metrics, metrics, seeded_difference
+from .reports import interval_text, recorded_value, system_differences
 from .studies import PlannedRun, Runner, Study, StudySettings, estimate_tokens, run_study
 from ..model.recommender import Recommender
 from ..data.prepared import Stage
@@ -411,8 +412,7 @@ def lengths_as_table(compared: pd.DataFrame) -> pd.DataFrame:  # from `compare_l
     "The same with one cell a figure, as `as_table`."
 
     def difference(line, name):
-        low, value, high = (line[f"{name}{end}"] for end in ("_low", "", "_high"))
-        return "" if pd.isna(value) else f"{value:+.4f} [{low:+.4f}, {high:+.4f}]"
+        return interval_text(line[name], line[f"{name}_low"], line[f"{name}_high"])
 
     differences = [
         name for name in compared.columns if name.startswith("to_") and not name.endswith(("_low", "_high"))
@@ -465,12 +465,9 @@ def runs_of(
 
 
 def values_of(folders: list[Path], predictions: list[pd.DataFrame], metric: str) -> list[float]:
-    "A metric of each run: from its metrics.json, or from its predictions where the metric is newer than the run."
-    recorded = [read_json(folder / "metrics.json").get(metric) for folder in folders]
-    return [
-        evaluate(run, 0)[metric]["value"] if value is None else value["value"]
-        for value, run in zip(recorded, predictions)
-    ]
+    "A metric of each run."
+    recorded = [read_json(folder / "metrics.json") for folder in folders]
+    return [recorded_value(*of_run, metric) for of_run in zip(recorded, predictions)]
 
 
 def compare(
@@ -485,17 +482,7 @@ def compare(
     for protocol in table.protocols:
         folders = _finished(table, protocol, results, seeds, suffix)
         runs = runs_of(table, protocol, results, seeds, suffix)
-        differences = {
-            system: seeded_difference(runs[system], runs[table.against])
-            for system in table.systems
-            if system != table.against and runs[system] and runs[table.against]
-        }
-        adjusted = {
-            metric.name: holm(
-                {system: difference_of[metric.name]["p"] for system, difference_of in differences.items()}
-            )
-            for metric in main_metrics()
-        }
+        differences = system_differences(runs, table.against)
         for system in table.systems:
             line = {"protocol": protocol, "system": system, "runs": len(runs[system])}
             paper = table.paper.get((protocol, system), {}) if table.split == "random" else {}
@@ -507,7 +494,7 @@ def compare(
                 line[f"{name}_difference"] = difference.get("value", np.nan)
                 line[f"{name}_difference_low"] = difference.get("low", np.nan)
                 line[f"{name}_difference_high"] = difference.get("high", np.nan)
-                line[f"{name}_p"] = adjusted[name].get(system, np.nan)
+                line[f"{name}_p"] = difference.get("p", np.nan)
             lines.append(line)
     return pd.DataFrame(lines)
 
@@ -543,10 +530,8 @@ def _difference_cell(line, metric) -> str:
     "Difference [interval], p; empty where nothing was compared."
     if pd.isna(line[f"{metric.name}_difference"]):
         return ""
-    value, low, high = (
-        f"{line[f'{metric.name}_difference{end}']:+.{metric.digits}f}" for end in ("", "_low", "_high")
-    )
-    return f"{value} [{low}, {high}], p {line[f'{metric.name}_p']:.3f}"
+    numbers = (line[f"{metric.name}_difference{end}"] for end in ("", "_low", "_high"))
+    return f"{interval_text(*numbers, metric.digits)}, p {line[f'{metric.name}_p']:.3f}"
 
 # %% ../../nbs/evaluation/66_paper_tables.ipynb #fb0da148
 def plot_compared(compared: pd.DataFrame):  # the lines of one protocol, from `compare`
@@ -602,7 +587,7 @@ def reproduce(
     table = find_table(name)
     study = TableStudy(table, only, on)
     if left_out := study.left_out(settings):
-        settings.say(f"the data have no context labels, so these are left out: {', '.join(left_out)}")
+        settings.report(f"the data have no context labels, so these are left out: {', '.join(left_out)}")
     run_study(study, settings)
     table = table.on(settings)
     if not table.lengths:
@@ -611,5 +596,5 @@ def reproduce(
         try:
             score_lengths(run, table, settings)
         except InputError as error:  # the others are scored
-            settings.say(f"{run.path}: its longer histories are not scored. {error}")
+            settings.report(f"{run.path}: its longer histories are not scored. {error}")
     return compare_lengths(table, settings.results, settings.seeds, suffix=settings.suffix)

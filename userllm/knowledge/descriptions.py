@@ -158,7 +158,7 @@ def describe_titles(
 ) -> dict[str, str]:
     """A description for each title.
 
-    Answers are kept as they come: a killed run goes on with the titles still open."""
+    Answers are kept as they come: a killed run resumes with the titles that are left."""
     cache = cache or StageCache()
     file = cache.root / "knowledge" / f"{knowledge_key(llm.checksum, settings)}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -44,7 +44,7 @@ class FeatureSource(ABC):
         "The table for a slot; `InputError` where it has none for that slot."
 
 
-feature_sources = Registry("feature source")
+feature_sources = Registry("feature source", of=FeatureSource)
 
 # %% ../../nbs/training/58_feature_sources.ipynb #6ad617fc
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from ..collaborative.cross_features import context_cross_features, cross_feature
 from ..core.errors import InputError
 from ..core.registry import Registry
 from ..model.mappers import FeatureTable
-from ..model.settings import ModelSettings
+from ..model.settings import ModelSettings, require_pairs
 from .feature_sources import FeatureSource, feature_sources
 
 # %% ../../nbs/training/62_methods.ipynb #c006
@@ -57,7 +57,9 @@ class Method:
         `source` names a feature source or is a table; `mapper` names the mapper that the slot shares,
         by default one of its own. `InputError` for a slot that is there, and an unknown source."""
         if slot in dict(self.tables):
-            raise InputError(f"method {self.name!r} has a slot {slot!r} already", fix="give the slot another name")
+            raise InputError(
+                f"method {self.name!r} has a slot {slot!r} already", fix="give the slot another name"
+            )
         mappers = (*self.model.mappers, (slot, mapper or slot))
         return replace(
             self,
@@ -69,6 +71,7 @@ class Method:
 
     def __post_init__(self):
         where = f"method {self.name!r}"
+        require_pairs(self.tables, "tables", "feature source")
         slots = [slot for slot, _ in self.tables]
         if set(slots) != {slot for slot, _ in self.model.mappers}:
             raise InputError(
@@ -84,7 +87,9 @@ class Method:
                 fix=f"the cross features are {', '.join(cross_features)}",
             )
         if self.tuning not in tunings:
-            raise InputError(f"{where}: tuning {self.tuning!r} does not exist", fix=f"use {', '.join(tunings)}")
+            raise InputError(
+                f"{where}: tuning {self.tuning!r} does not exist", fix=f"use {', '.join(tunings)}"
+            )
         untrained = slots or self.model.wide or self.model.history == "compressed"
         if self.tuning == "text" and untrained:
             raise InputError(
@@ -230,7 +235,7 @@ def userllm_wide_context() -> Method:
     )
 
 # %% ../../nbs/training/62_methods.ipynb #28ff3db2
-methods = Registry("method")
+methods = Registry("method", of=Method)
 for _method in (
     userllm(),
     userllm_plus(),
