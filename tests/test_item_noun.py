@@ -16,6 +16,7 @@ from userllm.data.dataset import Dataset
 from userllm.knowledge.llms import tiny_llm
 from userllm.training.methods import methods
 from userllm.collaborative.baselines import baselines
+from userllm.model.batches import BatchMaker
 from userllm.model.prompts import find_template, templates
 from userllm.model.recommender import Recommender
 from userllm.workbench.new_user_tool import NewUserTool
@@ -197,6 +198,8 @@ def test_prompts_have_the_word_and_the_categories(shop):
             text = "".join(maker.text.tokenizer.decode(list(piece.ids)) for piece in pieces)
             assert f"like the {noun}?" in text and re.search(r"\((Garden, Tools|Kitchen)\)", text), text
             assert not speaks_of_films(text), text
+    again = BatchMaker(recommender.dataset, maker.features.tables, maker.text.tokenizer, maker.settings)
+    assert (again.noun.one, again.segments) == (noun, maker.segments), "a maker of the dataset has its word"
     for name in templates:
         words = "".join(
             getattr(segment, "text", "") for segment in find_template(name, recommender.dataset.noun).segments

@@ -13,7 +13,9 @@ from userllm.core.files import read_json
 from userllm.cli.main import main
 from userllm.model.history_encoders import encoders
 from userllm.knowledge.llms import tiny_llm
+from userllm.model.engines import engines
 from userllm.model.mappers import mapper_kinds
+from userllm.training.feature_sources import feature_sources
 from userllm.training.methods import methods
 from userllm.model.prompts import templates
 from userllm.model.recommender import Recommender
@@ -265,3 +267,72 @@ def test_code_that_cannot_be_restored_is_refused_before_training(place, capsys):
     TRAIN_AGAIN = [*TRAIN[:-3], "run2", *TRAIN[-2:]]
     assert main(TRAIN_AGAIN) == 0
     assert Recommender.load("run2", device="cpu", plugins=["my_code"]).method == "mine"
+
+
+SOUND = """
+import numpy as np
+from userllm.model.mappers import FeatureTable, standardise
+from userllm.training.feature_sources import FeatureSource, MadeTable, feature_sources
+
+class Audio(FeatureSource):
+    def make(self, stage, slot):
+        items = stage.dataset.items["item_id"]
+        loudness = np.array([[float(item) % 7] for item in items])
+        return MadeTable(standardise(FeatureTable.from_ids(items, loudness, stage.dataset, "audio")))
+
+feature_sources.register(Audio("audio", "loudness of the trailer"))
+"""
+
+ENGINE = """
+import torch
+from userllm.model.engines import ScoringEngine, engines
+
+class Undecided(ScoringEngine):
+    "Gives every row the logit 0."
+    def batch(self, rows):
+        return torch.zeros(len(rows))
+
+engines["undecided"] = Undecided
+"""
+
+
+def test_a_source_of_ones_own_stands_in_a_slot_and_beside_history_items(place, capsys):
+    "By words on the command line; and the recommender needs the module no more."
+    (place / "my_code.py").write_text(SOUND, encoding="utf-8")
+    train = "train without_collaborative --slot audio --data data --preset smoke --llm llm --device cpu".split()
+    try:
+        assert main([*train, "--out", "slot", "--plugin", "my_code"]) == 0
+        beside = ["--set", "model.history_tables=image,audio", "--out", "beside"]
+        assert main([*train, *beside, "--plugin", "my_code"]) == 0
+    finally:
+        feature_sources.pop("audio", None)
+        forget()
+    assert "without_collaborative_audio" in capsys.readouterr().out
+
+    runs = {name: Recommender.load(name, device="cpu") for name in ("slot", "beside")}
+    assert {name: run.settings.tables_of_history for name, run in runs.items()} == {
+        "slot": ("image",),
+        "beside": ("image", "audio"),
+    }
+    item = runs["slot"].dataset.items["item_id"].iloc[:1]
+    ranked = {name: run.rank_for_new_user([*item], top=3) for name, run in runs.items()}
+    read = {name: run.engine.counts()["history tokens"] for name, run in runs.items()}
+    assert {name: len(rows) for name, rows in ranked.items()} == {"slot": 3, "beside": 3}
+    assert read["beside"] == read["slot"] + 1, "one more token beside the one item"
+    assert main([*train, "--out", "none"]) == 2
+    assert "feature source 'audio'" in capsys.readouterr().err
+
+    # Another engine, by its name.
+    users = runs["slot"].dataset.users["user_id"][:2]
+    pd.DataFrame({"user_id": users, "item_id": item.iloc[0]}).to_csv("pairs.csv", index=False)
+    score = "score slot --pairs pairs.csv --out scores.csv --device cpu --engine".split()
+    assert main([*score, "plane"]) == 2
+    assert "did you mean plain" in capsys.readouterr().err
+    assert main([*score, "plain"]) == 0
+    assert pd.read_csv("scores.csv")["logit"].abs().min() > 0
+    (place / "my_code.py").write_text(ENGINE, encoding="utf-8")
+    try:
+        assert main([*score, "undecided", "--plugin", "my_code"]) == 0
+    finally:
+        engines.pop("undecided", None)
+    assert pd.read_csv("scores.csv")["logit"].tolist() == [0.0, 0.0]

@@ -24,6 +24,7 @@ _registries = {
     "templates": "userllm.model.prompts",
     "mapper_kinds": "userllm.model.mappers",
     "feature_sources": "userllm.training.feature_sources",
+    "engines": "userllm.model.engines",
 }
 
 

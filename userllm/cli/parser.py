@@ -111,7 +111,7 @@ def _preset_option(parser, names: dict) -> None:
     parser.add_argument("--preset", default="quick", metavar="NAME", help=f"{presets}; default quick")
 
 
-def _recommender_options(parser, *_) -> None:
+def _recommender_options(parser, names: dict) -> None:
     "Which recommender to load, and how."
     parser.add_argument(
         "run",
@@ -125,6 +125,12 @@ def _recommender_options(parser, *_) -> None:
         default="recorded",
         help="recorded (that of the training), auto, fp32, bf16, 8bit or 4bit; default recorded. In bf16 an"
         " answer's third digit depends on what is scored together, in fp32 it does not",
+    )
+    parser.add_argument(
+        "--engine",
+        metavar="NAME",
+        help=f"how prompts are read: {', '.join(names['engines'])}, or one of a plugin; default the fastest that is"
+        " right for the LLM",
     )
 
 
@@ -217,6 +223,17 @@ def _settings_options(parser, *_) -> None:
     group.add_argument("--config", metavar="FILE", help="JSON with settings, as userllm config --json prints them")
 
 
+def _slot_option(parser) -> None:
+    parser.add_argument(
+        "--slot",
+        action="append",
+        default=[],
+        metavar="SLOT[=SOURCE]",
+        help="give the method one more slot, with the features of a source (userllm config --help lists them), such"
+        " as genres, or one of a plugin; may be given again",
+    )
+
+
 def _train_verb(verb, names: dict) -> None:
     parser = verb(
         "train",
@@ -237,6 +254,7 @@ def _train_verb(verb, names: dict) -> None:
         action="store_true",
         help="write an item's categories (its genres) behind its title in the prompt, as in: Emma (Novel, Romance)",
     )
+    _slot_option(parser)
     parser.add_argument(
         "--test-rows",
         type=_count,
@@ -255,13 +273,14 @@ def _config_verb(verb, names: dict) -> None:
     parser = verb("config", "print every setting of a method, with its value and meaning")
     parser.add_argument("method", metavar="METHOD", help="a method, or a baseline")
     _preset_option(parser, names)
+    _slot_option(parser)
     _settings_options(parser)
     parser.add_argument("--json", action="store_true", help="print a file for --config")
     kinds = {
         "history encoders, for model.uhem.encoder": "encoders",
         "prompts, for model.order": "templates",
         "mappers, for model.mapper.kind": "mapper_kinds",
-        "feature sources, for tables": "feature_sources",
+        "feature sources, for --slot and tables": "feature_sources",
     }
     parser.epilog = "\n\n".join(_named(title, names[kind]) for title, kind in kinds.items())
 
@@ -452,8 +471,8 @@ _groups = {  # what a person wants -> the verbs that do it, and the module of ea
 _modules = {"look at data": "prepare", "check the installation": "doctor"}  # others are named as their group
 
 _plugin_help = (
-    "import this module first: it registers an encoder, mapper, prompt, method, baseline, metric or source of"
-    " your own; may be given again"
+    "import this module first: it registers an encoder, mapper, prompt, method, baseline, metric, source of data or"
+    " of features, or engine of your own; may be given again"
 )
 
 

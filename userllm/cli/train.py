@@ -40,6 +40,16 @@ def _with_targets(method: Method, targets: str) -> Method:  # names of the LLM's
     return replace(method, model=replace(method.model, lora=lora))
 
 
+def _with_slots(method: Method, slots: list[str]) -> Method:  # each SLOT, or SLOT=SOURCE
+    "The method with further slots; a slot alone is named after its feature source."
+    for text in slots:
+        slot, _, source = text.partition("=")
+        if not slot.isidentifier():
+            raise InputError(f"--slot {text!r} has no name", fix="write SLOT or SLOT=SOURCE, such as --slot genres")
+        method = method.with_slot(slot, source or slot)
+    return method
+
+
 def _chosen_method(options) -> Method | None:  # None for a baseline
     "The method that is to be trained. `InputError` for options that a baseline does not have."
     targets = getattr(options, "lora_targets", None)
@@ -49,8 +59,10 @@ def _chosen_method(options) -> Method | None:  # None for a baseline
             raise InputError(f"{options.method} has no language model", fix="leave out --lora-targets")
         if category:
             raise InputError(f"{options.method} has no prompt", fix="leave out --category")
+        if options.slot:
+            raise InputError(f"{options.method} has no prompt", fix="leave out --slot")
         return None
-    method = find_method(options.method)
+    method = _with_slots(find_method(options.method), options.slot)
     if targets:
         method = _with_targets(method, targets)
     if category:
@@ -190,7 +202,8 @@ def _run_folder(options, preset: Preset, changes: dict) -> Path:
     "Where the run goes: --out, or a folder named by what decides the result."
     data = Path(options.data).name if options.data else options.split or preset.protocol.split
     category = "-category" if options.category else ""
-    changed = in_file_name(changes)
+    slots = {"slot": "+".join(options.slot)} if options.slot else {}
+    changed = in_file_name(slots | changes)
     usual = f"runs/{preset.name}-{data}-{options.method}{category}{changed}-seed{options.seed}"
     return Path(options.out or usual)
 
@@ -206,7 +219,7 @@ def _check_data(dataset, options, method: Method | None) -> None:
 
 def _print_trained(options, metrics: dict, folder: Path, user_id: str) -> None:
     "Results, notes, and what to type next."
-    print(format_table(results_table({options.method: metrics})))
+    print(format_table(results_table({metrics.get("method", options.method): metrics})))
     for note in [posters_missing(metrics), cold_rows_as_text(metrics), *learning_notes(metrics)]:
         if note:
             print(f"\n{note[0].upper()}{note[1:]}", end="")

@@ -120,10 +120,15 @@ def evaluate_verb(options) -> None:
 def _open_recommender(options, check: Callable[[Dataset], None]) -> Recommender:
     "The recommender of a run folder, or of a recommender's own folder; `check` sees its dataset first."
     require_device(options)
+    if options.engine:
+        from userllm.model.engines import engines
+
+        engines.find(options.engine)  # refused before anything is loaded
     check(Recommender.dataset_of(options.run))
-    return Recommender.load(
+    recommender = Recommender.load(
         options.run, options.llm, options.device, options.precision, plugins=options.plugin
     )
+    return recommender.with_engine(options.engine) if options.engine else recommender
 
 # %% ../../nbs/cli/84_use.ipynb #70d4a181
 def _require_output_file(out: Path) -> None:

@@ -29,7 +29,7 @@ from .reports import interval_text, recorded_value, system_differences
 from .studies import PlannedRun, Runner, Study, StudySettings, estimate_tokens, run_study
 from ..model.history_encoders import encoders
 from ..model.mappers import MapperSettings
-from ..model.engines import PrefixEngine
+from ..model.engines import find_engine
 from ..model.history_encoders import UHEMSettings
 from ..training.methods import Method, find_method
 from ..training.pipeline import train_method
@@ -281,7 +281,7 @@ class AblationStudy(Study):
 
         frame = dataset.rows("valid")
         rows = prepared.rows(frame)
-        engine = PrefixEngine(trained.model, trained.maker, trained.store)
+        engine = find_engine(trained.model, trained.maker, text=trained.store)
         predictions = predictions_frame(dataset, frame, engine.logits(rows, progress="validation"))
         others = engine.logits(_with_other_histories(rows), progress="others' histories")
         target = Path(settings.results) / run.path

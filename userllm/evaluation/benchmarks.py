@@ -38,7 +38,7 @@ from ..training.pipeline import Context, Resources, load_context, method_tables
 from ..training.presets import quick
 from ..model.prompts import embed_prompts, index_prompts, Piece, Slot
 from ..model.engine_check import check_engine
-from ..model.engines import PrefixEngine
+from ..model.engines import find_engine
 from ..model.history_cache import HistoryStore
 from ..model.prefix_cache import ByteBudget, score_packed, store_prefixes
 
@@ -317,7 +317,7 @@ class Reuse(Way):
         return self.model(inputs, self.text and self.text(batch))
 
     def score(self, rows: Rows) -> None:
-        PrefixEngine(self.model, self.maker, budget=ByteBudget(self.settings.budget)).logits(rows)
+        find_engine(self.model, self.maker, "reuse", budget=ByteBudget(self.settings.budget)).logits(rows)
 
 
 ways = Registry("way", {"plain": WrittenOut, "plain_tuned": TunedWrittenOut, "uhem": Way, "reuse": Reuse})
@@ -458,9 +458,9 @@ def bench_states(
             histories = generator.integers(0, count, (settings.batch_size, length + 1))
             store = HistoryStore(model, maker)
             store(np.arange(count)[:, None][np.unique(histories)])  # projections are there
+            engine = find_engine(model, maker, "reuse", budget=ByteBudget(settings.budget))
             timings["read"].append(_clock(lambda: store(histories[:, :-1]), device))
             timings["move"].append(_clock(lambda: store(histories), device))
-            engine = PrefixEngine(model, maker, budget=ByteBudget(settings.budget))
             pairs = Rows(
                 np.full(settings.batch_size, -1), generator.integers(0, count, settings.batch_size), histories
             )

@@ -18,12 +18,12 @@ def _attend(
     query: torch.Tensor,  # (b, heads, length, d)
     key,
     value,  # tensors, or pairs of tensors (b, key heads, kept or length, d): kept and new
-    attention_mask: torch.Tensor | None,  # (b, 1, length, kept + length) True where it may look
+    attention_mask: torch.Tensor | None,  # (b, 1, length, kept + length) True where it may attend
     dropout: float = 0.0,
     scaling: float | None = None,
     **others,
 ) -> tuple:
-    "What each head found (b, length, heads, d), in the form that Transformers asks for."
+    "Each head's output (b, length, heads, d), in the form that Transformers asks for."
     length = query.shape[2]
     fit = (
         query.device.type == "cpu"
@@ -51,8 +51,8 @@ def _attend(
     if attention_mask is not None:
         scores = scores.masked_fill(~attention_mask[:, :, None], torch.finfo(scores.dtype).min)
     weights = scores.softmax(-1, dtype=torch.float32).to(value[1].dtype).flatten(2, 3)
-    found = weights[..., :kept] @ value[0] + weights[..., kept:] @ value[1]
-    return found.view(rows, heads, length, width).transpose(1, 2), None
+    output = weights[..., :kept] @ value[0] + weights[..., kept:] @ value[1]
+    return output.view(rows, heads, length, width).transpose(1, 2), None
 
 # %% ../../nbs/model/29_attention.ipynb #6c8565fd
 _families = ("llama", "mistral", "qwen2", "qwen3")

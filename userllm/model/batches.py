@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from ..core.errors import InputError
-from ..data.dataset import MOVIE, ItemNoun
+from ..data.dataset import MOVIE, Dataset, ItemNoun
 from ..data.histories import Rows
 from .mappers import FeatureTable, lookup, product
 from .histories import HistoryBatch, index_histories
@@ -140,13 +140,16 @@ class BatchMaker:
 
     def __init__(
         self,
-        items: pd.DataFrame,  # the dataset's items: title and description
+        items: Dataset | pd.DataFrame,  # a dataset, or its items alone: title and description
         tables: Mapping[str, FeatureTable],  # of slots; of cross features as `NAME_user` and `NAME_item`
         tokenizer,  # the LLM's
         settings: ModelSettings = ModelSettings(),
-        noun: ItemNoun = MOVIE,  # what the dataset's items are called
+        noun: ItemNoun | None = None,  # what the items are called; the dataset's, or movies without a dataset
     ):
-        self.noun = noun
+        if isinstance(items, Dataset):
+            noun = noun or items.noun
+            items = items.items
+        self.noun = noun or MOVIE
         self.settings = settings
         self.features = FeatureLookup(tables, settings)
         self.tables = self.features.slots
@@ -156,7 +159,7 @@ class BatchMaker:
         # Token ids of each item, as a history has them.
         self.history_texts = self.text.history_texts["description" if settings.description else "title"]
 
-        template = find_template(settings.order, noun)
+        template = find_template(settings.order, self.noun)
         further = {slot: table.key for slot, table in self.tables.items() if slot not in template.parts}
         template = template.extended(further)
         self.segments = tuple(_shaped(segment, settings) for segment in template.active(settings.parts))

@@ -345,15 +345,15 @@ class PrefixEngine(ScoringEngine):
 
     def order(self, rows: Rows, lengths: np.ndarray | None = None) -> np.ndarray:
         "Rows of like length together, and among these key by key."
-        owner = self._store.level.key if self._store else None
+        shared_by = self._store.level.key if self._store else None
         if self.maker.settings.history == "compressed":
-            lengths = self.maker.lengths(rows, owner != "item")
+            lengths = self.maker.lengths(rows, shared_by != "item")
         elif lengths is None:
             lengths = self.maker.prompt_lengths(rows)
-        if owner in (None, "all"):
+        if shared_by in (None, "all"):
             return np.argsort(lengths, kind="stable")
         keys = self._store.keys(rows)
-        number = {key: place for place, key in enumerate(dict.fromkeys(keys))}
+        number = {key: rank for rank, key in enumerate(dict.fromkeys(keys))}
         return np.lexsort([[number[key] for key in keys], lengths])
 
     @torch.no_grad()
@@ -394,6 +394,9 @@ def find_engine(
     model: UserLLM,
     maker: BatchMaker,
     name: str = "",  # of `engines`; the fastest that is right for the LLM where left out
+    text: PrefixStore | None = None,  # the next three as the engine's class takes them
+    soft: bool = True,
+    budget: ByteBudget | None = None,
 ) -> ScoringEngine:
     "A new engine for a model as it stands."
-    return engines.find(name or ("reuse" if maker.reuse else "plain"))(model, maker)
+    return engines.find(name or ("reuse" if maker.reuse else "plain"))(model, maker, text, soft, budget)

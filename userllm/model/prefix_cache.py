@@ -139,12 +139,12 @@ class PrefixStore:
 
     def keys(self, rows: Rows) -> list:
         "For each row the key of its keys and values in this level."
-        owner = self.level.key
-        if owner == "all":
+        shared_by = self.level.key
+        if shared_by == "all":
             return [()] * len(rows)
         nothing = [-1] * len(rows)
         folds = rows.folds.tolist() if self.level.soft and rows.folds is not None else nothing
-        if owner == "item":
+        if shared_by == "item":
             return list(zip(rows.items.tolist(), folds))
         # A table by event gives a user another vector after each event.
         events = rows.events.tolist() if self.level.soft and rows.events is not None else nothing

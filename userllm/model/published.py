@@ -98,7 +98,7 @@ class PublishedRecommender(UserLLMRecommender):
         features = sorted((folder / "weights" / "features").glob("*.safetensors"))
         tables = {"image": prepared.image} | {path.stem: load_table(path) for path in features}
         widths = {slot: table.width for slot, table in tables.items()}
-        maker = BatchMaker(dataset.items, tables, llm.tokenizer, model_settings, dataset.noun)
+        maker = BatchMaker(dataset, tables, llm.tokenizer, model_settings)
         with torch.random.fork_rng(devices=[]):  # what is drawn here is overwritten
             model = UserLLM(
                 LanguageModel(llm, model_settings.lora, model_settings.score), widths, model_settings

@@ -290,6 +290,13 @@ class Recommender:
         kind, inner = recommender_kind(folder)
         return kind.read_dataset(inner)
 
+    def with_engine(
+        self,
+        name: str,  # of `userllm.model.engines.engines`
+    ) -> "Recommender":
+        "The same recommender, asked through another scoring engine. `InputError` where it has none."
+        raise InputError(f"{self.method} has no scoring engine", fix="leave out --engine")
+
     # Sharing
 
     @classmethod

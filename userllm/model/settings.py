@@ -81,7 +81,7 @@ class ModelSettings:
         if unknown and unknown != ["image"]:  # a model without posters need not say so
             raise InputError(
                 f"history_tables names {unknown[0]!r}, which is not a slot",
-                fix=f"use slots of items ({', '.join(slots) or 'there are none'}), or give the slot a mapper",
+                fix=f"use slots of items ({', '.join(slots) or 'there are none'}), or add the slot (--slot)",
             )
 
     @property

@@ -36,7 +36,7 @@ from ..data.histories import HistorySettings, Rows
 from ..knowledge.answers import AnswerTokens, answer_tokens
 from ..knowledge.llms import LLM, llms, load_llm
 from .engine_check import check_engine
-from .engines import ScoringEngine, find_engine
+from .engines import ScoringEngine, engines, find_engine
 from .histories import HistoryInput
 from .mappers import load_table, save_table
 from .prompts import find_template, PromptText
@@ -409,7 +409,7 @@ def _read_recommender(kind: type, folder: Path, options: LoadOptions) -> "UserLL
     with torch.random.fork_rng(devices=[]):
         model = UserLLM(LanguageModel(llm, manifest.settings.lora, manifest.settings.score), widths, manifest.settings)
     load_weights(model, folder)
-    maker = BatchMaker(dataset.items, tables, llm.tokenizer, manifest.settings, dataset.noun)
+    maker = BatchMaker(dataset, tables, llm.tokenizer, manifest.settings)
     check_engine(model, maker, training=False)
     return kind(
         method=manifest.method,
@@ -478,6 +478,9 @@ class UserLLMRecommender(Recommender):
     def engine(self) -> ScoringEngine:
         "What scores rows, and keeps what it computed for the next ones."
         return find_engine(self.model, self.maker, self.engine_name)
+
+    def with_engine(self, name: str) -> "UserLLMRecommender":
+        return dataclasses.replace(self, engine_name=engines.find(name) and name)
 
     def logits(self, rows: Rows, progress: str = "") -> np.ndarray:
         return self.engine.logits(rows, progress=progress)

@@ -32,7 +32,7 @@ from ..data.histories import Rows
 from ..evaluation.reports import language_share
 from ..knowledge.llms import LLM, load_llm
 from ..model.engine_check import check_engine
-from ..model.engines import PrefixEngine, ScoreCheckpoint, score_systems
+from ..model.engines import ScoreCheckpoint, find_engine, score_systems
 from ..model.mappers import FeatureTable
 from ..model.prefix_cache import ByteBudget, PrefixStore, store_prefixes
 from ..model.language_model import LanguageModel
@@ -384,7 +384,7 @@ def measure(trained: list[TrainState]) -> list[dict]:
             fix="measure each by itself",
         )
     started = time.monotonic()
-    engines = [PrefixEngine(state.model, state.maker, state.store) for state in trained]
+    engines = [find_engine(state.model, state.maker, text=state.store) for state in trained]
     rows = [state.rows["test"] for state in trained]
     scores = score_systems(engines, rows, progress="test", checkpoint=_score_checkpoint(trained))
     seconds = (time.monotonic() - started) / len(trained)

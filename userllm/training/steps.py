@@ -28,7 +28,7 @@ from ..model.language_model import LanguageModel
 from ..model.batches import BatchMaker, ModelBatch
 from ..model.userllm import train_only, UserLLM
 from ..model.prompts import embed_prompts
-from ..model.engines import PatientBar, PrefixEngine
+from ..model.engines import PatientBar, find_engine
 from ..model.prefix_cache import PrefixStore, store_prefixes
 
 # %% ../../nbs/training/50_steps.ipynb #c006
@@ -193,7 +193,7 @@ def step2(
         return maker.batch(rows, plan.new).to(model.language.device), text and text(rows)
 
     def score(rows):
-        return PrefixEngine(model, maker, text, soft=False).logits(rows)
+        return find_engine(model, maker, text=text, soft=False).logits(rows)
 
     return TuningStep(
         "step2",
@@ -235,7 +235,7 @@ def one_step(model: UserLLM, maker: BatchMaker) -> TuningStep:
 
     def score(rows):
         model.language.eval()
-        return PrefixEngine(model, maker).logits(rows)
+        return find_engine(model, maker).logits(rows)
 
     return TuningStep(
         "one_step",
