@@ -300,7 +300,7 @@ class AblationStudy(Study):
         write_json(target / "metrics.json", result)  # the metrics last: a folder that has them is finished
         shutil.rmtree(work)
         values = ", ".join(f"{metric.label} {result[metric.name]['value']:.4f}" for metric in main_metrics())
-        settings.say(f"validation {values}")
+        settings.report(f"validation {values}")
 
 # %% ../../nbs/evaluation/67_ablations.ipynb #5fb0b971
 def run_ablations(

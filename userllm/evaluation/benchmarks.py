@@ -388,13 +388,13 @@ class Records:
     # those of before are not measured again; new ones are appended
     measured: list = field(default_factory=list)
     keep: Callable = lambda record: None  # called with every new record
-    say: Callable = print
+    report: Callable = print  # is given one line at a time
 
     def add(self, record: dict) -> None:
         self.measured.append(record)
         self.keep(record)
         extrapolated = " (extrapolated)" if record["extrapolated"] else ""
-        self.say(
+        self.report(
             f"{record['work']:9} history {record['history']:4} {record['way']:12}"
             f" {record['rows_per_second']:9.2f} rows/s{extrapolated}"
         )
@@ -712,7 +712,7 @@ def run_bench(
     out="bench.json",  # the file to write
     settings: BenchSettings = BenchSettings(),
     target: BenchTarget = BenchTarget(),
-    say: Callable = print,
+    report: Callable = print,
 ) -> dict:
     """Measure training, scoring, ranking and user states; writes JSON after every record, and a picture beside it.
 
@@ -721,7 +721,7 @@ def run_bench(
     opened = _open(target)
     model = opened.model
     maker = opened.maker
-    check_engine(model, maker, say=say)
+    check_engine(model, maker, report=report)
     measured = _measured_before(out, _facts(opened.llm, target.order, settings))
     measured["settings"] = asdict(settings)
     measured["new_tokens"] = _new_tokens(maker, opened.test.take(np.arange(1)))
@@ -732,7 +732,7 @@ def run_bench(
         write_json(out, measured)
 
     records = bench(
-        model, maker, opened.train, opened.test, settings, Records(measured["records"], keep, say)
+        model, maker, opened.train, opened.test, settings, Records(measured["records"], keep, report)
     )
     if not measured["states"]:
         measured["states"] = bench_states(model, maker, settings).to_dict("records")

@@ -587,7 +587,7 @@ def reproduce(
     table = find_table(name)
     study = TableStudy(table, only, on)
     if left_out := study.left_out(settings):
-        settings.say(f"the data have no context labels, so these are left out: {', '.join(left_out)}")
+        settings.report(f"the data have no context labels, so these are left out: {', '.join(left_out)}")
     run_study(study, settings)
     table = table.on(settings)
     if not table.lengths:
@@ -596,5 +596,5 @@ def reproduce(
         try:
             score_lengths(run, table, settings)
         except InputError as error:  # the others are scored
-            settings.say(f"{run.path}: its longer histories are not scored. {error}")
+            settings.report(f"{run.path}: its longer histories are not scored. {error}")
     return compare_lengths(table, settings.results, settings.seeds, suffix=settings.suffix)

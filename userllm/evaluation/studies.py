@@ -39,7 +39,7 @@ class StudySettings:
     dataset: Dataset | None = None  # own data; the built-in ratings where left out
     kept: str | Path | None = None  # the folder that keeps the own data, with the features of its pictures
     cache: StageCache | None = None
-    say: Callable = print
+    report: Callable = print  # is given one line at a time
 
     @property
     def suffix(self) -> str:
@@ -104,7 +104,7 @@ class Runner:
         if self._context is None:
             settings = self.settings
             resources = Resources(
-                settings.llm, settings.device, settings.precision, self.cache, settings.say
+                settings.llm, settings.device, settings.precision, self.cache, settings.report
             )
             self._context = load_context(resources, model)
         return self._context
@@ -221,5 +221,5 @@ def run_study(study: Study, settings: StudySettings) -> None:
 
     runner = Runner(settings)
     for number, run in enumerate(missing, 1):
-        settings.say(f"run {number} of {len(missing)}: {run}")
+        settings.report(f"run {number} of {len(missing)}: {run}")
         study.perform(run, runner)

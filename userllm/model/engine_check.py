@@ -417,7 +417,7 @@ def check_engine(
     maker: BatchMaker,  # lays its prompts out; learns here whether they can be reused
     longest: int = 0,  # tokens of the longest prompt there will be, where that is known
     training: bool = True,  # whether gradients count as well
-    say: Callable = _to_stderr,  # gets one line where the engine is not the usual one
+    report: Callable = _to_stderr,  # gets one line where the engine is not the usual one
 ) -> EngineCheck:
     """Choose the engine of an LLM: read a few rows of unequal length alone and in every way that
     the library has, and compare.
@@ -450,5 +450,5 @@ def check_engine(
     check = EngineCheck(engine, differences, tolerance, exam.spread, tokens, message, exam.failed)
     language.checks[prompt, training] = check
     if message:
-        say(message)
+        report(message)
     return check

@@ -265,7 +265,7 @@ def _check_engine(state: TrainState) -> None:
     limit = state.context.language.context
     lengths = [state.maker.require_context(rows, limit) for rows in state.rows.values()]
     longest = max(length.max(initial=0) for length in lengths)
-    checked = check_engine(state.model, state.maker, longest, say=state.context.report)
+    checked = check_engine(state.model, state.maker, longest, report=state.context.report)
     state.about["engine"] = asdict(checked)
 
 # %% ../../nbs/training/64_pipeline.ipynb #c1f1e20e

@@ -172,7 +172,7 @@ def open_run_folder(
 # %% ../../nbs/workbench/89_opened_runs.ipynb #51b3fe29
 def stand_in(
     folder,  # an empty one, for files made on the way
-    say: Callable = print,
+    report: Callable = print,
 ) -> Recommender:
     """A recommender of `userllm` on the real ratings, trained in seconds on a tiny random LLM.
 
@@ -180,7 +180,7 @@ def stand_in(
     folder = Path(folder)
     settings = ModelSettings()
     tiny_llm(folder / "llm", words="movie user Answer likes feature", width=16, layers=1)
-    say("training a stand-in on a tiny LLM: some seconds")
+    report("training a stand-in on a tiny LLM: some seconds")
     prepared = prepare(movie(), device="cpu")
     preset = smoke()
     preset = replace(
@@ -203,7 +203,7 @@ def demo_run(
     recommender: bool = False,  # whether to open a recommender, or predictions alone
     method: str = "userllm",
     project=None,  # the project's folder; the nearest one above where left out
-    say: Callable = print,
+    report: Callable = print,
 ) -> OpenedRun:
     """The quickstart's runs; where they do not exist, the published ones; and a stand-in where no
     recommender is published."""
@@ -241,5 +241,5 @@ def demo_run(
         " `make quickstart` makes the real one, and this notebook then opens it."
     )
     with tempfile.TemporaryDirectory() as folder:
-        built = stand_in(folder, say)
+        built = stand_in(folder, report)
     return OpenedRun("results/quick", built.dataset, predictions, built, notice)
