@@ -112,14 +112,8 @@ def test_a_run_folder_loads_like_its_recommender(runs):
         for folder in (runs / "userllm_plus", runs / "userllm_plus" / "recommender")
     )
     assert first.data == second.data
-<<<<<<< HEAD
-    with pytest.raises(InputError, match="lacks recommender.json"):
-        Recommender.load(runs)
-    assert Recommender.load(runs / "bias").method == "bias"
-=======
     with pytest.raises(InputError, match="recommender"):
         Recommender.load(runs / "userllm_plus" / "recommender" / "lora")
->>>>>>> 3c9d75411efb905c654f9efeb43443da83b22f33
 
 
 def test_score_writes_a_probability_for_each_pair(runs, say, tmp_path):
@@ -285,18 +279,10 @@ def test_unknown_user_of_rank_is_refused(runs, say):
     refused(say("rank", runs / "userllm_plus", "--user", "nobody"), "nobody")
 
 
-<<<<<<< HEAD
-def test_a_baseline_ranks_too(runs, say):
-    refused(say("rank", runs / "bias", "--user", "1"), "unknown user '1'")
-    user = pd.read_parquet(runs / "bias" / "predictions.parquet")["user_id"].iloc[0]
-    code, out, _ = say("rank", runs / "bias", "--user", user, "--top", 3)
-    assert code == 0 and len(out.splitlines()) == 2 + 3
-=======
 def test_a_baseline_ranks_like_a_method(runs, say):
     test = pd.read_parquet(runs / "bias" / "predictions.parquet")
     code, out, _ = say("rank", runs / "bias", "--user", test["user_id"].iloc[0], "--top", "3")
     assert code == 0 and len(re.findall(r"(?m)^\s*[123] ", out)) == 3, out
->>>>>>> 3c9d75411efb905c654f9efeb43443da83b22f33
 
 
 def test_what_is_not_there_is_told_as_that(say, tmp_path):
