@@ -143,10 +143,13 @@ def effective_changes(options, changes: dict[str, Any]) -> dict[str, Any]:
     def read(key: str) -> bool:
         if key.partition(".")[0] in ("protocol", "prefix_budget"):
             return True
-        others = {other: changes[other] for other in changes if other != key}
         try:
-            return decides(changes) != decides(others)
-        except InputError:  # the others do not stand without it: a slot's table without its mapper
+            return decides(changes) != decides({other: changes[other] for other in changes if other != key})
+        except InputError:  # the others are only valid with it: its part decides, or does not, as one
+            others = [other for other in changes if other.partition(".")[0] != key.partition(".")[0]]
+        try:
+            return decides(changes) != decides({other: changes[other] for other in others})
+        except InputError:  # parts that are only valid together: a slot's table and its mapper
             return True
 
     return {key: value for key, value in changes.items() if read(key)}
