@@ -279,7 +279,7 @@ def test_unknown_user_of_rank_is_refused(runs, say):
     refused(say("rank", runs / "userllm_plus", "--user", "nobody"), "nobody")
 
 
-def test_a_baseline_ranks_like_a_method(runs, say):
+def test_a_baseline_of_the_built_in_ratings_ranks(runs, say):
     test = pd.read_parquet(runs / "bias" / "predictions.parquet")
     code, out, _ = say("rank", runs / "bias", "--user", test["user_id"].iloc[0], "--top", "3")
     assert code == 0 and len(re.findall(r"(?m)^\s*[123] ", out)) == 3, out
