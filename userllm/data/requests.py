@@ -36,7 +36,8 @@ Fault = tuple[str, str]  # what is wrong, and what to do; two empty texts for no
 def _refuse(faults: list[Fault]) -> None:
     "`InputError` with all faults, one a line."
     if len(faults) == 1:
-        raise InputError(*faults[0])
+        what, fix = faults[0]
+        raise InputError(what, fix=fix)
     if faults:
         what = "\n".join("; ".join(filter(None, fault)) for fault in faults)
         raise InputError(what, fix="correct each of them")
