@@ -228,7 +228,7 @@ def test_help_lists_what_a_plugin_registers(tmp_path):
     (tmp_path / "mine_for_help.py").write_text(
         "from dataclasses import replace\n"
         "from userllm.training.methods import find_method, methods\n"
-        "methods['quiet'] = lambda: replace(find_method('tallrec'), name='quiet', about='says little')\n",
+        "methods.register(replace(find_method('tallrec'), name='quiet', about='says little'))\n",
         encoding="utf-8",
     )
     done = subprocess.run(

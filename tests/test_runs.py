@@ -135,7 +135,7 @@ def test_runs_that_were_changed_by_hand_are_refused(runs, capsys):
     write_json(runs / "bias" / "metrics.json", metrics_of("bias", settings={"preset": "quick", "seed": 0}))
     assert main(["evaluate", str(runs / "bias")]) == 2
     error = capsys.readouterr().err
-    assert "settings.json was changed after the run was made (preset, seed); restore it" in error
+    assert "settings.json was changed after the run was made (preset, seed)\n  Fix: restore it" in error
     for name, values in (("logit", ["high"] * 60), ("label", [None] * 60), ("logit", [float("nan")] * 60)):
         path = runs / "userllm" / "predictions.parquet"
         whole = pd.read_parquet(path)

@@ -4,9 +4,9 @@
 
 Two notebooks run at a time, each on one thread, so that its numbers are the same on every run. Of a widget its
 still picture is kept, because the widget itself shows nothing without a running kernel. Pictures are kept in 256
-colours, a third of the size. Cells with `#| hide` keep nothing. A notebook is left as it was where it raises,
-where its outputs are too large, and where they show what differs from run to run: an address in memory, a
-temporary folder, the place of this checkout. `--check` writes nothing, and names the notebooks whose stored
+colours, a third of the size. Cells with `#| hide` or `#| export` keep nothing. A notebook is left as it was where
+it raises, where its outputs are too large, and where they show what differs from run to run: an address in
+memory, a temporary folder, the place of this checkout. `--check` writes nothing, and names the notebooks whose stored
 outputs are not what they show now.
 
 The prompt of the tour inspect_prompts is kept as nbs/images/prompt.png too, where the README shows it.
@@ -34,7 +34,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 LIMIT = 200_000  # bytes of outputs a notebook
 TOGETHER = 2  # notebooks that run at a time
 EMBEDDED = re.compile(r"(?<=data:image/png;base64,)[A-Za-z0-9+/=]+")
-HIDDEN = re.compile(r"^\s*#\s*\|\s*hide\b", flags=re.M)
+HIDDEN = re.compile(r"^\s*#\s*\|\s*(hide|export)\b", flags=re.M)
 STEADY = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "PYTHONWARNINGS": "ignore"}
 CHANGING = {
     "an address in memory": re.compile(r"\b0x[0-9a-f]{8,}"),
