@@ -15,11 +15,12 @@ import polars as pl
 from ..core.errors import InputError, shown_names
 from ..core.files import read_json, write_json, write_parquet
 from ..core.runs import only_one, versions
-from ..data.columns import Fault, find_faults, raise_faults, read_columns
+from ..data.cells import as_text
+from ..data.columns import read_columns
 from ..data.dataset import Dataset
 from ..data.histories import Rows
 from ..data.prepared import Stage
-from ..data.user_tables import as_text
+from ..data.faults import Fault, find_faults, raise_faults
 from .ablations import changed, find_ablation, Variant
 from .metrics import evaluate, main_metrics
 from .studies import estimate_tokens, PlannedRun, run_study, Runner, Study, StudySettings

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
-from ..collaborative.mf import BiasModel
+from ..collaborative.bias import BiasModel
 from ..core.errors import InputError
 from ..evaluation.metrics import probability
 from ..model.userllm_recommender import UserLLMRecommender
