@@ -103,7 +103,7 @@ class TargetEncoder(nn.Module):
         self.maps = nn.ModuleDict(
             {name: nn.Linear(size, dimensions, bias=False) for name, size in features.items()}
         )
-        self.missing = nn.ParameterDict({name: nn.Parameter(torch.zeros(dimensions)) for name in features})
+        self.missing = nn.ParameterDict({name: nn.Parameter(0.1 * torch.randn(dimensions)) for name in features})
         self.norm = nn.LayerNorm(dimensions)
         self.drop = nn.Dropout(dropout)
         self.query, self.key, self.value = (nn.Linear(dimensions, dimensions) for _ in range(3))
