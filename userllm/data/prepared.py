@@ -77,6 +77,7 @@ class Prepared:
             frame["label"].to_numpy(),
             row_ids,
             events=np.where(stop > start, stop - 1, -1),
+            timestamps=times,
         )
 
     def positions(self, row_ids) -> np.ndarray:

@@ -308,9 +308,9 @@ def _fitting_tables(
             count = len(history.histories(dataset).items)
         else:
             count = len({"user": dataset.users, "item": dataset.items}[table.key])
-        if len(table.missing) != count:
+        if table.size != count:
             raise InputError(
-                f"the feature table of {slot!r} has {len(table.missing)} rows for {count} {table.key}s",
+                f"the feature table of {slot!r} has {table.size} rows for {count} {table.key}s",
                 fix="make it from the same dataset",
             )
     return {slot: tables[slot] for slot in names}
@@ -407,7 +407,9 @@ def _read_recommender(kind: type, folder: Path, options: LoadOptions) -> "UserLL
     llm = _load_base(manifest, folder, options)
     widths = {slot: table.width for slot, table in tables.items()}
     with torch.random.fork_rng(devices=[]):
-        model = UserLLM(LanguageModel(llm, manifest.settings.lora, manifest.settings.score), widths, manifest.settings)
+        model = UserLLM(
+            LanguageModel(llm, manifest.settings.lora, manifest.settings.score), widths, manifest.settings
+        )
     load_weights(model, folder)
     maker = BatchMaker(dataset, tables, llm.tokenizer, manifest.settings)
     check_engine(model, maker, training=False)
