@@ -495,11 +495,12 @@ class UserLLMRecommender(Recommender):
         dataset: Dataset,  # that it was trained on
         method: str,  # the method's name
         provenance: Mapping | None = None,  # plain values: seeds, settings, metrics
-        # what training read; the protocol's length and likes only, where left out
+        # what training read; by the model's settings and the protocol, where left out
         history: HistorySettings | None = None,
     ) -> "UserLLMRecommender":
         "Put the parts together. `InputError` for parts that do not fit each other."
-        history = history or HistorySettings(length=dataset.protocol["history_length"])
+        usual = HistorySettings(length=dataset.protocol["history_length"])
+        history = (history or usual).reading(model.settings.history_events, model.settings.history_length)
         _fitting_tables(maker.features.tables, model.settings, dataset, history)
         _check_maker(maker, model.settings, dataset)
         check_engine(model, maker, training=False)
