@@ -81,6 +81,7 @@ class TargetEncoder(nn.Module):
     "The candidate attends to the events of the history; K tokens from what the user thought of those like it."
 
     candidate_aware = True  # reads an `EventInput`
+    dropout = 0.1  # of what is known of an item, in training
 
     def __init__(
         self,
@@ -90,7 +91,6 @@ class TargetEncoder(nn.Module):
         features: Mapping[str, int] | None = None,  # feature table -> its width
         dimensions: int = 128,  # d, of queries, keys and values, all heads together
         heads: int = 4,
-        dropout: float = 0.1,  # of what is known of an item, in training
     ):
         super().__init__()
         if not features:
@@ -105,7 +105,7 @@ class TargetEncoder(nn.Module):
         )
         self.missing = nn.ParameterDict({name: nn.Parameter(0.1 * torch.randn(dimensions)) for name in features})
         self.norm = nn.LayerNorm(dimensions)
-        self.drop = nn.Dropout(dropout)
+        self.drop = nn.Dropout(self.dropout)
         self.query, self.key, self.value = (nn.Linear(dimensions, dimensions) for _ in range(3))
         self.label = nn.Parameter(torch.randn(2, dimensions) * 0.5)  # u, of not liked and liked
         self.label_scale = nn.Parameter(torch.randn(2, dimensions))  # w, which the item's value is scaled by

@@ -77,7 +77,8 @@ class Method:
         if set(slots) != {*dict(self.model.mappers), *self.model.tables_beside}:
             raise InputError(
                 f"{where}: tables and mappers name different slots",
-                fix="give each slot a table, and a mapper in model.mappers; a table of history items alone stands in model.history_tables",
+                fix="give each slot a table, and a mapper in model.mappers; a table of history items alone"
+                " stands in model.history_tables",
             )
         for _, source in self.tables:
             if not isinstance(source, FeatureTable):
