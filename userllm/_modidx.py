@@ -60,6 +60,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                     'userllm.cli.parser._require_name': ('cli/parser.html#_require_name', 'userllm/cli/parser.py'),
                                     'userllm.cli.parser._score_verb': ('cli/parser.html#_score_verb', 'userllm/cli/parser.py'),
                                     'userllm.cli.parser._settings_options': ('cli/parser.html#_settings_options', 'userllm/cli/parser.py'),
+                                    'userllm.cli.parser._shares': ('cli/parser.html#_shares', 'userllm/cli/parser.py'),
                                     'userllm.cli.parser._slot_option': ('cli/parser.html#_slot_option', 'userllm/cli/parser.py'),
                                     'userllm.cli.parser._source_options': ('cli/parser.html#_source_options', 'userllm/cli/parser.py'),
                                     'userllm.cli.parser._train_verb': ('cli/parser.html#_train_verb', 'userllm/cli/parser.py'),
