@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['StepSettings', 'plan_batches', 'learning_rate', 'TuningStep', 'TextModel', 'step1', 'step2', 'JointModel', 'one_step',
-           'step1_with_slots', 'Progress', 'chance_limit', 'nothing_learnt', 'TuningRun', 'tune']
+           'step1_with_slots', 'Progress', 'chance_limit', 'nothing_learnt', 'TuningRun', 'tune', 'StepCost',
+           'estimate_step']
 
 # %% ../../nbs/training/700_steps.ipynb #c003
 from collections.abc import Callable
@@ -649,3 +650,58 @@ def _train_loop(training: _Training) -> None:
     with torch.no_grad():
         for name, value in training.weights.items():
             value.copy_(training.best[name])
+
+# %% ../../nbs/training/700_steps.ipynb #70000e02
+@dataclass
+class StepCost:
+    "What a step will cost, by a few of its batches."
+
+    step: str
+    rows: int  # training rows seen at most
+    epochs: float  # at most
+    evaluations: int  # at most
+    seconds: float  # at most
+
+
+def _seconds(call: Callable) -> float:
+    started = time.monotonic()
+    call()
+    return time.monotonic() - started
+
+
+def estimate_step(
+    step: TuningStep,
+    train: Rows,
+    valid: Rows,
+    settings: StepSettings,
+    seed: int = 0,  # the run seed
+) -> StepCost:
+    "What training the step to its last update will cost; patience may end it earlier."
+    from accelerate import Accelerator
+
+    parameters = train_only(step.module, step.trainable)
+    accelerator = Accelerator(cpu=parameters[0].device.type == "cpu", device_placement=False)
+    valid = _validation_rows(step, valid, settings.validation_rows)
+    plan = plan_batches(step.lengths(train), settings, seed, step.alike(train))
+    seen = sum(map(len, plan))
+    longest = sorted(plan, key=lambda batch: step.lengths(train)[batch].sum())
+    batch = train.take(longest[len(longest) * 3 // 4])  # a dear one
+
+    def update():
+        step.module.train()
+        _loss(step, step.module, batch, accelerator).backward()
+        if parameters[0].is_cuda:
+            torch.cuda.synchronize()
+
+    first = _seconds(update)
+    again = min(_seconds(update), first)
+    some = valid.take(np.arange(min(64, len(valid))))
+    scoring = _seconds(lambda: step.score(some)) / len(some)
+    train_only(step.module, ())
+
+    # what is kept is filled once for each candidate
+    filling = (first - again) / len(np.unique(batch.items))
+    filled = min(seen, len(np.unique(train.items)) + len(np.unique(valid.items)))
+    evaluations = math.ceil(seen / settings.rows_between(len(train), len(valid)))
+    seconds = again * len(plan) + filling * filled + scoring * len(valid) * evaluations
+    return StepCost(step.name, seen, seen / len(train), evaluations, seconds)
