@@ -13,8 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 from .cross_features import context_cross_features, cross_feature_names, cross_features
 from .lightgcn import LightGCNSettings, train_lightgcn
-from .mf import BiasModel, CollaborativeModel, target_encodings, train_mf
+from .bias import BiasModel
+from .mf import CollaborativeModel, train_mf
 from .sasrec import SASRecModel, train_sasrec
+from .target_encoding import target_encodings
 from .trees import FeatureModel, RowFeatures, train_logistic, train_trees
 from ..core.registry import Registry
 from ..data.prepared import Stage

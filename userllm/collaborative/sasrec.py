@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 from ..core.errors import InputError
-from .mf import Fit, fit_epochs, load_fitted, save_fitted, start_collaborative
+from .epochs import Fit, fit_epochs
+from .fitted import load_fitted, save_fitted, whole_model
+from .mf import start_collaborative
 from ..data.dataset import Dataset
 from ..data.histories import Histories
 from ..data.histories import Rows
@@ -145,7 +147,7 @@ class SASRecModel:
 
     def logits(self, rows: Rows) -> np.ndarray:
         "Logits (n,) of rows: what each row's history says of its candidate."
-        return self.history_logits(rows.histories, rows.items)
+        return self.history_logits(rows.likes, rows.items)
 
     def history_logits(self, histories, items) -> np.ndarray:  # (n, h) and (n,) dense items
         "Logits (n,); the overall like rate's where candidate or history is unknown."
@@ -166,12 +168,15 @@ class SASRecModel:
         return self.item_table if side == "item" else self.event_table(histories)
 
     def event_table(self, histories: Histories) -> FeatureTable:
-        "The state after each event of these histories, in their order."
+        "The state after each event of these histories, in their order: of the likes up to that event."
         length = self.settings.length
-        first = np.repeat(histories.offsets[:-1], np.diff(histories.offsets))
-        # the latest events up to each
-        latest = np.arange(len(histories.items))[:, None] - np.arange(length - 1, -1, -1)
-        read = np.where(latest >= first[:, None], histories.items[np.maximum(latest, 0)], -1)
+        liked = histories.labels == 1
+        count = np.append(0, np.cumsum(liked))  # of likes ahead of each event
+        first = np.repeat(count[histories.offsets[:-1]], np.diff(histories.offsets))
+        # the latest likes up to each
+        latest = count[1:, None] - np.arange(length, 0, -1)
+        latest = np.where(latest >= first[:, None], latest, -1)
+        read = np.append(histories.items[liked], -1)[latest]
         return table_by_position(
             "sasrec", "event", self.states(read).numpy(), missing=(self.compact(read)[:, 0] == 0).numpy()
         )
@@ -190,17 +195,12 @@ class SASRecModel:
         names = ("item_known", "trained_rows")
         tensors, record = load_fitted(folder, "SASRec model", names)
         arrays = {name: tensors.pop(name).numpy() for name in names}
-        try:
+        with whole_model(folder, "SASRec model"):
             settings = SASRecSettings(**record.pop("settings"))
             history = tuple(record.pop("history"))
             network = SASRec(len(arrays["item_known"]), settings).eval()
             network.load_state_dict(tensors)
             return cls(settings=settings, network=network, history=history, **arrays, **record)
-        except (KeyError, TypeError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(
-                f"{folder} does not hold a whole SASRec model ({reason})", fix="train it again"
-            ) from error
 
 # %% ../../nbs/collaborative/565_sasrec.ipynb #27b6767f
 def train_sasrec(

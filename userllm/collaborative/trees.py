@@ -16,7 +16,8 @@ from userllm.collaborative.cross_features import (
     cross_feature_names,
     genre_matrix,
 )
-from .mf import TargetEncoding, load_fitted, save_fitted
+from .fitted import load_fitted, save_fitted
+from .target_encoding import TargetEncoding
 from ..core.errors import InputError
 from ..data.dataset import Dataset
 from ..data.histories import Rows

@@ -57,6 +57,7 @@ def _test_cost(state: TrainState, step: TuningStep) -> StepCost:
 def estimate_method(method: Method, stage: Stage, context: Context) -> pd.DataFrame:
     "Each step of a method with its rows, epochs, evaluations and hours at most; the last line scores the test rows."
     context.language.fresh_lora(stage.run_seed)
+    stage = stage.with_histories(method.model.history_events, method.model.history_length)
     state = start_method(method, stage, context)
     steps = _steps_of(state)
     rows = (state.rows["train"], state.rows["valid"])

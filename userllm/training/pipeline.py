@@ -146,7 +146,7 @@ def method_tables(method: Method, stage: Stage) -> MethodTables:
             if folds is not None and not np.array_equal(folds, made.folds):
                 raise InputError(
                     f"the feature sources of {method.name} deal the rows into different folds",
-                    fix="take folds from userllm.collaborative.mf.row_folds in each",
+                    fix="take folds from userllm.collaborative.target_encoding.row_folds in each",
                 )
             folds = made.folds
     return MethodTables(tables, folds, reads)
@@ -252,8 +252,9 @@ class TrainState:
 
 def train_method(method: Method, stage: Stage, context: Context, folder) -> TrainState | None:
     "Train a method in its steps, resuming where it stopped; None where its run is finished."
-    _require_trainable(method, stage, context)
     settings = run_settings(method, stage, context.llm)
+    stage = stage.with_histories(method.model.history_events, method.model.history_length)
+    _require_trainable(method, stage, context)
     run = open_run(folder, settings)
     if run.metrics.exists():
         context.report(f"{method.name}: finished before, in {folder}")

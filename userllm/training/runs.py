@@ -276,7 +276,8 @@ def finish_run(run: RunFolder, stage: Stage, result: RunResult) -> dict:
 
     `InputError` for a leak."""
     dataset = stage.dataset
-    leaks = audit(dataset, result.reads.trained, result.reads.encoded, stage.prepared.histories)
+    histories = stage.prepared.histories
+    leaks = audit(dataset, result.reads.trained, result.reads.encoded, histories, stage.prepared.length)
     if leaks.total:
         raise InputError(
             f"{result.method} was trained on held-out rows; its figures are void:\n{leaks.table()}",
