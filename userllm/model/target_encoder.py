@@ -74,7 +74,7 @@ class ItemProjections:
 
     def of(self, places: torch.Tensor) -> "ItemProjections":
         "Those of some items, in any shape."
-        return ItemProjections(*(part[places] for part in vars(self).values()))
+        return ItemProjections(*(nn.functional.embedding(places, part) for part in vars(self).values()))
 
 
 class TargetEncoder(nn.Module):
