@@ -227,8 +227,10 @@ def userllm_asof(
         wide,
         name=f"userllm_{source}",
         about=f"userllm_wide with rates as of each row's time for target encodings: {READINGS[reading]}",
-        tables=(("image", "image"), *_collaborative(source)),
-        model=replace(wide.model, mappers=(("image", "image"), ("item", "item_asof"), ("user", "user_asof"))),
+        tables=((PICTURES, PICTURES), *_collaborative(source)),
+        model=replace(
+            wide.model, mappers=((PICTURES, PICTURES), ("item", "item_asof"), ("user", "user_asof"))
+        ),
     )
 
 # %% ../../nbs/training/715_methods.ipynb #c009
