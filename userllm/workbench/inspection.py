@@ -26,7 +26,7 @@ from ..model.userllm import UserLLM
 from ..model.prompts import index_prompts, Slot, Text
 from ..model.recommender import Recommender
 from ..model.userllm_recommender import UserLLMRecommender
-from .item_search import item_cards
+from .item_search import history_cards, item_cards
 from ..core.theme import BAND, ROW_TEXT, SLOT_COLOURS, slot_colour
 
 # %% ../../nbs/workbench/810_inspection.ipynb #7636db39
@@ -87,7 +87,8 @@ class PromptExplanation:
 
     # one row a segment: kind, name, text, tokens, shortened (tokens that were cut off), norm,
     # missing, nearest (words and cosines of each soft token, `|` between them), source,
-    # generated (whether a language model wrote the text from the title alone)
+    # generated (whether a language model wrote the text from the title alone), liked (whether the item of a
+    # rated history that is written out was liked; None for all else)
     segments: pd.DataFrame
     probability: float  # P(Yes)
     tokens: int  # the prompt's length
@@ -123,6 +124,16 @@ def generated_descriptions(items: pd.DataFrame) -> np.ndarray:  # an items table
 GENERATED = "made up by a language model from the title; may be untrue"
 
 # %% ../../nbs/workbench/810_inspection.ipynb #c007
+def _named_history(recommender: UserLLMRecommender, rows: Rows) -> list[str]:
+    "The titles of the first row's history; of a rated one with what the user thought of each."
+    labels = None if rows.history_labels is None else rows.history_labels[0]
+    cards = history_cards(recommender.dataset, rows.histories[0], labels)
+    titles = cards["title"].astype(str)
+    if "liked" in cards:
+        titles = titles + np.where(cards["liked"], " (liked)", " (disliked)")
+    return titles.tolist()
+
+
 def _source(recommender: UserLLMRecommender, piece, rows: Rows) -> str:
     "What a segment of the first row comes from."
     segment = piece.segment
@@ -130,7 +141,7 @@ def _source(recommender: UserLLMRecommender, piece, rows: Rows) -> str:
     if isinstance(segment, Text):
         return "the same in every prompt"
     name = segment.name if isinstance(segment, Slot) else segment.field
-    history = [titles[item] for item in rows.histories[0] if item >= 0]
+    history = _named_history(recommender, rows)
     if piece.item >= 0:
         return (
             f"the {recommender.dataset.noun.picture} of {titles[piece.item]}, by the feature table"
@@ -142,8 +153,10 @@ def _source(recommender: UserLLMRecommender, piece, rows: Rows) -> str:
             if history
             else "an empty history"
         )
-    if name in ("history_titles", "history_item"):
-        return "the titles of the history" if name == "history_titles" else "an item of the history"
+    if name == "history_titles":
+        return "the titles of the history"
+    if name == "history_item":
+        return "an item of the history" + {None: "", True: ", liked", False: ", disliked"}[piece.liked]
     if name == "description" and generated_descriptions(recommender.dataset.items.iloc[rows.items[:1]])[0]:
         return f"the candidate's description, {GENERATED}"
     if name not in recommender.tables:
@@ -177,6 +190,7 @@ def _line(recommender: UserLLMRecommender, piece, batch: ModelBatch, soft: dict,
             "nearest": "",
             "source": source,
             "generated": source.endswith(GENERATED),
+            "liked": piece.liked,
         }
     if piece.item >= 0:  # of a history that is written out
         vectors = soft["history_item"][batch.prompt.items.tolist().index(piece.item)]
@@ -200,6 +214,7 @@ def _line(recommender: UserLLMRecommender, piece, batch: ModelBatch, soft: dict,
         "nearest": _nearest_text(recommender, vectors),
         "source": source,
         "generated": False,
+        "liked": None,
     }
 
 # %% ../../nbs/workbench/810_inspection.ipynb #59f9276c
@@ -425,7 +440,7 @@ class Inspected:
     item_id: str
     timestamp: int  # -1 for the latest state
     explanation: PromptExplanation
-    history: pd.DataFrame  # item_id, title, year, genres, description, oldest first
+    history: pd.DataFrame  # item_id, title, year, genres, description, in rated histories liked; oldest first
     candidate: pd.Series  # the same of the candidate
     label: int | None  # 1 liked, 0 not, None where it never happened
     answers: dict  # system -> P(Yes), for each whose predictions have the pair; `bias` for every pair
@@ -509,6 +524,7 @@ class PromptInspector:
         if timestamp is None:
             timestamp = int(event["timestamp"].iloc[0]) if len(event) else -1
         rows = self.recommender.rows_for([user], [item], [timestamp])
+        labels = None if rows.history_labels is None else rows.history_labels[0]
         answers = {
             name: answers[user_id, item_id]
             for name, answers in self._answers.items()
@@ -523,7 +539,7 @@ class PromptInspector:
             item_id,
             timestamp,
             explain_prompt(self.recommender, user_id, item_id, timestamp, edits),
-            item_cards(dataset, rows.histories[0]),
+            history_cards(dataset, rows.histories[0], labels),
             item_cards(dataset, [item]).iloc[0],
             int(event["label"].iloc[0]) if len(event) else None,
             answers,
