@@ -21,6 +21,7 @@ import pandas as pd
 from ..core.errors import InputError
 from ..core.registry import Registry
 from ..core.runs import StageCache
+from ..core.sealed_folders import SAFE
 from ..data.dataset import Dataset
 from ..data.histories import Histories, HistorySettings, Rows
 from ..data.requests import check_pairs, liked_items, rated_items
@@ -54,22 +55,10 @@ class LoadOptions:
     plugins: tuple = ()  # names of modules with code of one's own, which are imported
 
 # %% ../../nbs/model/600_recommender.ipynb #6c6d18d2
-# read without running code
-_safe_files = {
-    ".json",
-    ".safetensors",
-    ".parquet",
-    ".md",
-    ".txt",
-    ".model",
-    ".jinja",
-}
-
-
 def _require_safe(repo_id: str, files: list[str]) -> None:
     "`InputError` for a file that is not of the kinds that a recommender's folder holds."
     for name in files:
-        if not name.startswith(".") and Path(name).suffix.lower() not in _safe_files:
+        if not name.startswith(".") and Path(name).suffix.lower() not in SAFE:
             raise InputError(
                 f"the repository {repo_id} holds {name}, which is not a part of a recommender and could run code",
                 fix="remove that file from it",
@@ -175,7 +164,7 @@ class Recommender:
             for kind in (self.histories, self.training_histories)
         )
         histories, labels = (_either(times < 0, *pair) for pair in zip(latest, dated))
-        rows = Rows(users, items, histories, events=self._last_events(users, times))
+        rows = Rows(users, items, histories, events=self._last_events(users, times), timestamps=times)
         return rows if self.history.likes_only else replace(rows, history_labels=labels)
 
     def rows_of_new_user(
@@ -203,8 +192,16 @@ class Recommender:
         likes_only = self.history.likes_only
         known = Histories(events, 1, ("history",), likes_only)
         histories, labels, _ = known.pick_events(nobody, None, items, self.history.length)
-        labels = None if likes_only else labels
-        return Rows(nobody - 1, items, histories, events=nobody - 1, history_labels=labels)
+        liked = sum(rated.values())
+        return Rows(
+            nobody - 1,
+            items,
+            histories,
+            events=nobody - 1,
+            timestamps=nobody - 1,
+            feedback=np.tile([liked, len(rated) - liked], (len(items), 1)),
+            history_labels=None if likes_only else labels,
+        )
 
     def _last_events(self, users, times) -> np.ndarray:  # (n,) as in `rows_for`
         "The last event before each row, by its place in the histories; -1 for none."

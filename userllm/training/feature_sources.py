@@ -16,6 +16,7 @@ from ..collaborative.cross_features import CrossFeature, cross_features, genre_t
 from ..collaborative.target_encoding import row_folds, target_encodings
 from ..core.errors import InputError
 from ..core.registry import Registry
+from ..core.theme import PICTURES
 from ..data.prepared import Stage
 from ..model.mappers import FeatureTable, standardise
 
@@ -71,7 +72,7 @@ def _genres(stage: Stage) -> FeatureTable:
     return standardise(genre_table(stage.dataset.items, rated), rated)
 
 
-feature_sources.register(ItemFeatures("image", "poster features", _image))
+feature_sources.register(ItemFeatures(PICTURES, "poster features", _image))
 feature_sources.register(ItemFeatures("genres", "genres and year", _genres))
 
 # %% ../../nbs/training/710_feature_sources.ipynb #1bf1a320
