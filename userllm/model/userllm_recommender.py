@@ -214,6 +214,7 @@ def _model_card(manifest: Manifest, dataset: Dataset) -> str:
     noun = dataset.noun
     categories = "; categories behind titles" if manifest.settings.category else ""
     terms = f" {_movielens_terms}" if noun == MOVIE else ""  # other things are not MovieLens's
+    told = "likes alone" if manifest.history.likes_only else "likes and dislikes"
     protocol = ", ".join(
         f"{name} {value}" for name, value in manifest.protocol.items() if isinstance(value, (str, int, float))
     )
@@ -240,8 +241,8 @@ recommender = Recommender.load("this folder")
 recommender.rank({dataset.users["user_id"].iloc[0]!r}, top=20)
 recommender.score(pairs) # a table with user_id, item_id and perhaps timestamp
 ```
-For a new user, `recommender.rank_for_new_user(likes)`: the linear features, where there are any, count only the item,
-and the user's own features are missing; of the likes, only the history is read.
+For a new user, `recommender.rank_for_new_user(likes, dislikes=dislikes)`: the linear features, where there are any,
+count only the item, and the user's own features are missing; only the history is read, of {told}.
 
 `lora/` is an ordinary adapter of peft. On its own it is only a part of the model.
 
@@ -255,7 +256,7 @@ The base LLM has its own licence.
 # %% ../../nbs/model/630_userllm_recommender.ipynb #c039
 def _write_tables(maker: BatchMaker, folder: Path) -> None:
     "The feature tables of slots, and of cross features without the folds that only training reads."
-    for slot, table in maker.tables.items():
+    for slot, table in (maker.tables | maker.features.beside).items():
         save_table(table, folder / f"{slot}.safetensors")
     for name, table in maker.features.cross.items():
         save_table(dataclasses.replace(table, values=table.values[:, -1:]), folder / f"{name}.safetensors")
@@ -299,7 +300,7 @@ def _fitting_tables(
     tables: Mapping, settings: ModelSettings, dataset: Dataset, history: HistorySettings
 ) -> dict:
     "The tables of the model's slots and cross features, each checked against the dataset and its histories."
-    names = [*dict(settings.mappers), *settings.cross_feature_tables]
+    names = [*dict(settings.mappers), *settings.tables_beside, *settings.cross_feature_tables]
     for slot in names:
         if slot not in tables:
             raise InputError(f"{slot!r} has no feature table", fix="give one, or take it out of the settings")

@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['tunings', 'methods', 'Method', 'userllm', 'tallrec', 'collm', 'collm_va', 'without_uhem', 'without_knowledge',
-           'without_poster', 'without_collaborative', 'one_step', 'userllm_plus', 'userllm_wide', 'userllm_mf_context',
-           'userllm_wide_context', 'find_method']
+           'without_poster', 'without_collaborative', 'one_step', 'userllm_plus', 'userllm_wide', 'userllm_asof',
+           'userllm_mf_context', 'userllm_wide_context', 'find_method']
 
 # %% ../../nbs/training/715_methods.ipynb #c003
 from dataclasses import dataclass, replace
+from ..collaborative.as_of_time import source_name
 from ..collaborative.cross_features import context_cross_features, cross_feature_names, cross_features
 from ..core.errors import InputError
+from ..data.past_counts import READINGS
 from ..core.registry import Registry
 from ..core.theme import PICTURES
 from ..model.mappers import FeatureTable
@@ -77,10 +79,11 @@ class Method:
         where = f"method {self.name!r}"
         require_pairs(self.tables, "tables", "feature source")
         slots = [slot for slot, _ in self.tables]
-        if set(slots) != {slot for slot, _ in self.model.mappers}:
+        if set(slots) != {*dict(self.model.mappers), *self.model.tables_beside}:
             raise InputError(
                 f"{where}: tables and mappers name different slots",
-                fix="give each slot a table, and a mapper in model.mappers",
+                fix="give each slot a table, and a mapper in model.mappers; a table of history items alone"
+                " stands in model.history_tables",
             )
         for _, source in self.tables:
             if not isinstance(source, FeatureTable):
@@ -210,9 +213,7 @@ def userllm_plus() -> Method:
         "userllm_plus",
         "out-of-fold target encodings in place of MF embeddings",
         (*_poster, *_collaborative("target_encoding")),
-        ModelSettings(
-            mappers=(*_poster, ("item", "item_target_encoding"), ("user", "user_target_encoding"))
-        ),
+        ModelSettings(mappers=(*_poster, ("item", "item_target_encoding"), ("user", "user_target_encoding"))),
     )
 
 
@@ -225,6 +226,24 @@ def userllm_wide() -> Method:
         name="userllm_wide",
         about="userllm_plus with target encodings and cross features, out of fold, added to the logit as well",
         model=replace(plus.model, wide=("item", "user", *cross_feature_names)),
+    )
+
+
+def userllm_asof(
+    reading: str = "online",  # of `userllm.data.past_counts.READINGS`
+) -> Method:
+    """`userllm_wide` with like rates and counts as of each row's time, in slots and linear features, in place of
+    out-of-fold target encodings."""
+    wide = userllm_wide()
+    source = source_name(reading)
+    return replace(
+        wide,
+        name=f"userllm_{source}",
+        about=f"userllm_wide with rates as of each row's time for target encodings: {READINGS[reading]}",
+        tables=((PICTURES, PICTURES), *_collaborative(source)),
+        model=replace(
+            wide.model, mappers=((PICTURES, PICTURES), ("item", "item_asof"), ("user", "user_asof"))
+        ),
     )
 
 # %% ../../nbs/training/715_methods.ipynb #c009
@@ -255,6 +274,7 @@ for _method in (
     userllm(),
     userllm_plus(),
     userllm_wide(),
+    *map(userllm_asof, READINGS),
     userllm_mf_context(),
     userllm_wide_context(),
     tallrec(),
