@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['tunings', 'methods', 'Method', 'userllm', 'tallrec', 'collm', 'collm_va', 'without_uhem', 'without_knowledge',
-           'without_poster', 'without_collaborative', 'one_step', 'userllm_plus', 'userllm_wide', 'userllm_mf_context',
-           'userllm_wide_context', 'find_method']
+           'without_poster', 'without_collaborative', 'one_step', 'userllm_plus', 'userllm_wide', 'userllm_asof',
+           'userllm_mf_context', 'userllm_wide_context', 'find_method']
 
 # %% ../../nbs/training/715_methods.ipynb #c003
 from dataclasses import dataclass, replace
+from ..collaborative.as_of_time import source_name
 from ..collaborative.cross_features import context_cross_features, cross_feature_names, cross_features
 from ..core.errors import InputError
+from ..data.past_counts import READINGS
 from ..core.registry import Registry
 from ..core.theme import PICTURES
 from ..model.mappers import FeatureTable
@@ -22,6 +24,7 @@ tunings = {
     "two_steps": "LoRA on text, then UHEM and mappers",
     "text": "LoRA on text",
     "one_step": "LoRA, UHEM and mappers together",
+    "two_steps_joint": "LoRA on text, then UHEM and mappers, then all together",
 }
 
 
@@ -33,7 +36,9 @@ class Method:
     about: str  # one line for a person
     tables: tuple  # slot and the name of its feature source, or a `FeatureTable` itself
     model: ModelSettings
-    tuning: str = "two_steps"  # or `text` or `one_step`
+    tuning: str = "two_steps"  # or `text`, `one_step` or `two_steps_joint`
+    pretraining: bool = False  # whether UHEM and the mappers are trained without the LLM before the steps
+    step1_slots: bool = False  # whether the pre-trained soft tokens stand in the prompt of step 1
 
     @property
     def sources(self) -> tuple[FeatureSource, ...]:
@@ -97,6 +102,16 @@ class Method:
             raise InputError(
                 f"{where}: tuning on text alone leaves its slots untrained",
                 fix="take the slots out, or use two_steps",
+            )
+        if self.pretraining and not slots and self.model.history != "compressed":
+            raise InputError(
+                f"{where}: without slots and a compressed history there is nothing to pre-train",
+                fix="set pretraining to false, or give the method a slot",
+            )
+        if self.step1_slots and (not self.pretraining or self.tuning in ("text", "one_step")):
+            raise InputError(
+                f"{where}: step1_slots needs pre-trained slots and a step 1",
+                fix="set pretraining to true, and tuning to two_steps or two_steps_joint",
             )
 
 # %% ../../nbs/training/715_methods.ipynb #c008
@@ -213,6 +228,24 @@ def userllm_wide() -> Method:
         model=replace(plus.model, wide=("item", "user", *cross_feature_names)),
     )
 
+
+def userllm_asof(
+    reading: str = "online",  # of `userllm.data.past_counts.READINGS`
+) -> Method:
+    """`userllm_wide` with like rates and counts as of each row's time, in slots and linear features, in place of
+    out-of-fold target encodings."""
+    wide = userllm_wide()
+    source = source_name(reading)
+    return replace(
+        wide,
+        name=f"userllm_{source}",
+        about=f"userllm_wide with rates as of each row's time for target encodings: {READINGS[reading]}",
+        tables=((PICTURES, PICTURES), *_collaborative(source)),
+        model=replace(
+            wide.model, mappers=((PICTURES, PICTURES), ("item", "item_asof"), ("user", "user_asof"))
+        ),
+    )
+
 # %% ../../nbs/training/715_methods.ipynb #c009
 def userllm_mf_context() -> Method:
     "USER-LLM whose MF embeddings are fitted to context interactions, and have seen no label of an example."
@@ -241,6 +274,7 @@ for _method in (
     userllm(),
     userllm_plus(),
     userllm_wide(),
+    *map(userllm_asof, READINGS),
     userllm_mf_context(),
     userllm_wide_context(),
     tallrec(),
