@@ -11,7 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 import numpy as np
-from .cross_features import context_cross_features, cross_feature_names, cross_features
+from userllm.collaborative.cross_features import (
+    content_cross_features,
+    context_cross_features,
+    cross_feature_names,
+    cross_features,
+)
 from .lightgcn import LightGCNSettings, train_lightgcn
 from .mf import BiasModel, CollaborativeModel, target_encodings, train_mf
 from .sasrec import SASRecModel, train_sasrec
@@ -19,6 +24,7 @@ from .trees import FeatureModel, RowFeatures, train_logistic, train_trees
 from ..core.registry import Registry
 from ..data.prepared import Stage
 from ..data.histories import Rows
+from ..knowledge.text_vectors import content_table
 
 # %% ../../nbs/collaborative/575_baselines.ipynb #b8d7d429
 class FittedBaseline(Protocol):
@@ -157,19 +163,24 @@ class FeatureBaseline(Baseline):
 
     kind: str  # `trees` or `logistic`
     learns_from_context: bool = False
+    reads_content: bool = False  # items' texts and posters
 
     def settings(self, preset) -> dict[str, Any]:
-        names = ("target_encoding", "mf", "item_cf", "trees")
-        return {name: getattr(preset, name) for name in names if name != "trees" or self.kind == "trees"}
+        names = ["target_encoding", "mf", "item_cf"]
+        names += ["trees"] * (self.kind == "trees")
+        names += ["content", "affinity"] * self.reads_content
+        return {name: getattr(preset, name) for name in names}
 
     def fit(self, stage: Stage) -> FeatureModel:
         dataset = stage.dataset
         names = cross_feature_names + (context_cross_features if self.learns_from_context else ())
+        names += content_cross_features if self.reads_content else ()
         encoding = target_encodings(
             dataset, stage.preset.target_encoding, stage.data_seed, histories=self.learns_from_context
         )
         cross = [cross_features[name].tables(stage) for name in names]
-        features = RowFeatures.of(dataset, encoding, cross)
+        texts = [content_table(dataset, stage.preset.content, stage.cache)] if self.reads_content else []
+        features = RowFeatures.of(dataset, encoding, cross, texts)
         if self.kind == "trees":
             return train_trees(dataset, features, encoding.row_fold, stage.preset.trees, stage.run_seed)
         return train_logistic(dataset, features, encoding.row_fold, stage.run_seed)
@@ -202,5 +213,21 @@ baselines.register(
         " context interactions",
         "logistic",
         True,
+    )
+)
+baselines.register(
+    FeatureBaseline(
+        "trees_content",
+        "trees that also read what items' texts and posters say",
+        "trees",
+        reads_content=True,
+    )
+)
+baselines.register(
+    FeatureBaseline(
+        "logistic_content",
+        "logistic regression that also reads each user's taste in texts and posters",
+        "logistic",
+        reads_content=True,
     )
 )

@@ -10,12 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 import numpy as np
 import pandas as pd
-from userllm.collaborative.cross_features import (
-    CrossFeatureTables,
-    context_cross_features,
-    cross_feature_names,
-    genre_matrix,
-)
+from .cross_features import CrossFeatureTables, genre_matrix
 from .mf import TargetEncoding, load_fitted, save_fitted
 from ..core.errors import InputError
 from ..data.dataset import Dataset
@@ -56,6 +51,7 @@ class RowFeatures:
     cross_features: tuple[CrossFeatureTables, ...]  # with the same folds
     year: np.ndarray  # (items,) float64, NaN where unknown
     genres: pd.DataFrame  # (items, genres) of 0 and 1
+    item_tables: tuple[FeatureTable, ...] = ()  # further features of items, such as of their texts
 
     @classmethod
     def of(
@@ -63,12 +59,13 @@ class RowFeatures:
         dataset: Dataset,
         target_encoding: TargetEncoding,  # of its users and items, out of fold
         cross_features,  # `CrossFeatureTables` with the same folds
+        item_tables=(),  # `FeatureTable` by item
     ) -> "RowFeatures":
         "The features of a dataset's users and items."
         year = dataset.items["year"].astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
         genres = genre_matrix(dataset.items).reset_index(drop=True)
         tables = (target_encoding.user_table, target_encoding.item_table)
-        return cls(*tables, tuple(cross_features), year, genres)
+        return cls(*tables, tuple(cross_features), year, genres, tuple(item_tables))
 
     def __call__(self, rows: Rows) -> pd.DataFrame:
         "One row of features for each row (n, features)."
@@ -81,6 +78,9 @@ class RowFeatures:
             columns |= {f"{side}_{name}": values[:, column] for column, name in enumerate(table.columns)}
         for cross in self.cross_features:
             columns[cross.name] = cross(rows.users, rows.items, rows.folds).numpy()
+        for table in self.item_tables:
+            values = lookup(table, rows.items)[0].numpy()
+            columns |= {f"{table.name}_{number}": column for number, column in enumerate(values.T)}
         columns["year"] = self.year[rows.items]
         columns |= {f"genre_{name}": self.genres[name].to_numpy()[rows.items] for name in self.genres}
         return pd.DataFrame(columns)
@@ -176,6 +176,7 @@ class FeatureModel:
         tables = {"user": features.user_table, "item": features.item_table}
         for cross in features.cross_features:
             tables |= cross.tables
+        tables |= {table.name: table for table in features.item_tables}
         tensors = {"year": features.year, "genres": features.genres.to_numpy(dtype=np.float64)}
         for name, table in tables.items():
             tensors |= {f"{name}.values": table.values[:, -1:].clone(), f"{name}.missing": table.missing}
@@ -183,6 +184,7 @@ class FeatureModel:
         record = {
             "kind": self.kind,
             "cross_features": [cross.name for cross in features.cross_features],
+            "item_tables": [table.name for table in features.item_tables],
             "encodings": {side: list(tables[side].columns) for side in ("user", "item")},
             "genres": list(features.genres),
             "columns": list(self.predictor.columns),
@@ -204,6 +206,7 @@ class FeatureModel:
         for name in record["cross_features"]:
             sides = [_read_table(tensors, f"{name}_{side}", name, side) for side in ("user", "item")]
             cross.append(CrossFeatureTables(name, *sides, np.array([], dtype=np.int64)))
+        further = tuple(_read_table(tensors, name, name, "item") for name in record.get("item_tables", ()))
         genres = pd.DataFrame(tensors["genres"].numpy(), columns=record["genres"])
         prefix = "predictor."
         arrays = {
@@ -213,7 +216,7 @@ class FeatureModel:
         }
         return cls(
             record["kind"],
-            RowFeatures(user, item, tuple(cross), tensors["year"].numpy(), genres),
+            RowFeatures(user, item, tuple(cross), tensors["year"].numpy(), genres, further),
             _predictors[record["kind"]](**arrays, columns=tuple(record["columns"])),
             tensors["trained_rows"].numpy(),
             record["validation_auc"],
@@ -313,7 +316,7 @@ def train_logistic(
 
     rows = _split_rows(dataset, row_fold)
     _require_both_classes(rows["train"][1], "training")
-    named = (*cross_feature_names, *context_cross_features)
+    named = [cross.name for cross in features.cross_features]
     training, validation = (features(part) for part, _ in rows.values())
     columns = [name for name in training if name in named or name.endswith(("_like_rate", "_count"))]
     training = training[columns]

@@ -17,6 +17,7 @@ from ..collaborative.mf import row_folds, target_encodings
 from ..core.errors import InputError
 from ..core.registry import Registry
 from ..data.prepared import Stage
+from ..knowledge.text_vectors import content_table
 from ..model.mappers import FeatureTable, standardise
 
 # %% ../../nbs/training/710_feature_sources.ipynb #767c11df
@@ -71,8 +72,15 @@ def _genres(stage: Stage) -> FeatureTable:
     return standardise(genre_table(stage.dataset.items, rated), rated)
 
 
+def _content(stage: Stage) -> FeatureTable:
+    return content_table(stage.dataset, stage.preset.content, stage.cache)
+
+
 feature_sources.register(ItemFeatures("image", "poster features", _image))
 feature_sources.register(ItemFeatures("genres", "genres and year", _genres))
+feature_sources.register(
+    ItemFeatures("content", "an LLM's hidden states over the item's text, reduced", _content, ("content",))
+)
 
 # %% ../../nbs/training/710_feature_sources.ipynb #1bf1a320
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ __all__ = ['presets', 'Preset', 'quick', 'paper', 'smoke', 'find_preset']
 
 # %% ../../nbs/training/705_presets.ipynb #c82dc8f4
 from dataclasses import dataclass, field, replace
-from ..collaborative.cross_features import ItemCFSettings
+from ..collaborative.cross_features import AffinitySettings, ItemCFSettings
 from ..collaborative.lightgcn import LightGCNSettings
 from ..collaborative.mf import MFSettings, TargetEncodingSettings
 from ..collaborative.sasrec import SASRecSettings
@@ -15,6 +15,7 @@ from ..collaborative.trees import TreesSettings
 from ..core.errors import InputError
 from ..core.registry import Registry
 from ..data.protocols import ProtocolSettings, movie
+from ..knowledge.text_vectors import ContentSettings
 from .steps import StepSettings
 
 # %% ../../nbs/training/705_presets.ipynb #0ed8f352
@@ -34,6 +35,8 @@ class Preset:
     trees: TreesSettings = TreesSettings()
     target_encoding: TargetEncodingSettings = TargetEncodingSettings()
     item_cf: ItemCFSettings = ItemCFSettings()
+    content: ContentSettings = ContentSettings()
+    affinity: AffinitySettings = AffinitySettings()
     prefix_budget: int = 1_500_000_000  # bytes of keys and values that are kept for reuse
     # about so many test rows are scored, those of users drawn at random; None: all
     test_rows: int | None = None
