@@ -30,14 +30,17 @@ from userllm.data.sources_movielens import display_title
 from userllm.data.sources_movies import movies_metadata
 from userllm.data.sources_netflix import netflix_titles, read_netflix
 from userllm.data.sources_recbole import read_recbole
-from userllm.data.user_tables import _NO_VALUE, check_interactions, read_interactions, read_pairs, read_table
+from userllm.data.cells import NO_VALUE
+from userllm.data.interaction_tables import check_interactions, read_interactions
+from userllm.data.pair_tables import read_pairs
+from userllm.data.user_tables import read_table
 
 NOW = 1_000
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 # Text as people write it into cells; surrogates cannot be written as UTF-8, and a NUL ends a
 # line for some readers. Invisible characters (Cf) are not allowed in an id.
 words = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cf"]), min_size=1, max_size=6)
-ids = words.map(str.strip).filter(lambda text: text and text not in _NO_VALUE)
+ids = words.map(str.strip).filter(lambda text: text and text not in NO_VALUE)
 splits = st.sampled_from([*SPLITS, "history"])
 
 
@@ -770,7 +773,7 @@ def test_any_dialect_is_read_as_others_read_it_or_refused_with_its_line(
     ]
     path = tmp_path / ("x.csv.gz" if packed else "x.csv")
     text = write_dialect(path, rows, separator, end, quoting, bom, encoding, final)
-    with mock.patch("userllm.data.columns._PIECE", data.draw(st.sampled_from([1, 5, 2**20]))):
+    with mock.patch("userllm.data.csv_bytes._PIECE", data.draw(st.sampled_from([1, 5, 2**20]))):
         try:
             table = read_columns(path, ("one", "two"))
             refusal = "\n".join(map(str, table.faults))

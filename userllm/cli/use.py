@@ -17,7 +17,7 @@ from ..core.files import atomic_path, read_json, read_parquet, require_writable
 from ..core.runs import RunFolder
 from ..data.dataset import Dataset
 from ..data.requests import check_pairs, liked_items
-from ..data.user_tables import read_pairs
+from ..data.pair_tables import read_pairs
 from ..evaluation.metrics import evaluate
 from ..evaluation.reports import difference_table, format_table, results_table
 from ..collaborative.baseline_recommender import BaselineSettings

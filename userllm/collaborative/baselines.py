@@ -18,8 +18,10 @@ from userllm.collaborative.cross_features import (
     cross_features,
 )
 from .lightgcn import LightGCNSettings, train_lightgcn
-from .mf import BiasModel, CollaborativeModel, target_encodings, train_mf
+from .bias import BiasModel
+from .mf import CollaborativeModel, train_mf
 from .sasrec import SASRecModel, train_sasrec
+from .target_encoding import target_encodings
 from .trees import FeatureModel, RowFeatures, train_logistic, train_trees
 from ..core.registry import Registry
 from ..data.prepared import Stage

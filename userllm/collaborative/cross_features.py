@@ -18,14 +18,9 @@ from ..core.errors import InputError
 from ..core.fingerprints import fingerprint
 from ..core.registry import Registry
 from ..core.files import read_tensors, write_tensors
-from userllm.collaborative.mf import (
-    CollaborativeModel,
-    MFSettings,
-    BiasModel,
-    TargetEncodingSettings,
-    row_folds,
-    train_mf,
-)
+from .bias import BiasModel
+from .mf import CollaborativeModel, MFSettings, train_mf
+from .target_encoding import TargetEncodingSettings, row_folds
 from ..data.leakage import context_as_training, context_interactions
 from ..data.dataset import Dataset
 from ..data.prepared import Stage

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 from ..core.errors import InputError
-from .mf import CollaborativeModel, Fit, fit_epochs, start_collaborative
+from .epochs import Fit, fit_epochs
+from .mf import CollaborativeModel, start_collaborative
 from ..data.dataset import Dataset
 
 # %% ../../nbs/collaborative/560_lightgcn.ipynb #2386b943

@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 from ..core.errors import InputError
-from .mf import Fit, fit_epochs, load_fitted, save_fitted, start_collaborative
+from .epochs import Fit, fit_epochs
+from .fitted import load_fitted, save_fitted, whole_model
+from .mf import start_collaborative
 from ..data.dataset import Dataset
 from ..data.histories import Histories
 from ..data.histories import Rows
@@ -190,17 +192,12 @@ class SASRecModel:
         names = ("item_known", "trained_rows")
         tensors, record = load_fitted(folder, "SASRec model", names)
         arrays = {name: tensors.pop(name).numpy() for name in names}
-        try:
+        with whole_model(folder, "SASRec model"):
             settings = SASRecSettings(**record.pop("settings"))
             history = tuple(record.pop("history"))
             network = SASRec(len(arrays["item_known"]), settings).eval()
             network.load_state_dict(tensors)
             return cls(settings=settings, network=network, history=history, **arrays, **record)
-        except (KeyError, TypeError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(
-                f"{folder} does not hold a whole SASRec model ({reason})", fix="train it again"
-            ) from error
 
 # %% ../../nbs/collaborative/565_sasrec.ipynb #27b6767f
 def train_sasrec(

@@ -15,7 +15,7 @@ import pandas as pd
 from ..core.errors import InputError, shown_text
 from .dataset import Dataset, ids_as_text, nearest_ids
 from .sources_movielens import display_title
-from .user_tables import in_seconds
+from .pair_tables import in_seconds
 
 # %% ../../nbs/data/150_requests.ipynb #01bbf5ee
 def _rows_text(mask) -> str:  # (n,) True for the rows that are meant

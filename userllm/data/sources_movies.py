@@ -10,19 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 import polars as pl
 from ..core.errors import InputError
-from userllm.data.columns import (
-    CORRECT_ALL,
-    Fault,
-    RowCount,
-    error_lines,
-    find_faults,
-    raise_faults,
-    read_columns,
-)
+from .columns import RowCount, read_columns
+from .faults import CORRECT_ALL, Fault, error_lines, find_faults, raise_faults
 from .dataset import MOVIE
 from .raw_data import RawData, control_note, in_one_line
 from .sources_movielens import MOVIELENS_LICENCE
-from .user_tables import raw_data, read_interactions, written_names
+from .interaction_tables import read_interactions
+from .item_tables import written_names
+from .user_tables import raw_data
 
 # %% ../../nbs/data/140_sources_movies.ipynb #d6e95a19
 def genre_names(cells: pl.Series) -> pl.Series:

@@ -11,18 +11,14 @@ from pathlib import Path
 import re
 import polars as pl
 from ..core.errors import InputError, shown_names
-from .columns import Fault, RowCount, raise_faults, read_columns, shown_value
+from .columns import RowCount, read_columns
+from .faults import Fault, raise_faults, shown_value
 from .dataset import MOVIE, SPLITS, SPLIT_TYPE
 from .raw_data import RawData
 from .sources_movielens import display_title
-from userllm.data.user_tables import (
-    INTERACTION_COLUMNS,
-    check_items,
-    known_items,
-    raw_data,
-    read_interactions,
-    written_names,
-)
+from .interaction_tables import INTERACTION_COLUMNS, read_interactions
+from .item_tables import check_items, written_names
+from .user_tables import known_items, raw_data
 
 # %% ../../nbs/data/145_sources_recbole.ipynb #0e7d72ee
 _TYPES = ("token", "token_seq", "float", "float_seq")

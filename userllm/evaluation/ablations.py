@@ -19,11 +19,12 @@ from ..core.errors import InputError, shown_names
 from ..core.files import read_json, read_parquet, write_json, write_parquet
 from ..core.registry import Registry
 from ..core.runs import only_one, versions
-from ..data.columns import Fault, find_faults, raise_faults, read_columns
+from ..data.columns import read_columns
+from ..data.faults import Fault, find_faults, raise_faults
 from ..data.dataset import Dataset
 from ..data.prepared import Stage
 from ..data.histories import Rows
-from ..data.user_tables import as_text
+from ..data.cells import as_text
 from .metrics import evaluate, main_metrics, metrics, seeded_difference
 from .reports import interval_text, recorded_value, system_differences
 from .studies import PlannedRun, Runner, Study, StudySettings, estimate_tokens, run_study

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from ..collaborative.baselines import baselines
 from ..collaborative.cross_features import CrossFeature, cross_features, genre_table
-from ..collaborative.mf import row_folds, target_encodings
+from ..collaborative.target_encoding import row_folds, target_encodings
 from ..core.errors import InputError
 from ..core.registry import Registry
 from ..data.prepared import Stage

@@ -137,7 +137,7 @@ def method_tables(method: Method, stage: Stage) -> MethodTables:
             if folds is not None and not np.array_equal(folds, made.folds):
                 raise InputError(
                     f"the feature sources of {method.name} deal the rows into different folds",
-                    fix="take folds from userllm.collaborative.mf.row_folds in each",
+                    fix="take folds from userllm.collaborative.target_encoding.row_folds in each",
                 )
             folds = made.folds
     return MethodTables(tables, folds, reads)

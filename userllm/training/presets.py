@@ -9,8 +9,9 @@ __all__ = ['presets', 'Preset', 'quick', 'paper', 'smoke', 'find_preset']
 from dataclasses import dataclass, field, replace
 from ..collaborative.cross_features import AffinitySettings, ItemCFSettings
 from ..collaborative.lightgcn import LightGCNSettings
-from ..collaborative.mf import MFSettings, TargetEncodingSettings
+from ..collaborative.mf import MFSettings
 from ..collaborative.sasrec import SASRecSettings
+from ..collaborative.target_encoding import TargetEncodingSettings
 from ..collaborative.trees import TreesSettings
 from ..core.errors import InputError
 from ..core.registry import Registry

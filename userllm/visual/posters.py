@@ -22,8 +22,9 @@ from tqdm.auto import tqdm
 from ..core.errors import InputError, shown_names
 from ..core.files import read_parquet
 from ..core.fingerprints import file_sha256
-from ..data.columns import Fault, find_faults, raise_faults, read_columns
-from ..data.user_tables import as_text
+from ..data.columns import read_columns
+from ..data.faults import Fault, find_faults, raise_faults
+from ..data.cells import as_text
 
 # %% ../../nbs/visual/250_posters.ipynb #c006
 PICTURES = "image"  # the name of the feature table of pictures, and of its source

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from ..core.errors import InputError
-from ..collaborative.mf import BiasModel
+from ..collaborative.bias import BiasModel
 from ..evaluation.metrics import probability
 from ..knowledge.descriptions import description_sources
 from ..knowledge.answers import text_tokens
