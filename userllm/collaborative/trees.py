@@ -10,24 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 import numpy as np
 import pandas as pd
-<<<<<<< local
-from userllm.collaborative.cross_features import CrossFeatureTables, genre_matrix
-from userllm.collaborative.mf import TargetEncoding, load_fitted, save_fitted
-=======
-from userllm.collaborative.cross_features import (
-    CrossFeatureTables,
-    context_cross_features,
-    cross_feature_names,
-    genre_matrix,
-)
-from userllm.collaborative.fitted import load_fitted, save_fitted
-from userllm.collaborative.target_encoding import TargetEncoding
->>>>>>> remote
-from userllm.core.errors import InputError
-from userllm.data.dataset import Dataset
-from userllm.data.histories import Rows
-from userllm.evaluation.metrics import auc
-from userllm.model.mappers import FeatureTable, lookup
+from .cross_features import CrossFeatureTables, genre_matrix
+from .fitted import load_fitted, save_fitted
+from .target_encoding import TargetEncoding
+from ..core.errors import InputError
+from ..data.dataset import Dataset
+from ..data.histories import Rows
+from ..evaluation.metrics import auc
+from ..model.mappers import FeatureTable, lookup
 
 # %% ../../nbs/collaborative/570_trees.ipynb #7745d74e
 @dataclass(frozen=True)
