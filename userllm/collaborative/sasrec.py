@@ -147,7 +147,7 @@ class SASRecModel:
 
     def logits(self, rows: Rows) -> np.ndarray:
         "Logits (n,) of rows: what each row's history says of its candidate."
-        return self.history_logits(rows.histories, rows.items)
+        return self.history_logits(rows.likes, rows.items)
 
     def history_logits(self, histories, items) -> np.ndarray:  # (n, h) and (n,) dense items
         "Logits (n,); the overall like rate's where candidate or history is unknown."
@@ -168,12 +168,15 @@ class SASRecModel:
         return self.item_table if side == "item" else self.event_table(histories)
 
     def event_table(self, histories: Histories) -> FeatureTable:
-        "The state after each event of these histories, in their order."
+        "The state after each event of these histories, in their order: of the likes up to that event."
         length = self.settings.length
-        first = np.repeat(histories.offsets[:-1], np.diff(histories.offsets))
-        # the latest events up to each
-        latest = np.arange(len(histories.items))[:, None] - np.arange(length - 1, -1, -1)
-        read = np.where(latest >= first[:, None], histories.items[np.maximum(latest, 0)], -1)
+        liked = histories.labels == 1
+        count = np.append(0, np.cumsum(liked))  # of likes ahead of each event
+        first = np.repeat(count[histories.offsets[:-1]], np.diff(histories.offsets))
+        # the latest likes up to each
+        latest = count[1:, None] - np.arange(length, 0, -1)
+        latest = np.where(latest >= first[:, None], latest, -1)
+        read = np.append(histories.items[liked], -1)[latest]
         return table_by_position(
             "sasrec", "event", self.states(read).numpy(), missing=(self.compact(read)[:, 0] == 0).numpy()
         )

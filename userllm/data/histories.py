@@ -6,7 +6,7 @@
 __all__ = ['history_splits', 'Histories', 'HistorySettings', 'Rows', 'padded']
 
 # %% ../../nbs/data/105_histories.ipynb #e815d58e
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -45,8 +45,8 @@ def _pick_latest(
     stop: np.ndarray,  # (n,)
     candidates: np.ndarray,  # (n,)
     length: int | None,
-) -> tuple[np.ndarray, np.ndarray]:  # (n, length) items, (n,) how many they are
-    "The last `length` items of each range without the candidate, left-aligned and padded with -1."
+) -> tuple[np.ndarray, np.ndarray]:  # (n, length) positions in the events, (n,) how many they are
+    "Where the last `length` events of each range without the candidate stand, left-aligned, padded with -1."
     longest = int((stop - start).max(initial=0))
     wanted = longest if length is None else length
     width = wanted + 1
@@ -55,16 +55,15 @@ def _pick_latest(
         positions = stop[:, None] - np.arange(width, 0, -1)
         inside = positions >= start[:, None]
         values = items[np.where(inside, positions, 0)] if len(items) else -1
-        latest = np.where(inside, values, -1).astype(np.int32)
-        keep = inside & (latest != candidates[:, None])
+        keep = inside & (values != candidates[:, None])
         if width == longest or not ((keep.sum(1) < wanted) & (stop - start > width)).any():
             break
         width *= 2
     keep &= np.cumsum(keep[:, ::-1], axis=1)[:, ::-1] <= wanted
     lengths = keep.sum(1)
-    picked = np.full((len(start), lengths.max(initial=0) if length is None else length), -1, np.int32)
+    picked = np.full((len(start), lengths.max(initial=0) if length is None else length), -1, np.int64)
     row, _ = np.nonzero(keep)
-    picked[row, np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)] = latest[keep]
+    picked[row, np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)] = positions[keep]
     return picked, lengths
 
 # %% ../../nbs/data/105_histories.ipynb #c032
@@ -146,8 +145,22 @@ class Histories:
         np.ndarray, np.ndarray
     ]:  # items int32 (n, length), oldest first, -1 to the right; lengths int64 (n,)
         "The items of the latest earlier events, never the candidate."
+        items, _, lengths = self.pick_events(users, timestamps, candidates, length)
+        return items, lengths
+
+    def pick_events(
+        self,
+        users,  # (n,) and the others as in `pick`
+        timestamps,
+        candidates,
+        length: int | None,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # items, labels int8 (n, length); lengths int64 (n,)
+        "The same with each event's label: 1 liked, 0 not, -1 to the right, where there is no event."
         start, stop = self.ranges(users, timestamps)
-        return _pick_latest(self.items, start, stop, _integers(candidates, len(start)), length)
+        candidates = _integers(candidates, len(start))
+        picked, lengths = _pick_latest(self.items, start, stop, candidates, length)
+        items, labels = (np.append(values, -1).astype(values.dtype) for values in (self.items, self.labels))
+        return items[picked], labels[picked], lengths
 
 # %% ../../nbs/data/105_histories.ipynb #6aa7c632
 @dataclass(frozen=True)
@@ -160,14 +173,18 @@ class HistorySettings:
     splits: tuple | None = field(default=None, metadata={"later": True})
 
     @classmethod
-    def of(cls, histories: Histories, dataset: Dataset) -> "HistorySettings":
-        """The settings of these histories, with the length of the dataset's protocol.
+    def of(
+        cls,
+        histories: Histories,
+        dataset: Dataset,
+        length: int | None = None,  # of a row's history; the protocol's where left out
+    ) -> "HistorySettings":
+        """The settings of these histories.
 
         `InputError` where they cannot be rebuilt from the dataset's events."""
         usual = set(histories.splits) == set(history_splits(dataset.protocol["split"]))
-        settings = cls(
-            dataset.protocol["history_length"], histories.likes_only, None if usual else histories.splits
-        )
+        length = length or dataset.protocol["history_length"]
+        settings = cls(length, histories.likes_only, None if usual else histories.splits)
         again = settings.histories(dataset)
         parts = ("items", "labels", "timestamps", "offsets")
         same = all(np.array_equal(getattr(again, part), getattr(histories, part)) for part in parts)
@@ -178,6 +195,10 @@ class HistorySettings:
                 fix="make them by Histories(dataset.events, users, splits, likes_only) from this dataset",
             )
         return settings
+
+    def reading(self, events: str, length: int | None) -> "HistorySettings":  # as in a model's settings
+        "The same for a model that reads such events, and so many of them; None for as many as here."
+        return replace(self, length=length or self.length, likes_only=self.likes_only and events == "likes")
 
     def histories(self, dataset: Dataset, trained: bool = False) -> Histories:
         "The histories of this dataset; `trained` leaves out the events of validation and test."
@@ -199,6 +220,8 @@ class Rows:
     row_ids: np.ndarray | None = None  # (n,) ids in the dataset, for the audit of what was trained on
     history_tokens: Any = None  # (n, K, d3) tensor of the compressed histories, where they are known
     events: np.ndarray | None = None  # (n,) the last event before each row, in the histories; -1 for none
+    # (n, h) int8 label of each item of a history: 1 liked, 0 not, -1 padding; None where all are liked
+    history_labels: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -207,6 +230,13 @@ class Rows:
         "Some of the rows, by position."
         values = [getattr(self, each.name) for each in fields(self)]
         return Rows(*(value if value is None else value[index] for value in values))
+
+    @property
+    def likes(self) -> np.ndarray:  # (n, h) dense items, -1 in place of what was not liked too
+        "The liked items of the histories."
+        if self.history_labels is None:
+            return self.histories
+        return np.where(self.history_labels == 1, self.histories, -1)
 
 # %% ../../nbs/data/105_histories.ipynb #c455a446
 def padded(

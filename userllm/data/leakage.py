@@ -25,7 +25,7 @@ LEAKS = {
     "candidate in history": "a row's history holds the very item to be predicted",
     "history not earlier": "a history event at or after the time of its row",
     "history held out": "after a random split: a history event of validation or test",
-    "history unheard of": "a history event that the user never had",
+    "history unheard of": "a history event that the user never had, or with another label",
     "split not in time": "after a split by time: a row at or before the latest row of an earlier split",
     "held out in training": "a validation or test row that a model was trained on",
     "held out in statistics": "a validation or test row that a statistic was computed from",
@@ -105,6 +105,7 @@ def _history_leaks(
     order = np.argsort(keys, kind="stable")
     keys = keys[order]
     times = dataset.events["timestamp"].to_numpy()[order]
+    labels = dataset.events["label"].to_numpy()[order]
     splits = dataset.events["split"].isin(allowed).to_numpy()[order]
     del order
     counts = dict.fromkeys(
@@ -112,16 +113,18 @@ def _history_leaks(
     )
     for first in range(0, len(dataset.interactions), block):
         rows = dataset.interactions.iloc[first : first + block]
-        picked, lengths = histories.pick(rows["user"], rows["timestamp"], rows["item"], length)
-        shown = picked[np.arange(picked.shape[1]) < lengths[:, None]].astype(np.int64)
+        picked, liked, lengths = histories.pick_events(rows["user"], rows["timestamp"], rows["item"], length)
+        present = np.arange(picked.shape[1]) < lengths[:, None]
+        shown = picked[present].astype(np.int64)
         user, item, timestamp = (
             np.repeat(rows[column].to_numpy(np.int64), lengths) for column in ["user", "item", "timestamp"]
         )
         wanted = user * items + shown
         place = np.minimum(np.searchsorted(keys, wanted), max(len(keys) - 1, 0))
         heard = keys[place] == wanted if len(keys) else np.zeros(len(wanted), bool)
+        unlike = heard & (labels[place] != liked[present]) if len(keys) else heard
         counts["candidate in history"] += int((shown == item).sum())
-        counts["history unheard of"] += int((~heard).sum())
+        counts["history unheard of"] += int((~heard | unlike).sum())
         if heard.any():
             counts["history not earlier"] += int((times[place] >= timestamp)[heard].sum())
             counts["history held out"] += int((~splits[place])[heard].sum())
@@ -171,13 +174,13 @@ def audit(
     statistics_rows: dict[str, Iterable[int]] | None = None,
     # what serves as history; by default what the dataset's kind of split allows
     histories: Histories | None = None,
+    length: int | None = None,  # of a row's history; the protocol's where left out
 ) -> Audit:
-    """Count every leak that is known, by the rules of the dataset's kind of split.
-
-    Histories are of the protocol's length."""
+    "Count every leak that is known, by the rules of the dataset's kind of split."
     kind = dataset.protocol["split"]
     histories = histories or Histories.for_dataset(dataset)
-    counts = _table_leaks(dataset) | _history_leaks(dataset, histories, dataset.protocol["history_length"])
+    length = length or dataset.protocol["history_length"]
+    counts = _table_leaks(dataset) | _history_leaks(dataset, histories, length)
     counts |= {"split not in time": _boundary_leaks(dataset.interactions, kind)}
     counts |= _held_out(dataset.interactions, trained_rows, "training") | _held_out(
         dataset.interactions, statistics_rows, "statistics"

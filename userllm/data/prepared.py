@@ -58,6 +58,12 @@ class Prepared:
     image: FeatureTable  # poster features by item
     faults: list = field(default_factory=list)  # messages about unreadable pictures and skipped files
     pictures: ItemPictures | None = None  # the hashes and features that `image` was made from
+    history_length: int | None = None  # of a row's history; None: the protocol's
+
+    @property
+    def length(self) -> int | None:
+        "How many events a row's history holds at most; None for all."
+        return self.history_length or self.dataset.protocol["history_length"]
 
     def rows(
         self,
@@ -66,7 +72,7 @@ class Prepared:
     ) -> Rows:
         "The rows of a frame with their histories."
         users, items, times = (frame[name].to_numpy() for name in ("user", "item", "timestamp"))
-        histories, _ = self.histories.pick(users, times, items, self.dataset.protocol["history_length"])
+        histories, labels, _ = self.histories.pick_events(users, times, items, self.length)
         start, stop = self.histories.ranges(users, times)
         row_ids = frame["row_id"].to_numpy()
         return Rows(
@@ -77,7 +83,22 @@ class Prepared:
             frame["label"].to_numpy(),
             row_ids,
             events=np.where(stop > start, stop - 1, -1),
+            history_labels=None if self.histories.likes_only else labels,
         )
+
+    def with_histories(
+        self,
+        events: str,  # `likes` for histories as they are, `rated` for events of either label
+        length: int | None = None,  # of a row's history; None: as it is
+    ) -> "Prepared":
+        "The same with the histories that a model's settings ask for."
+        histories = self.histories
+        if events == "rated" and histories.likes_only:
+            users = len(self.dataset.users)
+            histories = Histories(self.dataset.events, users, histories.splits, likes_only=False)
+        if histories is self.histories and length in (None, self.length):
+            return self
+        return replace(self, histories=histories, history_length=length or self.history_length)
 
     def positions(self, row_ids) -> np.ndarray:
         "Where rows stand in `dataset.interactions`."
@@ -96,7 +117,7 @@ class Prepared:
         """The settings of the histories, so that scoring reads what training read.
 
         `InputError` for histories that cannot be rebuilt."""
-        return HistorySettings.of(self.histories, self.dataset)
+        return HistorySettings.of(self.histories, self.dataset, self.history_length)
 
     @property
     def unusual_history(self) -> dict:
@@ -111,7 +132,7 @@ class Prepared:
         The usual ones were audited when the data were prepared."""
         if not self.unusual_history:
             return
-        leaks = audit(self.dataset, histories=self.histories)
+        leaks = audit(self.dataset, histories=self.histories, length=self.length)
         if leaks.total:
             raise InputError(
                 f"the histories leak in {leaks.total} places:\n{leaks.table()}",
@@ -296,6 +317,10 @@ class Stage:
     @property
     def data_seed(self) -> int:
         return self.dataset.protocol["data_seed"]
+
+    def with_histories(self, events: str, length: int | None) -> "Stage":  # as `Prepared.with_histories`
+        "The same with the histories that a model's settings ask for."
+        return replace(self, prepared=self.prepared.with_histories(events, length))
 
     @property
     def on_context(self) -> "Stage":

@@ -159,7 +159,7 @@ class BatchMaker:
         # Token ids of each item, as a history has them.
         self.history_texts = self.text.history_texts["description" if settings.description else "title"]
 
-        template = find_template(settings.order, self.noun)
+        template = find_template(settings.order, self.noun, settings.rated)
         further = {slot: table.key for slot, table in self.tables.items() if slot not in template.parts}
         template = template.extended(further)
         self.segments = tuple(_shaped(segment, settings) for segment in template.active(settings.parts))
@@ -175,17 +175,25 @@ class BatchMaker:
         keys["history"] = "user"
         return plan_reuse(self.segments, keys, tuple(keys) if training else ())
 
+    def labels_of(self, rows: Rows) -> np.ndarray | None:  # (n, h) 1 liked, 0 not
+        "The labels of the histories' items, where the model reads them."
+        if not self.settings.rated:
+            return None
+        return np.ones_like(rows.histories) if rows.history_labels is None else rows.history_labels
+
     def pieces(self, rows: Rows, segments) -> list[list[Piece]]:
         "The pieces of each row, for the given segments."
         beside = len(self.features.history)
 
-        def of_segment(segment, item, history):
+        def of_segment(segment, item, history, labels):
             if isinstance(segment, HistoryItems):
-                return self.text.written_out(history, self.history_texts, beside)
-            return [self.text.piece(segment, item, history)]
+                return self.text.written_out(history, self.history_texts, beside, labels)
+            return [self.text.piece(segment, item, history, labels)]
 
-        pairs = zip(rows.items.tolist(), rows.histories.tolist())
-        return [[piece for segment in segments for piece in of_segment(segment, *pair)] for pair in pairs]
+        labels = self.labels_of(rows)
+        labels = [None] * len(rows) if labels is None else labels.tolist()
+        rows_read = zip(rows.items.tolist(), rows.histories.tolist(), labels)
+        return [[piece for segment in segments for piece in of_segment(segment, *row)] for row in rows_read]
 
     def text_batch(self, rows: Rows) -> ModelBatch:
         "Whole prompts without soft slots, as step 1 has them."
@@ -194,7 +202,8 @@ class BatchMaker:
     def distinct_texts(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         "Rows (m,) with all the different prompts of step 1, and for each row (n,) which of these it has."
         if "titles" in self.settings.text_parts:
-            read = np.column_stack([rows.items, rows.histories])
+            labels = self.labels_of(rows)
+            read = np.column_stack([rows.items, rows.histories] + ([] if labels is None else [labels]))
             axis = 0
         else:
             read = rows.items
@@ -222,15 +231,16 @@ class BatchMaker:
         if "history" in slots and self.settings.history == "compressed":
             batch.history_tokens = rows.history_tokens
             if rows.history_tokens is None:
-                batch.history, batch.history_features = self.histories(rows.histories)
+                batch.history, batch.history_features = self.histories(rows.histories, self.labels_of(rows))
         return batch
 
     def histories(
         self,
         histories: np.ndarray,  # (b, n) dense items
+        labels: np.ndarray | None = None,  # (b, n) 1 liked, 0 not; None for histories without labels
     ) -> tuple[HistoryBatch, dict[str, Features]]:
         "Histories as a batch, and the features of their distinct items, by slot."
-        batch = index_histories(histories, self.history_texts, tokens=len(self.features.history))
+        batch = index_histories(histories, self.history_texts, len(self.features.history), labels)
         return batch, self.features.of_history(batch.items)
 
     def prompt_lengths(self, rows: Rows) -> np.ndarray:

@@ -37,7 +37,8 @@ def _made_up_rows(
     histories[np.arange(history) >= np.arange(len(items))[:, None] % (history + 1)] = -1  # of unequal length
     people = [len(table.missing) for table in maker.features.tables.values() if table.key == "user"]
     users = np.arange(len(items)) % people[0] if people else np.full(len(items), -1)
-    rows = Rows(users, items, histories, events=np.full(len(items), -1))
+    labels = np.where(histories < 0, -1, histories % 2)
+    rows = Rows(users, items, histories, events=np.full(len(items), -1), history_labels=labels)
 
     lengths = maker.prompt_lengths(rows)
     order = np.argsort(lengths, kind="stable")
@@ -45,6 +46,7 @@ def _made_up_rows(
         order = order[: max(1, int((lengths <= context).sum()))]
     rows = rows.take(order[np.array([-1, 0, len(order) // 2, -1])])
     rows.users[0] = -1
+    rows.history_labels[0] = -1
     rows.histories[0] = -1  # a new user without likes, for the candidate of the last
     return rows
 

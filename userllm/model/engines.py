@@ -166,9 +166,10 @@ class ScoringEngine:
     def history_tokens(
         self,
         histories: np.ndarray,  # (n, h) dense items, oldest first, -1 as padding
+        labels: np.ndarray | None = None,  # (n, h) 1 liked, 0 not; None where all are liked
     ) -> torch.Tensor | None:
         "Soft tokens (n, K, d3) of histories; None where the model compresses none."
-        return None if self._histories is None else self._histories(histories)
+        return None if self._histories is None else self._histories(histories, labels)
 
     @torch.no_grad()
     def counterfactual(
@@ -188,9 +189,9 @@ class ScoringEngine:
 
     def ready(self, rows: Rows) -> Rows:
         "The rows with their histories compressed."
-        return (
-            rows if self._histories is None else replace(rows, history_tokens=self._histories(rows.histories))
-        )
+        if self._histories is None:
+            return rows
+        return replace(rows, history_tokens=self._histories(rows.histories, rows.history_labels))
 
     def within(
         self,

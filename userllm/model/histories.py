@@ -21,6 +21,8 @@ class HistoryInput:
     vectors: torch.Tensor  # (v, d3) the distinct vectors
     index: torch.Tensor  # (b, t) which vector stands there; -1 is padding
     item_position: torch.Tensor  # (b, t) which item of the history, counted from the oldest; -1 for padding
+    # The last so many vectors are those of labels (not liked, liked), and one stands behind each item's tokens.
+    labels: int = 0
 
     @property
     def mask(self) -> torch.Tensor:
@@ -41,7 +43,7 @@ class HistoryInput:
 
     def means(self, by_item: bool) -> torch.Tensor:
         """The mean vector of each item (b, n, d3), or of each whole history (b, 1, d3); zeros where
-        there is none."""
+        there is none. An item's label is not one of many tokens: its vector is added to the mean."""
         rows = len(self.index)
         count = max(1, int(self.lengths.max())) if by_item else 1
         first_group = torch.arange(rows, device=self.index.device)[:, None] * count
@@ -51,7 +53,30 @@ class HistoryInput:
         shares = self.vectors.new_zeros(rows * count, len(self.vectors))
         where = group[self.mask], self.index[self.mask]
         shares.index_put_(where, self.vectors.new_ones(()), accumulate=True)
-        return (shares @ self.vectors / shares.sum(1, keepdim=True).clamp(min=1)).view(rows, count, -1)
+
+        # Tokens and labels have a mean each, and the two are added.
+        sizes = [len(self.vectors) - self.labels, self.labels]
+        parts = zip(shares.split(sizes, 1), self.vectors.split(sizes))
+        means = [part @ vectors / part.sum(1, keepdim=True).clamp(min=1) for part, vectors in parts]
+        return sum(means).view(rows, count, -1)
+
+    def with_labels_added(self) -> "HistoryInput":
+        """The same with each label's vector added to all tokens of its item, in place of a position of its
+        own: for encoders that know no order."""
+        if not self.labels:
+            return self
+        vectors, labels = self.vectors.split([len(self.vectors) - self.labels, self.labels])
+        label = self.index - len(vectors)  # of the positions at which one stands; else below zero
+        stands = label >= 0
+
+        # The label of each item, and by it that of each position.
+        by_item = self.index.new_zeros(len(label), max(1, int(self.lengths.max())))
+        row, _ = stands.nonzero(as_tuple=True)
+        by_item[row, self.item_position[stands]] = label[stands]
+        of_position = by_item.gather(1, self.item_position.clamp(min=0))
+
+        index = torch.where(stands | ~self.mask, -1, of_position * len(vectors) + self.index)
+        return replace(self, vectors=(labels[:, None] + vectors).flatten(0, 1), index=index, labels=0)
 
 # %% ../../nbs/model/360_histories.ipynb #07e2ca30
 @dataclass
@@ -63,6 +88,7 @@ class HistoryBatch:
     items: torch.Tensor
     index: torch.Tensor  # (b, length) which vector stands there; -1 is padding
     item_position: torch.Tensor  # (b, length) which item of the history; -1 is padding
+    rated: bool = False  # whether a label (not liked, liked) stands behind each item's tokens
 
     def to(self, device) -> "HistoryBatch":
         "The same on another device."
@@ -74,6 +100,7 @@ def index_histories(
     histories: np.ndarray,  # (b, n) dense items, oldest first, -1 for none
     texts: Sequence,  # token ids of each item's text
     tokens: int = 1,  # soft tokens behind each item's text, one for each feature table beside it
+    labels: np.ndarray | None = None,  # (b, n) 1 liked, 0 not; None for histories without labels
 ) -> HistoryBatch:
     "A batch of histories: which vector stands where (equations 5 and 6)."
     items = np.unique(histories[histories >= 0])
@@ -85,20 +112,27 @@ def index_histories(
         first = len(ids) + number * tokens
         vectors_of[item] = np.searchsorted(ids, texts[item]).tolist() + list(range(first, first + tokens))
 
-    rows = [[item for item in row if item >= 0] for row in histories.tolist()]
-    index = [[place for item in row for place in vectors_of[item]] for row in rows]
-    position = [[number for number, item in enumerate(row) for _ in vectors_of[item]] for row in rows]
-    return HistoryBatch(
-        *map(torch.from_numpy, (ids, items.astype(np.int64), padded(index), padded(position)))
-    )
+    # What stands for an event: its item's vectors, and its label's, which comes last.
+    rated = labels is not None
+    behind = len(ids) + len(items) * tokens
+    events = np.stack([histories, labels if rated else np.zeros_like(histories)], -1)
+    vectors = lambda item, label: [*vectors_of[item], behind + label] if rated else vectors_of[item]
+    rows = [[vectors(*event) for event in row if event[0] >= 0] for row in events.tolist()]
+    index = [[place for event in row for place in event] for row in rows]
+    position = [[number for number, event in enumerate(row) for _ in event] for row in rows]
+    arrays = (ids, items.astype(np.int64), padded(index), padded(position))
+    return HistoryBatch(*map(torch.from_numpy, arrays), rated)
 
 
 def embed_histories(
     batch: HistoryBatch,  # from `index_histories`
     embedding: nn.Module,  # the LLM's input embeddings (equation 4)
     item_tokens: torch.Tensor,  # (u, tokens, d3) the soft tokens of the distinct items
+    labels: torch.Tensor
+    | None = None,  # (2, d3) the vectors for not liked and liked, where the batch is rated
 ) -> HistoryInput:
     "The vectors that the encoder reads, fp32."
     texts = embedding(batch.token_ids).float()
-    vectors = torch.cat([texts, item_tokens.reshape(-1, texts.shape[1])])
-    return HistoryInput(vectors, batch.index, batch.item_position)
+    labels = labels if batch.rated else texts[:0]
+    vectors = torch.cat([texts, item_tokens.reshape(-1, texts.shape[1]), labels])
+    return HistoryInput(vectors, batch.index, batch.item_position, len(labels))

@@ -9,7 +9,7 @@ __all__ = ['HistoryStore']
 import numpy as np
 import torch
 
-from .histories import embed_histories
+from ..data.histories import padded
 from .history_encoders import GRUEncoder
 from .batches import BatchMaker
 from .userllm import UserLLM
@@ -23,11 +23,24 @@ class _Projections:
         self.maker = maker
         self.vectors = None  # (v, 3 d3)
         self.token_row = {}  # description token -> its row in the vectors
-        self.rows_of = {}  # item -> the rows of its tokens, the soft ones last
+        self.rows_of = {}  # event -> the rows of its item's tokens, the soft ones behind the text, its label's last
+        self.rows_of_items = {}  # the same without labels
+        self.rows_of_labels = [[], []]  # of not liked, of liked
 
-    def add(self, items: list) -> None:
-        "Add the projections of these items' tokens that are not there yet."
-        items = sorted(item for item in items if item not in self.rows_of)
+    def add(self, events) -> None:  # see `_events`
+        "Add the projections of what stands for these events that are not there yet."
+        labels = self.model.uhem.labels
+        if self.vectors is None and labels is not None:  # the first two
+            self.vectors = self.model.uhem.encoder.project(labels)
+            self.rows_of_labels = [[0], [1]]
+        events = [event for event in events if event not in self.rows_of]
+        self._add_items({event // 2 for event in events})
+        for event in events:
+            rows = self.rows_of_items[event // 2] + self.rows_of_labels[event % 2]
+            self.rows_of[event] = np.array(rows, dtype=np.int64)
+
+    def _add_items(self, items) -> None:
+        items = sorted(item for item in items if item not in self.rows_of_items)
         if not items:
             return
         texts = self.maker.history_texts
@@ -51,15 +64,25 @@ class _Projections:
             rows = [self.token_row[token] for token in texts[item]]
             first = start + len(ids) + number * soft.shape[1]
             rows += range(first, first + soft.shape[1])
-            self.rows_of[item] = np.array(rows, dtype=np.int64)
+            self.rows_of_items[item] = rows
         projected = self.model.uhem.encoder.project(new)
         self.vectors = projected if self.vectors is None else torch.cat([self.vectors, projected])
 
-    def line(self, items) -> np.ndarray:
-        "The rows of these items' tokens, one after the other."
-        return np.concatenate([self.rows_of[item] for item in items])
+    def line(self, events) -> np.ndarray:
+        "The rows of what stands for these events, one after the other."
+        return np.concatenate([self.rows_of[event] for event in events])
 
 # %% ../../nbs/model/615_history_cache.ipynb #951492d7
+def _events(
+    histories: np.ndarray,  # (n, h) dense items, -1 as padding
+    labels: np.ndarray | None,  # (n, h) 1 liked, 0 not; None where all are liked
+) -> list[tuple]:
+    "Each history as one number an event, twice the item and one more where it was liked."
+    liked = 1 if labels is None else labels.astype(np.int64)
+    events = np.where(histories >= 0, 2 * histories.astype(np.int64) + liked, -1)
+    return [tuple(event for event in row if event >= 0) for row in events.tolist()]
+
+
 def _longest(
     histories: list[tuple],  # sorted, so that a history comes before all that continue it
 ) -> list[tuple[tuple, list]]:
@@ -81,7 +104,7 @@ class HistoryStore:
         maker: BatchMaker,
         keep: int = 200_000,  # how many states or tokens are kept
         batch_size: int = 64,  # histories read at once
-        look_back: int = 8,  # likes that a history may be longer than a kept one that it continues
+        look_back: int = 8,  # events that a history may be longer than a kept one that it continues
     ):
         self.model = model
         self.maker = maker
@@ -93,7 +116,7 @@ class HistoryStore:
         self.keep = keep
         self.batch_size = batch_size
         self.look_back = look_back
-        self.kept = {}  # history -> state (d3,) of a GRU; of other encoders the tokens (K, d3)
+        self.kept = {}  # history, as `_events` gives it -> state (d3,) of a GRU; of other encoders the tokens (K, d3)
         self.projections = _Projections(model, maker)
         self.positions = 0  # tokens that were read, to see what reuse saves
 
@@ -101,9 +124,10 @@ class HistoryStore:
     def __call__(
         self,
         histories: np.ndarray,  # (n, h) dense items, oldest first, -1 as padding
+        labels: np.ndarray | None = None,  # (n, h) 1 liked, 0 not; None where all are liked
     ) -> torch.Tensor:
         "Soft tokens (n, K, d3)."
-        wanted = [tuple(item for item in row if item >= 0) for row in histories.tolist()]
+        wanted = _events(histories, labels if self.maker.settings.rated else None)
         new = sorted({history for history in wanted if history and history not in self.kept})
         if new:
             (self._read_states if self.stateful else self._read_whole)(new)
@@ -120,20 +144,20 @@ class HistoryStore:
     def _read_whole(self, histories: list) -> None:
         "Read histories with any encoder."
         histories = sorted(histories, key=len)
-        language = self.model.language
+        device = self.model.language.device
         for start in range(0, len(histories), self.batch_size):
             some = histories[start : start + self.batch_size]
-            longest = len(some[-1])
-            padded = np.array([history + (-1,) * (longest - len(history)) for history in some])
-            batch, features = self.maker.histories(padded)
-            soft = self.model.item_tokens(features)
+            events = padded(some)
+            items = events // 2  # -1 stays -1
+            liked = np.where(events < 0, -1, events % 2)
+            batch, features = self.maker.histories(items, liked if self.maker.settings.rated else None)
             self.positions += int((batch.index >= 0).sum())
-            tokens = self.encoder(embed_histories(batch.to(language.device), language.embedding, soft))
+            tokens = self.model.uhem.encode(self.model.embed_histories(batch.to(device), features))
             self.kept |= dict(zip(some, tokens))
 
     def _read_states(self, histories: list) -> None:
         "Read histories with the GRU: the longest ones, from the nearest kept state on."
-        self.projections.add({item for history in histories for item in history})
+        self.projections.add({event for history in histories for event in history})
         ends = [
             (self._start(history, min(map(len, passed))), history, passed)
             for history, passed in _longest(histories)
@@ -158,7 +182,7 @@ class HistoryStore:
             index[row, : len(line)] = line
             if begin:
                 state[row] = self.kept[begin]
-            behind = np.cumsum([len(self.projections.rows_of[item]) for item in history[len(begin) :]])
+            behind = np.cumsum([len(self.projections.rows_of[event]) for event in history[len(begin) :]])
             for beginning in passed:
                 position = int(behind[len(beginning) - len(begin) - 1]) - 1
                 stops.setdefault(position, []).append((row, beginning))

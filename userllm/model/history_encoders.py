@@ -314,6 +314,7 @@ class PerceiverEncoder(nn.Module):
 
     def forward(self, history: HistoryInput) -> torch.Tensor:
         "Soft tokens (b, K, d3)."
+        history = history.with_labels_added()
         vectors = history.vectors / self.input_spread
         if not len(vectors):
             vectors = vectors.new_zeros(1, vectors.shape[1])  # no row has a history
@@ -372,6 +373,7 @@ class UHEM(nn.Module):
         settings: UHEMSettings = UHEMSettings(),
         token_norm: float = 1.0,  # mean length of the LLM's token embeddings
         drop: float = 0.0,  # share of rows whose history is dropped in training
+        rated: bool = False,  # whether histories say of each item whether it was liked
     ):
         super().__init__()
         self.drop = drop
@@ -382,14 +384,20 @@ class UHEM(nn.Module):
         self.missing = vector()
         self.base_token = vector()
         self.scale = nn.Parameter(torch.full((settings.tokens, width), float(settings.scale)))
+        # What stands behind an item that was not liked, and one that was; as far from zero as a word.
+        self.labels = nn.Parameter(torch.randn(2, width) * spread) if rated else None
 
     def project(self, tokens: torch.Tensor) -> torch.Tensor:  # (b, K, d3) from the encoder
         "Soft tokens (b, K, d3) where the LLM expects tokens to be."
         return self.base_token + self.scale * tokens
+
+    def encode(self, history: HistoryInput) -> torch.Tensor:
+        "What the encoder makes of histories (b, K, d3): the one place at which whole histories are read."
+        return self.encoder(history)
 
     def forward(self, history: HistoryInput) -> torch.Tensor:
         "Soft tokens (b, K, d3)."
         empty = ~history.mask.any(1)
         if self.training and self.drop:
             empty = empty | (torch.rand(len(empty), device=empty.device) < self.drop)
-        return torch.where(empty[:, None, None], self.missing, self.project(self.encoder(history)))
+        return torch.where(empty[:, None, None], self.missing, self.project(self.encode(history)))

@@ -8,7 +8,7 @@ __all__ = ['small_rows', 'small_tables', 'small_model', 'away_from_start', 'scor
 
 # %% ../../nbs/model/610_prefix_cache.ipynb #5174892b
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,7 @@ def small_rows() -> Rows:
         users=np.array([0, 1, -1, 2, 1, 0]),
         items=np.array([0, 3, 2, 2, 0, 1]),
         histories=np.array([[1, 2], [0, -1], [-1, -1], [1, 3], [3, 2], [2, 3]]),
+        history_labels=np.array([[1, 0], [1, -1], [-1, -1], [0, 1], [1, 1], [0, 0]], np.int8),
     )
 
 
@@ -55,6 +56,7 @@ def small_model(
     tokens: int = 1,  # soft tokens of a history
     history: str = "compressed",  # see `ModelSettings`
     tables: dict | None = None,  # other feature tables, as `small_tables` gives them
+    rated: bool = False,  # whether it reads the labels of the histories' items
 ) -> tuple[UserLLM, BatchMaker]:
     "A model of random weights with its batch maker, for examples and tests."
     torch.manual_seed(0)
@@ -65,7 +67,9 @@ def small_model(
             "description": ["A robbery.", "In space.", "Balloons and an old man.", ""],
         }
     )
-    settings = ModelSettings(order=order, history=history, uhem=UHEMSettings(tokens=tokens))
+    events = "rated" if rated else "likes"
+    uhem = UHEMSettings(tokens=tokens)
+    settings = ModelSettings(order=order, history=history, uhem=uhem, history_events=events)
     llm = tiny_llm(folder, words="movie user Answer likes feature")
     language = LanguageModel(llm, settings.lora, settings.score)
     lora = language.lora_parameters()
@@ -149,7 +153,9 @@ class PrefixStore:
         # A table by event gives a user another vector after each event.
         events = rows.events.tolist() if self.level.soft and rows.events is not None else nothing
         histories = [history.tobytes() for history in rows.histories]
-        return list(zip(rows.users.tolist(), folds, events, histories))
+        labels = self.maker.labels_of(rows)
+        labels = nothing if labels is None else [row.tobytes() for row in labels]
+        return list(zip(rows.users.tolist(), folds, events, histories, labels))
 
     # Counts
 

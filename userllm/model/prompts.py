@@ -95,6 +95,12 @@ class Template:
                 segments.extend(beside.get(segment.name, ()))
         return replace(self, segments=tuple(segments))
 
+    def rated(self) -> "Template":
+        "The same for histories that say of each item whether it was liked."
+        words = lambda text: replace(text, text=_rated_words.get(text.text, text.text))
+        segments = (words(s) if isinstance(s, Text) else s for s in self.segments)
+        return replace(self, segments=tuple(segments))
+
     def worded(self, noun: ItemNoun) -> "Template":  # what the dataset's items are called
         "The same with those words in its fixed texts."
         segments = (replace(s, text=noun.fill(s.text)) if isinstance(s, Text) else s for s in self.segments)
@@ -107,6 +113,13 @@ class Template:
 
 # %% ../../nbs/model/370_prompts.ipynb #c009
 _ask = "#Question: Will the user {like} the {item}? Answer Yes or No."
+_likes = " The user likes: "
+_high_ratings = "A user has given high ratings to the following {items}: "
+# What introduces a history with dislikes in it instead.
+_rated_words = {
+    _likes: " The user's latest {items}: ",
+    _high_ratings: "A user has rated the following {items}: ",
+}
 _answer = Text(" Answer:")
 _candidate = (
     Text(' {Item}: "'),
@@ -117,7 +130,7 @@ _candidate = (
 )
 _candidate_slots = (Slot("image"), Slot("item"))
 _user = (
-    Text(" The user likes: ", needs="titles"),
+    Text(_likes, needs="titles"),
     RowText("history_titles", needs="titles"),
     Slot("history"),
     Slot("user"),
@@ -130,7 +143,7 @@ def paper_template() -> Template:
         "paper",
         (
             Text("#Question: "),
-            Text("A user has given high ratings to the following {items}: ", needs="titles|history"),
+            Text(_high_ratings, needs="titles|history"),
             RowText("history_titles", needs="titles"),
             Slot("history"),
             Text(". ", needs="titles|history"),
@@ -175,9 +188,11 @@ templates = Registry(
 def find_template(
     name: str,  # of `templates`
     noun: ItemNoun = MOVIE,  # what the dataset's items are called
+    rated: bool = False,  # whether histories say of each item whether it was liked
 ) -> Template:
     "The template of that name, in the words of the dataset; `InputError` lists the names."
-    return templates.find(name)().worded(noun)
+    template = templates.find(name)()
+    return (template.rated() if rated else template).worded(noun)
 
 # %% ../../nbs/model/370_prompts.ipynb #c012
 @dataclass(frozen=True)
@@ -248,6 +263,7 @@ class PromptText:
         self.start = first[:1] if begins else []  # ahead of every prompt
         self._comma = text_tokens(tokenizer, ", ")
         self._nothing = text_tokens(tokenizer, "nothing yet")
+        self._words = [text_tokens(tokenizer, word) for word in ("disliked: ", "liked: ")]
         self._fixed = {}
 
     def _add_categories(self, texts: list[str]) -> None:  # one an item, '' where it has none
@@ -265,42 +281,47 @@ class PromptText:
             self._fixed[text] = text_tokens(self.tokenizer, text)
         return self._fixed[text]
 
-    def history_titles(self, history) -> list[int]:
+    def _leads(self, history, labels) -> list[tuple[int, list[int]]]:
+        "Each item of a history, with the tokens that lead to it: a comma, and whether it was liked."
+        liked = [None] * len(history) if labels is None else labels
+        known = [(item, label) for item, label in zip(history, liked) if item >= 0]
+        words = lambda label: [] if label is None else self._words[label]
+        return [(item, (self._comma if n else []) + words(label)) for n, (item, label) in enumerate(known)]
+
+    def history_titles(
+        self,
+        history,  # dense items, -1 for none
+        labels=None,  # of each 1 liked, 0 not; None where nothing is to be said about that
+    ) -> list[int]:
         "The titles of a history, latest last, with commas between them."
-        known = [item for item in history if item >= 0][-self.budget.history_titles :]
-        if not known:
-            return self._nothing
-        ids = []
-        for position, item in enumerate(known):
-            ids += (self._comma if position else []) + self.named[item]
-        return ids
+        known = [n for n, item in enumerate(history) if item >= 0][-self.budget.history_titles :]
+        latest = slice(known[0] if known else 0, None)
+        leads = self._leads(history[latest], None if labels is None else labels[latest])
+        return [token for item, lead in leads for token in lead + self.named[item]] or self._nothing
 
     def written_out(
         self,
         history,  # dense items, -1 for none
         texts: Sequence,  # token ids of each item's text
         tokens: int,  # soft tokens behind each item's text
+        labels=None,  # as in `history_titles`
     ) -> list[Piece]:
         "The pieces of a history that is not compressed."
-        known = [item for item in history if item >= 0]
-        if not known:
-            return [Piece(RowText("history_item"), tuple(self._nothing))]
         pieces = []
-        for position, item in enumerate(known):
-            ids = (self._comma if position else []) + texts[item]
-            pieces.append(Piece(RowText("history_item"), tuple(ids)))
+        for item, lead in self._leads(history, labels):
+            pieces.append(Piece(RowText("history_item"), tuple(lead + texts[item])))
             if tokens:
                 pieces.append(Piece(Slot("history_item", tokens), item=int(item)))
-        return pieces
+        return pieces or [Piece(RowText("history_item"), tuple(self._nothing))]
 
-    def piece(self, segment, item: int, history) -> Piece:
-        "One segment of one row."
+    def piece(self, segment, item: int, history, labels=None) -> Piece:
+        "One segment of one row, its history as in `history_titles`."
         if isinstance(segment, Text):
             return Piece(segment, tuple(self.fixed(segment.text)))
         if isinstance(segment, Slot):
             return Piece(segment)
         if segment.field == "history_titles":
-            return Piece(segment, tuple(self.history_titles(history)))
+            return Piece(segment, tuple(self.history_titles(history, labels)))
         ids = (self.titles if segment.field == "title" else self.descriptions)[item]
         return Piece(segment, tuple(ids), len(self.full[segment.field][item]) - len(ids))
 

@@ -8,7 +8,7 @@ __all__ = ['recommenders', 'LoadOptions', 'download_recommender', 'Recommender',
 # %% ../../nbs/model/600_recommender.ipynb #c5e3851d
 import re
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -26,6 +26,17 @@ from ..data.requests import check_pairs, liked_items
 from ..evaluation.metrics import probability
 
 # %% ../../nbs/model/600_recommender.ipynb #e05084ab
+def _either(
+    which: np.ndarray,  # (n,) bool
+    one: np.ndarray,  # (n, h)
+    other: np.ndarray,  # (n, k)
+) -> np.ndarray:
+    "The rows of one where it says so, else those of the other; the narrower padded with -1."
+    width = max(one.shape[1], other.shape[1])
+    wide = lambda array: np.pad(array, [(0, 0), (0, width - array.shape[1])], constant_values=-1)
+    return np.where(which[:, None], wide(one), wide(other))
+
+
 def _require_top(top) -> None:
     if isinstance(top, bool) or not isinstance(top, (int, np.integer)) or top < 1:
         raise InputError(f"top is {top!r}", fix="give a whole number of 1 or more")
@@ -159,11 +170,12 @@ class Recommender:
         items = np.asarray(items, dtype=np.int64)
         times = np.full(len(users), -1) if timestamps is None else np.asarray(timestamps, dtype=np.int64)
         dated, latest = (
-            kind.pick(users, times, items, self.history.length)[0]
+            kind.pick_events(users, times, items, self.history.length)[:2]
             for kind in (self.histories, self.training_histories)
         )
-        histories = np.where((times < 0)[:, None], latest, dated)
-        return Rows(users, items, histories, events=self._last_events(users, times))
+        histories, labels = (_either(times < 0, *pair) for pair in zip(latest, dated))
+        rows = Rows(users, items, histories, events=self._last_events(users, times))
+        return rows if self.history.likes_only else replace(rows, history_labels=labels)
 
     def rows_of_new_user(
         self,

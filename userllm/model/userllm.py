@@ -12,7 +12,7 @@ from torch import nn
 from ..core.errors import InputError
 from ..data.histories import Rows
 from .batches import BatchMaker, ModelBatch
-from .histories import embed_histories
+from .histories import HistoryBatch, HistoryInput, embed_histories
 from .history_encoders import UHEM
 from .language_model import KeyValues, LanguageModel
 from .mappers import SoftToken, mapper_kinds
@@ -57,7 +57,8 @@ class UserLLM(nn.Module):
         mappers = _make_mappers(settings, widths, language)
         slots = {slot: SoftToken(mappers[mapper], width, norm, drop) for slot, mapper in settings.mappers}
         self.slots = nn.ModuleDict(slots)
-        self.uhem = UHEM(width, settings.uhem, norm, drop) if settings.history == "compressed" else None
+        compressed = settings.history == "compressed"
+        self.uhem = UHEM(width, settings.uhem, norm, drop, settings.rated) if compressed else None
 
         # Linear features: weights of zero, until `start_wide` sets them.
         sizes = {name: 1 if name in settings.cross_features else widths[name] for name in settings.wide}
@@ -92,14 +93,22 @@ class UserLLM(nn.Module):
         ]
         return torch.stack(tokens, 1)
 
+    def embed_histories(
+        self,
+        batch: HistoryBatch,
+        features: dict,  # as in `item_tokens`, of the batch's distinct items
+    ) -> HistoryInput:
+        "What the history encoder reads."
+        items = self.item_tokens(features)
+        return embed_histories(batch, self.language.embedding, items, self.uhem.labels)
+
     def soft_tokens(self, batch: ModelBatch) -> dict:
         "For each soft slot its tokens (b, K, d3); for `history_item`, of histories written out, (u, tables, d3)."
         soft = {slot: self.slots[slot](*features)[:, None] for slot, features in batch.features.items()}
         if batch.history_tokens is not None:
             soft["history"] = batch.history_tokens
         elif batch.history is not None:
-            items = self.item_tokens(batch.history_features)
-            soft["history"] = self.uhem(embed_histories(batch.history, self.language.embedding, items))
+            soft["history"] = self.uhem(self.embed_histories(batch.history, batch.history_features))
         elif batch.history_features:
             soft["history_item"] = self.item_tokens(batch.history_features)
         return soft

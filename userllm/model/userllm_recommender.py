@@ -407,7 +407,9 @@ def _read_recommender(kind: type, folder: Path, options: LoadOptions) -> "UserLL
     llm = _load_base(manifest, folder, options)
     widths = {slot: table.width for slot, table in tables.items()}
     with torch.random.fork_rng(devices=[]):
-        model = UserLLM(LanguageModel(llm, manifest.settings.lora, manifest.settings.score), widths, manifest.settings)
+        model = UserLLM(
+            LanguageModel(llm, manifest.settings.lora, manifest.settings.score), widths, manifest.settings
+        )
     load_weights(model, folder)
     maker = BatchMaker(dataset, tables, llm.tokenizer, manifest.settings)
     check_engine(model, maker, training=False)
@@ -493,11 +495,12 @@ class UserLLMRecommender(Recommender):
         dataset: Dataset,  # that it was trained on
         method: str,  # the method's name
         provenance: Mapping | None = None,  # plain values: seeds, settings, metrics
-        # what training read; the protocol's length and likes only, where left out
+        # what training read; by the model's settings and the protocol, where left out
         history: HistorySettings | None = None,
     ) -> "UserLLMRecommender":
         "Put the parts together. `InputError` for parts that do not fit each other."
-        history = history or HistorySettings(length=dataset.protocol["history_length"])
+        usual = HistorySettings(length=dataset.protocol["history_length"])
+        history = (history or usual).reading(model.settings.history_events, model.settings.history_length)
         _fitting_tables(maker.features.tables, model.settings, dataset, history)
         _check_maker(maker, model.settings, dataset)
         check_engine(model, maker, training=False)

@@ -217,8 +217,9 @@ class TrainState:
 
 def train_method(method: Method, stage: Stage, context: Context, folder) -> TrainState | None:
     "Train a method in two steps, resuming where it stopped; None where its run is finished."
-    _require_trainable(method, stage, context)
     settings = run_settings(method, stage, context.llm)
+    stage = stage.with_histories(method.model.history_events, method.model.history_length)
+    _require_trainable(method, stage, context)
     run = open_run(folder, settings)
     if run.metrics.exists():
         context.report(f"{method.name}: finished before, in {folder}")

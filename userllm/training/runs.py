@@ -107,7 +107,9 @@ def baseline_run_settings(name: str, stage: Stage) -> dict:
 # %% ../../nbs/training/720_runs.ipynb #d7de9043
 def plain_settings(value):
     "Settings as JSON gives them back."
-    return json.loads(json.dumps(value, default=lambda part: asdict(part) if is_dataclass(part) else str(part)))
+    return json.loads(
+        json.dumps(value, default=lambda part: asdict(part) if is_dataclass(part) else str(part))
+    )
 
 
 def _in_use(settings: dict) -> dict:
@@ -127,7 +129,8 @@ def _in_use(settings: dict) -> dict:
 
 
 def _differing(settings: dict, others: dict, names) -> list[str]:
-    settings, others = _in_use(settings), _in_use(others)
+    settings = _in_use(settings)
+    others = _in_use(others)
     return [name for name in names if settings.get(name) != others.get(name)]
 
 
@@ -253,7 +256,8 @@ def finish_run(run: RunFolder, stage: Stage, result: RunResult) -> dict:
 
     `InputError` for a leak."""
     dataset = stage.dataset
-    leaks = audit(dataset, result.reads.trained, result.reads.encoded, stage.prepared.histories)
+    histories = stage.prepared.histories
+    leaks = audit(dataset, result.reads.trained, result.reads.encoded, histories, stage.prepared.length)
     if leaks.total:
         raise InputError(
             f"{result.method} was trained on held-out rows; its figures are void:\n{leaks.table()}",
