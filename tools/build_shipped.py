@@ -22,7 +22,14 @@ from userllm.knowledge.descriptions import (
     shipped_descriptions,
 )
 from userllm.knowledge.llms import load_llm
-from userllm.knowledge.text_vectors import ContentSettings, ShippedVectors, content_texts, text_lead, text_vectors
+from userllm.knowledge.text_vectors import (
+    ContentSettings,
+    ShippedVectors,
+    content_texts,
+    reading_key,
+    text_lead,
+    text_vectors,
+)
 from userllm.visual.posters import find_posters
 from userllm.data.sources_movielens import movielens_small
 from userllm.visual.poster_features import VisualSettings, poster_features, save_features
@@ -92,7 +99,7 @@ def content() -> None:
     texts = content_texts(raw.items.assign(description=[known.get(title, "") for title in titles]))
     llm, settings = load_llm("smollm2", "cpu", "fp32"), ContentSettings()
     lead = text_lead(raw.noun)
-    key = {"llm": llm.checksum, "layer": settings.layer, "longest": settings.longest, "lead": lead}
+    key = reading_key(llm.checksum, settings, lead)
     texts = list(dict.fromkeys(texts))
     shipped = ShippedVectors.of(texts, text_vectors(texts, lead, settings, llm), key)
     shipped.save(DATA / "content-smollm2.safetensors")
@@ -104,7 +111,7 @@ def content() -> None:
             "settings": asdict(settings),
             "lead": lead,
             "text": "title, year, genres and shipped description",
-            "pooling": "mean of the hidden states of the text's tokens after the block that settings name",
+            "pooling": "mean of the text tokens' hidden states at this depth of the LLM's blocks",
             "texts": len(texts),
             "width": llm.width,
             "principal_components": len(shipped.components),
