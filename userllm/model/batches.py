@@ -42,9 +42,8 @@ class FeatureLookup:
         tables: Mapping[str, FeatureTable],  # of slots; of cross features as `NAME_user` and `NAME_item`
         settings: ModelSettings = ModelSettings(),
     ):
-        absent = [
-            name for name in (*dict(settings.mappers), *settings.cross_feature_tables) if name not in tables
-        ]
+        names = (*dict(settings.mappers), *settings.cross_feature_tables, *settings.text_tables)
+        absent = [name for name in names if name not in tables]
         if absent:
             linear = f"; it is part of what adds to the logit ({', '.join(settings.wide)})"
             why = linear if absent[0] in settings.cross_feature_tables else ""
@@ -54,7 +53,8 @@ class FeatureLookup:
         self.slots = {slot: tables[slot] for slot, _ in settings.mappers}
         self.cross = {name: tables[name] for name in settings.cross_feature_tables}
         self.linear = settings.wide
-        self.history = {name: self.slots[name] for name in settings.tables_of_history}
+        self.text = {name: tables[name] for name in settings.text_tables}
+        self.history = self.text | {name: self.slots[name] for name in settings.tables_of_history}
         if wrong := [name for name, table in self.history.items() if table.key != "item"]:
             raise InputError(
                 f"history_tables names {wrong[0]!r}, whose features are by {self.history[wrong[0]].key}",
@@ -63,8 +63,8 @@ class FeatureLookup:
 
     @property
     def tables(self) -> dict[str, FeatureTable]:
-        "The feature tables of slots and cross features."
-        return self.slots | self.cross
+        "The feature tables of slots and cross features, and of what histories hold of texts."
+        return self.slots | self.cross | self.text
 
     def of_rows(self, table: FeatureTable, rows: Rows) -> Features:
         "Each row's features in a table."
@@ -75,7 +75,7 @@ class FeatureLookup:
         return lookup(table, where, rows.folds)
 
     def of_history(self, items) -> dict[str, Features]:  # (u,) dense items, -1 for none
-        "The features of history items, by slot."
+        "The features of history items by slot; ahead of them contextual vectors of their texts."
         return {name: lookup(table, items) for name, table in self.history.items()}
 
     def of_logit(self, rows: Rows) -> dict[str, torch.Tensor]:
@@ -158,6 +158,8 @@ class BatchMaker:
         self.text = PromptText(items, tokenizer, settings.budget, settings.category)
         # Token ids of each item, as a history has them.
         self.history_texts = self.text.history_texts["description" if settings.description else "title"]
+        if settings.contextual:  # of which a feature table has a vector
+            self.history_texts = [[]] * len(items)
 
         template = find_template(settings.order, self.noun, settings.rated)
         further = {slot: table.key for slot, table in self.tables.items() if slot not in template.parts}

@@ -83,14 +83,16 @@ class UserLLM(nn.Module):
         self,
         features: dict,  # slot -> values (u, d) and missing (u,), of the tables that stand beside history items
     ) -> torch.Tensor:
-        "The soft tokens (u, tables, d3) of history items, one for each table; (0, 0, d3) where there are none."
+        """The soft tokens (u, tables, d3) of history items, one for each table; (0, 0, d3) where there are none.
+
+        Contextual vectors of items' texts have the LLM's width already, and are taken as they are."""
         device = self.language.device
         if not features:
             return torch.zeros(0, 0, self.language.width, device=device)
-        tokens = [
-            self.slots[slot](values.to(device), missing.to(device))
-            for slot, (values, missing) in features.items()
-        ]
+        tokens = []
+        for slot, (values, missing) in features.items():
+            values = values.to(device)
+            tokens.append(self.slots[slot](values, missing.to(device)) if slot in self.slots else values)
         return torch.stack(tokens, 1)
 
     def embed_histories(
