@@ -17,6 +17,8 @@ from contextlib import suppress
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+from userllm.core.sealed_folders import UNSAFE as CODE_OR_HIDDEN
+
 LIBRARY = "userllm"
 GENERATED = {"__init__.py", "_modidx.py"}
 ENTRY = Path(LIBRARY) / "__main__.py"  # for `python -m userllm`; two lines by hand, of no notebook
@@ -47,19 +49,7 @@ WIDE_LEFT = {
     "slow_history",
 }
 ONE_PART_ERRORS = 0  # raises of `InputError` without `fix=` that are left: this may fall, and may not rise
-# To be joined with their one child: a name may leave this set, none may enter.
-SINGLE_CHILD_BASES_LEFT = {
-    "_KnownById",
-}
-UNSAFE = {
-    ".pkl",
-    ".pickle",
-    ".pt",
-    ".pth",
-    ".bin",
-    ".ckpt",
-    ".joblib",
-}  # formats that can run code, or hide what they hold
+UNSAFE = CODE_OR_HIDDEN - {".py"}  # formats that can run code, or hide what they hold
 # Put together from halves, so that this file does not break the rules that it keeps.
 HOSTS = [
     "pypi" + ".org",
@@ -422,7 +412,23 @@ def single_child_bases(root: Path) -> list[str]:
     return [
         f"{places[base]}: {base} is the base of {names[0]} alone: join the two"
         for base, names in sorted(children.items())
-        if base.startswith("_") and base in places and len(names) == 1 and base not in SINGLE_CHILD_BASES_LEFT
+        if base.startswith("_") and base in places and len(names) == 1
+    ]
+
+
+# A name that stands in many rooms: the one module that spells it, and what the others import.
+SPELLED_ONCE = {"image": ("core/theme.py", "PICTURES")}
+
+
+def names_spelled_once(root: Path) -> list[str]:
+    "The name of the slot of pictures is spelled in one module; the others import it."
+    return [
+        f"{name}:{node.lineno}: {node.value!r} is spelled out: import {constant} from {home}"
+        for name, tree in python_files(root, LIBRARY)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in SPELLED_ONCE
+        for home, constant in [SPELLED_ONCE[node.value]]
+        if name != f"{LIBRARY}/{home}"
     ]
 
 

@@ -15,7 +15,7 @@ from conftest import NO_CHROMIUM
 from userllm.core.theme import number_text
 from userllm.workbench.error_analysis import Errors, RowFilter, row_history, select_rows
 from userllm.workbench.html_parts import table_html
-from userllm.workbench.inspection import PromptInspector
+from userllm.workbench.prompt_inspector import PromptInspector
 from userllm.workbench.item_search import find_items
 from userllm.workbench.new_users import most_liked, recommend
 from userllm.workbench.opened_runs import demo_run

@@ -26,6 +26,7 @@ RULES = [
     rules.wide_signatures,
     rules.one_part_errors,
     rules.single_child_bases,
+    rules.names_spelled_once,
     rules.private_text,
     rules.unsafe_files,
     rules.undeclared_imports,
@@ -456,3 +457,18 @@ def test_a_base_of_a_single_child_is_found(small_repository):
     assert len(rules.single_child_bases(small_repository)) == 1
     append(module, "class Other(_Half): pass\nclass Base: pass\nclass Child(Base): pass\n")
     assert rules.single_child_bases(small_repository) == []
+
+
+def test_a_name_that_is_spelled_twice_is_found(small_repository):
+    module = small_repository / "userllm" / "ground.py"
+    append(module, "POSTER = 'images'\n")
+    assert rules.names_spelled_once(small_repository) == []
+    append(module, "SLOT = 'image'\n")
+    assert len(rules.names_spelled_once(small_repository)) == 1
+
+
+@pytest.mark.parametrize("name", ["rows.npy", "deep/model.joblib"])
+def test_what_no_folder_may_hold_the_repository_may_not_hold(small_repository, name):
+    (small_repository / name).parent.mkdir(parents=True, exist_ok=True)
+    (small_repository / name).write_bytes(b"\x80")
+    assert len(rules.unsafe_files(small_repository)) == 1

@@ -10,7 +10,7 @@ import torch
 from userllm.knowledge import endpoints
 from userllm.cli.main import main
 from userllm.workbench.html_parts import prompt_html
-from userllm.workbench.inspection import GENERATED, explain_prompt
+from userllm.workbench.inspection import explain_prompt, GENERATED
 from userllm.workbench.item_search import item_cards
 from userllm.data.dataset import Dataset
 from userllm.knowledge.llms import tiny_llm

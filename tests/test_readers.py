@@ -24,7 +24,8 @@ from userllm.data.columns import read_columns
 from userllm.data.dataset import SPLITS, SPLIT_KINDS, Dataset, made_up_dataset
 from userllm.data.histories import Histories
 from userllm.data.leakage import audit
-from userllm.data.protocols import dataset_with_split, split_kind
+from userllm.data.building import dataset_with_split
+from userllm.data.splits import split_kind
 from userllm.evaluation.reports import format_table
 from userllm.data.sources_movielens import display_title
 from userllm.data.sources_movies import movies_metadata

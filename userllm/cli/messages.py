@@ -12,7 +12,7 @@ import shlex, shutil, sys
 import pandas as pd
 from ..data.dataset import ItemNoun, protocol_noun
 from ..evaluation.reports import format_table, language_share, share_as_text
-from ..visual.posters import PICTURES
+from ..core.theme import PICTURES
 
 # %% ../../nbs/cli/915_messages.ipynb #bdf9daa2
 def _program() -> str:

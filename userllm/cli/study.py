@@ -20,23 +20,15 @@ from ..core.files import read_json, read_parquet, require_writable, write_json
 from ..core.runs import RunFolder
 from ..data.dataset import ItemNoun
 from ..data.prepared import ItemSources, Stage, prepare
-from ..data.protocols import table2
-from userllm.evaluation.ablations import (
-    AblationStudy,
-    ablations,
-    compare_ablation,
-    find_ablation,
-    run_ablations,
-)
-from ..evaluation.benchmarks import BenchSettings, BenchTarget, missing, run_bench, speedups
-from userllm.evaluation.paper_tables import (
-    TableStudy,
-    as_table,
-    find_table,
-    lengths_as_table,
-    protocols,
-    reproduce,
-)
+from ..data.statistics import table2
+from ..evaluation.ablation_results import compare_ablation
+from ..evaluation.ablation_runs import AblationStudy, run_ablations
+from ..evaluation.ablations import ablations, find_ablation
+from ..evaluation.bench_runs import BenchTarget, missing, run_bench, speedups
+from ..evaluation.bench_ways import BenchSettings
+from ..evaluation.paper_tables import find_table, protocols
+from ..evaluation.table_results import as_table, lengths_as_table
+from ..evaluation.table_runs import reproduce, TableStudy
 from ..evaluation.preparation import bench_preparation
 from ..evaluation.reports import difference_table, format_table, results_table
 from ..evaluation.studies import StudySettings, state_as_text, state_of

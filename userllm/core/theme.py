@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['BLUE', 'VERMILION', 'GREEN', 'PURPLE', 'ORANGE', 'SKY', 'PALETTE', 'OTHER', 'UNKNOWN', 'BAND', 'ROW_TEXT', 'EDITED',
-           'SLOT_COLOURS', 'GENRES', 'run_colours', 'slot_colour', 'genre_colour', 'number_text', 'small_number_text']
+           'PICTURES', 'SLOT_COLOURS', 'GENRES', 'run_colours', 'slot_colour', 'genre_colour', 'number_text',
+           'small_number_text']
 
 # %% ../../nbs/core/050_theme.ipynb #34c7db9c
 from zlib import crc32
@@ -30,8 +31,9 @@ def run_colours(count: int) -> list[str]:
     return [PALETTE[number % len(PALETTE)] for number in range(count)]
 
 # %% ../../nbs/core/050_theme.ipynb #1a70a1b6
+PICTURES = "image"  # the slot of an item's picture, and the name of its feature table and of their source
 SLOT_COLOURS = {
-    "image": "#F5C66B",
+    PICTURES: "#F5C66B",
     "history_item": "#F5C66B",
     "item": "#A8D8F5",
     "history": "#8FD3BC",

@@ -404,35 +404,9 @@ def _with_columns(items: pd.DataFrame, columns: dict) -> pd.DataFrame:
         replaced["described_by"] = items["described_by"].where(same, "")
     return replaced
 
-
-class _KnownById:
-    "Numbers of users and items by the ids of their source; for a class with the tables `users` and `items`."
-
-    @cached_property
-    def _numbers(self) -> dict[str, dict]:
-        return {
-            kind: {name: number for number, name in enumerate(table[f"{kind}_id"])}
-            for kind, table in [("user", self.users), ("item", self.items)]
-        }
-
-    def user_of(self, user_id: str | int) -> int:
-        "A user's number by the source's id. InputError with the nearest ids for one that is unknown."
-        return self._number("user", str(user_id))
-
-    def item_of(self, item_id: str | int) -> int:
-        """An item's number by the source's id.
-
-        InputError with the nearest ids and titles for one that is unknown."""
-        return self._number("item", str(item_id))
-
-    def _number(self, kind: str, wanted: str) -> int:
-        if wanted in (known := self._numbers[kind]):
-            return known[wanted]
-        raise _unknown(kind, wanted, known, self.items["title"] if kind == "item" else ())
-
 # %% ../../nbs/data/100_dataset.ipynb #c017
 @dataclass(frozen=True, eq=False)
-class Dataset(_KnownById):
+class Dataset:
     """Rows to be predicted, all that is known to have happened, and who and what is meant.
 
     InputError for tables that do not fit."""
@@ -492,6 +466,28 @@ class Dataset(_KnownById):
             self.items[["item", "item_id", "title"]],
             self.protocol,
         )
+
+    @cached_property
+    def _numbers(self) -> dict[str, dict]:
+        return {
+            kind: {name: number for number, name in enumerate(table[f"{kind}_id"])}
+            for kind, table in [("user", self.users), ("item", self.items)]
+        }
+
+    def user_of(self, user_id: str | int) -> int:
+        "A user's number by the source's id. InputError with the nearest ids for one that is unknown."
+        return self._number("user", str(user_id))
+
+    def item_of(self, item_id: str | int) -> int:
+        """An item's number by the source's id.
+
+        InputError with the nearest ids and titles for one that is unknown."""
+        return self._number("item", str(item_id))
+
+    def _number(self, kind: str, wanted: str) -> int:
+        if wanted in (known := self._numbers[kind]):
+            return known[wanted]
+        raise _unknown(kind, wanted, known, self.items["title"] if kind == "item" else ())
 
     def with_items(
         self,

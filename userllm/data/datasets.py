@@ -17,14 +17,9 @@ from ..core.errors import InputError, shown_text
 from ..core.files import atomic_path, read_json, require_writable
 from .dataset import SPLITS, Dataset, ItemNoun
 from ..visual.posters import posters_for
-from userllm.data.protocols import (
-    ProtocolSettings,
-    build_dataset,
-    dataset_with_split,
-    like_question,
-    movie,
-    with_further_items,
-)
+from .building import build_dataset, dataset_with_split, with_further_items
+from .protocols import ProtocolSettings, movie
+from .ratings import like_question
 from .raw_data import RawData
 from .sources import read_source, sources
 

@@ -18,7 +18,8 @@ from .leakage import Audit, audit, context_as_training
 from .datasets import fill_descriptions
 from .dataset import Dataset
 from .histories import Histories, HistorySettings, Rows
-from .protocols import ProtocolSettings, build_dataset, movie
+from .building import build_dataset
+from .protocols import ProtocolSettings, movie
 from .sources_movielens import movielens_small
 from ..knowledge.descriptions import KnowledgeSettings, descriptions_for, source_of
 from ..knowledge.endpoints import Endpoint

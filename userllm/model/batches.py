@@ -17,7 +17,7 @@ from ..data.histories import Rows
 from .mappers import FeatureTable, lookup, product
 from .histories import HistoryBatch, index_histories
 from userllm.model.prompts import (
-    HistoryItems,
+    HISTORY_ITEMS,
     Piece,
     PromptBatch,
     PromptText,
@@ -132,7 +132,7 @@ def _shaped(segment, settings: ModelSettings):
     if isinstance(segment, Slot) and segment.name == "history":
         return replace(segment, tokens=settings.uhem.tokens)
     titles = isinstance(segment, RowText) and segment.field == "history_titles"
-    return HistoryItems() if titles and settings.history == "items" else segment
+    return HISTORY_ITEMS if titles and settings.history == "items" else segment
 
 # %% ../../nbs/model/385_batches.ipynb #c010
 class BatchMaker:
@@ -188,7 +188,7 @@ class BatchMaker:
         beside = len(self.features.history)
 
         def of_segment(segment, item, history, labels):
-            if isinstance(segment, HistoryItems):
+            if segment == HISTORY_ITEMS:
                 return self.text.written_out(history, self.history_texts, beside, labels)
             return [self.text.piece(segment, item, history, labels)]
 

@@ -187,6 +187,10 @@ class ScoringEngine:
 
     # Steps
 
+    def prompt_lengths(self, rows: Rows) -> np.ndarray:
+        "How many tokens (n,) the rows' prompts have. `InputError` for one beyond what the LLM reads."
+        return self.maker.require_context(rows, self.model.language.context)
+
     def ready(self, rows: Rows) -> Rows:
         "The rows with their histories compressed."
         if self._histories is None:
@@ -220,15 +224,19 @@ class ScoringEngine:
     def _changed_batch(self, row: Rows, segments, features: Mapping[str, int], description, start):
         "Some segments of one row's prompt, with what is to be changed."
         batch = self.maker.batch(self.ready(row), segments)
-        pieces = self.maker.pieces(row, segments)[0]
-        if description is not None:
-            tokens = text_tokens(self.maker.text.tokenizer, description)
-            ids = tuple(tokens[: self.maker.settings.budget.description])
-            pieces = [replace(piece, ids=ids) if _describes(piece.segment) else piece for piece in pieces]
+        pieces = self.described(self.maker.pieces(row, segments)[0], description)
         batch.prompt = index_prompts([pieces], start)
         for slot, item in features.items():
             batch.features[slot] = lookup(self.maker.tables[slot], [item])
         return batch.to(self.model.language.device)
+
+    def described(self, pieces: list, description: str | None) -> list:  # of one row; None changes nothing
+        "The pieces with another description of the candidate."
+        if description is None:
+            return pieces
+        tokens = text_tokens(self.maker.text.tokenizer, description)
+        ids = tuple(tokens[: self.maker.settings.budget.description])
+        return [replace(piece, ids=ids) if _describes(piece.segment) else piece for piece in pieces]
 
 
 def _describes(segment) -> bool:
@@ -269,10 +277,7 @@ def score_systems(
         raise InputError(
             "the models to be scored together have rows of different candidates", fix="score them one by one"
         )
-    lengths_of = [
-        engine.maker.require_context(each, engine.model.language.context)
-        for engine, each in zip(engines, rows)
-    ]
+    lengths_of = [engine.prompt_lengths(each) for engine, each in zip(engines, rows)]
     engines = [engine.within(max(lengths, default=0)) for engine, lengths in zip(engines, lengths_of)]
     scores = np.full((len(engines), len(items)), np.nan, np.float32)
     if checkpoint:

@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from ..core.theme import PICTURES
 from ..core.errors import InputError
 from ..data.histories import Rows
 from ..knowledge.llms import tiny_llm
@@ -44,7 +45,7 @@ def small_tables() -> dict:
     generator = np.random.default_rng(0)
     no_image = [False, False, False, True]
     return {
-        "image": table_by_position("image", "item", generator.normal(size=(4, 6)), no_image),
+        PICTURES: table_by_position(PICTURES, "item", generator.normal(size=(4, 6)), no_image),
         "item": table_by_position("item", "item", generator.normal(size=(4, 5))),
         "user": table_by_position("user", "user", generator.normal(size=(3, 5))),
     }

@@ -16,6 +16,7 @@ from ..core.files import read_json, read_tensors, read_tensors_metadata, write_t
 from ..core.fingerprints import fingerprint
 from ..core.plugins import import_plugins
 from ..core.settings import restore_settings
+from ..core.theme import PICTURES
 from ..data.dataset import Dataset
 from ..data.prepared import Prepared, prepare
 from ..data.protocols import movie
@@ -37,7 +38,7 @@ def publish_weights(
 ) -> None:
     "Write in half precision what was learnt; `InputError` where there is no such folder."
     recommender = Path(recommender)
-    learnt = [path for path in recommender.rglob("*.safetensors") if path.stem != "image"]
+    learnt = [path for path in recommender.rglob("*.safetensors") if path.stem != PICTURES]
     if not learnt:
         raise InputError(f"{recommender} holds no weights of a recommender", fix="name its folder")
     for path in learnt:
@@ -96,7 +97,7 @@ class PublishedRecommender(UserLLMRecommender):
 
         # What was learnt.
         features = sorted((folder / "weights" / "features").glob("*.safetensors"))
-        tables = {"image": prepared.image} | {path.stem: load_table(path) for path in features}
+        tables = {PICTURES: prepared.image} | {path.stem: load_table(path) for path in features}
         widths = {slot: table.width for slot, table in tables.items()}
         maker = BatchMaker(dataset, tables, llm.tokenizer, model_settings)
         with torch.random.fork_rng(devices=[]):  # what is drawn here is overwritten

@@ -20,6 +20,7 @@ import pandas as pd
 from ..core.errors import InputError
 from ..core.registry import Registry
 from ..core.runs import StageCache
+from ..core.sealed_folders import SAFE
 from ..data.dataset import Dataset
 from ..data.histories import Histories, HistorySettings, Rows
 from ..data.requests import check_pairs, liked_items
@@ -53,22 +54,10 @@ class LoadOptions:
     plugins: tuple = ()  # names of modules with code of one's own, which are imported
 
 # %% ../../nbs/model/600_recommender.ipynb #6c6d18d2
-# read without running code
-_safe_files = {
-    ".json",
-    ".safetensors",
-    ".parquet",
-    ".md",
-    ".txt",
-    ".model",
-    ".jinja",
-}
-
-
 def _require_safe(repo_id: str, files: list[str]) -> None:
     "`InputError` for a file that is not of the kinds that a recommender's folder holds."
     for name in files:
-        if not name.startswith(".") and Path(name).suffix.lower() not in _safe_files:
+        if not name.startswith(".") and Path(name).suffix.lower() not in SAFE:
             raise InputError(
                 f"the repository {repo_id} holds {name}, which is not a part of a recommender and could run code",
                 fix="remove that file from it",

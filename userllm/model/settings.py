@@ -8,12 +8,12 @@ __all__ = ['HISTORIES', 'HISTORY_EVENTS', 'ITEM_VECTORS', 'ITEM_TEXT', 'registri
 # %% ../../nbs/model/380_settings.ipynb #29e1dc58
 from dataclasses import dataclass, field, replace
 from ..core.errors import InputError
+from ..core.theme import PICTURES
 from ..core.plugins import Origin, origin_of
 from .history_encoders import UHEMSettings, encoders
 from .language_model import LoRASettings
 from .mappers import MapperSettings, mapper_kinds
 from userllm.model.prompts import (
-    HistoryItems,
     RowText,
     Slot,
     Template,
@@ -40,7 +40,7 @@ def require_pairs(
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise InputError(
                 f"{setting} has {pair!r}, which is no pair of a slot and its {second}",
-                fix=f'give all pairs, in JSON: {setting}=[["image","image"],["audio","audio"]]',
+                fix=f'give all pairs, in JSON: {setting}=[["{PICTURES}","{PICTURES}"],["audio","audio"]]',
             )
 
 
@@ -50,7 +50,7 @@ class ModelSettings:
 
     order: str = "item_first"  # the prompt's order, see `userllm.model.prompts`
     # Each slot, and the mapper that it uses.
-    mappers: tuple = (("image", "image"), ("item", "collaborative"), ("user", "collaborative"))
+    mappers: tuple = ((PICTURES, PICTURES), ("item", "collaborative"), ("user", "collaborative"))
     # Knowledge enhancement: the candidate's and the history's texts are descriptions, not titles.
     description: bool = True
     # `compressed`: by UHEM; `titles`: named by their titles; `items`: written out, as text and soft tokens each.
@@ -69,7 +69,7 @@ class ModelSettings:
     # Whether an item's categories (genres) stand behind its title, as in Heat (Crime, Drama).
     category: bool = field(default=False, metadata={"later": True})
     # Slots of items whose tokens stand beside each item of a history too; the posters where the model has that slot.
-    history_tables: tuple = field(default=("image",), metadata={"later": True})
+    history_tables: tuple = field(default=(PICTURES,), metadata={"later": True})
     # Which events a history holds: `likes`, or `rated`: the latest of either label, each item followed by its label.
     history_events: str = field(default="likes", metadata={"later": True})
     # How many events a history holds at most; None: as many as the dataset's protocol says.
@@ -106,7 +106,7 @@ class ModelSettings:
                 f"wide is {self.wide!r}", fix="give the names of slots and cross features, without weights"
             )
         unknown = [name for name in self.history_tables if name not in slots]
-        if unknown and unknown != ["image"]:  # a model without posters need not say so
+        if unknown and unknown != [PICTURES]:  # a model without posters need not say so
             raise InputError(
                 f"history_tables names {unknown[0]!r}, which is not a slot",
                 fix=f"use slots of items ({', '.join(slots) or 'there are none'}), or add the slot (--slot)",
@@ -175,7 +175,7 @@ def _names_of_code(settings: ModelSettings) -> dict[str, str]:
 
 def _plain_template(template: Template) -> bool:
     "Whether its words say all of it."
-    plain = (Text, RowText, Slot, HistoryItems)
+    plain = (Text, RowText, Slot)
     return type(template) is Template and all(type(segment) in plain for segment in template.segments)
 
 

@@ -126,9 +126,11 @@ class UserLLM(nn.Module):
     ) -> torch.Tensor:
         "Logits (b,)."
         logits = self.language(self.embed(batch), batch.prompt.mask, prefix)
-        if not self.wide:
-            return logits
-        return self.language_weight * logits + self.wide_bias + self.add_wide(batch.wide)
+        return self.with_wide(logits, batch.wide) if self.wide else logits
+
+    def with_wide(self, logits: torch.Tensor, features: dict) -> torch.Tensor:
+        "The language model's logits (n,) scaled, and what the linear features add to them."
+        return self.language_weight * logits + self.wide_bias + self.add_wide(features)
 
     def add_wide(self, features: dict) -> torch.Tensor:  # name -> (n, d), from `FeatureLookup.of_logit`
         "What the linear features add to the logits (n,)."

@@ -16,6 +16,7 @@ from ..collaborative.cross_features import CrossFeature, cross_features, genre_t
 from ..collaborative.target_encoding import row_folds, target_encodings
 from ..core.errors import InputError
 from ..core.registry import Registry
+from ..core.theme import PICTURES
 from ..data.prepared import Stage
 from ..knowledge.text_vectors import content_table
 from ..model.mappers import FeatureTable, standardise
@@ -76,7 +77,7 @@ def _content(stage: Stage) -> FeatureTable:
     return content_table(stage.dataset, stage.preset.content, stage.cache)
 
 
-feature_sources.register(ItemFeatures("image", "poster features", _image))
+feature_sources.register(ItemFeatures(PICTURES, "poster features", _image))
 feature_sources.register(ItemFeatures("genres", "genres and year", _genres))
 feature_sources.register(
     ItemFeatures("content", "an LLM's hidden states over the item's text, reduced", _content, ("content",))

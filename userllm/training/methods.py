@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from ..collaborative.cross_features import context_cross_features, cross_feature_names, cross_features
 from ..core.errors import InputError
 from ..core.registry import Registry
+from ..core.theme import PICTURES
 from ..model.mappers import FeatureTable
 from ..model.settings import ModelSettings, require_pairs
 from .feature_sources import FeatureSource, feature_sources
@@ -100,6 +101,7 @@ class Method:
 
 # %% ../../nbs/training/715_methods.ipynb #c008
 _pair = (("item", "collaborative"), ("user", "collaborative"))
+_poster = ((PICTURES, PICTURES),)  # a slot with its source, or with its mapper
 
 
 def _collaborative(source: str) -> tuple:
@@ -111,7 +113,7 @@ def userllm() -> Method:
     return Method(
         "userllm",
         "the paper's system, with MF embeddings",
-        (("image", "image"), *_collaborative("mf")),
+        (*_poster, *_collaborative("mf")),
         ModelSettings(),
     )
 
@@ -143,7 +145,7 @@ def collm_va() -> Method:
     return Method(
         "collm_va",
         "titles, posters and MF embeddings, the history uncompressed",
-        (("image", "image"), *_collaborative("mf")),
+        (*_poster, *_collaborative("mf")),
         ModelSettings(history="items", description=False, step1_titles=True),
     )
 
@@ -180,8 +182,8 @@ def without_collaborative() -> Method:
     return Method(
         "without_collaborative",
         "userllm without collaborative slots",
-        (("image", "image"),),
-        ModelSettings(mappers=(("image", "image"),)),
+        _poster,
+        ModelSettings(mappers=_poster),
     )
 
 
@@ -195,9 +197,9 @@ def userllm_plus() -> Method:
     return Method(
         "userllm_plus",
         "out-of-fold target encodings in place of MF embeddings",
-        (("image", "image"), ("item", "target_encoding"), ("user", "target_encoding")),
+        (*_poster, *_collaborative("target_encoding")),
         ModelSettings(
-            mappers=(("image", "image"), ("item", "item_target_encoding"), ("user", "user_target_encoding"))
+            mappers=(*_poster, ("item", "item_target_encoding"), ("user", "user_target_encoding"))
         ),
     )
 
@@ -220,7 +222,7 @@ def userllm_mf_context() -> Method:
         userllm(),
         name="userllm_mf_context",
         about="userllm with MF embeddings from context interactions, not from examples",
-        tables=(("image", "image"), *_collaborative("mf_context")),
+        tables=(*_poster, *_collaborative("mf_context")),
     )
 
 
@@ -231,7 +233,7 @@ def userllm_wide_context() -> Method:
         wide,
         name="userllm_wide_context",
         about="userllm_wide that also learns from the labels of context interactions",
-        tables=(("image", "image"), *_collaborative("target_encoding_context")),
+        tables=(*_poster, *_collaborative("target_encoding_context")),
         model=replace(wide.model, wide=(*wide.model.wide, *context_cross_features)),
     )
 

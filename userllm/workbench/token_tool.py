@@ -20,7 +20,8 @@ from userllm.workbench.token_map import (
     token_effects,
     users_within,
 )
-from .widgets import PointMap, View
+from .pickers import PointMap
+from .widgets import View
 
 # %% ../../nbs/workbench/870_token_tool.ipynb #2e5ba1d9
 def user_notes(

@@ -19,7 +19,7 @@ from ..data.histories import Rows
 from ..evaluation.metrics import probability
 from ..knowledge.answers import text_tokens
 from ..model.userllm_recommender import UserLLMRecommender
-from ..visual.posters import PICTURES
+from ..core.theme import PICTURES
 from .history_effects import history_rows, other_histories, own_history, usual_range
 from .inspection import require_language_model
 
