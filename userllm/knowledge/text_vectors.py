@@ -36,7 +36,7 @@ class ContentSettings:
 
     llm: str = default_llm  # a name in `llms`, a Hub name, a folder, or a GGUF file
     # after which share of the LLM's blocks its hidden states are taken; 1 for the final, normalised output
-    depth: float = 0.5
+    depth: float = 0.83
     description: bool = True  # whether the text goes on with the item's description
     longest: int = 256  # tokens of a text that are read
     dimensions: int = 64  # principal components that are kept, at most
@@ -92,7 +92,7 @@ def _blocks(llm: LLM, base: torch.nn.Module) -> torch.nn.ModuleList:
 def block_at(llm: LLM, depth: float) -> int:
     "The block at this depth, from 1; 0, the final output, for depth 1."
     count = llm.model.config.get_text_config().num_hidden_layers
-    return 0 if depth == 1 else max(1, round(depth * count))
+    return 0 if depth == 1 else min(count, max(1, round(depth * count)))
 
 
 @contextmanager
