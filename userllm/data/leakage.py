@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+import polars as pl
 
 from ..core.errors import InputError
 from .dataset import SPLIT_TYPE, Dataset, split_codes
 from .histories import Histories, history_splits
+from .past_counts import PastCounts
 
 # %% ../../nbs/data/110_leakage.ipynb #c044
 LEAKS = {
@@ -29,6 +31,10 @@ LEAKS = {
     "split not in time": "after a split by time: a row at or before the latest row of an earlier split",
     "held out in training": "a validation or test row that a model was trained on",
     "held out in statistics": "a validation or test row that a statistic was computed from",
+    "rate not earlier": "a rate as of a row's time that counts an event at or after this time",
+    "rate held out": "after a random split: a rate as of a row's time that counts an event of validation or test",
+    "rate after training": "a frozen rate that counts an event after the end of training",
+    "rate unlike its events": "a rate as of a row's time that leaves out an event, or mistakes a label",
 }
 
 
@@ -165,6 +171,56 @@ def _held_out(rows: pd.DataFrame, users_of_rows: dict | None, what: str) -> dict
         counts[f"held out in {what}: {name}"] = int((split.loc[ids] != "train").sum())
     return counts
 
+# %% ../../nbs/data/110_leakage.ipynb #5dff4c83
+def _counts_before(rows: pd.DataFrame, events: pd.DataFrame, side: str) -> np.ndarray:  # (n, 2)
+    "Likes and events of each row's user or item strictly before it: in the sort, rows precede events of their time."
+    numbers, times = (
+        np.concatenate([frame[name].to_numpy(np.int64) for frame in (rows, events)])
+        for name in (side, "timestamp")
+    )
+    is_event = np.arange(len(numbers)) >= len(rows)
+    likes = np.append(np.zeros(len(rows), np.int64), events["label"].to_numpy(np.int64))
+    order = pl.DataFrame({"number": numbers, "time": times, "event": is_event}).select(
+        pl.arg_sort_by("number", "time", "event")
+    )
+    order = order.to_series().to_numpy()
+
+    # running sums over all, less those before the number's first
+    running = np.stack([np.cumsum(likes[order]), np.cumsum(is_event[order])], 1)
+    first = np.append(True, np.diff(numbers[order]) > 0)
+    before = np.where(first[:, None], running - np.stack([likes[order], is_event[order]], 1), 0)
+    running -= np.maximum.accumulate(before, 0)
+    counts = np.empty_like(running)
+    counts[order] = running
+    return counts[: len(rows)]
+
+
+def _rate_leaks(dataset: Dataset, name: str, past: PastCounts) -> dict[str, int]:
+    "How many rows are shown counts that they may not see, or wrong ones."
+    rows = dataset.interactions
+    events = dataset.events
+    shown = past(rows[past.side], rows["timestamp"])
+    allowed = events["split"].isin(history_splits(dataset.protocol["split"])).to_numpy()
+    earlier = permitted = known = _counts_before(rows, events, past.side)
+    if not allowed.all():
+        permitted = known = _counts_before(rows, events[allowed], past.side)
+    if past.reading == "frozen":
+        trained = pd.concat([events[events["split"] == "train"], context_interactions(dataset)])
+        known = _counts_before(rows, trained, past.side)
+
+    kinds = {
+        "rate not earlier": shown[:, 1] > earlier[:, 1],
+        "rate held out": shown[:, 1] > permitted[:, 1],
+        "rate after training": shown[:, 1] > known[:, 1],
+        "rate unlike its events": (shown != known).any(1),
+    }
+    found = np.zeros(len(rows), bool)
+    counts = {}
+    for kind, rows_of_kind in kinds.items():  # each row counts once, as its worst leak
+        counts[f"{kind}: {name}"] = int((rows_of_kind & ~found).sum())
+        found |= rows_of_kind
+    return counts
+
 # %% ../../nbs/data/110_leakage.ipynb #c050
 def audit(
     dataset: Dataset,
@@ -175,6 +231,8 @@ def audit(
     # what serves as history; by default what the dataset's kind of split allows
     histories: Histories | None = None,
     length: int | None = None,  # of a row's history; the protocol's where left out
+    # name to counts as of a row's time, which features were made from
+    past: dict[str, PastCounts] | None = None,
 ) -> Audit:
     "Count every leak that is known, by the rules of the dataset's kind of split."
     kind = dataset.protocol["split"]
@@ -185,6 +243,8 @@ def audit(
     counts |= _held_out(dataset.interactions, trained_rows, "training") | _held_out(
         dataset.interactions, statistics_rows, "statistics"
     )
+    for name, each in (past or {}).items():
+        counts |= _rate_leaks(dataset, name, each)
     return Audit(counts, kind, len(dataset.interactions))
 
 # %% ../../nbs/data/110_leakage.ipynb #b8f76c0d

@@ -84,6 +84,7 @@ class Prepared:
             frame["label"].to_numpy(),
             row_ids,
             events=np.where(stop > start, stop - 1, -1),
+            timestamps=times,
             history_labels=None if self.histories.likes_only else labels,
         )
 
