@@ -125,6 +125,18 @@ def _having_rows(events: pd.DataFrame, settings: ProtocolSettings) -> pd.DataFra
         events = events.assign(possible=_earlier_likes(events) >= settings.minimum_likes)
 
 
+def _left(step: str, events: pd.DataFrame) -> dict:
+    "What a step left: counts of users, items and events, and of those that may become rows."
+    return {
+        "step": step,
+        "users": int((_count(events["user"]) > 0).sum()),
+        "items": int((_count(events["item"]) > 0).sum()),
+        "events": len(events),
+        "possible_rows": int(events["possible"].sum()),
+        "likes": int((events["possible"] & (events["label"] == 1)).sum()),
+    }
+
+
 def _select(events: pd.DataFrame, settings: ProtocolSettings) -> tuple[pd.DataFrame, list[dict]]:
     """Steps 2 to 5: events of the selection with a column `possible` (may become a row), and what
     each step left."""
@@ -132,16 +144,7 @@ def _select(events: pd.DataFrame, settings: ProtocolSettings) -> tuple[pd.DataFr
     before = events
 
     def note(step):
-        steps.append(
-            {
-                "step": step,
-                "users": int((_count(events["user"]) > 0).sum()),
-                "items": int((_count(events["item"]) > 0).sum()),
-                "events": len(events),
-                "possible_rows": int(events["possible"].sum()),
-                "likes": int((events["possible"] & (events["label"] == 1)).sum()),
-            }
-        )
+        steps.append(_left(step, events))
 
     events = events.assign(possible=True)
     note("all ratings")
@@ -245,6 +248,15 @@ def _renumbered(numbers: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     occurs = _count(numbers) > 0
     return (np.cumsum(occurs, dtype=np.int32) - 1)[numbers], np.flatnonzero(occurs)
 
+
+def _held_out_context(
+    items: np.ndarray,  # (events,)
+    split: np.ndarray,  # (events,) codes of splits, 3 for context interactions
+) -> np.ndarray:  # (events,) bool
+    "Which events are context interactions of items that validation or test holds."
+    held_out = np.bincount(items[(split == 1) | (split == 2)], minlength=items.max(initial=-1) + 1) > 0
+    return (split == 3) & held_out[items]
+
 # %% ../../nbs/data/118_building.ipynb #c032
 def build_dataset(
     ratings: pd.DataFrame,  # user_id, item_id, rating, timestamp (whole seconds)
@@ -266,6 +278,11 @@ def build_dataset(
     possible = _keep(possible, _sample(possible, settings))
     split[possible.index] = split_rows(possible, settings)
     del possible
+    if settings.split == "cold_items":  # of items that are held out, nothing else may be known
+        keep = ~_held_out_context(events["item"].to_numpy(), split)
+        events = _keep(events, keep)
+        split = split[keep]
+        steps.append(_left("without context interactions of held-out items", events))
 
     # users and items that are left
     user, users_kept = _renumbered(events["user"])
@@ -308,6 +325,7 @@ def dataset_with_split(
     settings: ProtocolSettings = movie(),
 ) -> Dataset:
     """Every row as it is, in its own split, with validation rows from training where there are none.
+    Where these are whole items, their context interactions are left out.
 
     InputError for bad tables, unknown splits, and splits without both classes."""
     check_ratings(ratings)
@@ -324,16 +342,24 @@ def dataset_with_split(
     items = _items_by_id(items, item_ids)
     split = split_codes(events["split"]).copy()
     given = split < 3
-    split[given] = with_validation(events[given], settings.data_seed)
+    context_items = events["item"].to_numpy()[~given]
+    by_items = split_kind(events[given], context_items) == "cold_items"
+    split[given] = with_validation(events[given], settings.data_seed, context_items)
+    if by_items:  # items that became validation have no context interactions any more
+        keep = ~_held_out_context(events["item"].to_numpy(), split)
+        events = _keep(events, keep)
+        split = split[keep]
+        given = given[keep]
     events = events.assign(split=split_names(split))
     rows = events[given]
+    kind = split_kind(rows, events["item"].to_numpy()[~given])
     _require_classes(rows, _given_class_remedy(ratings, settings.like_threshold))
 
     protocol = {
         "name": settings.name,
         "like_threshold": settings.like_threshold,
         "history_length": settings.history_length,
-        "split": split_kind(rows),
+        "split": kind,
         "given_split": True,
         "data_seed": settings.data_seed,
     }

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import InputError
-from .dataset import SPLIT_KINDS, SPLITS, Dataset, in_time
+from .dataset import SPLIT_KINDS, SPLITS, TIMED_KINDS, Dataset, in_time
 
 # %% ../../nbs/data/105_histories.ipynb #c026
 def first_not_before(
@@ -67,11 +67,13 @@ def _pick_latest(
     return picked, lengths
 
 # %% ../../nbs/data/105_histories.ipynb #c032
-def history_splits(split_kind: str) -> tuple[str, ...]:  # of "random", "temporal" or "temporal_user"
+def history_splits(
+    split_kind: str,  # of SPLIT_KINDS
+) -> tuple[str, ...]:
     "The splits whose events a history may hold."
     if split_kind not in SPLIT_KINDS:
         raise InputError(f"no kind of split {split_kind!r}", fix=f"use {', '.join(SPLIT_KINDS)}")
-    return ("history", "train") if split_kind == "random" else ("history", *SPLITS)
+    return ("history", *SPLITS) if split_kind in TIMED_KINDS else ("history", "train")
 
 # %% ../../nbs/data/105_histories.ipynb #c035
 def _integers(values, count: int) -> np.ndarray:

@@ -26,10 +26,10 @@ class ProtocolSettings:
     users: int | None = 605  # number of users, those with the most possible rows (table 2); None: all
     positives: int | None = 15_107  # rows that are likes (table 2); None: all that there are
     negatives: int | None = 5_641  # rows that are dislikes (table 2); None: all that there are
-    # random | temporal (one cut in time for all) | temporal_user (each user's latest rows)
+    # random | temporal (one cut in time for all) | temporal_user (each user's latest rows) | cold_items (whole items)
     split: str = "random"
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)  # of rows in training, validation, test
-    data_seed: int = 0  # decides about sampling and the random split, and about nothing else
+    data_seed: int = 0  # decides about sampling and what is split by chance, and about nothing else
     history_items: bool = False  # keep items without a possible row, for histories alone (step 5)
     noun: ItemNoun = ItemNoun()  # what the items are called; `movie` in the paper's protocol
 

@@ -36,10 +36,22 @@ def _cut_times(timestamps: np.ndarray, fractions: tuple) -> np.ndarray:
     return (timestamps > times[first]).astype(np.int8) + (timestamps > times[second])
 
 
-def split_rows(rows: pd.DataFrame, settings: ProtocolSettings) -> np.ndarray:  # rows by user
+def _split_items(items: np.ndarray, settings: ProtocolSettings) -> np.ndarray:
+    "The code of a split for each row, one for all rows of an item, as near to the fractions as the order allows."
+    numbers, positions = np.unique(items, return_inverse=True)
+    order = np.random.default_rng([settings.data_seed, 8]).permutation(len(numbers))
+    return _cut_times(order[positions], settings.fractions)
+
+
+def split_rows(
+    rows: pd.DataFrame,  # user, item, timestamp; by user
+    settings: ProtocolSettings,
+) -> np.ndarray:  # (rows,) int8
     "Step 7: the code of a split for each row."
     if settings.split == "random":
         return _random_split(len(rows), settings)
+    if settings.split == "cold_items":
+        return _split_items(rows["item"].to_numpy(), settings)
     timestamps = rows["timestamp"].to_numpy()
     if settings.split == "temporal":
         return _cut_times(timestamps, settings.fractions)
@@ -47,11 +59,21 @@ def split_rows(rows: pd.DataFrame, settings: ProtocolSettings) -> np.ndarray:  #
     return np.concatenate([_cut_times(times, settings.fractions) for times in of_users])
 
 # %% ../../nbs/data/117_splits.ipynb #c078ff57
+def _in_one_split(rows: pd.DataFrame, context_items: np.ndarray) -> bool:
+    "Whether no item has rows in two splits, and no item that is held out has a context interaction."
+    order = split_codes(rows["split"])
+    items = [np.unique(rows["item"].to_numpy()[order == code]) for code in range(3)]
+    shared = [np.intersect1d(items[a], items[b]) for a, b in ((0, 1), (0, 2), (1, 2))]
+    known = np.intersect1d(context_items, np.concatenate(items[1:]))
+    return not any(map(len, [*shared, known]))
+
+
 def split_kind(
-    rows: pd.DataFrame,  # user, timestamp, split
+    rows: pd.DataFrame,  # user, item, timestamp, split
+    context_items: np.ndarray = np.array([], int),  # the items of context interactions
 ) -> str:  # of SPLIT_KINDS
     """`temporal` where each split lies strictly after the ones before, `temporal_user` where it does
-    within each user, else `random`."""
+    within each user, `cold_items` where validation and test hold whole items, else `random`."""
     order = split_codes(rows["split"])
     times = rows["timestamp"].to_numpy()
     user = rows["user"].to_numpy()
@@ -59,22 +81,26 @@ def split_kind(
     spans = [(of_split.min(), of_split.max()) for of_split in by_split if len(of_split)]
     if all(last < first for (_, last), (first, _) in zip(spans, spans[1:])):
         return "temporal"
+
     # within one second the later split first, so that a tie goes back
     in_time = np.lexsort([-order, times, user])
     back = (np.diff(order[in_time]) < 0) & (np.diff(user[in_time]) == 0)
-    return "random" if back.any() else "temporal_user"
+    if not back.any():
+        return "temporal_user"
+    return "cold_items" if _in_one_split(rows, context_items) else "random"
 
 # %% ../../nbs/data/117_splits.ipynb #e5ec1348
 def with_validation(
-    rows: pd.DataFrame,  # user, timestamp, split: train, test and perhaps valid; by user
+    rows: pd.DataFrame,  # user, item, timestamp, split: train, test and perhaps valid; by user
     data_seed: int,  # decides where rows are taken by chance
+    context_items: np.ndarray = np.array([], int),  # the items of context interactions
 ) -> np.ndarray:
     """The codes of the splits as they are, but about a tenth of the training rows as validation
     where a split of training and test has none."""
     split = split_codes(rows["split"]).copy()
     if np.flatnonzero(np.bincount(split)).tolist() != [0, 2]:
         return split
-    kind = split_kind(rows)
+    kind = split_kind(rows, context_items)
     training = split == 0
     if kind == "temporal_user":  # few rows of each, where only the last one is for testing
         times = rows["timestamp"].to_numpy()
