@@ -7,6 +7,7 @@ __all__ = ['presets', 'Preset', 'quick', 'paper', 'smoke', 'find_preset']
 
 # %% ../../nbs/training/705_presets.ipynb #c82dc8f4
 from dataclasses import dataclass, field, replace
+from ..collaborative.as_of_time import AsOfSettings
 from ..collaborative.cross_features import AffinitySettings, ItemCFSettings
 from ..collaborative.lightgcn import LightGCNSettings
 from ..collaborative.mf import MFSettings
@@ -35,6 +36,7 @@ class Preset:
     sasrec: SASRecSettings = SASRecSettings()
     trees: TreesSettings = TreesSettings()
     target_encoding: TargetEncodingSettings = TargetEncodingSettings()
+    as_of: AsOfSettings = AsOfSettings()  # rates as of a row's time
     item_cf: ItemCFSettings = ItemCFSettings()
     content: ContentSettings = ContentSettings()
     affinity: AffinitySettings = AffinitySettings()
