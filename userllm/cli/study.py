@@ -33,8 +33,9 @@ from ..evaluation.preparation import bench_preparation
 from ..evaluation.reports import difference_table, format_table, results_table
 from ..evaluation.studies import StudySettings, state_as_text, state_of
 from ..knowledge.llms import find_llm
-from ..training.methods import find_method
-from ..training.pipeline import Resources, quickstart
+from ..training.methods import find_method, methods
+from ..training.estimates import estimate_as_text, estimate_method
+from ..training.pipeline import Resources, load_context, quickstart, quickstart_systems
 from ..training.presets import find_preset
 
 # %% ../../nbs/cli/935_study.ipynb #f171322a
@@ -59,6 +60,16 @@ def _print_quickstart(results: dict[str, dict], folder: Path, noun: ItemNoun) ->
     print(f"Next:  {following}   (scores all {noun.many}: minutes on a CPU)")
 
 
+def _print_quickstart_estimate(stage: Stage, resources: Resources) -> None:
+    "What a quickstart would cost, for `--dry-run`; its methods share step 1."
+    chosen = [name for name in quickstart_systems if name in methods]
+    context = load_context(resources, find_method(chosen[0]).model)
+    tables = [estimate_method(find_method(name), stage, context).assign(system=name) for name in chosen]
+    shared = pd.concat([tables[0], *(table[table["step"] != "step1"] for table in tables[1:])])
+    print(format_table(shared[["system", *shared.columns[:-1]]], digits=2))
+    print(f"\n{stage.preset.name}: {estimate_as_text(shared)}. Baselines take seconds. Nothing was started.")
+
+
 def quickstart_verb(options) -> None:
     "`userllm quickstart`"
     require_device(options)
@@ -74,6 +85,9 @@ def quickstart_verb(options) -> None:
     sources = ItemSources(kept=options.data)
     stage = Stage(prepare(preset.protocol, dataset, sources, options.device), preset, options.seed)
     resources = Resources(options.llm, options.device, options.precision)
+    if options.dry_run:
+        _print_quickstart_estimate(stage, resources)
+        return
     results = quickstart(folder, stage, resources=resources)
     _print_quickstart(results, folder, stage.dataset.noun)
 

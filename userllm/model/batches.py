@@ -158,10 +158,9 @@ class BatchMaker:
         if settings.category:
             require_categories(items)
         self.text = PromptText(items, tokenizer, settings.budget, settings.category)
-        # Token ids of each item, as a history has them.
-        self.history_texts = self.text.history_texts["description" if settings.description else "title"]
-        if settings.contextual:  # of which a feature table has a vector
-            self.history_texts = [[]] * len(items)
+        # Token ids of each item, as a history has them: written out, and compressed.
+        self.written_texts = self.text.history_texts["description" if settings.description else "title"]
+        self.history_texts = [[]] * len(items) if settings.contextual else self.written_texts
 
         template = find_template(settings.order, self.noun, settings.rated)
         further = {slot: table.key for slot, table in self.tables.items() if slot not in template.parts}
@@ -188,11 +187,11 @@ class BatchMaker:
 
     def pieces(self, rows: Rows, segments) -> list[list[Piece]]:
         "The pieces of each row, for the given segments."
-        beside = len(self.features.history)
+        beside = len(self.settings.tables_of_history)
 
         def of_segment(segment, item, history, labels):
             if segment == HISTORY_ITEMS:
-                return self.text.written_out(history, self.history_texts, beside, labels)
+                return self.text.written_out(history, self.written_texts, beside, labels)
             return [self.text.piece(segment, item, history, labels)]
 
         labels = self.labels_of(rows)

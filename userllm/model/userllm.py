@@ -59,8 +59,8 @@ class UserLLM(nn.Module):
         slots = {slot: SoftToken(mappers[mapper], width, norm, drop) for slot, mapper in settings.mappers}
         self.slots = nn.ModuleDict(slots)
         compressed = settings.history == "compressed"
-        beside = (*settings.text_tables, *settings.tables_of_history) if compressed else ()
-        read = {name: widths[name] for name in beside}
+        read = {name: widths[name] for name in settings.tables_of_history if compressed}
+        read |= dict.fromkeys(settings.text_tables, width)
         self.uhem = UHEM(width, settings.uhem, norm, drop, settings.rated, read) if compressed else None
 
         # Linear features: weights of zero, until `start_wide` sets them.
