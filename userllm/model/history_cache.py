@@ -11,7 +11,7 @@ import torch
 
 from ..data.histories import padded
 from .history_encoders import GRUEncoder
-from .target_encoder import ItemProjections
+from .target_encoder import EventInput, ItemProjections, index_events
 from .batches import BatchMaker
 from .userllm import UserLLM
 
@@ -230,22 +230,16 @@ class CandidateStore:
         self.positions += count
 
     def _blocks(self, histories: np.ndarray, labels: np.ndarray | None, candidates: np.ndarray):
-        "Blocks of rows: the candidates' projections, those of their events, and the labels."
+        "Blocks of rows: the projections of their distinct items, and an `EventInput` that names these by place."
         if self.items is None:
             self._project()
         device = self.model.language.device
-        on_device = lambda values: torch.as_tensor(np.asarray(values, dtype=np.int64), device=device)
         labels = np.ones_like(histories) if labels is None or not self.maker.settings.rated else labels
         labels = np.where(histories < 0, -1, labels)
         for start in range(0, len(histories), self.batch_size):
             some = slice(start, start + self.batch_size)
-            longest = max(1, int((histories[some] >= 0).sum(1).max()))
-            events = on_device(histories[some, :longest])
-            yield (
-                self.items.of(on_device(candidates[some])),
-                self.items.of(events.clamp(min=0)),
-                on_device(labels[some, :longest]),
-            )
+            batch = index_events(histories[some], candidates[some], labels[some]).to(device)
+            yield self.items.of(batch.items), EventInput({}, batch.index, batch.labels, batch.candidates)
 
     @torch.no_grad()
     def __call__(
@@ -259,9 +253,9 @@ class CandidateStore:
             return None
         uhem = self.model.uhem
         tokens = [uhem.missing.expand(len(histories), -1, -1)[:0]]
-        for candidate, events, label in self._blocks(histories, labels, candidates):
-            found = uhem.project(self.encoder.attend(candidate, events, label))
-            tokens.append(torch.where((label < 0).all(1)[:, None, None], uhem.missing, found))
+        for items, events in self._blocks(histories, labels, candidates):
+            found = uhem.project(self.encoder.attend(items, events))
+            tokens.append(torch.where(events.mask.any(1)[:, None, None], found, uhem.missing))
         return torch.cat(tokens)
 
     @torch.no_grad()
@@ -274,8 +268,8 @@ class CandidateStore:
         "How much each event is listened to (n, h), 0 to 1, the mean over heads; 0 where there is no event."
         found = np.zeros(histories.shape)
         start = 0
-        for candidate, events, label in self._blocks(histories, labels, candidates):
-            weights = self.encoder.weights(candidate.query, events.key, label >= 0).mean(1).cpu().numpy()
+        for items, events in self._blocks(histories, labels, candidates):
+            weights = self.encoder.event_weights(items, events).mean(1).cpu().numpy()
             found[start : start + len(weights), : weights.shape[1]] = weights
             start += len(weights)
         return found

@@ -72,8 +72,8 @@ class ItemProjections:
     key: torch.Tensor  # (u, d)
     value: torch.Tensor  # (u, d)
 
-    def of(self, places: torch.Tensor) -> "ItemProjections":
-        "Those of some items, in any shape."
+    def of(self, places: torch.Tensor) -> "ItemProjections":  # (v,)
+        "Those of some items."
         return ItemProjections(*(nn.functional.embedding(places, part) for part in vars(self).values()))
 
 
@@ -103,7 +103,9 @@ class TargetEncoder(nn.Module):
         self.maps = nn.ModuleDict(
             {name: nn.Linear(size, dimensions, bias=False) for name, size in features.items()}
         )
-        self.missing = nn.ParameterDict({name: nn.Parameter(0.1 * torch.randn(dimensions)) for name in features})
+        self.missing = nn.ParameterDict(
+            {name: nn.Parameter(0.1 * torch.randn(dimensions)) for name in features}
+        )
         self.norm = nn.LayerNorm(dimensions)
         self.drop = nn.Dropout(self.dropout)
         self.query, self.key, self.value = (nn.Linear(dimensions, dimensions) for _ in range(3))
@@ -123,41 +125,56 @@ class TargetEncoder(nn.Module):
         items = self.drop(self.norm(sum(parts)))
         return ItemProjections(self.query(items), self.key(items), self.value(items))
 
+    def _split(self, part: torch.Tensor) -> torch.Tensor:
+        return part.unflatten(-1, (self.heads, -1))
+
     def weights(
         self,
-        query: torch.Tensor,  # (b, d) of candidates
-        key: torch.Tensor,  # (b, n, d) of events
+        scores: torch.Tensor,  # (b, heads, n) from `scores`
         mask: torch.Tensor,  # (b, n) True where an event stands
     ) -> torch.Tensor:
         "How much each head listens to each event (b, heads, n); they add up to less than 1."
-        split = lambda part: part.unflatten(-1, (self.heads, -1))
-        scores = torch.einsum("bhd,bnhd->bhn", split(query), split(key))
-        scores = scores / (query.shape[1] / self.heads) ** 0.5
-
         position = torch.arange(mask.shape[1], device=mask.device).expand(mask.shape)
         scores = scores + self.recency(recency(position, mask.sum(1))).permute(0, 2, 1)
         scores = scores.masked_fill(~mask[:, None], -1e9)
         nothing = self.nothing[None, :, None].expand(len(scores), -1, 1)
         return torch.cat([scores, nothing], 2).softmax(2)[..., :-1]
 
+    def event_weights(
+        self,
+        items: ItemProjections,  # (u, d)
+        history: EventInput,  # whose places are among these items
+    ) -> torch.Tensor:
+        "How much each head listens to each event (b, heads, n)."
+        queries = nn.functional.embedding(history.candidates, items.query)
+        scores = torch.einsum("bhd,uhd->bhu", self._split(queries), self._split(items.key))
+        scores = scores / (queries.shape[1] / self.heads) ** 0.5
+        places = history.index.clamp(min=0)[:, None].expand(-1, self.heads, -1)
+        return self.weights(scores.gather(2, places), history.mask)
+
     def attend(
         self,
-        candidates: ItemProjections,  # (b, d)
-        events: ItemProjections,  # (b, n, d)
-        labels: torch.Tensor,  # (b, n) 1 liked, 0 not, -1 for no event
+        items: ItemProjections,  # (u, d)
+        history: EventInput,  # whose places are among these items
     ) -> torch.Tensor:
-        "Tokens (b, K, d3)."
-        weights = self.weights(candidates.query, events.key, labels >= 0)
-        label = labels.clamp(min=0)
-        values = self.label[label] + events.value * self.label_scale[label]
-        heard = torch.einsum("bhn,bnhd->bhd", weights, values.unflatten(-1, (self.heads, -1)))
-        return self.out(heard.flatten(1)).unflatten(1, (self.tokens, -1))
+        "Tokens (b, K, d3); those of rows without any event are not to be used."
+        weights = self.event_weights(items, history)
+        liked = history.labels.clamp(min=0)
+
+        # The weights of each item, apart by label, before any value is touched.
+        count = len(items.value)
+        places = (liked * count + history.index.clamp(min=0))[:, None].expand_as(weights)
+        by_item = weights.new_zeros(*weights.shape[:2], 2 * count).scatter_add(2, places, weights)
+        by_item = by_item.unflatten(2, (2, count))
+
+        values = torch.einsum("bhlu,uhd->blhd", by_item, self._split(items.value)).flatten(2)
+        labels = torch.einsum("bhl,lhd->bhd", by_item.sum(3), self._split(self.label)).flatten(1)
+        heard = labels + (values * self.label_scale).sum(1)
+        return self.out(heard).unflatten(1, (self.tokens, -1))
 
     def forward(self, history: EventInput) -> torch.Tensor:
         "Tokens (b, K, d3); those of rows without any event are not to be used."
-        items = self.project(history.features)
-        events = items.of(history.index.clamp(min=0))
-        return self.attend(items.of(history.candidates), events, history.labels)
+        return self.attend(self.project(history.features), history)
 
 
 encoders["target"] = TargetEncoder

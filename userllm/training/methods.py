@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['tunings', 'methods', 'Method', 'userllm', 'tallrec', 'collm', 'collm_va', 'without_uhem', 'without_knowledge',
            'without_poster', 'without_collaborative', 'one_step', 'userllm_plus', 'userllm_wide', 'userllm_asof',
-           'userllm_mf_context', 'userllm_wide_context', 'find_method']
+           'userllm_rated', 'userllm_rated_asof', 'userllm_mf_context', 'userllm_wide_context', 'find_method']
 
 # %% ../../nbs/training/715_methods.ipynb #c003
 from dataclasses import dataclass, replace
@@ -15,6 +15,7 @@ from ..core.errors import InputError
 from ..data.past_counts import READINGS
 from ..core.registry import Registry
 from ..core.theme import PICTURES
+from ..model.history_encoders import UHEMSettings
 from ..model.mappers import FeatureTable
 from ..model.settings import ModelSettings, require_pairs
 from .feature_sources import FeatureSource, feature_sources
@@ -247,6 +248,39 @@ def userllm_asof(
         ),
     )
 
+# %% ../../nbs/training/715_methods.ipynb #57d46367
+def _rated(method: Method) -> Method:
+    "The method with rated histories, compared with the candidate by poster and text, and pre-trained."
+    model = replace(
+        method.model,
+        history_events="rated",
+        history_length=200,
+        history_tables=(PICTURES, "content"),
+        uhem=UHEMSettings("target"),
+    )
+    return replace(method, tables=(*method.tables, ("content", "content")), model=model, pretraining=True)
+
+
+def userllm_rated() -> Method:
+    "Rated histories and an encoder that knows the candidate, without any table by user or item number."
+    return replace(
+        _rated(without_collaborative()),
+        name="userllm_rated",
+        about="likes and dislikes, compared with the candidate by text and poster; no ids",
+    )
+
+
+def userllm_rated_asof(
+    reading: str = "online",  # of `userllm.data.past_counts.READINGS`
+) -> Method:
+    "`userllm_asof` with the rated histories of `userllm_rated`."
+    asof = userllm_asof(reading)
+    return replace(
+        _rated(asof),
+        name=asof.name.replace("userllm", "userllm_rated"),
+        about=f"userllm_rated and userllm_asof together: {READINGS[reading]}",
+    )
+
 # %% ../../nbs/training/715_methods.ipynb #c009
 def userllm_mf_context() -> Method:
     "USER-LLM whose MF embeddings are fitted to context interactions, and have seen no label of an example."
@@ -276,6 +310,8 @@ for _method in (
     userllm_plus(),
     userllm_wide(),
     *map(userllm_asof, READINGS),
+    userllm_rated(),
+    *map(userllm_rated_asof, READINGS),
     userllm_mf_context(),
     userllm_wide_context(),
     tallrec(),
