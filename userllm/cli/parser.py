@@ -48,7 +48,9 @@ def _data_options(parser, names: dict) -> None:
         metavar="N|all",
         help="likes in a row's history: the latest N, or all; default 5",
     )
-    group.add_argument("--data-seed", type=int, default=0, metavar="N", help="seed of sampling and split; default 0")
+    group.add_argument(
+        "--data-seed", type=int, default=0, metavar="N", help="seed of sampling and split; default 0"
+    )
     _item_options(parser)
 
 
@@ -170,7 +172,9 @@ def _prepare_verb(verb, names: dict) -> None:
 
 
 def _posters_verb(verb, names: dict) -> None:
-    parser = verb("posters", "fetch pictures by URL or TMDB path; a second call fetches those that are missing")
+    parser = verb(
+        "posters", "fetch pictures by URL or TMDB path; a second call fetches those that are missing"
+    )
     usual = names["fetching"]
     parser.add_argument(
         "--manifest",
@@ -179,7 +183,9 @@ def _posters_verb(verb, names: dict) -> None:
         help="CSV, TSV (packed as .gz or not) or Parquet: item_id with url, poster_path, or path of a file,"
         " which is copied",
     )
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the pictures, named by item id")
+    parser.add_argument(
+        "--out", required=True, metavar="DIR", help="folder of the pictures, named by item id"
+    )
     parser.add_argument(
         "--concurrency",
         type=_count,
@@ -210,8 +216,10 @@ def _posters_verb(verb, names: dict) -> None:
 
 # %% ../../nbs/cli/910_parser.ipynb #3d1d7447
 def _settings_options(parser, *_) -> None:
-    "Any field of the preset and the method."
-    group = parser.add_argument_group("any setting (userllm config METHOD lists them)")
+    "Any field of the preset and the method, or of all methods that a verb trains."
+    group = parser.add_argument_group(
+        "any setting (userllm config METHOD lists them; where several methods are trained, of each)"
+    )
     group.add_argument(
         "--set",
         action="append",
@@ -220,7 +228,9 @@ def _settings_options(parser, *_) -> None:
         help="change one setting, such as step2.learning_rate=1e-3 or model.uhem.encoder=transformer; may be"
         " given again, and wins over --config",
     )
-    group.add_argument("--config", metavar="FILE", help="JSON with settings, as userllm config --json prints them")
+    group.add_argument(
+        "--config", metavar="FILE", help="JSON with settings, as userllm config --json prints them"
+    )
 
 
 def _slot_option(parser) -> None:
@@ -265,9 +275,14 @@ def _train_verb(verb, names: dict) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="run seed: initialisation and order; default 0"
     )
-    parser.add_argument("--out", metavar="RUN", help="run folder; default runs/PRESET-SPLIT-METHOD-CHANGES-seedN")
+    parser.add_argument(
+        "--out", metavar="RUN", help="run folder; default runs/PRESET-SPLIT-METHOD-CHANGES-seedN"
+    )
     _settings_options(parser)
-    parser.epilog = "\n\n".join((_named("methods", names["methods"]), _named("baselines", names["baselines"])))
+    parser.epilog = "\n\n".join(
+        (_named("methods", names["methods"]), _named("baselines", names["baselines"]))
+    )
+
 
 def _config_verb(verb, names: dict) -> None:
     parser = verb("config", "print every setting of a method, with its value and meaning")
@@ -371,13 +386,17 @@ def _reproduce_verb(verb, names: dict) -> None:
         "do the missing runs of a table of the paper, and print it beside the paper's figures",
         _given_data,
         _device_options,
+        _settings_options,
     )
     tables = {"table2": "the data", "figure3": "times"} | names["tables"]
     parser.add_argument("table", metavar="TABLE", help="a table of the list below")
     parser.add_argument("--seeds", type=_count, default=3, metavar="N", help="runs of each system; default 3")
     parser.add_argument("--only", nargs="+", metavar="SYSTEM", help="only these systems")
     parser.add_argument(
-        "--on", nargs="+", metavar="PROTOCOL", help=f"only these protocols, of {', '.join(names['protocols'])}"
+        "--on",
+        nargs="+",
+        metavar="PROTOCOL",
+        help=f"only these protocols, of {', '.join(names['protocols'])}",
     )
     _preset_option(parser, names)
     _llm_option(parser)
@@ -391,6 +410,7 @@ def _ablations_verb(verb, names: dict) -> None:
         "change one setting of a method at a time and judge it on validation rows",
         _given_data,
         _device_options,
+        _settings_options,
     )
     parser.add_argument("ablations", nargs="*", metavar="ABLATION", help="of the list below; default all")
     parser.add_argument(
@@ -423,10 +443,18 @@ def _bench_verb(verb, names: dict) -> None:
         help="items in a history; default 5 10 50 200, which takes hours on a CPU",
     )
     parser.add_argument(
-        "--rows", type=_count, default=32, metavar="N", help="rows on which the slow ways are timed; default 32"
+        "--rows",
+        type=_count,
+        default=32,
+        metavar="N",
+        help="rows on which the slow ways are timed; default 32",
     )
     parser.add_argument(
-        "--repeats", type=_count, default=3, metavar="N", help="repeats, of which the median counts; default 3"
+        "--repeats",
+        type=_count,
+        default=3,
+        metavar="N",
+        help="repeats, of which the median counts; default 3",
     )
     parser.add_argument(
         "--order",
@@ -529,7 +557,9 @@ def _require_name(kind: str, name: str, *names: dict) -> None:
     try:
         Registry(kind, {known: known for each in names for known in each}).find(name)
     except InputError as error:
-        raise InputError(error.what, fix=f"{error.fix}; the module of your own is named with --plugin") from error
+        raise InputError(
+            error.what, fix=f"{error.fix}; the module of your own is named with --plugin"
+        ) from error
 
 
 def check_names(options: argparse.Namespace, names: dict) -> None:

@@ -18,7 +18,6 @@ import pandas as pd
 from ..core.errors import InputError
 from ..core.registry import Registry
 
-
 # %% ../../nbs/evaluation/500_metrics.ipynb #c006
 def _checked(labels, scores, what: str = "scores") -> tuple[np.ndarray, np.ndarray]:
     "Labels as bool and scores as float64, both (rows,), or an `InputError` that says what is wrong with them."
@@ -344,13 +343,29 @@ def main_metrics() -> list[Metric]:
     return [metric for metric in metrics.values() if metric.main]
 
 # %% ../../nbs/evaluation/500_metrics.ipynb #c030
+def _measure(metric: Metric, rows: ScoredRows) -> Callable:
+    "The metric's function of counts. `InputError` where it gives anything but a number for each resample."
+    measure = metric.measure(rows)
+
+    def checked(counts: np.ndarray) -> np.ndarray:
+        values = measure(counts)
+        if np.shape(values) == (len(counts),) and np.issubdtype(np.asarray(values).dtype, np.number):
+            return np.asarray(values, dtype=np.float64)
+        raise InputError(
+            f"the metric {metric.name!r} gave {type(values).__name__} {values!r:.60} for {len(counts)} resamples",
+            fix="give one number for each, NaN where there is none, as userllm.evaluation.metrics.mean_over_users does",
+        )
+
+    return checked
+
+
 def _bootstrap(
     systems: list[ScoredRows],  # the same rows with the scores of one or more systems
     resamples: int,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:  # (systems, metrics) on all rows; (systems, metrics, resamples)
     "Every metric on all rows, and on resamples of users that all systems share."
-    measures = [[metric.measure(rows) for metric in metrics.values()] for rows in systems]
+    measures = [[_measure(metric, rows) for metric in metrics.values()] for rows in systems]
     users = systems[0].users.max() + 1
 
     def values(counts):  # (systems, metrics, resamples)

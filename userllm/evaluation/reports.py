@@ -224,9 +224,10 @@ def recorded_value(
     recorded: dict,  # of a run, from its metrics.json
     predictions: pd.DataFrame,  # of the same run
     metric: str,
-) -> float | None:
-    "A metric of a run, as it was recorded; computed where the metric is newer than the run."
-    return (recorded.get(metric) or evaluate(predictions, 0)[metric])["value"]
+) -> float:
+    "A metric of a run, as it was recorded; computed where it is newer than the run; NaN where it has no value."
+    value = (recorded.get(metric) or evaluate(predictions, 0)[metric])["value"]
+    return np.nan if value is None else value
 
 
 def interval_text(value: float, low: float, high: float, digits: int = 4) -> str:

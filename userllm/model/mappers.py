@@ -18,6 +18,7 @@ from ..core.errors import InputError
 from ..core.files import read_tensors, read_tensors_metadata, write_tensors
 from ..core.fingerprints import fingerprint
 from ..core.registry import Registry
+from ..core.settings import require_numbers
 from ..data.dataset import Dataset, ids_as_text
 
 # %% ../../nbs/model/355_mappers.ipynb #c006
@@ -171,8 +172,8 @@ def table_by_position(
     """A `FeatureTable` of one fold, from rows by the dataset's numbers; values (rows, folds, d) are taken as they are.
 
     Rows that are missing are set to zero, so that no stray number can be used."""
-    values = torch.as_tensor(np.asarray(values), dtype=torch.float32).clone()
-    missing = np.zeros(len(values), bool) if missing is None else np.asarray(missing)
+    values = torch.as_tensor(np.array(values), dtype=torch.float32)  # a copy: the table is its own
+    missing = np.zeros(len(values), bool) if missing is None else np.array(missing)
     missing = torch.as_tensor(missing, dtype=torch.bool)
     if values.ndim == 2 and len(missing) == len(values):
         values[missing] = 0
@@ -197,7 +198,7 @@ def lookup(
     if folds is None:
         folds = torch.full_like(rows, last)
     else:
-        folds = torch.as_tensor(np.asarray(folds), dtype=torch.long).clamp(max=last)
+        folds = torch.as_tensor(np.array(folds), dtype=torch.long).clamp(max=last)
     unknown = rows < 0
     if len(table.missing) == 0:
         return torch.zeros(len(rows), table.width), unknown
@@ -259,11 +260,20 @@ def standardise(
 class MapperSettings:
     "The shape of a mapper."
 
+    numbers = {
+        "expansion": "count",
+        "smallest_hidden": "count",
+        "dropout": "share",
+    }
+
     expansion: int = 10  # hidden width as a multiple of d (CoLLM's mapper has 10)
     smallest_hidden: int = 128  # the hidden width is at least this
     dropout: float = 0.0  # share of hidden units dropped in training
     # the name of a mapper, of `mapper_kinds`
     kind: str = field(default="two_layers", metadata={"later": True})
+
+    def __post_init__(self):
+        require_numbers(self, "model.mapper")
 
 # %% ../../nbs/model/355_mappers.ipynb #c021
 class Mapper(nn.Module):

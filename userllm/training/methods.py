@@ -8,10 +8,13 @@ __all__ = ['tunings', 'methods', 'Method', 'userllm', 'tallrec', 'collm', 'collm
            'userllm_wide_context', 'find_method']
 
 # %% ../../nbs/training/715_methods.ipynb #c003
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 from ..collaborative.cross_features import context_cross_features, cross_feature_names, cross_features
 from ..core.errors import InputError
 from ..core.registry import Registry
+from ..core.settings import override
 from ..core.theme import PICTURES
 from ..model.mappers import FeatureTable
 from ..model.settings import ModelSettings, require_pairs
@@ -197,9 +200,7 @@ def userllm_plus() -> Method:
         "userllm_plus",
         "out-of-fold target encodings in place of MF embeddings",
         (*_poster, *_collaborative("target_encoding")),
-        ModelSettings(
-            mappers=(*_poster, ("item", "item_target_encoding"), ("user", "user_target_encoding"))
-        ),
+        ModelSettings(mappers=(*_poster, ("item", "item_target_encoding"), ("user", "user_target_encoding"))),
     )
 
 
@@ -258,6 +259,10 @@ for _method in (
     methods.register(_method)
 
 
-def find_method(name: str) -> Method:
-    "The method of that name; `InputError` lists the names there are."
-    return methods.find(name)
+def find_method(
+    name: str,
+    changes: Mapping[str, Any] = {},  # key -> value, such as `model.uhem.encoder`
+) -> Method:
+    "The method of that name, with some settings changed; `InputError` lists the names there are."
+    method = methods.find(name)
+    return override((method,), changes)[0] if changes else method

@@ -21,6 +21,7 @@ from ..core.devices import release_memory
 from ..core.errors import InputError
 from ..core.files import read_tensors, read_tensors_metadata, write_tensors
 from ..core.fingerprints import fingerprint
+from ..core.settings import require_numbers
 from ..knowledge.llms import quiet_libraries
 from ..evaluation.metrics import auc
 from ..data.histories import Rows
@@ -35,6 +36,20 @@ from ..model.prefix_cache import PrefixStore, store_prefixes
 @dataclass(frozen=True)
 class StepSettings:
     "How one step is trained."
+
+    numbers = {
+        "rows": "count",
+        "batch_size": "count",
+        "learning_rate": "amount",
+        "final_learning_rate": "amount",
+        "warmup": "share",
+        "weight_decay": "amount",
+        "clip": "positive",
+        "evaluate_every": "count",
+        "validation_rows": "count",
+        "patience": "whole",
+        "checkpoint_every": "count",
+    }
 
     # training rows seen in all, or a few more, over as many epochs as that takes; None: each row once
     rows: int | None = None
@@ -53,10 +68,7 @@ class StepSettings:
     gradient_checkpointing: bool = False  # recompute activations to save memory; for step 1 of a large LLM
 
     def __post_init__(self):
-        for name in ("rows", "batch_size", "evaluate_every", "checkpoint_every"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"StepSettings: {name} is {value}", fix="set it to 1 or more")
+        require_numbers(self, "step")
 
 # %% ../../nbs/training/700_steps.ipynb #c008
 def plan_batches(
