@@ -490,6 +490,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                     'userllm/core/errors.py'),
                                      'userllm.core.errors._escaped': ('core/errors.html#_escaped', 'userllm/core/errors.py'),
                                      'userllm.core.errors._shown_lines': ('core/errors.html#_shown_lines', 'userllm/core/errors.py'),
+                                     'userllm.core.errors.counted': ('core/errors.html#counted', 'userllm/core/errors.py'),
                                      'userllm.core.errors.disk_error': ('core/errors.html#disk_error', 'userllm/core/errors.py'),
                                      'userllm.core.errors.disk_fault': ('core/errors.html#disk_fault', 'userllm/core/errors.py'),
                                      'userllm.core.errors.shown_names': ('core/errors.html#shown_names', 'userllm/core/errors.py'),

@@ -9,7 +9,7 @@ __all__ = ['genre_names', 'movies_metadata', 'the_movies_dataset']
 from dataclasses import replace
 from pathlib import Path
 import polars as pl
-from ..core.errors import InputError
+from ..core.errors import InputError, counted
 from .columns import RowCount, read_columns
 from .faults import CORRECT_ALL, Fault, error_lines, find_faults, raise_faults
 from .dataset import MOVIE
@@ -55,9 +55,9 @@ def movies_metadata(
     once = numbered.filter(pl.col("tmdb").is_first_distinct())
     genres = genre_names(once["genres"])
     notes = [
-        f"{len(frame) - len(numbered)} rows without a number left out",
-        f"{len(numbered) - len(once)} rows of a number that came before left out",
-        f"{(genres.is_null() & (once['genres'] != '')).sum()} rows with unreadable genres",
+        counted(len(frame) - len(numbered), "row") + " without a number left out",
+        counted(len(numbered) - len(once), "row") + " of a number that came before left out",
+        counted((genres.is_null() & (once["genres"] != "")).sum(), "row") + " with unreadable genres",
     ]
     title = pl.coalesce(
         pl.when(pl.col(name).str.strip_chars() != "").then(pl.col(name).str.strip_chars())
@@ -67,7 +67,7 @@ def movies_metadata(
     year = pl.col("release_date").str.extract(r"^(\d{4})-\d{2}-\d{2}$", 1).cast(pl.Int64)
     overview = pl.col("overview").fill_null("").str.strip_chars()
     said = once.select(overview).to_series().str.contains(_NO_OVERVIEW)
-    notes.append(f"{said.sum()} overviews that say there is none left out")
+    notes.append(counted(said.sum(), "overview that says", "overviews that say") + " there is none left out")
     films = once.select(
         "tmdb",
         title=in_one_line(title),

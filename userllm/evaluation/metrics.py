@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from ..core.errors import InputError
+from ..core.errors import InputError, counted
 from ..core.registry import Registry
 
 # %% ../../nbs/evaluation/500_metrics.ipynb #c006
@@ -138,7 +138,9 @@ def _user_codes(users, rows: int) -> np.ndarray:
     "Numbers 0, 1, ... for the users of the rows."
     codes, _ = pd.factorize(np.asarray(users))
     if len(codes) != rows:
-        raise InputError(f"there are {len(codes)} users for {rows} rows", fix="give one user per row")
+        raise InputError(
+            f"there are {counted(len(codes), 'user')} for {counted(rows, 'row')}", fix="give one user per row"
+        )
     if (codes < 0).any():
         raise InputError(f"row {(codes < 0).argmax()} has no user", fix="give one user per row")
     return codes
@@ -394,7 +396,7 @@ def scored_rows(
     repeated = predictions.row_id.duplicated()
     if repeated.any():
         raise InputError(
-            f"{repeated.sum()} rows are predicted twice, such as row_id {predictions.row_id[repeated].iloc[0]}",
+            f"{counted(repeated.sum(), 'row')} predicted twice, such as row_id {predictions.row_id[repeated].iloc[0]}",
             fix="keep one prediction per row",
         )
     if "split" in predictions and predictions.split.nunique() > 1:
@@ -465,7 +467,7 @@ def _on_the_same_rows(systems: list[pd.DataFrame]) -> list[ScoredRows]:
             differ = (predictions[column].to_numpy() != systems[0][column].to_numpy()).sum()
             if differ:
                 raise InputError(
-                    f"{differ} rows have another {column} in the second predictions",
+                    f"another {column} in the second predictions for {counted(differ, 'row')}",
                     fix="compare runs on the same data",
                 )
         aligned.append(
