@@ -18,7 +18,7 @@ from userllm.cli.messages import (
     typed_command,
     user_option,
 )
-from .prepare import own_dataset, prepare_data, require_device
+from .prepare import chosen_dataset, prepare_data, require_device
 from ..core.errors import InputError
 from ..core.files import read_json, require_writable
 from ..core.fingerprints import fingerprint
@@ -81,7 +81,7 @@ def _flat(content: dict, before: str = "") -> dict[str, Any]:
     return flat
 
 
-def _asked_settings(options) -> dict[str, Any]:
+def _given_settings(options) -> dict[str, Any]:
     "The settings of --config and --set, by key."
     asked = {}
     if options.config:
@@ -111,7 +111,7 @@ def chosen_for_many(options, methods: tuple[str, ...]) -> tuple[Preset, dict, di
     """For runs of several methods: the preset with all that the command line changes, the changes by key, and those
     of them that are settings of methods. `InputError` where one of the methods cannot have them."""
     preset = find_preset(options.preset)
-    asked = _asked_settings(options)
+    asked = _given_settings(options)
     changes = {}
     of_methods = {}
     chosen = preset
@@ -139,7 +139,7 @@ def chosen_settings(options) -> tuple[Preset, Method | None, dict]:
     preset = find_preset(options.preset)
     method = _chosen_method(options)
     usual = (preset,) if method is None else (preset, method)
-    chosen = override(usual, _asked_settings(options))
+    chosen = override(usual, _given_settings(options))
     changes = changed_settings(usual, chosen)
     _require_free_protocol(options, changes)
     preset = chosen[0]
@@ -257,7 +257,7 @@ def _print_trained(options, metrics: dict, folder: Path, user_id: str) -> None:
     print(f"\nThe run is in {folder}. Next: {following}")
 
 
-def _told_changes(options, changes: dict[str, Any]) -> dict[str, Any]:
+def _print_effective(options, changes: dict[str, Any]) -> dict[str, Any]:
     "The changes that count, after they are printed with those that do not."
     effective = effective_changes(options, changes)
     if effective:
@@ -271,10 +271,10 @@ def train_verb(options) -> None:
     "`userllm train`"
     require_device(options)
     preset, method, changes = chosen_settings(options)
-    changes = _told_changes(options, changes)
+    changes = _print_effective(options, changes)
     folder = _run_folder(options, preset, changes)
     require_writable(folder, 500_000_000, make=False)
-    dataset = own_dataset(options)[0]
+    dataset = chosen_dataset(options)[0]
     if dataset is not None:
         _check_data(dataset, options, method)
 

@@ -162,6 +162,13 @@ class FeatureTable:
         )
 
 # %% ../../nbs/model/355_mappers.ipynb #c008
+def _copied(values, dtype: torch.dtype) -> torch.Tensor:
+    "Any numbers as a tensor of their own, also where they may not be written."
+    if torch.is_tensor(values):
+        return values.detach().to("cpu", dtype, copy=True)
+    return torch.as_tensor(np.array(values), dtype=dtype)
+
+
 def table_by_position(
     name: str,  # what the features are
     key: str,  # `item`, `user` or `event`
@@ -172,9 +179,8 @@ def table_by_position(
     """A `FeatureTable` of one fold, from rows by the dataset's numbers; values (rows, folds, d) are taken as they are.
 
     Rows that are missing are set to zero, so that no stray number can be used."""
-    values = torch.as_tensor(np.array(values), dtype=torch.float32)  # a copy: the table is its own
-    missing = np.zeros(len(values), bool) if missing is None else np.array(missing)
-    missing = torch.as_tensor(missing, dtype=torch.bool)
+    values = _copied(values, torch.float32)
+    missing = torch.zeros(len(values), dtype=torch.bool) if missing is None else _copied(missing, torch.bool)
     if values.ndim == 2 and len(missing) == len(values):
         values[missing] = 0
     return FeatureTable(name, key, values[:, None] if values.ndim == 2 else values, missing, tuple(columns))
@@ -198,7 +204,7 @@ def lookup(
     if folds is None:
         folds = torch.full_like(rows, last)
     else:
-        folds = torch.as_tensor(np.array(folds), dtype=torch.long).clamp(max=last)
+        folds = _copied(folds, torch.long).clamp(max=last)
     unknown = rows < 0
     if len(table.missing) == 0:
         return torch.zeros(len(rows), table.width), unknown

@@ -199,8 +199,8 @@ def _text_html(line: Mapping, about: str, edited: bool) -> str:
         about = f"{about}, edited"
         text = text or "(nothing)"
     cut = f" <small>(cut by {line['shortened']:,} tokens)</small>" if line["shortened"] else ""
-    made_up = f" <small><b>({escape(GENERATED)})</b></small>" if line.get("generated") else ""
-    return f'<span title="{about}" style="{style}">{text}</span>{cut}{made_up}'
+    caution = f" <small><b>({escape(GENERATED)})</b></small>" if line.get("generated") else ""
+    return f'<span title="{about}" style="{style}">{text}</span>{cut}{caution}'
 
 
 def prompt_html(
