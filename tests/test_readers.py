@@ -21,10 +21,11 @@ from hypothesis import strategies as st
 from userllm.core.errors import InputError
 from userllm.cli.main import main
 from userllm.data.columns import read_columns
-from userllm.data.dataset import SPLITS, SPLIT_KINDS, Dataset, made_up_dataset
+from userllm.data.dataset import SPLITS, SPLIT_KINDS, TIMED_KINDS, Dataset, made_up_dataset
 from userllm.data.histories import Histories
 from userllm.data.leakage import audit
-from userllm.data.protocols import dataset_with_split, split_kind
+from userllm.data.building import dataset_with_split
+from userllm.data.splits import split_kind
 from userllm.evaluation.reports import format_table
 from userllm.data.sources_movielens import display_title
 from userllm.data.sources_movies import movies_metadata
@@ -448,7 +449,7 @@ def slow_history(events, user, timestamp, candidate, allowed, likes_only, length
 def test_histories(seed, kind, events, likes_only, length):
     data = made_up_dataset(users=4, items=12, events=events, seconds=9, split=kind, seed=seed)
     rows = data.interactions
-    allowed = ("history", "train") if kind == "random" else ("history", *SPLITS)
+    allowed = ("history", *SPLITS) if kind in TIMED_KINDS else ("history", "train")
     picked, lengths = Histories.for_dataset(data, likes_only).pick(
         rows["user"], rows["timestamp"], rows["item"], length
     )
@@ -458,19 +459,30 @@ def test_histories(seed, kind, events, likes_only, length):
         )
 
 
-def slow_kind(rows):
+def slow_kind(rows, context_items):
     "Compare each pair of rows."
     order = {name: place for place, name in enumerate(SPLITS)}
     pairs = [(a, b) for a in rows for b in rows if order[a[2]] < order[b[2]]]
     if all(a[1] < b[1] for a, b in pairs):
         return "temporal"
-    return "temporal_user" if all(a[1] < b[1] for a, b in pairs if a[0] == b[0]) else "random"
+    if all(a[1] < b[1] for a, b in pairs if a[0] == b[0]):
+        return "temporal_user"
+    held_out = {row[3] for row in rows if row[2] != "train"}
+    apart = all(a[3] != b[3] for a, b in pairs) and not held_out & context_items
+    return "cold_items" if apart else "random"
 
 
 @quick
-@given(rows=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 5), st.sampled_from(SPLITS)), max_size=7))
-def test_kinds_of_split(rows):
-    assert split_kind(pd.DataFrame(rows, columns=["user", "timestamp", "split"])) == slow_kind(rows)
+@given(
+    rows=st.lists(
+        st.tuples(st.integers(0, 2), st.integers(0, 5), st.sampled_from(SPLITS), st.integers(0, 6)), max_size=7
+    ),
+    context_items=st.sets(st.integers(0, 6), max_size=2),
+)
+def test_kinds_of_split(rows, context_items):
+    frame = pd.DataFrame(rows, columns=["user", "timestamp", "split", "item"])
+    kind = split_kind(frame, np.array([*context_items], int))
+    assert kind == slow_kind(rows, context_items)
 
 
 @quick

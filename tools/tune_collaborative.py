@@ -21,7 +21,8 @@ import torch
 from userllm.core.files import read_json, write_json
 from userllm.collaborative.mf import MFSettings, train_mf
 from userllm.collaborative.lightgcn import LightGCNSettings, train_lightgcn
-from userllm.data.protocols import build_dataset, movie
+from userllm.data.building import build_dataset
+from userllm.data.protocols import movie
 from userllm.collaborative.sasrec import SASRecSettings, train_sasrec
 from userllm.data.sources_movielens import movielens_small
 

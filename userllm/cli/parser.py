@@ -37,7 +37,8 @@ def _data_options(parser, names: dict) -> None:
     group.add_argument(
         "--split",
         metavar="KIND",
-        help="random, temporal (one cut in time) or temporal_user (each user's latest rows); default random",
+        help="random, temporal (one cut in time), temporal_user (each user's latest rows) or cold_items (whole items"
+        " held out); default random",
     )
     group.add_argument(
         "--natural", action="store_true", help="keep all rows instead of sampling to the paper's counts"

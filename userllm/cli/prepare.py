@@ -25,7 +25,8 @@ from userllm.data.datasets import (
 from ..data.sources import command_options, sources
 from ..data.dataset import Dataset
 from ..data.prepared import ItemSources, Prepared, keep_prepared, prepare
-from ..data.protocols import natural, period, table2
+from ..data.protocols import natural
+from ..data.statistics import period, table2
 from ..data.raw_data import RawData
 from ..evaluation.reports import format_table
 from ..knowledge.descriptions import description_faults, description_quality

@@ -20,7 +20,7 @@ from ..core.files import read_json, read_parquet, require_writable, write_json
 from ..core.runs import RunFolder
 from ..data.dataset import ItemNoun
 from ..data.prepared import ItemSources, Stage, prepare
-from ..data.protocols import table2
+from ..data.statistics import table2
 from ..evaluation.ablation_results import compare_ablation
 from ..evaluation.ablation_runs import AblationStudy, run_ablations
 from ..evaluation.ablations import ablations, find_ablation

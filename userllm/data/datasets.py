@@ -17,14 +17,9 @@ from ..core.errors import InputError, shown_text
 from ..core.files import atomic_path, read_json, require_writable
 from .dataset import SPLITS, Dataset, ItemNoun
 from ..visual.posters import posters_for
-from userllm.data.protocols import (
-    ProtocolSettings,
-    build_dataset,
-    dataset_with_split,
-    like_question,
-    movie,
-    with_further_items,
-)
+from .building import build_dataset, dataset_with_split, with_further_items
+from .protocols import ProtocolSettings, movie
+from .ratings import like_question
 from .raw_data import RawData
 from .sources import read_source, sources
 
@@ -244,18 +239,32 @@ def _left_out_notes(raw: RawData, dataset: Dataset) -> list[str]:
     return notes
 
 
+_TAKEN_FOR_VALIDATION = {
+    "random": "at random",
+    "temporal": "the latest",
+    "temporal_user": "each user's latest",
+    "cold_items": "of whole items",
+}
+
+
 def _split_notes(raw: RawData, dataset: Dataset) -> list[str]:
     "What was taken from a split that the data came with."
     if "split" not in raw.ratings:
         return []
     counts = dataset.events["split"].value_counts()
     kind = dataset.protocol["split"]
+    shown_by = "items" if kind == "cold_items" else "times"
     notes = [
-        f"the split is the data's own, taken for {kind}, as its times tell;"
+        f"the split is the data's own, taken for {kind}, as its {shown_by} tell;"
         f" {counts.get('history', 0):,} events are history and no rows"
     ]
+    if left_out := len(raw.ratings) - len(dataset.events):
+        notes.append(
+            f"{left_out:,} context interactions of items that became validation are left out: they would tell"
+            " about the items"
+        )
     if not raw.ratings["split"].eq("valid").any():
-        how = {"random": "at random", "temporal": "the latest", "temporal_user": "each user's latest"}[kind]
+        how = _TAKEN_FOR_VALIDATION[kind]
         notes.append(
             f"the split has no validation rows: {counts['valid']:,} training rows, {how}, are taken for them;"
             " to choose them yourself, name rows valid in the column split (or give NAME.valid.inter)"

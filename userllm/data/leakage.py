@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+import polars as pl
 
 from ..core.errors import InputError
-from .dataset import SPLIT_TYPE, Dataset, split_codes
+from .dataset import SPLIT_TYPE, TIMED_KINDS, Dataset, split_codes
 from .histories import Histories, history_splits
+from .past_counts import PastCounts
 
 # %% ../../nbs/data/110_leakage.ipynb #c044
 LEAKS = {
@@ -24,11 +26,18 @@ LEAKS = {
     ),
     "candidate in history": "a row's history holds the very item to be predicted",
     "history not earlier": "a history event at or after the time of its row",
-    "history held out": "after a random split: a history event of validation or test",
+    "history held out": "after a split at random or by items: a history event of validation or test",
     "history unheard of": "a history event that the user never had, or with another label",
     "split not in time": "after a split by time: a row at or before the latest row of an earlier split",
+    "item in two splits": "after a split by items: a row of an item that a later split holds",
+    "held-out item as context": "after a split by items: a context interaction of an item that is held out",
+    "held-out item in history": "after a split by items: a history event of an item that is held out",
     "held out in training": "a validation or test row that a model was trained on",
     "held out in statistics": "a validation or test row that a statistic was computed from",
+    "rate not earlier": "a rate as of a row's time that counts an event at or after this time",
+    "rate held out": "after a random split: a rate as of a row's time that counts an event of validation or test",
+    "rate after training": "a frozen rate that counts an event after the end of training",
+    "rate unlike its events": "a rate as of a row's time that leaves out an event, or mistakes a label",
 }
 
 
@@ -111,6 +120,9 @@ def _history_leaks(
     counts = dict.fromkeys(
         ["candidate in history", "history not earlier", "history held out", "history unheard of"], 0
     )
+    by_items = dataset.protocol["split"] == "cold_items"
+    if by_items:
+        counts["held-out item in history"] = 0
     for first in range(0, len(dataset.interactions), block):
         rows = dataset.interactions.iloc[first : first + block]
         picked, liked, lengths = histories.pick_events(rows["user"], rows["timestamp"], rows["item"], length)
@@ -124,6 +136,8 @@ def _history_leaks(
         heard = keys[place] == wanted if len(keys) else np.zeros(len(wanted), bool)
         unlike = heard & (labels[place] != liked[present]) if len(keys) else heard
         counts["candidate in history"] += int((shown == item).sum())
+        if by_items:
+            counts["held-out item in history"] += int(dataset.held_out_items[shown].sum())
         counts["history unheard of"] += int((~heard | unlike).sum())
         if heard.any():
             counts["history not earlier"] += int((times[place] >= timestamp)[heard].sum())
@@ -134,8 +148,8 @@ def _history_leaks(
 def _boundary_leaks(rows: pd.DataFrame, kind: str) -> int:
     """The number of rows at or before the latest row of an earlier split, in all or by user.
 
-    0 by definition for a random split."""
-    if kind == "random":
+    0 by definition where rows are not split by time."""
+    if kind not in TIMED_KINDS:
         return 0
     group = rows["user"].to_numpy() if kind == "temporal_user" else np.zeros(len(rows), np.int64)
     order = split_codes(rows["split"])
@@ -145,6 +159,22 @@ def _boundary_leaks(rows: pd.DataFrame, kind: str) -> int:
         np.maximum.at(latest, group[order == earlier], rows["timestamp"].to_numpy()[order == earlier])
         late |= (order > earlier) & (rows["timestamp"].to_numpy() <= latest[group])
     return int(late.sum())
+
+
+def _item_leaks(dataset: Dataset) -> dict[str, int]:
+    "After a split by items: rows of items that a later split holds, and context interactions of held-out items."
+    if dataset.protocol["split"] != "cold_items":
+        return {}
+    rows = dataset.interactions
+    split = split_codes(rows["split"])
+    item = rows["item"].to_numpy()
+    latest = np.zeros(len(dataset.items), np.int8)  # the latest split of each item
+    np.maximum.at(latest, item, split)
+    context_items = dataset.events["item"].to_numpy()[(dataset.events["split"] == "history").to_numpy()]
+    return {
+        "item in two splits": int((split < latest[item]).sum()),
+        "held-out item as context": int(dataset.held_out_items[context_items].sum()),
+    }
 
 
 def _held_out(rows: pd.DataFrame, users_of_rows: dict | None, what: str) -> dict[str, int]:
@@ -165,6 +195,56 @@ def _held_out(rows: pd.DataFrame, users_of_rows: dict | None, what: str) -> dict
         counts[f"held out in {what}: {name}"] = int((split.loc[ids] != "train").sum())
     return counts
 
+# %% ../../nbs/data/110_leakage.ipynb #5dff4c83
+def _counts_before(rows: pd.DataFrame, events: pd.DataFrame, side: str) -> np.ndarray:  # (n, 2)
+    "Likes and events of each row's user or item strictly before it: in the sort, rows precede events of their time."
+    numbers, times = (
+        np.concatenate([frame[name].to_numpy(np.int64) for frame in (rows, events)])
+        for name in (side, "timestamp")
+    )
+    is_event = np.arange(len(numbers)) >= len(rows)
+    likes = np.append(np.zeros(len(rows), np.int64), events["label"].to_numpy(np.int64))
+    order = pl.DataFrame({"number": numbers, "time": times, "event": is_event}).select(
+        pl.arg_sort_by("number", "time", "event")
+    )
+    order = order.to_series().to_numpy()
+
+    # running sums over all, less those before the number's first
+    running = np.stack([np.cumsum(likes[order]), np.cumsum(is_event[order])], 1)
+    first = np.append(True, np.diff(numbers[order]) > 0)
+    before = np.where(first[:, None], running - np.stack([likes[order], is_event[order]], 1), 0)
+    running -= np.maximum.accumulate(before, 0)
+    counts = np.empty_like(running)
+    counts[order] = running
+    return counts[: len(rows)]
+
+
+def _rate_leaks(dataset: Dataset, name: str, past: PastCounts) -> dict[str, int]:
+    "How many rows are shown counts that they may not see, or wrong ones."
+    rows = dataset.interactions
+    events = dataset.events
+    shown = past(rows[past.side], rows["timestamp"])
+    allowed = events["split"].isin(history_splits(dataset.protocol["split"])).to_numpy()
+    earlier = permitted = known = _counts_before(rows, events, past.side)
+    if not allowed.all():
+        permitted = known = _counts_before(rows, events[allowed], past.side)
+    if past.reading == "frozen":
+        trained = pd.concat([events[events["split"] == "train"], context_interactions(dataset)])
+        known = _counts_before(rows, trained, past.side)
+
+    kinds = {
+        "rate not earlier": shown[:, 1] > earlier[:, 1],
+        "rate held out": shown[:, 1] > permitted[:, 1],
+        "rate after training": shown[:, 1] > known[:, 1],
+        "rate unlike its events": (shown != known).any(1),
+    }
+    found = np.zeros(len(rows), bool)
+    counts = {}
+    for kind, rows_of_kind in kinds.items():  # each row counts once, as its worst leak
+        counts[f"{kind}: {name}"] = int((rows_of_kind & ~found).sum())
+        found |= rows_of_kind
+    return counts
+
 # %% ../../nbs/data/110_leakage.ipynb #c050
 def audit(
     dataset: Dataset,
@@ -175,27 +255,32 @@ def audit(
     # what serves as history; by default what the dataset's kind of split allows
     histories: Histories | None = None,
     length: int | None = None,  # of a row's history; the protocol's where left out
+    # name to counts as of a row's time, which features were made from
+    past: dict[str, PastCounts] | None = None,
 ) -> Audit:
     "Count every leak that is known, by the rules of the dataset's kind of split."
     kind = dataset.protocol["split"]
     histories = histories or Histories.for_dataset(dataset)
     length = length or dataset.protocol["history_length"]
     counts = _table_leaks(dataset) | _history_leaks(dataset, histories, length)
-    counts |= {"split not in time": _boundary_leaks(dataset.interactions, kind)}
+    counts |= {"split not in time": _boundary_leaks(dataset.interactions, kind)} | _item_leaks(dataset)
     counts |= _held_out(dataset.interactions, trained_rows, "training") | _held_out(
         dataset.interactions, statistics_rows, "statistics"
     )
+    for name, each in (past or {}).items():
+        counts |= _rate_leaks(dataset, name, each)
     return Audit(counts, kind, len(dataset.interactions))
 
 # %% ../../nbs/data/110_leakage.ipynb #b8f76c0d
 def context_interactions(dataset: Dataset) -> pd.DataFrame:  # user, item, label, timestamp, split
-    """Events that are not used as examples. Where rows are split by time, those up to the last training
+    """Events that are not used as examples; after a split by items, those of items that are not held out.
+    Where rows are split by time, those up to the last training
     row: of all users, or, where each has a split of its own, of the event's user; those of users without
     training rows are left out."""
     past = dataset.events[dataset.events["split"] == "history"]
     training = dataset.rows("train")
-    if dataset.protocol["split"] == "random":
-        return past
+    if dataset.protocol["split"] not in TIMED_KINDS:
+        return past[~dataset.held_out_items[past["item"].to_numpy()]]
     if dataset.protocol["split"] == "temporal":
         return past[past["timestamp"] <= training["timestamp"].max()]
     return past[past["timestamp"] <= past["user"].map(training.groupby("user")["timestamp"].max()).fillna(-1)]

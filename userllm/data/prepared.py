@@ -18,7 +18,8 @@ from .leakage import Audit, audit, context_as_training
 from .datasets import fill_descriptions
 from .dataset import Dataset
 from .histories import Histories, HistorySettings, Rows
-from .protocols import ProtocolSettings, build_dataset, movie
+from .building import build_dataset
+from .protocols import ProtocolSettings, movie
 from .sources_movielens import movielens_small
 from ..knowledge.descriptions import KnowledgeSettings, descriptions_for, source_of
 from ..knowledge.endpoints import Endpoint
@@ -83,6 +84,7 @@ class Prepared:
             frame["label"].to_numpy(),
             row_ids,
             events=np.where(stop > start, stop - 1, -1),
+            timestamps=times,
             history_labels=None if self.histories.likes_only else labels,
         )
 

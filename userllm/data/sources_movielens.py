@@ -16,7 +16,7 @@ from ..core.files import read_parquet, write_parquet
 from ..core.fingerprints import fingerprint
 from ..core.runs import StageCache
 from .dataset import MOVIE
-from .protocols import check_ratings
+from .ratings import check_ratings
 from .raw_data import RawData
 
 # %% ../../nbs/data/125_sources_movielens.ipynb #c008

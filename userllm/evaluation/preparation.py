@@ -17,7 +17,7 @@ from ..core.runs import StageCache
 from ..data.datasets import dataset_of, source_protocol
 from ..data.dataset import Dataset
 from ..data.leakage import audit
-from ..data.protocols import statistics
+from ..data.statistics import statistics
 from ..data.raw_data import RawData
 from ..data.sources_netflix import netflix_prize
 from ..data.user_tables import read_table

@@ -35,10 +35,11 @@ def _made_up_rows(
     generator = np.random.default_rng(0)
     histories = generator.integers(0, len(maker.text.titles), (len(items), history))
     histories[np.arange(history) >= np.arange(len(items))[:, None] % (history + 1)] = -1  # of unequal length
-    people = [len(table.missing) for table in maker.features.tables.values() if table.key == "user"]
+    people = [table.size for table in maker.features.tables.values() if table.key == "user"]
     users = np.arange(len(items)) % people[0] if people else np.full(len(items), -1)
+    nothing = np.full(len(items), -1)
     labels = np.where(histories < 0, -1, histories % 2)
-    rows = Rows(users, items, histories, events=np.full(len(items), -1), history_labels=labels)
+    rows = Rows(users, items, histories, events=nothing, timestamps=nothing, history_labels=labels)
 
     lengths = maker.prompt_lengths(rows)
     order = np.argsort(lengths, kind="stable")

@@ -167,7 +167,7 @@ class Recommender:
             for kind in (self.histories, self.training_histories)
         )
         histories, labels = (_either(times < 0, *pair) for pair in zip(latest, dated))
-        rows = Rows(users, items, histories, events=self._last_events(users, times))
+        rows = Rows(users, items, histories, events=self._last_events(users, times), timestamps=times)
         return rows if self.history.likes_only else replace(rows, history_labels=labels)
 
     def rows_of_new_user(
@@ -189,7 +189,8 @@ class Recommender:
             }
         )
         histories, _ = Histories(liked, 1, ("history",)).pick(nobody, None, items, self.history.length)
-        return Rows(nobody - 1, items, histories, events=nobody - 1)
+        feedback = np.tile([len(likes), 0], (len(items), 1))
+        return Rows(nobody - 1, items, histories, events=nobody - 1, timestamps=nobody - 1, feedback=feedback)
 
     def _last_events(self, users, times) -> np.ndarray:  # (n,) as in `rows_for`
         "The last event before each row, by its place in the histories; -1 for none."

@@ -308,9 +308,9 @@ def _fitting_tables(
             count = len(history.histories(dataset).items)
         else:
             count = len({"user": dataset.users, "item": dataset.items}[table.key])
-        if len(table.missing) != count:
+        if table.size != count:
             raise InputError(
-                f"the feature table of {slot!r} has {len(table.missing)} rows for {count} {table.key}s",
+                f"the feature table of {slot!r} has {table.size} rows for {count} {table.key}s",
                 fix="make it from the same dataset",
             )
     return {slot: tables[slot] for slot in names}

@@ -153,6 +153,8 @@ def _source(recommender: UserLLMRecommender, piece, rows: Rows) -> str:
         else "an unknown user"
     )
     moment = ", after the latest event" if table.key == "event" else ""
+    if table.changes_with_time:
+        moment = ", as of the row's time"
     return f"the feature table {table.name} ({table.width} numbers) at {owner}{moment}"
 
 
