@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
-from ..core.errors import InputError
+from ..core.errors import InputError, counted
 from ..core.files import read_tensors, read_tensors_metadata, write_tensors
 from ..core.fingerprints import fingerprint
 from ..core.registry import Registry
@@ -177,7 +177,7 @@ class FeatureTable:
         if len(self.missing) == wanted:
             return self
         raise InputError(
-            f"feature table {self.name!r} has {len(self.missing):,} rows, and the dataset {wanted:,} {self.key}s",
+            f"feature table {self.name!r} has {counted(len(self.missing), 'row')}, and the dataset {wanted:,} {self.key}s",
             fix="make it by FeatureTable.from_ids, with the ids of the source",
         )
 
@@ -215,7 +215,7 @@ def lookup(
     rows = torch.as_tensor(rows if isinstance(rows, torch.Tensor) else np.array(rows), dtype=torch.long)
     if len(rows) and int(rows.max()) >= len(table.missing):
         raise InputError(
-            f"feature table {table.name!r} has {len(table.missing)} rows, and row {int(rows.max())} was asked for:"
+            f"feature table {table.name!r} has {counted(len(table.missing), 'row')}, and row {int(rows.max())} was asked for:"
             " it was made for another dataset",
             fix="make it again, from this dataset",
         )

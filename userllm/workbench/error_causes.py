@@ -184,11 +184,8 @@ def _withheld_sentence(line) -> str:
         verdict = "more is corrected than broken"
     elif line.high < 0:
         verdict = "more is broken than corrected"
-    left_out = (
-        f" Left out: {counted(line.left_out, 'row without such likes', 'rows without such likes')}."
-        if line.left_out
-        else ""
-    )
+    verb = "is" if line.left_out == 1 else "are"
+    left_out = f" {counted(line.left_out, 'row')} without such likes {verb} left out." if line.left_out else ""
     return (
         f"With {line.shown}, {line.turned_right} of {counted(line.wrong_rows, 'wrong row', 'wrong rows')} become right and"
         f" {line.turned_wrong} of {counted(line.right_rows, 'right row', 'right rows')} become wrong (net {line.net:+.0f} points,"
