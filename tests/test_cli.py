@@ -20,6 +20,7 @@ from userllm.core.errors import InputError
 from userllm.core.files import read_json
 from userllm.cli.main import main
 from userllm.cli.names import registered_names
+from userllm.data.dataset import Dataset
 from userllm.training.presets import smoke
 from userllm.model.recommender import Recommender
 from userllm.visual.poster_features import Preparation
@@ -472,6 +473,23 @@ def test_what_trains_nothing_or_has_its_own_protocols_takes_no_such_settings(say
     where = ("--dry-run", "--results", tmp_path / "results", "--out", tmp_path / "work")
     refused(say("reproduce", "table2", "--set", "step2.rows=500"), "table2 trains nothing")
     refused(say("reproduce", "table4", *where, "--set", "protocol.history_length=3"), "has its own protocols")
+
+
+def test_baselines_answer_for_items_that_are_held_out(shop, say):
+    split = ("--split", "cold_items", "--fractions", "0.6,0.2,0.2", "--like-threshold", 3)
+    out = prepared(shop, say, *split, "--out", shop / "data")
+    assert "Leaks counted: 0" in out and "without context interactions of held-out items" in out
+    dataset = Dataset.load(shop / "data")
+    held_out = dataset.items[dataset.held_out_items]
+    assert 5 < len(held_out) < 15 and not dataset.rows("train")["item"].isin(held_out["item"]).any()
+    for name in ("bias", "mf", "logistic", "trees", "lightgcn", "sasrec"):
+        run = ("--data", shop / "data", "--out", shop / name, "--device", "cpu")
+        code, out, error = say("train", name, "--preset", "smoke", *run)
+        count = len(dataset.rows("test"))
+        assert code == 0 and f"{count} of {count} test rows are cold" in out, error
+        assert read_json(shop / name / "metrics.json")["leaks"] == 0
+        code, out, error = say("rank", shop / name, "--user", "u1", "--top", 25, "--device", "cpu")
+        assert code == 0 and any(title in out for title in held_out["title"]), error
 
 
 @pytest.mark.parametrize("line", ["reproduce table4", "ablations tokens"])

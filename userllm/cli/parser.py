@@ -25,7 +25,13 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _shares(text: str) -> tuple[float, ...]:
+    "Numbers with commas between them."
+    return tuple(float(share) for share in text.split(","))
+
+
 # as the parser names them where it refuses a value
+_shares.__name__ = "list of shares such as 0.8,0.1,0.1,"
 _number_or_all.__name__ = "number, or all,"
 _count.__name__ = "number"
 
@@ -39,6 +45,12 @@ def _data_options(parser, names: dict) -> None:
         metavar="KIND",
         help="random, temporal (one cut in time), temporal_user (each user's latest rows) or cold_items (whole items"
         " held out); default random",
+    )
+    group.add_argument(
+        "--fractions",
+        type=_shares,
+        metavar="TRAIN,VALID,TEST",
+        help="shares of the rows in each split; default 0.8,0.1,0.1",
     )
     group.add_argument(
         "--natural", action="store_true", help="keep all rows instead of sampling to the paper's counts"

@@ -51,6 +51,8 @@ def _protocol(options, preset):
     protocol = replace(
         usual, split=options.split or usual.split, data_seed=options.data_seed or usual.data_seed
     )
+    if options.fractions:
+        protocol = replace(protocol, fractions=options.fractions)
     if options.history is not None:
         protocol = replace(protocol, history_length=None if options.history == "all" else options.history)
     return natural(protocol) if options.natural else protocol
@@ -72,11 +74,11 @@ def open_dataset(folder) -> Dataset:  # of --data
 def chosen_dataset(options) -> tuple[Dataset | None, RawData | None]:
     "The dataset of --data or of a source, and what the source gave; None for the built-in ratings."
     source = getattr(options, "source", None)
-    usual = {"split": None, "natural": False, "history": None, "data_seed": 0}
+    usual = {"split": None, "fractions": None, "natural": False, "history": None, "data_seed": 0}
     changed = [name for name, value in usual.items() if getattr(options, name) != value]
     if options.data and (source or changed):
         what = "the source" if source else _option(changed[0])
-        raise InputError("--data has its own protocol", fix=f"leave out {what}, or prepare it anew")
+        raise InputError("--data has its own protocol", fix=f"leave out {what}, or prepare it again")
     given = {option.name: getattr(options, option.name, None) for option in command_options()}
     idle = [name for name, value in given.items() if value]
     if idle and not source:
@@ -92,6 +94,8 @@ def chosen_dataset(options) -> tuple[Dataset | None, RawData | None]:
     changes = {"data_seed": options.data_seed}
     if options.split:
         changes["split"] = options.split
+    if options.fractions:
+        changes["fractions"] = options.fractions
     if options.history is not None:
         changes["history_length"] = None if options.history == "all" else options.history
     return source_dataset(source, given | {"natural": options.natural}, **changes)

@@ -170,9 +170,9 @@ _SILENT_H = "hour|honou?r|honest|heir"  # which begin with a vowel's sound
 def _plural(noun: str) -> str:
     "The plural by the rules of English spelling, and the common exceptions."
     if not noun.lower().endswith(_NO_MEN):
-        for one, many in _IRREGULAR.items():
-            if noun.lower().endswith(one):
-                return noun[: -len(one)] + many
+        for singular, plural in _IRREGULAR.items():
+            if noun.lower().endswith(singular):
+                return noun[: -len(singular)] + plural
     if re.search(r"[^aeiou]y$", noun):
         return noun[:-1] + "ies"
     return noun + ("es" if re.search(r"(s|x|z|ch|sh)$", noun) else "s")
@@ -228,7 +228,7 @@ class ItemNoun:
             "like": self.liking,
             "picture": self.picture,
         }
-        return re.sub(r"\{(item|Item|items|like|picture)\}", lambda place: words[place[1]], text)
+        return re.sub(r"\{(item|Item|items|like|picture)\}", lambda match: words[match[1]], text)
 
 
 MOVIE = ItemNoun("movie")  # the paper's
@@ -316,26 +316,30 @@ def nearest_ids(
     ids: Iterable[str],
     titles: Iterable[str] = (),  # of the same length as ids, or none
 ) -> list[str]:
-    "The ids that somebody may have meant, best first, each with its title where there is one."
+    "The ids that a person may have meant, best first, each with its title where there is one."
     ids = list(ids)
     titles = list(titles)
     folded = wanted.casefold()
-    near = [place for place, title in enumerate(titles) if len(folded) > 2 and folded in title.casefold()][:3]
+
+    # by title: those that hold the text, else those that are spelled almost like it
+    holds = lambda title: len(folded) > 2 and folded in title.casefold()
+    near = [position for position, title in enumerate(titles) if holds(title)][:3]
     if titles and not near:
-        places = {title.casefold(): place for place, title in enumerate(titles)}
-        near = [places[title] for title in difflib.get_close_matches(folded, list(places), n=2, cutoff=0.75)]
-    # all e-mail addresses of one domain resemble each other: what stands before it tells them apart
-    start = {name.partition("@")[0]: place for place, name in reversed([*enumerate(ids)])}
-    close = difflib.get_close_matches(wanted.partition("@")[0], list(start), n=3, cutoff=0.7)
-    near += [start[name] for name in close]
-    return [
-        shown_text(f"{ids[place]} ({titles[place]})" if titles else ids[place])
-        for place in dict.fromkeys(near)
-    ]
+        positions = {title.casefold(): position for position, title in enumerate(titles)}
+        near = [
+            positions[title] for title in difflib.get_close_matches(folded, list(positions), n=2, cutoff=0.75)
+        ]
+
+    # by id; all e-mail addresses of one domain resemble each other: what stands before it tells them apart
+    starts = {name.partition("@")[0]: position for position, name in reversed([*enumerate(ids)])}
+    close = difflib.get_close_matches(wanted.partition("@")[0], list(starts), n=3, cutoff=0.7)
+    near += [starts[name] for name in close]
+    written = lambda position: f"{ids[position]} ({titles[position]})" if titles else ids[position]
+    return [shown_text(written(position)) for position in dict.fromkeys(near)]
 
 
 def _unknown(kind: str, wanted: str, ids: Iterable[str], titles: Iterable[str] = ()) -> InputError:
-    "The error for an id that nobody knows, with the nearest ids and titles."
+    "The error for an unknown id, with the nearest ids and titles."
     ids = list(ids)
     shown = nearest_ids(wanted, ids, titles)
     return InputError(

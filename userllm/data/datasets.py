@@ -190,7 +190,7 @@ def _require_free_split(raw: RawData, options: dict, changes: dict) -> None:
     if "split" not in raw.ratings:
         return
     idle = [name for name in ("minimum_likes", "users", "natural") if name in options]
-    idle += [name for name in ("split",) if name in changes]
+    idle += [name for name in ("split", "fractions") if name in changes]
     if idle:
         raise InputError(
             f"{raw.name} has a split of its own, and every row is kept in it",

@@ -139,22 +139,11 @@ class _UnlikelyTimes:
         if not self.looks:
             return []
         look = next(iter(self.looks))
-        meant = (
-            "write the column again: its numbers are of another unit than its type"
-            if look == _FIRST_MONTH
-            else "give dates such as 2009-08-01, or whole seconds since 1970"
-        )
-        return [
-            Fault(
-                file,
-                f"all times are {look}"
-                if look == _FIRST_MONTH
-                else f"all times look like {look}, which are not seconds since 1970",
-                meant,
-                column,
-                *self.first,
-            )
-        ]
+        if look == _FIRST_MONTH:
+            return [Fault(file, f"all times are {look}", _WRONG_UNIT, column, *self.first)]
+        what = f"all times look like {look}, which are not seconds since 1970"
+        remedy = "give dates such as 2009-08-01, or whole seconds since 1970"
+        return [Fault(file, what, remedy, column, *self.first)]
 
 # %% ../../nbs/data/132_interaction_tables.ipynb #4c5de39d
 def _repeated_pairs(

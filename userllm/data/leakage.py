@@ -76,13 +76,14 @@ def _twice(frame: pd.DataFrame, items: int) -> int:
     return int((keys[1:] == keys[:-1]).sum())
 
 
-def _alike(one: pd.DataFrame, other: pd.DataFrame, items: int) -> bool:
+def _alike(rows: pd.DataFrame, others: pd.DataFrame, items: int) -> bool:
     "Whether two tables without a repeated pair have the same rows, in whatever order."
-    keys = [_pair_keys(frame, items) for frame in (one, other)]
-    first, second = (slice(None), slice(None)) if np.array_equal(*keys) else map(np.argsort, keys)
-    return len(one) == len(other) and all(
-        np.array_equal(_codes(one[name])[first], _codes(other[name])[second]) for name in one
-    )
+    if len(rows) != len(others):
+        return False
+    keys = [_pair_keys(frame, items) for frame in (rows, others)]
+    in_order = np.array_equal(*keys)
+    first, second = (slice(None), slice(None)) if in_order else map(np.argsort, keys)
+    return all(np.array_equal(_codes(rows[name])[first], _codes(others[name])[second]) for name in rows)
 
 
 def _table_leaks(dataset: Dataset) -> dict[str, int]:
@@ -132,16 +133,16 @@ def _history_leaks(
             np.repeat(rows[column].to_numpy(np.int64), lengths) for column in ["user", "item", "timestamp"]
         )
         wanted = user * items + shown
-        place = np.minimum(np.searchsorted(keys, wanted), max(len(keys) - 1, 0))
-        heard = keys[place] == wanted if len(keys) else np.zeros(len(wanted), bool)
-        unlike = heard & (labels[place] != liked[present]) if len(keys) else heard
+        position = np.minimum(np.searchsorted(keys, wanted), max(len(keys) - 1, 0))
+        known = keys[position] == wanted if len(keys) else np.zeros(len(wanted), bool)
+        unlike = known & (labels[position] != liked[present]) if len(keys) else known
         counts["candidate in history"] += int((shown == item).sum())
         if by_items:
             counts["held-out item in history"] += int(dataset.held_out_items[shown].sum())
-        counts["history unheard of"] += int((~heard | unlike).sum())
-        if heard.any():
-            counts["history not earlier"] += int((times[place] >= timestamp)[heard].sum())
-            counts["history held out"] += int((~splits[place])[heard].sum())
+        counts["history unheard of"] += int((~known | unlike).sum())
+        if known.any():
+            counts["history not earlier"] += int((times[position] >= timestamp)[known].sum())
+            counts["history held out"] += int((~splits[position])[known].sum())
     return counts
 
 # %% ../../nbs/data/110_leakage.ipynb #c049

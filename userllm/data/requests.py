@@ -196,15 +196,15 @@ def liked_items(
     titles = _by_title(dataset.items) if -1 in numbers else {}
 
     faults = []
-    for place, written in enumerate(ids):
-        titled = titles.get(_title_key(written), []) if numbers[place] < 0 else []
-        called = f"{name}: {shown_text(repr(written))} (item {place + 1} of {len(ids)})"
+    for position, written in enumerate(ids):
+        titled = titles.get(_title_key(written), []) if numbers[position] < 0 else []
+        called = f"{name}: {shown_text(repr(written))} (item {position + 1} of {len(ids)})"
         if len(titled) == 1:
-            numbers[place] = titled[0]
-        if numbers[place] < 0:
+            numbers[position] = titled[0]
+        if numbers[position] < 0:
             what, fix = _what_is_wrong(written, titled, dataset)
             faults.append((f"{called} {what}", fix))
-        elif numbers[place] in numbers[:place]:
+        elif numbers[position] in numbers[:position]:
             faults.append((f"{called} is a repetition", "name each item once"))
     if len(faults) > 4:
         faults[3:] = [(f"{name}: {len(faults) - 3} more such faults", "")]

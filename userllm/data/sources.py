@@ -132,7 +132,11 @@ for _source in (
 # %% ../../nbs/data/160_sources.ipynb #5183f45c
 def _default(field: str, usual: float) -> str:
     "The default of a field of the protocol, and of the sources that have another one."
-    others = [f"for {name} {one.protocol[field]:g}" for name, one in sources.items() if field in one.protocol]
+    others = [
+        f"for {name} {source.protocol[field]:g}"
+        for name, source in sources.items()
+        if field in source.protocol
+    ]
     return f"default {', '.join([f'{usual:g}', *others])}"
 
 
@@ -223,20 +227,21 @@ def read_source(
 ):  # a RawData
     "What a source holds. InputError for missing options, those of another source, and faults of the files."
     source = sources.find(name)
-    own = {option.name: option for option in source.options}
+    own_options = {option.name: option for option in source.options}
     general = {option.name for option in dataset_options()} | {"natural"}
     given = {name: value for name, value in options.items() if value is not None and value is not False}
-    for option in sorted(given.keys() - own.keys() - general):
+    for option in sorted(given.keys() - own_options.keys() - general):
         of = [other.name for other in sources.values() if option in {its.name for its in other.options}]
         if not of:
             raise InputError(
-                f"no data source has an option {option!r}", fix=f"use {', '.join([*own, *sorted(general)])}"
+                f"no data source has an option {option!r}",
+                fix=f"use {', '.join([*own_options, *sorted(general)])}",
             )
         flag = Option(option, "").flag
         raise InputError(f"{flag} is for prepare {' or '.join(of)}", fix=f"leave it out for {name}")
-    for option in own.values():
+    for option in own_options.values():
         if option.required and option.name not in given:
             raise InputError(f"prepare {name} needs {option.flag}", fix=f"name {option.required}")
     return source.read(
-        {option: given.get(option) for option in own} | {"data_seed": data_seed, "cache": cache}
+        {option: given.get(option) for option in own_options} | {"data_seed": data_seed, "cache": cache}
     )

@@ -33,87 +33,85 @@ _NO_OVERVIEW = r"(?i)^(no (movie )?overview( found| available| yet)?|not availab
 _METADATA = ("id", "title", "original_title", "release_date", "genres", "overview", "poster_path")
 
 
+def _column_faults(frame: pl.DataFrame, file: str, columns: tuple[str, ...]) -> list[Fault]:
+    "A fault for each column that the file lacks."
+    missing = [name for name in columns if name not in frame.columns]
+    return [Fault(file, "the column is missing", "give the file as it comes", name) for name in missing]
+
+
+def _is_broken_row(fault: Fault) -> bool:
+    "Whether it is about the known rows of the file that break amid their overview."
+    return "cells under a header of" in fault.what or "more cells" in fault.about
+
+
 def movies_metadata(
     path: str | Path,  # movies_metadata.csv
 ) -> tuple[
-    pl.DataFrame, tuple[str, ...]
-]:  # tmdb int64, title, year int64, genres, description, poster (TMDB's path); what was left out
+    pl.DataFrame,  # tmdb int64, title, year int64, genres, description, poster (TMDB's path)
+    tuple[str, ...],  # notes on what was left out
+]:
     "What TMDB knew about each movie. InputError for a file that lacks a column or cannot be read."
     path = Path(path)
     frame, _, faults, _, count = read_columns(path, _METADATA)
-    lacking = [
-        Fault(path.name, "the column is missing", "give the file as it comes", name)
-        for name in _METADATA
-        if name not in frame.columns
-    ]
-    wider = "cells under a header of"  # of a row that breaks amid its overview
-    raise_faults(
-        lacking + [fault for fault in faults if wider not in fault.what and "more cells" not in fault.about]
-    )
+    missing = _column_faults(frame, path.name, _METADATA)
+    raise_faults(missing + [fault for fault in faults if not _is_broken_row(fault)])
+
+    # one row of each movie
     number = pl.col("id").str.extract(r"^\s*(\d+)(?:\.0)?\s*$", 1).cast(pl.Int64, strict=False)
     numbered = frame.with_columns(tmdb=number).drop_nulls("tmdb")
-    once = numbered.filter(pl.col("tmdb").is_first_distinct())
-    genres = genre_names(once["genres"])
-    notes = [
-        counted(len(frame) - len(numbered), "row") + " without a number left out",
-        counted(len(numbered) - len(once), "row") + " of a number that came before left out",
-        counted((genres.is_null() & (once["genres"] != "")).sum(), "row") + " with unreadable genres",
-    ]
-    title = pl.coalesce(
-        pl.when(pl.col(name).str.strip_chars() != "").then(pl.col(name).str.strip_chars())
-        for name in ("title", "original_title")
-    )
-    written = once.select(title=title).to_series()
-    year = pl.col("release_date").str.extract(r"^(\d{4})-\d{2}-\d{2}$", 1).cast(pl.Int64)
+    movies = numbered.filter(pl.col("tmdb").is_first_distinct())
+
+    # its columns
+    stripped = [pl.col(name).str.strip_chars() for name in ("title", "original_title")]
+    title = pl.coalesce(pl.when(text != "").then(text) for text in stripped)
+    written_titles = movies.select(title=title).to_series()
+    genres = genre_names(movies["genres"])
     overview = pl.col("overview").fill_null("").str.strip_chars()
-    said = once.select(overview).to_series().str.contains(_NO_OVERVIEW)
-    notes.append(counted(said.sum(), "overview that says", "overviews that say") + " there is none left out")
-    films = once.select(
+    no_overview = movies.select(overview).to_series().str.contains(_NO_OVERVIEW)
+    films = movies.select(
         "tmdb",
         title=in_one_line(title),
-        year=year,
+        year=pl.col("release_date").str.extract(r"^(\d{4})-\d{2}-\d{2}$", 1).cast(pl.Int64),
         genres=genres.fill_null(""),
-        description=pl.when(~said).then(overview).otherwise(pl.lit("")),
+        description=pl.when(~no_overview).then(overview).otherwise(pl.lit("")),
         poster=pl.col("poster_path").fill_null(""),
     )
-    told = tuple(f"{path.name}: {note}" for note in notes if not note.startswith("0 "))
-    return films, (str(count), *told, *control_note(path.name, "title", written))
+
+    # what was left out
+    left_out = [
+        (len(frame) - len(numbered), "row without a number left out", ""),
+        (len(numbered) - len(movies), "row of a number that came before left out", ""),
+        ((genres.is_null() & (movies["genres"] != "")).sum(), "row with unreadable genres", ""),
+        (no_overview.sum(), "overview that says there is none left out", "overviews that say there is none left out"),
+    ]
+    notes = tuple(f"{path.name}: {counted(number, one, many)}" for number, one, many in left_out if number)
+    return films, (str(count), *notes, *control_note(path.name, "title", written_titles))
 
 # %% ../../nbs/data/140_sources_movies.ipynb #a2602c6f
 def _first_files(folder: Path, *choices: tuple[str, ...]) -> list[Path]:
     "Of each choice the first file that is there; InputError names every choice of which none is."
+    remedy = "give the folder of The Movies Dataset, unpacked"
     if not folder.is_dir():
-        raise InputError(
-            f"folder {folder} does not exist",
-            fix="give the folder of The Movies Dataset, unpacked",
-        )
-    found = [next((folder / name for name in names if (folder / name).is_file()), None) for names in choices]
-    if lacking := [" and no ".join(names) for names, file in zip(choices, found) if file is None]:
-        raise InputError(
-            f"{folder} holds no {'; no '.join(lacking)}",
-            fix="give the folder of The Movies Dataset, unpacked",
-        )
-    return found
+        raise InputError(f"folder {folder} does not exist", fix=remedy)
+    files = [next((folder / name for name in names if (folder / name).is_file()), None) for names in choices]
+    if missing := [" and no ".join(names) for names, file in zip(choices, files) if file is None]:
+        raise InputError(f"{folder} holds no {'; no '.join(missing)}", fix=remedy)
+    return files
 
 
 def _read_links(path: Path) -> tuple[pl.DataFrame, list[Fault], RowCount]:
     "item_id and tmdb (null where there is none), what is wrong with them, and the rows of the file."
-    frame, _, faults, _, count = read_columns(path, ("movieId", "tmdbId"))
-    if lacking := [name for name in ("movieId", "tmdbId") if name not in frame.columns]:
+    columns = ("movieId", "tmdbId")
+    frame, _, faults, _, count = read_columns(path, columns)
+    if missing := _column_faults(frame, path.name, columns):
         empty = pl.DataFrame(schema={"item_id": pl.String, "tmdb": pl.Int64})
-        return (
-            empty,
-            faults
-            + [
-                Fault(path.name, "the column is missing", "give the file as it comes", name)
-                for name in lacking
-            ],
-            count,
-        )
+        return empty, faults + missing, count
+
+    movie = pl.col("movieId")
     tmdb = pl.col("tmdbId").str.extract(r"^(\d+)(?:\.0)?$", 1).cast(pl.Int64, strict=False)
-    unnumbered = pl.col("movieId").is_null() | ~pl.col("movieId").str.contains(r"^\d+$")
+    unnumbered = movie.is_null() | ~movie.str.contains(r"^\d+$")
     unread = tmdb.is_null() & pl.col("tmdbId").is_not_null()
-    repeated = ~pl.col("movieId").is_first_distinct()
+    repeated = ~movie.is_first_distinct()
     for wrong, what, remedy, column in (
         (unnumbered, "not a number", "give the file as it comes", "movieId"),
         (unread, "not a number", "give a number or leave it empty", "tmdbId"),
@@ -124,24 +122,37 @@ def _read_links(path: Path) -> tuple[pl.DataFrame, list[Fault], RowCount]:
 
 # %% ../../nbs/data/140_sources_movies.ipynb #ccd896b0
 def _titled(
-    items: pl.DataFrame, links: str, about: str
-) -> tuple[pl.DataFrame, tuple[str, ...]]:  # the files' names
+    items: pl.DataFrame,
+    links: str,  # the name of the file of links
+    metadata: str,  # the name of the file of titles
+) -> tuple[pl.DataFrame, tuple[str, ...]]:
     """A title for every rated movie, and a note on those that had none.
 
     InputError where these are more than a tenth."""
     unlinked = items["tmdb"].is_null().sum()
     untitled = items["title"].is_null().sum()
-    told = f"{untitled:,} of {len(items):,} rated movies have no title in the metadata"
+    note = f"{untitled:,} of {len(items):,} rated movies have no title in the metadata"
     if untitled > len(items) / 10:
         raise InputError(
-            f"{told}: {links} gives no number of TMDB for {unlinked:,} of them, and {about}"
+            f"{note}: {links} gives no number of TMDB for {unlinked:,} of them, and {metadata}"
             f" has no title for the numbers of the other {untitled - unlinked:,}",
             fix="give both files whole, and of the same edition as the ratings",
         )
     title = pl.coalesce(pl.col("title"), pl.concat_str(pl.lit("Unknown film "), pl.col("item_id")))
-    return items.with_columns(title=title), (told,) if untitled else ()
+    return items.with_columns(title=title), (note,) if untitled else ()
 
 # %% ../../nbs/data/140_sources_movies.ipynb #e2ea9203
+def _read_ratings(path: Path) -> tuple[pl.DataFrame, list[Fault], RowCount]:
+    "Ratings, what is wrong with them, and the rows of the file."
+    rows, _, faults, cell_faults, count = read_interactions(path, {"user_id": "userId", "item_id": "movieId"})
+    faults = faults + cell_faults
+    if rows.schema.get("rating") == pl.Float64:
+        outside = pl.col("rating").is_finite() & ~pl.col("rating").is_between(0.5, 5)
+        remedy = "give the file as it comes, its ratings from 0.5 to 5"
+        faults += find_faults(rows, outside, Fault(path.name, "a rating outside 0.5 to 5", remedy, "rating"))
+    return rows, faults, count
+
+
 def the_movies_dataset(
     folder: str | Path,  # ratings_small.csv or ratings.csv, links_small.csv or links.csv, movies_metadata.csv
     overviews: bool = False,  # take TMDB's overviews as descriptions
@@ -151,59 +162,39 @@ def the_movies_dataset(
     InputError for missing files, with every fault of ratings and links at once, ratings out of
     range too, and where many titles are missing."""
     folder = Path(folder)
-    path, links_path, about = _first_files(
+    path, links_path, metadata_path = _first_files(
         folder,
         ("ratings_small.csv", "ratings.csv"),
         ("links.csv", "links_small.csv"),
         ("movies_metadata.csv",),
     )
-    unreadable = []
+
+    # all files are read before an error is raised
+    problems = []
     try:
-        films, notes = movies_metadata(about)
+        films, notes = movies_metadata(metadata_path)
     except InputError as error:
-        unreadable.append(error_lines(error))  # what is wrong in the other files is told all the same
-    rows, _, faults, wrong, count = read_interactions(path, {"user_id": "userId", "item_id": "movieId"})
-    if rows.schema.get("rating") == pl.Float64:
-        outside = pl.col("rating").is_finite() & ~pl.col("rating").is_between(0.5, 5)
-        wrong += find_faults(
-            rows,
-            outside,
-            Fault(
-                path.name,
-                "a rating outside 0.5 to 5",
-                "give the file as it comes, its ratings from 0.5 to 5",
-                "rating",
-            ),
-        )
-    links, found, link_count = _read_links(links_path)
+        problems.append(error_lines(error))
+    rows, rating_faults, count = _read_ratings(path)
+    links, link_faults, link_count = _read_links(links_path)
     try:
-        raise_faults(faults + wrong + found)
+        raise_faults(rating_faults + link_faults)
     except InputError as error:
-        unreadable.append(error_lines(error))
-    if unreadable:
-        raise InputError("\n".join(unreadable), fix=CORRECT_ALL)
-    rated = rows.select(pl.col("item_id").unique().cast(pl.String)).sort(
-        pl.col("item_id").cast(pl.Int64, strict=False), "item_id"
-    )
-    items = rated.join(links, on="item_id", how="left", maintain_order="left").join(
-        films, on="tmdb", how="left", maintain_order="left"
-    )
-    items, untitled = _titled(
-        items.with_columns(description=pl.col("description") if overviews else pl.lit("")),
-        links_path.name,
-        about.name,
-    )
+        problems.append(error_lines(error))
+    if problems:
+        raise InputError("\n".join(problems), fix=CORRECT_ALL)
+
+    # a line for each rated movie
+    by_number = pl.col("item_id").cast(pl.Int64, strict=False)
+    rated = rows.select(pl.col("item_id").unique().cast(pl.String)).sort(by_number, "item_id")
+    items = rated.join(links, on="item_id", how="left", maintain_order="left")
+    items = items.join(films, on="tmdb", how="left", maintain_order="left")
+    items = items.with_columns(description=pl.col("description") if overviews else pl.lit(""))
+    items, untitled = _titled(items, links_path.name, metadata_path.name)
+
     notes = (str(count), str(link_count), *notes, *untitled)
     if path.name != "ratings.csv" and (folder / "ratings.csv").is_file():
-        notes = (
-            (
-                f"{path.name} was read; ratings.csv is there too, and was not: move the small one away to"
-                " have it read"
-            ),
-            *notes,
-        )
-    return replace(
-        raw_data(rows, items, "the_movies_dataset", notes, MOVIELENS_LICENCE, about.name),
-        noun=MOVIE,
-        movielens_ids=True,
-    )
+        other = f"{path.name} was read; ratings.csv is there too, and was not"
+        notes = (f"{other}: move the small one away to have it read", *notes)
+    raw = raw_data(rows, items, "the_movies_dataset", notes, MOVIELENS_LICENCE, metadata_path.name)
+    return replace(raw, noun=MOVIE, movielens_ids=True)

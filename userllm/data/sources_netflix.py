@@ -48,7 +48,7 @@ _CELLS = {name: pl.String for name in ("first", "cell", "date", "more")}
 
 
 @dataclass
-class _Place:
+class _Position:
     "How far reading has come, and what the next lines hang on."
 
     path: Path
@@ -103,14 +103,14 @@ def _malformed(table: pl.DataFrame) -> pl.Series:
     ).to_series()
 
 
-def _repeated(table: pl.DataFrame, wrong: pl.Series, place: _Place) -> pl.Series:
+def _repeated(table: pl.DataFrame, wrong: pl.Series, position: _Position) -> pl.Series:
     "Whether a line that is not wrong names a movie, or a user below it, that came before."
     movie = table.select(
         pl.col("item").is_not_null()
-        & (pl.col("item").is_in([*place.movies]) | ~pl.col("item").is_first_distinct())
+        & (pl.col("item").is_in([*position.movies]) | ~pl.col("item").is_first_distinct())
     ).to_series()
     key = table.select((pl.col("section").cast(pl.Int64) * 2**32 + pl.col("user")).alias("key")).to_series()
-    earlier = place.users.cast(pl.Int64).alias("key")  # of section 0
+    earlier = position.users.cast(pl.Int64).alias("key")  # of section 0
     sound = key.filter(key.is_not_null() & ~wrong)
     if pl.concat([earlier, sound]).n_unique() == len(earlier) + len(sound):
         return movie & ~wrong  # a look that is quicker than to mark each line
@@ -128,7 +128,10 @@ def _repeated(table: pl.DataFrame, wrong: pl.Series, place: _Place) -> pl.Series
 # %% ../../nbs/data/155_sources_netflix.ipynb #bc3f33c2
 def _fault_lines(faults: list[str], count: int, shown: int = 3) -> str:  # how many there are in all
     "The first faults, a line each, and how many more there are."
-    return "\n".join(faults[:shown] + [f"and {count - shown:,} further lines likewise"] * (count > shown))
+    lines = faults[:shown]
+    if count > shown:
+        lines = [*lines, f"and {count - shown:,} further lines likewise"]
+    return "\n".join(lines)
 
 
 def _fault(line: dict, malformed: bool) -> str:  # of a parsed block
@@ -140,54 +143,120 @@ def _fault(line: dict, malformed: bool) -> str:  # of a parsed block
             f"{shown} is neither a movie's number with a colon nor user,rating (1 to 5),date (YYYY-MM-DD,"
             " from 1970 to today) below one"
         )
-    twice = (
-        "a movie that came before"
-        if line["header"]
-        else f"a second rating of movie {line['item_id']} by this user"
-    )
-    return f"{shown} is {twice}; keep one of them"
+    if line["header"]:
+        return f"{shown} is a movie that came before; keep one of them"
+    return f"{shown} is a second rating of movie {line['item_id']} by this user; keep one of them"
 
 
-def _ratings(block: bytes, place: _Place) -> tuple[pl.DataFrame, list[str], int]:
+_RATED = {"user_id": pl.Int32, "item_id": pl.Int32, "rating": pl.Int8, "timestamp": pl.Int64}
+
+
+def _ratings(block: bytes, position: _Position) -> tuple[pl.DataFrame, list[str], int]:
     """The ratings of a block, the first lines that are none, and how many these are.
 
-    The place goes on behind the block."""
-    before = place.lines
+    The position moves behind the block."""
+    before = position.lines
     lines = block.count(b"\n") + (not block.endswith(b"\n"))
-    place.lines += lines
+    position.lines += lines
     if not block.strip():
-        place.empty += lines
-        return (
-            pl.DataFrame(
-                schema={"user_id": pl.Int32, "item_id": pl.Int32, "rating": pl.Int8, "timestamp": pl.Int64}
-            ),
-            [],
-            0,
-        )
-    table = _parsed(block, place.movie)
+        position.empty += lines
+        return pl.DataFrame(schema=_RATED), [], 0
+
+    table = _parsed(block, position.movie)
     if len(table) != lines:
         raise InputError(
-            f"{place.path}: of {lines:,} lines from line {before + 1} on {len(table):,} were read",
-            "give the prize's files as they are",
+            f"{position.path}: of {lines:,} lines from line {before + 1} on {len(table):,} were read",
+            fix="give the prize's files as they are",
         )
-    place.empty += table["first"].null_count()
+    position.empty += table["first"].null_count()
+
+    # lines that are no ratings, and ratings that come twice
     wrong = _malformed(table)
-    again = _repeated(table, wrong, place)
+    faulty = wrong | _repeated(table, wrong, position)
     faults = [
-        f"{place.path}, line {before + line + 1}: {_fault(table.row(line, named=True), wrong[line])}"
-        for line in (wrong | again).arg_true().head(3)
+        f"{position.path}, line {before + line + 1}: {_fault(table.row(line, named=True), wrong[line])}"
+        for line in faulty.arg_true().head(3)
     ]
+
+    # the ratings
     seconds = pl.col("day").cast(pl.Int32).cast(pl.Int64) * 86_400  # whole days since 1970
-    rated = table.select("section", "item_id", "rating", user_id="user", timestamp=seconds).filter(
-        ~(table["header"] | wrong)
-    )
+    rated = table.select("section", "item_id", "rating", user_id="user", timestamp=seconds)
+    rated = rated.filter(~(table["header"] | wrong))
+
+    # what the next block continues
     last = table["section"][-1]
     users = rated.filter(pl.col("section") == last)["user_id"].rename("user")
-    place.movies |= {*table["item"].drop_nulls()}
-    place.movie, place.users = table["item_id"][-1], pl.concat([place.users, users]) if last == 0 else users
-    return rated.select("user_id", "item_id", "rating", "timestamp"), faults, int((wrong | again).sum())
+    position.movies |= {*table["item"].drop_nulls()}
+    position.movie = table["item_id"][-1]
+    position.users = pl.concat([position.users, users]) if last == 0 else users
+    return rated.select(*_RATED), faults, int(faulty.sum())
 
 # %% ../../nbs/data/155_sources_netflix.ipynb #56b74e86
+@dataclass
+class _Counts:
+    "What was read of all files."
+
+    lines: int = 0
+    empty: int = 0
+    ratings: int = 0
+    faulty: int = 0
+    faults: list[str] = field(default_factory=list)  # the first
+
+    def summary(self, movies: int) -> str:
+        "The counts in words."
+        text = f"{self.lines:,} lines, {movies:,} movies and {self.ratings:,} ratings read"
+        return f"{text}, {self.empty:,} empty lines skipped" if self.empty else text
+
+
+def _require_all_lines(counts: _Counts, movies: int, first_file: Path) -> None:
+    "InputError where a line is faulty, or was lost."
+    remedy = "give the prize's files as they are"
+    if counts.faults:
+        raise InputError(_fault_lines(counts.faults, counts.faulty), fix=remedy)
+    read = movies + counts.ratings + counts.empty
+    if counts.lines != read:
+        what = f"{first_file} and those beside it have {counts.lines:,} lines, and {read:,} were read"
+        raise InputError(what, fix=remedy)
+
+
+def _write_ratings(
+    files: list[Path],
+    block: int,  # bytes read at once
+    out: Path,
+    bar,  # a progress bar over bytes
+) -> None:
+    "Write the ratings of all files to a Parquet file, whose metadata count the lines that were read."
+    counts = _Counts()
+    movies = set()
+    writer = None
+    try:
+        for file in files:
+            position = _Position(file, movies)
+            before = 0
+            for lines, read in _blocks(file, block):
+                table, faults, faulty = _ratings(lines, position)
+                counts.faults = (counts.faults + faults)[:3]
+                counts.faulty += faulty
+                counts.ratings += len(table)
+
+                table = table.to_arrow()
+                writer = writer or pq.ParquetWriter(out, table.schema, compression="zstd")
+                if len(table):
+                    writer.write_table(table)
+                bar.update(read - before)
+                before = read
+            counts.lines += position.lines
+            counts.empty += position.empty
+
+        if writer is None:
+            raise InputError(f"{files[0]} is empty", fix="give the prize's combined_data_*.txt")
+        _require_all_lines(counts, len(movies), files[0])
+        writer.add_key_value_metadata({"lines": counts.summary(len(movies))})
+    finally:
+        if writer:
+            writer.close()
+
+
 def read_netflix(
     files: Iterable,  # combined_data_1.txt and so on
     out,  # the Parquet file to write
@@ -198,62 +267,18 @@ def read_netflix(
     `InputError` for files that are missing, and with the first lines that are no ratings or come twice."""
     files = [Path(file) for file in files]
     out = Path(out)
+    remedy = "give the prize's combined_data_*.txt"
     if missing := [file for file in files if not file.is_file()]:
-        raise InputError(f"{missing[0]} does not exist", "give the prize's combined_data_*.txt")
+        raise InputError(f"{missing[0]} does not exist", fix=remedy)
     if not files:
-        raise InputError("no file of ratings was named", "give the prize's combined_data_*.txt")
+        raise InputError("no file of ratings was named", fix=remedy)
     out.parent.mkdir(parents=True, exist_ok=True)
-    writer = None
-    faults = []
-    count = 0
-    movies = set()
-    total = 0
-    ratings = 0
-    empty = 0
+    size = sum(file.stat().st_size for file in files)
     with (
         atomic_path(out) as temporary,
-        tqdm(
-            total=sum(file.stat().st_size for file in files), desc="ratings", unit="B", unit_scale=True
-        ) as bar,
+        tqdm(total=size, desc="ratings", unit="B", unit_scale=True) as bar,
     ):
-        try:
-            for file in files:
-                before = 0
-                place = _Place(file, movies)
-                for lines, read in _blocks(file, block):
-                    table, found, wrong = _ratings(lines, place)
-                    faults = (faults + found)[:3]
-                    count = count + wrong
-                    table = table.to_arrow()
-                    writer = writer or pq.ParquetWriter(temporary, table.schema, compression="zstd")
-                    if len(table):
-                        writer.write_table(table)
-                    ratings += len(table)
-                    bar.update(read - before)
-                    before = read
-                total = total + place.lines
-                empty = empty + place.empty
-            if faults:
-                raise InputError(_fault_lines(faults, count), fix="give the prize's files as they are")
-            if writer is None:
-                raise InputError(f"{files[0]} is empty", "give the prize's combined_data_*.txt")
-            if total != len(movies) + ratings + empty:
-                raise InputError(
-                    f"{files[0]} and those beside it have {total:,} lines, and"
-                    f" {len(movies) + ratings + empty:,} were read",
-                    "give the prize's files as they are",
-                )
-            writer.add_key_value_metadata(
-                {
-                    "lines": (
-                        f"{total:,} lines, {len(movies):,} movies and {ratings:,} ratings read"
-                        + f", {empty:,} empty lines skipped" * bool(empty)
-                    )
-                }
-            )
-        finally:
-            if writer:
-                writer.close()
+        _write_ratings(files, block, temporary, bar)
     return out
 
 # %% ../../nbs/data/155_sources_netflix.ipynb #860bbbb2
@@ -282,12 +307,12 @@ def netflix_titles(
     cells = lines.with_columns(
         pl.col("line").str.splitn(",", 3).struct.rename_fields(["item", "year", "title"]).struct.unnest()
     )
-    found = cells.with_columns(
+    titles = cells.with_columns(
         item_id=pl.col("item").cast(pl.Int32, strict=False),
         title=pl.col("title").str.strip_chars(),
         born=pl.when(pl.col("year") != "NULL").then(pl.col("year")).cast(pl.Int64, strict=False),
     )
-    wrong = found.filter(
+    wrong = titles.filter(
         pl.col("item_id").is_null()
         | pl.col("title").is_null()
         | (pl.col("title") == "")
@@ -295,25 +320,44 @@ def netflix_titles(
         | (pl.col("born").is_null() & (pl.col("year") != "NULL")).fill_null(True)
         | ~pl.col("item_id").is_first_distinct()
     )
-    lines = wrong.select("number", "line").rows() if len(found) else [(1, "")]
+    lines = wrong.select("number", "line").rows() if len(titles) else [(1, "")]
     if lines:
-        raise InputError(
-            _fault_lines(
-                [
-                    f"{path}, line {place}: {line[:80]!r} is not the number, year and title of a further movie"
-                    for place, line in lines[:3]
-                ],
-                len(lines),
-            ),
-            fix="give the prize's movie_titles.csv as it is",
-        )
-    return found.select("item_id", "title", year="born")
+        what = "is not the number, year and title of a further movie"
+        faults = [f"{path}, line {number}: {line[:80]!r} {what}" for number, line in lines[:3]]
+        raise InputError(_fault_lines(faults, len(lines)), fix="give the prize's movie_titles.csv as it is")
+    return titles.select("item_id", "title", year="born")
 
 # %% ../../nbs/data/155_sources_netflix.ipynb #bbf6248d
 NETFLIX_LICENCE = (
     "Netflix Prize, Netflix, Inc., 2009: for research under the prize's rules, not to be passed on, not for"
     " commerce."
 )
+
+
+def _draw_users(
+    ratings: pl.LazyFrame,
+    users: int | None,  # None: all
+    seed: int,
+) -> tuple[pl.DataFrame, str]:
+    "The ratings of so many users at random, and a note that says how many."
+    all_users = ratings.select(pl.col("user_id").unique().sort()).collect(engine="streaming")["user_id"]
+    note = f"{len(all_users):,} users in all"
+    if users is not None and users < len(all_users):
+        drawn = np.random.default_rng([seed, 15]).choice(all_users.to_numpy(), users, replace=False)
+        ratings = ratings.filter(pl.col("user_id").is_in(pl.Series(drawn).implode()))
+        note = f"{users:,} of {len(all_users):,} users, at random"
+    return ratings.collect(engine="streaming"), note
+
+
+def _rated_items(ratings: pl.DataFrame, films: pl.DataFrame, titles: Path) -> pl.DataFrame:
+    "A line for each rated movie. InputError where one has no title."
+    rated = ratings.select(pl.col("item_id").unique().sort())
+    if len(unknown := rated.join(films, on="item_id", how="anti")):
+        first = unknown["item_id"][0]
+        what = f"{titles} lacks {len(unknown):,} movies that were rated, the first is {first}"
+        raise InputError(what, fix="give the whole file")
+    items = rated.join(films, on="item_id", maintain_order="left")
+    return items.with_columns(pl.col("item_id").cast(pl.String), genres=pl.lit(""))
 
 
 def netflix_prize(
@@ -327,19 +371,21 @@ def netflix_prize(
     `InputError` for missing or faulty files, and for movies without a title."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(
-            f"folder {folder} does not exist", fix="give the folder of the prize's combined_data_*.txt"
-        )
+        remedy = "give the folder of the prize's combined_data_*.txt"
+        raise InputError(f"folder {folder} does not exist", fix=remedy)
     if users is not None and users < 1:
         raise InputError(f"users is {users}", fix="give a number from 1, or all")
     files = sorted(folder.glob("combined_data_*.txt"))
+    titles_path = folder / "movie_titles.csv"
+
+    # both kinds of files are read before an error is raised
     faults = []
     try:
-        films = netflix_titles(folder / "movie_titles.csv")
+        films = netflix_titles(titles_path)
     except InputError as error:
         faults.append(error.what)
     try:
-        made = (cache or StageCache()).folder(
+        kept = (cache or StageCache()).folder(
             "ratings",
             {"source": "netflix_prize", "form": 3},
             {"files": [file_sha256(file) for file in files]},
@@ -349,30 +395,18 @@ def netflix_prize(
         faults.append(error.what)
     if faults:
         raise InputError("\n".join(faults), fix="give the prize's files as they are")
-    ratings = pl.scan_parquet(made / "ratings.parquet", glob=False)
-    there = ratings.select(pl.col("user_id").unique().sort()).collect(engine="streaming")["user_id"]
+
+    ratings_path = kept / "ratings.parquet"
+    lines = pq.read_metadata(ratings_path).metadata[b"lines"].decode()
     notes = (
-        f"combined_data_*.txt: {pq.read_metadata(made / 'ratings.parquet').metadata[b'lines'].decode()}",
+        f"combined_data_*.txt: {lines}",
         f"movie_titles.csv: {len(films):,} titles read",
         *control_note("movie_titles.csv", "title", films["title"]),
     )
     films = films.with_columns(title=in_one_line(pl.col("title")))
-    users_note = f"{len(there):,} users in all"
-    if users is not None and users < len(there):
-        some = np.random.default_rng([seed, 15]).choice(there.to_numpy(), users, replace=False)
-        ratings = ratings.filter(pl.col("user_id").is_in(pl.Series(some).implode()))
-        users_note = f"{users:,} of {len(there):,} users, at random"
-    ratings = ratings.collect(engine="streaming")
-    rated = ratings.select(pl.col("item_id").unique().sort())
-    if len(unknown := rated.join(films, on="item_id", how="anti")):
-        raise InputError(
-            f"{folder / 'movie_titles.csv'} lacks {len(unknown):,} movies that were rated, the"
-            f" first is {unknown['item_id'][0]}",
-            fix="give the whole file",
-        )
-    items = rated.join(films, on="item_id", maintain_order="left").with_columns(
-        pl.col("item_id").cast(pl.String), genres=pl.lit("")
-    )
+    ratings, users_note = _draw_users(pl.scan_parquet(ratings_path, glob=False), users, seed)
+    items = _rated_items(ratings, films, titles_path)
+
     columns = {
         "user_id": id_categories(ratings["user_id"]),
         "item_id": id_categories(ratings["item_id"]),

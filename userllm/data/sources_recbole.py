@@ -6,7 +6,7 @@
 __all__ = ['read_recbole']
 
 # %% ../../nbs/data/145_sources_recbole.ipynb #bb00511c
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 import re
 import polars as pl
@@ -35,35 +35,36 @@ _NAMES = {
 _PART = re.compile(r"""[\s,]*(?:'(.+?)'(?=[\s,]|$)|"(.+?)"(?=[\s,]|$)|(\S+))""")
 
 
-def _parted(cell: str) -> list[str]:
+def _sequence(cell: str) -> list[str]:
     "The parts of a sequence."
-    listed = written_names(cell)
-    return (
-        [next(filter(None, found)) for found in _PART.findall(cell)] if listed is None else listed.split("|")
-    )
+    names = written_names(cell)
+    if names is not None:
+        return names.split("|")
+    return [next(filter(None, groups)) for groups in _PART.findall(cell)]
 
 
-def _header(path: Path) -> tuple[dict[str, str], dict[str, str], list[Fault]]:
-    "Column name to its header; column name to its type; headers without a type."
+def _header(
+    path: Path,
+) -> tuple[
+    dict[str, str],  # the name of a column -> its header
+    dict[str, str],  # the name of a column -> its type
+    list[Fault],  # headers without a type
+]:
+    "The columns of a file by their names."
     with open(path, encoding="utf-8", errors="replace") as file:
         headers = file.readline().lstrip("\ufeff").rstrip("\r\n").split("\t")
-    parts = {header: header.rpartition(":") for header in headers}
-    faults = [
-        Fault(
-            path.name,
-            f"the header has no type, one of {', '.join(_TYPES)}",
-            "write it as name:type, columns separated by tabs",
-            header,
-        )
-        for header, (_, _, kind) in parts.items()
-        if kind not in _TYPES
-    ]
-    good = {header: (name, kind) for header, (name, _, kind) in parts.items() if kind in _TYPES}
-    return (
-        {name: header for header, (name, _) in good.items()},
-        {name: kind for name, kind in good.values()},
-        faults,
-    )
+    by_name = {}
+    kinds = {}
+    faults = []
+    for header in dict.fromkeys(headers):
+        name, _, kind = header.rpartition(":")
+        if kind in _TYPES:
+            by_name[name] = header
+            kinds[name] = kind
+            continue
+        what = f"the header has no type, one of {', '.join(_TYPES)}"
+        faults.append(Fault(path.name, what, "write it as name:type, columns separated by tabs", header))
+    return by_name, kinds, faults
 
 
 def _read_atomic(
@@ -73,12 +74,12 @@ def _read_atomic(
     the other columns, faults, the rows of the file."""
     headers, kinds, faults = _header(path)
     names = {ours: headers[theirs] for ours, theirs in wanted.items() if theirs in headers}
-    frame, _, found, _, count = read_columns(path, tuple(names.values()), "\t", None)
+    frame, _, reading_faults, _, count = read_columns(path, tuple(names.values()), "\t", None)
     others = [name for name, header in headers.items() if header not in names.values()]
     frame = frame.rename({header: ours for ours, header in names.items()})
     if kinds.get(wanted.get("genres")) == "token_seq" and "genres" in frame.columns:
-        frame = frame.with_columns(pl.col("genres").map_elements(_parted, pl.List(pl.String)))
-    return frame, names, others, faults + found, count
+        frame = frame.with_columns(pl.col("genres").map_elements(_sequence, pl.List(pl.String)))
+    return frame, names, others, faults + reading_faults, count
 
 # %% ../../nbs/data/145_sources_recbole.ipynb #93029c3b
 def _atomic_files(folder: Path) -> tuple[str, dict[str | None, Path], Path]:
@@ -86,68 +87,96 @@ def _atomic_files(folder: Path) -> tuple[str, dict[str | None, Path], Path]:
 
     InputError where they are not one dataset."""
     if not folder.is_dir():
-        raise InputError(
-            f"folder {folder} does not exist",
-            fix="give the one with NAME.inter and NAME.item",
-        )
+        raise InputError(f"folder {folder} does not exist", fix="give the folder of NAME.inter and NAME.item")
     items = sorted(folder.glob("*.item"))
     if len(items) != 1:
-        raise InputError(
-            f"{folder} holds {len(items)} .item files ({', '.join((path.name for path in items)) or 'none'})",
-            fix="it must hold one dataset, with items",
-        )
+        names = ", ".join(path.name for path in items) or "none"
+        what = f"{folder} holds {len(items)} .item files ({names})"
+        raise InputError(what, fix="it must hold one dataset, with items")
+
     name = items[0].stem
     splits = {split: folder / f"{name}.{split}.inter" for split in SPLITS}
-    there = {split: path for split, path in splits.items() if path.is_file()}
-    lacking = [splits[split].name for split in ("train", "test") if split not in there]
-    if there and lacking:
-        raise InputError(
-            f"{folder} holds {' and '.join((path.name for path in there.values()))} but not"
-            f" {' and '.join(lacking)}",
-            fix="a split needs both train and test: add what lacks",
-        )
-    if there:
-        return name, there, items[0]
-    if not (folder / f"{name}.inter").is_file():
-        raise InputError(
-            f"{folder} holds {items[0].name} but no {name}.inter",
-            fix="add it",
-        )
-    return name, {None: folder / f"{name}.inter"}, items[0]
+    present = {split: path for split, path in splits.items() if path.is_file()}
+    missing = [splits[split].name for split in ("train", "test") if split not in present]
+    if present and missing:
+        names = " and ".join(path.name for path in present.values())
+        what = f"{folder} holds {names} but not {' and '.join(missing)}"
+        raise InputError(what, fix="a split needs both train and test: add the missing file")
+    if present:
+        return name, present, items[0]
+
+    whole = folder / f"{name}.inter"
+    if not whole.is_file():
+        raise InputError(f"{folder} holds {items[0].name} but no {whole.name}", fix="add the interactions")
+    return name, {None: whole}, items[0]
 
 
-def _twice_between(parts: list[pl.DataFrame], paths: list[Path]) -> list[Fault]:
-    "A pair of user and item in two splits."
-    if any(not {"user_id", "item_id"} <= set(part.columns) for part in parts):
+def _shared_pairs(parts: list[pl.DataFrame], paths: list[Path]) -> list[Fault]:
+    "Pairs of a user and an item that stand in two splits."
+    columns = ["user_id", "item_id"]
+    if any(not set(columns) <= set(part.columns) for part in parts):
         return []
     faults = []
-    columns = ["user_id", "item_id"]
-    for place, part in enumerate(parts):
-        for earlier, path in zip(parts[:place], paths):
-            both = part.join(earlier.select(columns), on=columns, how="semi")
-            if not len(both):
+    for number, part in enumerate(parts):
+        for earlier, path in zip(parts[:number], paths):
+            shared = part.join(earlier.select(columns), on=columns, how="semi")
+            if not len(shared):
                 continue
-            row, pair = both.select(
-                "row", pl.concat_str((pl.col(column).cast(pl.String) for column in columns), separator=" ")
-            ).row(0)
-            faults.append(
-                Fault(
-                    paths[place].name,
-                    f"the pair stands in {path.name} too",
-                    "keep one of the two",
-                    "user_id, item_id",
-                    row,
-                    pair,
-                    len(both),
-                )
-            )
+            shown = pl.concat_str((pl.col(column).cast(pl.String) for column in columns), separator=" ")
+            row, pair = shared.select("row", shown).row(0)
+            what = f"the pair stands in {path.name} too"
+            where = (paths[number].name, what, "keep one of the two", "user_id, item_id")
+            faults.append(Fault(*where, row, pair, len(shared)))
     return faults
 
 # %% ../../nbs/data/145_sources_recbole.ipynb #355ff6ba
+@dataclass
+class _Interactions:
+    "What the files of interactions gave."
+
+    parts: list[pl.DataFrame] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    counts: list[RowCount] = field(default_factory=list)
+    ignored: dict[str, list[str]] = field(default_factory=dict)  # file -> its columns that are not read
+
+    def read(
+        self,
+        path: Path,
+        split: str | None,  # which the file is of; None where it is not split
+        item_column: str,  # what the items call their id
+        items: pl.DataFrame,
+        items_file: str,
+        now: float | None,
+    ) -> None:
+        "Read one file."
+        headers, _, untyped = _header(path)
+        if item_column in headers:
+            headers["item_id"] = headers[item_column]
+        columns = [column for column in INTERACTION_COLUMNS if column != "split" and column in headers]
+        names = {column: headers[column] for column in columns}
+        rows, others, faults, cell_faults, count = read_interactions(path, names, "\t", None, now)
+
+        self.counts.append(count)
+        self.ignored[path.name] = [name.rpartition(":")[0] or name for name in others]
+        self.faults += untyped + faults + cell_faults
+        self.faults += known_items(rows, items, path.name, items_file, names)
+        if split is not None:
+            rows = rows.with_columns(split=pl.lit(split).cast(pl.Enum([*SPLIT_TYPE.categories])))
+        self.parts.append(rows)
+
+
+def _year_note(unread: list[Fault], file: str) -> tuple[str, ...]:
+    "A note on years that are no numbers, which are missing then."
+    if not unread:
+        return ()
+    count = sum(fault.count for fault in unread)
+    first = f"the first in row {unread[0].row}, {shown_value(unread[0].value)}"
+    return (f"{file}: {count:,} years that are no numbers are taken for missing, {first}",)
+
+
 def read_recbole(
-    folder: (
-        str | Path
-    ),  # NAME.inter, or NAME.train.inter, NAME.test.inter and perhaps NAME.valid.inter; and NAME.item
+    # NAME.inter, or NAME.train.inter, NAME.test.inter and perhaps NAME.valid.inter; and NAME.item
+    folder: str | Path,
     now: float | None = None,  # seconds since 1970; times later than a day after it are refused
 ) -> RawData:
     """A dataset in atomic files.
@@ -155,57 +184,37 @@ def read_recbole(
     InputError with every fault of all files; ignored columns and unreadable years stand in
     `notes`."""
     name, files, items_path = _atomic_files(Path(folder))
+
+    # items
     _, kinds, _ = _header(items_path)
     wanted = {
         ours: next((theirs for theirs in known if theirs in kinds), known[0])
         for ours, known in _NAMES.items()
     }
     items, names, others, faults, count = _read_atomic(items_path, wanted)
-    items, found = check_items(
-        items, items_path.name, {"title": "title or movie_title"} | names, tuple(others)
-    )
-    unread = [fault for fault in found if fault.column == names.get("year")]  # whose years are missing now
-    faults += [fault for fault in found if fault not in unread]
-    ignored = {items_path.name: others}
-    counts = [count]
-    parts = []
+    item_names = {"title": "title or movie_title"} | names
+    items, item_faults = check_items(items, items_path.name, item_names, tuple(others))
+    unread_years = [fault for fault in item_faults if fault.column == names.get("year")]
+    faults += [fault for fault in item_faults if fault not in unread_years]
+
+    # interactions
+    interactions = _Interactions(ignored={items_path.name: others})
     for split, path in files.items():
-        headers, _, untyped = _header(path)
-        if wanted["item_id"] in headers:
-            headers["item_id"] = headers[wanted["item_id"]]  # as the items call it
-        names = {
-            column: headers[column]
-            for column in INTERACTION_COLUMNS
-            if column != "split" and column in headers
-        }
-        rows, others, found, wrong, count = read_interactions(path, names, "\t", None, now)
-        counts.append(count)
-        ignored[path.name] = [name.rpartition(":")[0] or name for name in others]
-        faults += untyped + found + wrong + known_items(rows, items, path.name, items_path.name, names)
-        parts.append(
-            rows
-            if split is None
-            else rows.with_columns(split=pl.lit(split).cast(pl.Enum([*SPLIT_TYPE.categories])))
-        )
-    raise_faults(faults + _twice_between(parts, list(files.values())))
+        interactions.read(path, split, wanted["item_id"], items, items_path.name, now)
+    parts = interactions.parts
+    raise_faults(faults + interactions.faults + _shared_pairs(parts, list(files.values())))
     if len({("label" in part.columns) for part in parts}) > 1:
         raise InputError(
-            f"{folder}: some splits have labels, others ratings",
-            fix="give the same to all",
+            f"{folder}: some splits have labels, others ratings", fix="give labels in all, or ratings in all"
         )
+
+    # what a person should know
+    notes = tuple(map(str, [*interactions.counts, count]))
+    ignored = interactions.ignored.items()
+    notes += tuple(f"{file}: ignored {shown_names(columns)}" for file, columns in ignored if columns)
+    notes += _year_note(unread_years, items_path.name)
+
     items = items.with_columns(title=pl.col("title").map_elements(display_title, pl.String))
-    notes = tuple(map(str, counts[1:] + counts[:1])) + tuple(
-        f"{file}: ignored {shown_names(columns)}" for file, columns in ignored.items() if columns
-    )
-    if unread:
-        notes += (
-            (
-                f"{items_path.name}: {sum(fault.count for fault in unread):,} years that are no numbers are"
-                f" taken for missing, the first in row {unread[0].row}, {shown_value(unread[0].value)}"
-            ),
-        )
     raw = raw_data(pl.concat(parts, how="diagonal"), items, name, notes, items_file=items_path.name)
-    named_movies = any(
-        theirs in kinds for known in _NAMES.values() for theirs in known if theirs.startswith("movie_")
-    )
-    return replace(raw, noun=MOVIE) if named_movies else raw
+    movie_names = [theirs for known in _NAMES.values() for theirs in known if theirs.startswith("movie_")]
+    return replace(raw, noun=MOVIE) if set(movie_names) & set(kinds) else raw

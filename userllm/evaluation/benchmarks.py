@@ -19,7 +19,7 @@ from ..data.histories import Rows
 from .bench_ways import BenchSettings, Reuse, training_by, Way, ways
 from ..model.batches import BatchMaker
 from ..model.engines import find_engine
-from ..model.history_cache import HistoryStore
+from ..model.history_cache import history_store
 from ..model.language_model import LanguageModel
 from ..model.prefix_cache import ByteBudget, score_packed, store_prefixes
 from ..model.userllm import train_only, UserLLM
@@ -208,7 +208,7 @@ def bench_states(
         timings = {"read": [], "move": [], "score": []}
         for _ in range(settings.repeats):
             histories = generator.integers(0, count, (settings.batch_size, length + 1))
-            store = HistoryStore(model, maker)
+            store = history_store(model, maker)
             store(np.arange(count)[:, None][np.unique(histories)])  # projections are there
             engine = find_engine(model, maker, "reuse", budget=ByteBudget(settings.budget))
             timings["read"].append(seconds_of(lambda: store(histories[:, :-1]), device))
@@ -243,7 +243,9 @@ def bench_packing(
             np.zeros(count, dtype=np.int64),
             generator.integers(0, len(maker.text.titles), (count, 5)),
         )
-        rows = replace(rows, history_tokens=HistoryStore(model, maker)(rows.histories))
+        rows = replace(
+            rows, history_tokens=history_store(model, maker)(rows.histories, rows.history_labels, rows.items)
+        )
         arms = {
             "copied": torch.no_grad()(
                 lambda: model(maker.batch(rows, plan.new).to(model.language.device), text(rows))

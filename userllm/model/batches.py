@@ -16,6 +16,7 @@ from ..data.dataset import MOVIE, Dataset, ItemNoun
 from ..data.histories import Rows
 from .mappers import AsOfTable, Features, FeatureTable, lookup, product
 from .histories import HistoryBatch, index_histories
+from .target_encoder import EventBatch, index_events
 from userllm.model.prompts import (
     HISTORY_ITEMS,
     Piece,
@@ -42,7 +43,9 @@ class FeatureLookup:
         settings: ModelSettings = ModelSettings(),
     ):
         absent = [
-            name for name in (*dict(settings.mappers), *settings.cross_feature_tables) if name not in tables
+            name
+            for name in (*dict(settings.mappers), *settings.tables_beside, *settings.cross_feature_tables)
+            if name not in tables
         ]
         if absent:
             linear = f"; it is part of what adds to the logit ({', '.join(settings.wide)})"
@@ -53,7 +56,8 @@ class FeatureLookup:
         self.slots = {slot: tables[slot] for slot, _ in settings.mappers}
         self.cross = {name: tables[name] for name in settings.cross_feature_tables}
         self.linear = settings.wide
-        self.history = {name: self.slots[name] for name in settings.tables_of_history}
+        self.beside = {name: tables[name] for name in settings.tables_beside}
+        self.history = {name: tables[name] for name in settings.tables_of_history}
         if wrong := [name for name, table in self.history.items() if table.key != "item"]:
             raise InputError(
                 f"history_tables names {wrong[0]!r}, whose features are by {self.history[wrong[0]].key}",
@@ -67,8 +71,8 @@ class FeatureLookup:
 
     @property
     def tables(self) -> dict[str, FeatureTable]:
-        "The feature tables of slots and cross features."
-        return self.slots | self.cross
+        "The feature tables of slots, of history items and of cross features."
+        return self.slots | self.beside | self.cross
 
     def of_history(self, items) -> dict[str, Features]:  # (u,) dense items, -1 for none
         "The features of history items, by slot."
@@ -92,7 +96,9 @@ class ModelBatch:
 
     prompt: PromptBatch  # the prompts, or some of their segments
     features: dict = field(default_factory=dict)  # slot -> (values (b, d), missing (b,))
-    history: HistoryBatch | None = None  # None where the history's tokens are not needed, or are known
+    history: HistoryBatch | EventBatch | None = (
+        None  # None where the history's tokens are not needed, or are known
+    )
     # Slot -> features (values (u, d), missing (u,)) of the histories' distinct items.
     history_features: dict = field(default_factory=dict)
     history_tokens: torch.Tensor | None = None  # (b, K, d3) where they are known already
@@ -170,7 +176,7 @@ class BatchMaker:
         if not self.reuse:
             return ReusePlan((), self.segments)
         keys = {slot: "item" if table.key == "item" else "user" for slot, table in self.tables.items()}
-        keys["history"] = "user"
+        keys["history"] = "row" if self.settings.candidate_aware else "user"
         anew = keys if training else [slot for slot, table in self.tables.items() if table.changes_with_time]
         return plan_reuse(self.segments, keys, tuple(anew))
 
@@ -230,15 +236,20 @@ class BatchMaker:
         if "history" in slots and self.settings.history == "compressed":
             batch.history_tokens = rows.history_tokens
             if rows.history_tokens is None:
-                batch.history, batch.history_features = self.histories(rows.histories, self.labels_of(rows))
+                labels = self.labels_of(rows)
+                batch.history, batch.history_features = self.histories(rows.histories, labels, rows.items)
         return batch
 
     def histories(
         self,
         histories: np.ndarray,  # (b, n) dense items
         labels: np.ndarray | None = None,  # (b, n) 1 liked, 0 not; None for histories without labels
-    ) -> tuple[HistoryBatch, dict[str, Features]]:
-        "Histories as a batch, and the features of their distinct items, by slot."
+        candidates: np.ndarray | None = None,  # (b,) dense items, for an encoder that knows the candidate
+    ) -> tuple[HistoryBatch | EventBatch, dict[str, Features]]:
+        "Histories as a batch, and the features of its distinct items, by slot."
+        if self.settings.candidate_aware:
+            events = index_events(histories, candidates, labels)
+            return events, self.features.of_history(events.items)
         batch = index_histories(histories, self.history_texts, len(self.features.history), labels)
         return batch, self.features.of_history(batch.items)
 
@@ -298,6 +309,6 @@ class BatchMaker:
         candidates = np.array([len(title) + len(text) for title, text in zip(titles, descriptions)])[
             rows.items
         ]
-        if not history:
+        if not history or self.settings.candidate_aware:
             return candidates
         return np.array([len(ids) + 1 for ids in descriptions] + [0])[rows.histories].sum(1) + candidates

@@ -20,7 +20,7 @@ from ..core.errors import InputError
 from ..core.files import read_tensors, read_tensors_metadata, write_tensors
 from ..core.registry import Registry
 from ..data.histories import Rows
-from .history_cache import HistoryStore
+from .history_cache import history_store
 from .mappers import lookup
 from .prefix_cache import ByteBudget, PrefixStore, store_prefixes
 from .prompts import index_prompts, RowText, text_tokens
@@ -144,7 +144,7 @@ class ScoringEngine:
         self.model = model
         self.maker = maker
         compressed = model.uhem and "history" in maker.settings.parts
-        self._histories = HistoryStore(model, maker) if compressed else None
+        self._histories = history_store(model, maker) if compressed else None
 
     @property
     def compresses(self) -> bool:
@@ -167,9 +167,17 @@ class ScoringEngine:
         self,
         histories: np.ndarray,  # (n, h) dense items, oldest first, -1 as padding
         labels: np.ndarray | None = None,  # (n, h) 1 liked, 0 not; None where all are liked
+        candidates: np.ndarray | None = None,  # (n,) dense items, for a model whose tokens depend on them
     ) -> torch.Tensor | None:
-        "Soft tokens (n, K, d3) of histories; None where the model compresses none."
-        return None if self._histories is None else self._histories(histories, labels)
+        """Soft tokens (n, K, d3) of histories; None where the model compresses none, and where they
+        depend on candidates that are not given."""
+        return None if self._histories is None else self._histories(histories, labels, candidates)
+
+    def event_weights(self, rows: Rows) -> np.ndarray | None:
+        "How much the candidate listens to each event (n, h), 0 to 1; None where no encoder knows the candidate."
+        if not self.maker.settings.candidate_aware or self._histories is None:
+            return None
+        return self._histories.weights(rows.histories, rows.history_labels, rows.items)
 
     @torch.no_grad()
     def counterfactual(
@@ -195,7 +203,7 @@ class ScoringEngine:
         "The rows with their histories compressed."
         if self._histories is None:
             return rows
-        return replace(rows, history_tokens=self._histories(rows.histories, rows.history_labels))
+        return replace(rows, history_tokens=self._histories(rows.histories, rows.history_labels, rows.items))
 
     def within(
         self,
@@ -223,11 +231,17 @@ class ScoringEngine:
 
     def _changed_batch(self, row: Rows, segments, features: Mapping[str, int], description, start):
         "Some segments of one row's prompt, with what is to be changed."
-        batch = self.maker.batch(self.ready(row), segments)
+        own = self.maker.settings.candidate_aware and any(
+            slot in self.maker.features.history for slot in features
+        )
+        batch = self.maker.batch(row if own else self.ready(row), segments)
         pieces = self.described(self.maker.pieces(row, segments)[0], description)
         batch.prompt = index_prompts([pieces], start)
         for slot, item in features.items():
             batch.features[slot] = lookup(self.maker.tables[slot], [item])
+            if own and slot in batch.history_features:  # the candidate is compared by what it has now
+                for known, other in zip(batch.history_features[slot], batch.features[slot]):
+                    known[batch.history.candidates] = other
         return batch.to(self.model.language.device)
 
     def described(self, pieces: list, description: str | None) -> list:  # of one row; None changes nothing

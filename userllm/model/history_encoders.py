@@ -7,7 +7,7 @@ __all__ = ['encoders', 'GRUEncoder', 'MeanEncoder', 'GRUItemEncoder', 'recency',
            'initialise_memory', 'UHEMSettings', 'UHEM']
 
 # %% ../../nbs/model/365_history_encoders.ipynb #be37dfc5
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 import math
 import torch
@@ -384,18 +384,22 @@ class UHEM(nn.Module):
         token_norm: float = 1.0,  # mean length of the LLM's token embeddings
         drop: float = 0.0,  # share of rows whose history is dropped in training
         rated: bool = False,  # whether histories say of each item whether it was liked
+        features: Mapping[str, int] | None = None,  # table -> width, for an encoder that knows the candidate
     ):
         super().__init__()
         self.drop = drop
         spread = token_norm / math.sqrt(width)  # of the LLM's token embeddings
-        self.encoder = encoders.find(settings.encoder)(width, settings.tokens, spread)
+        encoder = encoders.find(settings.encoder)
+        aware = getattr(encoder, "candidate_aware", False)
+        further = {"features": features} if aware else {}
+        self.encoder = encoder(width, settings.tokens, spread, **further)
         initialise_memory(self.encoder, settings.memory)
         vector = lambda: nn.Parameter(torch.randn(settings.tokens, width) * token_norm / math.sqrt(width))
         self.missing = vector()
         self.base_token = vector()
         self.scale = nn.Parameter(torch.full((settings.tokens, width), float(settings.scale)))
         # What stands behind an item that was not liked, and one that was; as far from zero as a word.
-        self.labels = nn.Parameter(torch.randn(2, width) * spread) if rated else None
+        self.labels = nn.Parameter(torch.randn(2, width) * spread) if rated and not aware else None
 
     def project(self, tokens: torch.Tensor) -> torch.Tensor:  # (b, K, d3) from the encoder
         "Soft tokens (b, K, d3) where the LLM expects tokens to be."

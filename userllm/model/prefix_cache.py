@@ -54,7 +54,7 @@ def small_tables() -> dict:
 def small_model(
     folder: str | Path,  # gets a tiny LLM
     order: str = "item_first",  # of the prompt
-    tokens: int = 1,  # soft tokens of a history
+    uhem: UHEMSettings = UHEMSettings(),
     history: str = "compressed",  # see `ModelSettings`
     tables: dict | None = None,  # other feature tables, as `small_tables` gives them
     rated: bool = False,  # whether it reads the labels of the histories' items
@@ -69,7 +69,6 @@ def small_model(
         }
     )
     events = "rated" if rated else "likes"
-    uhem = UHEMSettings(tokens=tokens)
     settings = ModelSettings(order=order, history=history, uhem=uhem, history_events=events)
     llm = tiny_llm(folder, words="movie user Answer likes feature")
     language = LanguageModel(llm, settings.lora, settings.score)

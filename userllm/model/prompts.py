@@ -447,7 +447,7 @@ def _key_of(segment, slot_keys: dict) -> str:
 
 def plan_reuse(
     segments: Sequence,  # the active segments of a template
-    slot_keys: dict,  # slot -> `item` or `user`: what it is about
+    slot_keys: dict,  # slot -> `item` or `user`: what it is about; `row`: both
     trainable: Sequence[str] = (),  # the slots that are being trained
 ) -> ReusePlan:
     "Cut a prompt into what all rows share, what the rows of one item or one user share, and what is new."
@@ -459,7 +459,7 @@ def plan_reuse(
             break
         key = _key_of(segment, slot_keys)
         shared_by = next((level.key for level in reversed(levels) if level.key != "all"), key)
-        if key not in ("all", shared_by):
+        if key not in ("all", shared_by) or key == "row":
             break
 
         begins_key = bool(levels) and key != "all" and levels[-1].key == "all"

@@ -11,6 +11,7 @@ from ..core.errors import InputError
 from ..core.theme import PICTURES
 from ..core.plugins import Origin, origin_of
 from ..core.settings import require_numbers
+import userllm.model.target_encoder  # registers an encoder
 from .history_encoders import UHEMSettings, encoders
 from .language_model import LoRASettings
 from .mappers import MapperSettings, mapper_kinds
@@ -76,6 +77,7 @@ class ModelSettings:
     # Whether an item's categories (genres) stand behind its title, as in Heat (Crime, Drama).
     category: bool = field(default=False, metadata={"later": True})
     # Slots of items whose tokens stand beside each item of a history too; the posters where the model has that slot.
+    # For an encoder that knows the candidate: feature tables of items, which need not be slots.
     history_tables: tuple = field(default=(PICTURES,), metadata={"later": True})
     # Which events a history holds: `likes`, or `rated`: the latest of either label, each item followed by its label.
     history_events: str = field(default="likes", metadata={"later": True})
@@ -106,7 +108,9 @@ class ModelSettings:
             if repeated := [name for name in names if names.count(name) > 1]:
                 raise InputError(f"model.{setting} names {repeated[0]!r} twice", fix="name it once")
         unknown = [name for name in self.history_tables if name not in slots]
-        if unknown and unknown != [PICTURES]:  # a model without posters need not say so
+        if (
+            unknown and unknown != [PICTURES] and not self.candidate_aware
+        ):  # a model without posters need not say so
             raise InputError(
                 f"history_tables names {unknown[0]!r}, which is not a slot",
                 fix=f"use slots of items ({', '.join(slots) or 'there are none'}), or add the slot (--slot)",
@@ -120,7 +124,20 @@ class ModelSettings:
     @property
     def tables_of_history(self) -> tuple:
         "The slots whose tokens stand beside each item of a history, in their order."
+        if self.candidate_aware:
+            return tuple(self.history_tables)
         return tuple(name for name in self.history_tables if name in dict(self.mappers))
+
+    @property
+    def candidate_aware(self) -> bool:
+        "Whether the history's tokens depend on the candidate."
+        encoder = encoders.get(self.uhem.encoder)
+        return self.history == "compressed" and getattr(encoder, "candidate_aware", False)
+
+    @property
+    def tables_beside(self) -> tuple:
+        "Feature tables that are read of history items alone, without a slot in the prompt."
+        return tuple(name for name in self.tables_of_history if name not in dict(self.mappers))
 
     @property
     def cross_features(self) -> tuple:

@@ -13,6 +13,7 @@ from ..core.errors import InputError
 from ..data.histories import Rows
 from .batches import BatchMaker, ModelBatch
 from .histories import HistoryBatch, HistoryInput, embed_histories
+from .target_encoder import EventBatch, EventInput
 from .history_encoders import UHEM
 from .language_model import KeyValues, LanguageModel
 from .mappers import SoftToken, mapper_kinds
@@ -58,7 +59,8 @@ class UserLLM(nn.Module):
         slots = {slot: SoftToken(mappers[mapper], width, norm, drop) for slot, mapper in settings.mappers}
         self.slots = nn.ModuleDict(slots)
         compressed = settings.history == "compressed"
-        self.uhem = UHEM(width, settings.uhem, norm, drop, settings.rated) if compressed else None
+        read = {name: widths[name] for name in settings.tables_of_history if compressed}
+        self.uhem = UHEM(width, settings.uhem, norm, drop, settings.rated, read) if compressed else None
 
         # Linear features: weights of zero, until `start_wide` sets them.
         sizes = {name: 1 if name in settings.cross_features else widths[name] for name in settings.wide}
@@ -95,10 +97,12 @@ class UserLLM(nn.Module):
 
     def embed_histories(
         self,
-        batch: HistoryBatch,
+        batch: HistoryBatch | EventBatch,
         features: dict,  # as in `item_tokens`, of the batch's distinct items
-    ) -> HistoryInput:
+    ) -> HistoryInput | EventInput:
         "What the history encoder reads."
+        if isinstance(batch, EventBatch):
+            return EventInput(features, batch.index, batch.labels, batch.candidates)
         items = self.item_tokens(features)
         return embed_histories(batch, self.language.embedding, items, self.uhem.labels)
 

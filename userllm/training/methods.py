@@ -77,10 +77,11 @@ class Method:
         where = f"method {self.name!r}"
         require_pairs(self.tables, "tables", "feature source")
         slots = [slot for slot, _ in self.tables]
-        if set(slots) != {slot for slot, _ in self.model.mappers}:
+        if set(slots) != {*dict(self.model.mappers), *self.model.tables_beside}:
             raise InputError(
                 f"{where}: tables and mappers name different slots",
-                fix="give each slot a table, and a mapper in model.mappers",
+                fix="give each slot a table, and a mapper in model.mappers; a table of history items alone"
+                " stands in model.history_tables",
             )
         for _, source in self.tables:
             if not isinstance(source, FeatureTable):
