@@ -14,6 +14,7 @@ from userllm.model.engines import PrefixEngine
 from userllm.training.steps import StepSettings
 from worlds import WORDS, learn, make_world, trained, with_and_without
 
+WORLDS = ("poster", "description", "order", "collaborative", "dislikes", "time")
 STEPS = StepSettings(
     rows=4_800, batch_size=32, learning_rate=1e-2, final_learning_rate=1e-3, evaluate_every=4_800
 )
@@ -33,7 +34,7 @@ def llm(tmp_path_factory):
     return tiny_llm(tmp_path_factory.mktemp("llm"), words=" ".join(WORDS), width=64, layers=3)
 
 
-@pytest.mark.parametrize("name", ["poster", "description", "order", "collaborative"])
+@pytest.mark.parametrize("name", WORLDS)
 def test_nothing_can_be_guessed_from_one_side(name):
     rows = make_world(name).rows
     for part in rows.values():
@@ -43,7 +44,7 @@ def test_nothing_can_be_guessed_from_one_side(name):
     assert (not seen[0] & seen[1]) if name != "collaborative" else seen[1] <= seen[0]
 
 
-@pytest.mark.parametrize("name", ["poster", "description", "order", "collaborative"])
+@pytest.mark.parametrize("name", WORLDS)
 def test_the_part_that_knows_is_heard(name, llm, tmp_path):
     world = make_world(name)
     knows, guesses = (

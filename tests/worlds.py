@@ -62,6 +62,25 @@ def _pairs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return users, items, (users % 2 == items % 2).astype(int)
 
 
+# What the users of kind 0 rated in the rated worlds: item's kind and label, in blocks of time; the other kind turned.
+_EVENTS = {
+    # one like of each kind, and dislikes of the other kind
+    "dislikes": [[(0, 1), (1, 1), (1, 0), (1, 0)]],
+    # the old taste and then the new one: as many likes and dislikes of either kind
+    "time": [[(0, 0), (1, 1)], [(0, 1), (1, 0)]],
+}
+
+
+def _rated(name: str, users: np.ndarray, generator) -> tuple[np.ndarray, np.ndarray]:
+    "Kinds and labels (n, LIKES) of rated histories; within a block in random order."
+    lines = []
+    for user in users:
+        events = [event for block in _EVENTS[name] for event in generator.permutation(block)]
+        lines.append([((kind + user) % 2, label) for kind, label in events])
+    kinds, labels = np.moveaxis(np.array(lines), 2, 0)
+    return kinds, labels.astype(np.int8)
+
+
 def _histories(users: np.ndarray, generator, by_order: bool) -> np.ndarray:
     """Items of the user's own kind; or as many of each, of which the last is of the user's kind.
 
@@ -77,7 +96,8 @@ def _histories(users: np.ndarray, generator, by_order: bool) -> np.ndarray:
 
 
 def make_world(name: str, seed: int = 0) -> World:
-    "The world where only `poster`, `description`, `order` or `collaborative` tells."
+    """The world where only `poster`, `description`, `order`, `collaborative`, or in rated histories `dislikes` or
+    the order in `time` tells."""
     generator, count = np.random.default_rng(seed), 4 * ITEMS
     users, items, labels = _pairs()
     kinds = np.arange(count) % 2
@@ -88,7 +108,7 @@ def make_world(name: str, seed: int = 0) -> World:
     posters = np.where(kinds[:, None], 1.0, -1.0) * np.ones(8) + generator.normal(size=(count, 8))
     tables = {
         "image": table_by_position("image", "item", posters)
-        if name in ("poster", "order")
+        if name in ("poster", "order", *_EVENTS)
         else _nothing("image", "item", count),
         "item": _nothing("mf", "item", count),
         "user": _nothing("mf", "user", 2 * USERS),
@@ -99,6 +119,10 @@ def make_world(name: str, seed: int = 0) -> World:
     )  # a quarter: by luck an AUC is seldom further from 0.5 than 0.03
     histories = _histories(users, generator, name == "order")
     whole = Rows(users, items, histories, labels=labels, row_ids=np.arange(len(users)))
+    if name in _EVENTS:
+        pool = 2 * ITEMS + 2 * generator.integers(0, ITEMS, histories.shape)
+        kinds, whole.history_labels = _rated(name, users, generator)
+        whole.histories = pool + kinds
     if name == "collaborative":
         tables |= _factorised(users, items, labels, split, count)
     return World(frame, tables, {part: whole.take(split == part) for part in ("train", "valid", "test")})
@@ -144,9 +168,20 @@ def _factorised(users, items, labels, split, count: int) -> dict:
 def with_and_without(name: str) -> tuple[ModelSettings, ModelSettings]:
     "USER-LLM, and USER-LLM without the part that knows."
     whole = find_method("userllm").model
+    if name == "dislikes":
+        return replace(whole, history_events="rated"), whole
+    if name == "time":
+        rated = replace(whole, history_events="rated", uhem=replace(whole.uhem, encoder="gru_item"))
+        return rated, replace(rated, uhem=replace(rated.uhem, encoder="mean"))
     if name == "order":
         return whole, replace(whole, uhem=replace(whole.uhem, encoder="mean"))
     return whole, find_method({"description": "without_knowledge"}.get(name, f"without_{name}")).model
+
+
+def rows_for(world: World, settings: ModelSettings, split: str) -> Rows:
+    "The rows of a split as a model of these settings is given them: with rated histories, or with likes alone."
+    rows = world.rows[split]
+    return rows if settings.rated else replace(rows, histories=rows.likes, history_labels=None)
 
 
 def trained(
@@ -160,14 +195,14 @@ def trained(
     language.fresh_lora(seed)
     torch.manual_seed(seed)
     model = UserLLM(language, {slot: table.width for slot, table in world.tables.items()}, settings)
-    start_wide(model, maker, world.rows["train"])
-    tune(step2(model, maker), world.rows["train"], world.rows["valid"], steps, folder, TuningRun(seed))
+    train, valid = (rows_for(world, settings, split) for split in ("train", "valid"))
+    start_wide(model, maker, train)
+    tune(step2(model, maker), train, valid, steps, folder, TuningRun(seed))
     return model, maker
 
 
 def learn(world: World, settings: ModelSettings, llm, folder, steps: StepSettings, seed: int = 0) -> float:
     "Train step 2 in a world; gives the AUC of its test rows."
     model, maker = trained(world, settings, llm, folder, steps, seed)
-    return auc(
-        world.rows["test"].labels, PrefixEngine(model, maker).logits(world.rows["test"]).round(4)
-    )  # rounding errors tell nothing
+    rows = rows_for(world, settings, "test")
+    return auc(rows.labels, PrefixEngine(model, maker).logits(rows).round(4))  # rounding errors tell nothing

@@ -347,6 +347,13 @@ def _rank_verb(verb, names: dict) -> None:
         help="what a new user liked: titles, or item ids of the source, oldest first; as many of the latest"
         " are read as in training",
     )
+    parser.add_argument(
+        "--dislikes",
+        nargs="+",
+        default=[],
+        metavar="ITEM",
+        help="what the new user of --likes disliked, as --likes; read behind the likes by methods of rated histories",
+    )
     parser.add_argument("--top", type=_count, default=20, metavar="N", help="how many; default 20")
     parser.add_argument(
         "--include-seen",

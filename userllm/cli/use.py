@@ -16,7 +16,7 @@ from ..core.errors import InputError, shown_text
 from ..core.files import atomic_path, read_json, read_parquet, require_writable
 from ..core.runs import RunFolder
 from ..data.dataset import Dataset
-from ..data.requests import check_pairs, liked_items
+from ..data.requests import check_pairs, liked_items, rated_items
 from ..data.pair_tables import read_pairs
 from ..evaluation.metrics import evaluate
 from ..evaluation.reports import difference_table, format_table, results_table
@@ -162,18 +162,40 @@ def _require_known_user(dataset: Dataset, user_id: str) -> None:
         ) from error
 
 
+def _titles(dataset: Dataset, items: list[int]) -> list[str]:  # dense items
+    "Their titles, each with its year where it is known."
+    known = dataset.items.iloc[items]
+    return [
+        shown_text(f"{title} ({year})" if pd.notna(year) else title)
+        for title, year in zip(known["title"], known["year"])
+    ]
+
+
 def _likes_as_text(likes: list[str], recommender: Recommender) -> str:  # an id or a title each
     "Which items the likes were taken for."
     length = recommender.history.length
-    items = recommender.dataset.items.iloc[liked_items(likes, recommender.dataset)]
-    titles = [
-        shown_text(f"{title} ({year})" if pd.notna(year) else title)
-        for title, year in zip(items["title"], items["year"])
-    ]
+    titles = _titles(recommender.dataset, liked_items(likes, recommender.dataset))
     read = titles[-(length or len(likes)) :]
-    if len(read) < len(likes):
+    if len(read) < len(likes) and recommender.history.likes_only:
         return f"Of the {len(likes)} likes the latest {len(read)} are read, as in training: {'; '.join(read)}"
-    return f"Liked: {'; '.join(read)}"
+    return f"Liked: {'; '.join(titles)}"
+
+
+def _dislikes_as_text(options, recommender: Recommender) -> str:
+    "Which items the dislikes were taken for, and what of them is read."
+    history = recommender.history
+    rated = len(options.likes) + len(options.dislikes)
+    titles = _titles(recommender.dataset, liked_items(options.dislikes, recommender.dataset, "dislikes"))
+    lines = [f"Disliked: {'; '.join(titles)}"] if titles else []
+    if titles and history.likes_only:
+        lines.append(
+            "This system's histories hold likes alone: dislikes are left out of the list, and not read."
+        )
+    elif not history.likes_only and history.length and rated > history.length:
+        lines.append(
+            f"Of these {rated}, likes before dislikes, the latest {history.length} are read, as in training."
+        )
+    return "\n".join(lines)
 
 
 def new_user_note(settings) -> str:  # of a recommender: `ModelSettings` or `BaselineSettings`
@@ -183,13 +205,12 @@ def new_user_note(settings) -> str:  # of a recommender: `ModelSettings` or `Bas
             return ""
         return "For a new user this baseline knows only the items; the likes are left out of the list, and not read."
     history = "token" if settings.history == "compressed" else "text"
+    rated = "the likes and dislikes" if settings.rated else "the likes"
+    read = f"of {rated}, only the history {history} is read."
     if settings.wide:
-        return (
-            "For a new user the linear features count only the item; of the likes, only the history"
-            f" {history} is read."
-        )
+        return f"For a new user the linear features count only the item; {read}"
     if "user" in dict(settings.mappers):
-        return f"For a new user the user's own features are missing; of the likes, only the history {history} is read."
+        return f"For a new user the user's own features are missing; {read}"
     return ""
 
 
@@ -209,10 +230,14 @@ def rank_verb(options) -> None:
     "`userllm rank`"
 
     def check(dataset: Dataset) -> None:
-        if options.likes is None:
-            _require_known_user(dataset, options.user)
+        if options.likes is not None:
+            rated_items(options.likes, dataset, options.dislikes)
+        elif options.dislikes:
+            raise InputError(
+                "--dislikes is for a new user, and --user names one of the data", fix="give --likes instead"
+            )
         else:
-            liked_items(options.likes, dataset)
+            _require_known_user(dataset, options.user)
         _candidates(options, dataset)
 
     recommender = _open_recommender(options, check)
@@ -221,9 +246,11 @@ def rank_verb(options) -> None:
         ranked = recommender.rank(options.user, *how)
     else:
         print(_likes_as_text(options.likes, recommender))
+        if dislikes := _dislikes_as_text(options, recommender):
+            print(dislikes)
         if note := new_user_note(recommender.settings):
             print(note)
-        ranked = recommender.rank_for_new_user(options.likes, *how)
+        ranked = recommender.rank_for_new_user(options.likes, *how, options.dislikes)
 
     shown = filled_columns(ranked)
     if "year" in shown:

@@ -7,9 +7,10 @@ __all__ = ['TreesSettings', 'RowFeatures', 'TreeSum', 'WeightedSum', 'FeatureMod
 
 # %% ../../nbs/collaborative/570_trees.ipynb #7148a63e
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
+from .as_of_time import as_of_parts, tables_of_parts
 from userllm.collaborative.cross_features import (
     CrossFeatureTables,
     context_cross_features,
@@ -22,8 +23,9 @@ from ..core.errors import InputError
 from ..core.settings import require_numbers
 from ..data.dataset import Dataset
 from ..data.histories import Rows
+from ..data.past_counts import PastCounts
 from ..evaluation.metrics import auc
-from ..model.mappers import FeatureTable, lookup
+from ..model.mappers import AsOfTable, FeatureTable, lookup
 
 # %% ../../nbs/collaborative/570_trees.ipynb #7745d74e
 @dataclass(frozen=True)
@@ -56,13 +58,14 @@ class TreesSettings:
 # %% ../../nbs/collaborative/570_trees.ipynb #51bf4d2a
 @dataclass(frozen=True)
 class RowFeatures:
-    "Features of rows: like rates, counts, cross features, year and genres."
+    "Features of rows: like rates, counts, cross features, year and genres; on request, rates as of a row's time."
 
     user_table: FeatureTable  # (users, folds + 1, d) target encoding
     item_table: FeatureTable  # (items, folds + 1, d)
     cross_features: tuple[CrossFeatureTables, ...]  # with the same folds
     year: np.ndarray  # (items,) float64, NaN where unknown
     genres: pd.DataFrame  # (items, genres) of 0 and 1
+    as_of: dict[str, AsOfTable] = field(default_factory=dict)  # `user` and `item` -> rates as of a row's time
 
     @classmethod
     def of(
@@ -70,12 +73,13 @@ class RowFeatures:
         dataset: Dataset,
         target_encoding: TargetEncoding,  # of its users and items, out of fold
         cross_features,  # `CrossFeatureTables` with the same folds
+        as_of: Mapping[str, AsOfTable] = {},  # `user` and `item` -> rates as of a row's time
     ) -> "RowFeatures":
         "The features of a dataset's users and items."
         year = dataset.items["year"].astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
         genres = genre_matrix(dataset.items).reset_index(drop=True)
         tables = (target_encoding.user_table, target_encoding.item_table)
-        return cls(*tables, tuple(cross_features), year, genres)
+        return cls(*tables, tuple(cross_features), year, genres, dict(as_of))
 
     def __call__(self, rows: Rows) -> pd.DataFrame:
         "One row of features for each row (n, features)."
@@ -85,6 +89,9 @@ class RowFeatures:
             ("item", self.item_table, rows.items),
         ):
             values = lookup(table, numbers, rows.folds)[0].numpy()
+            columns |= {f"{side}_{name}": values[:, column] for column, name in enumerate(table.columns)}
+        for side, table in self.as_of.items():
+            values = table.of_rows(rows)[0].numpy()
             columns |= {f"{side}_{name}": values[:, column] for column, name in enumerate(table.columns)}
         for cross in self.cross_features:
             columns[cross.name] = cross(rows.users, rows.items, rows.folds).numpy()
@@ -177,6 +184,11 @@ class FeatureModel:
         "Logits (n,) of rows; an unknown user has the features of none, which leaves the item's."
         return self.predictor(self.features(rows))
 
+    @property
+    def past(self) -> dict[str, PastCounts]:
+        "What its rates as of a row's time count, for the audit."
+        return {side: table.past for side, table in self.features.as_of.items()}
+
     def save(self, folder) -> None:
         "Write the model as safetensors and JSON, with the last fold of its tables: the one for new rows."
         features = self.features
@@ -187,6 +199,8 @@ class FeatureModel:
         for name, table in tables.items():
             tensors |= {f"{name}.values": table.values[:, -1:].clone(), f"{name}.missing": table.missing}
         tensors |= {f"predictor.{name}": value for name, value in _arrays(self.predictor).items()}
+        counts, as_of = as_of_parts(features.as_of)
+        tensors |= counts
         record = {
             "kind": self.kind,
             "cross_features": [cross.name for cross in features.cross_features],
@@ -196,7 +210,7 @@ class FeatureModel:
             "validation_auc": self.validation_auc,
             "importance": self.importance.to_dict(),
             "trees": self.trees,
-        }
+        } | ({"as_of": as_of} if as_of else {})
         save_fitted(folder, tensors | {"trained_rows": self.trained_rows}, record)
 
     @classmethod
@@ -212,6 +226,7 @@ class FeatureModel:
             sides = [_read_table(tensors, f"{name}_{side}", name, side) for side in ("user", "item")]
             cross.append(CrossFeatureTables(name, *sides, np.array([], dtype=np.int64)))
         genres = pd.DataFrame(tensors["genres"].numpy(), columns=record["genres"])
+        as_of = tables_of_parts(tensors, record.get("as_of", {}))
         prefix = "predictor."
         arrays = {
             name.removeprefix(prefix): value.numpy()
@@ -220,7 +235,7 @@ class FeatureModel:
         }
         return cls(
             record["kind"],
-            RowFeatures(user, item, tuple(cross), tensors["year"].numpy(), genres),
+            RowFeatures(user, item, tuple(cross), tensors["year"].numpy(), genres, as_of),
             _predictors[record["kind"]](**arrays, columns=tuple(record["columns"])),
             tensors["trained_rows"].numpy(),
             record["validation_auc"],
@@ -246,7 +261,9 @@ def _split_rows(dataset: Dataset, row_fold: np.ndarray) -> dict[str, tuple[Rows,
         users, items, labels, row_ids = (
             frame[name].to_numpy() for name in ("user", "item", "label", "row_id")
         )
-        rows = Rows(users, items, np.full((len(frame), 0), -1), row_fold[inside], labels, row_ids)
+        times = frame["timestamp"].to_numpy()
+        nothing = np.full((len(frame), 0), -1)
+        rows = Rows(users, items, nothing, row_fold[inside], labels, row_ids, timestamps=times)
         parts[split] = (rows, labels)
     return parts
 

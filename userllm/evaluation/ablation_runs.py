@@ -77,8 +77,9 @@ def _described(dataset: Dataset, how: str, written=None) -> Dataset:
 def _with_other_histories(rows: Rows, seed: int = 0) -> Rows:
     "The rows with each other's histories, in random order."
     order = np.random.default_rng(seed).permutation(len(rows))
-    events = None if rows.events is None else rows.events[order]
-    return replace(rows, histories=rows.histories[order], events=events)
+    moved = rows.take(order)
+    names = ("histories", "history_labels", "events")
+    return replace(rows, **{name: getattr(moved, name) for name in names})
 
 # %% ../../nbs/evaluation/762_ablation_runs.ipynb #d50c86b8
 @dataclass(frozen=True)

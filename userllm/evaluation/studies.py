@@ -140,8 +140,8 @@ def estimate_tokens(
     items: int = 2_400,
 ) -> float:
     "About how many tokens a run of a method reads; a token that is trained on counts as three."
-    likes = history_length or 20
     model = method.model
+    likes = model.history_length or history_length or 20
     held_out = rows / 10
     candidate = 33 + 30 * model.description
     with_titles = "titles" in model.text_parts

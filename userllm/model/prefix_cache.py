@@ -8,7 +8,7 @@ __all__ = ['small_rows', 'small_tables', 'small_model', 'away_from_start', 'scor
 
 # %% ../../nbs/model/610_prefix_cache.ipynb #5174892b
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np

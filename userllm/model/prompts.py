@@ -221,6 +221,7 @@ class Piece:
     ids: tuple = ()  # token ids of a text
     shortened: int = 0  # how many tokens the budget cut off
     item: int = -1  # whose soft tokens stand here, where a history is written out
+    liked: bool | None = None  # whether the item of a rated history that is written out here was liked
 
     @property
     def tokens(self) -> int:
@@ -289,12 +290,17 @@ class PromptText:
             self._fixed[text] = text_tokens(self.tokenizer, text)
         return self._fixed[text]
 
-    def _leads(self, history, labels) -> list[tuple[int, list[int]]]:
-        "Each item of a history, with the tokens that lead to it: a comma, and whether it was liked."
+    def _leads(self, history, labels) -> list[tuple[int, bool | None, list[int]]]:
+        "Each item of a history, whether it was liked, and the tokens that lead to it: a comma, and that in words."
         liked = [None] * len(history) if labels is None else labels
         known = [(item, label) for item, label in zip(history, liked) if item >= 0]
-        words = lambda label: [] if label is None else self._words[label]
-        return [(item, (self._comma if n else []) + words(label)) for n, (item, label) in enumerate(known)]
+        leads = []
+        for number, (item, label) in enumerate(known):
+            words = [] if label is None else self._words[label]
+            leads.append(
+                (item, None if label is None else label == 1, (self._comma if number else []) + words)
+            )
+        return leads
 
     def history_titles(
         self,
@@ -305,7 +311,7 @@ class PromptText:
         known = [n for n, item in enumerate(history) if item >= 0][-self.budget.history_titles :]
         latest = slice(known[0] if known else 0, None)
         leads = self._leads(history[latest], None if labels is None else labels[latest])
-        return [token for item, lead in leads for token in lead + self.named[item]] or self._nothing
+        return [token for item, _, lead in leads for token in lead + self.named[item]] or self._nothing
 
     def written_out(
         self,
@@ -316,8 +322,8 @@ class PromptText:
     ) -> list[Piece]:
         "The pieces of a history that is not compressed."
         pieces = []
-        for item, lead in self._leads(history, labels):
-            pieces.append(Piece(RowText("history_item"), tuple(lead + texts[item])))
+        for item, liked, lead in self._leads(history, labels):
+            pieces.append(Piece(RowText("history_item"), tuple(lead + texts[item]), liked=liked))
             if tokens:
                 pieces.append(Piece(Slot("history_item", tokens), item=int(item)))
         return pieces or [Piece(RowText("history_item"), tuple(self._nothing))]

@@ -8,6 +8,7 @@ __all__ = ['recommenders', 'LoadOptions', 'download_recommender', 'Recommender',
 # %% ../../nbs/model/600_recommender.ipynb #c5e3851d
 import re
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
@@ -23,7 +24,7 @@ from ..core.runs import StageCache
 from ..core.sealed_folders import SAFE
 from ..data.dataset import Dataset
 from ..data.histories import Histories, HistorySettings, Rows
-from ..data.requests import check_pairs, liked_items
+from ..data.requests import check_pairs, liked_items, rated_items
 from ..evaluation.metrics import probability
 
 # %% ../../nbs/model/600_recommender.ipynb #e05084ab
@@ -172,25 +173,39 @@ class Recommender:
 
     def rows_of_new_user(
         self,
-        likes,  # (h,) dense items that the new user liked, oldest first
+        likes,  # (h,) dense items, oldest first; or a mapping of items -> 1 liked, 0 not, in the order of time
         items,  # (n,) dense candidates
+        dislikes=(),  # (k,) dense items, oldest first
     ) -> Rows:
         """Rows of an unknown user. The history is as long as the model reads, and never holds the
-        candidate."""
+        candidate. The likes count as the older events and the dislikes as the latest; a mapping has an order
+        of its own. A model whose histories hold likes alone reads no dislike."""
         items = np.asarray(items, dtype=np.int64)
         nobody = np.zeros(len(items), dtype=np.int64)
-        liked = pd.DataFrame(
+        rated = dict(likes) if isinstance(likes, Mapping) else dict.fromkeys(likes, 1)
+        rated |= dict.fromkeys(dislikes, 0)
+        events = pd.DataFrame(
             {
                 "user": 0,
-                "item": np.asarray(likes, dtype=np.int64),
-                "label": 1,
-                "timestamp": np.arange(len(likes)),
+                "item": np.array([*rated], dtype=np.int64),
+                "label": np.array([*rated.values()], dtype=np.int64),
+                "timestamp": np.arange(len(rated)),
                 "split": "history",
             }
         )
-        histories, _ = Histories(liked, 1, ("history",)).pick(nobody, None, items, self.history.length)
-        feedback = np.tile([len(likes), 0], (len(items), 1))
-        return Rows(nobody - 1, items, histories, events=nobody - 1, timestamps=nobody - 1, feedback=feedback)
+        likes_only = self.history.likes_only
+        known = Histories(events, 1, ("history",), likes_only)
+        histories, labels, _ = known.pick_events(nobody, None, items, self.history.length)
+        liked = sum(rated.values())
+        return Rows(
+            nobody - 1,
+            items,
+            histories,
+            events=nobody - 1,
+            timestamps=nobody - 1,
+            feedback=np.tile([liked, len(rated) - liked], (len(items), 1)),
+            history_labels=None if likes_only else labels,
+        )
 
     def _last_events(self, users, times) -> np.ndarray:  # (n,) as in `rows_for`
         "The last event before each row, by its place in the histories; -1 for none."
@@ -238,23 +253,27 @@ class Recommender:
 
     def rank_for_new_user(
         self,
-        likes,  # ids or titles of items, oldest first; the latest are read, as `history` says; may be empty
+        # Ids or titles of items, oldest first, may be empty; or a mapping of such a name -> whether it was liked, in
+        # the order of time. The latest are read, as `history` says.
+        likes,
         top: int = 20,
-        include_seen: bool = False,  # the likes themselves, too
+        include_seen: bool = False,  # the rated items themselves, too
         progress: str = "",
         among=None,  # ids of the candidates; all items where left out
+        dislikes=(),  # ids or titles, oldest first
     ) -> pd.DataFrame:
-        """The best items for a user who is not in the data and of whom only likes are known, as `rank`
-        gives them.
+        """The best items for a user who is not in the data and of whom only likes and dislikes are known, as
+        `rank` gives them.
 
-        The user's own features are missing: of the likes, only the history is read. `InputError` for
-        unknown or repeated items."""
+        Likes count as the older events and dislikes as the latest, unless a mapping says their order. The
+        user's own features are missing: only the history is read, and dislikes only by models of rated
+        histories. `InputError` for unknown or repeated items."""
         _require_top(top)
-        liked = liked_items(likes, self.dataset)
+        rated = rated_items(likes, self.dataset, dislikes)
         items = self._candidates(among)
         if not include_seen:
-            items = np.setdiff1d(items, liked)
-        return self._best_items(self.rows_of_new_user(liked, items), top, progress)
+            items = np.setdiff1d(items, [*rated])
+        return self._best_items(self.rows_of_new_user(rated, items), top, progress)
 
     def _candidates(self, among) -> np.ndarray:
         "Dense items, in their order: those that are named, or all."

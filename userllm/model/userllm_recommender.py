@@ -214,6 +214,7 @@ def _model_card(manifest: Manifest, dataset: Dataset) -> str:
     noun = dataset.noun
     categories = "; categories behind titles" if manifest.settings.category else ""
     terms = f" {_movielens_terms}" if noun == MOVIE else ""  # other things are not MovieLens's
+    told = "likes alone" if manifest.history.likes_only else "likes and dislikes"
     protocol = ", ".join(
         f"{name} {value}" for name, value in manifest.protocol.items() if isinstance(value, (str, int, float))
     )
@@ -240,8 +241,8 @@ recommender = Recommender.load("this folder")
 recommender.rank({dataset.users["user_id"].iloc[0]!r}, top=20)
 recommender.score(pairs) # a table with user_id, item_id and perhaps timestamp
 ```
-For a new user, `recommender.rank_for_new_user(likes)`: the linear features, where there are any, count only the item,
-and the user's own features are missing; of the likes, only the history is read.
+For a new user, `recommender.rank_for_new_user(likes, dislikes=dislikes)`: the linear features, where there are any,
+count only the item, and the user's own features are missing; only the history is read, of {told}.
 
 `lora/` is an ordinary adapter of peft. On its own it is only a part of the model.
 

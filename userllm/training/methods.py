@@ -4,15 +4,17 @@
 
 # %% auto #0
 __all__ = ['tunings', 'methods', 'Method', 'userllm', 'tallrec', 'collm', 'collm_va', 'without_uhem', 'without_knowledge',
-           'without_poster', 'without_collaborative', 'one_step', 'userllm_plus', 'userllm_wide', 'userllm_mf_context',
-           'userllm_wide_context', 'find_method']
+           'without_poster', 'without_collaborative', 'one_step', 'userllm_plus', 'userllm_wide', 'userllm_asof',
+           'userllm_mf_context', 'userllm_wide_context', 'find_method']
 
 # %% ../../nbs/training/715_methods.ipynb #c003
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from ..collaborative.as_of_time import source_name
 from ..collaborative.cross_features import context_cross_features, cross_feature_names, cross_features
 from ..core.errors import InputError
+from ..data.past_counts import READINGS
 from ..core.registry import Registry
 from ..core.settings import override
 from ..core.theme import PICTURES
@@ -216,6 +218,24 @@ def userllm_wide() -> Method:
         model=replace(plus.model, wide=("item", "user", *cross_feature_names)),
     )
 
+
+def userllm_asof(
+    reading: str = "online",  # of `userllm.data.past_counts.READINGS`
+) -> Method:
+    """`userllm_wide` with like rates and counts as of each row's time, in slots and linear features, in place of
+    out-of-fold target encodings."""
+    wide = userllm_wide()
+    source = source_name(reading)
+    return replace(
+        wide,
+        name=f"userllm_{source}",
+        about=f"userllm_wide with rates as of each row's time for target encodings: {READINGS[reading]}",
+        tables=((PICTURES, PICTURES), *_collaborative(source)),
+        model=replace(
+            wide.model, mappers=((PICTURES, PICTURES), ("item", "item_asof"), ("user", "user_asof"))
+        ),
+    )
+
 # %% ../../nbs/training/715_methods.ipynb #c009
 def userllm_mf_context() -> Method:
     "USER-LLM whose MF embeddings are fitted to context interactions, and have seen no label of an example."
@@ -244,6 +264,7 @@ for _method in (
     userllm(),
     userllm_plus(),
     userllm_wide(),
+    *map(userllm_asof, READINGS),
     userllm_mf_context(),
     userllm_wide_context(),
     tallrec(),

@@ -133,6 +133,8 @@ def method_tables(method: Method, stage: Stage) -> MethodTables:
         if made.trained_rows is not None:
             kind = reads.trained if made.folds is None else reads.encoded
             kind[source] = made.trained_rows
+        if made.past is not None:
+            reads.past[f"{source}, {made.past.side}"] = made.past
         if made.folds is not None:
             if folds is not None and not np.array_equal(folds, made.folds):
                 raise InputError(
@@ -440,7 +442,8 @@ def run_baseline(name: str, stage: Stage, folder) -> dict:  # one of `baselines`
 
     BaselineRecommender.build(baseline, fitted, stage).save(run.recommender)
     about = {"validation_auc": getattr(fitted, "validation_auc", None)}
-    reads = Reads(trained={name: fitted.trained_rows})
+    past = {f"{name}, {side}": counts for side, counts in getattr(fitted, "past", {}).items()}
+    reads = Reads(trained={name: fitted.trained_rows}, past=past)
     return finish_run(run, stage, RunResult(name, predictions, reads, seconds, about))
 
 # %% ../../nbs/training/725_pipeline.ipynb #52d69bb0

@@ -7,6 +7,7 @@ __all__ = ['presets', 'Preset', 'quick', 'paper', 'smoke', 'find_preset']
 
 # %% ../../nbs/training/705_presets.ipynb #c82dc8f4
 from dataclasses import dataclass, field, replace
+from ..collaborative.as_of_time import AsOfSettings
 from ..collaborative.cross_features import ItemCFSettings
 from ..collaborative.lightgcn import LightGCNSettings
 from ..collaborative.mf import MFSettings
@@ -39,6 +40,7 @@ class Preset:
     sasrec: SASRecSettings = SASRecSettings()
     trees: TreesSettings = TreesSettings()
     target_encoding: TargetEncodingSettings = TargetEncodingSettings()
+    as_of: AsOfSettings = AsOfSettings()  # rates as of a row's time
     item_cf: ItemCFSettings = ItemCFSettings()
     prefix_budget: int = 1_500_000_000  # bytes of keys and values that are kept for reuse
     # about so many test rows are scored, those of users drawn at random; None: all

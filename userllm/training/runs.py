@@ -238,6 +238,7 @@ class Reads:
 
     trained: dict = field(default_factory=dict)  # model -> row_ids of the rows that it was trained on
     encoded: dict = field(default_factory=dict)  # features out of fold -> row_ids that they were made from
+    past: dict = field(default_factory=dict)  # features as of a row's time -> what they count (`PastCounts`)
 
 
 @dataclass
@@ -257,7 +258,8 @@ def finish_run(run: RunFolder, stage: Stage, result: RunResult) -> dict:
     `InputError` for a leak."""
     dataset = stage.dataset
     histories = stage.prepared.histories
-    leaks = audit(dataset, result.reads.trained, result.reads.encoded, histories, stage.prepared.length)
+    reads = result.reads
+    leaks = audit(dataset, reads.trained, reads.encoded, histories, stage.prepared.length, reads.past)
     if leaks.total:
         raise InputError(
             f"{result.method} was trained on held-out rows; its figures are void:\n{leaks.table()}",

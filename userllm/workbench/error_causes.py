@@ -13,7 +13,13 @@ from ..core.errors import InputError, counted
 from ..data.histories import Rows
 from ..model.recommender import Recommender
 from .error_analysis import RESAMPLES, SEED, Errors, RowFilter, select_rows
-from .history_effects import other_histories, own_history, row_probabilities, withdraw
+from userllm.workbench.history_effects import (
+    history_arrays,
+    other_histories,
+    own_history,
+    row_probabilities,
+    withdraw,
+)
 from .what_if import NO_CONTROL, NO_EFFECT, UNUSUAL, Noise, judge_changes
 
 # %% ../../nbs/workbench/850_error_causes.ipynb #6088f52a
@@ -78,16 +84,18 @@ def wrong_and_right(
 
 # %% ../../nbs/workbench/850_error_causes.ipynb #d7ca2da5
 def _with_histories(recommender: Recommender, rows: Rows, histories: list) -> np.ndarray:
-    "P(Yes) of each row with a history of dense items instead of its own; NaN where that is None."
+    "P(Yes) of each row with a history of events instead of its own; NaN where that is None."
     probabilities = np.full(len(histories), np.nan)
     present = [number for number, history in enumerate(histories) if history is not None]
     if not present:
         return probabilities
-    width = max(1, max(len(histories[number]) for number in present))
-    padded = np.full((len(present), width), -1, dtype=np.int64)
-    for row, number in enumerate(present):
-        padded[row, : len(histories[number])] = histories[number]
-    changed = replace(rows.take(np.array(present)), histories=padded, events=np.full(len(present), -1))
+    items, labels = history_arrays([histories[number] for number in present])
+    changed = replace(
+        rows.take(np.array(present)),
+        histories=items,
+        history_labels=labels,
+        events=np.full(len(present), -1),
+    )
     probabilities[present] = row_probabilities(recommender, changed)
     return probabilities
 

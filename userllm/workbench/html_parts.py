@@ -162,18 +162,28 @@ def poster_html(
     )
 
 # %% ../../nbs/workbench/825_html_parts.ipynb #c011a7b5
+# What stands below and around an item of a rated history.
+_LIKED = {
+    None: ("", ""),
+    True: ("<b>liked</b> ", f";border-top:4px solid {BLUE}"),
+    False: ("<b>disliked</b> ", f";border-top:4px dashed {VERMILION}"),
+}
+
+
 def strip_html(
-    cards: pd.DataFrame,  # item_id, title, year, genres
+    cards: pd.DataFrame,  # item_id, title, year, genres; of rated histories liked
     folder=None,  # of pictures named by item id
     notes=(),  # a line of text below each
     first: int = 0,  # the number of the first
 ) -> str:
-    "Posters in a row, numbered."
+    "Posters in a row, numbered; likes and dislikes of rated histories told apart by a word and a line."
     notes = list(notes) + [""] * (len(cards) - len(notes))
     boxes = []
     for number, (card, note) in enumerate(zip(cards.to_dict("records"), notes), first):
-        caption = f'<figcaption style="font-size:11px">{number} {escape(str(note))}</figcaption>'
-        boxes.append(f'<figure style="margin:4px;width:104px">{poster_html(card, folder)}{caption}</figure>')
+        mark, line = _LIKED[card.get("liked")]
+        caption = f'<figcaption style="font-size:11px">{number} {mark}{escape(str(note))}</figcaption>'
+        style = f"margin:4px;width:104px{line}"
+        boxes.append(f'<figure style="{style}">{poster_html(card, folder)}{caption}</figure>')
     return f'<div style="display:flex;flex-wrap:wrap">{"".join(boxes) or "<i>no history</i>"}</div>'
 
 # %% ../../nbs/workbench/825_html_parts.ipynb #9a285d32
@@ -194,6 +204,8 @@ def _text_html(line: Mapping, about: str, edited: bool) -> str:
     style = ""
     if line["kind"] != "text":
         style = f"background:{ROW_TEXT};color:#000;text-decoration:underline"
+    if line.get("liked") is False:
+        style += f" {VERMILION} wavy"
     if edited:
         style = f"background:{EDITED};color:#000;border-bottom:2px solid {VERMILION}"
         about = f"{about}, edited"

@@ -23,6 +23,7 @@ from ..model.prompts import index_prompts, Slot, Text
 from ..model.recommender import Recommender
 from ..model.userllm import UserLLM
 from ..model.userllm_recommender import UserLLMRecommender
+from .item_search import history_cards
 
 # %% ../../nbs/workbench/810_inspection.ipynb #7636db39
 def require_language_model(
@@ -82,7 +83,8 @@ class PromptExplanation:
 
     # one row a segment: kind, name, text, tokens, shortened (tokens that were cut off), norm,
     # missing, nearest (words and cosines of each soft token, `|` between them), source,
-    # generated (whether a language model wrote the text from the title alone)
+    # generated (whether a language model wrote the text from the title alone), liked (whether the item of a
+    # rated history that is written out was liked; None for all else)
     segments: pd.DataFrame
     probability: float  # P(Yes)
     tokens: int  # the prompt's length
@@ -118,6 +120,16 @@ def generated_descriptions(items: pd.DataFrame) -> np.ndarray:  # an items table
 GENERATED = "made up by a language model from the title; may be untrue"
 
 # %% ../../nbs/workbench/810_inspection.ipynb #c007
+def _named_history(recommender: UserLLMRecommender, rows: Rows) -> list[str]:
+    "The titles of the first row's history; of a rated one with what the user thought of each."
+    labels = None if rows.history_labels is None else rows.history_labels[0]
+    cards = history_cards(recommender.dataset, rows.histories[0], labels)
+    titles = cards["title"].astype(str)
+    if "liked" in cards:
+        titles = titles + np.where(cards["liked"], " (liked)", " (disliked)")
+    return titles.tolist()
+
+
 def _source(recommender: UserLLMRecommender, piece, rows: Rows) -> str:
     "What a segment of the first row comes from."
     segment = piece.segment
@@ -125,7 +137,7 @@ def _source(recommender: UserLLMRecommender, piece, rows: Rows) -> str:
     if isinstance(segment, Text):
         return "the same in every prompt"
     name = segment.name if isinstance(segment, Slot) else segment.field
-    history = [titles[item] for item in rows.histories[0] if item >= 0]
+    history = _named_history(recommender, rows)
     if piece.item >= 0:
         return (
             f"the {recommender.dataset.noun.picture} of {titles[piece.item]}, by the feature table"
@@ -137,8 +149,10 @@ def _source(recommender: UserLLMRecommender, piece, rows: Rows) -> str:
             if history
             else "an empty history"
         )
-    if name in ("history_titles", "history_item"):
-        return "the titles of the history" if name == "history_titles" else "an item of the history"
+    if name == "history_titles":
+        return "the titles of the history"
+    if name == "history_item":
+        return "an item of the history" + {None: "", True: ", liked", False: ", disliked"}[piece.liked]
     if name == "description" and generated_descriptions(recommender.dataset.items.iloc[rows.items[:1]])[0]:
         return f"the candidate's description, {GENERATED}"
     if name not in recommender.tables:
@@ -174,6 +188,7 @@ def _line(recommender: UserLLMRecommender, piece, batch: ModelBatch, soft: dict,
             "nearest": "",
             "source": source,
             "generated": source.endswith(GENERATED),
+            "liked": piece.liked,
         }
     if piece.item >= 0:  # of a history that is written out
         vectors = soft["history_item"][batch.prompt.items.tolist().index(piece.item)]
@@ -197,6 +212,7 @@ def _line(recommender: UserLLMRecommender, piece, batch: ModelBatch, soft: dict,
         "nearest": _nearest_text(recommender, vectors),
         "source": source,
         "generated": False,
+        "liked": None,
     }
 
 # %% ../../nbs/workbench/810_inspection.ipynb #59f9276c

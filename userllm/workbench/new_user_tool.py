@@ -11,10 +11,10 @@ import pandas as pd
 from ..core.errors import InputError
 from ..core.theme import number_text
 from ..data.dataset import ItemNoun
-from ..data.requests import liked_items
+from ..data.requests import liked_items, rated_items
 from ..model.recommender import Recommender
 from .html_parts import strip_html, table_html
-from .item_search import item_cards
+from .item_search import history_cards
 from .new_users import most_liked, recommend
 from .prompt_tool import on_enter, show_found
 from .long_work import LongWork
@@ -32,7 +32,8 @@ def new_user_view(
         "search": ipywidgets.Text(description=f"Find {noun.one}"),
         "item": ipywidgets.Dropdown(description="Found", options=[], **wide),
         "add": button("I like it"),
-        "place": ipywidgets.Select(description="Likes", options=[], rows=5, **wide),
+        "dislike": button("I do not like it"),
+        "place": ipywidgets.Select(description="Rated", options=[], rows=5, **wide),
         "remove": button("Remove"),
         "count": ipywidgets.IntSlider(
             description="Most liked items",
@@ -48,7 +49,7 @@ def new_user_view(
     return View(
         "A new user",
         controls,
-        [["search", "item", "add"], ["place", "remove"], ["count", "genre", "recommend"]],
+        [["search", "item", "add", "dislike"], ["place", "remove"], ["count", "genre", "recommend"]],
         ["likes", ("work", work.box), "found", "table"],
     )
 
@@ -81,12 +82,12 @@ class NewUserTool:
     def __init__(
         self,
         recommender: Recommender,
-        likes=(),  # ids or titles, oldest first
+        likes=(),  # ids or titles, oldest first; or a mapping of these -> whether it was liked
         pictures=None,  # a folder of posters named by item id
     ):
         self.recommender = recommender
         self.pictures = pictures
-        self.likes = []
+        self.rated = {}  # item id -> whether it was liked, oldest first
         self.work = LongWork("candidates")
         self.without = {}  # see `recommend`
         self.view = new_user_view(self.work, recommender.dataset.noun)
@@ -94,6 +95,7 @@ class NewUserTool:
         handlers = {
             "search": lambda: self.search(self.view.values()["search"]),
             "add": lambda: self.add(self.view.values()["item"]),
+            "dislike": lambda: self.add(self.view.values()["item"], liked=False),
             "remove": lambda: self.remove(self.view.values()["place"]),
             "count": self._forget,
             "genre": self._forget,
@@ -113,41 +115,58 @@ class NewUserTool:
         if ids:
             self.add(ids[0])
 
-    def add(self, item_id) -> list[str]:
-        "Add a like, the latest; returns all of them. `InputError` for an unknown or repeated one."
+    @property
+    def likes(self) -> list[str]:
+        "The ids of the items that the new user liked, oldest first."
+        return [item for item, liked in self.rated.items() if liked]
+
+    def add(self, item_id, liked: bool = True) -> list[str]:
+        """Add a like or a dislike, the latest; returns all rated items. `InputError` for an unknown or
+        repeated one."""
         if item_id is None:
             raise InputError("no item is chosen", fix="type a part of a title to find one")
-        return self._set([*self.likes, item_id])
+        liked_items([*self.rated, item_id], self.recommender.dataset)  # an error for a repetition
+        return self._set(self.rated | {item_id: liked})
 
     def remove(
         self,
         position: int | None,  # from 0, the oldest
     ) -> list[str]:
-        "Remove a like; returns those that are left."
+        "Remove a rated item; returns those that are left."
         if position is None:
             raise InputError("no like is chosen", fix="choose one of the list first")
-        if position not in range(len(self.likes)):
+        if position not in range(len(self.rated)):
             raise InputError(
-                f"there is no like {position}", fix=f"give a number from 0 to {len(self.likes) - 1}"
+                f"there is no like {position}", fix=f"give a number from 0 to {len(self.rated) - 1}"
             )
-        return self._set([item for number, item in enumerate(self.likes) if number != position])
+        left = [pair for number, pair in enumerate(self.rated.items()) if number != position]
+        return self._set(dict(left))
 
-    def _set(self, likes) -> list[str]:
-        liked = liked_items(likes, self.recommender.dataset)
-        cards = item_cards(self.recommender.dataset, liked)
-        length = self.recommender.history.length
-        self.likes = cards["item_id"].tolist()
-        self.view.set(
-            "place", options=[(title, position) for position, title in enumerate(cards["title"])], value=None
-        )
-        more = (
-            f"<p>The latest {length} of these are read, as in training.</p>"
-            if length and len(liked) > length
-            else ""
-        )
-        self.view.show("likes", (strip_html(cards, self.pictures) if liked else "<i>no likes yet</i>") + more)
+    def _set(self, rated) -> list[str]:
+        "Show these as what the new user rated; `rated` as `rated_items` takes it."
+        numbers = rated_items(rated, self.recommender.dataset)
+        labels = [*numbers.values()] if 0 in numbers.values() else None
+        cards = history_cards(self.recommender.dataset, [*numbers], labels)
+        self.rated = {item: label == 1 for item, label in zip(cards["item_id"], numbers.values())}
+        titles = cards["title"]
+        if labels:
+            titles = titles.where(cards["liked"], titles + " (disliked)")
+        self.view.set("place", options=[(title, place) for place, title in enumerate(titles)], value=None)
+        shown = strip_html(cards, self.pictures) if numbers else "<i>no likes yet</i>"
+        self.view.show("likes", shown + self._what_is_read(labels))
         self._forget()
-        return self.likes
+        return [*self.rated]
+
+    def _what_is_read(self, labels: list | None) -> str:
+        "What the model leaves unread of the rated items, as HTML."
+        history = self.recommender.history
+        read = len(self.likes if history.likes_only else self.rated)
+        text = ""
+        if history.length and read > history.length:
+            text += f"<p>The latest {history.length} of these are read, as in training.</p>"
+        if labels and history.likes_only:
+            text += "<p>This model's histories hold likes alone: dislikes are left out of the list, and not read.</p>"
+        return text
 
     def _forget(self) -> None:
         "Stop the work and clear what is shown of another choice."
@@ -159,10 +178,10 @@ class NewUserTool:
     def start(self) -> LongWork:
         "Begin to score; the bar shows how far it is."
         values = self.view.values()
-        likes = list(self.likes)
+        rated = dict(self.rated)
         candidates = most_liked(self.recommender.dataset, values["count"], values["genre"])
         return self.work.start(
-            lambda report: recommend(self.recommender, likes, candidates, report, self.without),
+            lambda report: recommend(self.recommender, rated, candidates, report, self.without),
             lambda found: draw_recommended(self.view, found, self.pictures),
         )
 

@@ -12,7 +12,7 @@ import pandas as pd
 from ..core.errors import InputError
 from ..knowledge.descriptions import description_sources
 from ..data.dataset import Dataset
-from ..data.requests import liked_items
+from ..data.requests import liked_items, rated_items
 from ..evaluation.metrics import probability
 from ..model.recommender import Recommender
 
@@ -41,8 +41,8 @@ def most_liked(
 # %% ../../nbs/workbench/805_new_users.ipynb #207d93e6
 def recommend(
     recommender: Recommender,
-    likes,  # ids or titles of items, oldest first; may be empty
-    candidates,  # ids or titles of items; those among the likes are left out
+    likes,  # ids or titles of items, oldest first, may be empty; or a mapping of these -> whether it was liked
+    candidates,  # ids or titles of items; those that are rated are left out
     report: Callable | None = None,  # called with (done, all)
     without: dict | None = None,  # dense item -> its logit without likes: used and filled
     group: int = 16,  # items scored between two reports
@@ -51,9 +51,9 @@ def recommend(
     model that made it up), probability, without_likes, change.
 
     `InputError` for unknown or repeated items, and where no candidate is left."""
-    liked = liked_items(likes, recommender.dataset)
+    rated = rated_items(likes, recommender.dataset)
     numbers = liked_items(candidates, recommender.dataset, "candidates")
-    items = np.array([item for item in numbers if item not in set(liked)], dtype=np.int64)
+    items = np.array([item for item in numbers if item not in rated], dtype=np.int64)
     if not len(items):
         raise InputError("no candidate is left", fix="give items that are not among the likes")
     logits = np.empty((2, len(items)))
@@ -65,7 +65,7 @@ def recommend(
         missing = [item for item in part.tolist() if item not in without]
         if missing:
             without |= zip(missing, recommender.logits(recommender.rows_of_new_user([], missing)).tolist())
-        logits[0, start : start + group] = recommender.logits(recommender.rows_of_new_user(liked, part))
+        logits[0, start : start + group] = recommender.logits(recommender.rows_of_new_user(rated, part))
         logits[1, start : start + group] = [without[item] for item in part.tolist()]
     if report:
         report(len(items), len(items))

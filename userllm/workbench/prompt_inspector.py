@@ -15,7 +15,7 @@ from ..core.errors import InputError
 from ..evaluation.metrics import probability
 from ..model.userllm_recommender import UserLLMRecommender
 from .inspection import explain_prompt, PromptExplanation, require_language_model
-from .item_search import item_cards
+from .item_search import history_cards, item_cards
 
 # %% ../../nbs/workbench/812_prompt_inspector.ipynb #d919d27e
 @dataclass
@@ -26,7 +26,7 @@ class Inspected:
     item_id: str
     timestamp: int  # -1 for the latest state
     explanation: PromptExplanation
-    history: pd.DataFrame  # item_id, title, year, genres, description, oldest first
+    history: pd.DataFrame  # item_id, title, year, genres, description, in rated histories liked; oldest first
     candidate: pd.Series  # the same of the candidate
     label: int | None  # 1 liked, 0 not, None where it never happened
     answers: dict  # system -> P(Yes), for each whose predictions have the pair; `bias` for every pair
@@ -110,6 +110,7 @@ class PromptInspector:
         if timestamp is None:
             timestamp = int(event["timestamp"].iloc[0]) if len(event) else -1
         rows = self.recommender.rows_for([user], [item], [timestamp])
+        labels = None if rows.history_labels is None else rows.history_labels[0]
         answers = {
             name: answers[user_id, item_id]
             for name, answers in self._answers.items()
@@ -124,7 +125,7 @@ class PromptInspector:
             item_id,
             timestamp,
             explain_prompt(self.recommender, user_id, item_id, timestamp, edits),
-            item_cards(dataset, rows.histories[0]),
+            history_cards(dataset, rows.histories[0], labels),
             item_cards(dataset, [item]).iloc[0],
             int(event["label"].iloc[0]) if len(event) else None,
             answers,

@@ -147,7 +147,8 @@ def draw_prompt(
     view.show("slots", table_html(slots[["name", "tokens", "norm", "missing", "nearest", "source"]]))
     poster = poster_html(shown.candidate.to_dict(), pictures)
     history = strip_html(shown.history, pictures)
-    view.show("history", f"<div>{poster} the candidate; liked before it:</div>{history}")
+    before = "rated" if "liked" in shown.history else "liked"
+    view.show("history", f"<div>{poster} the candidate; {before} before it:</div>{history}")
 
 # %% ../../nbs/workbench/860_prompt_tool.ipynb #24acfb81
 class PromptTool:

@@ -22,9 +22,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from ..core.errors import InputError
 from ..core.theme import OTHER, PALETTE, UNKNOWN, number_text
-from .history_effects import history_tokens
+from ..data.histories import Rows
+from .history_effects import history_arrays, history_items, history_tokens, own_history
 from .inspection import require_language_model
-from .item_search import first_genre, item_cards
+from .item_search import first_genre, history_cards
 from ..evaluation.metrics import auc
 from ..model.userllm_recommender import UserLLMRecommender
 
@@ -33,7 +34,7 @@ def describe_histories(
     recommender: UserLLMRecommender,
     histories: np.ndarray,  # (users, h) dense items, -1 as padding
 ) -> pd.DataFrame:
-    """One row a user: user_id, length, genre (the most frequent one), latest (genre of the last like),
+    """One row a user: user_id, length, genre (the most frequent one), latest (genre of the last item),
     year (mean), decade, liked (share of the training events), events."""
     items = recommender.dataset.items
     known = recommender.dataset.events.query("split in ('history', 'train')")
@@ -58,9 +59,9 @@ def describe_histories(
     ).fillna({"events": 0})
 
 # %% ../../nbs/workbench/820_token_map.ipynb #2555cef6
-def _token_array(recommender: UserLLMRecommender, histories: np.ndarray) -> np.ndarray:
-    "The compressed histories, (n, K d3) float32."
-    return history_tokens(recommender, histories).float().cpu().numpy()
+def _token_array(recommender: UserLLMRecommender, histories: np.ndarray, labels=None) -> np.ndarray:
+    "The compressed histories, (n, K d3) float32; labels as the recommender's engine takes them."
+    return history_tokens(recommender, histories, labels).float().cpu().numpy()
 
 # %% ../../nbs/workbench/820_token_map.ipynb #5c21895d
 @dataclass
@@ -72,6 +73,7 @@ class TokenMap:
     tokens: np.ndarray  # (users, K d3) float32
     users: pd.DataFrame  # as of `describe_histories`, with x and y
     explained: tuple  # shares of the variance that x and y explain
+    labels: np.ndarray | None = None  # (users, h) 1 liked, 0 not, of rated histories
 
     @classmethod
     def of(
@@ -96,11 +98,12 @@ class TokenMap:
                 f"the recommender has {count} users, and a map needs three or more",
                 fix="open one that was trained on more users",
             )
-        histories, _ = recommender.training_histories.pick(
+        histories, labels, _ = recommender.training_histories.pick_events(
             np.arange(count), -1, -1, recommender.history.length
         )
         for start in range(0, count, batch_size):
-            parts.append(_token_array(recommender, histories[start : start + batch_size]))
+            some = slice(start, start + batch_size)
+            parts.append(_token_array(recommender, histories[some], labels[some]))
             if report:
                 report(min(start + batch_size, count), count)
         tokens = np.concatenate(parts)
@@ -108,7 +111,17 @@ class TokenMap:
         pca = PCA(2, random_state=0)
         places = pca.fit_transform(tokens)
         users = describe_histories(recommender, histories).assign(x=places[:, 0], y=places[:, 1])
-        return cls(recommender, histories, tokens, users, tuple(pca.explained_variance_ratio_.tolist()))
+        explained = tuple(pca.explained_variance_ratio_.tolist())
+        labels = None if recommender.history.likes_only else labels
+        return cls(recommender, histories, tokens, users, explained, labels)
+
+    def events_of(self, user_id) -> list:
+        "The events behind a user's token, oldest first, as `own_history` gives them. `InputError` for unknown ids."
+        user = self.recommender.dataset.user_of(str(user_id))
+        labels = None if self.labels is None else self.labels[[user]]
+        return own_history(
+            Rows(np.array([user]), np.array([-1]), self.histories[[user]], history_labels=labels)
+        )
 
 # %% ../../nbs/workbench/820_token_map.ipynb #b53e9525
 def neighbours(tokens: TokenMap, user_id, count: int = 5) -> pd.DataFrame:
@@ -138,9 +151,9 @@ def users_within(
 # %% ../../nbs/workbench/820_token_map.ipynb #f23f8ff0
 def history_of(tokens: TokenMap, user_id) -> pd.DataFrame:
     "The items behind a user's token, oldest first."
-    return item_cards(
-        tokens.recommender.dataset, tokens.histories[tokens.recommender.dataset.user_of(str(user_id))]
-    )
+    user = tokens.recommender.dataset.user_of(str(user_id))
+    labels = None if tokens.labels is None else tokens.labels[user]
+    return history_cards(tokens.recommender.dataset, tokens.histories[user], labels)
 
 
 def token_effects(tokens: TokenMap, user_id) -> pd.DataFrame:
@@ -148,20 +161,16 @@ def token_effects(tokens: TokenMap, user_id) -> pd.DataFrame:
     alone: history, moved (in units of the distance between two users' tokens). Empty where the
     history is."""
     items = tokens.recommender.dataset.items
-    row = tokens.histories[tokens.recommender.dataset.user_of(str(user_id))]
-    likes = [int(item) for item in row if item >= 0]
+    likes = tokens.events_of(user_id)
     others = {
         f"{position}: without {items['title'][item]}": likes[:position] + likes[position + 1 :]
-        for position, item in enumerate(likes)
+        for position, item in enumerate(history_items(likes))
     }
     if len(likes) > 1:
         others |= {"in reverse": likes[::-1], "the latest alone": likes[-1:]}
     if not others:
         return pd.DataFrame({"history": [], "moved": []})
-    padded = np.array(
-        [history + [-1] * (len(row) - len(history)) for history in (likes, *others.values())], dtype=np.int64
-    )
-    without = _token_array(tokens.recommender, padded)
+    without = _token_array(tokens.recommender, *history_arrays([likes, *others.values()]))
     distance = np.sqrt(2 * tokens.tokens.var(0).sum()).clip(1e-12)  # between two users, on average
     return pd.DataFrame(
         {"history": list(others), "moved": np.linalg.norm(without[1:] - without[0], axis=1) / distance}
@@ -195,8 +204,10 @@ def position_shares(
             fix="open a recommender with ten or more of them",
         )
     random = np.random.default_rng(seed)
-    histories = tokens.histories[random.permutation(full)[:users]]
-    token = lambda histories: _token_array(tokens.recommender, histories)
+    drawn = random.permutation(full)[:users]
+    histories = tokens.histories[drawn]
+    labels = None if tokens.labels is None else tokens.labels[drawn]
+    token = lambda histories: _token_array(tokens.recommender, histories, labels)
     whole_token = token(histories)
     shares = []
     for position in range(histories.shape[1]):

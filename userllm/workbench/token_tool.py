@@ -35,7 +35,8 @@ def user_notes(
     errors = tokens.users["error"] if "error" in tokens.users else [float("nan")] * len(tokens.users)
     for history, length, error in zip(tokens.histories.tolist(), tokens.users["length"], errors):
         named = [titles[item] for item in history if item >= 0][: -latest - 1 : -1]
-        lines = [f"{length} like{'' if length == 1 else 's'} in the history"]
+        kind = "like" if tokens.labels is None else "rated item"
+        lines = [f"{length} {kind}{'' if length == 1 else 's'} in the history"]
         lines += [f"liked {title}" for title in named]
         if pd.notna(error):
             lines.append(f"error {number_text(error)} nats a row")

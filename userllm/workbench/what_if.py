@@ -14,13 +14,19 @@ import pandas as pd
 import torch
 from ..core.errors import InputError
 from ..core.theme import small_number_text
-from .item_search import item_cards
+from .item_search import history_cards
 from ..data.histories import Rows
 from ..evaluation.metrics import probability
 from ..knowledge.answers import text_tokens
 from ..model.userllm_recommender import UserLLMRecommender
 from ..core.theme import PICTURES
-from .history_effects import history_rows, other_histories, own_history, usual_range
+from userllm.workbench.history_effects import (
+    history_items,
+    history_rows,
+    other_histories,
+    own_history,
+    usual_range,
+)
 from .inspection import require_language_model
 
 # %% ../../nbs/workbench/845_what_if.ipynb #b224b512
@@ -39,13 +45,13 @@ class WhatIf:
         self.recommender = recommender
         self.item = dataset.item_of(str(item_id))
         self.rows = recommender.rows_for([dataset.user_of(str(user_id))], [self.item], [timestamp])
-        # of the history, in their order: (name, position, item or other position)
+        # of the history, in their order: (name, position, event or other position)
         self.changes = []
         self.reset()
 
     def reset(self) -> float:
         "Undo all changes."
-        self.history = own_history(self.rows)  # dense items, oldest first
+        self.history = own_history(self.rows)  # events, oldest first
         self.changes = []
         self.poster = None
         self.description = None
@@ -71,7 +77,13 @@ class WhatIf:
     @property
     def cards(self) -> pd.DataFrame:
         "The history as it is now, oldest first."
-        return item_cards(self.recommender.dataset, self.history)
+        labels = [label for _, label in self.history] if self.rated else None
+        return history_cards(self.recommender.dataset, history_items(self.history), labels)
+
+    @property
+    def rated(self) -> bool:
+        "Whether the history holds dislikes too."
+        return self.rows.history_labels is not None
 
     def _position(
         self,
@@ -96,17 +108,36 @@ class WhatIf:
         self,
         item_id,
         position: int | None = None,  # the latest where left out
+        liked: bool = True,  # False for a dislike, in a rated history
     ) -> float:
         "Add a history item. `InputError` for the candidate and for an item that is in the history."
         item = self.recommender.dataset.item_of(str(item_id))
         if item == self.item:
             raise InputError("the candidate is never in its own history", fix="add another item")
-        if item in self.history:
+        if item in history_items(self.history):
             title = self.recommender.dataset.items["title"][item]
             raise InputError(f"{title!r} is in the history already", fix="move it instead")
+        if not liked:
+            self._require_rated()
         position = len(self.history) if position is None else self._position(position, further=True)
-        self.history.insert(position, item)
-        self.changes.append(("add", position, item))
+        event = (item, int(liked)) if self.rated else item
+        self.history.insert(position, event)
+        self.changes.append(("add", position, event))
+        return self.probability
+
+    def _require_rated(self) -> None:
+        if not self.rated:
+            raise InputError(
+                "the histories of this model hold likes alone, so nothing in them can be a dislike",
+                fix="open one with rated histories (model.history_events=rated)",
+            )
+
+    def flip(self, position: int) -> float:
+        "Turn a like into a dislike, or a dislike into a like. `InputError` where histories hold likes alone."
+        self._require_rated()
+        item, label = self.history[self._position(position)]
+        self.history[position] = (item, 1 - label)
+        self.changes.append(("flip", position, -1))
         return self.probability
 
     def move(self, position: int, to: int) -> float:
@@ -238,7 +269,7 @@ def judge_changes(
     return [verdict(change, hidden) for change, hidden in zip(changes, noise.hides(changes))]
 
 # %% ../../nbs/workbench/845_what_if.ipynb #c63b095c
-def _repeated(history: list[int], changes) -> list[int] | None:
+def _repeated(history: list, changes) -> list | None:
     "A history of the same length after the same changes; None where an item to add is in it already."
     history = list(history)
     for name, position, other in changes:
@@ -246,7 +277,10 @@ def _repeated(history: list[int], changes) -> list[int] | None:
             del history[position]
         elif name == "move":
             history.insert(other, history.pop(position))
-        elif other in history:
+        elif name == "flip":
+            item, label = history[position]
+            history[position] = (item, 1 - label)
+        elif history_items([other])[0] in history_items(history):
             return None
         else:
             history.insert(position, other)

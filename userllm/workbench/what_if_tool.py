@@ -46,6 +46,7 @@ def what_if_view(
         "remove": button("Remove"),
         "earlier": button("Earlier"),
         "later": button("Later"),
+        "flip": button("Like or dislike"),
         "reset": button("Undo all"),
         "control": button("Compare with other users"),
         "search": ipywidgets.Text(description=f"Find {noun.one}"),
@@ -58,7 +59,7 @@ def what_if_view(
     }
     rows = [
         ["place"],
-        ["remove", "earlier", "later", "reset", "control"],
+        ["remove", "flip", "earlier", "later", "reset", "control"],
         ["search", "item", "add"],
         ["poster", "no_poster"],
         ["description", "describe"],
@@ -84,7 +85,9 @@ class WhatIfTool:
             f" {recommender.dataset.items['title'][self.what.item]}",
             recommender.dataset.noun,
         )
-        for name in ("remove", "earlier", "later", "add", "poster", "no_poster", "describe", "reset"):
+        if not self.what.rated:  # of histories that hold likes alone nothing can be turned
+            self.view.controls["flip"].layout.display = "none"
+        for name in ("remove", "flip", "earlier", "later", "add", "poster", "no_poster", "describe", "reset"):
             self.view.connect(name, lambda name=name: self.do(name, **self.view.values()))
         self.view.connect("search", lambda: self.search(self.view.values()["search"]))
         self.view.connect("control", self.compare)
@@ -161,9 +164,10 @@ class WhatIfTool:
     def _draw_candidate(self) -> None:
         "Show the candidate's poster and description, and say where the history is longer than in training."
         owner, poster = self._poster()
-        likes = len(self.what.history)
+        length = len(self.what.history)
+        kind = "events" if self.what.rated else "likes"
         usual = self.what.recommender.history.length
-        longer = f" {likes} likes, and training showed {usual} at most." if usual and likes > usual else ""
+        longer = f" {length} {kind}, and training showed {usual} at most." if usual and length > usual else ""
         text = f"The candidate, with {escape(owner)}, {self._description()}.{longer}"
         self.view.show("candidate", f"<p>{text}</p>{poster}")
 
@@ -180,7 +184,7 @@ class WhatIfTool:
         The time that is shown is that of the change and of all that is drawn after it."""
         what = self.what
         started = time.monotonic()
-        if name in ("remove", "earlier", "later") and place is None:
+        if name in ("remove", "flip", "earlier", "later") and place is None:
             self.view.say("no history item is chosen", fix="choose one of the list first")
             return what.probability
         if name in ("add", "poster") and item is None:
@@ -189,6 +193,7 @@ class WhatIfTool:
         last = len(what.history) - 1
         probability = {
             "remove": lambda: what.remove(place),
+            "flip": lambda: what.flip(place),
             "earlier": lambda: what.move(place, max(0, place - 1)),
             "later": lambda: what.move(place, min(last, place + 1)),
             "add": lambda: what.add(item),
@@ -224,7 +229,12 @@ class WhatIfTool:
             chosen = min(last, place + 1)
         elif name == "remove" and last:
             chosen = min(place, last - 1)
-        options = [(f"{number}: {title}", number) for number, title in enumerate(cards["title"])]
+        elif name == "flip":
+            chosen = place
+        titles = cards["title"]
+        if "liked" in cards:
+            titles = titles.where(cards["liked"], titles + " (disliked)")
+        options = [(f"{number}: {title}", number) for number, title in enumerate(titles)]
         self.view.set("place", options=options, value=chosen)
         if name in ("reset", "begin"):
             self.view.set("description", value=self.described)
