@@ -211,7 +211,7 @@ sys.exit(f"{sys.argv[1:]} imported {sorted(heavy)}" if heavy else status)
         ("ablations --help", 0, "--set KEY=VALUE"),
         ("quickstart --help", 0, "--set KEY=VALUE"),
         ("train userlm", 2, "did you mean userllm"),
-        ("train userllm --preset huge", 2, "use quick, paper, smoke"),
+        ("train userllm --preset huge", 2, "use quick, paper, full, smoke"),
         ("train userllm --presett quick", 2, "unrecognized arguments"),
         ("rank run", 2, "one of the arguments --user --likes is required"),
     ],
@@ -440,6 +440,21 @@ def test_quickstart_takes_own_data_and_settings(shop, runs, say):
     assert "scores all items" in out and "logistic" in out
     assert read_json(shop / "quick" / "userllm" / "settings.json")["step2"]["rows"] == 16
     assert read_json(shop / "quick" / "mf" / "settings.json")["mf"]["epochs"] == 1
+
+
+def test_a_dry_run_says_what_training_costs_and_starts_nothing(shop, runs, say):
+    prepared(shop, say, "--like-threshold", 3, "--out", shop / "data")
+    where = ("--data", shop / "data", "--device", "cpu", "--out", shop / "none", "--dry-run")
+    llm = ("--precision", "fp32", "--llm", runs.parent / "llm")
+    steps = ("--set", "pretraining=true", "--set", "tuning=two_steps_joint")
+    code, out, error = say("train", "userllm_plus", "--preset", "full", *steps, *llm, *where)
+    assert code == 0 and "at most about" in out and "Nothing was started" in out, error
+    assert all(step in out for step in ("pretraining", "step1", "step2", "step3", "test")), out
+    code, out, error = say("quickstart", "--preset", "smoke", *llm, *where)
+    assert code == 0 and "userllm_wide" in out and out.count("step1") == 1, (out, error)
+    code, out, error = say("train", "trees", *where)
+    assert code == 0 and "seconds to minutes" in out, error
+    assert not (shop / "none").exists()
 
 
 def test_a_baseline_ranks_like_a_method(shop, say):

@@ -16,6 +16,7 @@ from userllm.core.files import read_json, write_json
 from userllm.core.runs import StageCache
 from userllm.data.prepared import Stage, prepare
 from userllm.data.protocols import movie
+from userllm.evaluation.metrics import auc
 from userllm.evaluation.reports import results_table
 from userllm.knowledge.llms import tiny_llm
 from userllm.model.mappers import FeatureTable, standardise
@@ -164,3 +165,39 @@ def test_a_feature_source_that_is_registered_in_one_place_stands_in_a_slot(world
     assert [origin["name"] for origin in metrics["settings"]["feature_sources"]] == ["loudness"]
     loaded = scores_again(place, run, stage.cache)
     assert loaded.tables["audio"].name == "loudness"
+
+
+def test_pretraining_and_a_joint_step(world):
+    "Pre-training, step 1 with the pre-trained slots, step 2, and all together once more; and the net without the LLM."
+    place, stage, context = world
+    run = place / "runs" / "pretrained"
+    small = replace(
+        stage,
+        preset=replace(
+            stage.preset,
+            step0=replace(stage.preset.step0, rows=64, batch_size=16, evaluate_every=32),
+            step3=replace(stage.preset.step3, rows=8, evaluate_every=8),
+        ),
+    )
+    method = replace(
+        find_method("userllm_wide"), pretraining=True, step1_slots=True, tuning="two_steps_joint"
+    )
+    metrics = run_method(method, small, context, run)
+    log = [json.loads(line)["step"] for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert list(dict.fromkeys(log)) == ["pretraining", "step1", "step2", "step3"]
+    assert metrics["leaks"] == 0 and 0 <= metrics["pretraining_validation_auc"] <= 1
+    assert set(metrics["token_lengths"]) == {"image", "item", "user", "history"}
+    assert metrics["settings"]["step0"]["rows"] == 64 and metrics["settings"]["tuning"] == "two_steps_joint"
+
+    saved = pd.read_parquet(run / "predictions.parquet")
+    assert metrics["without_llm"]["auc"]["value"] == pytest.approx(auc(saved["label"], saved["pretrained_logit"]))
+    scores_again(place, run, stage.cache)
+
+    # the artifact is found again, by another LoRA too
+    artifacts = list((stage.cache.root / "pretraining").glob("*/weights.safetensors"))
+    lora = replace(method.model, lora=replace(method.model.lora, alpha=8))
+    again = run_method(
+        replace(method, model=lora, tuning="two_steps", step1_slots=False), small, context, place / "runs" / "again"
+    )
+    assert again["pretraining_validation_auc"] == metrics["pretraining_validation_auc"]
+    assert list((stage.cache.root / "pretraining").glob("*/weights.safetensors")) == artifacts

@@ -12,7 +12,7 @@ import shlex, shutil, sys
 import pandas as pd
 from ..core.errors import counted
 from ..data.dataset import ItemNoun, protocol_noun
-from ..evaluation.reports import format_table, language_share, share_as_text
+from ..evaluation.reports import format_table, language_share, share_as_text, without_llm_as_text
 from ..core.theme import PICTURES
 
 # %% ../../nbs/cli/915_messages.ipynb #bdf9daa2
@@ -82,6 +82,8 @@ def cold_rows_as_text(
 def learning_notes(metrics: dict) -> list[str]:
     "What a method's language model adds, and which of its steps learnt nothing, in words."
     notes = [share_as_text(metrics["language_share"])] if metrics.get("language_share") else []
+    if metrics.get("without_llm"):
+        notes.append(without_llm_as_text(metrics["without_llm"]))
     steps = " and ".join(metrics.get("nothing_learnt") or ())
     if not steps:
         return notes

@@ -160,6 +160,14 @@ def _named(title: str, names: dict[str, str]) -> str:
     width = max(map(len, names), default=0)
     return f"{title}:\n" + "\n".join(f"  {name:{width}}  {about}".rstrip() for name, about in names.items())
 
+
+def _dry_run_option(parser) -> None:
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="start nothing; print rows, epochs and hours at most, by a few batches of each step",
+    )
+
 # %% ../../nbs/cli/910_parser.ipynb #3207b065
 _prepare_examples = """examples:
   userllm prepare table --interactions ratings.csv --items books.csv --item-noun book --like-threshold 4 --out data/mine
@@ -291,6 +299,7 @@ def _train_verb(verb, names: dict) -> None:
     parser.add_argument(
         "--out", metavar="RUN", help="run folder; default runs/PRESET-SPLIT-METHOD-CHANGES-seedN"
     )
+    _dry_run_option(parser)
     _settings_options(parser)
     parser.epilog = "\n\n".join(
         (_named("methods", names["methods"]), _named("baselines", names["baselines"]))
@@ -384,6 +393,7 @@ def _quickstart_verb(verb, names: dict) -> None:
     parser.add_argument(
         "--out", metavar="DIR", help="where the runs go; default runs/quickstart-DATA-CHANGES"
     )
+    _dry_run_option(parser)
 
 
 def _folders_of_study(parser, kind: str) -> None:

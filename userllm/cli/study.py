@@ -34,7 +34,8 @@ from ..evaluation.reports import difference_table, format_table, results_table
 from ..evaluation.studies import StudySettings, state_as_text, state_of
 from ..knowledge.llms import find_llm
 from ..training.methods import find_method, methods
-from ..training.pipeline import Resources, quickstart
+from ..training.estimates import estimate_as_text, estimate_method
+from ..training.pipeline import Resources, load_context, quickstart, quickstart_systems
 from ..training.presets import Preset
 
 # %% ../../nbs/cli/935_study.ipynb #f171322a
@@ -59,10 +60,22 @@ def _print_quickstart(results: dict[str, dict], folder: Path, noun: ItemNoun) ->
     print(f"Next:  {following}   (scores all {noun.many}: minutes on a CPU)")
 
 
+def _print_quickstart_estimate(stage: Stage, resources: Resources, changes: dict) -> None:
+    "What a quickstart would cost, for `--dry-run`; its methods share step 1."
+    chosen = [find_method(name, changes) for name in quickstart_systems if name in methods]
+    context = load_context(resources, chosen[0].model)
+    tables = [estimate_method(method, stage, context).assign(system=method.name) for method in chosen]
+    shared = pd.concat([tables[0], *(table[table["step"] != "step1"] for table in tables[1:])])
+    print(format_table(shared[["system", *shared.columns[:-1]]], digits=2))
+    print(f"\n{stage.preset.name}: {estimate_as_text(shared)}. Baselines take seconds. Nothing was started.")
+
+
 def quickstart_verb(options) -> None:
     "`userllm quickstart`"
     require_device(options)
-    preset, changes, of_methods = chosen_for_many(options, ("userllm", "userllm_wide"))
+    preset, changes, of_methods = chosen_for_many(
+        options, tuple(name for name in quickstart_systems if name in methods)
+    )
     dataset = open_dataset(options.data) if options.data else None
     data = f"-{Path(options.data).name}" if options.data else ""
     folder = Path(options.out or f"runs/quickstart{data}{in_file_name(changes)}")
@@ -73,6 +86,9 @@ def quickstart_verb(options) -> None:
     sources = ItemSources(kept=options.data)
     stage = Stage(prepare(preset.protocol, dataset, sources, options.device), preset, options.seed)
     resources = Resources(options.llm, options.device, options.precision)
+    if options.dry_run:
+        _print_quickstart_estimate(stage, resources, of_methods)
+        return
     results = quickstart(folder, stage, resources=resources, changes=of_methods)
     _print_quickstart(results, folder, stage.dataset.noun)
 

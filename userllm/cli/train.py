@@ -30,6 +30,7 @@ from ..model.settings import own_code
 from ..data.prepared import Stage
 from ..training.methods import Method, find_method
 from ..collaborative.baselines import baselines
+from ..training.estimates import estimate_as_text, estimate_method
 from ..training.pipeline import Resources, load_context, run_baseline, run_method
 from ..training.runs import baseline_settings, training_settings
 from ..training.presets import Preset, find_preset
@@ -267,6 +268,17 @@ def _print_effective(options, changes: dict[str, Any]) -> dict[str, Any]:
     return effective
 
 
+def _print_estimate(method: Method | None, stage: Stage, context, name: str) -> None:
+    "What a training would cost, for `--dry-run`."
+    if method is None:
+        rows = len(stage.dataset.rows("train"))
+        print(f"{name} is fitted to {rows:,} training rows: seconds to minutes, without a language model")
+        return
+    table = estimate_method(method, stage, context)
+    print(format_table(table, digits=2))
+    print(f"\n{name}, {stage.preset.name}: {estimate_as_text(table)}. Nothing was started.")
+
+
 def train_verb(options) -> None:
     "`userllm train`"
     require_device(options)
@@ -282,8 +294,11 @@ def train_verb(options) -> None:
     resources = Resources(options.llm, options.device, options.precision)
     context = method and load_context(resources, method.model)
     prepared = prepare_data(options, preset, dataset)
-    require_writable(folder, 500_000_000)
     stage = Stage(prepared, preset, options.seed)
+    if options.dry_run:
+        _print_estimate(method, stage, context, options.method)
+        return
+    require_writable(folder, 500_000_000)
     if method is None:
         metrics = run_baseline(options.method, stage, folder)
     else:

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['results_table', 'format_table', 'to_markdown', 'difference_table', 'system_differences', 'recorded_value',
-           'interval_text', 'language_share', 'share_as_text', 'slices', 'plot_results', 'plot_calibration']
+           'interval_text', 'language_share', 'share_as_text', 'without_llm', 'without_llm_as_text', 'slices',
+           'plot_results', 'plot_calibration']
 
 # %% ../../nbs/evaluation/505_reports.ipynb #c003
 import unicodedata
@@ -261,7 +262,15 @@ def language_share(
 
 def share_as_text(share: dict) -> str:  # from `language_share`
     "The same as a sentence."
-    difference = share["auc_difference"]
+    difference, verdict = _difference_as_text(share["auc_difference"])
+    return (
+        f"the language model's own share: AUC {share['auc']:.4f} with it, {share['auc_linear']:.4f} by the"
+        f" linear features alone; difference {difference}: {verdict}"
+    )
+
+
+def _difference_as_text(difference: dict) -> tuple[str, str]:  # value, low and high
+    "A difference with its interval, and what it says of what is added."
     low = difference["low"]
     high = difference["high"]
     if low > 0:
@@ -270,10 +279,36 @@ def share_as_text(share: dict) -> str:  # from `language_share`
         verdict = "it takes from them"
     else:
         verdict = "the interval includes zero, so nothing shows that it adds anything"
-    return (
-        f"the language model's own share: AUC {share['auc']:.4f} with it, {share['auc_linear']:.4f} by the"
-        f" linear features alone; difference {difference['value']:+.4f} [{low:+.4f}, {high:+.4f}]: {verdict}"
-    )
+    return f"{difference['value']:+.4f} [{low:+.4f}, {high:+.4f}]", verdict
+
+# %% ../../nbs/evaluation/505_reports.ipynb #2d3b9eca
+def without_llm(
+    predictions: pd.DataFrame,  # with the column `pretrained_logit`, the logit of the same net without the LLM
+    resamples: int = 1000,  # bootstrap resamples over users
+    seed: int = 0,  # of the resampling
+) -> (
+    dict | None
+    # auc and uauc of the net without the LLM; auc_difference and uauc_difference of the method to it; each with
+    # value, low, high; None without `pretrained_logit`
+):
+    "What the same net reaches without the LLM, and the paired difference to it with 95% intervals."
+    if "pretrained_logit" not in predictions:
+        return None
+    alone = predictions.assign(logit=predictions["pretrained_logit"])
+    difference = paired_difference(predictions, alone, resamples, seed)
+    figures = evaluate(alone, resamples, seed)
+    return {
+        "auc": figures["auc"],
+        "uauc": figures["uauc"],
+        "auc_difference": difference["auc"],
+        "uauc_difference": difference["uauc"],
+    }
+
+
+def without_llm_as_text(compared: dict) -> str:  # from `without_llm`
+    "The same as a sentence."
+    difference, _ = _difference_as_text(compared["auc_difference"])
+    return f"the same net without the language model: AUC {compared['auc']['value']:.4f}; difference {difference}"
 
 # %% ../../nbs/evaluation/505_reports.ipynb #c018
 def slices(
