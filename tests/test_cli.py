@@ -431,7 +431,8 @@ def test_many_runs_are_listed_before_they_are_made(say, tmp_path, arguments, wor
 def test_quickstart_takes_own_data_and_settings(shop, runs, say):
     prepared(shop, say, "--like-threshold", 3, "--out", shop / "data")
     where = ("--device", "cpu", "--precision", "fp32", "--llm", runs.parent / "llm", "--out", shop / "quick")
-    changes = ("--preset", "smoke", "--set", "step2.rows=16", "--set", "mf.epochs=1", "--set", "model.uhem.encoder=mean")
+    wanted = ("step2.rows=16", "mf.epochs=1", "model.uhem.encoder=mean")
+    changes = ("--preset", "smoke", *(word for setting in wanted for word in ("--set", setting)))
     code, out, error = say("quickstart", "--data", shop / "data", *where, *changes)
     assert code == 0 and "changed settings: step2.rows=16, mf.epochs=1, model.uhem.encoder=mean" in out, error
     for method in ("userllm", "userllm_wide"):

@@ -402,7 +402,8 @@ def test_movies_metadata(tmp_path, rows, order):
         ("row", "rows", "with unreadable genres"),
         ("overview that says", "overviews that say", "there is none left out"),
     ]
-    left_out = [f"{count} {one if count == 1 else many} {why}" for count, (one, many, why) in zip(counts, what) if count]
+    counted = [(count, *words) for count, words in zip(counts, what) if count]
+    left_out = [f"{count} {one if count == 1 else many} {why}" for count, one, many, why in counted]
     signs = (
         [
             f"movies_metadata.csv: blanks replace control characters (tabs and the like) in {broken} of"

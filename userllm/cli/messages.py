@@ -74,8 +74,8 @@ def cold_rows_as_text(
     ]
     aucs = f" ({', '.join(parts)})" if parts else ""
     return (
-        f"{cold['rows']:,} of {counted(metrics['rows'], 'test row', 'test rows')} are cold: training had no row of their user or of"
-        f" their item{aucs}"
+        f"{cold['rows']:,} of {counted(metrics['rows'], 'test row', 'test rows')} are cold: training had no row of"
+        f" their user or of their item{aucs}"
     )
 
 

@@ -177,7 +177,8 @@ class FeatureTable:
         if len(self.missing) == wanted:
             return self
         raise InputError(
-            f"feature table {self.name!r} has {counted(len(self.missing), 'row')}, and the dataset {wanted:,} {self.key}s",
+            f"feature table {self.name!r} has {counted(len(self.missing), 'row')}, and the dataset"
+            f" {wanted:,} {self.key}s",
             fix="make it by FeatureTable.from_ids, with the ids of the source",
         )
 
@@ -215,8 +216,8 @@ def lookup(
     rows = torch.as_tensor(rows if isinstance(rows, torch.Tensor) else np.array(rows), dtype=torch.long)
     if len(rows) and int(rows.max()) >= len(table.missing):
         raise InputError(
-            f"feature table {table.name!r} has {counted(len(table.missing), 'row')}, and row {int(rows.max())} was asked for:"
-            " it was made for another dataset",
+            f"feature table {table.name!r} has {counted(len(table.missing), 'row')}, and row {int(rows.max())}"
+            " was asked for: it was made for another dataset",
             fix="make it again, from this dataset",
         )
 

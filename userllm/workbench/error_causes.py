@@ -193,10 +193,14 @@ def _withheld_sentence(line) -> str:
     elif line.high < 0:
         verdict = "more is broken than corrected"
     verb = "is" if line.left_out == 1 else "are"
-    left_out = f" {counted(line.left_out, 'row')} without such likes {verb} left out." if line.left_out else ""
+    left_out = (
+        f" {counted(line.left_out, 'row')} without such likes {verb} left out." if line.left_out else ""
+    )
+    wrong = counted(line.wrong_rows, "wrong row", "wrong rows")
+    right = counted(line.right_rows, "right row", "right rows")
     return (
-        f"With {line.shown}, {line.turned_right} of {counted(line.wrong_rows, 'wrong row', 'wrong rows')} become right and"
-        f" {line.turned_wrong} of {counted(line.right_rows, 'right row', 'right rows')} become wrong (net {line.net:+.0f} points,"
+        f"With {line.shown}, {line.turned_right} of {wrong} become right and {line.turned_wrong} of {right} become"
+        f" wrong (net {line.net:+.0f} points,"
         f" 95% interval {line.low:+.0f} to {line.high:+.0f}): {verdict}.{left_out}"
     )
 
