@@ -271,15 +271,17 @@ def item_cf(
     folds = row_folds(dataset, settings, dataset.protocol["data_seed"])
     training = (rows["split"] == "train").to_numpy()
     past = context_interactions(dataset)
-    made = [
-        _liked_near(rows[training & (folds != fold)], past, dataset, settings.smoothing, how)
-        for fold in range(settings.folds + 1)
-    ]
+    by_items = dataset.protocol["split"] == "cold_items"  # then each fold leaves whole items out
+    by_fold = []
+    for fold in range(settings.folds + 1):
+        out = training & (folds == fold)
+        known = past[~past["item"].isin(rows["item"][out])] if by_items else past
+        by_fold.append(_liked_near(rows[training & ~out], known, dataset, settings.smoothing, how))
     return CrossFeatureTables(
         "item_cf",
         *(
             table_by_position("item_cf", key, np.stack(vectors, 1))
-            for key, vectors in zip(("user", "item"), zip(*made))
+            for key, vectors in zip(("user", "item"), zip(*by_fold))
         ),
         rows["row_id"].to_numpy()[training],
     )
