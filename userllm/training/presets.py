@@ -32,11 +32,11 @@ class Preset:
     step0: StepSettings = StepSettings(
         epochs=30,
         batch_size=256,
-        learning_rate=2e-3,
-        final_learning_rate=2e-4,
+        learning_rate=5e-4,
+        final_learning_rate=1e-4,
         evaluate_every=None,
         validation_rows=None,
-        patience=8,
+        patience=12,
     )
     # LoRA together with all the rest, after step 2, of methods that have it
     step3: StepSettings = StepSettings(learning_rate=1e-4, final_learning_rate=1e-5)
