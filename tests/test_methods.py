@@ -14,8 +14,10 @@ from userllm.collaborative.baselines import Baseline, baselines
 from userllm.core.errors import InputError
 from userllm.core.files import read_json, write_json
 from userllm.core.runs import StageCache
+from userllm.data.histories import HistorySettings
 from userllm.data.prepared import Stage, prepare
 from userllm.data.protocols import movie
+from userllm.evaluation.metrics import auc
 from userllm.evaluation.reports import results_table
 from userllm.knowledge.llms import tiny_llm
 from userllm.model.mappers import FeatureTable, standardise
@@ -24,6 +26,7 @@ from userllm.training.feature_sources import FeatureSource, MadeTable, feature_s
 from userllm.training.methods import find_method, methods
 from userllm.training.pipeline import Resources, load_context, quickstart, run_baseline, run_method
 from userllm.training.presets import smoke
+from userllm.training.runs import require_same_training, training_settings
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +98,29 @@ def test_methods_with_the_same_text_share_step_1(world):
     )  # descriptions; titles of histories; the same with TALLRec's rows; the title alone
 
 
+@pytest.mark.parametrize("name", ["userllm", "collm_sasrec", "without_uhem"])
+def test_a_method_with_rated_histories_gets_them_and_its_recommender_remembers_them(world, name):
+    place, stage, context = world
+    method = find_method(name)
+    model = replace(method.model, history_events="rated", history_length=7)
+    method = replace(method, name=f"{name}_rated", model=model)
+    run = place / "runs" / method.name
+    metrics = run_method(method, stage, context, run)
+    assert metrics["leaks"] == 0
+    require_same_training(metrics["settings"], training_settings(method, stage.preset), run)
+    with pytest.raises(InputError, match="other settings .model."):
+        run_method(replace(method, model=replace(model, history_length=8)), stage, context, run)
+
+    loaded = scores_again(place, run, stage.cache)
+    assert loaded.history == HistorySettings(7, likes_only=False)
+    frame = stage.dataset.rows("test")
+    rows = loaded.rows_for(frame["user"], frame["item"], frame["timestamp"])
+    assert rows.histories.shape[1] == 7 and {0, 1} <= set(rows.history_labels.ravel())
+    likes, dislikes = ([1, 2, 3], []), ([1, 2], [3])
+    answers = [loaded.logits(loaded.rows_of_new_user(liked, [9], disliked))[0] for liked, disliked in (likes, dislikes)]
+    assert abs(answers[0] - answers[1]) > 1e-7
+
+
 @dataclass(frozen=True)
 class FittedPopularity:
     counts: np.ndarray  # (items,)
@@ -164,3 +190,39 @@ def test_a_feature_source_that_is_registered_in_one_place_stands_in_a_slot(world
     assert [origin["name"] for origin in metrics["settings"]["feature_sources"]] == ["loudness"]
     loaded = scores_again(place, run, stage.cache)
     assert loaded.tables["audio"].name == "loudness"
+
+
+def test_pretraining_and_a_joint_step(world):
+    "Pre-training, step 1 with the pre-trained slots, step 2, and all together once more; and the net without the LLM."
+    place, stage, context = world
+    run = place / "runs" / "pretrained"
+    small = replace(
+        stage,
+        preset=replace(
+            stage.preset,
+            step0=replace(stage.preset.step0, rows=64, batch_size=16, evaluate_every=32),
+            step3=replace(stage.preset.step3, rows=8, evaluate_every=8),
+        ),
+    )
+    method = replace(
+        find_method("userllm_wide"), pretraining=True, step1_slots=True, tuning="two_steps_joint"
+    )
+    metrics = run_method(method, small, context, run)
+    log = [json.loads(line)["step"] for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert list(dict.fromkeys(log)) == ["pretraining", "step1", "step2", "step3"]
+    assert metrics["leaks"] == 0 and 0 <= metrics["pretraining_validation_auc"] <= 1
+    assert set(metrics["token_lengths"]) == {"image", "item", "user", "history"}
+    assert metrics["settings"]["step0"]["rows"] == 64 and metrics["settings"]["tuning"] == "two_steps_joint"
+
+    saved = pd.read_parquet(run / "predictions.parquet")
+    assert metrics["without_llm"]["auc"]["value"] == pytest.approx(auc(saved["label"], saved["pretrained_logit"]))
+    scores_again(place, run, stage.cache)
+
+    # the artifact is found again, by another LoRA too
+    artifacts = list((stage.cache.root / "pretraining").glob("*/weights.safetensors"))
+    lora = replace(method.model, lora=replace(method.model.lora, alpha=8))
+    again = run_method(
+        replace(method, model=lora, tuning="two_steps", step1_slots=False), small, context, place / "runs" / "again"
+    )
+    assert again["pretraining_validation_auc"] == metrics["pretraining_validation_auc"]
+    assert list((stage.cache.root / "pretraining").glob("*/weights.safetensors")) == artifacts

@@ -160,6 +160,14 @@ def _named(title: str, names: dict[str, str]) -> str:
     width = max(map(len, names), default=0)
     return f"{title}:\n" + "\n".join(f"  {name:{width}}  {about}".rstrip() for name, about in names.items())
 
+
+def _dry_run_option(parser) -> None:
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="start nothing; print rows, epochs and hours at most, by a few batches of each step",
+    )
+
 # %% ../../nbs/cli/910_parser.ipynb #3207b065
 _prepare_examples = """examples:
   userllm prepare table --interactions ratings.csv --items books.csv --item-noun book --like-threshold 4 --out data/mine
@@ -229,8 +237,10 @@ def _posters_verb(verb, names: dict) -> None:
 
 # %% ../../nbs/cli/910_parser.ipynb #3d1d7447
 def _settings_options(parser, *_) -> None:
-    "Any field of the preset and the method."
-    group = parser.add_argument_group("any setting (userllm config METHOD lists them)")
+    "Any field of the preset and the method, or of all methods that a verb trains."
+    group = parser.add_argument_group(
+        "any setting (userllm config METHOD lists them; where several methods are trained, of each)"
+    )
     group.add_argument(
         "--set",
         action="append",
@@ -289,6 +299,7 @@ def _train_verb(verb, names: dict) -> None:
     parser.add_argument(
         "--out", metavar="RUN", help="run folder; default runs/PRESET-SPLIT-METHOD-CHANGES-seedN"
     )
+    _dry_run_option(parser)
     _settings_options(parser)
     parser.epilog = "\n\n".join(
         (_named("methods", names["methods"]), _named("baselines", names["baselines"]))
@@ -382,6 +393,7 @@ def _quickstart_verb(verb, names: dict) -> None:
     parser.add_argument(
         "--out", metavar="DIR", help="where the runs go; default runs/quickstart-DATA-CHANGES"
     )
+    _dry_run_option(parser)
 
 
 def _folders_of_study(parser, kind: str) -> None:
@@ -404,6 +416,7 @@ def _reproduce_verb(verb, names: dict) -> None:
         "do the missing runs of a table of the paper, and print it beside the paper's figures",
         _given_data,
         _device_options,
+        _settings_options,
     )
     tables = {"table2": "the data", "figure3": "times"} | names["tables"]
     parser.add_argument("table", metavar="TABLE", help="a table of the list below")
@@ -427,6 +440,7 @@ def _ablations_verb(verb, names: dict) -> None:
         "change one setting of a method at a time and judge it on validation rows",
         _given_data,
         _device_options,
+        _settings_options,
     )
     parser.add_argument("ablations", nargs="*", metavar="ABLATION", help="of the list below; default all")
     parser.add_argument(

@@ -20,6 +20,7 @@ from userllm.collaborative.cross_features import (
 from .fitted import load_fitted, save_fitted
 from .target_encoding import TargetEncoding
 from ..core.errors import InputError
+from ..core.settings import require_numbers
 from ..data.dataset import Dataset
 from ..data.histories import Rows
 from ..data.past_counts import PastCounts
@@ -31,6 +32,15 @@ from ..model.mappers import AsOfTable, FeatureTable, lookup
 class TreesSettings:
     "How the trees are grown."
 
+    numbers = {
+        "learning_rate": "positive",
+        "trees": "count",
+        "leaves": "count",
+        "least_rows": "count",
+        "penalty": "amount",
+        "patience": "count",
+    }
+
     learning_rate: float = 0.05
     trees: int = 500  # at most so many; validation log loss says when to stop
     leaves: int = 15
@@ -41,13 +51,9 @@ class TreesSettings:
     name = "trees"
 
     def __post_init__(self):
-        for name, least in (("trees", 1), ("leaves", 2), ("least_rows", 1), ("penalty", 0), ("patience", 1)):
-            if getattr(self, name) < least:
-                raise InputError(
-                    f"TreesSettings: {name} is {getattr(self, name)}", fix=f"set it to {least} or more"
-                )
-        if not self.learning_rate > 0:
-            raise InputError(f"TreesSettings: learning_rate is {self.learning_rate}", fix="set it above 0")
+        require_numbers(self, "trees")
+        if self.leaves < 2:
+            raise InputError(f"trees.leaves is {self.leaves}", fix="give 2 or more, or a tree says nothing")
 
 # %% ../../nbs/collaborative/570_trees.ipynb #51bf4d2a
 @dataclass(frozen=True)

@@ -56,6 +56,18 @@ def _feed_path(hasher, path: Path):
     _feed_piece(hasher, "file", file_sha256(path).encode())
 
 # %% ../../nbs/core/005_fingerprints.ipynb #c011
+def _counting_fields(value) -> dict:  # a dataclass object
+    "Its fields, without those that are younger than keys in use (`later` in their metadata) and have their default."
+    fields = [(each, getattr(value, each.name)) for each in dataclasses.fields(value)]
+    return {
+        each.name: content
+        for each, content in fields
+        if not (
+            each.metadata.get("later") and isinstance(content, type(each.default)) and content == each.default
+        )
+    }
+
+
 def _feed(hasher, value: Any):
     "Feed one value of any known kind; a kind that is not known is refused, never guessed at."
     torch = sys.modules.get("torch")  # a tensor can only come from a torch that is already loaded
@@ -81,7 +93,7 @@ def _feed(hasher, value: Any):
             _feed(hasher, [key, value[key]])
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         _feed_piece(hasher, "dataclass", type(value).__name__.encode())
-        _feed(hasher, {field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
+        _feed(hasher, _counting_fields(value))
     elif isinstance(value, pd.DataFrame):
         _feed_piece(hasher, "table", f"{value.shape}".encode())
         for column in [value.index.to_series(), *(value.iloc[:, i] for i in range(value.shape[1]))]:

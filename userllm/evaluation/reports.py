@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['results_table', 'format_table', 'to_markdown', 'difference_table', 'system_differences', 'recorded_value',
-           'interval_text', 'language_share', 'share_as_text', 'slices', 'plot_results', 'plot_calibration']
+           'interval_text', 'language_share', 'share_as_text', 'without_llm', 'without_llm_as_text', 'slices',
+           'plot_results', 'plot_calibration']
 
 # %% ../../nbs/evaluation/505_reports.ipynb #c003
 import unicodedata
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import SHOWN, InputError, shown_text
+from ..core.theme import run_colours
 from userllm.evaluation.metrics import (
     auc,
     calibration_curve,
@@ -224,9 +226,10 @@ def recorded_value(
     recorded: dict,  # of a run, from its metrics.json
     predictions: pd.DataFrame,  # of the same run
     metric: str,
-) -> float | None:
-    "A metric of a run, as it was recorded; computed where the metric is newer than the run."
-    return (recorded.get(metric) or evaluate(predictions, 0)[metric])["value"]
+) -> float:
+    "A metric of a run, as it was recorded; computed where it is newer than the run; NaN where it has no value."
+    value = (recorded.get(metric) or evaluate(predictions, 0)[metric])["value"]
+    return np.nan if value is None else value
 
 
 def interval_text(value: float, low: float, high: float, digits: int = 4) -> str:
@@ -259,7 +262,15 @@ def language_share(
 
 def share_as_text(share: dict) -> str:  # from `language_share`
     "The same as a sentence."
-    difference = share["auc_difference"]
+    difference, verdict = _difference_as_text(share["auc_difference"])
+    return (
+        f"the language model's own share: AUC {share['auc']:.4f} with it, {share['auc_linear']:.4f} by the"
+        f" linear features alone; difference {difference}: {verdict}"
+    )
+
+
+def _difference_as_text(difference: dict) -> tuple[str, str]:  # value, low and high
+    "A difference with its interval, and what it says of what is added."
     low = difference["low"]
     high = difference["high"]
     if low > 0:
@@ -268,10 +279,36 @@ def share_as_text(share: dict) -> str:  # from `language_share`
         verdict = "it takes from them"
     else:
         verdict = "the interval includes zero, so nothing shows that it adds anything"
-    return (
-        f"the language model's own share: AUC {share['auc']:.4f} with it, {share['auc_linear']:.4f} by the"
-        f" linear features alone; difference {difference['value']:+.4f} [{low:+.4f}, {high:+.4f}]: {verdict}"
-    )
+    return f"{difference['value']:+.4f} [{low:+.4f}, {high:+.4f}]", verdict
+
+# %% ../../nbs/evaluation/505_reports.ipynb #2d3b9eca
+def without_llm(
+    predictions: pd.DataFrame,  # with the column `pretrained_logit`, the logit of the same net without the LLM
+    resamples: int = 1000,  # bootstrap resamples over users
+    seed: int = 0,  # of the resampling
+) -> (
+    dict | None
+    # auc and uauc of the net without the LLM; auc_difference and uauc_difference of the method to it; each with
+    # value, low, high; None without `pretrained_logit`
+):
+    "What the same net reaches without the LLM, and the paired difference to it with 95% intervals."
+    if "pretrained_logit" not in predictions:
+        return None
+    alone = predictions.assign(logit=predictions["pretrained_logit"])
+    difference = paired_difference(predictions, alone, resamples, seed)
+    figures = evaluate(alone, resamples, seed)
+    return {
+        "auc": figures["auc"],
+        "uauc": figures["uauc"],
+        "auc_difference": difference["auc"],
+        "uauc_difference": difference["uauc"],
+    }
+
+
+def without_llm_as_text(compared: dict) -> str:  # from `without_llm`
+    "The same as a sentence."
+    difference, _ = _difference_as_text(compared["auc_difference"])
+    return f"the same net without the language model: AUC {compared['auc']['value']:.4f}; difference {difference}"
 
 # %% ../../nbs/evaluation/505_reports.ipynb #c018
 def slices(
@@ -328,7 +365,7 @@ def plot_results(
         figure, axes = plt.subplots(
             1, len(panels), figsize=size, sharey=True, squeeze=False, layout="constrained"
         )
-    for axis, metric, colour in zip(axes[0], panels, sns.color_palette("colorblind")):
+    for axis, metric, colour in zip(axes[0], panels, run_colours(len(panels))):
         value, low, high = (
             table[name].to_numpy(np.float64) for name in [metric, f"{metric}_low", f"{metric}_high"]
         )
@@ -360,7 +397,7 @@ def plot_calibration(
     with sns.axes_style("whitegrid"):
         figure, axis = plt.subplots(figsize=(5, 5), layout="constrained")
     axis.plot([0, 1], [0, 1], color="0.5", linestyle="--", linewidth=1, label="calibrated")
-    for (name, frame), colour in zip(predictions.items(), sns.color_palette("colorblind", len(predictions))):
+    for (name, frame), colour in zip(predictions.items(), run_colours(len(predictions))):
         probabilities = probability(frame.logit)
         curve = calibration_curve(frame.label, probabilities, bins)
         error = expected_calibration_error(frame.label, probabilities, bins)

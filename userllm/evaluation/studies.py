@@ -40,6 +40,8 @@ class StudySettings:
     kept: str | Path | None = None  # the folder that keeps the own data, with the features of its pictures
     cache: StageCache | None = None
     report: Callable = print  # is given one line at a time
+    # settings of every method that differ from its own, by key, such as `model.uhem.encoder`
+    changes: dict = field(default_factory=dict, hash=False)
 
     @property
     def suffix(self) -> str:
@@ -130,6 +132,11 @@ class Study:
         return ""
 
 # %% ../../nbs/evaluation/750_studies.ipynb #4cb69316
+def _pretraining_tokens(preset: Preset, examples: int, encoder: float) -> float:
+    "What pre-training costs, as tokens: its rows cost a twentieth, for the LLM has no part in it."
+    return 3 * preset.step0.rows_seen(examples) * (20 + encoder) / 20
+
+
 def estimate_tokens(
     method: Method,
     preset: Preset,
@@ -150,17 +157,27 @@ def estimate_tokens(
     }[model.history]
     text = candidate + 9 * min(likes, 10) * with_titles
     new = 6 + history
-    first = preset.step1.rows or 0.8 * rows
-    second = preset.step2.rows or 0.8 * rows
+    examples = round(0.8 * rows)
+    first = preset.step1.rows_seen(examples)
+    second = preset.step2.rows_seen(examples)
+    encoder = 10 * likes if model.history == "compressed" else 0
+    before = _pretraining_tokens(preset, examples, encoder) if method.pretraining else 0
 
     if method.tuning == "text":
         return 3 * (first + second) * text + 2 * held_out * text
     if method.tuning == "one_step":
-        return 3 * (first + second) * (candidate + new) + 2 * held_out * (candidate + new)
-    encoder = 10 * likes if model.history == "compressed" else 0
-    if not with_titles:
-        first /= 0.8 * rows / items  # all rows of an item share one pass
-    return 3 * first * text + 3 * second * (new + encoder) + items * candidate + 2 * held_out * new
+        return before + 3 * (first + second) * (candidate + new) + 2 * held_out * (candidate + new)
+    if method.step1_slots:
+        text = candidate + new + encoder  # hardly two prompts are the same
+    elif not with_titles:
+        first /= examples / items  # all rows of an item share one pass
+    third = 0
+    if method.tuning == "two_steps_joint":
+        third = preset.step3.rows_seen(examples) * (candidate + new + encoder)
+    between = preset.step2.rows_between(examples, round(held_out))
+    evaluations = second / between * min(preset.step2.validation_rows or held_out, held_out)
+    trained = first * text + second * (new + encoder) + third
+    return before + 3 * trained + items * candidate + (evaluations + 2 * held_out) * new
 
 # %% ../../nbs/evaluation/750_studies.ipynb #321d54ff
 SECONDS_A_TOKEN = 7e-4  # on two CPU cores, where no run is there to measure it by

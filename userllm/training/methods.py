@@ -8,12 +8,15 @@ __all__ = ['tunings', 'methods', 'Method', 'userllm', 'tallrec', 'collm', 'collm
            'userllm_mf_context', 'userllm_wide_context', 'find_method']
 
 # %% ../../nbs/training/715_methods.ipynb #c003
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 from ..collaborative.as_of_time import source_name
 from ..collaborative.cross_features import context_cross_features, cross_feature_names, cross_features
 from ..core.errors import InputError
 from ..data.past_counts import READINGS
 from ..core.registry import Registry
+from ..core.settings import override
 from ..core.theme import PICTURES
 from ..model.mappers import FeatureTable
 from ..model.settings import ModelSettings, require_pairs
@@ -24,6 +27,7 @@ tunings = {
     "two_steps": "LoRA on text, then UHEM and mappers",
     "text": "LoRA on text",
     "one_step": "LoRA, UHEM and mappers together",
+    "two_steps_joint": "LoRA on text, then UHEM and mappers, then all together",
 }
 
 
@@ -35,7 +39,9 @@ class Method:
     about: str  # one line for a person
     tables: tuple  # slot and the name of its feature source, or a `FeatureTable` itself
     model: ModelSettings
-    tuning: str = "two_steps"  # or `text` or `one_step`
+    tuning: str = "two_steps"  # or `text`, `one_step` or `two_steps_joint`
+    pretraining: bool = False  # whether UHEM and the mappers are trained without the LLM before the steps
+    step1_slots: bool = False  # whether the pre-trained soft tokens stand in the prompt of step 1
 
     @property
     def sources(self) -> tuple[FeatureSource, ...]:
@@ -99,6 +105,16 @@ class Method:
             raise InputError(
                 f"{where}: tuning on text alone leaves its slots untrained",
                 fix="take the slots out, or use two_steps",
+            )
+        if self.pretraining and not slots and self.model.history != "compressed":
+            raise InputError(
+                f"{where}: without slots and a compressed history there is nothing to pre-train",
+                fix="set pretraining to false, or give the method a slot",
+            )
+        if self.step1_slots and (not self.pretraining or self.tuning in ("text", "one_step")):
+            raise InputError(
+                f"{where}: step1_slots needs pre-trained slots and a step 1",
+                fix="set pretraining to true, and tuning to two_steps or two_steps_joint",
             )
 
 # %% ../../nbs/training/715_methods.ipynb #c008
@@ -281,6 +297,10 @@ for _method in (
     methods.register(_method)
 
 
-def find_method(name: str) -> Method:
-    "The method of that name; `InputError` lists the names there are."
-    return methods.find(name)
+def find_method(
+    name: str,
+    changes: Mapping[str, Any] = {},  # key -> value, such as `model.uhem.encoder`
+) -> Method:
+    "The method of that name, with some settings changed; `InputError` lists the names there are."
+    method = methods.find(name)
+    return override((method,), changes)[0] if changes else method

@@ -31,15 +31,21 @@ from ..model.history_encoders import UHEMSettings
 from ..model.settings import ModelSettings, own_code
 from .methods import Method
 from .presets import Preset
+from .steps import StepSettings
 
 # %% ../../nbs/training/720_runs.ipynb #b0eaa6b0
 def step_settings(method: Method, preset: Preset) -> dict:
-    "The settings of both steps. A method of one step sees as many rows in it as the others see in two."
+    "The settings of a method's steps. A method of one step sees as many rows in it as the others see in two."
     steps = {"step1": preset.step1, "step2": preset.step2}
-    if method.tuning == "two_steps" or None in (preset.step1.rows, preset.step2.rows):
-        return steps
-    rows = preset.step1.rows + preset.step2.rows
-    return {name: replace(step, rows=rows) for name, step in steps.items()}
+    in_one = method.tuning in ("text", "one_step")
+    if in_one and None not in (preset.step1.rows, preset.step2.rows):
+        rows = preset.step1.rows + preset.step2.rows
+        steps = {name: replace(step, rows=rows) for name, step in steps.items()}
+    if method.pretraining:
+        steps["step0"] = preset.step0
+    if method.tuning == "two_steps_joint":
+        steps["step3"] = preset.step3
+    return steps
 
 
 def _test_limit(preset: Preset) -> dict:
@@ -63,6 +69,8 @@ def training_settings(method: Method, preset: Preset) -> dict:
     settings |= {name: getattr(preset, name) for name in method.reads}
     if method.tuning != "two_steps":
         settings["tuning"] = method.tuning
+    if method.step1_slots:
+        settings["step1_slots"] = True
     if origins := own_code(method.model):
         settings["code"] = [asdict(origin) for origin in origins]
     if origins := _own_sources(method):
@@ -112,20 +120,28 @@ def plain_settings(value):
     )
 
 
+_steps = ("step0", "step1", "step2", "step3")
+
+
+def _younger(kind: type) -> dict:  # a dataclass
+    "The fields that are marked `later`, with their defaults."
+    return {each.name: each.default for each in fields(kind) if each.metadata.get("later")}
+
+
 def _in_use(settings: dict) -> dict:
     """Settings without those of a UHEM that the method does not have.
 
-    Settings of the model, its mappers and UHEM that are younger than the run have their defaults."""
+    Settings of the steps, the model, its mappers and UHEM that are younger than the run have their defaults."""
     if "model" not in settings:
         return settings
-    younger = {each.name: each.default for each in fields(ModelSettings) if each.metadata.get("later")}
-    model = younger | settings["model"]
+    steps = {name: _younger(StepSettings) | settings[name] for name in _steps if name in settings}
+    model = _younger(ModelSettings) | settings["model"]
     model["mapper"] = asdict(restore_settings(MapperSettings, model["mapper"], "mapper"))
     if model["history"] == "compressed":
         model["uhem"] = asdict(restore_settings(UHEMSettings, model["uhem"], "uhem"))
     else:
         model.pop("uhem", None)
-    return settings | {"model": model}
+    return settings | steps | {"model": model}
 
 
 def _differing(settings: dict, others: dict, names) -> list[str]:
@@ -163,7 +179,8 @@ def require_same_training(
 ) -> None:
     "`InputError` where a finished run has other settings than these."
     expected = plain_settings(expected)
-    names = dict.fromkeys([*expected, "test_rows", "history", "code", "feature_sources"])
+    further = ("test_rows", "history", "code", "feature_sources", "tuning", "step0", "step3", "step1_slots")
+    names = dict.fromkeys([*expected, *further])
     differing = _differing(settings, expected, names)
     if llm and settings["llm"]["name"] != find_llm(llm).name:
         differing.append("llm")
@@ -197,6 +214,7 @@ def predictions_frame(
     frame: pd.DataFrame,  # rows of `dataset.interactions`
     logits,  # (n,)
     linear=None,  # (n,) what the linear features and the bias add to each logit, where a method has them
+    pretrained=None,  # (n,) the logits of the same net without the LLM, where a method has one
 ) -> pd.DataFrame:
     "Predictions with the source's own ids."
     columns = {
@@ -210,6 +228,8 @@ def predictions_frame(
     }
     if linear is not None:
         columns["linear"] = np.asarray(linear, dtype=np.float32)
+    if pretrained is not None:
+        columns["pretrained_logit"] = np.asarray(pretrained, dtype=np.float32)
     return pd.DataFrame(columns).reset_index(drop=True)
 
 

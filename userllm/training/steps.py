@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['StepSettings', 'plan_batches', 'learning_rate', 'TuningStep', 'TextModel', 'step1', 'step2', 'JointModel', 'one_step',
-           'Progress', 'chance_limit', 'nothing_learnt', 'TuningRun', 'tune']
+           'step1_with_slots', 'Progress', 'chance_limit', 'nothing_learnt', 'TuningRun', 'tune', 'StepCost',
+           'estimate_step']
 
 # %% ../../nbs/training/700_steps.ipynb #c003
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -21,6 +22,7 @@ from ..core.devices import release_memory
 from ..core.errors import InputError
 from ..core.files import read_tensors, read_tensors_metadata, write_tensors
 from ..core.fingerprints import fingerprint
+from ..core.settings import require_numbers
 from ..knowledge.llms import quiet_libraries
 from ..evaluation.metrics import auc
 from ..data.histories import Rows
@@ -36,7 +38,25 @@ from ..model.prefix_cache import PrefixStore, store_prefixes
 class StepSettings:
     "How one step is trained."
 
-    # training rows seen in all, or a few more, over as many epochs as that takes; None: each row once
+    numbers = {
+        "rows": "count",
+        "epochs": "count",
+        "batch_size": "count",
+        "learning_rate": "amount",
+        "final_learning_rate": "amount",
+        "warmup": "share",
+        "weight_decay": "amount",
+        "clip": "positive",
+        "evaluate_every": "count",
+        "validation_rows": "count",
+        "patience": "whole",
+        "checkpoint_every": "count",
+        "lora_rate": "amount",
+        "uhem_rate": "amount",
+        "mapper_rate": "amount",
+    }
+
+    # training rows seen in all, or a few more, over as many epochs as that takes; None: `epochs` of them
     rows: int | None = None
     # different prompts an update; in step 1 a prompt comes with all of its rows. An incomplete last batch is
     # left out
@@ -46,17 +66,41 @@ class StepSettings:
     warmup: float = 0.1  # share of the updates in which the learning rate rises
     weight_decay: float = 1e-3
     clip: float = 1.0  # the largest norm of the gradient
-    evaluate_every: int = 5_000  # training rows between two evaluations on validation rows
-    validation_rows: int = 2_000  # at most so many validation rows, the same ones each time
+    # training rows between two evaluations on validation rows; None: a quarter of an epoch, and at least twice
+    # as many as there are validation rows, so that evaluating costs less than training
+    evaluate_every: int | None = 5_000
+    validation_rows: int | None = 2_000  # at most so many validation rows, the same ones each time; None: all
     patience: int = 5  # evaluations without gain before it stops
     checkpoint_every: int = 500  # training rows between two checkpoints
     gradient_checkpointing: bool = False  # recompute activations to save memory; for step 1 of a large LLM
+    # epochs at most, where `rows` is None; None: one
+    epochs: int | None = field(default=None, metadata={"later": True})
+    # the learning rates of LoRA, UHEM and the mappers, as multiples of `learning_rate`
+    lora_rate: float = field(default=1.0, metadata={"later": True})
+    uhem_rate: float = field(default=1.0, metadata={"later": True})
+    mapper_rate: float = field(default=1.0, metadata={"later": True})
 
     def __post_init__(self):
-        for name in ("rows", "batch_size", "evaluate_every", "checkpoint_every"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"StepSettings: {name} is {value}", fix="set it to 1 or more")
+        require_numbers(self, "step")
+        if self.rows is not None and self.epochs is not None:
+            raise InputError("StepSettings: rows and epochs are both given", fix="set one of them to none")
+
+    def rows_seen(self, rows: int) -> int:  # training rows there are
+        "How many training rows are seen at most."
+        return self.rows or rows * (self.epochs or 1)
+
+    def rows_between(self, rows: int, validation_rows: int) -> int:  # of training and of validation there are
+        "How many training rows are seen between two evaluations."
+        return self.evaluate_every or max(1, rows // 4, 2 * validation_rows)
+
+    def rate_of(self, name: str) -> float:  # of a parameter
+        "The multiple of the learning rate that a parameter is trained at."
+        parts = name.split(".")
+        if any(part.startswith("lora_") for part in parts):
+            return self.lora_rate
+        if "uhem" in parts:
+            return self.uhem_rate
+        return self.mapper_rate if "slots" in parts else 1.0
 
 # %% ../../nbs/training/700_steps.ipynb #c008
 def plan_batches(
@@ -68,7 +112,7 @@ def plan_batches(
 ) -> list[np.ndarray]:
     "The row positions of each update."
     generator = np.random.default_rng(seed)
-    rows = settings.rows or len(lengths)
+    rows = settings.rows_seen(len(lengths))
     size = settings.batch_size
     counts = np.ones(len(lengths), dtype=np.int64) if alike is None else np.bincount(alike)
     order = np.arange(len(lengths)) if alike is None else np.argsort(alike, kind="stable")
@@ -127,6 +171,7 @@ class TuningStep:
     alike: Callable = _none
     # gets all rows that will be asked for, as often as they will be, before the first update
     plan: Callable = _none
+    penalty: Callable | None = None  # () -> what is added to the loss of the latest batch
 
 
 class TextModel(nn.Module):
@@ -206,6 +251,11 @@ def step2(
     )
 
 # %% ../../nbs/training/700_steps.ipynb #7720b6ec
+def _lora_names(model: UserLLM) -> list[str]:
+    "The names of LoRA's parameters in a `JointModel`."
+    return [f"model.language.peft.{name}" for name in model.language.lora_parameters()]
+
+
 class JointModel(nn.Module):
     "A model whose LoRA is trained with all the rest, and has its dropout meanwhile."
 
@@ -225,22 +275,32 @@ class JointModel(nn.Module):
         return self.model(batch)
 
 
-def one_step(model: UserLLM, maker: BatchMaker) -> TuningStep:
-    """LoRA, UHEM and the mappers at once; the alternative to the paper's two steps.
+def one_step(model: UserLLM, maker: BatchMaker, name: str = "one_step") -> TuningStep:  # name of the step
+    """LoRA, UHEM and the mappers at once: the alternative to the paper's two steps, or a last step after them.
 
     No prefix stands still, so none is kept between updates."""
-    names = [f"model.{name}" for name in model.alignment_parameters()] + [
-        f"model.language.peft.{name}" for name in model.language.lora_parameters()
-    ]
+    slots = [f"model.{each}" for each in model.alignment_parameters()]
+    return _on_whole_prompts(name, model, maker, slots + _lora_names(model))
+
+
+def step1_with_slots(model: UserLLM, maker: BatchMaker) -> TuningStep:
+    """Step 1 on the prompt of step 2: LoRA alone is trained, while the soft tokens stand in their slots as they are.
+
+    It costs as much as one step: hardly two prompts are the same."""
+    return _on_whole_prompts("step1", model, maker, _lora_names(model))
+
+
+def _on_whole_prompts(name: str, model: UserLLM, maker: BatchMaker, trainable: list[str]) -> TuningStep:
+    "A step that trains LoRA, and so computes each prompt whole in each update."
 
     def score(rows):
         model.language.eval()
         return find_engine(model, maker).logits(rows)
 
     return TuningStep(
-        "one_step",
+        name,
         JointModel(model),
-        names,
+        trainable,
         lambda rows: (maker.batch(rows).to(model.language.device),),
         score,
         maker.lengths,
@@ -349,7 +409,8 @@ def _loss(step: TuningStep, module: nn.Module, rows: Rows, accelerator) -> torch
         )
     logits = module(*step.batch(mine))
     labels = torch.as_tensor(mine.labels, dtype=torch.float32, device=logits.device)
-    return F.binary_cross_entropy_with_logits(logits, labels, reduction="sum") * scale
+    loss = F.binary_cross_entropy_with_logits(logits, labels, reduction="sum") * scale
+    return loss if step.penalty is None else loss + step.penalty()
 
 
 def _validate(step: TuningStep, rows: Rows, accelerator) -> float:
@@ -362,7 +423,7 @@ def _validate(step: TuningStep, rows: Rows, accelerator) -> float:
     return auc(rows.labels, np.array([logits[n] for n in range(len(rows))]))
 
 
-def _validation_rows(step: TuningStep, rows: Rows, limit: int) -> Rows:
+def _validation_rows(step: TuningStep, rows: Rows, limit: int | None) -> Rows:
     """The same random rows at every evaluation, whatever the run seed, with at least one of each label.
 
     `InputError` where all are of one class."""
@@ -373,7 +434,7 @@ def _validation_rows(step: TuningStep, rows: Rows, limit: int) -> Rows:
             fix="take another split, or another like threshold",
         )
     chosen = drawn[:limit]
-    rest = drawn[limit:]
+    rest = drawn[len(chosen) :]
     if len(np.unique(rows.labels[chosen])) < 2:
         chosen[-1] = rest[rows.labels[rest] != rows.labels[chosen[0]]][0]
     return rows.take(chosen)
@@ -381,7 +442,8 @@ def _validation_rows(step: TuningStep, rows: Rows, limit: int) -> Rows:
 
 def _coming(plan: list, train: Rows, valid: Rows, settings: StepSettings) -> Rows:
     "All candidates that will be asked for, as often as they will be: in training, and at each evaluation."
-    evaluations = math.ceil(sum(map(len, plan)) / settings.evaluate_every)
+    between = settings.rows_between(len(train), len(valid))
+    evaluations = math.ceil(sum(map(len, plan)) / between)
     items = np.concatenate([train.items[np.concatenate(plan)], np.tile(valid.items, evaluations)])
     return Rows(np.full(len(items), -1), items, np.full((len(items), 1), -1))
 
@@ -426,6 +488,15 @@ class _Training:
         _save_checkpoint(self.path, self.key, self.progress, self.weights, self.best, bare)
 
 
+def _optimiser(weights: dict, settings: StepSettings) -> torch.optim.Optimizer:  # name -> parameter
+    "AdamW, with a group for each rate."
+    groups = {}
+    for name, value in weights.items():
+        groups.setdefault(settings.rate_of(name), []).append(value)
+    named = [{"params": values, "rate": rate} for rate, values in groups.items()]
+    return torch.optim.AdamW(named, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+
+
 def _start_training(
     step, train: Rows, valid: Rows, settings: StepSettings, folder, run: TuningRun
 ) -> _Training:
@@ -438,8 +509,8 @@ def _start_training(
     # the LLM is where it should be
     on_cpu = parameters[0].device.type == "cpu"
     accelerator = run.accelerator or Accelerator(cpu=on_cpu, device_placement=False)
-    optimiser = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     weights = dict(zip(sorted(step.trainable), parameters))
+    optimiser = _optimiser(weights, settings)
 
     plan = plan_batches(step.lengths(train), settings, run.seed, step.alike(train))
     shapes = {name: list(value.shape) for name, value in weights.items()}
@@ -508,8 +579,9 @@ def _update(training: _Training) -> torch.Tensor:
     seed = fingerprint(training.run.seed, training.step.name, progress.update, accelerator.process_index)
     torch.manual_seed(int(seed, 16) % 2**63)
     training.step.module.train()
+    rate = learning_rate(progress.update, len(training.plan), training.settings)
     for group in training.optimiser.param_groups:
-        group["lr"] = learning_rate(progress.update, len(training.plan), training.settings)
+        group["lr"] = rate * group["rate"]
 
     rows = training.train.take(training.plan[progress.update])
     loss = _loss(training.step, training.module, rows, accelerator)
@@ -562,7 +634,8 @@ def _train_loop(training: _Training) -> None:
     settings = training.settings
     progress = training.progress
     updates = len(training.plan)
-    evaluate_every = training.updates(settings.evaluate_every)
+    between = settings.rows_between(len(training.train), len(training.valid))
+    evaluate_every = training.updates(between)
     save_every = training.updates(settings.checkpoint_every)
     pending = []  # losses that are still on the device
     started = time.monotonic()
@@ -593,3 +666,58 @@ def _train_loop(training: _Training) -> None:
     with torch.no_grad():
         for name, value in training.weights.items():
             value.copy_(training.best[name])
+
+# %% ../../nbs/training/700_steps.ipynb #70000e02
+@dataclass
+class StepCost:
+    "What a step will cost, by a few of its batches."
+
+    step: str
+    rows: int  # training rows seen at most
+    epochs: float  # at most
+    evaluations: int  # at most
+    seconds: float  # at most
+
+
+def _seconds(call: Callable) -> float:
+    started = time.monotonic()
+    call()
+    return time.monotonic() - started
+
+
+def estimate_step(
+    step: TuningStep,
+    train: Rows,
+    valid: Rows,
+    settings: StepSettings,
+    seed: int = 0,  # the run seed
+) -> StepCost:
+    "What training the step to its last update will cost; patience may end it earlier."
+    from accelerate import Accelerator
+
+    parameters = train_only(step.module, step.trainable)
+    accelerator = Accelerator(cpu=parameters[0].device.type == "cpu", device_placement=False)
+    valid = _validation_rows(step, valid, settings.validation_rows)
+    plan = plan_batches(step.lengths(train), settings, seed, step.alike(train))
+    seen = sum(map(len, plan))
+    longest = sorted(plan, key=lambda batch: step.lengths(train)[batch].sum())
+    batch = train.take(longest[len(longest) * 3 // 4])  # a dear one
+
+    def update():
+        step.module.train()
+        _loss(step, step.module, batch, accelerator).backward()
+        if parameters[0].is_cuda:
+            torch.cuda.synchronize()
+
+    first = _seconds(update)
+    again = min(_seconds(update), first)
+    some = valid.take(np.arange(min(64, len(valid))))
+    scoring = _seconds(lambda: step.score(some)) / len(some)
+    train_only(step.module, ())
+
+    # what is kept is filled once for each candidate
+    filling = (first - again) / len(np.unique(batch.items))
+    filled = min(seen, len(np.unique(train.items)) + len(np.unique(valid.items)))
+    evaluations = math.ceil(seen / settings.rows_between(len(train), len(valid)))
+    seconds = again * len(plan) + filling * filled + scoring * len(valid) * evaluations
+    return StepCost(step.name, seen, seen / len(train), evaluations, seconds)
