@@ -14,6 +14,7 @@ from userllm.collaborative.baselines import Baseline, baselines
 from userllm.core.errors import InputError
 from userllm.core.files import read_json, write_json
 from userllm.core.runs import StageCache
+from userllm.data.histories import HistorySettings
 from userllm.data.prepared import Stage, prepare
 from userllm.data.protocols import movie
 from userllm.evaluation.metrics import auc
@@ -25,6 +26,7 @@ from userllm.training.feature_sources import FeatureSource, MadeTable, feature_s
 from userllm.training.methods import find_method, methods
 from userllm.training.pipeline import Resources, load_context, quickstart, run_baseline, run_method
 from userllm.training.presets import smoke
+from userllm.training.runs import require_same_training, training_settings
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +96,29 @@ def test_methods_with_the_same_text_share_step_1(world):
     assert (
         len(list((stage.cache.root / "step1").glob("*/meta.json"))) == 4
     )  # descriptions; titles of histories; the same with TALLRec's rows; the title alone
+
+
+@pytest.mark.parametrize("name", ["userllm", "collm_sasrec", "without_uhem"])
+def test_a_method_with_rated_histories_gets_them_and_its_recommender_remembers_them(world, name):
+    place, stage, context = world
+    method = find_method(name)
+    model = replace(method.model, history_events="rated", history_length=7)
+    method = replace(method, name=f"{name}_rated", model=model)
+    run = place / "runs" / method.name
+    metrics = run_method(method, stage, context, run)
+    assert metrics["leaks"] == 0
+    require_same_training(metrics["settings"], training_settings(method, stage.preset), run)
+    with pytest.raises(InputError, match="other settings .model."):
+        run_method(replace(method, model=replace(model, history_length=8)), stage, context, run)
+
+    loaded = scores_again(place, run, stage.cache)
+    assert loaded.history == HistorySettings(7, likes_only=False)
+    frame = stage.dataset.rows("test")
+    rows = loaded.rows_for(frame["user"], frame["item"], frame["timestamp"])
+    assert rows.histories.shape[1] == 7 and {0, 1} <= set(rows.history_labels.ravel())
+    likes, dislikes = ([1, 2, 3], []), ([1, 2], [3])
+    answers = [loaded.logits(loaded.rows_of_new_user(liked, [9], disliked))[0] for liked, disliked in (likes, dislikes)]
+    assert abs(answers[0] - answers[1]) > 1e-7
 
 
 @dataclass(frozen=True)

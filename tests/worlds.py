@@ -168,11 +168,10 @@ def _factorised(users, items, labels, split, count: int) -> dict:
 def with_and_without(name: str) -> tuple[ModelSettings, ModelSettings]:
     "USER-LLM, and USER-LLM without the part that knows."
     whole = find_method("userllm").model
-    if name == "dislikes":
-        return replace(whole, history_events="rated"), whole
-    if name == "time":
-        rated = replace(whole, history_events="rated", uhem=replace(whole.uhem, encoder="gru_item"))
-        return rated, replace(rated, uhem=replace(rated.uhem, encoder="mean"))
+    if name in _EVENTS:  # the dislikes, or the order, left out
+        likes = replace(whole, uhem=replace(whole.uhem, encoder="gru_item"))
+        rated = replace(likes, history_events="rated")
+        return rated, likes if name == "dislikes" else replace(rated, uhem=replace(rated.uhem, encoder="mean"))
     if name == "order":
         return whole, replace(whole, uhem=replace(whole.uhem, encoder="mean"))
     return whole, find_method({"description": "without_knowledge"}.get(name, f"without_{name}")).model
