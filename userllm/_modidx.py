@@ -485,6 +485,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                                    'userllm/collaborative/trees.py'),
                                              'userllm.collaborative.trees._arrays': ( 'collaborative/trees.html#_arrays',
                                                                                       'userllm/collaborative/trees.py'),
+                                             'userllm.collaborative.trees._column_sets': ( 'collaborative/trees.html#_column_sets',
+                                                                                           'userllm/collaborative/trees.py'),
                                              'userllm.collaborative.trees._importance': ( 'collaborative/trees.html#_importance',
                                                                                           'userllm/collaborative/trees.py'),
                                              'userllm.collaborative.trees._read_table': ( 'collaborative/trees.html#_read_table',

@@ -282,6 +282,18 @@ def _importance(model, features: pd.DataFrame, labels, run_seed: int) -> pd.Seri
     ).importances_mean
     return pd.Series(falls, features.columns).sort_values(ascending=False)
 
+
+def _column_sets(features: RowFeatures, columns) -> list[list[str]]:
+    """The features that a model may use: all. Where there are rates as of a row's time, also all that is not out
+    of fold, since an out-of-fold feature says more of a training row than of a later one."""
+    tables = {"user": features.user_table, "item": features.item_table}
+    out_of_fold = {f"{side}_{name}" for side, table in tables.items() for name in table.columns}
+    out_of_fold |= {cross.name for cross in features.cross_features}
+    sets = [list(columns)]
+    if features.as_of:
+        sets.append([name for name in columns if name not in out_of_fold])
+    return sets
+
 # %% ../../nbs/collaborative/570_trees.ipynb #5e1f0b05
 def train_trees(
     dataset: Dataset,
@@ -290,7 +302,8 @@ def train_trees(
     settings: TreesSettings = TreesSettings(),
     run_seed: int = 0,
 ) -> FeatureModel:
-    "Grow trees until validation log loss stops falling. `InputError` where validation has one class only."
+    """Grow trees until validation log loss stops falling. Where there are rates as of a row's time, validation says
+    whether features out of fold are left out. `InputError` where validation has one class only."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     rows = _split_rows(dataset, row_fold)
@@ -299,20 +312,26 @@ def train_trees(
         (_with_known_year(features(part), features, rows["train"][0]), its_labels)
         for part, its_labels in rows.values()
     )
-    model = HistGradientBoostingClassifier(
-        learning_rate=settings.learning_rate,
-        max_iter=settings.trees,
-        max_leaf_nodes=settings.leaves,
-        min_samples_leaf=settings.least_rows,
-        l2_regularization=settings.penalty,
-        early_stopping=True,
-        n_iter_no_change=settings.patience,
-        random_state=run_seed,
-    )
-    model.fit(training, labels, X_val=validation, y_val=validation_labels)
+    best = None
+    for columns in _column_sets(features, training.columns):  # one, or the better of two
+        model = HistGradientBoostingClassifier(
+            learning_rate=settings.learning_rate,
+            max_iter=settings.trees,
+            max_leaf_nodes=settings.leaves,
+            min_samples_leaf=settings.least_rows,
+            l2_regularization=settings.penalty,
+            early_stopping=True,
+            n_iter_no_change=settings.patience,
+            random_state=run_seed,
+        )
+        model.fit(training[columns], labels, X_val=validation[columns], y_val=validation_labels)
+        predictor = TreeSum.of(model)
+        area = auc(validation_labels, predictor(validation))
+        if best is None or area > best[2]:
+            best = (model, predictor, area)
 
-    predictor = TreeSum.of(model)
-    area = auc(validation_labels, predictor(validation))
+    model, predictor, area = best
+    validation = validation[list(predictor.columns)]
     importance = _importance(model, validation, validation_labels, run_seed)
     row_ids = rows["train"][0].row_ids
     return FeatureModel("trees", features, predictor, row_ids, area, importance, model.n_iter_)
@@ -330,7 +349,8 @@ def train_logistic(
     row_fold: np.ndarray,  # (n,) fold of each row of `dataset.interactions`
     run_seed: int = 0,  # of the shuffles by which `importance` is measured
 ) -> FeatureModel:
-    """Logistic regression on like rates, counts and cross features.
+    """Logistic regression on like rates, counts and cross features. Where there are rates as of a row's time,
+    validation says whether features out of fold are left out.
 
     `InputError` where the training rows hold one class only."""
     from sklearn.linear_model import LogisticRegression
@@ -340,12 +360,15 @@ def train_logistic(
     named = (*cross_feature_names, *context_cross_features)
     training, validation = (features(part) for part, _ in rows.values())
     columns = [name for name in training if name in named or name.endswith(("_like_rate", "_count"))]
-    training = training[columns]
-    validation = validation[columns]
-    model = LogisticRegression(C=100.0, max_iter=1_000).fit(training, rows["train"][1])
-
-    predictor = WeightedSum(model.coef_[0], np.asarray(model.intercept_), tuple(columns))
     labels = rows["valid"][1]
-    area = auc(labels, predictor(validation))
-    importance = _importance(model, validation, labels, run_seed)
+    best = None
+    for columns in _column_sets(features, columns):  # one, or the better of two
+        model = LogisticRegression(C=100.0, max_iter=1_000).fit(training[columns], rows["train"][1])
+        predictor = WeightedSum(model.coef_[0], np.asarray(model.intercept_), tuple(columns))
+        area = auc(labels, predictor(validation))
+        if best is None or area > best[2]:
+            best = (model, predictor, area)
+
+    model, predictor, area = best
+    importance = _importance(model, validation[list(predictor.columns)], labels, run_seed)
     return FeatureModel("logistic", features, predictor, rows["train"][0].row_ids, area, importance)

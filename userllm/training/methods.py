@@ -235,17 +235,20 @@ def userllm_wide() -> Method:
 def userllm_asof(
     reading: str = "online",  # of `userllm.data.past_counts.READINGS`
 ) -> Method:
-    """`userllm_wide` with like rates and counts as of each row's time, in slots and linear features, in place of
-    out-of-fold target encodings."""
-    wide = userllm_wide()
+    """`userllm_plus` with like rates and counts as of each row's time in place of out-of-fold target encodings, added
+    to the logit as well. Nothing in it is out of fold: where ratings are split by time, such features say more of a
+    training row than of a later one."""
+    plus = userllm_plus()
     source = source_name(reading)
     return replace(
-        wide,
+        plus,
         name=f"userllm_{source}",
-        about=f"userllm_wide with rates as of each row's time for target encodings: {READINGS[reading]}",
-        tables=((PICTURES, PICTURES), *_collaborative(source)),
+        about=f"rates as of each row's time in slots, and added to the logit as well: {READINGS[reading]}",
+        tables=(*_poster, *_collaborative(source)),
         model=replace(
-            wide.model, mappers=((PICTURES, PICTURES), ("item", "item_asof"), ("user", "user_asof"))
+            plus.model,
+            mappers=(*_poster, ("item", "item_asof"), ("user", "user_asof")),
+            wide=("item", "user"),
         ),
     )
 
