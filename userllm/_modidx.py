@@ -2917,6 +2917,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                       'userllm/training/steps.py'),
                                         'userllm.training.steps._optimiser': ( 'training/steps.html#_optimiser',
                                                                                'userllm/training/steps.py'),
+                                        'userllm.training.steps._prompts': ('training/steps.html#_prompts', 'userllm/training/steps.py'),
                                         'userllm.training.steps._save_checkpoint': ( 'training/steps.html#_save_checkpoint',
                                                                                      'userllm/training/steps.py'),
                                         'userllm.training.steps._seconds': ('training/steps.html#_seconds', 'userllm/training/steps.py'),

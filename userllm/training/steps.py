@@ -685,6 +685,12 @@ def _seconds(call: Callable) -> float:
     return time.monotonic() - started
 
 
+def _prompts(step: TuningStep, rows: Rows) -> int:
+    "How many different prompts the rows have, of which each is computed once."
+    alike = step.alike(rows)
+    return len(rows) if alike is None else len(np.unique(alike))
+
+
 def estimate_step(
     step: TuningStep,
     train: Rows,
@@ -712,12 +718,13 @@ def estimate_step(
     first = _seconds(update)
     again = min(_seconds(update), first)
     some = valid.take(np.arange(min(64, len(valid))))
-    scoring = _seconds(lambda: step.score(some)) / len(some)
+    step.score(some)  # fills what is kept
+    scoring = _seconds(lambda: step.score(some)) / _prompts(step, some)
     train_only(step.module, ())
 
     # what is kept is filled once for each candidate
     filling = (first - again) / len(np.unique(batch.items))
     filled = min(seen, len(np.unique(train.items)) + len(np.unique(valid.items)))
     evaluations = math.ceil(seen / settings.rows_between(len(train), len(valid)))
-    seconds = again * len(plan) + filling * filled + scoring * len(valid) * evaluations
+    seconds = again * len(plan) + filling * filled + scoring * _prompts(step, valid) * evaluations
     return StepCost(step.name, seen, seen / len(train), evaluations, seconds)
