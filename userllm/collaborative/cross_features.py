@@ -18,6 +18,7 @@ from ..core.errors import InputError
 from ..core.fingerprints import fingerprint
 from ..core.registry import Registry
 from ..core.files import read_tensors, write_tensors
+from ..core.settings import require_numbers
 from .bias import BiasModel
 from .mf import CollaborativeModel, MFSettings, train_mf
 from .target_encoding import TargetEncodingSettings, row_folds
@@ -205,8 +206,16 @@ def mf_logit(
 class ItemCFSettings:
     "How the item-CF residual is made."
 
+    numbers = {
+        "dimensions": "count",
+        "shrinkage": "amount",
+    }
+
     dimensions: int = 20  # of an item's vector
     shrinkage: float = 10.0  # rows without residual that each user starts from
+
+    def __post_init__(self):
+        require_numbers(self, "item_cf")
 
 
 def _item_vectors(
@@ -263,15 +272,17 @@ def item_cf(
     folds = row_folds(dataset, settings, dataset.protocol["data_seed"])
     training = (rows["split"] == "train").to_numpy()
     past = context_interactions(dataset)
-    made = [
-        _liked_near(rows[training & (folds != fold)], past, dataset, settings.smoothing, how)
-        for fold in range(settings.folds + 1)
-    ]
+    by_items = dataset.protocol["split"] == "cold_items"  # then each fold leaves whole items out
+    by_fold = []
+    for fold in range(settings.folds + 1):
+        out = training & (folds == fold)
+        known = past[~past["item"].isin(rows["item"][out])] if by_items else past
+        by_fold.append(_liked_near(rows[training & ~out], known, dataset, settings.smoothing, how))
     return CrossFeatureTables(
         "item_cf",
         *(
             table_by_position("item_cf", key, np.stack(vectors, 1))
-            for key, vectors in zip(("user", "item"), zip(*made))
+            for key, vectors in zip(("user", "item"), zip(*by_fold))
         ),
         rows["row_id"].to_numpy()[training],
     )

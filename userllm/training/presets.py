@@ -14,8 +14,8 @@ from ..collaborative.mf import MFSettings
 from ..collaborative.sasrec import SASRecSettings
 from ..collaborative.target_encoding import TargetEncodingSettings
 from ..collaborative.trees import TreesSettings
-from ..core.errors import InputError
 from ..core.registry import Registry
+from ..core.settings import require_numbers
 from ..data.protocols import ProtocolSettings, movie
 from ..knowledge.text_vectors import ContentSettings
 from .steps import StepSettings
@@ -24,6 +24,11 @@ from .steps import StepSettings
 @dataclass(frozen=True)
 class Preset:
     "The settings of all stages."
+
+    numbers = {
+        "prefix_budget": "whole",
+        "test_rows": "count",
+    }
 
     name: str
     about: str  # one line for a person
@@ -57,10 +62,7 @@ class Preset:
     test_rows: int | None = None
 
     def __post_init__(self):
-        if self.test_rows is not None and self.test_rows < 1:
-            raise InputError(
-                f"test_rows is {self.test_rows}", fix="set it to 1 or more, or to none for all rows"
-            )
+        require_numbers(self)
 
 
 _gentle = {"learning_rate": 3e-4, "final_learning_rate": 3e-5}  # of step 2
