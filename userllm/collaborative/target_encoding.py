@@ -6,7 +6,7 @@
 __all__ = ['TargetEncodingSettings', 'TargetEncoding', 'row_folds', 'target_encodings']
 
 # %% ../../nbs/collaborative/552_target_encoding.ipynb #02ab86b2
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ import torch
 from .rates import log_odds, smoothed_rates, training_rows
 from ..core.errors import InputError
 from ..core.files import read_tensors, write_tensors
+from ..core.settings import require_numbers
 from ..data.dataset import Dataset
 from ..data.leakage import context_as_training
 from ..model.mappers import FeatureTable, load_table, save_table, table_by_position
@@ -23,6 +24,11 @@ from ..model.mappers import FeatureTable, load_table, save_table, table_by_posit
 class TargetEncodingSettings:
     "How out-of-fold target encodings are made."
 
+    numbers = {
+        "folds": "count",
+        "smoothing": "positive",
+    }
+
     folds: int = 5  # K, into which the training rows are dealt
     smoothing: float = 5.0  # rows at the overall like rate that each rate starts from
 
@@ -31,8 +37,7 @@ class TargetEncodingSettings:
             raise InputError(
                 f"TargetEncodingSettings: folds is {self.folds}", fix="set it to 2 or more, to leave one out"
             )
-        if not self.smoothing > 0:
-            raise InputError(f"TargetEncodingSettings: smoothing is {self.smoothing}", fix="set it above 0")
+        require_numbers(self, "target_encoding")
 
 # %% ../../nbs/collaborative/552_target_encoding.ipynb #c055
 def _fold_encodings(
@@ -107,7 +112,8 @@ class TargetEncoding:
 def row_folds(
     dataset: Dataset, settings: TargetEncodingSettings = TargetEncodingSettings(), seed: int = 0
 ) -> np.ndarray:  # (n,) by position in `dataset.interactions`
-    """The fold that each row may see: its own for a training row, the number of folds for others.
+    """The fold that each row may see: its own for a training row, the number of folds for others. After a split
+    by items all rows of an item are of one fold.
 
     `InputError` for fewer training rows than folds."""
     training = (dataset.interactions.split == "train").to_numpy()
@@ -117,8 +123,30 @@ def row_folds(
             fix="take fewer folds",
         )
     row_fold = np.full(len(training), settings.folds, dtype=np.int64)
-    row_fold[training] = np.random.default_rng(seed).permutation(training.sum()) % settings.folds
+    random = np.random.default_rng(seed)
+    if dataset.protocol["split"] == "cold_items":
+        row_fold[training] = _whole_items(dataset.rows("train")["item"].to_numpy(), settings.folds, random)
+    else:
+        row_fold[training] = random.permutation(training.sum()) % settings.folds
     return row_fold
+
+
+def _whole_items(items: np.ndarray, folds: int, random: np.random.Generator) -> np.ndarray:
+    "A fold for each row (n,), one for all rows of an item. `InputError` for fewer items than folds."
+    known, positions = np.unique(items, return_inverse=True)
+    if len(known) < folds:
+        raise InputError(
+            f"{len(known)} items with training rows cannot be dealt into {folds} folds",
+            fix="take fewer folds",
+        )
+    return (random.permutation(len(known)) % folds)[positions]
+
+
+def _as_never_seen(table: FeatureTable, items: np.ndarray, folds: np.ndarray) -> FeatureTable:
+    "The table with each item in the fold that leaves it out as an item without a training row: zeros."
+    values = table.values.clone()
+    values[torch.as_tensor(items), torch.as_tensor(folds)] = 0
+    return replace(table, values=values)
 
 
 def target_encodings(
@@ -142,4 +170,6 @@ def target_encodings(
         _fold_encodings(training, folds, key, size, settings, past)
         for key, size in (("user", users), ("item", items))
     ]
+    if dataset.protocol["split"] == "cold_items":
+        tables[1] = _as_never_seen(tables[1], training["item"].to_numpy(), folds)
     return TargetEncoding(*tables, row_fold, training.row_id.to_numpy(copy=True))
