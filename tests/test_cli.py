@@ -106,6 +106,14 @@ def test_rank_for_a_newcomer(runs, say):
     with pytest.raises(SystemExit):
         say("rank", runs / "userllm_plus", "--likes", likes[0], "--user", "1")
 
+    # what the newcomer disliked: left out of the list, and not read by a system of likes alone
+    told = ("rank", runs / "userllm_plus", "--likes", likes[0], "--dislikes", likes[1], "--most-liked", 5)
+    code, out, _ = say(*told, "--top", 5, "--device", "cpu")
+    assert code == 0 and out.splitlines()[1].startswith("Disliked: ")
+    assert "not read" in out.splitlines()[2]
+    refused(say("rank", runs / "userllm_plus", "--likes", likes[0], "--dislikes", likes[0]), "among the likes too")
+    refused(say("rank", runs / "userllm_plus", "--user", "1", "--dislikes", likes[0]), "is for a new user")
+
 
 def test_a_run_folder_loads_like_its_recommender(runs):
     first, second = (

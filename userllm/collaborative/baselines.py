@@ -12,7 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 import numpy as np
 from .as_of_time import BiasAsOf, as_of_tables, source_name
-from .cross_features import context_cross_features, cross_feature_names, cross_features
+from userllm.collaborative.cross_features import (
+    content_cross_features,
+    context_cross_features,
+    cross_feature_names,
+    cross_features,
+)
 from .lightgcn import LightGCNSettings, train_lightgcn
 from .bias import BiasModel
 from .mf import CollaborativeModel, train_mf
@@ -23,6 +28,7 @@ from ..core.registry import Registry
 from ..data.prepared import Stage
 from ..data.histories import Rows
 from ..data.past_counts import READINGS, PastCounts
+from ..knowledge.text_vectors import content_table
 
 # %% ../../nbs/collaborative/575_baselines.ipynb #b8d7d429
 class FittedBaseline(Protocol):
@@ -197,21 +203,26 @@ class FeatureBaseline(Baseline):
     kind: str  # `trees` or `logistic`
     learns_from_context: bool = False
     reading: str = ""  # of `READINGS`, with rates as of a row's time; none where left out
+    reads_content: bool = False  # items' texts and posters
 
     def settings(self, preset) -> dict[str, Any]:
-        names = ("target_encoding", "mf", "item_cf", *(("trees",) if self.kind == "trees" else ()))
+        names = ["target_encoding", "mf", "item_cf"]
+        names += ["trees"] * (self.kind == "trees")
+        names += ["content", "affinity"] * self.reads_content
         settings = {name: getattr(preset, name) for name in names}
         return settings | ({"as_of": preset.as_of, "reading": self.reading} if self.reading else {})
 
     def fit(self, stage: Stage) -> FeatureModel:
         dataset = stage.dataset
         names = cross_feature_names + (context_cross_features if self.learns_from_context else ())
+        names += content_cross_features if self.reads_content else ()
         encoding = target_encodings(
             dataset, stage.preset.target_encoding, stage.data_seed, histories=self.learns_from_context
         )
         cross = [cross_features[name].tables(stage) for name in names]
         as_of = as_of_tables(dataset, self.reading, stage.preset.as_of) if self.reading else {}
-        features = RowFeatures.of(dataset, encoding, cross, as_of)
+        texts = [content_table(dataset, stage.preset.content, stage.cache)] if self.reads_content else []
+        features = RowFeatures.of(dataset, encoding, cross, as_of, texts)
         if self.kind == "trees":
             return train_trees(dataset, features, encoding.row_fold, stage.preset.trees, stage.run_seed)
         return train_logistic(dataset, features, encoding.row_fold, stage.run_seed)
@@ -248,6 +259,22 @@ baselines.register(
         " context interactions",
         "logistic",
         True,
+    )
+)
+baselines.register(
+    FeatureBaseline(
+        "trees_content",
+        "trees that also read what items' texts and posters say",
+        "trees",
+        reads_content=True,
+    )
+)
+baselines.register(
+    FeatureBaseline(
+        "logistic_content",
+        "logistic regression that also reads each user's taste in texts and posters",
+        "logistic",
+        reads_content=True,
     )
 )
 for _reading, _counted in READINGS.items():

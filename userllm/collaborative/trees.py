@@ -11,12 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 from .as_of_time import as_of_parts, tables_of_parts
-from userllm.collaborative.cross_features import (
-    CrossFeatureTables,
-    context_cross_features,
-    cross_feature_names,
-    genre_matrix,
-)
+from .cross_features import CrossFeatureTables, genre_matrix
 from .fitted import load_fitted, save_fitted
 from .target_encoding import TargetEncoding
 from ..core.errors import InputError
@@ -66,6 +61,7 @@ class RowFeatures:
     year: np.ndarray  # (items,) float64, NaN where unknown
     genres: pd.DataFrame  # (items, genres) of 0 and 1
     as_of: dict[str, AsOfTable] = field(default_factory=dict)  # `user` and `item` -> rates as of a row's time
+    item_tables: tuple[FeatureTable, ...] = ()  # further features of items, such as of their texts
 
     @classmethod
     def of(
@@ -74,12 +70,13 @@ class RowFeatures:
         target_encoding: TargetEncoding,  # of its users and items, out of fold
         cross_features,  # `CrossFeatureTables` with the same folds
         as_of: Mapping[str, AsOfTable] = {},  # `user` and `item` -> rates as of a row's time
+        item_tables=(),  # `FeatureTable` by item
     ) -> "RowFeatures":
         "The features of a dataset's users and items."
         year = dataset.items["year"].astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
         genres = genre_matrix(dataset.items).reset_index(drop=True)
         tables = (target_encoding.user_table, target_encoding.item_table)
-        return cls(*tables, tuple(cross_features), year, genres, dict(as_of))
+        return cls(*tables, tuple(cross_features), year, genres, dict(as_of), tuple(item_tables))
 
     def __call__(self, rows: Rows) -> pd.DataFrame:
         "One row of features for each row (n, features)."
@@ -95,6 +92,9 @@ class RowFeatures:
             columns |= {f"{side}_{name}": values[:, column] for column, name in enumerate(table.columns)}
         for cross in self.cross_features:
             columns[cross.name] = cross(rows.users, rows.items, rows.folds).numpy()
+        for table in self.item_tables:
+            values = lookup(table, rows.items)[0].numpy()
+            columns |= {f"{table.name}_{number}": column for number, column in enumerate(values.T)}
         columns["year"] = self.year[rows.items]
         columns |= {f"genre_{name}": self.genres[name].to_numpy()[rows.items] for name in self.genres}
         return pd.DataFrame(columns)
@@ -195,6 +195,7 @@ class FeatureModel:
         tables = {"user": features.user_table, "item": features.item_table}
         for cross in features.cross_features:
             tables |= cross.tables
+        tables |= {table.name: table for table in features.item_tables}
         tensors = {"year": features.year, "genres": features.genres.to_numpy(dtype=np.float64)}
         for name, table in tables.items():
             tensors |= {f"{name}.values": table.values[:, -1:].clone(), f"{name}.missing": table.missing}
@@ -204,6 +205,7 @@ class FeatureModel:
         record = {
             "kind": self.kind,
             "cross_features": [cross.name for cross in features.cross_features],
+            "item_tables": [table.name for table in features.item_tables],
             "encodings": {side: list(tables[side].columns) for side in ("user", "item")},
             "genres": list(features.genres),
             "columns": list(self.predictor.columns),
@@ -225,6 +227,7 @@ class FeatureModel:
         for name in record["cross_features"]:
             sides = [_read_table(tensors, f"{name}_{side}", name, side) for side in ("user", "item")]
             cross.append(CrossFeatureTables(name, *sides, np.array([], dtype=np.int64)))
+        further = tuple(_read_table(tensors, name, name, "item") for name in record.get("item_tables", ()))
         genres = pd.DataFrame(tensors["genres"].numpy(), columns=record["genres"])
         as_of = tables_of_parts(tensors, record.get("as_of", {}))
         prefix = "predictor."
@@ -235,7 +238,7 @@ class FeatureModel:
         }
         return cls(
             record["kind"],
-            RowFeatures(user, item, tuple(cross), tensors["year"].numpy(), genres, as_of),
+            RowFeatures(user, item, tuple(cross), tensors["year"].numpy(), genres, as_of, further),
             _predictors[record["kind"]](**arrays, columns=tuple(record["columns"])),
             tensors["trained_rows"].numpy(),
             record["validation_auc"],
@@ -357,7 +360,7 @@ def train_logistic(
 
     rows = _split_rows(dataset, row_fold)
     _require_both_classes(rows["train"][1], "training")
-    named = (*cross_feature_names, *context_cross_features)
+    named = [cross.name for cross in features.cross_features]
     training, validation = (features(part) for part, _ in rows.values())
     columns = [name for name in training if name in named or name.endswith(("_like_rate", "_count"))]
     labels = rows["valid"][1]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['default_llm', 'llms', 'LLMReference', 'NamedLLM', 'installed_folder', 'find_llm', 'quiet_libraries', 'quiet_hub',
-           'LLM', 'load_llm', 'tiny_llm']
+           'LLM', 'llm_checksum', 'load_llm', 'tiny_llm']
 
 # %% ../../nbs/knowledge/200_llms.ipynb #c003
 from collections.abc import Callable
@@ -323,6 +323,24 @@ def _load_model(folder: Path, device: torch.device, dtype: torch.dtype, bits: in
     return model.eval().requires_grad_(False)
 
 
+def _reference_checksum(reference: LLMReference, folder: Path) -> str:
+    return file_sha256(reference.location) if reference.kind == "gguf" else _checksum(folder)
+
+
+def llm_checksum(
+    name: str = default_llm,  # as for `load_llm`
+) -> str:
+    """The checksum of the LLM of that name, which is not loaded.
+
+    `InputError` where it cannot be found, fetched or read."""
+    reference = find_llm(name)
+    folder = Path(reference.location)
+    with _loading(name, folder, "file"):
+        if reference.kind == "hub":
+            folder = _download(reference.location)
+        return _reference_checksum(reference, folder)
+
+
 def load_llm(
     name: str = default_llm,  # a name in `llms`, a Hub name, a folder, or a GGUF file
     device: str = "auto",  # see `choose_device`
@@ -351,7 +369,7 @@ def load_llm(
     bits = QUANTISED_BITS.get(precision, 0)
     with _loading(name, folder, "model"):
         model = _load_model(folder, device, dtype, bits)
-    checksum = file_sha256(reference.location) if reference.kind == "gguf" else _checksum(folder)
+    checksum = _reference_checksum(reference, folder)
     return LLM(model, tokenizer, reference, checksum, bits)
 
 # %% ../../nbs/knowledge/200_llms.ipynb #c020

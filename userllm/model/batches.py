@@ -42,11 +42,8 @@ class FeatureLookup:
         ],  # of slots; of cross features as `NAME_user` and `NAME_item`
         settings: ModelSettings = ModelSettings(),
     ):
-        absent = [
-            name
-            for name in (*dict(settings.mappers), *settings.tables_beside, *settings.cross_feature_tables)
-            if name not in tables
-        ]
+        names = (*dict(settings.mappers), *settings.tables_beside, *settings.cross_feature_tables)
+        absent = [name for name in (*names, *settings.text_tables) if name not in tables]
         if absent:
             linear = f"; it is part of what adds to the logit ({', '.join(settings.wide)})"
             why = linear if absent[0] in settings.cross_feature_tables else ""
@@ -57,7 +54,8 @@ class FeatureLookup:
         self.cross = {name: tables[name] for name in settings.cross_feature_tables}
         self.linear = settings.wide
         self.beside = {name: tables[name] for name in settings.tables_beside}
-        self.history = {name: tables[name] for name in settings.tables_of_history}
+        self.text = {name: tables[name] for name in settings.text_tables}
+        self.history = self.text | {name: tables[name] for name in settings.tables_of_history}
         if wrong := [name for name, table in self.history.items() if table.key != "item"]:
             raise InputError(
                 f"history_tables names {wrong[0]!r}, whose features are by {self.history[wrong[0]].key}",
@@ -71,11 +69,11 @@ class FeatureLookup:
 
     @property
     def tables(self) -> dict[str, FeatureTable]:
-        "The feature tables of slots, of history items and of cross features."
-        return self.slots | self.beside | self.cross
+        "The feature tables of slots, of history items and their texts, and of cross features."
+        return self.slots | self.beside | self.text | self.cross
 
     def of_history(self, items) -> dict[str, Features]:  # (u,) dense items, -1 for none
-        "The features of history items, by slot."
+        "The features of history items by slot; ahead of them contextual vectors of their texts."
         return {name: lookup(table, items) for name, table in self.history.items()}
 
     def of_logit(self, rows: Rows) -> dict[str, torch.Tensor]:
@@ -160,8 +158,9 @@ class BatchMaker:
         if settings.category:
             require_categories(items)
         self.text = PromptText(items, tokenizer, settings.budget, settings.category)
-        # Token ids of each item, as a history has them.
-        self.history_texts = self.text.history_texts["description" if settings.description else "title"]
+        # Token ids of each item, as a history has them: written out, and compressed.
+        self.written_texts = self.text.history_texts["description" if settings.description else "title"]
+        self.history_texts = [[]] * len(items) if settings.contextual else self.written_texts
 
         template = find_template(settings.order, self.noun, settings.rated)
         further = {slot: table.key for slot, table in self.tables.items() if slot not in template.parts}
@@ -188,11 +187,11 @@ class BatchMaker:
 
     def pieces(self, rows: Rows, segments) -> list[list[Piece]]:
         "The pieces of each row, for the given segments."
-        beside = len(self.features.history)
+        beside = len(self.settings.tables_of_history)
 
         def of_segment(segment, item, history, labels):
             if segment == HISTORY_ITEMS:
-                return self.text.written_out(history, self.history_texts, beside, labels)
+                return self.text.written_out(history, self.written_texts, beside, labels)
             return [self.text.piece(segment, item, history, labels)]
 
         labels = self.labels_of(rows)

@@ -60,6 +60,7 @@ class UserLLM(nn.Module):
         self.slots = nn.ModuleDict(slots)
         compressed = settings.history == "compressed"
         read = {name: widths[name] for name in settings.tables_of_history if compressed}
+        read |= dict.fromkeys(settings.text_tables, width)
         self.uhem = UHEM(width, settings.uhem, norm, drop, settings.rated, read) if compressed else None
 
         # Linear features: weights of zero, until `start_wide` sets them.
@@ -85,14 +86,16 @@ class UserLLM(nn.Module):
         self,
         features: dict,  # slot -> values (u, d) and missing (u,), of the tables that stand beside history items
     ) -> torch.Tensor:
-        "The soft tokens (u, tables, d3) of history items, one for each table; (0, 0, d3) where there are none."
+        """The soft tokens (u, tables, d3) of history items, one for each table; (0, 0, d3) where there are none.
+
+        Contextual vectors of items' texts have the LLM's width already, and are taken as they are."""
         device = self.language.device
         if not features:
             return torch.zeros(0, 0, self.language.width, device=device)
-        tokens = [
-            self.slots[slot](values.to(device), missing.to(device))
-            for slot, (values, missing) in features.items()
-        ]
+        tokens = []
+        for slot, (values, missing) in features.items():
+            values = values.to(device)
+            tokens.append(self.slots[slot](values, missing.to(device)) if slot in self.slots else values)
         return torch.stack(tokens, 1)
 
     def embed_histories(

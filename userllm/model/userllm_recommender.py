@@ -255,8 +255,8 @@ The base LLM has its own licence.
 
 # %% ../../nbs/model/630_userllm_recommender.ipynb #c039
 def _write_tables(maker: BatchMaker, folder: Path) -> None:
-    "The feature tables of slots, and of cross features without the folds that only training reads."
-    for slot, table in (maker.tables | maker.features.beside).items():
+    "The feature tables of slots and texts, and of cross features without the folds that only training reads."
+    for slot, table in (maker.tables | maker.features.beside | maker.features.text).items():
         save_table(table, folder / f"{slot}.safetensors")
     for name, table in maker.features.cross.items():
         save_table(dataclasses.replace(table, values=table.values[:, -1:]), folder / f"{name}.safetensors")
@@ -301,6 +301,7 @@ def _fitting_tables(
 ) -> dict:
     "The tables of the model's slots and cross features, each checked against the dataset and its histories."
     names = [*dict(settings.mappers), *settings.tables_beside, *settings.cross_feature_tables]
+    names += settings.text_tables
     for slot in names:
         if slot not in tables:
             raise InputError(f"{slot!r} has no feature table", fix="give one, or take it out of the settings")

@@ -21,6 +21,7 @@ from ..core.registry import Registry
 from ..core.theme import PICTURES
 from ..data.past_counts import READINGS, PastCounts
 from ..data.prepared import Stage
+from ..knowledge.text_vectors import content_table
 from ..model.mappers import AsOfTable, FeatureTable, standardise
 
 # %% ../../nbs/training/710_feature_sources.ipynb #767c11df
@@ -76,8 +77,15 @@ def _genres(stage: Stage) -> FeatureTable:
     return standardise(genre_table(stage.dataset.items, rated), rated)
 
 
+def _content(stage: Stage) -> FeatureTable:
+    return content_table(stage.dataset, stage.preset.content, stage.cache)
+
+
 feature_sources.register(ItemFeatures(PICTURES, "poster features", _image))
 feature_sources.register(ItemFeatures("genres", "genres and year", _genres))
+feature_sources.register(
+    ItemFeatures("content", "an LLM's hidden states over the item's text, reduced", _content, ("content",))
+)
 
 # %% ../../nbs/training/710_feature_sources.ipynb #1bf1a320
 @dataclass(frozen=True)

@@ -58,7 +58,8 @@ class Method:
     @property
     def reads(self) -> tuple[str, ...]:
         "The preset's settings that its feature tables depend on."
-        return tuple(dict.fromkeys(name for source in self.sources for name in source.reads))
+        names = [name for source in self.sources for name in source.reads]
+        return tuple(dict.fromkeys(names + ["content"] * self.model.contextual))
 
     def with_slot(self, slot: str, source: str | FeatureTable, mapper: str = "") -> "Method":
         """The method with one more slot, named after it.

@@ -32,12 +32,13 @@ from ..data.prepared import Stage, prepare
 from ..data.histories import Rows
 from ..evaluation.reports import language_share, without_llm
 from ..knowledge.llms import LLM, load_llm
+from ..knowledge.text_vectors import contextual_table
 from ..model.engine_check import check_engine
 from ..model.engines import ScoreCheckpoint, find_engine, score_systems
 from ..model.mappers import FeatureTable
 from ..model.prefix_cache import ByteBudget, PrefixStore, store_prefixes
 from ..model.language_model import LanguageModel, LoRASettings
-from ..model.settings import ModelSettings, own_code
+from ..model.settings import ITEM_TEXT, ModelSettings, own_code
 from ..model.batches import BatchMaker, require_categories
 from ..model.userllm import start_wide, UserLLM
 from ..model.userllm_recommender import UserLLMRecommender, require_restorable
@@ -126,8 +127,14 @@ class MethodTables:
         return {slot: table.width for slot, table in self.tables.items()}
 
 
-def method_tables(method: Method, stage: Stage) -> MethodTables:
-    "The feature tables of a method's slots and cross features."
+def method_tables(
+    method: Method,
+    stage: Stage,
+    llm: LLM | None = None,  # which reads items' texts, for contextual item vectors
+) -> MethodTables:
+    """The feature tables of a method's slots and cross features, and of what its histories hold of texts.
+
+    `InputError` where an LLM is needed and missing."""
     named = [(slot, source) for slot, source in method.tables]
     named += [(f"{name}_{side}", name) for name in method.model.cross_features for side in ("user", "item")]
     tables = {}
@@ -151,6 +158,10 @@ def method_tables(method: Method, stage: Stage) -> MethodTables:
                     fix="take folds from userllm.collaborative.target_encoding.row_folds in each",
                 )
             folds = made.folds
+    if method.model.contextual:
+        if llm is None:
+            raise InputError("contextual item vectors come from an LLM", fix="give the method's LLM")
+        tables[ITEM_TEXT] = contextual_table(stage.dataset, llm, stage.preset.content, stage.cache)
     return MethodTables(tables, folds, reads)
 
 # %% ../../nbs/training/725_pipeline.ipynb #e605f699
@@ -351,7 +362,7 @@ def _require_restorable_start(method: Method, context: Context, widths: dict[str
 def start_method(method: Method, stage: Stage, context: Context, run: RunFolder | None = None) -> TrainState:
     "Feature tables, prompts, rows, and a model with random mappers."
     started = time.monotonic()
-    made = method_tables(method, stage)
+    made = method_tables(method, stage, context.llm)
     seconds = {"tables": time.monotonic() - started}
 
     dataset = stage.dataset

@@ -8,7 +8,7 @@ __all__ = ['presets', 'Preset', 'quick', 'paper', 'full', 'smoke', 'find_preset'
 # %% ../../nbs/training/705_presets.ipynb #c82dc8f4
 from dataclasses import dataclass, field, replace
 from ..collaborative.as_of_time import AsOfSettings
-from ..collaborative.cross_features import ItemCFSettings
+from ..collaborative.cross_features import AffinitySettings, ItemCFSettings
 from ..collaborative.lightgcn import LightGCNSettings
 from ..collaborative.mf import MFSettings
 from ..collaborative.sasrec import SASRecSettings
@@ -17,6 +17,7 @@ from ..collaborative.trees import TreesSettings
 from ..core.registry import Registry
 from ..core.settings import require_numbers
 from ..data.protocols import ProtocolSettings, movie
+from ..knowledge.text_vectors import ContentSettings
 from .steps import StepSettings
 
 # %% ../../nbs/training/705_presets.ipynb #0ed8f352
@@ -54,6 +55,8 @@ class Preset:
     target_encoding: TargetEncodingSettings = TargetEncodingSettings()
     as_of: AsOfSettings = AsOfSettings()  # rates as of a row's time
     item_cf: ItemCFSettings = ItemCFSettings()
+    content: ContentSettings = ContentSettings()
+    affinity: AffinitySettings = AffinitySettings()
     prefix_budget: int = 1_500_000_000  # bytes of keys and values that are kept for reuse
     # about so many test rows are scored, those of users drawn at random; None: all
     test_rows: int | None = None

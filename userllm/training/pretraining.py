@@ -78,7 +78,7 @@ class LightModel(nn.Module):
     ):
         super().__init__()
         self.model = model
-        self.texts = maker.history_texts
+        self.texts = maker.written_texts
         with torch.no_grad():
             tokens = self.soft_tokens(soft_batch(maker, rows).to(model.language.device))
             texts = text_vectors(model.language, [self.texts[item] for item in np.unique(rows.items)])

@@ -144,8 +144,9 @@ def _source(recommender: UserLLMRecommender, piece, rows: Rows) -> str:
             f" {' and '.join(recommender.tables[slot].name for slot in recommender.settings.tables_of_history)}"
         )
     if name == "history":
+        read = ", each text read as one contextual vector" if recommender.settings.contextual else ""
         return (
-            f"{len(history)} {recommender.dataset.noun.many}, oldest first: {', '.join(history)}"
+            f"{len(history)} {recommender.dataset.noun.many}{read}, oldest first: {', '.join(history)}"
             if history
             else "an empty history"
         )
