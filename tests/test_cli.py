@@ -106,6 +106,14 @@ def test_rank_for_a_newcomer(runs, say):
     with pytest.raises(SystemExit):
         say("rank", runs / "userllm_plus", "--likes", likes[0], "--user", "1")
 
+    # what the newcomer disliked: left out of the list, and not read by a system of likes alone
+    told = ("rank", runs / "userllm_plus", "--likes", likes[0], "--dislikes", likes[1], "--most-liked", 5)
+    code, out, _ = say(*told, "--top", 5, "--device", "cpu")
+    assert code == 0 and out.splitlines()[1].startswith("Disliked: ")
+    assert "not read" in out.splitlines()[2]
+    refused(say("rank", runs / "userllm_plus", "--likes", likes[0], "--dislikes", likes[0]), "among the likes too")
+    refused(say("rank", runs / "userllm_plus", "--user", "1", "--dislikes", likes[0]), "is for a new user")
+
 
 def test_a_run_folder_loads_like_its_recommender(runs):
     first, second = (
@@ -207,6 +215,9 @@ sys.exit(f"{sys.argv[1:]} imported {sorted(heavy)}" if heavy else status)
         ("prepare --help", 0, "--interactions"),
         ("reproduce --help", 0, "table5"),
         ("ablations --help", 0, "encoder"),
+        ("reproduce --help", 0, "--set KEY=VALUE"),
+        ("ablations --help", 0, "--set KEY=VALUE"),
+        ("quickstart --help", 0, "--set KEY=VALUE"),
         ("train userlm", 2, "did you mean userllm"),
         ("train userllm --preset huge", 2, "use quick, paper, full, smoke"),
         ("train userllm --presett quick", 2, "unrecognized arguments"),
@@ -428,9 +439,13 @@ def test_many_runs_are_listed_before_they_are_made(say, tmp_path, arguments, wor
 def test_quickstart_takes_own_data_and_settings(shop, runs, say):
     prepared(shop, say, "--like-threshold", 3, "--out", shop / "data")
     where = ("--device", "cpu", "--precision", "fp32", "--llm", runs.parent / "llm", "--out", shop / "quick")
-    changes = ("--preset", "smoke", "--set", "step2.rows=16", "--set", "mf.epochs=1")
+    wanted = ("step2.rows=16", "mf.epochs=1", "model.uhem.encoder=mean")
+    changes = ("--preset", "smoke", *(word for setting in wanted for word in ("--set", setting)))
     code, out, error = say("quickstart", "--data", shop / "data", *where, *changes)
-    assert code == 0 and "changed settings: step2.rows=16, mf.epochs=1" in out, error
+    assert code == 0 and "changed settings: step2.rows=16, mf.epochs=1, model.uhem.encoder=mean" in out, error
+    for method in ("userllm", "userllm_wide"):
+        model = read_json(shop / "quick" / method / "settings.json")["model"]
+        assert model["uhem"]["encoder"] == "mean", method
     assert "scores all items" in out and "logistic" in out
     assert read_json(shop / "quick" / "userllm" / "settings.json")["step2"]["rows"] == 16
     assert read_json(shop / "quick" / "mf" / "settings.json")["mf"]["epochs"] == 1
@@ -458,6 +473,30 @@ def test_a_baseline_ranks_like_a_method(shop, say):
     assert code == 0 and f"Next: userllm rank {shop / 'run'}" in out, error
     code, out, error = say("rank", shop / "run", "--user", "u1", "--top", 3, "--device", "cpu")
     assert code == 0 and len(out.splitlines()) == 2 + 3, error
+
+
+@pytest.mark.parametrize(
+    "line, folder",
+    [
+        ("reproduce table4 --only userllm bias", "quick-step2.rows=500-model.uhem.scale=0.3"),
+        ("ablations tokens --precision fp32", "quick-step2.rows=500-model.uhem.scale=0.3"),
+    ],
+)
+def test_studies_take_settings_in_a_folder_of_their_own(say, tmp_path, line, folder):
+    where = ("--dry-run", "--results", tmp_path / "results", "--out", tmp_path / "work", "--device", "cpu")
+    changes = ("--set", "step2.rows=500", "--set", "model.uhem.scale=0.3")
+    code, out, error = say(*line.split(), *where, *changes)
+    assert code == 0 and "changed settings: step2.rows=500, model.uhem.scale=0.3" in out, error
+    assert folder in out, out
+    refused(say(*line.split(), *where, "--set", "model.uhem.scle=1"), "scle", "model.uhem.scale")
+    refused(say(*line.split(), *where, "--set", "model.uhem.scale=-1"), "model.uhem.scale is -1")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_trains_nothing_or_has_its_own_protocols_takes_no_such_settings(say, tmp_path):
+    where = ("--dry-run", "--results", tmp_path / "results", "--out", tmp_path / "work")
+    refused(say("reproduce", "table2", "--set", "step2.rows=500"), "table2 trains nothing")
+    refused(say("reproduce", "table4", *where, "--set", "protocol.history_length=3"), "has its own protocols")
 
 
 def test_baselines_answer_for_items_that_are_held_out(shop, say):

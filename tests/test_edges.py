@@ -121,7 +121,7 @@ def test_without_a_home_the_cache_wants_a_place(rank, tmp_path):
         assert done.returncode == 2 and "USERLLM_CACHE" in said(done)
     assert command(*rank, folder=tmp_path, code=NOBODY).returncode == 0  # which needs no cache
     assert (
-        b"get it with: name a folder in USERLLM_CACHE"
+        b"Fix: name a folder in USERLLM_CACHE"
         in command("doctor", folder=tmp_path, code=NOBODY).stdout
     )
     assert [path.name for path in tmp_path.iterdir()] == ["home"]

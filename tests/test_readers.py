@@ -396,12 +396,14 @@ def test_movies_metadata(tmp_path, rows, order):
         (*film[:1], film[1] and film[1].replace("\n", " "), *film[2:]) for film in wanted
     ]  # a title stands in one line
     broken = sum("\n" in (film[1] or "") for film in wanted)
-    told = [
-        "rows without a number left out",
-        "rows of a number that came before left out",
-        "rows with unreadable genres",
-        "overviews that say there is none left out",
+    what = [
+        ("row", "rows", "without a number left out"),
+        ("row", "rows", "of a number that came before left out"),
+        ("row", "rows", "with unreadable genres"),
+        ("overview that says", "overviews that say", "there is none left out"),
     ]
+    counted = [(count, *words) for count, words in zip(counts, what) if count]
+    left_out = [f"{count} {one if count == 1 else many} {why}" for count, one, many, why in counted]
     signs = (
         [
             f"movies_metadata.csv: blanks replace control characters (tabs and the like) in {broken} of"
@@ -412,7 +414,7 @@ def test_movies_metadata(tmp_path, rows, order):
     )
     assert notes == (
         f"movies_metadata.csv: {len(rows)} rows, {len(rows)} read",
-        *(f"movies_metadata.csv: {count} {what}" for count, what in zip(counts, told) if count),
+        *(f"movies_metadata.csv: {note}" for note in left_out),
         *signs,
     )
 

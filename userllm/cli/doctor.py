@@ -26,7 +26,7 @@ class Finding:
     part: str
     found: bool
     what: str  # what and where it is
-    remedy: str = ""  # how to get it
+    remedy: str = ""  # what to do
 
 
 _offline = "pip install --no-deps -r requirements-offline.txt"
@@ -101,10 +101,13 @@ def examine(
             "memory",
             memory > 6,
             f"{memory:.0f} GB available",
-            "" if memory > 6 else "make room: quickstart may want 6 GB",
+            "" if memory > 6 else "close other programs: quickstart may want 6 GB",
         ),
         Finding(
-            "disk", free > 5, f"{free:.0f} GB free here", "" if free > 5 else "make room: a run wants 5 GB"
+            "disk",
+            free > 5,
+            f"{free:.0f} GB free here",
+            "" if free > 5 else "free space, or work in another folder: a run wants 5 GB",
         ),
         _cache(cache),
         llm,
@@ -135,7 +138,7 @@ def report(findings: list[Finding]) -> str:
     for finding in findings:
         lines.append(f"{'ok     ' if finding.found else 'MISSING'}  {finding.part:<16} {finding.what}")
         if not finding.found:
-            lines.append(f"{'':<26}get it with: {finding.remedy}")
+            lines.append(f"{'':<26}Fix: {finding.remedy}")
     return "\n".join(lines)
 
 # %% ../../nbs/cli/905_doctor.ipynb #2375f854

@@ -10,6 +10,7 @@ __all__ = ['typed_command', 'user_option', 'missing_as_text', 'question_as_text'
 from pathlib import Path
 import shlex, shutil, sys
 import pandas as pd
+from ..core.errors import counted
 from ..data.dataset import ItemNoun, protocol_noun
 from ..evaluation.reports import format_table, language_share, share_as_text, without_llm_as_text
 from ..core.theme import PICTURES
@@ -56,7 +57,7 @@ def posters_missing(metrics: dict) -> str:  # '' for a run that reads no picture
     noun = protocol_noun(metrics.get("settings", {}).get("protocol", {}))
     return (
         f"{noun.picture}s missing for {missing['posters_missing']} of {missing['items']} {noun.many}, and so"
-        f" for {missing['test_rows_without_poster']} test rows"
+        f" for {counted(missing['test_rows_without_poster'], 'test row', 'test rows')}"
     )
 
 
@@ -73,8 +74,8 @@ def cold_rows_as_text(
     ]
     aucs = f" ({', '.join(parts)})" if parts else ""
     return (
-        f"{cold['rows']:,} of {metrics['rows']:,} test rows are cold: training had no row of their user or of"
-        f" their item{aucs}"
+        f"{cold['rows']:,} of {counted(metrics['rows'], 'test row', 'test rows')} are cold: training had no row of"
+        f" their user or of their item{aucs}"
     )
 
 

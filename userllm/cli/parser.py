@@ -237,8 +237,10 @@ def _posters_verb(verb, names: dict) -> None:
 
 # %% ../../nbs/cli/910_parser.ipynb #3d1d7447
 def _settings_options(parser, *_) -> None:
-    "Any field of the preset and the method."
-    group = parser.add_argument_group("any setting (userllm config METHOD lists them)")
+    "Any field of the preset and the method, or of all methods that a verb trains."
+    group = parser.add_argument_group(
+        "any setting (userllm config METHOD lists them; where several methods are trained, of each)"
+    )
     group.add_argument(
         "--set",
         action="append",
@@ -414,6 +416,7 @@ def _reproduce_verb(verb, names: dict) -> None:
         "do the missing runs of a table of the paper, and print it beside the paper's figures",
         _given_data,
         _device_options,
+        _settings_options,
     )
     tables = {"table2": "the data", "figure3": "times"} | names["tables"]
     parser.add_argument("table", metavar="TABLE", help="a table of the list below")
@@ -437,6 +440,7 @@ def _ablations_verb(verb, names: dict) -> None:
         "change one setting of a method at a time and judge it on validation rows",
         _given_data,
         _device_options,
+        _settings_options,
     )
     parser.add_argument("ablations", nargs="*", metavar="ABLATION", help="of the list below; default all")
     parser.add_argument(

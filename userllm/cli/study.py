@@ -13,7 +13,7 @@ import tempfile
 import pandas as pd
 from .messages import learning_notes, posters_missing, typed_command, user_option
 from .prepare import open_dataset, require_device
-from .train import chosen_preset, in_file_name
+from .train import chosen_for_many, in_file_name, print_changes
 from ..core.devices import choose_device, choose_precision, precision_suffix
 from ..core.errors import InputError
 from ..core.files import read_json, read_parquet, require_writable, write_json
@@ -36,7 +36,7 @@ from ..knowledge.llms import find_llm
 from ..training.methods import find_method, methods
 from ..training.estimates import estimate_as_text, estimate_method
 from ..training.pipeline import Resources, load_context, quickstart, quickstart_systems
-from ..training.presets import find_preset
+from ..training.presets import Preset
 
 # %% ../../nbs/cli/935_study.ipynb #f171322a
 def _print_quickstart(results: dict[str, dict], folder: Path, noun: ItemNoun) -> None:  # metrics by system
@@ -60,11 +60,11 @@ def _print_quickstart(results: dict[str, dict], folder: Path, noun: ItemNoun) ->
     print(f"Next:  {following}   (scores all {noun.many}: minutes on a CPU)")
 
 
-def _print_quickstart_estimate(stage: Stage, resources: Resources) -> None:
+def _print_quickstart_estimate(stage: Stage, resources: Resources, changes: dict) -> None:
     "What a quickstart would cost, for `--dry-run`; its methods share step 1."
-    chosen = [name for name in quickstart_systems if name in methods]
-    context = load_context(resources, find_method(chosen[0]).model)
-    tables = [estimate_method(find_method(name), stage, context).assign(system=name) for name in chosen]
+    chosen = [find_method(name, changes) for name in quickstart_systems if name in methods]
+    context = load_context(resources, chosen[0].model)
+    tables = [estimate_method(method, stage, context).assign(system=method.name) for method in chosen]
     shared = pd.concat([tables[0], *(table[table["step"] != "step1"] for table in tables[1:])])
     print(format_table(shared[["system", *shared.columns[:-1]]], digits=2))
     print(f"\n{stage.preset.name}: {estimate_as_text(shared)}. Baselines take seconds. Nothing was started.")
@@ -73,22 +73,23 @@ def _print_quickstart_estimate(stage: Stage, resources: Resources) -> None:
 def quickstart_verb(options) -> None:
     "`userllm quickstart`"
     require_device(options)
-    preset, changes = chosen_preset(options)
+    preset, changes, of_methods = chosen_for_many(
+        options, tuple(name for name in quickstart_systems if name in methods)
+    )
     dataset = open_dataset(options.data) if options.data else None
     data = f"-{Path(options.data).name}" if options.data else ""
     folder = Path(options.out or f"runs/quickstart{data}{in_file_name(changes)}")
     find_llm(options.llm)
     require_writable(folder, 500_000_000, make=False)
-    if changes:
-        print("changed settings: " + ", ".join(f"{key}={value}" for key, value in changes.items()))
+    print_changes(changes)
     print("preparing the ratings, descriptions and poster features")
     sources = ItemSources(kept=options.data)
     stage = Stage(prepare(preset.protocol, dataset, sources, options.device), preset, options.seed)
     resources = Resources(options.llm, options.device, options.precision)
     if options.dry_run:
-        _print_quickstart_estimate(stage, resources)
+        _print_quickstart_estimate(stage, resources, of_methods)
         return
-    results = quickstart(folder, stage, resources=resources)
+    results = quickstart(folder, stage, resources=resources, changes=of_methods)
     _print_quickstart(results, folder, stage.dataset.noun)
 
 # %% ../../nbs/cli/935_study.ipynb #8096ff04
@@ -203,18 +204,24 @@ def _print_state(state: pd.DataFrame, results: Path) -> None:  # from `state_of`
     print(_no_results(results), end="")
 
 
-def _study_settings(options, results: Path, work: Path) -> StudySettings:
+def _study_settings(
+    options,
+    preset: Preset,  # with what the command line changes
+    folder: str,  # in which the runs lie, under --results and --out
+    changes: dict,  # settings of every method that differ from its own
+) -> StudySettings:
     "What all runs of a study share, as the options name it."
     return StudySettings(
-        find_preset(options.preset),
+        preset,
         options.seeds,
-        results,
-        work,
+        Path(options.results) / folder,
+        Path(options.out) / folder,
         options.llm,
         options.device,
         options.precision,
         open_dataset(options.data) if options.data else None,
         options.data,
+        changes=changes,
     )
 
 
@@ -233,6 +240,8 @@ def reproduce_verb(options) -> None:
             f"{options.table} is about the built-in ratings",
             fix="leave out --data; prepare prints statistics",
         )
+    if options.table in ("table2", "figure3") and (options.set or options.config):
+        raise InputError(f"{options.table} trains nothing", fix="leave out --set and --config")
     if options.table == "table2":
         _print_table2()
         return
@@ -241,8 +250,15 @@ def reproduce_verb(options) -> None:
         return
 
     table = find_table(options.table)
-    preset = find_preset(options.preset).name
-    settings = _study_settings(options, Path(options.results) / preset, Path(options.out) / preset)
+    asked_for = [system for system in options.only or table.systems if system in methods]
+    preset, changes, of_methods = chosen_for_many(options, tuple(asked_for))
+    if of_protocol := [key for key in changes if key.startswith("protocol.")]:
+        raise InputError(
+            f"{options.table} has its own protocols, which {of_protocol[0]} would change",
+            fix="leave it out; --on names the protocols",
+        )
+    print_changes(changes)
+    settings = _study_settings(options, preset, preset.name + in_file_name(changes), of_methods)
     study = TableStudy(table, tuple(options.only or ()), tuple(options.on or ()))
     _print_state(state_of(study, settings), settings.results)
     if options.dry_run:
@@ -253,10 +269,10 @@ def reproduce_verb(options) -> None:
     print("\n" + format_table((lengths_as_table if table.lengths else as_table)(compared)))
 
 # %% ../../nbs/cli/935_study.ipynb #b7c0d6fa
-def _study_folder(folder, options) -> Path:
-    "The folder of a preset, a precision and a method."
+def _study_folder(options, changes: dict) -> str:
+    "The folder of a preset, a precision, changed settings and a method."
     suffix = precision_suffix(options.device, options.precision)
-    return Path(folder) / f"{options.preset}{suffix}" / options.method
+    return f"{options.preset}{suffix}{in_file_name(changes)}/{options.method}"
 
 
 def ablations_verb(options) -> None:
@@ -264,16 +280,16 @@ def ablations_verb(options) -> None:
     names = options.ablations or list(ablations)
     for name in names:
         find_ablation(name)
-    method = find_method(options.method)
-    find_preset(options.preset)
+    preset, changes, of_methods = chosen_for_many(options, (options.method,))
+    method = find_method(options.method, of_methods)
     if options.written and not Path(options.written).is_file():
         raise InputError(
             f"descriptions {options.written} do not exist",
             fix="give a CSV with the columns item_id,description",
         )
 
-    folders = (_study_folder(folder, options) for folder in (options.results, options.out))
-    settings = _study_settings(options, *folders)
+    print_changes(changes)
+    settings = _study_settings(options, preset, _study_folder(options, changes), of_methods)
     state = state_of(AblationStudy(tuple(names), method, options.written), settings)
     precision = choose_precision(choose_device(options.device), options.precision)
     print(

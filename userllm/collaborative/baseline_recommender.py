@@ -149,13 +149,19 @@ class BaselineRecommender(Recommender):
         classes = {name: type(baseline) for name, baseline in baselines.items()}
         require_origins(origins, {"baseline": classes}, where, options.plugins)
         baseline = baselines.find(manifest.settings.baseline)
+        fitted = baseline.load(folder / "fitted")
+        if not baseline.made(fitted) or getattr(fitted, "dataset", manifest.data) != manifest.data:
+            raise InputError(
+                f"{where} holds a fitted model of another baseline or of other data than {baseline.name}",
+                fix="restore its folder fitted, or train it again",
+            )
         return cls(
             method=baseline.name,
             dataset=_read_dataset(folder, manifest.protocol),
             history=manifest.history,
             provenance=manifest.provenance,
             baseline=baseline,
-            fitted=baseline.load(folder / "fitted"),
+            fitted=fitted,
             depends_on=manifest.settings.depends_on,
             data=manifest.data,
         )

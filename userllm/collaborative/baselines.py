@@ -65,6 +65,10 @@ class Baseline(ABC):
     def load(self, folder) -> FittedBaseline:
         "Read what a fitted baseline saved; `InputError` where a part is missing or altered."
 
+    def made(self, fitted: FittedBaseline) -> bool:
+        "Whether a fitted model is one of this baseline, and not of another that is read in the same way."
+        return True
+
     def settings(self, preset) -> dict[str, Any]:
         "What its fit depends on besides the data and the run seed, by name: part of a run's settings."
         return {}
@@ -145,6 +149,9 @@ class EmbeddingBaseline(Baseline):
     def load(self, folder) -> CollaborativeModel | SASRecModel:
         return self.read(folder)
 
+    def made(self, fitted: CollaborativeModel | SASRecModel) -> bool:
+        return fitted.settings.name == self.name
+
 
 def _read_lightgcn(folder) -> CollaborativeModel:
     return CollaborativeModel.load(folder, LightGCNSettings)
@@ -222,6 +229,10 @@ class FeatureBaseline(Baseline):
 
     def load(self, folder) -> FeatureModel:
         return FeatureModel.load(folder)
+
+    def made(self, fitted: FeatureModel) -> bool:
+        context = {feature.name for feature in fitted.features.cross_features} & {*context_cross_features}
+        return fitted.kind == self.kind and bool(context) == self.learns_from_context
 
 
 baselines.register(

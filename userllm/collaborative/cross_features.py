@@ -18,6 +18,7 @@ from ..core.errors import InputError
 from ..core.fingerprints import fingerprint
 from ..core.registry import Registry
 from ..core.files import read_tensors, write_tensors
+from ..core.settings import require_numbers
 from .bias import BiasModel
 from .mf import CollaborativeModel, MFSettings, train_mf
 from .target_encoding import TargetEncodingSettings, row_folds
@@ -205,8 +206,16 @@ def mf_logit(
 class ItemCFSettings:
     "How the item-CF residual is made."
 
+    numbers = {
+        "dimensions": "count",
+        "shrinkage": "amount",
+    }
+
     dimensions: int = 20  # of an item's vector
     shrinkage: float = 10.0  # rows without residual that each user starts from
+
+    def __post_init__(self):
+        require_numbers(self, "item_cf")
 
 
 def _item_vectors(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import nn
-from ..core.errors import InputError
+from ..core.settings import require_numbers
 from .epochs import Fit, fit_epochs
 from .mf import CollaborativeModel, start_collaborative
 from ..data.dataset import Dataset
@@ -19,6 +19,17 @@ from ..data.dataset import Dataset
 @dataclass(frozen=True)
 class LightGCNSettings:
     "How LightGCN is shaped and trained."
+
+    numbers = {
+        "dimensions": "count",
+        "layers": "count",
+        "initial_spread": "positive",
+        "learning_rate": "positive",
+        "weight_decay": "amount",
+        "batch_size": "count",
+        "epochs": "count",
+        "patience": "count",
+    }
 
     dimensions: int = 64  # d2
     layers: int = 2  # L, how far likes are followed
@@ -33,17 +44,7 @@ class LightGCNSettings:
     bias = False
 
     def __post_init__(self):
-        for name in (
-            "dimensions",
-            "layers",
-            "learning_rate",
-            "batch_size",
-            "epochs",
-            "patience",
-            "initial_spread",
-        ):
-            if not getattr(self, name) > 0:
-                raise InputError(f"LightGCNSettings: {name} is {getattr(self, name)}", fix="set it above 0")
+        require_numbers(self, "lightgcn")
 
 # %% ../../nbs/collaborative/560_lightgcn.ipynb #7a5a072e
 def like_graph(

@@ -17,6 +17,7 @@ from .epochs import Fit, fit_epochs
 from .fitted import load_fitted, save_fitted, whole_model
 from .rates import known_numbers, log_odds, training_rows
 from ..core.errors import InputError
+from ..core.settings import require_numbers
 from ..data.dataset import Dataset
 from ..data.histories import Histories, Rows
 from ..model.mappers import FeatureTable, table_by_position
@@ -25,6 +26,16 @@ from ..model.mappers import FeatureTable, table_by_position
 @dataclass(frozen=True)
 class MFSettings:
     "How matrix factorisation is shaped and trained; `bias` makes the difference between `mf` and `mf_bias`."
+
+    numbers = {
+        "dimensions": "count",
+        "initial_spread": "positive",
+        "learning_rate": "positive",
+        "weight_decay": "amount",
+        "batch_size": "count",
+        "epochs": "count",
+        "patience": "whole",
+    }
 
     dimensions: int = 256  # d2 of the paper
     bias: bool = False  # user, item and global bias; the paper's MF has none
@@ -37,12 +48,7 @@ class MFSettings:
     patience: int = 20
 
     def __post_init__(self):
-        for name in ("dimensions", "learning_rate", "batch_size", "epochs", "initial_spread"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"MFSettings: {name} is {getattr(self, name)}", fix="set it above 0")
-        for name in ("patience", "weight_decay"):
-            if getattr(self, name) < 0:
-                raise InputError(f"MFSettings: {name} is {getattr(self, name)}", fix="set it to 0 or above")
+        require_numbers(self, "mf")
 
     @property
     def name(self) -> str:

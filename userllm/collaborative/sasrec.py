@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 from ..core.errors import InputError
+from ..core.settings import require_numbers
 from .epochs import Fit, fit_epochs
 from .fitted import load_fitted, save_fitted, whole_model
 from .mf import start_collaborative
@@ -23,6 +24,20 @@ from ..model.mappers import FeatureTable, table_by_position
 @dataclass(frozen=True)
 class SASRecSettings:
     "How SASRec is shaped and trained."
+
+    numbers = {
+        "dimensions": "count",
+        "length": "count",
+        "blocks": "count",
+        "heads": "count",
+        "dropout": "share",
+        "initial_spread": "positive",
+        "learning_rate": "positive",
+        "weight_decay": "amount",
+        "batch_size": "count",
+        "epochs": "count",
+        "patience": "count",
+    }
 
     dimensions: int = 64  # d2
     length: int = 25  # the latest likes that are read
@@ -40,19 +55,7 @@ class SASRecSettings:
     bias = False
 
     def __post_init__(self):
-        for name in (
-            "dimensions",
-            "length",
-            "blocks",
-            "heads",
-            "learning_rate",
-            "batch_size",
-            "epochs",
-            "patience",
-            "initial_spread",
-        ):
-            if not getattr(self, name) > 0:
-                raise InputError(f"SASRecSettings: {name} is {getattr(self, name)}", fix="set it above 0")
+        require_numbers(self, "sasrec")
         if self.dimensions % self.heads:
             raise InputError(
                 f"SASRecSettings: {self.dimensions} dimensions cannot be dealt to {self.heads} heads",

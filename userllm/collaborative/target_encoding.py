@@ -14,6 +14,7 @@ import torch
 from .rates import log_odds, smoothed_rates, training_rows
 from ..core.errors import InputError
 from ..core.files import read_tensors, write_tensors
+from ..core.settings import require_numbers
 from ..data.dataset import Dataset
 from ..data.leakage import context_as_training
 from ..model.mappers import FeatureTable, load_table, save_table, table_by_position
@@ -23,6 +24,11 @@ from ..model.mappers import FeatureTable, load_table, save_table, table_by_posit
 class TargetEncodingSettings:
     "How out-of-fold target encodings are made."
 
+    numbers = {
+        "folds": "count",
+        "smoothing": "positive",
+    }
+
     folds: int = 5  # K, into which the training rows are dealt
     smoothing: float = 5.0  # rows at the overall like rate that each rate starts from
 
@@ -31,8 +37,7 @@ class TargetEncodingSettings:
             raise InputError(
                 f"TargetEncodingSettings: folds is {self.folds}", fix="set it to 2 or more, to leave one out"
             )
-        if not self.smoothing > 0:
-            raise InputError(f"TargetEncodingSettings: smoothing is {self.smoothing}", fix="set it above 0")
+        require_numbers(self, "target_encoding")
 
 # %% ../../nbs/collaborative/552_target_encoding.ipynb #c055
 def _fold_encodings(

@@ -15,6 +15,7 @@ from .cross_features import CrossFeatureTables, genre_matrix
 from .fitted import load_fitted, save_fitted
 from .target_encoding import TargetEncoding
 from ..core.errors import InputError
+from ..core.settings import require_numbers
 from ..data.dataset import Dataset
 from ..data.histories import Rows
 from ..data.past_counts import PastCounts
@@ -26,6 +27,15 @@ from ..model.mappers import AsOfTable, FeatureTable, lookup
 class TreesSettings:
     "How the trees are grown."
 
+    numbers = {
+        "learning_rate": "positive",
+        "trees": "count",
+        "leaves": "count",
+        "least_rows": "count",
+        "penalty": "amount",
+        "patience": "count",
+    }
+
     learning_rate: float = 0.05
     trees: int = 500  # at most so many; validation log loss says when to stop
     leaves: int = 15
@@ -36,13 +46,9 @@ class TreesSettings:
     name = "trees"
 
     def __post_init__(self):
-        for name, least in (("trees", 1), ("leaves", 2), ("least_rows", 1), ("penalty", 0), ("patience", 1)):
-            if getattr(self, name) < least:
-                raise InputError(
-                    f"TreesSettings: {name} is {getattr(self, name)}", fix=f"set it to {least} or more"
-                )
-        if not self.learning_rate > 0:
-            raise InputError(f"TreesSettings: learning_rate is {self.learning_rate}", fix="set it above 0")
+        require_numbers(self, "trees")
+        if self.leaves < 2:
+            raise InputError(f"trees.leaves is {self.leaves}", fix="give 2 or more, or a tree says nothing")
 
 # %% ../../nbs/collaborative/570_trees.ipynb #51bf4d2a
 @dataclass(frozen=True)
@@ -279,6 +285,18 @@ def _importance(model, features: pd.DataFrame, labels, run_seed: int) -> pd.Seri
     ).importances_mean
     return pd.Series(falls, features.columns).sort_values(ascending=False)
 
+
+def _column_sets(features: RowFeatures, columns) -> list[list[str]]:
+    """The features that a model may use: all. Where there are rates as of a row's time, also all that is not out
+    of fold, since an out-of-fold feature says more of a training row than of a later one."""
+    tables = {"user": features.user_table, "item": features.item_table}
+    out_of_fold = {f"{side}_{name}" for side, table in tables.items() for name in table.columns}
+    out_of_fold |= {cross.name for cross in features.cross_features}
+    sets = [list(columns)]
+    if features.as_of:
+        sets.append([name for name in columns if name not in out_of_fold])
+    return sets
+
 # %% ../../nbs/collaborative/570_trees.ipynb #5e1f0b05
 def train_trees(
     dataset: Dataset,
@@ -287,7 +305,8 @@ def train_trees(
     settings: TreesSettings = TreesSettings(),
     run_seed: int = 0,
 ) -> FeatureModel:
-    "Grow trees until validation log loss stops falling. `InputError` where validation has one class only."
+    """Grow trees until validation log loss stops falling. Where there are rates as of a row's time, validation says
+    whether features out of fold are left out. `InputError` where validation has one class only."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     rows = _split_rows(dataset, row_fold)
@@ -296,20 +315,26 @@ def train_trees(
         (_with_known_year(features(part), features, rows["train"][0]), its_labels)
         for part, its_labels in rows.values()
     )
-    model = HistGradientBoostingClassifier(
-        learning_rate=settings.learning_rate,
-        max_iter=settings.trees,
-        max_leaf_nodes=settings.leaves,
-        min_samples_leaf=settings.least_rows,
-        l2_regularization=settings.penalty,
-        early_stopping=True,
-        n_iter_no_change=settings.patience,
-        random_state=run_seed,
-    )
-    model.fit(training, labels, X_val=validation, y_val=validation_labels)
+    best = None
+    for columns in _column_sets(features, training.columns):  # one, or the better of two
+        model = HistGradientBoostingClassifier(
+            learning_rate=settings.learning_rate,
+            max_iter=settings.trees,
+            max_leaf_nodes=settings.leaves,
+            min_samples_leaf=settings.least_rows,
+            l2_regularization=settings.penalty,
+            early_stopping=True,
+            n_iter_no_change=settings.patience,
+            random_state=run_seed,
+        )
+        model.fit(training[columns], labels, X_val=validation[columns], y_val=validation_labels)
+        predictor = TreeSum.of(model)
+        area = auc(validation_labels, predictor(validation))
+        if best is None or area > best[2]:
+            best = (model, predictor, area)
 
-    predictor = TreeSum.of(model)
-    area = auc(validation_labels, predictor(validation))
+    model, predictor, area = best
+    validation = validation[list(predictor.columns)]
     importance = _importance(model, validation, validation_labels, run_seed)
     row_ids = rows["train"][0].row_ids
     return FeatureModel("trees", features, predictor, row_ids, area, importance, model.n_iter_)
@@ -327,7 +352,8 @@ def train_logistic(
     row_fold: np.ndarray,  # (n,) fold of each row of `dataset.interactions`
     run_seed: int = 0,  # of the shuffles by which `importance` is measured
 ) -> FeatureModel:
-    """Logistic regression on like rates, counts and cross features.
+    """Logistic regression on like rates, counts and cross features. Where there are rates as of a row's time,
+    validation says whether features out of fold are left out.
 
     `InputError` where the training rows hold one class only."""
     from sklearn.linear_model import LogisticRegression
@@ -337,12 +363,15 @@ def train_logistic(
     named = [cross.name for cross in features.cross_features]
     training, validation = (features(part) for part, _ in rows.values())
     columns = [name for name in training if name in named or name.endswith(("_like_rate", "_count"))]
-    training = training[columns]
-    validation = validation[columns]
-    model = LogisticRegression(C=100.0, max_iter=1_000).fit(training, rows["train"][1])
-
-    predictor = WeightedSum(model.coef_[0], np.asarray(model.intercept_), tuple(columns))
     labels = rows["valid"][1]
-    area = auc(labels, predictor(validation))
-    importance = _importance(model, validation, labels, run_seed)
+    best = None
+    for columns in _column_sets(features, columns):  # one, or the better of two
+        model = LogisticRegression(C=100.0, max_iter=1_000).fit(training[columns], rows["train"][1])
+        predictor = WeightedSum(model.coef_[0], np.asarray(model.intercept_), tuple(columns))
+        area = auc(labels, predictor(validation))
+        if best is None or area > best[2]:
+            best = (model, predictor, area)
+
+    model, predictor, area = best
+    importance = _importance(model, validation[list(predictor.columns)], labels, run_seed)
     return FeatureModel("logistic", features, predictor, rows["train"][0].row_ids, area, importance)

@@ -336,9 +336,15 @@ def import_plugins(
             ) from error
         except InputError:
             raise
+        except SystemExit as error:
+            raise InputError(
+                f"plugin {name!r} ends Python while it is imported (exit {error.code!r})",
+                fix='put what it does on its own under `if __name__ == "__main__":`',
+            ) from error
         except Exception as error:
             raise InputError(
-                f"plugin {name!r} cannot be imported: {type(error).__name__}: {error}", fix="correct the module"
+                f"plugin {name!r} cannot be imported: {type(error).__name__}: {error}",
+                fix="correct the module",
             ) from error
         finally:
             sys.path.remove(here)
@@ -357,7 +363,8 @@ def require_origins(
         registered = registries.get(origin.kind)
         if registered is None:
             raise InputError(
-                f"{where} needs code of the unknown kind {origin.kind!r}", fix="train it again with this version"
+                f"{where} needs code of the unknown kind {origin.kind!r}",
+                fix="train it again with this version",
             )
         module = origin.module
         if origin.name not in registered and module in plugins:

@@ -61,7 +61,12 @@ class Registry(MutableMapping):
         """Add a thing under a name, by default its own `name` or `__name__`; gives the thing.
 
         `InputError` where another thing has that name."""
-        name = name or getattr(thing, "name", None) or thing.__name__
+        name = name or getattr(thing, "name", None) or getattr(thing, "__name__", "")
+        if not name:
+            raise InputError(
+                f"a {self.kind} without a name is to be registered ({type(thing).__name__})",
+                fix='give it one: register(thing, "name")',
+            )
         if self._things.get(name, thing) is not thing:
             raise InputError(f"a {self.kind} named {name!r} exists already", fix="give yours another name")
         self[name] = thing

@@ -9,7 +9,7 @@ __all__ = ['genre_names', 'movies_metadata', 'the_movies_dataset']
 from dataclasses import replace
 from pathlib import Path
 import polars as pl
-from ..core.errors import InputError
+from ..core.errors import InputError, counted
 from .columns import RowCount, read_columns
 from .faults import CORRECT_ALL, Fault, error_lines, find_faults, raise_faults
 from .dataset import MOVIE
@@ -78,13 +78,13 @@ def movies_metadata(
     )
 
     # what was left out
-    left_out = {
-        "rows without a number left out": len(frame) - len(numbered),
-        "rows of a number that came before left out": len(numbered) - len(movies),
-        "rows with unreadable genres": (genres.is_null() & (movies["genres"] != "")).sum(),
-        "overviews that say there is none left out": no_overview.sum(),
-    }
-    notes = tuple(f"{path.name}: {number} {what}" for what, number in left_out.items() if number)
+    left_out = [
+        (len(frame) - len(numbered), "row without a number left out", ""),
+        (len(numbered) - len(movies), "row of a number that came before left out", ""),
+        ((genres.is_null() & (movies["genres"] != "")).sum(), "row with unreadable genres", ""),
+        (no_overview.sum(), "overview that says there is none left out", "overviews that say there is none left out"),
+    ]
+    notes = tuple(f"{path.name}: {counted(number, one, many)}" for number, one, many in left_out if number)
     return films, (str(count), *notes, *control_note(path.name, "title", written_titles))
 
 # %% ../../nbs/data/140_sources_movies.ipynb #a2602c6f

@@ -152,17 +152,22 @@ class AblationStudy(Study):
         }
         write_json(target / "metrics.json", result)  # the metrics last: a folder that has them is finished
         shutil.rmtree(work)
-        values = ", ".join(f"{metric.label} {result[metric.name]['value']:.4f}" for metric in main_metrics())
+        values = ", ".join(
+            f"{metric.label} {'none' if (value := result[metric.name]['value']) is None else f'{value:.4f}'}"
+            for metric in main_metrics()
+        )
         settings.report(f"validation {values}")
 
 # %% ../../nbs/evaluation/762_ablation_runs.ipynb #5fb0b971
 def run_ablations(
     names,  # of ablations
     settings: StudySettings = StudySettings(seeds=1, results="results/ablations", work="runs/ablations"),
-    method: str = "userllm_plus",
+    method: str | Method = "userllm_plus",
     written=None,  # a CSV file item_id,description by people, for the ablation `knowledge`
 ) -> None:
     """Do the runs of these ablations that are missing, on the built-in ratings or on own data.
 
     `InputError` where a kept run was made with other settings."""
-    run_study(AblationStudy(tuple(names), find_method(method), written), settings)
+    if isinstance(method, str):
+        method = find_method(method, settings.changes)
+    run_study(AblationStudy(tuple(names), method, written), settings)

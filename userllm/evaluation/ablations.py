@@ -6,7 +6,7 @@
 __all__ = ['ablations', 'Variant', 'find_ablation', 'changed']
 
 # %% ../../nbs/evaluation/760_ablations.ipynb #c4b21177
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from ..collaborative.mf import MFSettings
 from ..core.registry import Registry
 from ..model.history_encoders import encoders, UHEMSettings
@@ -138,6 +138,17 @@ def find_ablation(name: str) -> tuple:
     return ablations.find(name)
 
 # %% ../../nbs/evaluation/760_ablations.ipynb #4249bf98
+def _laid_over(settings, variant):
+    "A variant's nested settings: what they change of their class's defaults, on top of those that are there."
+    if not is_dataclass(variant):
+        return variant
+    usual = type(variant)()
+    names = [each.name for each in fields(variant)]
+    return replace(
+        settings, **{n: getattr(variant, n) for n in names if getattr(variant, n) != getattr(usual, n)}
+    )
+
+
 def changed(variant: Variant, method: Method, preset: Preset) -> tuple[Method, Preset]:
     "Method and preset with the variant's changes."
     preset = replace(
@@ -148,9 +159,10 @@ def changed(variant: Variant, method: Method, preset: Preset) -> tuple[Method, P
         **variant.preset,
     )
     further = tuple((name, name) for name in variant.modalities)
+    of_model = {name: _laid_over(getattr(method.model, name), value) for name, value in variant.model.items()}
     return replace(
         method,
         name=f"{method.name}, {variant.name}",
         tables=(*method.tables, *further),
-        model=replace(method.model, mappers=(*method.model.mappers, *further), **variant.model),
+        model=replace(method.model, mappers=(*method.model.mappers, *further), **of_model),
     ), preset

@@ -15,9 +15,8 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from ..core.errors import InputError
+from ..core.errors import InputError, counted
 from ..core.registry import Registry
-
 
 # %% ../../nbs/evaluation/500_metrics.ipynb #c006
 def _checked(labels, scores, what: str = "scores") -> tuple[np.ndarray, np.ndarray]:
@@ -139,7 +138,9 @@ def _user_codes(users, rows: int) -> np.ndarray:
     "Numbers 0, 1, ... for the users of the rows."
     codes, _ = pd.factorize(np.asarray(users))
     if len(codes) != rows:
-        raise InputError(f"there are {len(codes)} users for {rows} rows", fix="give one user per row")
+        raise InputError(
+            f"there are {counted(len(codes), 'user')} for {counted(rows, 'row')}", fix="give one user per row"
+        )
     if (codes < 0).any():
         raise InputError(f"row {(codes < 0).argmax()} has no user", fix="give one user per row")
     return codes
@@ -344,13 +345,29 @@ def main_metrics() -> list[Metric]:
     return [metric for metric in metrics.values() if metric.main]
 
 # %% ../../nbs/evaluation/500_metrics.ipynb #c030
+def _measure(metric: Metric, rows: ScoredRows) -> Callable:
+    "The metric's function of counts. `InputError` where it gives anything but a number for each resample."
+    measure = metric.measure(rows)
+
+    def checked(counts: np.ndarray) -> np.ndarray:
+        values = measure(counts)
+        if np.shape(values) == (len(counts),) and np.issubdtype(np.asarray(values).dtype, np.number):
+            return np.asarray(values, dtype=np.float64)
+        raise InputError(
+            f"the metric {metric.name!r} gave {type(values).__name__} {values!r:.60} for {len(counts)} resamples",
+            fix="give one number for each, NaN where there is none, as userllm.evaluation.metrics.mean_over_users does",
+        )
+
+    return checked
+
+
 def _bootstrap(
     systems: list[ScoredRows],  # the same rows with the scores of one or more systems
     resamples: int,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:  # (systems, metrics) on all rows; (systems, metrics, resamples)
     "Every metric on all rows, and on resamples of users that all systems share."
-    measures = [[metric.measure(rows) for metric in metrics.values()] for rows in systems]
+    measures = [[_measure(metric, rows) for metric in metrics.values()] for rows in systems]
     users = systems[0].users.max() + 1
 
     def values(counts):  # (systems, metrics, resamples)
@@ -379,7 +396,7 @@ def scored_rows(
     repeated = predictions.row_id.duplicated()
     if repeated.any():
         raise InputError(
-            f"{repeated.sum()} rows are predicted twice, such as row_id {predictions.row_id[repeated].iloc[0]}",
+            f"{counted(repeated.sum(), 'row')} predicted twice, such as row_id {predictions.row_id[repeated].iloc[0]}",
             fix="keep one prediction per row",
         )
     if "split" in predictions and predictions.split.nunique() > 1:
@@ -450,7 +467,7 @@ def _on_the_same_rows(systems: list[pd.DataFrame]) -> list[ScoredRows]:
             differ = (predictions[column].to_numpy() != systems[0][column].to_numpy()).sum()
             if differ:
                 raise InputError(
-                    f"{differ} rows have another {column} in the second predictions",
+                    f"another {column} in the second predictions for {counted(differ, 'row')}",
                     fix="compare runs on the same data",
                 )
         aligned.append(

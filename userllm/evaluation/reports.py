@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import SHOWN, InputError, shown_text
+from ..core.theme import run_colours
 from userllm.evaluation.metrics import (
     auc,
     calibration_curve,
@@ -225,9 +226,10 @@ def recorded_value(
     recorded: dict,  # of a run, from its metrics.json
     predictions: pd.DataFrame,  # of the same run
     metric: str,
-) -> float | None:
-    "A metric of a run, as it was recorded; computed where the metric is newer than the run."
-    return (recorded.get(metric) or evaluate(predictions, 0)[metric])["value"]
+) -> float:
+    "A metric of a run, as it was recorded; computed where it is newer than the run; NaN where it has no value."
+    value = (recorded.get(metric) or evaluate(predictions, 0)[metric])["value"]
+    return np.nan if value is None else value
 
 
 def interval_text(value: float, low: float, high: float, digits: int = 4) -> str:
@@ -363,7 +365,7 @@ def plot_results(
         figure, axes = plt.subplots(
             1, len(panels), figsize=size, sharey=True, squeeze=False, layout="constrained"
         )
-    for axis, metric, colour in zip(axes[0], panels, sns.color_palette("colorblind")):
+    for axis, metric, colour in zip(axes[0], panels, run_colours(len(panels))):
         value, low, high = (
             table[name].to_numpy(np.float64) for name in [metric, f"{metric}_low", f"{metric}_high"]
         )
@@ -395,7 +397,7 @@ def plot_calibration(
     with sns.axes_style("whitegrid"):
         figure, axis = plt.subplots(figsize=(5, 5), layout="constrained")
     axis.plot([0, 1], [0, 1], color="0.5", linestyle="--", linewidth=1, label="calibrated")
-    for (name, frame), colour in zip(predictions.items(), sns.color_palette("colorblind", len(predictions))):
+    for (name, frame), colour in zip(predictions.items(), run_colours(len(predictions))):
         probabilities = probability(frame.logit)
         curve = calibration_curve(frame.label, probabilities, bins)
         error = expected_calibration_error(frame.label, probabilities, bins)

@@ -40,6 +40,8 @@ class StudySettings:
     kept: str | Path | None = None  # the folder that keeps the own data, with the features of its pictures
     cache: StageCache | None = None
     report: Callable = print  # is given one line at a time
+    # settings of every method that differ from its own, by key, such as `model.uhem.encoder`
+    changes: dict = field(default_factory=dict, hash=False)
 
     @property
     def suffix(self) -> str:

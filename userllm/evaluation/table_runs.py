@@ -83,7 +83,9 @@ class TableStudy(Study):
     ) -> PlannedRun:
         tokens = 0.0
         if system not in baselines:
-            tokens = estimate_tokens(find_method(system), settings.preset, table.history_length(protocol))
+            tokens = estimate_tokens(
+                find_method(system, settings.changes), settings.preset, table.history_length(protocol)
+            )
         return PlannedRun(
             run_path(protocol, table.split, system, seed, settings.suffix),
             {"protocol": protocol, "split": table.split, "system": system, "seed": seed},
@@ -95,7 +97,7 @@ class TableStudy(Study):
         system = run.columns["system"]
         if system in baselines:
             return baseline_settings(system, settings.preset), ""
-        return training_settings(find_method(system), settings.preset), settings.llm
+        return training_settings(find_method(system, settings.changes), settings.preset), settings.llm
 
     def unfinished(self, run: PlannedRun, settings: StudySettings) -> str:
         if not self.table.lengths or has_lengths(Path(settings.results) / run.path):
@@ -113,7 +115,7 @@ class TableStudy(Study):
         if system in baselines:
             run_baseline(system, stage, work)
         else:
-            method = find_method(system)
+            method = find_method(system, settings.changes)
             run_method(method, stage, runner.context(method.model), work)
         self._keep(work, Path(settings.results) / run.path)
 

@@ -22,6 +22,7 @@ from ..core.errors import InputError
 from ..core.files import append_jsonl, read_json, read_jsonl, read_parquet
 from ..core.fingerprints import fingerprint
 from ..core.runs import StageCache
+from ..core.settings import require_numbers
 from .endpoints import Endpoint
 from ..data.dataset import MOVIE, ItemNoun
 from .llms import LLM
@@ -38,12 +39,21 @@ _QUESTION = (
 class KnowledgeSettings:
     "How descriptions are asked for."
 
+    numbers = {
+        "new_tokens": "count",
+        "words": "count",
+        "batch_size": "count",
+    }
+
     question: str = MOVIE.fill(_QUESTION)  # with {title} in it
     # around the question, for a model without a chat template
     frame: str = "#Question: {question} \n#Answer:"
     new_tokens: int = 40  # the longest answer
     words: int = 24  # what is kept of it: whole sentences up to so many words
     batch_size: int = 64  # titles asked at once
+
+    def __post_init__(self):
+        require_numbers(self, "knowledge")
 
     @classmethod
     def of(cls, noun: ItemNoun) -> "KnowledgeSettings":  # what the items are called

@@ -269,10 +269,25 @@ def _score_batches(
             bar.skip(len(index))
             continue
         for engine, own_rows, logits in zip(engines, rows, scores):
-            logits[index] = engine.batch(own_rows.take(index)).float().cpu().numpy()
+            logits[index] = _batch_logits(engine, own_rows.take(index))
         if checkpoint:
             checkpoint.keep(scores)
         bar.update(len(index))
+
+
+def _batch_logits(engine: ScoringEngine, rows: Rows) -> np.ndarray:
+    "The logits (b,) of an engine. `InputError` where it gives anything but one finite number a row."
+    given = engine.batch(rows)
+    numbers = torch.as_tensor([] if given is None else given).detach().float().cpu()
+    if numbers.shape == (len(rows),) and bool(numbers.isfinite().all()):
+        return numbers.numpy()
+    what = f"{int((~numbers.isfinite()).sum())} that are not finite"
+    if numbers.shape != (len(rows),):
+        what = "nothing" if given is None else f"the shape {tuple(numbers.shape)}"
+    raise InputError(
+        f"the scoring engine {type(engine).__name__} gave, for the logits of {len(rows):,} rows, {what}",
+        fix="compare it with --engine plain; where that gives the same, the model's weights are broken: train again",
+    )
 
 
 def score_systems(

@@ -13,6 +13,7 @@ import math
 import torch
 from torch import nn
 from ..core.registry import Registry
+from ..core.settings import require_numbers
 from .histories import HistoryInput
 
 # %% ../../nbs/model/365_history_encoders.ipynb #ac2fd291
@@ -356,12 +357,21 @@ def initialise_memory(
 class UHEMSettings:
     "How a history is encoded."
 
+    numbers = {
+        "tokens": "count",
+        "scale": "amount",
+        "memory": "amount",
+    }
+
     encoder: str = "gru"  # the name of a history encoder
     tokens: int = 1  # K, how many soft tokens it becomes
     scale: float = 0.1  # at the start, of what tells histories apart; 1 in the paper
     # Items that a GRU remembers at the start, see `initialise_memory`; 0 for PyTorch's start, which
     # remembers the latest.
     memory: float = field(default=0.0, metadata={"later": True})
+
+    def __post_init__(self):
+        require_numbers(self, "model.uhem")
 
 
 class UHEM(nn.Module):

@@ -11,6 +11,7 @@ import math
 import torch
 from torch import nn
 from ..core.errors import InputError
+from ..core.settings import require_numbers
 from ..knowledge.answers import answer_tokens
 from ..knowledge.llms import LLM, quiet_libraries
 from .attention import attend_in_parts, attends_in_parts, kept_cache, new_keys_values
@@ -20,10 +21,19 @@ from .attention import attend_in_parts, attends_in_parts, kept_cache, new_keys_v
 class LoRASettings:
     "The low-rank adaptation, as in the paper (section 4.1)."
 
+    numbers = {
+        "rank": "count",
+        "alpha": "positive",
+        "dropout": "share",
+    }
+
     rank: int = 8
     alpha: int = 16
     dropout: float = 0.05  # in step 1 only: in step 2 it is frozen, and frozen means without dropout
     targets: tuple = ("q_proj", "v_proj")  # the last parts of the layers' names
+
+    def __post_init__(self):
+        require_numbers(self, "model.lora")
 
 # %% ../../nbs/model/375_language_model.ipynb #fb5dc361
 def _target_layers(llm: LLM, targets) -> list[nn.Module]:  # the last parts of layers' names

@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
-from ..core.errors import InputError
+from ..core.errors import InputError, counted
 from ..core.files import read_tensors, read_tensors_metadata, write_tensors
 from ..core.fingerprints import fingerprint
 from ..core.registry import Registry
+from ..core.settings import require_numbers
 from ..data.dataset import Dataset, ids_as_text
 from ..data.histories import Rows
 from ..data.past_counts import PastCounts
@@ -176,11 +177,19 @@ class FeatureTable:
         if len(self.missing) == wanted:
             return self
         raise InputError(
-            f"feature table {self.name!r} has {len(self.missing):,} rows, and the dataset {wanted:,} {self.key}s",
+            f"feature table {self.name!r} has {counted(len(self.missing), 'row')}, and the dataset"
+            f" {wanted:,} {self.key}s",
             fix="make it by FeatureTable.from_ids, with the ids of the source",
         )
 
 # %% ../../nbs/model/355_mappers.ipynb #c008
+def _copied(values, dtype: torch.dtype) -> torch.Tensor:
+    "Any numbers as a tensor of their own, also where they may not be written."
+    if torch.is_tensor(values):
+        return values.detach().to("cpu", dtype, copy=True)
+    return torch.as_tensor(np.array(values), dtype=dtype)
+
+
 def table_by_position(
     name: str,  # what the features are
     key: str,  # `item`, `user` or `event`
@@ -191,9 +200,8 @@ def table_by_position(
     """A `FeatureTable` of one fold, from rows by the dataset's numbers; values (rows, folds, d) are taken as they are.
 
     Rows that are missing are set to zero, so that no stray number can be used."""
-    values = torch.as_tensor(np.asarray(values), dtype=torch.float32).clone()
-    missing = np.zeros(len(values), bool) if missing is None else np.asarray(missing)
-    missing = torch.as_tensor(missing, dtype=torch.bool)
+    values = _copied(values, torch.float32)
+    missing = torch.zeros(len(values), dtype=torch.bool) if missing is None else _copied(missing, torch.bool)
     if values.ndim == 2 and len(missing) == len(values):
         values[missing] = 0
     return FeatureTable(name, key, values[:, None] if values.ndim == 2 else values, missing, tuple(columns))
@@ -208,8 +216,8 @@ def lookup(
     rows = torch.as_tensor(rows if isinstance(rows, torch.Tensor) else np.array(rows), dtype=torch.long)
     if len(rows) and int(rows.max()) >= len(table.missing):
         raise InputError(
-            f"feature table {table.name!r} has {len(table.missing)} rows, and row {int(rows.max())} was asked for:"
-            " it was made for another dataset",
+            f"feature table {table.name!r} has {counted(len(table.missing), 'row')}, and row {int(rows.max())}"
+            " was asked for: it was made for another dataset",
             fix="make it again, from this dataset",
         )
 
@@ -217,7 +225,7 @@ def lookup(
     if folds is None:
         folds = torch.full_like(rows, last)
     else:
-        folds = torch.as_tensor(np.asarray(folds), dtype=torch.long).clamp(max=last)
+        folds = _copied(folds, torch.long).clamp(max=last)
     unknown = rows < 0
     if len(table.missing) == 0:
         return torch.zeros(len(rows), table.width), unknown
@@ -358,11 +366,20 @@ def standardise(
 class MapperSettings:
     "The shape of a mapper."
 
+    numbers = {
+        "expansion": "count",
+        "smallest_hidden": "count",
+        "dropout": "share",
+    }
+
     expansion: int = 10  # hidden width as a multiple of d (CoLLM's mapper has 10)
     smallest_hidden: int = 128  # the hidden width is at least this
     dropout: float = 0.0  # share of hidden units dropped in training
     # the name of a mapper, of `mapper_kinds`
     kind: str = field(default="two_layers", metadata={"later": True})
+
+    def __post_init__(self):
+        require_numbers(self, "model.mapper")
 
 # %% ../../nbs/model/355_mappers.ipynb #c021
 class Mapper(nn.Module):

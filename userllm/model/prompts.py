@@ -16,6 +16,7 @@ from ..core.errors import InputError
 from ..core.fingerprints import fingerprint
 from ..core.registry import Registry
 from ..core.theme import PICTURES
+from ..core.settings import require_numbers
 from ..data.dataset import MOVIE, ItemNoun
 from ..data.histories import padded
 from ..knowledge.answers import text_tokens
@@ -196,10 +197,20 @@ def find_template(
 class TextBudget:
     "The most tokens of each kind of text."
 
+    numbers = {
+        "title": "count",
+        "description": "count",
+        "history_title": "count",
+        "history_titles": "count",
+    }
+
     title: int = 24  # of the candidate's title
     description: int = 40  # of an item's description
     history_title: int = 16  # of each title in a history
     history_titles: int = 10  # how many titles of a history are named, the latest ones
+
+    def __post_init__(self):
+        require_numbers(self, "model.budget")
 
 
 @dataclass(frozen=True)

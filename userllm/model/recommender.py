@@ -65,6 +65,11 @@ def _require_safe(repo_id: str, files: list[str]) -> None:
             )
 
 
+def _first_line(error: Exception) -> str:
+    "What an error says, in one line; its class where it says nothing."
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def download_recommender(
     repo_id: str,  # `owner/name`
     revision: str | None = None,  # a commit, a tag or a branch; the latest where left out
@@ -83,9 +88,8 @@ def download_recommender(
     try:
         info = HfApi().model_info(repo_id, revision=revision)
     except Exception as error:  # of the network or the Hub, of many classes
-        message = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
-            f"the repository {repo_id} of the Hugging Face Hub cannot be read: {message}",
+            f"the repository {repo_id} of the Hugging Face Hub cannot be read: {_first_line(error)}",
             fix="check its name, the revision, the network and your login",
         ) from error
     _require_safe(repo_id, [file.rfilename for file in info.siblings])
@@ -342,14 +346,22 @@ class Recommender:
         repo_id: str,  # `owner/name`
         private: bool = True,  # it holds users' events
     ) -> str:
-        "Upload the folder to the Hugging Face Hub; gives its address. Needs the network and a login."
+        """Upload the folder to the Hugging Face Hub; gives its address.
+
+        `InputError` without the network or a login."""
         from huggingface_hub import HfApi
 
         hub = HfApi()
-        hub.create_repo(repo_id, private=private, exist_ok=True)
         with tempfile.TemporaryDirectory() as folder:
             saved = self.save(Path(folder) / "recommender")
-            hub.upload_folder(repo_id=repo_id, folder_path=str(saved))
+            try:
+                hub.create_repo(repo_id, private=private, exist_ok=True)
+                hub.upload_folder(repo_id=repo_id, folder_path=str(saved))
+            except Exception as error:  # of the network or the Hub, of many classes
+                raise InputError(
+                    f"the recommender cannot be uploaded to {repo_id}: {_first_line(error)}",
+                    fix="check the name (owner/name), the network and your login (hf auth login)",
+                ) from error
         return f"https://huggingface.co/{repo_id}"
 
 # %% ../../nbs/model/600_recommender.ipynb #5d8093fc

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from ..core.errors import InputError
 from ..core.theme import PICTURES
 from ..core.plugins import Origin, origin_of
+from ..core.settings import require_numbers
 import userllm.model.target_encoder  # registers an encoder
 from .history_encoders import UHEMSettings, encoders
 from .language_model import LoRASettings
@@ -36,18 +37,26 @@ def require_pairs(
     setting: str,  # the key of the setting that they come from, for messages
     second: str,  # what each slot should stand with, such as `mapper`
 ) -> None:
-    "`InputError` for an entry that is no pair of a slot's name and another name, or of a slot and a table."
+    "`InputError` for an entry that is no pair of a slot and what it uses, and for a slot that comes twice."
     for pair in pairs:
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise InputError(
                 f"{setting} has {pair!r}, which is no pair of a slot and its {second}",
                 fix=f'give all pairs, in JSON: {setting}=[["{PICTURES}","{PICTURES}"],["audio","audio"]]',
             )
+    slots = [slot for slot, _ in pairs]
+    if repeated := [slot for slot in slots if slots.count(slot) > 1]:
+        raise InputError(f"{setting} names the slot {repeated[0]!r} twice", fix="name each slot once")
 
 
 @dataclass(frozen=True)
 class ModelSettings:
     "The shape of a USER-LLM."
+
+    numbers = {
+        "slot_drop": "share",
+        "history_length": "count",
+    }
 
     order: str = "item_first"  # the prompt's order, see `userllm.model.prompts`
     # Each slot, and the mapper that it uses.
@@ -81,6 +90,7 @@ class ModelSettings:
     item_vectors: str = field(default="embeddings", metadata={"later": True})
 
     def __post_init__(self):
+        require_numbers(self, "model")
         require_pairs(self.mappers, "model.mappers", "mapper")
         slots = dict(self.mappers)
         if self.history not in HISTORIES:
@@ -107,6 +117,10 @@ class ModelSettings:
             raise InputError(
                 f"wide is {self.wide!r}", fix="give the names of slots and cross features, without weights"
             )
+        for setting in ("history_tables", "wide"):
+            names = getattr(self, setting)
+            if repeated := [name for name in names if names.count(name) > 1]:
+                raise InputError(f"model.{setting} names {repeated[0]!r} twice", fix="name it once")
         unknown = [name for name in self.history_tables if name not in slots]
         if (
             unknown and unknown != [PICTURES] and not self.candidate_aware

@@ -8,12 +8,15 @@ __all__ = ['tunings', 'methods', 'Method', 'userllm', 'tallrec', 'collm', 'collm
            'userllm_rated', 'userllm_rated_asof', 'userllm_mf_context', 'userllm_wide_context', 'find_method']
 
 # %% ../../nbs/training/715_methods.ipynb #c003
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 from ..collaborative.as_of_time import source_name
 from ..collaborative.cross_features import context_cross_features, cross_feature_names, cross_features
 from ..core.errors import InputError
 from ..data.past_counts import READINGS
 from ..core.registry import Registry
+from ..core.settings import override
 from ..core.theme import PICTURES
 from ..model.history_encoders import UHEMSettings
 from ..model.mappers import FeatureTable
@@ -234,17 +237,20 @@ def userllm_wide() -> Method:
 def userllm_asof(
     reading: str = "online",  # of `userllm.data.past_counts.READINGS`
 ) -> Method:
-    """`userllm_wide` with like rates and counts as of each row's time, in slots and linear features, in place of
-    out-of-fold target encodings."""
-    wide = userllm_wide()
+    """`userllm_plus` with like rates and counts as of each row's time in place of out-of-fold target encodings, added
+    to the logit as well. Nothing in it is out of fold: where ratings are split by time, such features say more of a
+    training row than of a later one."""
+    plus = userllm_plus()
     source = source_name(reading)
     return replace(
-        wide,
+        plus,
         name=f"userllm_{source}",
-        about=f"userllm_wide with rates as of each row's time for target encodings: {READINGS[reading]}",
-        tables=((PICTURES, PICTURES), *_collaborative(source)),
+        about=f"rates as of each row's time in slots, and added to the logit as well: {READINGS[reading]}",
+        tables=(*_poster, *_collaborative(source)),
         model=replace(
-            wide.model, mappers=((PICTURES, PICTURES), ("item", "item_asof"), ("user", "user_asof"))
+            plus.model,
+            mappers=(*_poster, ("item", "item_asof"), ("user", "user_asof")),
+            wide=("item", "user"),
         ),
     )
 
@@ -328,6 +334,10 @@ for _method in (
     methods.register(_method)
 
 
-def find_method(name: str) -> Method:
-    "The method of that name; `InputError` lists the names there are."
-    return methods.find(name)
+def find_method(
+    name: str,
+    changes: Mapping[str, Any] = {},  # key -> value, such as `model.uhem.encoder`
+) -> Method:
+    "The method of that name, with some settings changed; `InputError` lists the names there are."
+    method = methods.find(name)
+    return override((method,), changes)[0] if changes else method

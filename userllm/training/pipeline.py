@@ -43,7 +43,7 @@ from ..model.batches import BatchMaker, require_categories
 from ..model.userllm import start_wide, UserLLM
 from ..model.userllm_recommender import UserLLMRecommender, require_restorable
 from .feature_sources import feature_sources
-from .methods import Method, methods
+from .methods import find_method, Method
 from .presets import quick
 from .pretraining import Pretrained, pretrain, start_pretraining
 from userllm.training.runs import (
@@ -598,10 +598,11 @@ def quickstart(
     stage: Stage | None = None,  # None: the built-in ratings, and the preset `quick`
     systems: tuple[str, ...] = quickstart_systems,  # baselines, and methods that share step 1
     resources: Resources = Resources(),
+    changes: dict = {},  # settings of every method that differ from its own, by key
 ) -> dict[str, dict]:
     "Prepare, fit the baselines, train the methods; gives the metrics of each system."
     folder = Path(folder)
-    chosen = [methods.find(name) for name in systems if name not in baselines]
+    chosen = [find_method(name, changes) for name in systems if name not in baselines]
     require_writable(folder, 500_000_000)
     report = resources.report
     if stage is None:

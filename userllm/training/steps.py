@@ -22,6 +22,7 @@ from ..core.devices import release_memory
 from ..core.errors import InputError
 from ..core.files import read_tensors, read_tensors_metadata, write_tensors
 from ..core.fingerprints import fingerprint
+from ..core.settings import require_numbers
 from ..knowledge.llms import quiet_libraries
 from ..evaluation.metrics import auc
 from ..data.histories import Rows
@@ -36,6 +37,24 @@ from ..model.prefix_cache import PrefixStore, store_prefixes
 @dataclass(frozen=True)
 class StepSettings:
     "How one step is trained."
+
+    numbers = {
+        "rows": "count",
+        "epochs": "count",
+        "batch_size": "count",
+        "learning_rate": "amount",
+        "final_learning_rate": "amount",
+        "warmup": "share",
+        "weight_decay": "amount",
+        "clip": "positive",
+        "evaluate_every": "count",
+        "validation_rows": "count",
+        "patience": "whole",
+        "checkpoint_every": "count",
+        "lora_rate": "amount",
+        "uhem_rate": "amount",
+        "mapper_rate": "amount",
+    }
 
     # training rows seen in all, or a few more, over as many epochs as that takes; None: `epochs` of them
     rows: int | None = None
@@ -62,10 +81,7 @@ class StepSettings:
     mapper_rate: float = field(default=1.0, metadata={"later": True})
 
     def __post_init__(self):
-        for name in ("rows", "epochs", "batch_size", "evaluate_every", "validation_rows", "checkpoint_every"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"StepSettings: {name} is {value}", fix="set it to 1 or more")
+        require_numbers(self, "step")
         if self.rows is not None and self.epochs is not None:
             raise InputError("StepSettings: rows and epochs are both given", fix="set one of them to none")
 
@@ -669,6 +685,12 @@ def _seconds(call: Callable) -> float:
     return time.monotonic() - started
 
 
+def _prompts(step: TuningStep, rows: Rows) -> int:
+    "How many different prompts the rows have, of which each is computed once."
+    alike = step.alike(rows)
+    return len(rows) if alike is None else len(np.unique(alike))
+
+
 def estimate_step(
     step: TuningStep,
     train: Rows,
@@ -696,12 +718,13 @@ def estimate_step(
     first = _seconds(update)
     again = min(_seconds(update), first)
     some = valid.take(np.arange(min(64, len(valid))))
-    scoring = _seconds(lambda: step.score(some)) / len(some)
+    step.score(some)  # fills what is kept
+    scoring = _seconds(lambda: step.score(some)) / _prompts(step, some)
     train_only(step.module, ())
 
     # what is kept is filled once for each candidate
     filling = (first - again) / len(np.unique(batch.items))
     filled = min(seen, len(np.unique(train.items)) + len(np.unique(valid.items)))
     evaluations = math.ceil(seen / settings.rows_between(len(train), len(valid)))
-    seconds = again * len(plan) + filling * filled + scoring * len(valid) * evaluations
+    seconds = again * len(plan) + filling * filled + scoring * _prompts(step, valid) * evaluations
     return StepCost(step.name, seen, seen / len(train), evaluations, seconds)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from ..core.errors import InputError
+from ..core.errors import InputError, counted
 from ..core.files import atomic_path
 from ..core.theme import run_colours
 from ..data.dataset import Dataset
@@ -100,7 +100,8 @@ def _checked(name: str, frame: pd.DataFrame) -> pd.DataFrame:
         if wrong.any():
             first = frame["row_id"].iloc[int(wrong.argmax())]
             raise InputError(
-                f"the predictions of {name} have {int(wrong.sum()):,} rows whose {fault}, first row_id {first}",
+                f"the predictions of {name} have {counted(int(wrong.sum()), 'row')} whose {fault},"
+                f" first row_id {first}",
                 fix="correct the file, or make the run again",
             )
     return frame.reset_index(drop=True).assign(

@@ -9,7 +9,7 @@ __all__ = ['rescored', 'stored_difference', 'wrong_and_right', 'withheld', 'net_
 from dataclasses import replace
 import numpy as np
 import pandas as pd
-from ..core.errors import InputError
+from ..core.errors import InputError, counted
 from ..data.histories import Rows
 from ..model.recommender import Recommender
 from .error_analysis import RESAMPLES, SEED, Errors, RowFilter, select_rows
@@ -186,16 +186,21 @@ def net_turned(
 def _withheld_sentence(line) -> str:
     "What one line of `net_turned` says."
     if np.isnan(line.net):
-        return f"With {line.shown} nothing can be said: all {line.left_out} rows are left out."
+        return f"With {line.shown} nothing can be said: all rows ({line.left_out}) are left out."
     verdict = "neither outweighs the other"
     if line.low > 0:
         verdict = "more is corrected than broken"
     elif line.high < 0:
         verdict = "more is broken than corrected"
-    left_out = f" {line.left_out} rows without such likes are left out." if line.left_out else ""
+    verb = "is" if line.left_out == 1 else "are"
+    left_out = (
+        f" {counted(line.left_out, 'row')} without such likes {verb} left out." if line.left_out else ""
+    )
+    wrong = counted(line.wrong_rows, "wrong row", "wrong rows")
+    right = counted(line.right_rows, "right row", "right rows")
     return (
-        f"With {line.shown}, {line.turned_right} of {line.wrong_rows} wrong rows become right and"
-        f" {line.turned_wrong} of {line.right_rows} right rows become wrong (net {line.net:+.0f} points,"
+        f"With {line.shown}, {line.turned_right} of {wrong} become right and {line.turned_wrong} of {right} become"
+        f" wrong (net {line.net:+.0f} points,"
         f" 95% interval {line.low:+.0f} to {line.high:+.0f}): {verdict}.{left_out}"
     )
 

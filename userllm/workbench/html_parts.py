@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
-from ..core.errors import InputError
+from ..core.errors import InputError, counted
 from ..core.theme import BLUE, EDITED, ROW_TEXT, VERMILION, genre_colour, number_text, slot_colour
 from ..visual.posters import named_posters, open_picture, pictures_in
 from .inspection import GENERATED
@@ -67,7 +67,9 @@ def table_html(
         )
         lines.append(f"<tr>{cells}</tr>")
 
-    more = f"<div>and {len(frame) - most:,} more rows</div>" if len(frame) > most else ""
+    more = (
+        f"<div>and {counted(len(frame) - most, 'more row', 'more rows')}</div>" if len(frame) > most else ""
+    )
     table = (
         "<table"
         f' style="border-collapse:collapse"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
@@ -209,8 +211,8 @@ def _text_html(line: Mapping, about: str, edited: bool) -> str:
         about = f"{about}, edited"
         text = text or "(nothing)"
     cut = f" <small>(cut by {line['shortened']:,} tokens)</small>" if line["shortened"] else ""
-    made_up = f" <small><b>({escape(GENERATED)})</b></small>" if line.get("generated") else ""
-    return f'<span title="{about}" style="{style}">{text}</span>{cut}{made_up}'
+    caution = f" <small><b>({escape(GENERATED)})</b></small>" if line.get("generated") else ""
+    return f'<span title="{about}" style="{style}">{text}</span>{cut}{caution}'
 
 
 def prompt_html(

@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 import ipywidgets
 import pandas as pd
-from ..core.errors import InputError
+from ..core.errors import InputError, counted
 from ..core.theme import number_text
 from ..model.recommender import Recommender
 from ..model.userllm_recommender import UserLLMRecommender
@@ -153,7 +153,9 @@ class RowsTool:
             | {f"P {run}": f"P(Yes) by {run}" for run in runs},
         )
         hint = "" if len(self.found) else self._why_none(values)
-        self.view.show("count", f"<p>{len(self.found):,} of {len(self.errors.rows):,} rows{hint}</p>")
+        self.view.show(
+            "count", f"<p>{len(self.found):,} of {counted(len(self.errors.rows), 'row')}{hint}</p>"
+        )
         for name in ("row", "scores", "history"):  # of a row that may no longer be in the selection
             self.view.show(name, "")
         self._close_what_if()
@@ -181,7 +183,7 @@ class RowsTool:
         "Write the selection as CSV; returns the whole path. A name without a folder goes to `export_folder`."
         written = export_rows(self.found, export_path(path))
         self.view.set("path", value=str(free_path(written)))
-        self.view.say(f"{len(self.found):,} rows written to {written}")
+        self.view.say(f"{counted(len(self.found), 'row')} written to {written}")
         return str(written)
 
     def open(self, row_id: int) -> dict:

@@ -61,9 +61,9 @@ class WhatIf:
     @property
     def probability(self) -> float:
         "P(Yes) with all changes so far."
-        return self._asked(history_rows(self.rows, [self.history]), self.poster, self.description)
+        return self._probability_of(history_rows(self.rows, [self.history]), self.poster, self.description)
 
-    def _asked(self, rows: Rows, poster: int | None = None, description: str | None = None) -> float:
+    def _probability_of(self, rows: Rows, poster: int | None = None, description: str | None = None) -> float:
         "P(Yes) of one row."
         features = {} if poster is None else {self.picture_slot: poster}
         return float(probability(self.recommender.engine.counterfactual(rows, features, description)))
@@ -300,5 +300,7 @@ def what_if_control(
             continue
         rows = [history_rows(what.rows, [each]) for each in (history, changed)]
         before, after = (replace(each, events=None) for each in rows)
-        changes.append(what._asked(after, what.poster, what.description) - what._asked(before))
+        changes.append(
+            what._probability_of(after, what.poster, what.description) - what._probability_of(before)
+        )
     return np.array(changes)
