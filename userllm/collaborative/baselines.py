@@ -28,7 +28,6 @@ from ..core.registry import Registry
 from ..data.prepared import Stage
 from ..data.histories import Rows
 from ..data.past_counts import READINGS, PastCounts
-from ..knowledge.text_vectors import content_table
 
 # %% ../../nbs/collaborative/575_baselines.ipynb #b8d7d429
 class FittedBaseline(Protocol):
@@ -221,8 +220,7 @@ class FeatureBaseline(Baseline):
         )
         cross = [cross_features[name].tables(stage) for name in names]
         as_of = as_of_tables(dataset, self.reading, stage.preset.as_of) if self.reading else {}
-        texts = [content_table(dataset, stage.preset.content, stage.cache)] if self.reads_content else []
-        features = RowFeatures.of(dataset, encoding, cross, as_of, texts)
+        features = RowFeatures.of(dataset, encoding, cross, as_of)
         if self.kind == "trees":
             return train_trees(dataset, features, encoding.row_fold, stage.preset.trees, stage.run_seed)
         return train_logistic(dataset, features, encoding.row_fold, stage.run_seed)
@@ -264,7 +262,7 @@ baselines.register(
 baselines.register(
     FeatureBaseline(
         "trees_content",
-        "trees that also read what items' texts and posters say",
+        "trees that also read each user's taste in texts and posters",
         "trees",
         reads_content=True,
     )
