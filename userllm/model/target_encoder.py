@@ -81,7 +81,7 @@ class TargetEncoder(nn.Module):
     "The candidate attends to the events of the history; K tokens from what the user thought of those like it."
 
     candidate_aware = True  # reads an `EventInput`
-    dropout = 0.1  # of what is known of an item, in training
+    dropout = 0.3  # of what is known of an item, in training
 
     def __init__(
         self,

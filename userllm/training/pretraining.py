@@ -28,19 +28,22 @@ class LightHead(nn.Module):
         self,
         fields: int,
         width: int,  # d3, of each field
-        dimensions: int = 32,  # into which each field is mapped
+        dimensions: int = 32,  # into which each field is mapped; 0 for no products
     ):
         super().__init__()
-        self.maps = nn.Parameter(torch.randn(fields, width, dimensions) / math.sqrt(dimensions))
+        maps = torch.randn(fields, width, dimensions) / math.sqrt(max(dimensions, 1))
+        self.maps = nn.Parameter(maps) if dimensions else None
         self.weights = nn.Parameter(torch.zeros(fields, width))
         self.bias = nn.Parameter(torch.zeros(()))
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:  # (b, fields, d3)
         "Logits (b,)."
+        linear = self.bias + torch.einsum("bfd,fd->b", vectors, self.weights)
+        if self.maps is None:
+            return linear
         mapped = torch.einsum("bfd,fdk->bfk", vectors, self.maps)
         pairs = mapped.sum(1).square() - mapped.square().sum(1)  # each pair twice
-        linear = torch.einsum("bfd,fd->b", vectors, self.weights)
-        return self.bias + linear + pairs.sum(1) / 2
+        return linear + pairs.sum(1) / 2
 
 # %% ../../nbs/training/702_pretraining.ipynb #70200005
 def soft_batch(maker: BatchMaker, rows: Rows) -> ModelBatch:
@@ -87,7 +90,9 @@ class LightModel(nn.Module):
         self.register_buffer("start", tokens.mean(0))
         self.register_buffer("text_centre", centre)
         self.register_buffer("text_size", size)
-        self.head = LightHead(tokens.shape[1] + 1, model.language.width).to(model.language.device)
+        products = 0 if model.settings.candidate_aware else 32
+        head = LightHead(tokens.shape[1] + 1, model.language.width, products)
+        self.head = head.to(model.language.device)
         self.excess = None  # of the latest batch, for the penalty
 
     def train(self, mode: bool = True) -> "LightModel":
