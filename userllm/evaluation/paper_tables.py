@@ -137,7 +137,9 @@ tables.register(
         "all systems, split by time",
         (
             *("mf", "sasrec", "lightgcn", "tallrec", "collm", "userllm", "userllm_plus", "userllm_wide"),
-            *("bias", "mf_bias", "logistic", "trees"),
+            *("userllm_rated", "userllm_asof", "userllm_rated_asof", "bias", "mf_bias", "logistic", "trees"),
+            *("bias_asof", "logistic_asof", "trees_asof"),
+            *("bias_asof_frozen", "logistic_asof_frozen", "trees_asof_frozen"),
         ),
         ("movie",),
         "temporal",
