@@ -174,7 +174,7 @@ class ScoringEngine:
         return None if self._histories is None else self._histories(histories, labels, candidates)
 
     def event_weights(self, rows: Rows) -> np.ndarray | None:
-        "How much the candidate listens to each event (n, h), 0 to 1; None where no encoder knows the candidate."
+        "The weight of each event for the candidate (n, h), 0 to 1; None where no encoder knows the candidate."
         if not self.maker.settings.candidate_aware or self._histories is None:
             return None
         return self._histories.weights(rows.histories, rows.history_labels, rows.items)
