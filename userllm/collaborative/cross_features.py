@@ -113,10 +113,10 @@ def _genre_affinity(
     np.add.at(likes, users, genres[items] * labels[:, None])
     np.add.at(seen, users, genres[items])
     overall = labels.mean()
-    own = (np.bincount(users, labels, size) + smoothing * overall) / (
+    user_rates = (np.bincount(users, labels, size) + smoothing * overall) / (
         np.bincount(users, minlength=size) + smoothing
     )
-    return (likes + smoothing * own[:, None]) / (seen + smoothing) - own[:, None]
+    return (likes + smoothing * user_rates[:, None]) / (seen + smoothing) - user_rates[:, None]
 
 
 def genre_affinity(
@@ -405,10 +405,13 @@ def item_cf_context(
 
     `InputError` as for `context_as_training`."""
     seen = context_as_training(dataset).rows("train")
-    made = _liked_near(seen, seen[:0], dataset, settings.smoothing, how)
+    by_side = _liked_near(seen, seen[:0], dataset, settings.smoothing, how)
     return CrossFeatureTables(
         "item_cf_context",
-        *(table_by_position("item_cf_context", key, vectors) for key, vectors in zip(("user", "item"), made)),
+        *(
+            table_by_position("item_cf_context", key, vectors)
+            for key, vectors in zip(("user", "item"), by_side)
+        ),
         _no_rows,
     )
 

@@ -125,8 +125,8 @@ class Prepared:
     def unusual_history(self) -> dict:
         "Settings of histories other than the usual ones (likes, by the kind of split), for keys; else empty."
         history = self.history
-        usual = HistorySettings(self.dataset.protocol["history_length"])
-        return {} if history == usual else {"history": asdict(history)}
+        default = HistorySettings(self.dataset.protocol["history_length"])
+        return {} if history == default else {"history": asdict(history)}
 
     def require_sound_histories(self) -> None:
         """`InputError` where unusual histories leak or cannot be rebuilt.
@@ -155,8 +155,8 @@ class Prepared:
         items = self.dataset.items[self.dataset.items["description"] != ""]
         writers = items["described_by"]
         by_data = int((writers == "").sum())
-        own = {"from the data": by_data} if by_data else {}
-        return own | writers[writers != ""].value_counts().to_dict()
+        from_data = {"from the data": by_data} if by_data else {}
+        return from_data | writers[writers != ""].value_counts().to_dict()
 
     @property
     def missing(self) -> dict:

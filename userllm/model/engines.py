@@ -246,15 +246,15 @@ class ScoringEngine:
 
     def _changed_batch(self, row: Rows, segments, features: Mapping[str, int], description, start):
         "Some segments of one row's prompt, with what is to be changed."
-        own = self.maker.settings.candidate_aware and any(
+        compared = self.maker.settings.candidate_aware and any(
             slot in self.maker.features.history for slot in features
         )
-        batch = self.maker.batch(row if own else self.ready(row), segments)
+        batch = self.maker.batch(row if compared else self.ready(row), segments)
         pieces = self.described(self.maker.pieces(row, segments)[0], description)
         batch.prompt = index_prompts([pieces], start)
         for slot, item in features.items():
             batch.features[slot] = lookup(self.maker.tables[slot], [item])
-            if own and slot in batch.history_features:  # the candidate is compared by what it has now
+            if compared and slot in batch.history_features:  # the candidate is compared by what it has now
                 for known, other in zip(batch.history_features[slot], batch.features[slot]):
                     known[batch.history.candidates] = other
         return batch.to(self.model.language.device)

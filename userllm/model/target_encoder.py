@@ -169,8 +169,8 @@ class TargetEncoder(nn.Module):
 
         values = torch.einsum("bhlu,uhd->blhd", by_item, self._split(items.value)).flatten(2)
         labels = torch.einsum("bhl,lhd->bhd", by_item.sum(3), self._split(self.label)).flatten(1)
-        heard = labels + (values * self.label_scale).sum(1)
-        return self.out(heard).unflatten(1, (self.tokens, -1))
+        answers = labels + (values * self.label_scale).sum(1)
+        return self.out(answers).unflatten(1, (self.tokens, -1))
 
     def forward(self, history: EventInput) -> torch.Tensor:
         "Tokens (b, K, d3); those of rows without any event are not to be used."
