@@ -173,11 +173,26 @@ class ScoringEngine:
         depend on candidates that are not given."""
         return None if self._histories is None else self._histories(histories, labels, candidates)
 
-    def event_weights(self, rows: Rows) -> np.ndarray | None:
+    def event_weights(
+        self,
+        rows: Rows,  # one row, where features are given
+        features: Mapping[str, int] = {},  # slot -> dense item whose features the candidate gets, -1 for none
+    ) -> np.ndarray | None:
         "The weight of each event for the candidate (n, h), 0 to 1; None where no encoder knows the candidate."
         if not self.maker.settings.candidate_aware or self._histories is None:
             return None
-        return self._histories.weights(rows.histories, rows.history_labels, rows.items)
+        if not any(slot in self.maker.features.history for slot in features):
+            return self._histories.weights(rows.histories, rows.history_labels, rows.items)
+        return self._changed_weights(rows, features)
+
+    @torch.no_grad()
+    def _changed_weights(self, row: Rows, features: Mapping[str, int]) -> np.ndarray:  # (1, h)
+        "The weights of one row's events where the candidate has other features."
+        batch = self._changed_batch(row, self.maker.segments, features, None, self.maker.text.start)
+        history = self.model.embed_histories(batch.history, batch.history_features)
+        encoder = self.model.uhem.encoder
+        weights = encoder.event_weights(encoder.project(history.features), history).mean(1).cpu().numpy()
+        return np.pad(weights, ((0, 0), (0, row.histories.shape[1] - weights.shape[1])))
 
     @torch.no_grad()
     def counterfactual(

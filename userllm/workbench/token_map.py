@@ -85,8 +85,15 @@ class TokenMap:
     ) -> "TokenMap":
         """Compress the histories of all users.
 
-        `InputError` for a model that compresses none, and for fewer than three users."""
+        `InputError` for a model that compresses none or whose tokens depend on the candidate, and for fewer than
+        three users."""
         require_language_model(recommender, "a map of tokens")
+        if recommender.settings.candidate_aware:
+            raise InputError(
+                "the history's token of this model depends on the candidate, so no user has one token to show",
+                fix="open a model whose encoder reads the history alone, such as userllm; which event weighs how much"
+                " for one candidate is shown by WhatIfTool and PromptTool",
+            )
         if history_tokens(recommender, np.full((1, 1), -1)) is None:
             raise InputError(
                 "this model does not compress histories", fix="open one whose history is `compressed`"
