@@ -292,16 +292,16 @@ def item_cf(
 class AffinitySettings:
     "How a user's taste in content is found."
 
+    numbers = {
+        "penalty": "positive",
+        "poster_dimensions": "count",
+    }
+
     penalty: float = 10.0  # ratings without a residual that each user starts from
     poster_dimensions: int = 64  # principal components of the poster features that are read, at most
 
     def __post_init__(self):
-        if not self.penalty > 0:
-            raise InputError(f"AffinitySettings: penalty is {self.penalty}", fix="set it above 0")
-        if self.poster_dimensions < 1:
-            raise InputError(
-                f"AffinitySettings: poster_dimensions is {self.poster_dimensions}", fix="set it to 1 or more"
-            )
+        require_numbers(self, "affinity")
 
 
 def _ridge(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 import numpy as np
 import pandas as pd
-from ..core.errors import InputError
+from ..core.errors import counted, InputError
 from ..core.runs import StageCache
 from .leakage import Audit, audit, context_as_training
 from .datasets import fill_descriptions
@@ -187,7 +187,7 @@ def _require_features(hashes: list[str], features: dict, faults: list[str]) -> N
             fix="replace the files, or leave the posters out",
         )
     raise InputError(
-        f"{len(posters):,} items have a poster, and features of none of them are here",
+        f"features are missing of all posters, those of {counted(len(posters), 'item')}",
         fix="name their pictures with --posters (posters=) and --vit (vit=), as when the dataset was prepared",
     )
 

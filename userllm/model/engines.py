@@ -178,7 +178,7 @@ class ScoringEngine:
         rows: Rows,  # one row, where features are given
         features: Mapping[str, int] = {},  # slot -> dense item whose features the candidate gets, -1 for none
     ) -> np.ndarray | None:
-        "How much the candidate listens to each event (n, h), 0 to 1; None where no encoder knows the candidate."
+        "The weight of each event for the candidate (n, h), 0 to 1; None where no encoder knows the candidate."
         if not self.maker.settings.candidate_aware or self._histories is None:
             return None
         if not any(slot in self.maker.features.history for slot in features):

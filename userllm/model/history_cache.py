@@ -265,7 +265,7 @@ class CandidateStore:
         labels: np.ndarray | None,  # (n, h)
         candidates: np.ndarray,  # (n,)
     ) -> np.ndarray:
-        "How much each event is listened to (n, h), 0 to 1, the mean over heads; 0 where there is no event."
+        "The weight of each event (n, h), 0 to 1, the mean over heads; 0 where there is no event."
         event_weights = np.zeros(histories.shape)
         start = 0
         for items, events in self._blocks(histories, labels, candidates):
