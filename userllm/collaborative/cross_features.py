@@ -315,14 +315,14 @@ def _ridge(
     weights = np.zeros((size, rows.shape[1]))
     order = np.argsort(users, kind="stable")
     known, start = np.unique(np.asarray(users)[order], return_index=True)
-    for user, own in zip(known.tolist(), np.split(order, start[1:])):
-        content = rows[own]
-        if len(own) < rows.shape[1]:  # the same weights from the smaller system
-            small = content @ content.T + penalty * np.eye(len(own))
-            weights[user] = content.T @ np.linalg.solve(small, residual[own])
+    for user, positions in zip(known.tolist(), np.split(order, start[1:])):
+        content = rows[positions]
+        if len(positions) < rows.shape[1]:  # the same weights from the smaller system
+            small = content @ content.T + penalty * np.eye(len(positions))
+            weights[user] = content.T @ np.linalg.solve(small, residual[positions])
         else:
             large = content.T @ content + penalty * np.eye(rows.shape[1])
-            weights[user] = np.linalg.solve(large, content.T @ residual[own])
+            weights[user] = np.linalg.solve(large, content.T @ residual[positions])
     return weights
 
 
