@@ -26,16 +26,16 @@ def first_not_before(
     "For each range [start, stop) the first position whose time is not below the limit (or `stop`)."
     first = start.copy()
     for begin in range(0, len(first), portion):
-        some = slice(begin, begin + portion)
-        low = first[some]
-        high = stop[some]
-        limit = limits[some]
+        block = slice(begin, begin + portion)
+        low = first[block]
+        high = stop[block]
+        limit = limits[block]
         while (searching := low < high).any():
             middle = (low + high) // 2
             before = searching & (times[np.where(searching, middle, 0)] < limit)
             low = np.where(before, middle + 1, low)
             high = np.where(searching & ~before, middle, high)
-        first[some] = low
+        first[block] = low
     return first
 
 # %% ../../nbs/data/105_histories.ipynb #c029
@@ -109,11 +109,11 @@ class Histories:
         keep = events["split"].isin(splits).to_numpy()
         if likes_only:
             keep = keep & (events["label"].to_numpy() == 1)
-        kept = lambda column, kind: events[column].to_numpy(kind)[keep]
-        self.items = kept("item", np.int32)
-        self.labels = kept("label", np.int8)
-        self.timestamps = kept("timestamp", np.int64)
-        self.offsets = np.searchsorted(kept("user", np.int32), np.arange(users + 1)).astype(np.int64)
+        column_of = lambda column, kind: events[column].to_numpy(kind)[keep]
+        self.items = column_of("item", np.int32)
+        self.labels = column_of("label", np.int8)
+        self.timestamps = column_of("timestamp", np.int64)
+        self.offsets = np.searchsorted(column_of("user", np.int32), np.arange(users + 1)).astype(np.int64)
 
     @classmethod
     def for_dataset(cls, dataset: Dataset, likes_only: bool = True) -> "Histories":

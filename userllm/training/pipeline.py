@@ -362,19 +362,19 @@ def _require_restorable_start(method: Method, context: Context, widths: dict[str
 def start_method(method: Method, stage: Stage, context: Context, run: RunFolder | None = None) -> TrainState:
     "Feature tables, prompts, rows, and a model with random mappers."
     started = time.monotonic()
-    made = method_tables(method, stage, context.llm)
+    inputs = method_tables(method, stage, context.llm)
     seconds = {"tables": time.monotonic() - started}
 
     dataset = stage.dataset
-    maker = BatchMaker(dataset.items, made.tables, context.llm.tokenizer, method.model, dataset.noun)
+    maker = BatchMaker(dataset.items, inputs.tables, context.llm.tokenizer, method.model, dataset.noun)
     frames = {split: dataset.rows(split) for split in ("train", "valid")}
     frames["test"] = tested_rows(dataset, stage.preset.test_rows)
-    rows = {split: stage.prepared.rows(frame, made.folds) for split, frame in frames.items()}
+    rows = {split: stage.prepared.rows(frame, inputs.folds) for split, frame in frames.items()}
 
-    _require_restorable_start(method, context, made.widths)
+    _require_restorable_start(method, context, inputs.widths)
     torch.manual_seed(stage.run_seed)
-    model = UserLLM(context.language, made.widths, method.model)
-    return TrainState(method, stage, context, run, maker, rows, model, made.reads, seconds=seconds)
+    model = UserLLM(context.language, inputs.widths, method.model)
+    return TrainState(method, stage, context, run, maker, rows, model, inputs.reads, seconds=seconds)
 
 
 def _check_engine(state: TrainState) -> None:

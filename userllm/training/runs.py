@@ -101,9 +101,9 @@ def run_settings(method: Method, stage: Stage, llm: LLM) -> dict:
         "checksum": llm.checksum,
         "dtype": llm.precision if llm.bits else str(llm.dtype),
     }
-    own = {"prompt": prompt.fingerprint, "run_seed": stage.run_seed, "llm": base}
+    of_run = {"prompt": prompt.fingerprint, "run_seed": stage.run_seed, "llm": base}
     data = data_settings(stage.prepared) | stage.prepared.unusual_history
-    return training_settings(method, stage.preset) | data | own
+    return training_settings(method, stage.preset) | data | of_run
 
 
 def baseline_run_settings(name: str, stage: Stage) -> dict:
