@@ -12,7 +12,13 @@ import shlex, shutil, sys
 import pandas as pd
 from ..core.errors import counted
 from ..data.dataset import ItemNoun, protocol_noun
-from ..evaluation.reports import format_table, language_share, share_as_text, without_llm_as_text
+from userllm.evaluation.reports import (
+    format_table,
+    language_share,
+    other_history_as_text,
+    share_as_text,
+    without_llm_as_text,
+)
 from ..core.theme import PICTURES
 
 # %% ../../nbs/cli/915_messages.ipynb #bdf9daa2
@@ -84,6 +90,8 @@ def learning_notes(metrics: dict) -> list[str]:
     notes = [share_as_text(metrics["language_share"])] if metrics.get("language_share") else []
     if metrics.get("without_llm"):
         notes.append(without_llm_as_text(metrics["without_llm"]))
+    if metrics.get("with_other_history"):
+        notes.append(other_history_as_text(metrics["with_other_history"]))
     steps = " and ".join(metrics.get("nothing_learnt") or ())
     if not steps:
         return notes

@@ -196,7 +196,7 @@ def _posters_verb(verb, names: dict) -> None:
     parser = verb(
         "posters", "fetch pictures by URL or TMDB path; a second call fetches those that are missing"
     )
-    usual = names["fetching"]
+    defaults = names["fetching"]
     parser.add_argument(
         "--manifest",
         required=True,
@@ -210,29 +210,29 @@ def _posters_verb(verb, names: dict) -> None:
     parser.add_argument(
         "--concurrency",
         type=_count,
-        default=usual["concurrency"],
+        default=defaults["concurrency"],
         metavar="N",
-        help=f"requests at once; default {usual['concurrency']}",
+        help=f"requests at once; default {defaults['concurrency']}",
     )
     parser.add_argument(
         "--rate",
         type=float,
-        default=usual["rate"],
+        default=defaults["rate"],
         metavar="N",
-        help=f"requests a second at most; default {usual['rate']:g}",
+        help=f"requests a second at most; default {defaults['rate']:g}",
     )
     parser.add_argument(
         "--retries",
         type=int,
-        default=usual["retries"],
+        default=defaults["retries"],
         metavar="N",
-        help=f"further attempts after a fault that may pass; default {usual['retries']}",
+        help=f"further attempts after a fault that may pass; default {defaults['retries']}",
     )
     parser.add_argument(
         "--base",
-        default=usual["base"],
+        default=defaults["base"],
         metavar="URL",
-        help=f"what goes before a poster_path; default {usual['base']}",
+        help=f"what goes before a poster_path; default {defaults['base']}",
     )
 
 # %% ../../nbs/cli/910_parser.ipynb #3d1d7447

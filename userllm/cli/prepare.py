@@ -47,9 +47,9 @@ def require_device(options) -> None:
 
 def _protocol(options, preset):
     "The preset's protocol with the options of the command line."
-    usual = preset.protocol
+    default = preset.protocol
     protocol = replace(
-        usual, split=options.split or usual.split, data_seed=options.data_seed or usual.data_seed
+        default, split=options.split or default.split, data_seed=options.data_seed or default.data_seed
     )
     if options.fractions:
         protocol = replace(protocol, fractions=options.fractions)
@@ -74,8 +74,8 @@ def open_dataset(folder) -> Dataset:  # of --data
 def chosen_dataset(options) -> tuple[Dataset | None, RawData | None]:
     "The dataset of --data or of a source, and what the source gave; None for the built-in ratings."
     source = getattr(options, "source", None)
-    usual = {"split": None, "fractions": None, "natural": False, "history": None, "data_seed": 0}
-    changed = [name for name, value in usual.items() if getattr(options, name) != value]
+    defaults = {"split": None, "fractions": None, "natural": False, "history": None, "data_seed": 0}
+    changed = [name for name, value in defaults.items() if getattr(options, name) != value]
     if options.data and (source or changed):
         what = "the source" if source else _option(changed[0])
         raise InputError("--data has its own protocol", fix=f"leave out {what}, or prepare it again")
@@ -281,12 +281,12 @@ def _keep(options, prepared: Prepared, raw: RawData | None) -> Path:
     files = [Path(options.data) / name for name in ("posters.csv", "notes.txt")] if options.data else []
     # --out may be --data, and is written anew
     before = {file.name: file.read_bytes() for file in files if file.exists()}
-    kept = save_dataset(prepared.dataset, options.out, raw)
-    keep_prepared(prepared, kept)
+    folder = save_dataset(prepared.dataset, options.out, raw)
+    keep_prepared(prepared, folder)
     for name, content in before.items():
-        with atomic_path(kept / name) as path:
+        with atomic_path(folder / name) as path:
             path.write_bytes(content)
-    return kept
+    return folder
 
 
 LARGE = 50_000_000  # bytes of tables, from which on reading takes noticeably long

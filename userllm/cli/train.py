@@ -117,11 +117,11 @@ def chosen_for_many(options, methods: tuple[str, ...]) -> tuple[Preset, dict, di
     of_methods = {}
     chosen = preset
     for name in methods:
-        usual = (preset, find_method(name))
-        changed = override(usual, asked)
+        defaults = (preset, find_method(name))
+        changed = override(defaults, asked)
         chosen = changed[0]
-        changes |= changed_settings(usual, changed)
-        of_methods |= changed_settings(usual[1:], changed[1:])
+        changes |= changed_settings(defaults, changed)
+        of_methods |= changed_settings(defaults[1:], changed[1:])
     if not methods:
         (chosen,) = override((preset,), asked)
         changes = changed_settings((preset,), (chosen,))
@@ -139,9 +139,9 @@ def chosen_settings(options) -> tuple[Preset, Method | None, dict]:
     "Preset and method (None for a baseline) with all that the command line changes; the changes by key."
     preset = find_preset(options.preset)
     method = _chosen_method(options)
-    usual = (preset,) if method is None else (preset, method)
-    chosen = override(usual, _given_settings(options))
-    changes = changed_settings(usual, chosen)
+    defaults = (preset,) if method is None else (preset, method)
+    chosen = override(defaults, _given_settings(options))
+    changes = changed_settings(defaults, chosen)
     _require_free_protocol(options, changes)
     preset = chosen[0]
     if getattr(options, "test_rows", None):
@@ -153,11 +153,11 @@ def effective_changes(options, changes: dict[str, Any]) -> dict[str, Any]:
     "Those of the changed settings that this method or baseline reads."
     preset = find_preset(options.preset)
     method = _chosen_method(options)
-    usual = (preset,) if method is None else (preset, method)
+    defaults = (preset,) if method is None else (preset, method)
 
     def decides(changes: dict[str, Any]):
         "What decides the result of a run, beside data, LLM and seed."
-        changed = override(usual, changes)
+        changed = override(defaults, changes)
         if method is None:
             return baseline_settings(options.method, *changed)
         return training_settings(changed[1], changed[0])
@@ -229,8 +229,8 @@ def _run_folder(options, preset: Preset, changes: dict) -> Path:
     category = "-category" if options.category else ""
     slots = {"slot": "+".join(options.slot)} if options.slot else {}
     changed = in_file_name(slots | changes)
-    usual = f"runs/{preset.name}-{data}-{options.method}{category}{changed}-seed{options.seed}"
-    return Path(options.out or usual)
+    default = f"runs/{preset.name}-{data}-{options.method}{category}{changed}-seed{options.seed}"
+    return Path(options.out or default)
 
 
 def _check_data(dataset, options, method: Method | None) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from .fitted import load_fitted, save_fitted, whole_model
 from .rates import log_odds, training_rows
-from ..core.errors import InputError
+from ..core.settings import require_numbers
 from ..data.dataset import Dataset
 from ..data.histories import Rows
 from ..data.past_counts import PastCounts
@@ -21,11 +21,14 @@ from ..model.mappers import AsOfTable
 class AsOfSettings:
     "How rates as of a row's time are made."
 
+    numbers = {
+        "smoothing": "positive",
+    }
+
     smoothing: float = 5.0  # events at the overall like rate that each rate starts from
 
     def __post_init__(self):
-        if not self.smoothing > 0:
-            raise InputError(f"AsOfSettings: smoothing is {self.smoothing}", fix="set it above 0")
+        require_numbers(self, "as_of")
 
 
 def source_name(
@@ -59,7 +62,7 @@ class BiasAsOf:
     "User mean plus item mean in log odds, as of each row's time."
 
     tables: dict[str, AsOfTable]  # of `user` and `item`
-    overall: float  # log odds of the like rate that each rate starts from
+    overall: float  # log odds of the overall like rate, from which each rate starts
     trained_rows: np.ndarray  # row_ids of the training rows, whose overall like rate that is
 
     @classmethod

@@ -92,12 +92,12 @@ class BaselineRecommender(Recommender):
     def build(cls, baseline: Baseline, fitted: FittedBaseline, stage: Stage) -> "BaselineRecommender":
         "Put a fitted baseline together with the data that it was fitted on."
         dataset = stage.dataset
-        usual = HistorySettings(length=dataset.protocol["history_length"])
+        default = HistorySettings(length=dataset.protocol["history_length"])
         settings = baseline.settings(stage.preset).items()
         return cls(
             method=baseline.name,
             dataset=dataclasses.replace(dataset, interactions=dataset.interactions.iloc[:0]),
-            history=stage.prepared.history if baseline.reads_histories else usual,
+            history=stage.prepared.history if baseline.reads_histories else default,
             provenance={"run_seed": stage.run_seed, "preset": getattr(stage.preset, "name", "")},
             baseline=baseline,
             fitted=fitted,

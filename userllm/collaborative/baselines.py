@@ -106,6 +106,14 @@ class BiasAsOfBaseline(Baseline):
     def load(self, folder) -> BiasAsOf:
         return BiasAsOf.load(folder)
 
+    def made(self, fitted: BiasAsOf) -> bool:
+        return _readings(fitted) == {self.reading}
+
+
+def _readings(fitted: BiasAsOf | FeatureModel) -> set[str]:
+    "The readings of its rates as of time; empty where it has none."
+    return {past.reading for past in fitted.past.values()}
+
 
 for _reading, _counted in READINGS.items():
     baselines.register(
@@ -229,8 +237,13 @@ class FeatureBaseline(Baseline):
         return FeatureModel.load(folder)
 
     def made(self, fitted: FeatureModel) -> bool:
-        context = {feature.name for feature in fitted.features.cross_features} & {*context_cross_features}
-        return fitted.kind == self.kind and bool(context) == self.learns_from_context
+        names = {feature.name for feature in fitted.features.cross_features}
+        return (
+            fitted.kind == self.kind
+            and bool(names & {*context_cross_features}) == self.learns_from_context
+            and bool(names & {*content_cross_features}) == self.reads_content
+            and _readings(fitted) == ({self.reading} if self.reading else set())
+        )
 
 
 baselines.register(

@@ -113,10 +113,10 @@ def _genre_affinity(
     np.add.at(likes, users, genres[items] * labels[:, None])
     np.add.at(seen, users, genres[items])
     overall = labels.mean()
-    own = (np.bincount(users, labels, size) + smoothing * overall) / (
+    user_rates = (np.bincount(users, labels, size) + smoothing * overall) / (
         np.bincount(users, minlength=size) + smoothing
     )
-    return (likes + smoothing * own[:, None]) / (seen + smoothing) - own[:, None]
+    return (likes + smoothing * user_rates[:, None]) / (seen + smoothing) - user_rates[:, None]
 
 
 def genre_affinity(
@@ -292,16 +292,16 @@ def item_cf(
 class AffinitySettings:
     "How a user's taste in content is found."
 
+    numbers = {
+        "penalty": "positive",
+        "poster_dimensions": "count",
+    }
+
     penalty: float = 10.0  # ratings without a residual that each user starts from
     poster_dimensions: int = 64  # principal components of the poster features that are read, at most
 
     def __post_init__(self):
-        if not self.penalty > 0:
-            raise InputError(f"AffinitySettings: penalty is {self.penalty}", fix="set it above 0")
-        if self.poster_dimensions < 1:
-            raise InputError(
-                f"AffinitySettings: poster_dimensions is {self.poster_dimensions}", fix="set it to 1 or more"
-            )
+        require_numbers(self, "affinity")
 
 
 def _ridge(
@@ -315,14 +315,14 @@ def _ridge(
     weights = np.zeros((size, rows.shape[1]))
     order = np.argsort(users, kind="stable")
     known, start = np.unique(np.asarray(users)[order], return_index=True)
-    for user, own in zip(known.tolist(), np.split(order, start[1:])):
-        content = rows[own]
-        if len(own) < rows.shape[1]:  # the same weights from the smaller system
-            small = content @ content.T + penalty * np.eye(len(own))
-            weights[user] = content.T @ np.linalg.solve(small, residual[own])
+    for user, positions in zip(known.tolist(), np.split(order, start[1:])):
+        content = rows[positions]
+        if len(positions) < rows.shape[1]:  # the same weights from the smaller system
+            small = content @ content.T + penalty * np.eye(len(positions))
+            weights[user] = content.T @ np.linalg.solve(small, residual[positions])
         else:
             large = content.T @ content + penalty * np.eye(rows.shape[1])
-            weights[user] = np.linalg.solve(large, content.T @ residual[own])
+            weights[user] = np.linalg.solve(large, content.T @ residual[positions])
     return weights
 
 
@@ -405,10 +405,13 @@ def item_cf_context(
 
     `InputError` as for `context_as_training`."""
     seen = context_as_training(dataset).rows("train")
-    made = _liked_near(seen, seen[:0], dataset, settings.smoothing, how)
+    by_side = _liked_near(seen, seen[:0], dataset, settings.smoothing, how)
     return CrossFeatureTables(
         "item_cf_context",
-        *(table_by_position("item_cf_context", key, vectors) for key, vectors in zip(("user", "item"), made)),
+        *(
+            table_by_position("item_cf_context", key, vectors)
+            for key, vectors in zip(("user", "item"), by_side)
+        ),
         _no_rows,
     )
 

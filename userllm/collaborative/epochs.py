@@ -80,7 +80,7 @@ def fit_epochs(
     history = []
     best = -1.0
     best_epoch = 0
-    kept = None
+    best_weights = None
     with (
         _one_thread(),
         tqdm(range(1, settings.epochs + 1), desc=label, unit="epoch", disable=not progress) as bar,
@@ -97,7 +97,7 @@ def fit_epochs(
             if not settings.patience or area > best:
                 best = area
                 best_epoch = epoch
-                kept = (
+                best_weights = (
                     {name: value.detach().clone() for name, value in network.state_dict().items()}
                     if settings.patience
                     else None
@@ -105,6 +105,6 @@ def fit_epochs(
             elif epoch - best_epoch >= settings.patience:
                 bar.set_description(f"{label}, stopped early")
                 break
-    if kept is not None:
-        network.load_state_dict(kept)
+    if best_weights is not None:
+        network.load_state_dict(best_weights)
     return {"validation_auc": best, "best_epoch": best_epoch, "history": tuple(history)}

@@ -133,18 +133,18 @@ class SASRecModel:
         "The latest known items of each history (n, length), plus one, 0 as padding on the right."
         numbers = self._numbers(histories)
         length = self.settings.length
-        kept = torch.zeros(len(numbers), length, dtype=torch.long)
+        compacted = torch.zeros(len(numbers), length, dtype=torch.long)
         for row, line in enumerate(numbers.tolist()):
             known = [number for number in line if number][-length:]
-            kept[row, : len(known)] = torch.tensor(known, dtype=torch.long)
-        return kept
+            compacted[row, : len(known)] = torch.tensor(known, dtype=torch.long)
+        return compacted
 
     @torch.no_grad()
     def states(self, histories) -> torch.Tensor:  # (n, h) dense items, oldest first, -1 as padding
         "What each history makes of its user (n, d)."
         self.network.eval()
         return torch.cat(
-            [self.network.states(some) for some in self.compact(histories).split(4096)]
+            [self.network.states(block) for block in self.compact(histories).split(4096)]
             + [torch.zeros(0, self.settings.dimensions)]
         )
 

@@ -131,15 +131,15 @@ def ending_at_once(
         os._exit(130)
 
     # not where it is ignored, as behind nohup
-    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    handled_here = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     with suppress(ValueError):  # in a thread, which no signal reaches
-        if usual:
+        if handled_here:
             signal.signal(signal.SIGINT, stop)
     try:
         yield
     finally:
         with suppress(ValueError):
-            if usual:
+            if handled_here:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # %% ../../nbs/core/020_command.ipynb #552539a6

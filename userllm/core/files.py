@@ -7,7 +7,7 @@ __all__ = ['default_cache', 'atomic_path', 'write_json', 'read_json', 'append_js
            'read_parquet', 'write_tensors', 'read_tensors', 'read_tensors_metadata', 'bytes_in', 'require_writable']
 
 # %% ../../nbs/core/010_files.ipynb #734534ec
-import dataclasses, errno, json, math, os, shutil, uuid
+import dataclasses, json, math, os, shutil, uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pandas as pd
 
-from ..core.errors import InputError
+from ..core.errors import InputError, counted
 from .dataset import SPLITS, Dataset, ids_as_text, split_codes, split_names, with_noun
 from .protocols import ProtocolSettings, movie
 from .ratings import check_ratings, events_of, ids_in_order, refuse_rows
@@ -41,7 +41,7 @@ def _most_rows(of_rows: np.ndarray, users: int | None) -> np.ndarray:  # the use
         return having
     if len(having) < users:
         raise InputError(
-            f"only {len(having):,} users have rows, and the protocol asks for {users:,}",
+            f"the protocol asks for {counted(users, 'user')}, and only {len(having):,} have rows",
             fix="take all of them (users=None, or --users all), or fewer",
         )
     return having[np.argsort(-counts[having], kind="stable")[:users]]
@@ -211,7 +211,7 @@ def _items_by_id(items: pd.DataFrame, ids: pd.Index) -> pd.DataFrame:
     if not ids.isin(items["item_id"]).all():
         unknown = ids[~ids.isin(items["item_id"])]
         raise InputError(
-            f"ratings name {len(unknown):,} items that the items table lacks, the first is {unknown[0]}",
+            f"ratings name {counted(len(unknown), 'item')} that the items table lacks, the first is {unknown[0]}",
             fix="add them to the items, or remove their ratings",
         )
     items = items.set_index("item_id").loc[ids].rename_axis("item_id").reset_index()
@@ -234,7 +234,7 @@ def _require_classes(
         labels = rows.loc[rows["split"] == split, "label"]
         if missing := _missing_classes(labels):
             problems.append(
-                f"the split {split!r} of {len(labels):,} rows holds no {' and no '.join(missing)}"
+                f"the split {split!r} of {counted(len(labels), 'row')} holds no {' and no '.join(missing)}"
             )
     if missing := _missing_classes(rows["label"]):
         kinds = " or ".join(missing)
@@ -382,7 +382,7 @@ def with_further_items(
     and ranked. InputError for a bad items table, and for items without a title."""
     if "item_id" in items and items["item_id"].isna().any():
         raise InputError(
-            f"items: {items['item_id'].isna().sum():,} rows have no item_id",
+            f"items: no item_id in {counted(items['item_id'].isna().sum(), 'row')}",
             fix="fill it or remove them",
         )
     ids = ids_in_order(ids_as_text(items["item_id"])) if "item_id" in items else pd.Index([])

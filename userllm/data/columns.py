@@ -52,13 +52,16 @@ def _gathered(
     rows: int | None = None,  # of all portions, for the progress bar
 ) -> pl.DataFrame:
     "The converted portions, joined column by column, so that no more than one column is in memory twice."
-    kept = []
+    converted = []
     with tqdm(total=rows, desc="reading", unit="row", unit_scale=True, delay=3) as bar:
         for portion in portions:
-            kept.append(convert(portion))
+            converted.append(convert(portion))
             bar.update(len(portion))
     return pl.DataFrame(
-        [pl.concat([part.drop_in_place(name) for part in kept], rechunk=True) for name in kept[0].columns]
+        [
+            pl.concat([part.drop_in_place(name) for part in converted], rechunk=True)
+            for name in converted[0].columns
+        ]
     )
 
 # %% ../../nbs/data/130_columns.ipynb #1716474a

@@ -28,7 +28,7 @@ SPLITS = ("train", "valid", "test")  # of rows
 # how rows came to their splits: at random, by time (in all, or of each user), by whole items
 SPLIT_KINDS = ("random", "temporal", "temporal_user", "cold_items")
 TIMED_KINDS = ("temporal", "temporal_user")
-# of the column `split`: codes 0, 1, 2, and 3 for what is no row
+# of the column `split`: codes 0, 1, 2, and 3 for context interactions
 SPLIT_TYPE = pd.CategoricalDtype([*SPLITS, "history"])
 
 _COLUMNS = {
@@ -534,7 +534,7 @@ def made_up_dataset(
 ) -> Dataset:
     """A small random dataset without leaks, for examples and tests.
 
-    A fifth of the events are history and no rows."""
+    A fifth of the events are context interactions."""
     random = np.random.default_rng(seed)
     pairs = random.choice(users * items, events, replace=False)
     frame = pd.DataFrame(

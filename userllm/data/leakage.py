@@ -239,11 +239,11 @@ def _rate_leaks(dataset: Dataset, name: str, past: PastCounts) -> dict[str, int]
         "rate after training": shown[:, 1] > known[:, 1],
         "rate unlike its events": (shown != known).any(1),
     }
-    found = np.zeros(len(rows), bool)
+    leaking = np.zeros(len(rows), bool)
     counts = {}
     for kind, rows_of_kind in kinds.items():  # each row counts once, as its worst leak
-        counts[f"{kind}: {name}"] = int((rows_of_kind & ~found).sum())
-        found |= rows_of_kind
+        counts[f"{kind}: {name}"] = int((rows_of_kind & ~leaking).sum())
+        leaking |= rows_of_kind
     return counts
 
 # %% ../../nbs/data/110_leakage.ipynb #c050

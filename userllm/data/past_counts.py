@@ -100,7 +100,7 @@ class PastCounts:
 
     def __call__(
         self,
-        numbers,  # (n,) users or items; -1 for one that nobody knows
+        numbers,  # (n,) users or items; -1 for an unknown one
         timestamps,  # (n,) seconds; -1 for the state that training left
     ) -> np.ndarray:
         """Likes and events (n, 2), int64, strictly before the times.

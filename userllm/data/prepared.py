@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 import numpy as np
 import pandas as pd
-from ..core.errors import InputError
+from ..core.errors import counted, InputError
 from ..core.runs import StageCache
 from .leakage import Audit, audit, context_as_training
 from .datasets import fill_descriptions
@@ -125,8 +125,8 @@ class Prepared:
     def unusual_history(self) -> dict:
         "Settings of histories other than the usual ones (likes, by the kind of split), for keys; else empty."
         history = self.history
-        usual = HistorySettings(self.dataset.protocol["history_length"])
-        return {} if history == usual else {"history": asdict(history)}
+        default = HistorySettings(self.dataset.protocol["history_length"])
+        return {} if history == default else {"history": asdict(history)}
 
     def require_sound_histories(self) -> None:
         """`InputError` where unusual histories leak or cannot be rebuilt.
@@ -155,8 +155,8 @@ class Prepared:
         items = self.dataset.items[self.dataset.items["description"] != ""]
         writers = items["described_by"]
         by_data = int((writers == "").sum())
-        own = {"from the data": by_data} if by_data else {}
-        return own | writers[writers != ""].value_counts().to_dict()
+        from_data = {"from the data": by_data} if by_data else {}
+        return from_data | writers[writers != ""].value_counts().to_dict()
 
     @property
     def missing(self) -> dict:
@@ -187,7 +187,7 @@ def _require_features(hashes: list[str], features: dict, faults: list[str]) -> N
             fix="replace the files, or leave the posters out",
         )
     raise InputError(
-        f"{len(posters):,} items have a poster, and features of none of them are here",
+        f"features are missing of all posters, those of {counted(len(posters), 'item')}",
         fix="name their pictures with --posters (posters=) and --vit (vit=), as when the dataset was prepared",
     )
 

@@ -385,7 +385,7 @@ def netflix_prize(
     except InputError as error:
         faults.append(error.what)
     try:
-        kept = (cache or StageCache()).folder(
+        converted = (cache or StageCache()).folder(
             "ratings",
             {"source": "netflix_prize", "form": 3},
             {"files": [file_sha256(file) for file in files]},
@@ -396,7 +396,7 @@ def netflix_prize(
     if faults:
         raise InputError("\n".join(faults), fix="give the prize's files as they are")
 
-    ratings_path = kept / "ratings.parquet"
+    ratings_path = converted / "ratings.parquet"
     lines = pq.read_metadata(ratings_path).metadata[b"lines"].decode()
     notes = (
         f"combined_data_*.txt: {lines}",

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import polars as pl
 
-from ..core.errors import InputError, shown_names, shown_text
+from ..core.errors import counted, InputError, shown_names, shown_text
 from .cells import as_ids, nested_columns
 from .columns import readable_columns
 from .dataset import SPLIT_TYPE
@@ -64,7 +64,8 @@ def _first_items(
     ]
     if more := len(unknown) - len(faults):
         rows = unknown["rows"][shown:].sum()
-        what = f"{more:,} further items likewise, in {rows:,} rows: {fault.what}"
+        others = counted(more, "further item", "further items")
+        what = f"{others} likewise, in {counted(rows, 'row')}: {fault.what}"
         faults.append(replace(fault, what=what, count=more))
     return faults
 
@@ -111,8 +112,8 @@ def _without_control_characters(items: pl.DataFrame, file: str) -> tuple[pl.Data
         characters = lines if is_description else CONTROL_CHARACTERS
         if not items[name].str.contains(rf"{characters}|{INVISIBLE_CHARACTERS}").any():
             continue
-        counted = items[name].str.replace_all(r"[\t\r\n]", " ") if is_description else items[name]
-        notes += control_note(file, name, counted)
+        text = items[name].str.replace_all(r"[\t\r\n]", " ") if is_description else items[name]
+        notes += control_note(file, name, text)
 
         over_lines = pl.col(name).str.replace_all(INVISIBLE_CHARACTERS, "").str.replace_all(lines, " ")
         cleaned = over_lines.str.strip_chars() if is_description else in_one_line(pl.col(name))

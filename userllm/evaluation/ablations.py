@@ -142,10 +142,10 @@ def _laid_over(settings, variant):
     "A variant's nested settings: what they change of their class's defaults, on top of those that are there."
     if not is_dataclass(variant):
         return variant
-    usual = type(variant)()
+    defaults = type(variant)()
     names = [each.name for each in fields(variant)]
     return replace(
-        settings, **{n: getattr(variant, n) for n in names if getattr(variant, n) != getattr(usual, n)}
+        settings, **{n: getattr(variant, n) for n in names if getattr(variant, n) != getattr(defaults, n)}
     )
 
 

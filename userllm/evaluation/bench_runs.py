@@ -95,7 +95,7 @@ def _measured_before(out, facts: dict) -> dict:  # `facts`: what must be equal f
     empty = facts | {part: [] for part in _PARTS}
     if not Path(out).exists():
         return empty
-    before = empty | read_json(out)
+    before = empty | {"method": "userllm"} | read_json(out)  # files of before do not name it
     if changed := [name for name in facts if before.get(name) != facts[name]]:
         name = changed[0]
         raise InputError(
@@ -114,7 +114,7 @@ def missing(measured: dict, settings: BenchSettings = BenchSettings()) -> list[t
 # %% ../../nbs/evaluation/770_bench_runs.ipynb #1fea3d13
 @dataclass(frozen=True)
 class BenchTarget:
-    "Whose work is measured: the method `userllm`, untrained, on the built-in ratings."
+    "Whose work is measured: a method, untrained, on the built-in ratings."
 
     llm: str = "smollm2"
     device: str = "auto"
@@ -123,6 +123,7 @@ class BenchTarget:
     # an LLM of this shape with random weights and the tokenizer of `llm`, in its place
     shape: str | None = None
     cache: StageCache | None = None
+    method: str = "userllm"
 
     def load(self, settings: ModelSettings, cache: StageCache) -> Context:
         "The LLM with LoRA around it."
@@ -146,7 +147,7 @@ class _Opened:
 def _open(target: BenchTarget) -> _Opened:
     cache = target.cache or StageCache()
     preset = quick()
-    method = find_method("userllm")
+    method = find_method(target.method)
     method = replace(method, model=replace(method.model, order=target.order))
     prepared = prepare(preset.protocol, device=target.device, cache=cache)
     context = target.load(method.model, cache)
@@ -163,10 +164,11 @@ def _open(target: BenchTarget) -> _Opened:
     return _Opened(context.llm, model, maker, train, test)
 
 
-def _facts(llm: LLM, order: str, settings: BenchSettings) -> dict:
+def _facts(llm: LLM, target: BenchTarget, settings: BenchSettings) -> dict:
     "What must be equal for measurements to be compared."
     return {
-        "order": order,
+        "method": target.method,
+        "order": target.order,
         "llm": llm.reference.name,
         "device": str(llm.device),
         "dtype": str(llm.dtype),
@@ -197,7 +199,7 @@ def run_bench(
     model = opened.model
     maker = opened.maker
     check_engine(model, maker, report=report)
-    measured = _measured_before(out, _facts(opened.llm, target.order, settings))
+    measured = _measured_before(out, _facts(opened.llm, target, settings))
     measured["settings"] = asdict(settings)
     measured["new_tokens"] = _new_tokens(maker, opened.test.take(np.arange(1)))
     rate = matrix_rate(opened.llm.device, opened.llm.dtype)

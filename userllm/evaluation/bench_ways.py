@@ -81,6 +81,8 @@ class WholePromptEngine(ScoringEngine):
         super().__init__(model, maker)
         self._histories = None  # they stand in the prompt
         self.tuned = tuned
+        # Tables that only an encoder reads, such as what a candidate is compared by, have no token in a prompt.
+        self.beside = [slot for slot in maker.features.history if slot in model.slots]
 
     def pieces(self, item: int, history) -> list[Piece]:
         "The pieces of one row."
@@ -94,7 +96,7 @@ class WholePromptEngine(ScoringEngine):
                 pieces += [
                     Piece(None, tuple(text.titles[past])),
                     Piece(None, tuple(text.descriptions[past])),
-                    Piece(Slot(f"history item {position}", len(self.maker.features.history))),
+                    Piece(Slot(f"history item {position}", len(self.beside))),
                 ]
         return pieces
 
@@ -146,6 +148,7 @@ class WholePromptEngine(ScoringEngine):
                 :, None
             ]
         past = self.maker.features.of_history(rows.histories.ravel())
+        past = {slot: past[slot] for slot in self.beside}
         beside = self.model.item_tokens(past).unflatten(0, (len(rows), -1))
         return soft | {f"history item {position}": beside[:, position] for position in range(beside.shape[1])}
 

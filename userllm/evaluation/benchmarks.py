@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['kinds', 'with_history', 'sample_candidates', 'seconds_of', 'matrix_rate', 'TokenCount', 'Records', 'bench',
-           'bench_states', 'bench_packing', 'bench_compiled']
+           'bench_states', 'bench_encoders', 'bench_packing', 'bench_compiled']
 
 # %% ../../nbs/evaluation/765_benchmarks.ipynb #64cdd13f
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 import numpy as np
@@ -28,11 +28,22 @@ from ..model.userllm import train_only, UserLLM
 kinds = ("training", "scoring", "ranking")
 
 
-def with_history(rows: Rows, length: int, items: int, seed: int = 0) -> Rows:  # `items`: how many there are
+def with_history(
+    rows: Rows,
+    length: int,
+    items: int,  # how many there are
+    seed: int = 0,
+    rated: bool = False,  # whether half of the events are dislikes
+) -> Rows:
     "The rows with random histories of that length, a user's always the same."
     users = np.unique(rows.users)
-    drawn = np.random.default_rng(seed).integers(0, items, (len(users), length))
-    return replace(rows, histories=drawn[np.searchsorted(users, rows.users)], history_tokens=None)
+    generator = np.random.default_rng(seed)
+    drawn = generator.integers(0, items, (len(users), length))
+    labels = generator.integers(0, 2, drawn.shape).astype(np.int8)
+    own = np.searchsorted(users, rows.users)
+    return replace(
+        rows, histories=drawn[own], history_labels=labels[own] if rated else None, history_tokens=None
+    )
 
 
 def sample_candidates(rows: Rows, count: int, seed: int = 0) -> Rows:  # about how many
@@ -183,7 +194,7 @@ def bench(
         share = len(trained) / len(train)  # of a whole epoch, and so of its budget
         in_training = replace(settings, budget=int(settings.budget * share))
         for kind, rows in zip(kinds, (trained, test, ranked)):
-            rows = with_history(rows, history, items)
+            rows = with_history(rows, history, items, rated=maker.settings.rated)
             for name, way in chosen.items():
                 if (kind, history, name) in done:
                     continue
@@ -208,20 +219,61 @@ def bench_states(
         timings = {"read": [], "move": [], "score": []}
         for _ in range(settings.repeats):
             histories = generator.integers(0, count, (settings.batch_size, length + 1))
+            candidates = generator.integers(0, count, settings.batch_size)
             store = history_store(model, maker)
-            store(np.arange(count)[:, None][np.unique(histories)])  # projections are there
+            every = np.unique(histories)
+            store(every[:, None], None, every)  # projections are there
             engine = find_engine(model, maker, "reuse", budget=ByteBudget(settings.budget))
-            timings["read"].append(seconds_of(lambda: store(histories[:, :-1]), device))
-            timings["move"].append(seconds_of(lambda: store(histories), device))
-            pairs = Rows(
-                np.full(settings.batch_size, -1), generator.integers(0, count, settings.batch_size), histories
-            )
+            timings["read"].append(seconds_of(lambda: store(histories[:, :-1], None, candidates), device))
+            timings["move"].append(seconds_of(lambda: store(histories, None, candidates), device))
+            pairs = Rows(np.full(settings.batch_size, -1), candidates, histories)
             engine.logits(pairs)
             timings["score"].append(seconds_of(lambda: engine.logits(pairs), device))
         records.append(
             {"history": length}
             | {name: 1e3 * float(np.median(values)) / settings.batch_size for name, values in timings.items()}
         )
+    return pd.DataFrame(records)
+
+# %% ../../nbs/evaluation/765_benchmarks.ipynb #1ed08c5d
+class _KeptText(Reuse):
+    "Reuse that keeps its store of text, as from one epoch to the next."
+
+    def begin(self, rows: Rows) -> None:
+        if not hasattr(self, "text"):
+            super().begin(rows)
+
+
+def _row_costs(model: UserLLM, maker: BatchMaker, rows: Rows, length: int, settings: BenchSettings) -> dict:
+    "Milliseconds a row of training and of scoring, with histories of one length."
+    device = model.language.device
+    items = len(maker.text.titles)
+    some = lambda seed: with_history(rows, length, items, seed, maker.settings.rated)
+    train = training_by(_KeptText(model, maker, settings))
+    timed = lambda work, seed: seconds_of(lambda: work(some(seed)), device)
+    timings = {"training": [timed(train, seed) for seed in range(settings.repeats + 1)]}
+
+    model.eval()  # as it is now
+    engine = find_engine(model, maker, budget=ByteBudget(settings.budget))
+    timings["scoring"] = [timed(engine.logits, seed) for seed in range(settings.repeats + 1)]
+    # The first time fills what is kept.
+    return {work: 1e3 * float(np.median(seconds[1:])) / len(rows) for work, seconds in timings.items()}
+
+
+def bench_encoders(
+    models: Mapping[str, tuple],  # name -> a model and its batch maker
+    rows: Rows,  # with labels; their histories are replaced
+    settings: BenchSettings = BenchSettings(histories=(5, 200)),
+) -> pd.DataFrame:
+    """Milliseconds a row of training and of scoring for each model and length of history, and how many times as much
+    as with its shortest histories that is (`training_times`, `scoring_times`)."""
+    records = []
+    for name, (model, maker) in models.items():
+        costs = [_row_costs(model, maker, rows, length, settings) for length in settings.histories]
+        for length, cost in zip(settings.histories, costs):
+            times = {f"{work}_times": cost[work] / costs[0][work] for work in cost}
+            records.append({"model": name, "history": length, **cost, **times})
+        train_only(model, model.alignment_parameters())
     return pd.DataFrame(records)
 
 # %% ../../nbs/evaluation/765_benchmarks.ipynb #b0dabd02

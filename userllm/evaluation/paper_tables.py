@@ -160,10 +160,10 @@ def run_path(protocol: str, split: str, system: str, seed: int, suffix: str = ""
 
 def history_lengths(table: Table, protocol: str) -> tuple:
     "The usual length, twice the usual, and None for all. `InputError` where training read whole histories."
-    usual = table.history_length(protocol)
-    if usual is None:
+    length = table.history_length(protocol)
+    if length is None:
         raise InputError(
             f"training on {protocol} reads whole histories, so there are no longer ones",
             fix="prepare the data with --history 5, or leave this table out",
         )
-    return usual, 2 * usual, None
+    return length, 2 * length, None

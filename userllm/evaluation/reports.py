@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['results_table', 'format_table', 'to_markdown', 'difference_table', 'system_differences', 'recorded_value',
-           'interval_text', 'language_share', 'share_as_text', 'without_llm', 'without_llm_as_text', 'slices',
-           'plot_results', 'plot_calibration']
+           'interval_text', 'language_share', 'share_as_text', 'without_llm', 'with_other_history',
+           'without_llm_as_text', 'other_history_as_text', 'slices', 'plot_results', 'plot_calibration']
 
 # %% ../../nbs/evaluation/505_reports.ipynb #c003
 import unicodedata
@@ -292,9 +292,22 @@ def without_llm(
     # value, low, high; None without `pretrained_logit`
 ):
     "What the same net reaches without the LLM, and the paired difference to it with 95% intervals."
-    if "pretrained_logit" not in predictions:
+    return _compared_with(predictions, "pretrained_logit", resamples, seed)
+
+
+def with_other_history(
+    predictions: pd.DataFrame,  # with the column `other_history_logit`, the logit with another user's history
+    resamples: int = 1000,  # bootstrap resamples over users
+    seed: int = 0,  # of the resampling
+) -> dict | None:  # as `without_llm`
+    "What the method reaches with another user's history in each row, and what its own is worth to it."
+    return _compared_with(predictions, "other_history_logit", resamples, seed)
+
+
+def _compared_with(predictions: pd.DataFrame, column: str, resamples: int, seed: int) -> dict | None:
+    if column not in predictions:
         return None
-    alone = predictions.assign(logit=predictions["pretrained_logit"])
+    alone = predictions.assign(logit=predictions[column])
     difference = paired_difference(predictions, alone, resamples, seed)
     figures = evaluate(alone, resamples, seed)
     return {
@@ -309,6 +322,14 @@ def without_llm_as_text(compared: dict) -> str:  # from `without_llm`
     "The same as a sentence."
     difference, _ = _difference_as_text(compared["auc_difference"])
     return f"the same net without the language model: AUC {compared['auc']['value']:.4f}; difference {difference}"
+
+
+def other_history_as_text(compared: dict) -> str:  # from `with_other_history`
+    "The same as a sentence."
+    difference, _ = _difference_as_text(compared["auc_difference"])
+    return (
+        f"with another user's history: AUC {compared['auc']['value']:.4f}; the own one is worth {difference}"
+    )
 
 # %% ../../nbs/evaluation/505_reports.ipynb #c018
 def slices(

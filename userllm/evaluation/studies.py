@@ -132,9 +132,19 @@ class Study:
         return ""
 
 # %% ../../nbs/evaluation/750_studies.ipynb #4cb69316
-def _pretraining_tokens(preset: Preset, examples: int, encoder: float) -> float:
-    "What pre-training costs, as tokens: its rows cost a twentieth, for the LLM has no part in it."
-    return 3 * preset.step0.rows_seen(examples) * (20 + encoder) / 20
+def _history_tokens(model: ModelSettings, likes: int) -> float:
+    """What reading a history costs, as tokens: those of its texts, as a GRU reads them. A candidate-aware encoder
+    reads no text, and compares the candidate with all events at once."""
+    if model.history != "compressed":
+        return 0
+    return likes / 80 if model.candidate_aware else 10 * likes
+
+
+def _pretraining_tokens(preset: Preset, examples: int, model: ModelSettings, likes: int) -> float:
+    """What pre-training costs, as tokens: its rows cost a twentieth, for the LLM has no part in it. Without texts and
+    with a linear head, as for a candidate-aware encoder, what else a row needs is a fifth."""
+    others = 4 if model.candidate_aware else 20
+    return 3 * preset.step0.rows_seen(examples) * (others + _history_tokens(model, likes)) / 20
 
 
 def estimate_tokens(
@@ -160,8 +170,8 @@ def estimate_tokens(
     examples = round(0.8 * rows)
     first = preset.step1.rows_seen(examples)
     second = preset.step2.rows_seen(examples)
-    encoder = 10 * likes if model.history == "compressed" else 0
-    before = _pretraining_tokens(preset, examples, encoder) if method.pretraining else 0
+    encoder = _history_tokens(model, likes)
+    before = _pretraining_tokens(preset, examples, model, likes) if method.pretraining else 0
 
     if method.tuning == "text":
         return 3 * (first + second) * text + 2 * held_out * text

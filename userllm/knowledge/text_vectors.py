@@ -23,6 +23,7 @@ from ..core.errors import InputError
 from ..core.files import read_tensors, read_tensors_metadata, write_tensors
 from ..core.fingerprints import fingerprint
 from ..core.runs import StageCache
+from ..core.settings import require_numbers
 from ..data.dataset import Dataset, ItemNoun
 from .answers import text_tokens
 from .descriptions import prompt_title
@@ -34,6 +35,12 @@ from ..model.mappers import FeatureTable, standardise, table_by_position
 class ContentSettings:
     "What is read of items' texts, by which LLM, and how many numbers of it are kept."
 
+    numbers = {
+        "depth": "positive",
+        "longest": "count",
+        "dimensions": "count",
+    }
+
     llm: str = default_llm  # a name in `llms`, a Hub name, a folder, or a GGUF file
     # after which share of the LLM's blocks its hidden states are taken; 1 for the final, normalised output
     depth: float = 0.83
@@ -42,13 +49,9 @@ class ContentSettings:
     dimensions: int = 64  # principal components that are kept, at most
 
     def __post_init__(self):
-        if not 0 < self.depth <= 1:
-            raise InputError(f"ContentSettings: depth is {self.depth}", fix="set it above 0, to 1 at most")
-        for name, least in (("longest", 1), ("dimensions", 1)):
-            if getattr(self, name) < least:
-                raise InputError(
-                    f"ContentSettings: {name} is {getattr(self, name)}", fix=f"set it to {least} or more"
-                )
+        require_numbers(self, "content")
+        if self.depth > 1:
+            raise InputError(f"content.depth is {self.depth}", fix="give a number above 0, to 1 at most")
 
 # %% ../../nbs/knowledge/405_text_vectors.ipynb #5da84809
 def content_texts(
@@ -67,7 +70,7 @@ def content_texts(
 
 
 def text_lead(noun: ItemNoun) -> str:
-    "What stands ahead of each text, such as `Movie:`."
+    "How each text begins, such as `Movie:`."
     return f"{noun.one.capitalize()}:"
 
 # %% ../../nbs/knowledge/405_text_vectors.ipynb #28b2e820

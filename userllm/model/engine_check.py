@@ -227,10 +227,12 @@ class _Examination:
         embedded = self.model.embed(self.batch(self.rows.take([0])))
         logits = whole(inputs_embeds=embedded, use_cache=False).logits[0, -1].float()
         answers = self.language.answers
-        own = logits[answers.yes] - (logits[answers.no] if self.language.score_kind == "difference" else 0)
+        head_logit = logits[answers.yes] - (
+            logits[answers.no] if self.language.score_kind == "difference" else 0
+        )
         # The LLM's own logits may be of half precision.
         scale = max(self.spread, logits[answers.yes].abs().item() / 20)
-        self.differences["its own head"] = _from(own[None], self.alone[:1].detach(), scale)
+        self.differences["its own head"] = _from(head_logit[None], self.alone[:1].detach(), scale)
 
     @torch.no_grad()
     def padded(self) -> None:

@@ -173,11 +173,26 @@ class ScoringEngine:
         depend on candidates that are not given."""
         return None if self._histories is None else self._histories(histories, labels, candidates)
 
-    def event_weights(self, rows: Rows) -> np.ndarray | None:
-        "How much the candidate listens to each event (n, h), 0 to 1; None where no encoder knows the candidate."
+    def event_weights(
+        self,
+        rows: Rows,  # one row, where features are given
+        features: Mapping[str, int] = {},  # slot -> dense item whose features the candidate gets, -1 for none
+    ) -> np.ndarray | None:
+        "The weight of each event for the candidate (n, h), 0 to 1; None where no encoder knows the candidate."
         if not self.maker.settings.candidate_aware or self._histories is None:
             return None
-        return self._histories.weights(rows.histories, rows.history_labels, rows.items)
+        if not any(slot in self.maker.features.history for slot in features):
+            return self._histories.weights(rows.histories, rows.history_labels, rows.items)
+        return self._changed_weights(rows, features)
+
+    @torch.no_grad()
+    def _changed_weights(self, row: Rows, features: Mapping[str, int]) -> np.ndarray:  # (1, h)
+        "The weights of one row's events where the candidate has other features."
+        batch = self._changed_batch(row, self.maker.segments, features, None, self.maker.text.start)
+        history = self.model.embed_histories(batch.history, batch.history_features)
+        encoder = self.model.uhem.encoder
+        weights = encoder.event_weights(encoder.project(history.features), history).mean(1).cpu().numpy()
+        return np.pad(weights, ((0, 0), (0, row.histories.shape[1] - weights.shape[1])))
 
     @torch.no_grad()
     def counterfactual(
@@ -231,15 +246,15 @@ class ScoringEngine:
 
     def _changed_batch(self, row: Rows, segments, features: Mapping[str, int], description, start):
         "Some segments of one row's prompt, with what is to be changed."
-        own = self.maker.settings.candidate_aware and any(
+        compared = self.maker.settings.candidate_aware and any(
             slot in self.maker.features.history for slot in features
         )
-        batch = self.maker.batch(row if own else self.ready(row), segments)
+        batch = self.maker.batch(row if compared else self.ready(row), segments)
         pieces = self.described(self.maker.pieces(row, segments)[0], description)
         batch.prompt = index_prompts([pieces], start)
         for slot, item in features.items():
             batch.features[slot] = lookup(self.maker.tables[slot], [item])
-            if own and slot in batch.history_features:  # the candidate is compared by what it has now
+            if compared and slot in batch.history_features:  # the candidate is compared by what it has now
                 for known, other in zip(batch.history_features[slot], batch.features[slot]):
                     known[batch.history.candidates] = other
         return batch.to(self.model.language.device)

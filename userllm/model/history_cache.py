@@ -148,14 +148,14 @@ class HistoryStore:
         histories = sorted(histories, key=len)
         device = self.model.language.device
         for start in range(0, len(histories), self.batch_size):
-            some = histories[start : start + self.batch_size]
-            events = padded(some)
+            block = histories[start : start + self.batch_size]
+            events = padded(block)
             items = events // 2  # -1 stays -1
             liked = np.where(events < 0, -1, events % 2)
             batch, features = self.maker.histories(items, liked if self.maker.settings.rated else None)
             self.positions += int((batch.index >= 0).sum())
             tokens = self.model.uhem.encode(self.model.embed_histories(batch.to(device), features))
-            self.kept |= dict(zip(some, tokens))
+            self.kept |= dict(zip(block, tokens))
 
     def _read_states(self, histories: list) -> None:
         "Read histories with the GRU: the longest ones, from the nearest kept state on."
@@ -237,8 +237,8 @@ class CandidateStore:
         labels = np.ones_like(histories) if labels is None or not self.maker.settings.rated else labels
         labels = np.where(histories < 0, -1, labels)
         for start in range(0, len(histories), self.batch_size):
-            some = slice(start, start + self.batch_size)
-            batch = index_events(histories[some], candidates[some], labels[some]).to(device)
+            block = slice(start, start + self.batch_size)
+            batch = index_events(histories[block], candidates[block], labels[block]).to(device)
             yield self.items.of(batch.items), EventInput({}, batch.index, batch.labels, batch.candidates)
 
     @torch.no_grad()
@@ -254,8 +254,8 @@ class CandidateStore:
         uhem = self.model.uhem
         tokens = [uhem.missing.expand(len(histories), -1, -1)[:0]]
         for items, events in self._blocks(histories, labels, candidates):
-            found = uhem.project(self.encoder.attend(items, events))
-            tokens.append(torch.where(events.mask.any(1)[:, None, None], found, uhem.missing))
+            encoded = uhem.project(self.encoder.attend(items, events))
+            tokens.append(torch.where(events.mask.any(1)[:, None, None], encoded, uhem.missing))
         return torch.cat(tokens)
 
     @torch.no_grad()
@@ -265,14 +265,14 @@ class CandidateStore:
         labels: np.ndarray | None,  # (n, h)
         candidates: np.ndarray,  # (n,)
     ) -> np.ndarray:
-        "How much each event is listened to (n, h), 0 to 1, the mean over heads; 0 where there is no event."
-        found = np.zeros(histories.shape)
+        "The weight of each event (n, h), 0 to 1, the mean over heads; 0 where there is no event."
+        event_weights = np.zeros(histories.shape)
         start = 0
         for items, events in self._blocks(histories, labels, candidates):
             weights = self.encoder.event_weights(items, events).mean(1).cpu().numpy()
-            found[start : start + len(weights), : weights.shape[1]] = weights
+            event_weights[start : start + len(weights), : weights.shape[1]] = weights
             start += len(weights)
-        return found
+        return event_weights
 
 
 def history_store(model: UserLLM, maker: BatchMaker) -> HistoryStore | CandidateStore:

@@ -193,14 +193,16 @@ class LanguageModel(nn.Module):
 
     def load_lora(self, tensors: dict) -> None:
         "Set the LoRA matrices. `InputError` where the names or shapes are not exactly those of this LLM."
-        own = self.lora_parameters()
-        if own.keys() != tensors.keys() or any(own[name].shape != tensors[name].shape for name in own):
+        current = self.lora_parameters()
+        if current.keys() != tensors.keys() or any(
+            current[name].shape != tensors[name].shape for name in current
+        ):
             raise InputError(
                 "this LoRA adapter was trained on another LLM or with other LoRA settings",
                 fix="name the LLM and the settings of its training",
             )
         with torch.no_grad():
-            for name, value in own.items():
+            for name, value in current.items():
                 value.copy_(tensors[name])
 
     def decode(
@@ -252,8 +254,10 @@ class LanguageModel(nn.Module):
         logits = []
         for length in lengths.unique().tolist():
             rows.append((lengths == length).nonzero()[:, 0])
-            some = embeddings[rows[-1], :length]
-            hidden = self.decode(some, torch.ones_like(some[..., 0], dtype=torch.bool)).last_hidden_state
+            same_length = embeddings[rows[-1], :length]
+            hidden = self.decode(
+                same_length, torch.ones_like(same_length[..., 0], dtype=torch.bool)
+            ).last_hidden_state
             logits.append(self.answer(hidden[:, -1]))
         return torch.cat(logits)[torch.cat(rows).argsort()]
 

@@ -284,8 +284,8 @@ class AsOfTable:
             )
         counts = self.past(rows.users if self.key == "user" else rows.items, rows.timestamps)
         if self.key == "user" and rows.feedback is not None:
-            own = np.stack([rows.feedback[:, 0], rows.feedback.sum(1)], 1)
-            counts = np.where((np.asarray(rows.users) < 0)[:, None], own, counts)
+            stated = np.stack([rows.feedback[:, 0], rows.feedback.sum(1)], 1)
+            counts = np.where((np.asarray(rows.users) < 0)[:, None], stated, counts)
         return counts
 
     def effects(self, rows: Rows) -> np.ndarray:

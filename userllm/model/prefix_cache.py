@@ -324,8 +324,8 @@ def score_packed(
     count, length = batch.prompt.index.shape
     before = prefix.layers[0][0].shape[2]
     steps = torch.arange(count * length, device=model.language.device)
-    own = (steps[:, None] // length == steps // length) & (steps[:, None] >= steps)
-    mask = torch.cat([own.new_ones(len(steps), before), own], 1)[None, None]
+    visible = (steps[:, None] // length == steps // length) & (steps[:, None] >= steps)
+    mask = torch.cat([visible.new_ones(len(steps), before), visible], 1)[None, None]
 
     hidden = model.language.decoder(
         inputs_embeds=model.embed(batch).reshape(1, len(steps), -1),

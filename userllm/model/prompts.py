@@ -458,7 +458,7 @@ def plan_reuse(
 ) -> ReusePlan:
     "Cut a prompt into what all rows share, what the rows of one item or one user share, and what is new."
     levels = []
-    kept = 0
+    shared = 0
     for segment in segments[:-1]:  # the answer is read from the last segment: it is computed in every row
         soft = isinstance(segment, Slot)
         if soft and segment.name in trainable:
@@ -473,5 +473,5 @@ def plan_reuse(
         if not levels or begins_key or begins_soft:
             levels.append(Level(key, ()))
         levels[-1] = replace(levels[-1], segments=(*levels[-1].segments, segment))
-        kept += 1
-    return ReusePlan(tuple(levels), tuple(segments[kept:]))
+        shared += 1
+    return ReusePlan(tuple(levels), tuple(segments[shared:]))

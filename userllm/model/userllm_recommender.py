@@ -20,7 +20,6 @@ from ..core.devices import choose_device, choose_precision
 from ..core.errors import InputError
 from userllm.core.files import (
     atomic_path,
-    read_json,
     read_parquet,
     read_tensors,
     write_json,
@@ -214,7 +213,7 @@ def _model_card(manifest: Manifest, dataset: Dataset) -> str:
     noun = dataset.noun
     categories = "; categories behind titles" if manifest.settings.category else ""
     terms = f" {_movielens_terms}" if noun == MOVIE else ""  # other things are not MovieLens's
-    told = "likes alone" if manifest.history.likes_only else "likes and dislikes"
+    events_read = "likes alone" if manifest.history.likes_only else "likes and dislikes"
     protocol = ", ".join(
         f"{name} {value}" for name, value in manifest.protocol.items() if isinstance(value, (str, int, float))
     )
@@ -242,7 +241,7 @@ recommender.rank({dataset.users["user_id"].iloc[0]!r}, top=20)
 recommender.score(pairs) # a table with user_id, item_id and perhaps timestamp
 ```
 For a new user, `recommender.rank_for_new_user(likes, dislikes=dislikes)`: the linear features, where there are any,
-count only the item, and the user's own features are missing; only the history is read, of {told}.
+count only the item, and the user's own features are missing; only the history is read, of {events_read}.
 
 `lora/` is an ordinary adapter of peft. On its own it is only a part of the model.
 
@@ -501,8 +500,8 @@ class UserLLMRecommender(Recommender):
         history: HistorySettings | None = None,
     ) -> "UserLLMRecommender":
         "Put the parts together. `InputError` for parts that do not fit each other."
-        usual = HistorySettings(length=dataset.protocol["history_length"])
-        history = (history or usual).reading(model.settings.history_events, model.settings.history_length)
+        default = HistorySettings(length=dataset.protocol["history_length"])
+        history = (history or default).reading(model.settings.history_events, model.settings.history_length)
         _fitting_tables(maker.features.tables, model.settings, dataset, history)
         _check_maker(maker, model.settings, dataset)
         check_engine(model, maker, training=False)

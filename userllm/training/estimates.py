@@ -8,7 +8,6 @@ __all__ = ['estimate_method', 'estimate_as_text']
 # %% ../../nbs/training/727_estimates.ipynb #72700003
 from dataclasses import replace
 import pandas as pd
-import torch
 from ..data.prepared import Stage
 from ..model.prefix_cache import ByteBudget, store_prefixes
 from .methods import Method

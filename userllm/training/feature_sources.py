@@ -173,14 +173,14 @@ class CrossFeatureSide(FeatureSource):
         return self.feature.learns_from_context
 
     def make(self, stage: Stage, slot: str) -> MadeTable:
-        made = self.feature.tables(stage)
-        if slot not in made.tables:
+        features = self.feature.tables(stage)
+        if slot not in features.tables:
             raise InputError(
                 f"cross feature {self.name!r} has no table for the slot {slot!r}",
-                fix=f"use {' or '.join(made.tables)}",
+                fix=f"use {' or '.join(features.tables)}",
             )
         folds = row_folds(stage.dataset, stage.preset.target_encoding, stage.data_seed)
-        return MadeTable(made.tables[slot], made.trained_rows, folds)
+        return MadeTable(features.tables[slot], features.trained_rows, folds)
 
 
 feature_sources.register(TargetEncodings("target_encoding", "like rates and counts, out of fold"))

@@ -29,8 +29,8 @@ from userllm.core.files import (
 from ..core.fingerprints import fingerprint
 from ..core.runs import RunFolder, StageCache, only_one
 from ..data.prepared import Stage, prepare
-from ..data.histories import Rows
-from ..evaluation.reports import language_share, without_llm
+from ..data.histories import Rows, with_other_histories
+from ..evaluation.reports import language_share, with_other_history, without_llm
 from ..knowledge.llms import LLM, load_llm
 from ..knowledge.text_vectors import contextual_table
 from ..model.engine_check import check_engine
@@ -362,19 +362,19 @@ def _require_restorable_start(method: Method, context: Context, widths: dict[str
 def start_method(method: Method, stage: Stage, context: Context, run: RunFolder | None = None) -> TrainState:
     "Feature tables, prompts, rows, and a model with random mappers."
     started = time.monotonic()
-    made = method_tables(method, stage, context.llm)
+    inputs = method_tables(method, stage, context.llm)
     seconds = {"tables": time.monotonic() - started}
 
     dataset = stage.dataset
-    maker = BatchMaker(dataset.items, made.tables, context.llm.tokenizer, method.model, dataset.noun)
+    maker = BatchMaker(dataset.items, inputs.tables, context.llm.tokenizer, method.model, dataset.noun)
     frames = {split: dataset.rows(split) for split in ("train", "valid")}
     frames["test"] = tested_rows(dataset, stage.preset.test_rows)
-    rows = {split: stage.prepared.rows(frame, made.folds) for split, frame in frames.items()}
+    rows = {split: stage.prepared.rows(frame, inputs.folds) for split, frame in frames.items()}
 
-    _require_restorable_start(method, context, made.widths)
+    _require_restorable_start(method, context, inputs.widths)
     torch.manual_seed(stage.run_seed)
-    model = UserLLM(context.language, made.widths, method.model)
-    return TrainState(method, stage, context, run, maker, rows, model, made.reads, seconds=seconds)
+    model = UserLLM(context.language, inputs.widths, method.model)
+    return TrainState(method, stage, context, run, maker, rows, model, inputs.reads, seconds=seconds)
 
 
 def _check_engine(state: TrainState) -> None:
@@ -533,10 +533,31 @@ def measure(trained: list[TrainState]) -> list[dict]:
     rows = [state.rows["test"] for state in trained]
     scores = score_systems(engines, rows, progress="test", checkpoint=_score_checkpoint(trained))
     seconds = (time.monotonic() - started) / len(trained)
-    return [_finish_method(state, logits, seconds) for state, logits in zip(trained, scores)]
+    others = _other_history_logits(trained, engines)
+    return [
+        _finish_method(state, logits, other, seconds) for state, logits, other in zip(trained, scores, others)
+    ]
 
 
-def _finish_method(state: TrainState, logits: np.ndarray, seconds: float) -> dict:
+def _other_history_logits(trained: list[TrainState], engines: list) -> list[np.ndarray | None]:
+    "The test rows' logits with another user's history; None where a model compresses none."
+    logits = [None] * len(trained)
+    swapped = [with_other_histories(state.rows["test"]) for state in trained]
+    reading = [n for n, rows in enumerate(swapped) if rows is not None and engines[n].compresses]
+    if reading:
+        rows = [swapped[n] for n in reading]
+        scores = score_systems([engines[n] for n in reading], rows, progress="other histories")
+        for n, score in zip(reading, scores):
+            logits[n] = score
+    return logits
+
+
+def _finish_method(
+    state: TrainState,
+    logits: np.ndarray,
+    other: np.ndarray | None,  # logits with another user's history
+    seconds: float,
+) -> dict:
     "Save a method's recommender, and finish its run."
     stage = state.stage
     name = state.method.name
@@ -547,8 +568,19 @@ def _finish_method(state: TrainState, logits: np.ndarray, seconds: float) -> dic
 
     test = tested_rows(stage.dataset, stage.preset.test_rows)
     linear = _linear_logits(state)
-    predictions = predictions_frame(stage.dataset, test, logits, linear, state.pretrained_logits)
-    compared = {"language_share": language_share(predictions), "without_llm": without_llm(predictions)}
+    predictions = predictions_frame(
+        stage.dataset,
+        test,
+        logits,
+        linear,
+        pretrained_logit=state.pretrained_logits,
+        other_history_logit=other,
+    )
+    compared = {
+        "language_share": language_share(predictions),
+        "without_llm": without_llm(predictions),
+        "with_other_history": with_other_history(predictions),
+    }
     about = state.about | {name: value for name, value in compared.items() if value}
     times = state.seconds | {"test": seconds}
     return finish_run(state.run, stage, RunResult(name, predictions, state.reads, times, about))

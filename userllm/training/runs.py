@@ -101,9 +101,9 @@ def run_settings(method: Method, stage: Stage, llm: LLM) -> dict:
         "checksum": llm.checksum,
         "dtype": llm.precision if llm.bits else str(llm.dtype),
     }
-    own = {"prompt": prompt.fingerprint, "run_seed": stage.run_seed, "llm": base}
+    of_run = {"prompt": prompt.fingerprint, "run_seed": stage.run_seed, "llm": base}
     data = data_settings(stage.prepared) | stage.prepared.unusual_history
-    return training_settings(method, stage.preset) | data | own
+    return training_settings(method, stage.preset) | data | of_run
 
 
 def baseline_run_settings(name: str, stage: Stage) -> dict:
@@ -214,7 +214,7 @@ def predictions_frame(
     frame: pd.DataFrame,  # rows of `dataset.interactions`
     logits,  # (n,)
     linear=None,  # (n,) what the linear features and the bias add to each logit, where a method has them
-    pretrained=None,  # (n,) the logits of the same net without the LLM, where a method has one
+    **further,  # name of a column -> more logits (n,) of other readings of the rows, or None
 ) -> pd.DataFrame:
     "Predictions with the source's own ids."
     columns = {
@@ -228,8 +228,9 @@ def predictions_frame(
     }
     if linear is not None:
         columns["linear"] = np.asarray(linear, dtype=np.float32)
-    if pretrained is not None:
-        columns["pretrained_logit"] = np.asarray(pretrained, dtype=np.float32)
+    columns |= {
+        name: np.asarray(values, dtype=np.float32) for name, values in further.items() if values is not None
+    }
     return pd.DataFrame(columns).reset_index(drop=True)
 
 

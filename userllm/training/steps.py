@@ -9,7 +9,7 @@ __all__ = ['StepSettings', 'plan_batches', 'learning_rate', 'TuningStep', 'TextM
 
 # %% ../../nbs/training/700_steps.ipynb #c003
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -434,9 +434,9 @@ def _validation_rows(step: TuningStep, rows: Rows, limit: int | None) -> Rows:
             fix="take another split, or another like threshold",
         )
     chosen = drawn[:limit]
-    rest = drawn[len(chosen) :]
+    others = drawn[len(chosen) :]
     if len(np.unique(rows.labels[chosen])) < 2:
-        chosen[-1] = rest[rows.labels[rest] != rows.labels[chosen[0]]][0]
+        chosen[-1] = others[rows.labels[others] != rows.labels[chosen[0]]][0]
     return rows.take(chosen)
 
 
@@ -717,9 +717,9 @@ def estimate_step(
 
     first = _seconds(update)
     again = min(_seconds(update), first)
-    some = valid.take(np.arange(min(64, len(valid))))
-    step.score(some)  # fills what is kept
-    scoring = _seconds(lambda: step.score(some)) / _prompts(step, some)
+    sample = valid.take(np.arange(min(64, len(valid))))
+    step.score(sample)  # fills what is kept
+    scoring = _seconds(lambda: step.score(sample)) / _prompts(step, sample)
     train_only(step.module, ())
 
     # what is kept is filled once for each candidate

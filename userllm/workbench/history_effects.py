@@ -20,17 +20,20 @@ from ..data.histories import Rows, padded
 from ..evaluation.metrics import probability
 from ..model.recommender import Recommender
 from ..model.userllm_recommender import UserLLMRecommender
+from .inspection import event_weights, with_weights
 
 # %% ../../nbs/workbench/815_history_effects.ipynb #96941eb8
 def history_tokens(
     recommender: Recommender,
     histories: np.ndarray,  # (n, h) dense items, -1 as padding
     labels: np.ndarray | None = None,  # (n, h) 1 liked, 0 not; None where all are liked
+    candidates: np.ndarray | None = None,  # (n,) dense items, for a model whose tokens depend on them
 ) -> torch.Tensor | None:
-    "The compressed histories (n, K d3), or None where the recommender compresses none, as a baseline."
+    """The compressed histories (n, K d3). None where the recommender compresses none, as a baseline, and where
+    tokens depend on candidates that are not given."""
     if not isinstance(recommender, UserLLMRecommender):
         return None
-    tokens = recommender.engine.history_tokens(histories, labels)
+    tokens = recommender.engine.history_tokens(histories, labels, candidates)
     return None if tokens is None else tokens.flatten(1)
 
 # %% ../../nbs/workbench/815_history_effects.ipynb #140c044c
@@ -94,7 +97,7 @@ def score_histories(
     all_rows = history_rows(replace(rows, events=None), [own_history(rows), *histories])
     probabilities = row_probabilities(recommender, all_rows)
     cosine = np.full(len(histories), np.nan)
-    tokens = history_tokens(recommender, all_rows.histories, all_rows.history_labels)
+    tokens = history_tokens(recommender, all_rows.histories, all_rows.history_labels, all_rows.items)
     if tokens is not None:
         cosine = (
             torch.nn.functional.cosine_similarity(tokens[:1].double(), tokens[1:].double(), dim=1)
@@ -111,14 +114,17 @@ def leave_one_out(
     rows: Rows,  # one row
 ) -> pd.DataFrame:
     """The effect of leaving out each history item: position from 0 for the oldest, item_id, title,
-    year, genres, in rated histories liked, cosine, probability, change."""
+    year, genres, in rated histories liked, where the model knows the candidate weight (see `event_weights`),
+    cosine, probability, change."""
     likes = own_history(rows)
     effects = score_histories(
         recommender, rows, [likes[:position] + likes[position + 1 :] for position in range(len(likes))]
     )
     labels = None if rows.history_labels is None else rows.history_labels[0]
     cards = history_cards(recommender.dataset, rows.histories[0], labels)
-    cards = cards.drop(columns=["description", "described_by"])
+    cards = with_weights(
+        cards.drop(columns=["description", "described_by"]), event_weights(recommender, rows)
+    )
     return pd.concat([pd.DataFrame({"position": np.arange(len(likes))}), cards, effects], axis=1)
 
 

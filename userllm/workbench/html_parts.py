@@ -19,7 +19,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 from ..core.errors import InputError, counted
-from ..core.theme import BLUE, EDITED, ROW_TEXT, VERMILION, genre_colour, number_text, slot_colour
+from userllm.core.theme import (
+    BLUE,
+    EDITED,
+    GREEN,
+    ROW_TEXT,
+    VERMILION,
+    genre_colour,
+    number_text,
+    slot_colour,
+)
 from ..visual.posters import named_posters, open_picture, pictures_in
 from .inspection import GENERATED
 
@@ -170,21 +179,41 @@ _LIKED = {
 }
 
 
+def _weight_html(share: float, most: float) -> str:
+    "An event's share as a bar, as wide as the picture for the heaviest of the strip, with its number."
+    width = 100 * share / most if most > 0 else 0
+    bar = f'<span style="display:block;height:6px;width:{width:.0f}px;background:{GREEN}"></span>'
+    return f'{bar}<span style="font-size:11px">weight {share:.0%}</span>'
+
+
+def _weights_title(weights: pd.Series) -> str:
+    "What the bars of a strip show, in a sentence."
+    rest = max(0.0, 1 - float(weights.sum()))
+    return (
+        "<div>How much each event of the history weighed for this candidate. The shares and the"
+        f" {rest:.0%} that went to none of them add up to 100%.</div>"
+    )
+
+
 def strip_html(
-    cards: pd.DataFrame,  # item_id, title, year, genres; of rated histories liked
+    cards: pd.DataFrame,  # item_id, title, year, genres; of rated histories liked; weight, 0 to 1, where there is one
     folder=None,  # of pictures named by item id
     notes=(),  # a line of text below each
     first: int = 0,  # the number of the first
 ) -> str:
-    "Posters in a row, numbered; likes and dislikes of rated histories told apart by a word and a line."
+    """Posters in a row, numbered; likes and dislikes of rated histories told apart by a word and a line. Weights are
+    bars below the posters."""
     notes = list(notes) + [""] * (len(cards) - len(notes))
+    weights = cards.get("weight", pd.Series(dtype=float))
     boxes = []
     for number, (card, note) in enumerate(zip(cards.to_dict("records"), notes), first):
         mark, line = _LIKED[card.get("liked")]
         caption = f'<figcaption style="font-size:11px">{number} {mark}{escape(str(note))}</figcaption>'
         style = f"margin:4px;width:104px{line}"
-        boxes.append(f'<figure style="{style}">{poster_html(card, folder)}{caption}</figure>')
-    return f'<div style="display:flex;flex-wrap:wrap">{"".join(boxes) or "<i>no history</i>"}</div>'
+        weight = _weight_html(card["weight"], weights.max()) if len(weights) else ""
+        boxes.append(f'<figure style="{style}">{poster_html(card, folder)}{weight}{caption}</figure>')
+    title = _weights_title(weights) if len(weights) else ""
+    return f'{title}<div style="display:flex;flex-wrap:wrap">{"".join(boxes) or "<i>no history</i>"}</div>'
 
 # %% ../../nbs/workbench/825_html_parts.ipynb #9a285d32
 def _slot_html(line: Mapping, about: str) -> str:

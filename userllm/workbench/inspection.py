@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GENERATED', 'require_language_model', 'nearest_words', 'PromptExplanation', 'generated_descriptions', 'edited_tokens',
-           'explain_prompt']
+           'explain_prompt', 'event_weights', 'with_weights']
 
 # %% ../../nbs/workbench/810_inspection.ipynb #c003
 from collections.abc import Mapping
@@ -145,6 +145,11 @@ def _source(recommender: UserLLMRecommender, piece, rows: Rows) -> str:
         )
     if name == "history":
         read = ", each text read as one contextual vector" if recommender.settings.contextual else ""
+        if recommender.settings.candidate_aware:
+            tables = [
+                recommender.maker.features.history[slot].name for slot in recommender.maker.features.history
+            ]
+            read = f", which the candidate is compared with by {' and '.join(tables)}: another candidate, another token"
         return (
             f"{len(history)} {recommender.dataset.noun.many}{read}, oldest first: {', '.join(history)}"
             if history
@@ -330,3 +335,24 @@ def explain_prompt(
         _uncompressed(recommender, rows) + tokens - plain,
         _summands(recommender.model, batch, logit.item()),
     )
+
+# %% ../../nbs/workbench/810_inspection.ipynb #6665c703
+def event_weights(
+    recommender: Recommender,
+    rows: Rows,  # one row
+    features: Mapping[str, int] = {},  # slot -> dense item whose features the candidate gets, -1 for none
+) -> np.ndarray | None:
+    """How much each event of the history weighs for the candidate (events,), shares of 0 to 1, oldest first; None
+    where the token does not depend on the candidate."""
+    if not isinstance(recommender, UserLLMRecommender):
+        return None
+    weights = recommender.engine.event_weights(rows, features)
+    return None if weights is None else weights[0][rows.histories[0] >= 0]
+
+
+def with_weights(
+    cards: pd.DataFrame,  # of the row's history
+    weights: np.ndarray | None,  # from `event_weights`
+) -> pd.DataFrame:
+    "The cards with a column `weight`, where the events have weights."
+    return cards if weights is None else cards.assign(weight=weights)

@@ -14,7 +14,13 @@ from ..collaborative.bias import BiasModel
 from ..core.errors import InputError
 from ..evaluation.metrics import probability
 from ..model.userllm_recommender import UserLLMRecommender
-from .inspection import explain_prompt, PromptExplanation, require_language_model
+from userllm.workbench.inspection import (
+    PromptExplanation,
+    event_weights,
+    explain_prompt,
+    require_language_model,
+    with_weights,
+)
 from .item_search import history_cards, item_cards
 
 # %% ../../nbs/workbench/812_prompt_inspector.ipynb #d919d27e
@@ -26,7 +32,9 @@ class Inspected:
     item_id: str
     timestamp: int  # -1 for the latest state
     explanation: PromptExplanation
-    history: pd.DataFrame  # item_id, title, year, genres, description, in rated histories liked; oldest first
+    # item_id, title, year, genres, description, in rated histories liked, weight where the model knows the candidate;
+    # oldest first
+    history: pd.DataFrame
     candidate: pd.Series  # the same of the candidate
     label: int | None  # 1 liked, 0 not, None where it never happened
     answers: dict  # system -> P(Yes), for each whose predictions have the pair; `bias` for every pair
@@ -125,7 +133,9 @@ class PromptInspector:
             item_id,
             timestamp,
             explain_prompt(self.recommender, user_id, item_id, timestamp, edits),
-            history_cards(dataset, rows.histories[0], labels),
+            with_weights(
+                history_cards(dataset, rows.histories[0], labels), event_weights(self.recommender, rows)
+            ),
             item_cards(dataset, [item]).iloc[0],
             int(event["label"].iloc[0]) if len(event) else None,
             answers,

@@ -85,8 +85,15 @@ class TokenMap:
     ) -> "TokenMap":
         """Compress the histories of all users.
 
-        `InputError` for a model that compresses none, and for fewer than three users."""
+        `InputError` for a model that compresses none or whose tokens depend on the candidate, and for fewer than
+        three users."""
         require_language_model(recommender, "a map of tokens")
+        if recommender.settings.candidate_aware:
+            raise InputError(
+                "the history's token of this model depends on the candidate, so no user has one token to show",
+                fix="open a model whose encoder reads the history alone, such as userllm; which event weighs how much"
+                " for one candidate is shown by WhatIfTool and PromptTool",
+            )
         if history_tokens(recommender, np.full((1, 1), -1)) is None:
             raise InputError(
                 "this model does not compress histories", fix="open one whose history is `compressed`"
@@ -102,8 +109,8 @@ class TokenMap:
             np.arange(count), -1, -1, recommender.history.length
         )
         for start in range(0, count, batch_size):
-            some = slice(start, start + batch_size)
-            parts.append(_token_array(recommender, histories[some], labels[some]))
+            block = slice(start, start + batch_size)
+            parts.append(_token_array(recommender, histories[block], labels[block]))
             if report:
                 report(min(start + batch_size, count), count)
         tokens = np.concatenate(parts)
@@ -272,13 +279,13 @@ def probe(
         ("liked", "share of likes among the events"),
         ("length", "length of the history"),
     ):
-        there = keep & tokens.users[column].notna().to_numpy()
-        truth = tokens.users.loc[there, column].to_numpy(dtype=float)
+        known = keep & tokens.users[column].notna().to_numpy()
+        truth = tokens.users.loc[known, column].to_numpy(dtype=float)
         if len(truth) < 4 * folds or np.ptp(truth) == 0:
             continue
         model = make_pipeline(StandardScaler(), RidgeCV(np.logspace(0, 5, 11)))
         guess = cross_val_predict(
-            model, tokens.tokens[there], truth, cv=KFold(folds, shuffle=True, random_state=seed)
+            model, tokens.tokens[known], truth, cv=KFold(folds, shuffle=True, random_state=seed)
         )
         lines.append(
             {

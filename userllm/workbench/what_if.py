@@ -27,7 +27,7 @@ from userllm.workbench.history_effects import (
     own_history,
     usual_range,
 )
-from .inspection import require_language_model
+from .inspection import event_weights, require_language_model, with_weights
 
 # %% ../../nbs/workbench/845_what_if.ipynb #b224b512
 class WhatIf:
@@ -65,8 +65,12 @@ class WhatIf:
 
     def _probability_of(self, rows: Rows, poster: int | None = None, description: str | None = None) -> float:
         "P(Yes) of one row."
-        features = {} if poster is None else {self.picture_slot: poster}
+        features = self._features(poster)
         return float(probability(self.recommender.engine.counterfactual(rows, features, description)))
+
+    def _features(self, poster: int | None) -> dict[str, int]:
+        "The slot of the picture with the item whose picture is in it, where that is another one."
+        return {} if poster is None else {self.picture_slot: poster}
 
     @property
     def picture_slot(self) -> str:
@@ -76,9 +80,11 @@ class WhatIf:
 
     @property
     def cards(self) -> pd.DataFrame:
-        "The history as it is now, oldest first."
+        "The history as it is now, oldest first; with weights where the model knows the candidate."
         labels = [label for _, label in self.history] if self.rated else None
-        return history_cards(self.recommender.dataset, history_items(self.history), labels)
+        cards = history_cards(self.recommender.dataset, history_items(self.history), labels)
+        row = history_rows(self.rows, [self.history])
+        return with_weights(cards, event_weights(self.recommender, row, self._features(self.poster)))
 
     @property
     def rated(self) -> bool:
@@ -161,7 +167,8 @@ class WhatIf:
         return self.probability
 
     def describe(self, text: str) -> float:
-        "Give the candidate another description, cut to the model's budget."
+        """Give the candidate another description, cut to the model's budget. A feature table of texts, by which a
+        candidate may be compared with its history, stays as it is."""
         if not self.recommender.settings.description:
             raise InputError(
                 "this model reads titles and no descriptions",

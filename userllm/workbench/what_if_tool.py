@@ -166,8 +166,12 @@ class WhatIfTool:
         owner, poster = self._poster()
         length = len(self.what.history)
         kind = "events" if self.what.rated else "likes"
-        usual = self.what.recommender.history.length
-        longer = f" {length} {kind}, and training showed {usual} at most." if usual and length > usual else ""
+        trained_length = self.what.recommender.history.length
+        longer = (
+            f" {length} {kind}, and training showed {trained_length} at most."
+            if trained_length and length > trained_length
+            else ""
+        )
         text = f"The candidate, with {escape(owner)}, {self._description()}.{longer}"
         self.view.show("candidate", f"<p>{text}</p>{poster}")
 
@@ -274,15 +278,15 @@ def effects_html(
         tables[name] = table.assign(verdict=["" if text == NO_CONTROL else text for text in verdicts])
 
     low, high = usual_range(control)
-    usual = ""
+    range_note = ""
     if not pd.isna(low):
-        usual = (
+        range_note = (
             " With other users' likes, leaving one out changes P(Yes) by"
             f" {number_text(low, signed=True)} to {number_text(high, signed=True)} (the middle nine tenths)."
         )
     about = (
         f"<p>Rounding moves P(Yes) by up to {noise.largest:.0e} here; a smaller change is no effect."
-        f"{escape(usual)}</p>"
+        f"{escape(range_note)}</p>"
     )
     headed = "".join(f"<h4>{name}</h4>{table_html(table)}" for name, table in tables.items())
     return strip_html(without, pictures, notes) + about + headed
