@@ -40,7 +40,8 @@ class ProtocolSettings:
                 f"no kind of split {self.split!r}",
                 fix=f"the kinds are {', '.join(SPLIT_KINDS)}",
             )
-        if len(self.fractions) != 3 or min(self.fractions) <= 0 or abs(sum(self.fractions) - 1) > 1e-9:
+        shares = all(fraction > 0 for fraction in self.fractions) and abs(sum(self.fractions) - 1) <= 1e-9
+        if len(self.fractions) != 3 or not shares:
             raise InputError(
                 f"fractions are {self.fractions}",
                 fix=f"give three shares above 0 that make 1, for {', '.join(SPLITS)}",

@@ -84,6 +84,11 @@ class Method:
         where = f"method {self.name!r}"
         require_pairs(self.tables, "tables", "feature source")
         slots = [slot for slot, _ in self.tables]
+        if unknown := [name for name in self.model.tables_beside if name not in slots]:
+            raise InputError(
+                f"{where}: model.history_tables names {unknown[0]!r}, which has no table",
+                fix=f"leave it out, or give it one in tables; those of the method are {', '.join(slots)}",
+            )
         if set(slots) != {*dict(self.model.mappers), *self.model.tables_beside}:
             raise InputError(
                 f"{where}: tables and mappers name different slots",
