@@ -103,7 +103,7 @@ HOSTILE = f"""
 import numpy as np, pandas as pd
 from userllm.workbench.error_analysis import Errors
 from userllm.data.dataset import made_up_dataset
-from userllm.workbench.widgets import PointMap
+from userllm.workbench.pickers import PointMap
 from userllm.workbench.rows_tool import RowsTool
 attack = {ATTACK!r}
 dataset = made_up_dataset()
@@ -139,7 +139,8 @@ def test_titles_stay_text(page, address, project):
 
 MAP = """
 import numpy as np, pandas as pd
-from userllm.workbench.widgets import PointMap, View
+from userllm.workbench.pickers import PointMap
+from userllm.workbench.widgets import View
 x, y = np.random.default_rng(0).normal(size=(2, 200))
 points = PointMap(x, y, range(200), ("first", "second"), notes=[f"liked film {n}" for n in range(200)])
 points.paint(pd.Series(["Drama", "Comedy", None, "War"] * 50, name="genre"))
@@ -242,7 +243,8 @@ HTML(strip_html(pd.DataFrame({"item_id": list("abc"), "title": ["Heat", "Alien",
 TOOLS = """
 import numpy as np, pandas as pd, time, ipywidgets
 from userllm.workbench.html_parts import strip_html
-from userllm.workbench.widgets import RowGrid, View
+from userllm.workbench.pickers import RowGrid
+from userllm.workbench.widgets import View
 frame = pd.DataFrame({"title": [f"The long title of item number {n}" for n in range(250)]}
                      | {f"column number {c}": np.arange(250.) for c in range(16)})
 grid = RowGrid()

@@ -103,7 +103,7 @@ def test_a_method_with_rated_histories_gets_them_and_its_recommender_remembers_t
     place, stage, context = world
     method = find_method(name)
     model = replace(method.model, history_events="rated", history_length=7)
-    method = replace(method, name=f"{name}_rated", model=model)
+    method = replace(method, name=f"{name}_with_rated_histories", model=model)
     run = place / "runs" / method.name
     metrics = run_method(method, stage, context, run)
     assert metrics["leaks"] == 0

@@ -14,7 +14,8 @@ sys.path.append(str(ROOT / "tools"))
 import store_outputs  # noqa: E402
 
 WIDGET_CELL = """
-from userllm.workbench.widgets import PointMap, View
+from userllm.workbench.pickers import PointMap
+from userllm.workbench.widgets import View
 points = PointMap([0, 1], [0, 1], ["a", "b"], ("x", "y"))
 View("Map", {}, [], [("map", points)])
 """
