@@ -21,13 +21,16 @@ from userllm.training.presets import smoke
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    "A folder, and a stage of ratings split by time."
+    "A folder with the runs of the baseline in both readings, and a stage of ratings split by time."
     place = tmp_path_factory.mktemp("as_of_time")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     cache = StageCache(place / "cache")
     protocol = replace(movie(users=40, minimum_item_ratings=25, positives=1_400, negatives=500), split="temporal")
-    yield place, Stage(prepare(protocol, device="cpu", cache=cache), smoke(), cache=cache)
+    stage = Stage(prepare(protocol, device="cpu", cache=cache), smoke(), cache=cache)
+    for name in ("bias_asof", "bias_asof_frozen"):
+        run_baseline(name, stage, place / name)
+    yield place, stage
     torch.set_num_threads(threads)
 
 
@@ -46,7 +49,7 @@ def test_both_readings_are_measured_and_differ(world):
 def test_a_recommender_scores_at_any_time_and_ranks_in_the_state_that_training_left(world):
     place, stage = world
     online, frozen = (
-        Recommender.load(place / name) if (place / name).exists() else None
+        Recommender.load(place / name)
         for name in ("bias_asof", "bias_asof_frozen")
     )
     item = stage.dataset.events["item"].value_counts().idxmax()

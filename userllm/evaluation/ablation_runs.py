@@ -133,7 +133,7 @@ class AblationStudy(Study):
             trained = train_method(method, stage, runner.context(method.model), work)
 
         frame = dataset.rows("valid")
-        rows = prepared.rows(frame)
+        rows = trained.rows["valid"]  # with the histories that the method reads
         engine = find_engine(trained.model, trained.maker, text=trained.store)
         predictions = predictions_frame(dataset, frame, engine.logits(rows, progress="validation"))
         others = engine.logits(_with_other_histories(rows), progress="others' histories")

@@ -120,6 +120,7 @@ class TargetEncoder(nn.Module):
         "What the attention needs to know of items."
         parts = []
         for name, (values, missing) in features.items():
+            # starts small: the norm below takes the size away, and the first updates count for more than the start
             mapped = self.maps[name](values * 3 / values.shape[1] ** 0.5)
             parts.append(torch.where(missing[:, None], self.missing[name], mapped))
         items = self.drop(self.norm(sum(parts)))
