@@ -263,7 +263,7 @@ def _lined_up_portions(
     past: PastCounts,
     portion: int,  # rows and events at once
 ):
-    "Users or items in turn, as many as have so many rows and events: the first, and rows and events as `_line_up` orders."
+    "For some users or items at a time: the first of them, and their rows and events as `_line_up` orders."
     tables = (dataset.interactions, dataset.events)
     numbers = [table[past.side].to_numpy() for table in tables]
     times = [table["timestamp"].to_numpy() for table in tables]
