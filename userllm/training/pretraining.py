@@ -19,7 +19,9 @@ from ..model.language_model import LanguageModel
 from ..model.prompts import Slot
 from ..model.settings import WIDE_HISTORY
 from ..model.userllm import UserLLM
-from .steps import StepSettings, TuningRun, TuningStep, tune
+from .loop import tune, TuningRun
+from .schedule import StepSettings
+from .steps import TuningStep
 
 # %% ../../nbs/training/702_pretraining.ipynb #a31338f3
 class LightHead(nn.Module):
