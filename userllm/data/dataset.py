@@ -26,7 +26,7 @@ SPLITS = ("train", "valid", "test")  # of rows
 SPLIT_KINDS = ("random", "temporal", "temporal_user", "cold_items")
 TIMED_KINDS = ("temporal", "temporal_user")
 # of the column `split`: codes 0, 1, 2, and 3 for context interactions
-SPLIT_TYPE = pd.CategoricalDtype([*SPLITS, "history"])
+SPLIT_TYPE = pd.CategoricalDtype([*SPLITS, "context"])
 
 _COLUMNS = {
     "interactions": {
@@ -83,8 +83,8 @@ def _typed(name: str, frame: pd.DataFrame) -> pd.DataFrame:
         ) from error
 
 # %% ../../nbs/data/100_dataset.ipynb #71192f09
-def split_codes(splits: pd.Series) -> np.ndarray:  # train, valid, test or history
-    "0, 1, 2 for training, validation and test, 3 for history; -1 for anything else."
+def split_codes(splits: pd.Series) -> np.ndarray:  # train, valid, test or context
+    "0, 1, 2 for training, validation and test, 3 for context interactions; -1 for anything else."
     if splits.dtype == SPLIT_TYPE:
         return splits.cat.codes.to_numpy()
     return SPLIT_TYPE.categories.get_indexer(splits).astype(np.int8)  # pandas 4 casts no unknown text
@@ -225,7 +225,7 @@ class Dataset:
 
     # row_id int64, user and item int32, label int8, timestamp int64 (seconds), split (train, valid, test)
     interactions: pd.DataFrame
-    # user, item, label, timestamp, split (also `history`: known, but no row), by user, timestamp, item
+    # user, item, label, timestamp, split (also `context`: known, but no row), by user, timestamp, item
     events: pd.DataFrame
     # item, item_id, title, year Int64, genres, description ('' if none), poster (picture's hash, '' if none),
     # described_by (who wrote the description; '' where it is the data's own or missing)
@@ -362,9 +362,9 @@ def made_up_dataset(
     is_context = random.random(events) < 0.2
     if split == "cold_items":  # of items that are held out, nothing else is known
         is_context &= (frame["split"] == "train").to_numpy()
-    frame.loc[is_context, "split"] = "history"
+    frame.loc[is_context, "split"] = "context"
     frame = frame.sort_values(["user", "timestamp", "item"], ignore_index=True)
-    rows = frame[frame["split"] != "history"].reset_index(drop=True).rename_axis("row_id").reset_index()
+    rows = frame[frame["split"] != "context"].reset_index(drop=True).rename_axis("row_id").reset_index()
     catalogue = pd.DataFrame(
         {
             "item": range(items),

@@ -32,7 +32,7 @@ from ..data.prepared import prepare, Stage
 from ..evaluation.reports import language_share, with_other_history, without_llm
 from ..model.batches import BatchMaker, require_categories
 from ..model.engine_check import check_engine
-from ..model.engines import find_engine, score_systems, ScoreCheckpoint
+from ..model.engines import find_engine, score_systems, ScoreCheckpoint, ScoringEngine
 from ..model.language_model import LoRASettings
 from ..model.prefix_cache import PrefixStore
 from ..model.settings import own_code
@@ -42,7 +42,7 @@ from .chance_level import nothing_learnt
 from .loop import tune, TuningRun
 from .methods import find_method, Method
 from .presets import quick
-from .pretraining import pretrain, Pretrained, start_pretraining
+from .pretraining import pretrain, Pretrained, start_pretraining, start_wide_history
 from userllm.training.runs import (
     baseline_run_settings,
     finish_run,
@@ -134,7 +134,10 @@ def _pretraining_key(state: "TrainState") -> tuple[dict, dict]:
     key = {
         "settings": state.steps["step0"],
         "run_seed": state.stage.run_seed,
-        "model": replace(maker.settings, lora=LoRASettings(), score="difference"),  # the LLM is not asked
+        # the LLM is not asked, and a history's tokens have the head's weights
+        "model": replace(
+            maker.settings, lora=LoRASettings(), score="difference", wide=maker.settings.wide_tables
+        ),
         "code": [asdict(origin) for origin in own_code(maker.settings)],
         "dtype": llm.precision if llm.bits else str(llm.dtype),
     }
@@ -227,6 +230,7 @@ def _pretrain(state: TrainState) -> None:
     progress = pretrained.progress
     started = time.monotonic()
     state.pretrained_logits = pretrained.step.score(state.rows["test"])
+    start_wide_history(pretrained, state.rows["train"])
     state.reads.trained["pretraining"] = state.rows["train"].row_ids
     state.seconds["pretraining"] = progress["seconds"] + time.monotonic() - started
     state.about |= {
@@ -322,12 +326,15 @@ def _write_log(run: RunFolder, history: list) -> None:
 
 # %% ../../nbs/training/725_pipeline.ipynb #e813f9cb
 @torch.no_grad()
-def _linear_logits(state: TrainState) -> np.ndarray | None:
+def _linear_logits(state: TrainState, engine: ScoringEngine) -> np.ndarray | None:
     "What linear features and the bias add to the test rows' logits (n,); None where there are none."
     model = state.model
     if not model.wide:
         return None
-    linear = model.add_wide(state.maker.features.of_logit(state.rows["test"])) + model.wide_bias
+    test = state.rows["test"]
+    features = state.maker.features.of_logit(test)
+    tokens = engine.history_tokens(test.histories, test.history_labels, test.items)
+    linear = model.add_wide(model.linear_features(features, {"history": tokens})) + model.wide_bias
     return linear.float().cpu().numpy()
 
 
@@ -362,7 +369,8 @@ def measure(trained: list[TrainState]) -> list[dict]:
     seconds = (time.monotonic() - started) / len(trained)
     others = _other_history_logits(trained, engines)
     return [
-        _finish_method(state, logits, other, seconds) for state, logits, other in zip(trained, scores, others)
+        _finish_method(state, engine, (logits, other), seconds)
+        for state, engine, logits, other in zip(trained, engines, scores, others)
     ]
 
 
@@ -381,11 +389,12 @@ def _other_history_logits(trained: list[TrainState], engines: list) -> list[np.n
 
 def _finish_method(
     state: TrainState,
-    logits: np.ndarray,
-    other: np.ndarray | None,  # logits with another user's history
+    engine: ScoringEngine,
+    scored: tuple,  # logits of the test rows (n,), and the same with another user's history, or None
     seconds: float,
 ) -> dict:
     "Save a method's recommender, and finish its run."
+    logits, other = scored
     stage = state.stage
     name = state.method.name
     provenance = {"run_seed": stage.run_seed, "preset": stage.preset.name}
@@ -394,7 +403,7 @@ def _finish_method(
     ).save(state.run.recommender)
 
     test = tested_rows(stage.dataset, stage.preset.test_rows)
-    linear = _linear_logits(state)
+    linear = _linear_logits(state, engine)
     predictions = predictions_frame(
         stage.dataset,
         test,
