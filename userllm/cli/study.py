@@ -27,6 +27,7 @@ from ..evaluation.ablations import ablations, find_ablation
 from ..evaluation.bench_runs import BenchTarget, missing, run_bench, speedups
 from ..evaluation.bench_ways import BenchSettings
 from ..evaluation.paper_tables import find_table, protocols
+from ..evaluation.systems import find_system
 from ..evaluation.table_results import as_table, lengths_as_table
 from ..evaluation.table_runs import reproduce, TableStudy
 from ..evaluation.preparation import bench_preparation
@@ -250,8 +251,9 @@ def reproduce_verb(options) -> None:
         return
 
     table = find_table(options.table)
-    asked_for = [system for system in options.only or table.systems if system in methods]
-    preset, changes, of_methods = chosen_for_many(options, tuple(asked_for))
+    asked_for = [find_system(name) for name in options.only or table.systems]
+    of = dict.fromkeys(system.of for system in asked_for if not system.is_baseline)
+    preset, changes, of_methods = chosen_for_many(options, tuple(of))
     if of_protocol := [key for key in changes if key.startswith("protocol.")]:
         raise InputError(
             f"{options.table} has its own protocols, which {of_protocol[0]} would change",

@@ -57,17 +57,10 @@ from userllm.training.runs import (
     step_settings,
     tested_rows,
 )
-from userllm.training.steps import (
-    StepSettings,
-    TuningRun,
-    TuningStep,
-    nothing_learnt,
-    one_step,
-    step1,
-    step1_with_slots,
-    step2,
-    tune,
-)
+from .chance_level import nothing_learnt
+from .loop import tune, TuningRun
+from .schedule import StepSettings
+from .steps import one_step, step1, step1_with_slots, step2, TuningStep
 
 # %% ../../nbs/training/725_pipeline.ipynb #52295f16
 @dataclass(frozen=True)

@@ -18,7 +18,9 @@ from ..model.batches import BatchMaker, ModelBatch
 from ..model.language_model import LanguageModel
 from ..model.prompts import Slot
 from ..model.userllm import UserLLM
-from .steps import StepSettings, TuningRun, TuningStep, tune
+from .loop import tune, TuningRun
+from .schedule import StepSettings
+from .steps import TuningStep
 
 # %% ../../nbs/training/702_pretraining.ipynb #a31338f3
 class LightHead(nn.Module):
