@@ -95,9 +95,8 @@ def test_the_order_of_items_does_not_matter_to_ties():
 @pytest.fixture
 def toy():
     "The share of lists whose first item is irrelevant: fewer is better."
-    metric = ListMetric(
-        "toy", "wrong first", lambda lists, k: mean_over_lists(lists, 1 - precision(lists, 1)), False, main=True, compared=True
-    )  # fmt: skip
+    measure = lambda lists, k: mean_over_lists(lists, 1 - precision(lists, 1))
+    metric = ListMetric("toy", "wrong first", measure, False, main=True, compared=True)
     yield list_metrics.register(metric)
     list_metrics.pop("toy")
 
