@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import InputError
-from .dataset import SPLIT_KINDS, SPLITS, TIMED_KINDS, Dataset, in_time
+from .dataset import Dataset, in_time, SPLIT_KINDS, SPLITS, TIMED_KINDS
 
 # %% ../../nbs/data/105_histories.ipynb #c026
 def first_not_before(
@@ -73,7 +73,7 @@ def history_splits(
     "The splits whose events a history may hold."
     if split_kind not in SPLIT_KINDS:
         raise InputError(f"no kind of split {split_kind!r}", fix=f"use {', '.join(SPLIT_KINDS)}")
-    return ("history", *SPLITS) if split_kind in TIMED_KINDS else ("history", "train")
+    return ("context", *SPLITS) if split_kind in TIMED_KINDS else ("context", "train")
 
 # %% ../../nbs/data/105_histories.ipynb #c035
 def _integers(values, count: int) -> np.ndarray:
@@ -206,7 +206,7 @@ class HistorySettings:
         "The histories of this dataset; `trained` leaves out the events of validation and test."
         splits = self.splits or history_splits(dataset.protocol["split"])
         if trained:
-            splits = tuple(split for split in splits if split in ("history", "train"))
+            splits = tuple(split for split in splits if split in ("context", "train"))
         return Histories(dataset.events, len(dataset.users), splits, self.likes_only)
 
 # %% ../../nbs/data/105_histories.ipynb #491f0084

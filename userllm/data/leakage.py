@@ -14,7 +14,7 @@ import pandas as pd
 import polars as pl
 
 from ..core.errors import InputError
-from .dataset import SPLIT_TYPE, TIMED_KINDS, Dataset, split_codes
+from .dataset import Dataset, split_codes, SPLIT_TYPE, TIMED_KINDS
 from .histories import Histories, history_splits
 from .past_counts import PastCounts
 
@@ -93,7 +93,7 @@ def _table_leaks(dataset: Dataset) -> dict[str, int]:
     items = len(dataset.items)
     twice = _twice(rows, items) + _twice(events, items)
     columns = ["user", "item", "label", "timestamp", "split"]
-    row_events = events[(events["split"] != "history").to_numpy()]
+    row_events = events[(events["split"] != "context").to_numpy()]
     if not twice and _alike(row_events[columns], rows[columns], items):
         return {"pair twice": 0, "event unlike its row": 0}
     as_events, as_rows = (
@@ -101,7 +101,7 @@ def _table_leaks(dataset: Dataset) -> dict[str, int]:
         for frame in [row_events, rows]
     )
     unlike = int(as_events.sub(as_rows, fill_value=0).abs().sum())
-    known = np.isin(_pair_keys(events[events["split"] == "history"], items), _pair_keys(rows, items))
+    known = np.isin(_pair_keys(events[events["split"] == "context"], items), _pair_keys(rows, items))
     return {"pair twice": twice, "event unlike its row": unlike + int(known.sum())}
 
 # %% ../../nbs/data/110_leakage.ipynb #c047
@@ -171,7 +171,7 @@ def _item_leaks(dataset: Dataset) -> dict[str, int]:
     item = rows["item"].to_numpy()
     latest = np.zeros(len(dataset.items), np.int8)  # the latest split of each item
     np.maximum.at(latest, item, split)
-    context_items = dataset.events["item"].to_numpy()[(dataset.events["split"] == "history").to_numpy()]
+    context_items = dataset.events["item"].to_numpy()[(dataset.events["split"] == "context").to_numpy()]
     return {
         "item in two splits": int((split < latest[item]).sum()),
         "held-out item as context": int(dataset.held_out_items[context_items].sum()),
@@ -278,7 +278,7 @@ def context_interactions(dataset: Dataset) -> pd.DataFrame:  # user, item, label
     Where rows are split by time, those up to the last training
     row: of all users, or, where each has a split of its own, of the event's user; those of users without
     training rows are left out."""
-    past = dataset.events[dataset.events["split"] == "history"]
+    past = dataset.events[dataset.events["split"] == "context"]
     training = dataset.rows("train")
     if dataset.protocol["split"] not in TIMED_KINDS:
         return past[~dataset.held_out_items[past["item"].to_numpy()]]
@@ -298,7 +298,7 @@ def context_as_training(dataset: Dataset) -> Dataset:
     instead = "use a method or baseline without history in its name, such as userllm_wide or logistic"
     if dataset.protocol.get("given_split"):
         instead += "; or mark events as history in the column split"
-    if not (dataset.events["split"] == "history").any():
+    if not (dataset.events["split"] == "context").any():
         raise InputError(
             "all events of this dataset are rows, so its histories have no labels of their own", fix=instead
         )

@@ -48,7 +48,7 @@ def countable(
     if reading == "online" or "test" not in splits:
         return allowed
     ends = _ends_of_training(dataset)[events["user"].to_numpy()]
-    context = (events["split"] == "history").to_numpy() & (events["timestamp"].to_numpy() <= ends)
+    context = (events["split"] == "context").to_numpy() & (events["timestamp"].to_numpy() <= ends)
     return (events["split"] == "train").to_numpy() | context
 
 # %% ../../nbs/data/107_past_counts.ipynb #626c232a
