@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import InputError
-from .dataset import SPLIT_KINDS, SPLITS, TIMED_KINDS, Dataset, in_time
+from .dataset import Dataset, in_time, SPLIT_KINDS, SPLITS, TIMED_KINDS
 
 # %% ../../nbs/data/105_histories.ipynb #c026
 def first_not_before(

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import InputError
-from .dataset import SPLIT_TYPE, TIMED_KINDS, Dataset, split_codes
+from .dataset import Dataset, split_codes, SPLIT_TYPE, TIMED_KINDS
 from .histories import Histories, history_splits
 from .past_counts import PastCounts
 
