@@ -2986,6 +2986,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                       'userllm/training/methods.py'),
                                           'userllm.training.methods.userllm_rated_asof': ( 'training/methods.html#userllm_rated_asof',
                                                                                            'userllm/training/methods.py'),
+                                          'userllm.training.methods.userllm_rated_wide': ( 'training/methods.html#userllm_rated_wide',
+                                                                                           'userllm/training/methods.py'),
                                           'userllm.training.methods.userllm_wide': ( 'training/methods.html#userllm_wide',
                                                                                      'userllm/training/methods.py'),
                                           'userllm.training.methods.userllm_wide_context': ( 'training/methods.html#userllm_wide_context',
