@@ -207,7 +207,7 @@ def new_user_note(settings) -> str:  # of a recommender: `ModelSettings` or `Bas
     history = "token" if settings.history == "compressed" else "text"
     rated = "the likes and dislikes" if settings.rated else "the likes"
     read = f"of {rated}, only the history {history} is read."
-    if settings.wide:
+    if settings.wide_tables:
         return f"For a new user the linear features count only the item; {read}"
     if "user" in dict(settings.mappers):
         return f"For a new user the user's own features are missing; {read}"
