@@ -50,8 +50,10 @@ def compare_same_inputs(
     suffix: str = "",  # of the precision, from `precision_suffix`
     resamples: int = 1000,
 ) -> pd.DataFrame:
-    """One line a protocol and method: runs and AUC; AUC of its logistic regression and its trees with the difference to each;
-    what the own history is worth; the AUC without the LLM, and what the LLM adds. Differences with `_low` and `_high`."""
+    """One line a protocol and method: runs and AUC; AUC of its logistic regression and its trees, with the
+    difference to each; what the own history is worth; the AUC without the LLM, and what the LLM adds.
+
+    Differences have `_low` and `_high`."""
     lines = []
     for protocol in table.protocols:
         runs = runs_of(table, protocol, results, seeds, suffix)
