@@ -14,7 +14,7 @@ import torch
 from ..core.errors import InputError
 from ..data.dataset import MOVIE, Dataset, ItemNoun
 from ..data.histories import Rows
-from .mappers import AsOfTable, Features, FeatureTable, lookup, product
+from .mappers import AsOfTable, Features, FeatureTable, lookup
 from .histories import HistoryBatch, index_histories
 from .target_encoder import EventBatch, index_events
 from userllm.model.prompts import (
@@ -85,7 +85,7 @@ class FeatureLookup:
             return self.slots[name].of_rows(rows)[0]
         users = self.cross[f"{name}_user"]
         items = self.cross[f"{name}_item"]
-        return product(users, items, rows.users, rows.items, rows.folds)[:, None]
+        return (users.of_rows(rows)[0] * items.of_rows(rows)[0]).sum(1, keepdim=True)
 
 # %% ../../nbs/model/385_batches.ipynb #c008
 @dataclass
