@@ -538,7 +538,7 @@ def test_explore_tokens(page, address, project):
     liked = events[
         (events["user"] == run.dataset.user_of("2"))
         & (events["label"] == 1)
-        & events["split"].isin(["history", "train"])
+        & events["split"].isin(["context", "train"])
     ]
     assert view.locator(".userllm-shown-user figure").count() == min(5, len(liked))
     near = neighbours(tokens, "2")

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from userllm.core.errors import InputError
 from userllm.cli.main import main
 from userllm.data.columns import read_columns
-from userllm.data.dataset import SPLITS, SPLIT_KINDS, TIMED_KINDS, Dataset, made_up_dataset
+from userllm.data.dataset import Dataset, made_up_dataset, SPLIT_KINDS, SPLITS, TIMED_KINDS
 from userllm.data.histories import Histories
 from userllm.data.leakage import audit
 from userllm.data.building import dataset_with_split
@@ -42,7 +42,7 @@ quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCh
 # line for some readers. Invisible characters (Cf) are not allowed in an id.
 words = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cf"]), min_size=1, max_size=6)
 ids = words.map(str.strip).filter(lambda text: text and text not in NO_VALUE)
-splits = st.sampled_from([*SPLITS, "history"])
+splits = st.sampled_from([*SPLITS, "context"])
 
 
 def write_csv(path, header, rows):
@@ -96,7 +96,7 @@ cells = {
     "item_id": st.sampled_from(["a", " b", "b", ""]),
     "timestamp": st.sampled_from(["0", "5", "7.0", "7.5", "-1", "90000000", "soon", "nan", "inf", ""]),
     "label": st.sampled_from(["0", "1", "1.0", "2", "nan", "yes", ""]),
-    "split": st.sampled_from([*SPLITS, "history", "dev", "Train", ""]),
+    "split": st.sampled_from([*SPLITS, "context", "dev", "Train", ""]),
 }
 
 
@@ -117,7 +117,7 @@ def slow_faults(rows) -> set:
             found.add((place, "timestamp"))
         if label not in (0, 1):
             found.add((place, "label"))
-        if row["split"] not in (*SPLITS, "history"):
+        if row["split"] not in (*SPLITS, "context"):
             found.add((place, "split"))
         pair = (row["user_id"], row["item_id"].strip())
         if pair in seen and not {"", "NA"} & set(pair):
@@ -450,7 +450,7 @@ def slow_history(events, user, timestamp, candidate, allowed, likes_only, length
 def test_histories(seed, kind, events, likes_only, length):
     data = made_up_dataset(users=4, items=12, events=events, seconds=9, split=kind, seed=seed)
     rows = data.interactions
-    allowed = ("history", *SPLITS) if kind in TIMED_KINDS else ("history", "train")
+    allowed = ("context", *SPLITS) if kind in TIMED_KINDS else ("context", "train")
     picked, lengths = Histories.for_dataset(data, likes_only).pick(
         rows["user"], rows["timestamp"], rows["item"], length
     )
@@ -497,7 +497,7 @@ def test_a_given_split_keeps_every_row_and_leaks_nothing(seed):
             "item_id": pairs % 10,
             "rating": random.integers(1, 6, 40).astype(float),
             "timestamp": random.integers(0, 12, 40),
-            "split": random.choice([*SPLITS, "history"], 40),
+            "split": random.choice([*SPLITS, "context"], 40),
         }
     )
     items = pd.DataFrame({"item_id": range(10), "title": "Film", "year": None, "genres": ""})
@@ -525,7 +525,7 @@ def test_a_given_split_keeps_every_row_and_leaks_nothing(seed):
             (ratings["rating"] >= 2.5).astype(int),
         )
     )
-    assert len(data.interactions) == (ratings["split"] != "history").sum() and audit(data).total == 0
+    assert len(data.interactions) == (ratings["split"] != "context").sum() and audit(data).total == 0
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from userllm.knowledge.llms import tiny_llm
 from userllm.training.methods import find_method
 from userllm.evaluation.metrics import auc
 from userllm.model.engines import PrefixEngine
-from userllm.training.steps import StepSettings
+from userllm.training.schedule import StepSettings
 from worlds import WORDS, learn, make_world, trained, with_and_without
 
 WORLDS = ("poster", "description", "order", "collaborative", "dislikes", "time")

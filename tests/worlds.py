@@ -24,7 +24,9 @@ from userllm.model.language_model import LanguageModel
 from userllm.model.settings import ModelSettings
 from userllm.model.batches import BatchMaker
 from userllm.model.userllm import start_wide, UserLLM
-from userllm.training.steps import StepSettings, TuningRun, step2, tune
+from userllm.training.loop import tune, TuningRun
+from userllm.training.schedule import StepSettings
+from userllm.training.steps import step2
 from userllm.model.engines import PrefixEngine
 
 USERS, ITEMS, SHOWN, LIKES = (

@@ -18,7 +18,7 @@ from ..core.devices import choose_device, choose_precision, precision_suffix
 from ..core.errors import InputError
 from ..core.files import read_json, read_parquet, require_writable, write_json
 from ..core.runs import RunFolder
-from ..data.dataset import ItemNoun
+from ..data.nouns import ItemNoun
 from ..data.prepared import ItemSources, Stage, prepare
 from ..data.statistics import table2
 from ..evaluation.ablation_results import compare_ablation
@@ -27,6 +27,7 @@ from ..evaluation.ablations import ablations, find_ablation
 from ..evaluation.bench_runs import BenchTarget, missing, run_bench, speedups
 from ..evaluation.bench_ways import BenchSettings
 from ..evaluation.paper_tables import find_table, protocols
+from ..evaluation.systems import find_system
 from ..evaluation.table_results import as_table, lengths_as_table
 from ..evaluation.table_runs import reproduce, TableStudy
 from ..evaluation.preparation import bench_preparation
@@ -35,7 +36,8 @@ from ..evaluation.studies import StudySettings, state_as_text, state_of
 from ..knowledge.llms import find_llm
 from ..training.methods import find_method, methods
 from ..training.estimates import estimate_as_text, estimate_method
-from ..training.pipeline import Resources, load_context, quickstart, quickstart_systems
+from ..training.pipeline import quickstart, quickstart_systems
+from ..training.stages import load_context, Resources
 from ..training.presets import Preset
 
 # %% ../../nbs/cli/935_study.ipynb #f171322a
@@ -250,8 +252,9 @@ def reproduce_verb(options) -> None:
         return
 
     table = find_table(options.table)
-    asked_for = [system for system in options.only or table.systems if system in methods]
-    preset, changes, of_methods = chosen_for_many(options, tuple(asked_for))
+    asked_for = [find_system(name) for name in options.only or table.systems]
+    of = dict.fromkeys(system.of for system in asked_for if not system.is_baseline)
+    preset, changes, of_methods = chosen_for_many(options, tuple(of))
     if of_protocol := [key for key in changes if key.startswith("protocol.")]:
         raise InputError(
             f"{options.table} has its own protocols, which {of_protocol[0]} would change",

@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import InputError, counted
-from .dataset import SPLITS, Dataset, ids_as_text, split_codes, split_names, with_noun
+from .dataset import Dataset, split_codes, split_names, SPLITS
+from .ids import ids_as_text
+from .nouns import with_noun
 from .protocols import ProtocolSettings, movie
 from .ratings import check_ratings, events_of, ids_in_order, refuse_rows
 from .splits import split_kind, split_rows, with_validation
@@ -318,7 +320,7 @@ def _given_class_remedy(ratings: pd.DataFrame, like_threshold: float) -> str:
 
 def dataset_with_split(
     # user_id, item_id, rating, timestamp (whole seconds), split (train, test, perhaps valid, or
-    # history for what is no row)
+    # context for what is no row)
     ratings: pd.DataFrame,
     items: pd.DataFrame,  # item_id, title, year, genres, and if known description, poster
     # its name, like_threshold, history_length, data_seed and noun count
@@ -334,9 +336,9 @@ def dataset_with_split(
             "ratings lack the column 'split'",
             fix="add it, or use build_dataset, which makes one",
         )
-    known = ratings["split"].isin([*SPLITS, "history"])
+    known = ratings["split"].isin([*SPLITS, "context"])
     what = f"no split {ratings['split'][~known].iloc[:1].tolist()}"
-    refuse_rows(ratings, ~known.to_numpy(), what, f"the splits are {', '.join(SPLITS)} and history")
+    refuse_rows(ratings, ~known.to_numpy(), what, f"the splits are {', '.join(SPLITS)} and context")
 
     events, user_ids, item_ids = events_of(ratings, settings)
     items = _items_by_id(items, item_ids)

@@ -15,7 +15,8 @@ import logging, os
 import pandas as pd
 from ..core.errors import InputError, shown_text
 from ..core.files import atomic_path, read_json, require_writable
-from .dataset import SPLITS, Dataset, ItemNoun
+from .dataset import Dataset, SPLITS
+from .nouns import ItemNoun
 from ..visual.posters import posters_for
 from .building import build_dataset, dataset_with_split, with_further_items
 from .protocols import ProtocolSettings, movie
@@ -146,7 +147,7 @@ def _require_both_classes(raw: RawData, like_threshold: float) -> None:
     "InputError where every rating or label of a row is a like, or none."
     ratings = raw.ratings["rating"]
     if "split" in raw.ratings:
-        ratings = ratings[raw.ratings["split"] != "history"]
+        ratings = ratings[raw.ratings["split"] != "context"]
     low = ratings.min()
     high = ratings.max()
     if low < like_threshold <= high:
@@ -256,7 +257,7 @@ def _split_notes(raw: RawData, dataset: Dataset) -> list[str]:
     shown_by = "items" if kind == "cold_items" else "times"
     notes = [
         f"the split is the data's own, taken for {kind}, as its {shown_by} tell;"
-        f" {counts.get('history', 0):,} events are history and no rows"
+        f" {counts.get('context', 0):,} events are history and no rows"
     ]
     if left_out := len(raw.ratings) - len(dataset.events):
         notes.append(

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import InputError
-from .dataset import SPLIT_KINDS, SPLITS, TIMED_KINDS, Dataset, in_time
+from .dataset import Dataset, in_time, SPLIT_KINDS, SPLITS, TIMED_KINDS
 
 # %% ../../nbs/data/105_histories.ipynb #c026
 def first_not_before(
@@ -23,21 +23,20 @@ def first_not_before(
     start: np.ndarray,  # (n,)
     stop: np.ndarray,  # (n,)
     limits: np.ndarray,  # (n,)
-    portion: int = 1_000_000,  # ranges searched at once, each of which takes some hundred bytes meanwhile
+    portion: int = 65_536,  # ranges searched at once, so few that a processor keeps them at hand
 ) -> np.ndarray:  # (n,)
     "For each range [start, stop) the first position whose time is not below the limit (or `stop`)."
     first = start.copy()
     for begin in range(0, len(first), portion):
         block = slice(begin, begin + portion)
-        low = first[block]
-        high = stop[block]
-        limit = limits[block]
-        while (searching := low < high).any():
-            middle = (low + high) // 2
-            before = searching & (times[np.where(searching, middle, 0)] < limit)
-            low = np.where(before, middle + 1, low)
-            high = np.where(searching & ~before, middle, high)
-        first[block] = low
+        low = first[block]  # a view, which is moved on in place
+        open_part = stop[block] - low
+        for _ in range(int(open_part.max(initial=0)).bit_length()):
+            half = (open_part + 1) >> 1
+            before = times.take(low + half - 1, mode="clip") < limits[block]
+            before &= open_part > 0
+            low += half * before
+            open_part = np.where(before, open_part - half, np.maximum(half - 1, 0))
     return first
 
 # %% ../../nbs/data/105_histories.ipynb #c029
@@ -75,7 +74,7 @@ def history_splits(
     "The splits whose events a history may hold."
     if split_kind not in SPLIT_KINDS:
         raise InputError(f"no kind of split {split_kind!r}", fix=f"use {', '.join(SPLIT_KINDS)}")
-    return ("history", *SPLITS) if split_kind in TIMED_KINDS else ("history", "train")
+    return ("context", *SPLITS) if split_kind in TIMED_KINDS else ("context", "train")
 
 # %% ../../nbs/data/105_histories.ipynb #c035
 def _integers(values, count: int) -> np.ndarray:
@@ -208,7 +207,7 @@ class HistorySettings:
         "The histories of this dataset; `trained` leaves out the events of validation and test."
         splits = self.splits or history_splits(dataset.protocol["split"])
         if trained:
-            splits = tuple(split for split in splits if split in ("history", "train"))
+            splits = tuple(split for split in splits if split in ("context", "train"))
         return Histories(dataset.events, len(dataset.users), splits, self.likes_only)
 
 # %% ../../nbs/data/105_histories.ipynb #491f0084

@@ -24,7 +24,7 @@ from userllm.data.cells import (
     tally_id_characters,
 )
 from .columns import RowCount, readable_columns
-from .dataset import SPLITS, SPLIT_TYPE
+from .dataset import SPLIT_TYPE, SPLITS
 from .faults import Fault, FaultTally, find_faults
 
 # %% ../../nbs/data/132_interaction_tables.ipynb #bc68801c
@@ -220,7 +220,7 @@ class InteractionChecks:
         frame = frame.with_columns(as_ids(frame, "split"))
         known = [*SPLIT_TYPE.categories]
         unknown = ~pl.col("split").is_in(known).fill_null(False)
-        remedy = f"the splits are {', '.join(SPLITS)}, and history for what is known and not predicted"
+        remedy = f"the splits are {', '.join(SPLITS)}, and context for what is known and not predicted"
         self.tally.find(frame, unknown, "split", "not a split", remedy)
         return frame.with_columns(pl.col("split").cast(pl.Enum(known), strict=False))
 

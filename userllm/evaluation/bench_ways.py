@@ -164,7 +164,10 @@ class WholePromptEngine(ScoringEngine):
             ).logits
             last = every_word[torch.arange(len(rows)), prompts.lengths - 1].float()
             logits = last[:, language.answers.yes] - last[:, language.answers.no]
-        return self.model.with_wide(logits, self.maker.features.of_logit(rows)) if self.model.wide else logits
+        if not self.model.wide:
+            return logits
+        features = self.model.linear_features(self.maker.features.of_logit(rows), soft)
+        return self.model.with_wide(logits, features)
 
     def _changed(self, row: Rows, features: Mapping[str, int], description: str | None) -> torch.Tensor:
         pieces = [self.described(pieces, description) for pieces in self.row_pieces(row)]

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np
 import pandas as pd
-from ..collaborative.baselines import baselines
 from ..core.errors import InputError
 from ..core.files import read_parquet, write_parquet
 from ..core.fingerprints import fingerprint
@@ -21,22 +20,15 @@ from ..data.prepared import Stage
 from ..data.protocols import movie
 from .paper_tables import find_table, history_lengths, protocols, run_path, Table
 from .studies import estimate_tokens, PlannedRun, run_study, Runner, Study, StudySettings
+from .systems import find_system
 from .table_results import compare, compare_lengths
 from ..model.engines import ScoreCheckpoint
 from ..model.recommender import Recommender
-from ..training.methods import find_method
 from ..training.pipeline import run_baseline, run_method
 from ..training.runs import baseline_settings, training_settings
 
 # %% ../../nbs/evaluation/757_table_runs.ipynb #85db5394
 NOT_RANDOM = ("bias",)  # systems in which nothing is random: one seed is enough
-
-
-def _needs_context(system: str) -> bool:
-    "Whether a system learns from the labels of context interactions."
-    if system in baselines:
-        return baselines[system].learns_from_context
-    return find_method(system).learns_from_context
 
 
 def _require_members(table: Table, names: tuple, members: tuple, kind: str) -> None:
@@ -75,16 +67,17 @@ class TableStudy(Study):
         try:
             context_as_training(settings.dataset)
         except InputError:
-            return tuple(system for system in self.table.systems if _needs_context(system))
+            return tuple(name for name in self.table.systems if find_system(name).learns_from_context)
         return ()
 
     def _planned(
         self, table: Table, protocol: str, system: str, seed: int, settings: StudySettings
     ) -> PlannedRun:
         tokens = 0.0
-        if system not in baselines:
+        if not find_system(system).is_baseline:
+            method = find_system(system).method(settings.changes)
             tokens = estimate_tokens(
-                find_method(system, settings.changes), settings.preset, table.history_length(protocol)
+                method, settings.preset, table.history_length(protocol), table.rows_on(protocol)
             )
         return PlannedRun(
             run_path(protocol, table.split, system, seed, settings.suffix),
@@ -94,10 +87,10 @@ class TableStudy(Study):
         )
 
     def expected(self, run: PlannedRun, settings: StudySettings) -> tuple[dict, str]:
-        system = run.columns["system"]
-        if system in baselines:
-            return baseline_settings(system, settings.preset), ""
-        return training_settings(find_method(system, settings.changes), settings.preset), settings.llm
+        system = find_system(run.columns["system"])
+        if system.is_baseline:
+            return baseline_settings(system.of, settings.preset), ""
+        return training_settings(system.method(settings.changes), settings.preset), settings.llm
 
     def unfinished(self, run: PlannedRun, settings: StudySettings) -> str:
         if not self.table.lengths or has_lengths(Path(settings.results) / run.path):
@@ -107,15 +100,15 @@ class TableStudy(Study):
 
     def perform(self, run: PlannedRun, runner: Runner) -> None:
         settings = runner.settings
-        system = run.columns["system"]
+        system = find_system(run.columns["system"])
         work = Path(settings.work) / run.path
         protocol = protocols.get(run.columns["protocol"], movie)()
         prepared = runner.prepared(replace(protocol, split=run.columns["split"]))
         stage = Stage(prepared, settings.preset, run.seed, runner.cache)
-        if system in baselines:
-            run_baseline(system, stage, work)
+        if system.is_baseline:
+            run_baseline(system.of, stage, work)
         else:
-            method = find_method(system, settings.changes)
+            method = system.method(settings.changes)
             run_method(method, stage, runner.context(method.model), work)
         self._keep(work, Path(settings.results) / run.path)
 

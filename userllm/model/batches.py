@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import torch
 from ..core.errors import InputError
-from ..data.dataset import MOVIE, Dataset, ItemNoun
+from ..data.dataset import Dataset
+from ..data.nouns import ItemNoun, MOVIE
 from ..data.histories import Rows
 from .mappers import AsOfTable, Features, FeatureTable, lookup
 from .histories import HistoryBatch, index_histories
@@ -52,7 +53,7 @@ class FeatureLookup:
             )
         self.slots = {slot: tables[slot] for slot, _ in settings.mappers}
         self.cross = {name: tables[name] for name in settings.cross_feature_tables}
-        self.linear = settings.wide
+        self.linear = settings.wide_tables
         self.beside = {name: tables[name] for name in settings.tables_beside}
         self.text = {name: tables[name] for name in settings.text_tables}
         self.history = self.text | {name: tables[name] for name in settings.tables_of_history}
@@ -232,7 +233,8 @@ class BatchMaker:
             batch.wide = self.features.of_logit(rows)
         if len(batch.prompt.items):  # of histories that are written out
             batch.history_features = self.features.of_history(batch.prompt.items)
-        if "history" in slots and self.settings.history == "compressed":
+        added = answers and self.settings.wide_history
+        if ("history" in slots or added) and self.settings.history == "compressed":
             batch.history_tokens = rows.history_tokens
             if rows.history_tokens is None:
                 labels = self.labels_of(rows)

@@ -190,11 +190,11 @@ class Recommender:
                 "item": np.array([*rated], dtype=np.int64),
                 "label": np.array([*rated.values()], dtype=np.int64),
                 "timestamp": np.arange(len(rated)),
-                "split": "history",
+                "split": "context",
             }
         )
         likes_only = self.history.likes_only
-        known = Histories(events, 1, ("history",), likes_only)
+        known = Histories(events, 1, ("context",), likes_only)
         histories, labels, _ = known.pick_events(nobody, None, items, self.history.length)
         return Rows(
             nobody - 1,

@@ -18,7 +18,7 @@ from .history_encoders import UHEM
 from .language_model import KeyValues, LanguageModel
 from .mappers import SoftToken, mapper_kinds
 from .prompts import embed_prompts
-from .settings import ModelSettings, own_code
+from .settings import ModelSettings, own_code, WIDE_HISTORY
 
 # %% ../../nbs/model/605_userllm.ipynb #c019
 def _make_mappers(settings: ModelSettings, widths: dict, language: LanguageModel) -> dict[str, nn.Module]:
@@ -64,7 +64,11 @@ class UserLLM(nn.Module):
         self.uhem = UHEM(width, settings.uhem, norm, drop, settings.rated, read) if compressed else None
 
         # Linear features: weights of zero, until `start_wide` sets them.
-        sizes = {name: 1 if name in settings.cross_features else widths[name] for name in settings.wide}
+        sizes = {
+            name: 1 if name in settings.cross_features else widths[name] for name in settings.wide_tables
+        }
+        if settings.wide_history:
+            sizes[WIDE_HISTORY] = width * settings.uhem.tokens
         self.wide = nn.ParameterDict({name: nn.Parameter(torch.zeros(size)) for name, size in sizes.items()})
         if settings.wide:
             self.language_weight = nn.Parameter(torch.tensor(0.1))
@@ -120,9 +124,14 @@ class UserLLM(nn.Module):
             soft["history_item"] = self.item_tokens(batch.history_features)
         return soft
 
-    def embed(self, batch: ModelBatch) -> torch.Tensor:
+    def embed(
+        self,
+        batch: ModelBatch,
+        soft: dict | None = None,  # `soft_tokens` of the batch, where they are known
+    ) -> torch.Tensor:
         "What the LLM reads (b, length, d3)."
-        return embed_prompts(batch.prompt, self.language.embedding, self.soft_tokens(batch))
+        soft = self.soft_tokens(batch) if soft is None else soft
+        return embed_prompts(batch.prompt, self.language.embedding, soft)
 
     def forward(
         self,
@@ -130,14 +139,25 @@ class UserLLM(nn.Module):
         prefix: KeyValues | None = None,  # where the batch is laid out without what stands ahead
     ) -> torch.Tensor:
         "Logits (b,)."
-        logits = self.language(self.embed(batch), batch.prompt.mask, prefix)
-        return self.with_wide(logits, batch.wide) if self.wide else logits
+        soft = self.soft_tokens(batch)
+        logits = self.language(self.embed(batch, soft), batch.prompt.mask, prefix)
+        return self.with_wide(logits, self.linear_features(batch.wide, soft)) if self.wide else logits
 
-    def with_wide(self, logits: torch.Tensor, features: dict) -> torch.Tensor:
+    def linear_features(
+        self,
+        features: dict,  # name -> (n, d), from `FeatureLookup.of_logit`
+        soft: dict,  # from `soft_tokens`; its history may add to the logit
+    ) -> dict:
+        "All that adds to the logit, by name: features, and the history's tokens in mean lengths of a word's embedding."
+        if not self.settings.wide_history:
+            return features
+        return features | {WIDE_HISTORY: soft["history"].flatten(1) / self.language.token_norm}
+
+    def with_wide(self, logits: torch.Tensor, features: dict) -> torch.Tensor:  # from `linear_features`
         "The language model's logits (n,) scaled, and what the linear features add to them."
         return self.language_weight * logits + self.wide_bias + self.add_wide(features)
 
-    def add_wide(self, features: dict) -> torch.Tensor:  # name -> (n, d), from `FeatureLookup.of_logit`
+    def add_wide(self, features: dict) -> torch.Tensor:  # name -> (n, d), from `linear_features`
         "What the linear features add to the logits (n,)."
         return sum(features[name].to(self.language.device) @ weights for name, weights in self.wide.items())
 
@@ -147,8 +167,10 @@ def start_wide(
     maker: BatchMaker,
     rows: Rows,  # with labels
 ) -> None:
-    """Set the weights of what adds to the logit, and the bias, to their logistic regression on these
-    rows. `InputError` where all labels are the same."""
+    """Set the weights of the features that add to the logit, and the bias, to their logistic regression on these
+    rows. The weights of a history's tokens, which know nothing yet, stay at zero.
+
+    `InputError` where all labels are the same."""
     from sklearn.linear_model import LogisticRegression
 
     if not model.wide:
@@ -158,15 +180,21 @@ def start_wide(
             "what adds to the logit starts at a regression, which needs rows of both labels",
             fix="give training rows with likes and dislikes, or leave out the linear features (wide)",
         )
+    names = model.settings.wide_tables
+    if not names:
+        share = float(np.mean(rows.labels))
+        model.wide_bias.data.fill_(np.log(share / (1 - share)))
+        return
     features = maker.features.of_logit(rows)
-    columns = torch.cat([features[name] for name in model.wide], 1).numpy()
+    columns = torch.cat([features[name] for name in names], 1).numpy()
     regression = LogisticRegression(C=100.0, max_iter=1_000).fit(columns, rows.labels)
-    sizes = [len(weights) for weights in model.wide.values()]
-    parts = torch.as_tensor(regression.coef_[0], dtype=torch.float32).split(sizes)
+    parts = torch.as_tensor(regression.coef_[0], dtype=torch.float32).split(
+        [len(model.wide[name]) for name in names]
+    )
     with torch.no_grad():
         model.wide_bias.fill_(regression.intercept_[0])
-        for weights, part in zip(model.wide.values(), parts):
-            weights.copy_(part)
+        for name, part in zip(names, parts):
+            model.wide[name].copy_(part)
 
 # %% ../../nbs/model/605_userllm.ipynb #c026
 def train_only(model: nn.Module, names) -> list[nn.Parameter]:  # names of the parameters to be trained

@@ -18,7 +18,7 @@ from ..core.registry import Registry
 from ..core.settings import require_numbers
 from ..data.protocols import ProtocolSettings, movie
 from ..knowledge.text_vectors import ContentSettings
-from .steps import StepSettings
+from .schedule import StepSettings
 
 # %% ../../nbs/training/705_presets.ipynb #0ed8f352
 @dataclass(frozen=True)

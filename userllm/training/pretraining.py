@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LONGEST', 'LightHead', 'soft_batch', 'mean_embeddings', 'LightModel', 'pretraining', 'history_lengths', 'Pretrained',
-           'start_pretraining', 'pretrain']
+           'start_pretraining', 'pretrain', 'start_wide_history']
 
 # %% ../../nbs/training/702_pretraining.ipynb #70200003
 from dataclasses import dataclass
@@ -17,8 +17,11 @@ from ..data.histories import Rows
 from ..model.batches import BatchMaker, ModelBatch
 from ..model.language_model import LanguageModel
 from ..model.prompts import Slot
+from ..model.settings import WIDE_HISTORY
 from ..model.userllm import UserLLM
-from .steps import StepSettings, TuningRun, TuningStep, tune
+from .loop import tune, TuningRun
+from .schedule import StepSettings
+from .steps import TuningStep
 
 # %% ../../nbs/training/702_pretraining.ipynb #a31338f3
 class LightHead(nn.Module):
@@ -107,6 +110,12 @@ class LightModel(nn.Module):
         soft = self.model.soft_tokens(batch)
         return torch.cat([tokens for slot, tokens in soft.items() if slot != "history_item"], 1)
 
+    def linear(self, batch: ModelBatch) -> torch.Tensor:
+        "What linear features and the bias add (b,); the history's tokens have the head's weights instead."
+        names = self.model.settings.wide_tables
+        added = sum(batch.wide[name].to(self.start.device) @ self.model.wide[name] for name in names)
+        return self.model.wide_bias + added
+
     def lengths(self, tokens: torch.Tensor) -> torch.Tensor:  # (b, fields, d3)
         "How long soft tokens are (b, fields), in mean lengths of the LLM's token embeddings."
         return tokens.norm(dim=2) / self.model.language.token_norm
@@ -130,7 +139,7 @@ class LightModel(nn.Module):
         if not self.model.wide:
             return logits
         with torch.no_grad():
-            linear = self.model.wide_bias + self.model.add_wide(batch.wide)
+            linear = self.linear(batch)
         return logits + linear
 
 # %% ../../nbs/training/702_pretraining.ipynb #70200007
@@ -223,3 +232,25 @@ def _token_lengths(light: LightModel, step: TuningStep, rows: Rows) -> dict[str,
     soft = light.model.soft_tokens(batch)
     soft.pop("history_item", None)
     return {slot: round(float(light.lengths(tokens).mean()), 3) for slot, tokens in soft.items()}
+
+# %% ../../nbs/training/702_pretraining.ipynb #2e518b12
+@torch.no_grad()
+def start_wide_history(
+    pretrained: Pretrained,
+    rows: Rows,  # of training: over some of them the mean logit stays
+) -> None:
+    "Give the history's tokens, where they add to the logit, the weights of the light head."
+    light = pretrained.light
+    model = light.model
+    if not model.settings.wide_history:
+        return
+    batch, items = pretrained.step.batch(rows.take(np.arange(min(512, len(rows)))))
+    light.eval()
+    soft = model.soft_tokens(batch)
+    slots = [slot for slot, tokens in soft.items() if slot != "history_item" for _ in range(tokens.shape[1])]
+    of_history = torch.tensor(
+        [slot == WIDE_HISTORY for slot in slots] + [False]
+    )  # the text is the last field
+    model.wide[WIDE_HISTORY].copy_(light.head.weights[of_history].flatten())
+    features = model.linear_features(batch.wide, soft)
+    model.wide_bias += (light(batch, items) - model.wide_bias - model.add_wide(features)).mean()

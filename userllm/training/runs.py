@@ -31,7 +31,7 @@ from ..model.history_encoders import UHEMSettings
 from ..model.settings import ModelSettings, own_code
 from .methods import Method
 from .presets import Preset
-from .steps import StepSettings
+from .schedule import StepSettings
 
 # %% ../../nbs/training/720_runs.ipynb #b0eaa6b0
 def step_settings(method: Method, preset: Preset) -> dict:

@@ -293,9 +293,10 @@ def _summands(
     "The parts that add up to the row's logit, by name; empty where it is the language model's alone."
     if not model.wide:
         return {}
+    features = model.linear_features(batch.wide, model.soft_tokens(batch))
     beside = {
         "the bias": model.wide_bias.item(),
-        **{name: float(batch.wide[name][0] @ weights) for name, weights in model.wide.items()},
+        **{name: float(features[name][0].to(weights) @ weights) for name, weights in model.wide.items()},
     }
     return {"the language model": logit - sum(beside.values()), **beside}
 

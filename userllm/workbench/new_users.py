@@ -33,7 +33,7 @@ def most_liked(
     if not fitting.any():
         known = sorted({name for names in genres for name in names if name})
         raise InputError(f"no item has the genre {genre.strip()!r}", fix=f"choose {', '.join(known)}")
-    trained = dataset.events["split"].isin(["history", "train"])
+    trained = dataset.events["split"].isin(["context", "train"])
     likes = dataset.events[trained & (dataset.events["label"] == 1)]
     order = np.argsort(-np.bincount(likes["item"], minlength=len(genres)), kind="stable")
     return dataset.items["item_id"].to_numpy()[order[fitting[order]][:count]].tolist()

@@ -68,7 +68,7 @@ class PromptInspector:
         genre: str = "",  # of one of the liked items
     ) -> pd.DataFrame:
         "Users and what training knew of them: user_id, events, likes, in the dataset's order."
-        known = self.recommender.dataset.events.query("split in ('history', 'train')")
+        known = self.recommender.dataset.events.query("split in ('context', 'train')")
         liked = known[known["label"] == 1]
         table = self.recommender.dataset.users[["user_id"]].assign(
             events=known["user"].value_counts(), likes=liked["user"].value_counts()

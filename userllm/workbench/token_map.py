@@ -37,7 +37,7 @@ def describe_histories(
     """One row a user: user_id, length, genre (the most frequent one), latest (genre of the last item),
     year (mean), decade, liked (share of the training events), events."""
     items = recommender.dataset.items
-    known = recommender.dataset.events.query("split in ('history', 'train')")
+    known = recommender.dataset.events.query("split in ('context', 'train')")
     lists = [[item for item in row if item >= 0] for row in histories.tolist()]
     genres = first_genre(items["genres"]).to_numpy()
     years = items["year"].astype("Float64").to_numpy(dtype=float, na_value=np.nan)

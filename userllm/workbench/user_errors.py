@@ -144,7 +144,7 @@ def user_traits(errors: Errors) -> pd.DataFrame:
     """Numbers about each user with rows, by user_id: training events, share of likes, mean year,
     popularity of the rows' items, shares of genres."""
     dataset = errors.dataset
-    known = dataset.events[dataset.events["split"].isin(("history", "train"))]
+    known = dataset.events[dataset.events["split"].isin(("context", "train"))]
     about = known.assign(
         user_id=dataset.users["user_id"].to_numpy()[known["user"]],
         year=dataset.items["year"].astype("Float64").to_numpy(float, na_value=np.nan)[known["item"]],
