@@ -108,7 +108,7 @@ def test_features_are_those_of_a_user_of_the_data(stage, tmp_path, name):
 
 @pytest.mark.parametrize("name", ("item_cf_context", "target_encoding_context"))
 def test_context_features_are_those_of_a_user_with_this_context(stage, name):
-    events = stage.dataset.events.query("split == 'history'")
+    events = stage.dataset.events.query("split == 'context'")
     slot = "user" if name == "target_encoding_context" else f"{name}_user"
     table = feature_sources[name].make(stage, slot).table
     column = slice(2, 3) if slot == "user" else slice(None)
@@ -121,7 +121,7 @@ def test_context_features_are_those_of_a_user_with_this_context(stage, name):
 @pytest.mark.parametrize("name", ("asof", "asof_frozen"))
 def test_a_rate_as_of_time_counts_all_that_the_person_told(stage, name):
     table = feature_sources[name].make(stage, "user").table
-    events = stage.dataset.events.query("split in ('history', 'train')")
+    events = stage.dataset.events.query("split in ('context', 'train')")
     user = users_of(stage)[0]
     own = events[events["user"] == user]
     rated = RatedItems.of(dict(zip(own["item"], own["label"])))
