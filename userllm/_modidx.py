@@ -317,6 +317,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                                             'userllm/collaborative/cross_features.py'),
                                                       'userllm.collaborative.cross_features.RidgeFoldIn.__call__': ( 'collaborative/cross_features.html#ridgefoldin.__call__',
                                                                                                                      'userllm/collaborative/cross_features.py'),
+                                                      'userllm.collaborative.cross_features._above_own_rate': ( 'collaborative/cross_features.html#_above_own_rate',
+                                                                                                                'userllm/collaborative/cross_features.py'),
                                                       'userllm.collaborative.cross_features._biased': ( 'collaborative/cross_features.html#_biased',
                                                                                                         'userllm/collaborative/cross_features.py'),
                                                       'userllm.collaborative.cross_features._genre_affinity': ( 'collaborative/cross_features.html#_genre_affinity',

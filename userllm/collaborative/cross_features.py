@@ -106,6 +106,12 @@ def genre_table(
     )
 
 
+def _above_own_rate(likes, seen, own_rate, smoothing: float) -> np.ndarray:
+    "By how much the like rate in each genre (..., genres) is above the user's own (...,), smoothed."
+    own_rate = np.asarray(own_rate)[..., None]
+    return (likes + smoothing * own_rate) / (seen + smoothing) - own_rate
+
+
 def _genre_affinity(
     users,
     items,
@@ -113,18 +119,17 @@ def _genre_affinity(
     size: int,  # how many users
     genres: np.ndarray,  # (items, genres) flags
     smoothing: float,
-    overall: float | None = None,  # like rate of all; that of these rows where left out
 ) -> np.ndarray:
     "For each user (size, genres) how much higher its like rate is in a genre than on the whole, smoothed."
     likes = np.zeros((size, genres.shape[1]))
     seen = np.zeros((size, genres.shape[1]))
     np.add.at(likes, users, genres[items] * labels[:, None])
     np.add.at(seen, users, genres[items])
-    overall = labels.mean() if overall is None else overall
+    overall = labels.mean()
     user_rates = (np.bincount(users, labels, size) + smoothing * overall) / (
         np.bincount(users, minlength=size) + smoothing
     )
-    return (likes + smoothing * user_rates[:, None]) / (seen + smoothing) - user_rates[:, None]
+    return _above_own_rate(likes, seen, user_rates, smoothing)
 
 
 @fold_ins.register
@@ -138,8 +143,9 @@ class GenreFoldIn(FoldIn):
 
     def __call__(self, rated: RatedItems) -> np.ndarray:  # (genres,)
         items, labels = rated.arrays
-        own = np.zeros(len(items), dtype=np.int64)
-        return _genre_affinity(own, items, labels, 1, self.genres, self.smoothing, self.overall)[0]
+        genres = self.genres[items]
+        own_rate = (labels.sum() + self.smoothing * self.overall) / (len(items) + self.smoothing)
+        return _above_own_rate(labels @ genres, genres.sum(0), own_rate, self.smoothing)
 
 
 def genre_affinity(
