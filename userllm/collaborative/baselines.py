@@ -36,9 +36,12 @@ class FittedBaseline(Protocol):
     trained_rows: np.ndarray  # row_ids of the rows that it was trained on, for the audit
     # what its rates as of a row's time count, by side, for the audit; may be left out where it has none
     past: dict[str, PastCounts]
+    # as `Recommender.new_user_features`; may be left out, and then new users are taken to stay unknown
+    new_user_features: dict[str, bool]
 
     def logits(self, rows: Rows) -> np.ndarray:
-        "Logits (n,) of any rows: of users, items and histories of the dataset, and of new users (-1)."
+        """Logits (n,) of any rows: of users, items and histories of the dataset, and of new users (-1), of whom
+        `rows.rated` says what they liked and disliked."""
         ...
 
     def save(self, folder) -> None:
@@ -143,7 +146,7 @@ class EmbeddingBaseline(Baseline):
     def trained(self, stage: Stage, settings) -> CollaborativeModel | SASRecModel:
         "A model with these settings, from the cache where it is there."
         # `made` counts the changes of the files that a fitted model is kept in
-        key = {"model": self.name, "made": 2, "settings": settings, "run_seed": stage.run_seed}
+        key = {"model": self.name, "made": 3, "settings": settings, "run_seed": stage.run_seed}
         if validation_is_blind(stage.dataset):
             key["stopped_by"] = "training rows that were held out"
         inputs = {"dataset": stage.dataset.fingerprint}
@@ -212,19 +215,19 @@ class FeatureBaseline(Baseline):
     kind: str  # `trees` or `logistic`
     learns_from_context: bool = False
     reading: str = ""  # of `READINGS`, with rates as of a row's time; none where left out
-    reads_content: bool = False  # items' texts and posters
+    content: tuple = ()  # of `content_cross_features`: each user's taste in items' texts and posters
 
     def settings(self, preset) -> dict[str, Any]:
         names = ["target_encoding", "mf", "item_cf"]
         names += ["trees"] * (self.kind == "trees")
-        names += ["content", "affinity"] * self.reads_content
+        names += ["content"] * ("content_affinity" in self.content) + ["affinity"] * bool(self.content)
         settings = {name: getattr(preset, name) for name in names}
         return settings | ({"as_of": preset.as_of, "reading": self.reading} if self.reading else {})
 
     def fit(self, stage: Stage) -> FeatureModel:
         dataset = stage.dataset
         names = cross_feature_names + (context_cross_features if self.learns_from_context else ())
-        names += content_cross_features if self.reads_content else ()
+        names += self.content
         encoding = target_encodings(
             dataset, stage.preset.target_encoding, stage.data_seed, histories=self.learns_from_context
         )
@@ -243,7 +246,7 @@ class FeatureBaseline(Baseline):
         return (
             fitted.kind == self.kind
             and bool(names & {*context_cross_features}) == self.learns_from_context
-            and bool(names & {*content_cross_features}) == self.reads_content
+            and names & {*content_cross_features} == {*self.content}
             and _readings(fitted) == ({self.reading} if self.reading else set())
         )
 
@@ -274,29 +277,32 @@ baselines.register(
         True,
     )
 )
-baselines.register(
-    FeatureBaseline(
-        "trees_content",
-        "trees that also read each user's taste in texts and posters",
-        "trees",
-        reads_content=True,
-    )
-)
-baselines.register(
-    FeatureBaseline(
-        "logistic_content",
-        "logistic regression that also reads each user's taste in texts and posters",
-        "logistic",
-        reads_content=True,
-    )
-)
-for _reading, _counted in READINGS.items():
-    for _kind, _about in (("trees", "trees"), ("logistic", "logistic regression")):
+
+_tastes = {
+    "content": ("texts and posters", content_cross_features),
+    "text": ("texts", ("content_affinity",)),
+    "posters": ("posters", ("poster_affinity",)),
+}
+for _kind, _about in (("trees", "trees"), ("logistic", "logistic regression")):
+    for _name, (_what, _content) in _tastes.items():
         baselines.register(
             FeatureBaseline(
-                f"{_kind}_{source_name(_reading)}",
-                f"{_about} with like rates and counts as of each row's time, too: {_counted}",
+                f"{_kind}_{_name}",
+                f"{_about} that also reads each user's taste in {_what}",
+                _kind,
+                content=_content,
+            )
+        )
+    for _reading, _counted in READINGS.items():
+        _name = f"{_kind}_{source_name(_reading)}"
+        _rates = f"like rates and counts as of each row's time, too: {_counted}"
+        baselines.register(FeatureBaseline(_name, f"{_about} with {_rates}", _kind, reading=_reading))
+        baselines.register(
+            FeatureBaseline(
+                f"{_name}_content",
+                f"{_about} with taste in texts and posters, and with {_rates}",
                 _kind,
                 reading=_reading,
+                content=content_cross_features,
             )
         )
