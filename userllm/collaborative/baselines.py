@@ -22,7 +22,6 @@ from userllm.collaborative.cross_features import (
 from .lightgcn import LightGCNSettings, train_lightgcn
 from .bias import BiasModel
 from .list_models import EASESettings, ItemKNNSettings, ItemWeights, Popularity
-from .mf import CollaborativeModel, train_mf
 from .mf import CollaborativeModel, train_mf, validation_is_blind
 from .sasrec import SASRecModel, train_sasrec
 from .target_encoding import target_encodings
