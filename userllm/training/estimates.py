@@ -93,8 +93,8 @@ def _steps_of(state: TrainState) -> dict[str, TuningStep]:
     model = state.model
     maker = state.maker
     steps = {}
-    if method.pretraining:
-        steps["step0"] = start_pretraining(model, maker, state.rows["train"]).step
+    if method.pretrained:
+        steps["pretraining"] = start_pretraining(model, maker, state.rows["train"]).step
     if method.tuning == "one_step":
         return steps | {"step2": one_step(model, maker)}
     steps["step1"] = step1_with_slots(model, maker) if method.step1_slots else step1(model.language, maker)
@@ -103,8 +103,8 @@ def _steps_of(state: TrainState) -> dict[str, TuningStep]:
     levels = maker.reuse_plan(training=True).levels
     text = store_prefixes(model.language, maker, levels, budget=ByteBudget(state.stage.preset.prefix_budget))
     steps["step2"] = step2(model, maker, text)
-    if method.tuning == "two_steps_joint":
-        steps["step3"] = one_step(model, maker, name="step3")
+    if method.tuning == "two_steps_then_joint":
+        steps["joint"] = one_step(model, maker, name="joint")
     return steps
 
 

@@ -41,10 +41,10 @@ def step_settings(method: Method, preset: Preset) -> dict:
     if in_one and None not in (preset.step1.rows, preset.step2.rows):
         rows = preset.step1.rows + preset.step2.rows
         steps = {name: replace(step, rows=rows) for name, step in steps.items()}
-    if method.pretraining:
-        steps["step0"] = preset.step0
-    if method.tuning == "two_steps_joint":
-        steps["step3"] = preset.step3
+    if method.pretrained:
+        steps["pretraining"] = preset.pretraining
+    if method.tuning == "two_steps_then_joint":
+        steps["joint"] = preset.joint
     return steps
 
 
@@ -120,7 +120,7 @@ def plain_settings(value):
     )
 
 
-_steps = ("step0", "step1", "step2", "step3")
+_steps = ("pretraining", "step1", "step2", "joint")
 
 
 def _younger(kind: type) -> dict:  # a dataclass
@@ -179,7 +179,16 @@ def require_same_training(
 ) -> None:
     "`InputError` where a finished run has other settings than these."
     expected = plain_settings(expected)
-    further = ("test_rows", "history", "code", "feature_sources", "tuning", "step0", "step3", "step1_slots")
+    further = (
+        "test_rows",
+        "history",
+        "code",
+        "feature_sources",
+        "tuning",
+        "pretraining",
+        "joint",
+        "step1_slots",
+    )
     names = dict.fromkeys([*expected, *further])
     differing = _differing(settings, expected, names)
     if llm and settings["llm"]["name"] != find_llm(llm).name:
