@@ -64,7 +64,7 @@ def estimate_step(
     plan = plan_batches(step.lengths(train), settings, seed, step.alike(train))
     seen = sum(map(len, plan))
     longest = sorted(plan, key=lambda batch: step.lengths(train)[batch].sum())
-    batch = train.take(longest[len(longest) * 3 // 4])  # a dear one
+    batch = train.take(longest[len(longest) * 3 // 4])  # a costly one
 
     def update():
         step.module.train()
@@ -73,17 +73,17 @@ def estimate_step(
             torch.cuda.synchronize()
 
     first = _seconds(update)
-    again = min(_seconds(update), first)
+    repeated = min(_seconds(update), first)
     sample = valid.take(np.arange(min(64, len(valid))))
-    step.score(sample)  # fills what is kept
+    step.score(sample)  # fills the kept prefixes
     scoring = _seconds(lambda: step.score(sample)) / _prompts(step, sample)
     train_only(step.module, ())
 
-    # what is kept is filled once for each candidate
-    filling = (first - again) / len(np.unique(batch.items))
+    # prefixes are computed once for each candidate
+    filling = (first - repeated) / len(np.unique(batch.items))
     filled = min(seen, len(np.unique(train.items)) + len(np.unique(valid.items)))
     evaluations = math.ceil(seen / settings.rows_between(len(train), len(valid)))
-    seconds = again * len(plan) + filling * filled + scoring * _prompts(step, valid) * evaluations
+    seconds = repeated * len(plan) + filling * filled + scoring * _prompts(step, valid) * evaluations
     return StepCost(step.name, seen, seen / len(train), evaluations, seconds)
 
 # %% ../../nbs/training/727_estimates.ipynb #72700004

@@ -123,9 +123,9 @@ class MethodTables:
 def method_tables(
     method: Method,
     stage: Stage,
-    llm: LLM | None = None,  # which reads items' texts, for contextual item vectors
+    llm: LLM | None = None,  # that reads the items' texts, for contextual item vectors
 ) -> MethodTables:
-    """The feature tables of a method's slots and cross features, and of what its histories hold of texts.
+    """The feature tables of a method's slots and cross features, and its contextual item vectors.
 
     `InputError` where an LLM is needed and missing."""
     named = [(slot, source) for slot, source in method.tables]
@@ -137,20 +137,20 @@ def method_tables(
         if isinstance(source, FeatureTable):
             tables[slot] = source.require_rows(stage.dataset)
             continue
-        made = feature_sources.find(source).make(stage, slot)
-        tables[slot] = made.table
-        if made.trained_rows is not None:
-            kind = reads.trained if made.folds is None else reads.encoded
-            kind[source] = made.trained_rows
-        if made.past is not None:
-            reads.past[f"{source}, {made.past.side}"] = made.past
-        if made.folds is not None:
-            if folds is not None and not np.array_equal(folds, made.folds):
+        features = feature_sources.find(source).make(stage, slot)
+        tables[slot] = features.table
+        if features.trained_rows is not None:
+            rows_by_source = reads.trained if features.folds is None else reads.encoded
+            rows_by_source[source] = features.trained_rows
+        if features.past is not None:
+            reads.past[f"{source}, {features.past.side}"] = features.past
+        if features.folds is not None:
+            if folds is not None and not np.array_equal(folds, features.folds):
                 raise InputError(
                     f"the feature sources of {method.name} deal the rows into different folds",
                     fix="take folds from userllm.collaborative.target_encoding.row_folds in each",
                 )
-            folds = made.folds
+            folds = features.folds
     if method.model.contextual:
         if llm is None:
             raise InputError("contextual item vectors come from an LLM", fix="give the method's LLM")
@@ -227,7 +227,7 @@ def step1_stage(
 # %% ../../nbs/training/725_pipeline.ipynb #ef59b9e5
 @dataclass
 class TrainState:
-    "A method in training: what its steps read and what they leave behind."
+    "A method in training: what its steps read and what they give."
 
     method: Method
     stage: Stage
@@ -250,7 +250,7 @@ class TrainState:
         return step_settings(self.method, self.stage.preset)
 
     def say_if_nothing_learnt(self, name: str, step: str, progress: dict) -> None:
-        "Report a step that did not lift validation AUC above chance, and remember it for the metrics."
+        "Report a step that did not raise validation AUC above its chance level, and record it for the metrics."
         if message := nothing_learnt(step, progress):
             self.context.report(message)
             self.nothing_learnt.append(name)
@@ -269,10 +269,10 @@ def train_method(method: Method, stage: Stage, context: Context, folder) -> Trai
     # tables, prompts, rows, and a model with random mappers
     state = start_method(method, stage, context, run)
 
-    # does the engine answer as the plain LLM does? before anything is trained
+    # before any training: the engine must give the plain LLM's answers
     _check_engine(state)
 
-    # without the LLM: linear features, and where a method has it pre-training
+    # without the LLM: linear features, then pre-training
     start_wide(state.model, state.maker, state.rows["train"])
     if method.pretrained:
         _pretrain(state)
@@ -281,11 +281,11 @@ def train_method(method: Method, stage: Stage, context: Context, folder) -> Trai
     if method.tuning != "one_step":
         _train_lora(state)
 
-    # step 2: mappers and UHEM (equation 14), or all at once
+    # step 2: mappers and UHEM (equation 14); with `one_step`, LoRA as well
     if method.tuning != "text":
         _train_slots(state, _slot_step(state), "step2", fingerprint(settings))
 
-    # a last step: all at once, LoRA at a small rate
+    # the joint step: LoRA, UHEM and mappers together, at a small learning rate
     if method.tuning == "two_steps_then_joint":
         _train_slots(state, _joint_step(state), "joint", fingerprint(settings))
     state.about["nothing_learnt"] = state.nothing_learnt

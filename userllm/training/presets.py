@@ -65,8 +65,8 @@ class Preset:
         require_numbers(self)
 
 
-_gentle = {"learning_rate": 3e-4, "final_learning_rate": 3e-5}  # of step 2
-_joint = {"learning_rate": 1e-4, "final_learning_rate": 1e-5}  # of the joint step
+_gentle = {"learning_rate": 3e-4, "final_learning_rate": 3e-5}  # learning rates of step 2
+_joint = {"learning_rate": 1e-4, "final_learning_rate": 1e-5}  # learning rates of the joint step
 
 # %% ../../nbs/training/705_presets.ipynb #4c50e9dd
 def quick() -> Preset:
@@ -98,7 +98,7 @@ def paper() -> Preset:
 
 
 def full() -> Preset:
-    """Every training row, as often as validation on all of its rows asks for.
+    """Every training row, until validation on all of its rows gains no more.
 
     Hours on two cores: `--dry-run` says how many. Step 2 takes 32 rows an update: on a CPU a row then costs a
     fifth less than with 16, because few of its tokens are new."""
