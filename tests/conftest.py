@@ -27,7 +27,8 @@ def runs(tmp_path_factory):
     from userllm.core.runs import StageCache
     from userllm.knowledge.llms import tiny_llm
     from userllm.data.prepared import Stage, prepare
-    from userllm.training.pipeline import Resources, quickstart
+    from userllm.training.pipeline import quickstart
+    from userllm.training.stages import Resources
     from userllm.training.presets import smoke
 
     place = tmp_path_factory.mktemp("cli")

@@ -15,7 +15,8 @@ from userllm.data.protocols import movie
 from userllm.knowledge.llms import tiny_llm
 from userllm.model.recommender import Recommender
 from userllm.training.methods import find_method
-from userllm.training.pipeline import Resources, load_context, run_baseline, run_method
+from userllm.training.pipeline import run_baseline, run_method
+from userllm.training.stages import load_context, Resources
 from userllm.training.presets import smoke
 
 

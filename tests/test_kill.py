@@ -19,8 +19,9 @@ from userllm.core.runs import StageCache
 from userllm.training.methods import find_method
 from userllm.data.prepared import Stage, prepare
 from userllm.data.protocols import movie
-from userllm.training.pipeline import Resources, load_context, run_method
+from userllm.training.pipeline import run_method
 from userllm.training.presets import smoke
+from userllm.training.stages import Resources, load_context
 torch.set_num_threads(1)
 llm, cache, folder = sys.argv[1], StageCache(sys.argv[2]), sys.argv[3]
 preset = smoke()

@@ -24,7 +24,8 @@ from userllm.model.mappers import FeatureTable, standardise
 from userllm.model.recommender import Recommender
 from userllm.training.feature_sources import FeatureSource, MadeTable, feature_sources
 from userllm.training.methods import find_method, methods
-from userllm.training.pipeline import Resources, load_context, quickstart, run_baseline, run_method
+from userllm.training.pipeline import quickstart, run_baseline, run_method
+from userllm.training.stages import load_context, Resources
 from userllm.training.presets import smoke
 from userllm.training.runs import require_same_training, training_settings
 

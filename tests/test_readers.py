@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from userllm.core.errors import InputError
 from userllm.cli.main import main
 from userllm.data.columns import read_columns
-from userllm.data.dataset import SPLITS, SPLIT_KINDS, TIMED_KINDS, Dataset, planted_dataset
+from userllm.data.dataset import Dataset, planted_dataset, SPLIT_KINDS, SPLITS, TIMED_KINDS
 from userllm.data.histories import Histories
 from userllm.data.leakage import audit
 from userllm.data.building import dataset_with_split

@@ -9,7 +9,8 @@ import pytest
 from userllm.cli.main import main
 from userllm.core.errors import InputError
 from userllm.data.datasets import poster_manifest
-from userllm.data.dataset import Dataset, ItemNoun
+from userllm.data.dataset import Dataset
+from userllm.data.nouns import ItemNoun
 from userllm.data.sources import EVERY_ROW, Option, Source, sources
 from userllm.data.sources_movielens import movielens_small
 from userllm.visual.posters import read_poster_manifest, tmdb_pictures

@@ -47,7 +47,8 @@ def train(
     from userllm.model.recommender import Recommender
     from userllm.training.methods import find_method
     from userllm.data.prepared import Stage
-    from userllm.training.pipeline import Resources, load_context, run_baseline, run_method
+    from userllm.training.pipeline import run_baseline, run_method
+    from userllm.training.stages import load_context, Resources
     from userllm.training.presets import find_preset
 
     prepared = dataset if isinstance(dataset, Prepared) else load_dataset(dataset)
@@ -83,10 +84,10 @@ names = {
     "evaluate": "front_door",
     "prepare": "data.prepared",
     "Dataset": "data.dataset",
-    "ItemNoun": "data.dataset",
+    "ItemNoun": "data.nouns",
     "Recommender": "model.recommender",
     "UserLLMRecommender": "model.userllm_recommender",
-    "ModelSettings": "model.userllm",
+    "ModelSettings": "model.settings",
     "find_method": "training.methods",
     "find_preset": "training.presets",
     "methods": "training.methods",

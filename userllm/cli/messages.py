@@ -11,7 +11,7 @@ from pathlib import Path
 import shlex, shutil, sys
 import pandas as pd
 from ..core.errors import counted
-from ..data.dataset import ItemNoun, protocol_noun
+from ..data.nouns import ItemNoun, protocol_noun
 from userllm.evaluation.reports import (
     format_table,
     language_share,

@@ -18,7 +18,7 @@ from ..core.devices import choose_device, choose_precision, precision_suffix
 from ..core.errors import InputError
 from ..core.files import read_json, read_parquet, require_writable, write_json
 from ..core.runs import RunFolder
-from ..data.dataset import ItemNoun
+from ..data.nouns import ItemNoun
 from ..data.prepared import ItemSources, Stage, prepare
 from ..data.statistics import table2
 from ..evaluation.ablation_results import compare_ablation
@@ -36,7 +36,8 @@ from ..evaluation.studies import StudySettings, state_as_text, state_of
 from ..knowledge.llms import find_llm
 from ..training.methods import find_method, methods
 from ..training.estimates import estimate_as_text, estimate_method
-from ..training.pipeline import Resources, load_context, quickstart, quickstart_systems
+from ..training.pipeline import quickstart, quickstart_systems
+from ..training.stages import load_context, Resources
 from ..training.presets import Preset
 
 # %% ../../nbs/cli/935_study.ipynb #f171322a

@@ -31,7 +31,8 @@ from ..data.prepared import Stage
 from ..training.methods import Method, find_method
 from ..collaborative.baselines import baselines
 from ..training.estimates import estimate_as_text, estimate_method
-from ..training.pipeline import Resources, load_context, run_baseline, run_method
+from ..training.pipeline import run_baseline, run_method
+from ..training.stages import load_context, Resources
 from ..training.runs import baseline_settings, training_settings
 from ..training.presets import Preset, find_preset
 

@@ -61,7 +61,6 @@ class RowFeatures:
     year: np.ndarray  # (items,) float64, NaN where unknown
     genres: pd.DataFrame  # (items, genres) of 0 and 1
     as_of: dict[str, AsOfTable] = field(default_factory=dict)  # `user` and `item` -> rates as of a row's time
-    item_tables: tuple[FeatureTable, ...] = ()  # further features of items, such as of their texts
 
     @classmethod
     def of(
@@ -70,13 +69,12 @@ class RowFeatures:
         target_encoding: TargetEncoding,  # of its users and items, out of fold
         cross_features,  # `CrossFeatureTables` with the same folds
         as_of: Mapping[str, AsOfTable] = {},  # `user` and `item` -> rates as of a row's time
-        item_tables=(),  # `FeatureTable` by item
     ) -> "RowFeatures":
         "The features of a dataset's users and items."
         year = dataset.items["year"].astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
         genres = genre_matrix(dataset.items).reset_index(drop=True)
         tables = (target_encoding.user_table, target_encoding.item_table)
-        return cls(*tables, tuple(cross_features), year, genres, dict(as_of), tuple(item_tables))
+        return cls(*tables, tuple(cross_features), year, genres, dict(as_of))
 
     def __call__(self, rows: Rows) -> pd.DataFrame:
         "One row of features for each row (n, features)."
@@ -92,9 +90,6 @@ class RowFeatures:
             columns |= {f"{side}_{name}": values[:, column] for column, name in enumerate(table.columns)}
         for cross in self.cross_features:
             columns[cross.name] = cross(rows.users, rows.items, rows.folds).numpy()
-        for table in self.item_tables:
-            values = lookup(table, rows.items)[0].numpy()
-            columns |= {f"{table.name}_{number}": column for number, column in enumerate(values.T)}
         columns["year"] = self.year[rows.items]
         columns |= {f"genre_{name}": self.genres[name].to_numpy()[rows.items] for name in self.genres}
         return pd.DataFrame(columns)
@@ -195,7 +190,6 @@ class FeatureModel:
         tables = {"user": features.user_table, "item": features.item_table}
         for cross in features.cross_features:
             tables |= cross.tables
-        tables |= {table.name: table for table in features.item_tables}
         tensors = {"year": features.year, "genres": features.genres.to_numpy(dtype=np.float64)}
         for name, table in tables.items():
             tensors |= {f"{name}.values": table.values[:, -1:].clone(), f"{name}.missing": table.missing}
@@ -205,7 +199,6 @@ class FeatureModel:
         record = {
             "kind": self.kind,
             "cross_features": [cross.name for cross in features.cross_features],
-            "item_tables": [table.name for table in features.item_tables],
             "encodings": {side: list(tables[side].columns) for side in ("user", "item")},
             "genres": list(features.genres),
             "columns": list(self.predictor.columns),
@@ -227,7 +220,6 @@ class FeatureModel:
         for name in record["cross_features"]:
             sides = [_read_table(tensors, f"{name}_{side}", name, side) for side in ("user", "item")]
             cross.append(CrossFeatureTables(name, *sides, np.array([], dtype=np.int64)))
-        further = tuple(_read_table(tensors, name, name, "item") for name in record.get("item_tables", ()))
         genres = pd.DataFrame(tensors["genres"].numpy(), columns=record["genres"])
         as_of = tables_of_parts(tensors, record.get("as_of", {}))
         prefix = "predictor."
@@ -238,7 +230,7 @@ class FeatureModel:
         }
         return cls(
             record["kind"],
-            RowFeatures(user, item, tuple(cross), tensors["year"].numpy(), genres, as_of, further),
+            RowFeatures(user, item, tuple(cross), tensors["year"].numpy(), genres, as_of),
             _predictors[record["kind"]](**arrays, columns=tuple(record["columns"])),
             tensors["trained_rows"].numpy(),
             record["validation_auc"],

@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import InputError, counted
-from .dataset import SPLITS, Dataset, ids_as_text, split_codes, split_names, with_noun
+from .dataset import Dataset, split_codes, split_names, SPLITS
+from .ids import ids_as_text
+from .nouns import with_noun
 from .protocols import ProtocolSettings, movie
 from .ratings import check_ratings, events_of, ids_in_order, refuse_rows
 from .splits import split_kind, split_rows, with_validation

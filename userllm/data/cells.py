@@ -11,7 +11,7 @@ __all__ = ['YEAR_10000', 'NO_VALUE', 'TAKE_OUT', 'typed_seconds', 'as_shown', 'a
 import polars as pl
 
 from ..core.errors import shown_names
-from .dataset import exact_below, float_ids_as_text
+from .ids import exact_below, float_ids_as_text
 from .faults import Fault, FaultTally
 from .raw_data import CONTROL_CHARACTERS
 

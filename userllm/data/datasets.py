@@ -15,7 +15,8 @@ import logging, os
 import pandas as pd
 from ..core.errors import InputError, shown_text
 from ..core.files import atomic_path, read_json, require_writable
-from .dataset import SPLITS, Dataset, ItemNoun
+from .dataset import Dataset, SPLITS
+from .nouns import ItemNoun
 from ..visual.posters import posters_for
 from .building import build_dataset, dataset_with_split, with_further_items
 from .protocols import ProtocolSettings, movie

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import InputError
-from .dataset import SPLIT_KINDS, SPLITS, TIMED_KINDS, Dataset, in_time
+from .dataset import Dataset, in_time, SPLIT_KINDS, SPLITS, TIMED_KINDS
 
 # %% ../../nbs/data/105_histories.ipynb #c026
 def first_not_before(
@@ -21,21 +21,20 @@ def first_not_before(
     start: np.ndarray,  # (n,)
     stop: np.ndarray,  # (n,)
     limits: np.ndarray,  # (n,)
-    portion: int = 1_000_000,  # ranges searched at once; each takes some hundred bytes
+    portion: int = 65_536,  # ranges searched at once, so few that a processor keeps them at hand
 ) -> np.ndarray:  # (n,)
     "For each range [start, stop) the first position whose time is not below the limit (or `stop`)."
     first = start.copy()
     for begin in range(0, len(first), portion):
         block = slice(begin, begin + portion)
-        low = first[block]
-        high = stop[block]
-        limit = limits[block]
-        while (searching := low < high).any():
-            middle = (low + high) // 2
-            before = searching & (times[np.where(searching, middle, 0)] < limit)
-            low = np.where(before, middle + 1, low)
-            high = np.where(searching & ~before, middle, high)
-        first[block] = low
+        low = first[block]  # a view, which is moved on in place
+        open_part = stop[block] - low
+        for _ in range(int(open_part.max(initial=0)).bit_length()):
+            half = (open_part + 1) >> 1
+            before = times.take(low + half - 1, mode="clip") < limits[block]
+            before &= open_part > 0
+            low += half * before
+            open_part = np.where(before, open_part - half, np.maximum(half - 1, 0))
     return first
 
 # %% ../../nbs/data/105_histories.ipynb #c029

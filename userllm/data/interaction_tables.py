@@ -24,7 +24,7 @@ from userllm.data.cells import (
     tally_id_characters,
 )
 from .columns import RowCount, readable_columns
-from .dataset import SPLITS, SPLIT_TYPE
+from .dataset import SPLIT_TYPE, SPLITS
 from .faults import Fault, FaultTally, find_faults
 
 # %% ../../nbs/data/132_interaction_tables.ipynb #bc68801c

@@ -11,10 +11,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-import polars as pl
 
 from ..core.errors import InputError
-from .dataset import SPLIT_TYPE, TIMED_KINDS, Dataset, split_codes
+from .dataset import Dataset, split_codes, SPLIT_TYPE, TIMED_KINDS
 from .histories import Histories, history_splits
 from .past_counts import PastCounts
 
@@ -197,54 +196,114 @@ def _held_out(rows: pd.DataFrame, users_of_rows: dict | None, what: str) -> dict
     return counts
 
 # %% ../../nbs/data/110_leakage.ipynb #5dff4c83
-def _counts_before(rows: pd.DataFrame, events: pd.DataFrame, side: str) -> np.ndarray:  # (n, 2)
-    "Likes and events of each row's user or item strictly before it: in the sort, rows precede events of their time."
-    numbers, times = (
-        np.concatenate([frame[name].to_numpy(np.int64) for frame in (rows, events)])
-        for name in (side, "timestamp")
-    )
-    is_event = np.arange(len(numbers)) >= len(rows)
-    likes = np.append(np.zeros(len(rows), np.int64), events["label"].to_numpy(np.int64))
-    order = pl.DataFrame({"number": numbers, "time": times, "event": is_event}).select(
-        pl.arg_sort_by("number", "time", "event")
-    )
-    order = order.to_series().to_numpy()
-
-    # running sums over all, less those before the number's first
-    running = np.stack([np.cumsum(likes[order]), np.cumsum(is_event[order])], 1)
-    first = np.append(True, np.diff(numbers[order]) > 0)
-    before = np.where(first[:, None], running - np.stack([likes[order], is_event[order]], 1), 0)
-    running -= np.maximum.accumulate(before, 0)
-    counts = np.empty_like(running)
-    counts[order] = running
-    return counts[: len(rows)]
+_LIKED = 1
+_PERMITTED = 2
+_KNOWN = 4
+_EVENT = 8  # bits of an event; a row has none of them
 
 
-def _rate_leaks(dataset: Dataset, name: str, past: PastCounts) -> dict[str, int]:
-    "How many rows are shown counts that they may not see, or wrong ones."
-    rows = dataset.interactions
+def _event_bits(dataset: Dataset, reading: str) -> np.ndarray:  # (events,) int8
+    "For each event whether it is a like, may be shown, and is known by a reading."
     events = dataset.events
-    shown = past(rows[past.side], rows["timestamp"])
-    allowed = events["split"].isin(history_splits(dataset.protocol["split"])).to_numpy()
-    earlier = permitted = known = _counts_before(rows, events, past.side)
-    if not allowed.all():
-        permitted = known = _counts_before(rows, events[allowed], past.side)
-    if past.reading == "frozen":
-        trained = pd.concat([events[events["split"] == "train"], context_interactions(dataset)])
-        known = _counts_before(rows, trained, past.side)
+    permitted = events["split"].isin(history_splits(dataset.protocol["split"])).to_numpy()
+    known = permitted
+    if reading == "frozen":
+        known = np.array(events["split"] == "train")
+        known[context_interactions(dataset).index] = True
+    bits = events["label"].to_numpy() * np.int8(_LIKED) + np.int8(_EVENT)
+    return bits + permitted * np.int8(_PERMITTED) + known * np.int8(_KNOWN)
 
-    kinds = {
-        "rate not earlier": shown[:, 1] > earlier[:, 1],
-        "rate held out": shown[:, 1] > permitted[:, 1],
-        "rate after training": shown[:, 1] > known[:, 1],
-        "rate unlike its events": (shown != known).any(1),
-    }
-    leaking = np.zeros(len(rows), bool)
+
+def _portions(sizes: np.ndarray, portion: int) -> list[tuple[int, int]]:
+    "Ranges of numbers that have about so many rows and events each."
+    borders = np.flatnonzero(np.diff(np.cumsum(sizes) // portion)) + 1
+    return list(zip([0, *borders], [*borders, len(sizes)]))
+
+
+def _line_up(
+    numbers: np.ndarray,  # (n,) from 0 on
+    times: np.ndarray,  # (n,)
+    bits: np.ndarray,  # (n,)
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "All three by number and time; of one moment rows come first, then events."
+    distinct = None
+    width = int(times.max(initial=0)).bit_length()
+    if int(numbers.max(initial=0)).bit_length() + width + 4 > 63:
+        distinct, times = np.unique(times, return_inverse=True)
+        width = len(distinct).bit_length()
+    keys = ((numbers.astype(np.int64) << width | times) << 4) | bits
+    keys.sort()
+    bits = keys & 15
+    keys >>= 4
+    times = keys & ((1 << width) - 1)
+    return keys >> width, times if distinct is None else distinct[times], bits
+
+
+def _recount(
+    numbers: np.ndarray,  # (n,) of rows and events, rising
+    bits: np.ndarray,  # (n,) as `_line_up` orders them
+) -> dict[str, np.ndarray]:  # each (rows,)
+    "For each row how many events, and which, of its number stand before it."
+    row = bits == 0
+    start = np.searchsorted(numbers, numbers[row])
     counts = {}
-    for kind, rows_of_kind in kinds.items():  # each row counts once, as its worst leak
-        counts[f"{kind}: {name}"] = int((rows_of_kind & ~leaking).sum())
-        leaking |= rows_of_kind
+    for name, wanted in {
+        "earlier": _EVENT,
+        "permitted": _EVENT | _PERMITTED,
+        "known": _EVENT | _KNOWN,
+        "known likes": _EVENT | _KNOWN | _LIKED,
+    }.items():
+        running = np.append(0, np.cumsum((bits & wanted) == wanted))
+        counts[name] = running[:-1][row] - running[start]
     return counts
+
+
+def _lined_up_portions(
+    dataset: Dataset,
+    past: PastCounts,
+    portion: int,  # rows and events at once
+):
+    "For some users or items at a time: the first of them, and their rows and events as `_line_up` orders."
+    tables = (dataset.interactions, dataset.events)
+    numbers = [table[past.side].to_numpy() for table in tables]
+    times = [table["timestamp"].to_numpy() for table in tables]
+    bits = [np.zeros(len(numbers[0]), np.int8), _event_bits(dataset, past.reading)]
+    size = len(getattr(dataset, f"{past.side}s"))
+    sizes = sum(np.bincount(each, minlength=size) for each in numbers)
+    for first, last in _portions(sizes, portion):
+        inside = [(each >= first) & (each < last) for each in numbers]
+        some = [
+            np.concatenate([each[kept] for each, kept in zip(column, inside)])
+            for column in (numbers, times, bits)
+        ]
+        yield first, _line_up(some[0] - first, *some[1:])
+
+
+def _rate_leaks(
+    dataset: Dataset,
+    name: str,
+    past: PastCounts,
+    portion: int = 5_000_000,  # rows and events that are recounted at once
+) -> dict[str, int]:
+    "How many rows are shown counts that they may not see, or wrong ones."
+    counts = dict.fromkeys(
+        ["rate not earlier", "rate held out", "rate after training", "rate unlike its events"], 0
+    )
+    for first, (numbers, times, bits) in _lined_up_portions(dataset, past, portion):
+        row = bits == 0
+        likes, shown = past(numbers[row] + first, times[row]).T
+        right = _recount(numbers, bits)
+        kinds = {
+            "rate not earlier": shown > right["earlier"],
+            "rate held out": shown > right["permitted"],
+            "rate after training": shown > right["known"],
+            "rate unlike its events": (shown != right["known"]) | (likes != right["known likes"]),
+        }
+        leaking = np.zeros(len(shown), bool)
+        for kind, rows_of_kind in kinds.items():  # each row counts once, as its worst leak
+            counts[kind] += int((rows_of_kind & ~leaking).sum())
+            leaking |= rows_of_kind
+    return {f"{kind}: {name}": count for kind, count in counts.items()}
 
 # %% ../../nbs/data/110_leakage.ipynb #c050
 def audit(

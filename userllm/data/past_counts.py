@@ -9,7 +9,6 @@ __all__ = ['READINGS', 'countable', 'PastCounts']
 from dataclasses import dataclass
 
 import numpy as np
-import polars as pl
 
 from ..core.errors import InputError
 from .dataset import Dataset
@@ -54,6 +53,33 @@ def countable(
     return (events["split"] == "train").to_numpy() | context
 
 # %% ../../nbs/data/107_past_counts.ipynb #626c232a
+_PORTION = 1_000_000  # rows that are counted at once
+
+
+def _by_number_and_time(
+    numbers: np.ndarray,  # (n,) not negative
+    times: np.ndarray,  # (n,) not negative
+    labels: np.ndarray,  # (n,) 1 for liked
+) -> tuple[np.ndarray, np.ndarray]:
+    "Times and labels by number and time; dislikes first in a tie. One array of whole numbers is sorted, in place."
+    distinct = None
+    width = int(times.max(initial=0)).bit_length()
+    if int(numbers.max(initial=0)).bit_length() + width + 1 > 63:
+        distinct, times = np.unique(times, return_inverse=True)
+        width = len(distinct).bit_length()
+    keys = numbers.astype(np.int64)
+    keys <<= width
+    keys |= times
+    keys <<= 1
+    keys |= labels
+    keys.sort()
+
+    labels = (keys & 1).astype(np.int8)
+    keys >>= 1
+    keys &= (1 << width) - 1
+    return keys if distinct is None else distinct[keys], labels
+
+
 @dataclass(frozen=True, eq=False)
 class PastCounts:
     "Likes and events of each user, or of each item, before any time; make it with `PastCounts.of`."
@@ -75,24 +101,27 @@ class PastCounts:
         "Count the events of a dataset. `InputError` for a side or reading that does not exist."
         if side not in ("user", "item"):
             raise InputError(f"no side {side!r}", fix="use user or item")
-        allowed = countable(dataset, reading)
-        known = countable(dataset, "frozen")
-        size = len(getattr(dataset, f"{side}s"))
         numbers, times, labels = (dataset.events[name].to_numpy() for name in (side, "timestamp", "label"))
-        latest = np.stack(
-            [np.bincount(numbers[known], labels[known], size), np.bincount(numbers[known], minlength=size)], 1
-        )
-        order = pl.DataFrame({"number": numbers[allowed], "time": times[allowed]}).select(
-            pl.arg_sort_by("number", "time")
-        )
-        order = order.to_series().to_numpy()
+        size = len(getattr(dataset, f"{side}s"))
+
+        # what training knew
+        known = countable(dataset, "frozen")
+        latest = [np.bincount(numbers[known & (labels == 1)], minlength=size)]
+        latest.append(np.bincount(numbers[known], minlength=size))
+
+        # what a row may count
+        allowed = countable(dataset, reading)
+        numbers, times, labels = (values[allowed] for values in (numbers, times, labels))
+        each = np.bincount(numbers, minlength=size)
+        if side == "item":  # a dataset has its events by user and time
+            times, labels = _by_number_and_time(numbers, times, labels)
         return cls(
             side,
             reading,
-            np.append(0, np.cumsum(np.bincount(numbers[allowed], minlength=size))).astype(np.int64),
-            times[allowed][order].astype(np.int64),
-            np.append(0, np.cumsum(labels[allowed][order], dtype=np.int64)),
-            latest.astype(np.int64),
+            np.append(0, np.cumsum(each)).astype(np.int64),
+            times.astype(np.int64, copy=False),
+            np.append(0, np.cumsum(labels, dtype=np.int64)),
+            np.stack(latest, 1).astype(np.int64),
         )
 
     @property
@@ -108,18 +137,30 @@ class PastCounts:
         """Likes and events (n, 2), int64, strictly before the times.
 
         `InputError` for a number that the dataset did not have."""
-        numbers = np.asarray(numbers, np.int64)
-        timestamps = np.asarray(timestamps, np.int64)
+        numbers = np.asarray(numbers)
+        timestamps = np.asarray(timestamps)
         if len(numbers) and numbers.max() >= self.size:
             raise InputError(
                 f"there is no {self.side} {numbers.max()} among the {self.size} that were counted",
                 fix="count the events of this dataset",
             )
+        counts = np.zeros((len(numbers), 2), dtype=np.int64)
         if not self.size:
-            return np.zeros((len(numbers), 2), dtype=np.int64)
-        known = np.maximum(numbers, 0)
+            return counts
+        for first in range(0, len(numbers), _PORTION):
+            part = slice(first, first + _PORTION)
+            counts[part] = self._before(numbers[part].astype(np.int64), timestamps[part].astype(np.int64))
+        return counts
+
+    def _before(self, numbers: np.ndarray, timestamps: np.ndarray) -> np.ndarray:  # (n, 2)
+        "The counts of some rows."
+        order = np.argsort(numbers)  # what lies together is read together
+        known = np.maximum(numbers[order], 0)
         start = self.offsets[known]
-        stop = first_not_before(self.times, start, self.offsets[known + 1], timestamps)
-        counts = np.stack([self.likes[stop] - self.likes[start], stop - start], 1)
-        counts = np.where((timestamps < 0)[:, None], self.latest[known], counts)
-        return np.where((numbers < 0)[:, None], 0, counts)
+        stop = first_not_before(self.times, start, self.offsets[known + 1], timestamps[order])
+        counts = np.empty((len(numbers), 2), dtype=np.int64)
+        counts[order] = np.stack([self.likes[stop] - self.likes[start], stop - start], 1)
+        untimed = (timestamps < 0) & (numbers >= 0)
+        counts[untimed] = self.latest[numbers[untimed]]
+        counts[numbers < 0] = 0
+        return counts

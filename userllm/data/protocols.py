@@ -9,7 +9,8 @@ __all__ = ['ProtocolSettings', 'movie', 'natural']
 from dataclasses import dataclass, fields, replace
 
 from ..core.errors import InputError
-from .dataset import MOVIE, SPLIT_KINDS, SPLITS, ItemNoun
+from .dataset import SPLIT_KINDS, SPLITS
+from .nouns import ItemNoun, MOVIE
 
 # %% ../../nbs/data/115_protocols.ipynb #c006
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import InputError
-from .dataset import SPLIT_TYPE, ids_as_text, in_time
+from .dataset import in_time, SPLIT_TYPE
+from .ids import ids_as_text
 from .protocols import ProtocolSettings
 
 # %% ../../nbs/data/116_ratings.ipynb #e8bc4f63

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 
-from .dataset import ItemNoun
+from .nouns import ItemNoun
 
 # %% ../../nbs/data/120_raw_data.ipynb #c006
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import InputError, shown_text
-from .dataset import Dataset, ids_as_text, nearest_ids
+from .dataset import Dataset
+from .ids import ids_as_text, nearest_ids
 from .sources_movielens import display_title
 from .pair_tables import in_seconds
 

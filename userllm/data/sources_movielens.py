@@ -15,7 +15,7 @@ from ..core.errors import InputError
 from ..core.files import read_parquet, write_parquet
 from ..core.fingerprints import fingerprint
 from ..core.runs import StageCache
-from .dataset import MOVIE
+from .nouns import MOVIE
 from .ratings import check_ratings
 from .raw_data import RawData
 

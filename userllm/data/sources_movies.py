@@ -12,7 +12,7 @@ import polars as pl
 from ..core.errors import InputError, counted
 from .columns import RowCount, read_columns
 from .faults import CORRECT_ALL, Fault, error_lines, find_faults, raise_faults
-from .dataset import MOVIE
+from .nouns import MOVIE
 from .raw_data import RawData, control_note, in_one_line
 from .sources_movielens import MOVIELENS_LICENCE
 from .interaction_tables import read_interactions
@@ -82,7 +82,11 @@ def movies_metadata(
         (len(frame) - len(numbered), "row without a number left out", ""),
         (len(numbered) - len(movies), "row of a number that came before left out", ""),
         ((genres.is_null() & (movies["genres"] != "")).sum(), "row with unreadable genres", ""),
-        (no_overview.sum(), "overview that says there is none left out", "overviews that say there is none left out"),
+        (
+            no_overview.sum(),
+            "overview that says there is none left out",
+            "overviews that say there is none left out",
+        ),
     ]
     notes = tuple(f"{path.name}: {counted(number, one, many)}" for number, one, many in left_out if number)
     return films, (str(count), *notes, *control_note(path.name, "title", written_titles))

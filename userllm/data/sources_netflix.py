@@ -20,7 +20,7 @@ from ..core.errors import InputError, shown_text
 from ..core.files import atomic_path
 from ..core.fingerprints import file_sha256
 from ..core.runs import StageCache
-from .dataset import MOVIE
+from .nouns import MOVIE
 from .raw_data import RawData, control_note, id_categories, in_one_line
 
 # %% ../../nbs/data/155_sources_netflix.ipynb #d39cc802

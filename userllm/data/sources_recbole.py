@@ -13,7 +13,8 @@ import polars as pl
 from ..core.errors import InputError, shown_names
 from .columns import RowCount, read_columns
 from .faults import Fault, raise_faults, shown_value
-from .dataset import MOVIE, SPLITS, SPLIT_TYPE
+from .dataset import SPLIT_TYPE, SPLITS
+from .nouns import MOVIE
 from .raw_data import RawData
 from .sources_movielens import display_title
 from .interaction_tables import INTERACTION_COLUMNS, read_interactions

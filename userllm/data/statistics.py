@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .dataset import SPLITS, Dataset
+from .dataset import Dataset, SPLITS
 from .histories import Histories
 
 # %% ../../nbs/data/119_statistics.ipynb #c037

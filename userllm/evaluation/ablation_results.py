@@ -55,7 +55,7 @@ class _FinishedRun:
 
     metrics: dict
     predictions: pd.DataFrame  # of the validation rows
-    others: pd.DataFrame  # of the same with the histories of other rows
+    others: pd.DataFrame | None  # of the same with other users' histories; None where none fitted
 
     def value(self, metric: str) -> float:
         "A metric, computed where it is newer than the run."
@@ -68,7 +68,7 @@ def _finished_runs(folder: Path, seeds: int) -> list[_FinishedRun]:
         _FinishedRun(
             read_json(path / "metrics.json"),
             read_parquet(path / "predictions.parquet"),
-            read_parquet(path / "others.parquet"),
+            read_parquet(others) if (others := path / "others.parquet").exists() else None,
         )
         for path in folders
         if (path / "metrics.json").exists()
@@ -77,6 +77,7 @@ def _finished_runs(folder: Path, seeds: int) -> list[_FinishedRun]:
 
 def _history_share(runs: list[_FinishedRun], resamples: int) -> dict:
     "What a row's own history adds: to the AUC, with the interval, and to the logit."
+    runs = [run for run in runs if run.others is not None]
     if not runs:
         return dict.fromkeys(("history_value", "history_low", "history_high", "history_moves"), np.nan)
     with_own = [run.predictions for run in runs]
@@ -99,6 +100,7 @@ def ablation_as_table(compared: pd.DataFrame) -> pd.DataFrame:  # from `compare_
         if not line["runs"]:
             lines.append({name: line[name], "runs": 0, metrics["auc"].label: "not run"})
             continue
+        moved = line["history_moves"]
         lines.append(
             {
                 name: line[name],
@@ -109,7 +111,7 @@ def ablation_as_table(compared: pd.DataFrame) -> pd.DataFrame:  # from `compare_
                     for metric in main_metrics()
                 },
                 "AUC from own history": _with_interval(line, "history_value", "history"),
-                "logits moved": f"{line['history_moves']:.1%}",
+                "logits moved": "" if np.isnan(moved) else f"{moved:.1%}",
             }
         )
     return pd.DataFrame(lines).fillna("")
@@ -145,6 +147,8 @@ def ablation_verdict(compared: pd.DataFrame) -> str:  # from `compare_ablation`
         "For no value does the 95% interval of what a user's own history adds exclude zero: the intervals end at"
         f" {run['history_high'].max():+.3f}."
     )
+    if run["history_high"].isna().all():
+        history = "What a user's own history adds was not measured."
     if len(adds):
         history = (
             "A user's own history adds AUC, by a 95% interval that excludes zero, with"

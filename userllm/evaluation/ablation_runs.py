@@ -9,7 +9,6 @@ __all__ = ['AblationStudy', 'run_ablations']
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
-import numpy as np
 import pandas as pd
 import polars as pl
 from ..core.errors import InputError, shown_names
@@ -18,7 +17,7 @@ from ..core.runs import only_one, versions
 from ..data.cells import as_text
 from ..data.columns import read_columns
 from ..data.dataset import Dataset
-from ..data.histories import Rows
+from ..data.histories import with_other_histories
 from ..data.prepared import Stage
 from ..data.faults import Fault, find_faults, raise_faults
 from .ablations import changed, find_ablation, Variant
@@ -72,14 +71,6 @@ def _described(dataset: Dataset, how: str, written=None) -> Dataset:
         .fillna("")
         .tolist()
     )
-
-
-def _with_other_histories(rows: Rows, seed: int = 0) -> Rows:
-    "The rows with each other's histories, in random order."
-    order = np.random.default_rng(seed).permutation(len(rows))
-    moved = rows.take(order)
-    names = ("histories", "history_labels", "events")
-    return replace(rows, **{name: getattr(moved, name) for name in names})
 
 # %% ../../nbs/evaluation/762_ablation_runs.ipynb #d50c86b8
 @dataclass(frozen=True)
@@ -136,10 +127,12 @@ class AblationStudy(Study):
         rows = trained.rows["valid"]  # with the histories that the method reads
         engine = find_engine(trained.model, trained.maker, text=trained.store)
         predictions = predictions_frame(dataset, frame, engine.logits(rows, progress="validation"))
-        others = engine.logits(_with_other_histories(rows), progress="others' histories")
+        swapped = with_other_histories(rows)
         target = Path(settings.results) / run.path
         write_parquet(target / "predictions.parquet", predictions)
-        write_parquet(target / "others.parquet", predictions_frame(dataset, frame, others))
+        if swapped is not None:
+            others = engine.logits(swapped, progress="others' histories")
+            write_parquet(target / "others.parquet", predictions_frame(dataset, frame, others))
         result = {
             "ablation": variant.ablation,
             "value": variant.value,

@@ -39,7 +39,7 @@ from ..model.language_model import LanguageModel
 from ..model.settings import ModelSettings
 from ..model.userllm import UserLLM
 from ..training.methods import find_method
-from ..training.pipeline import Context, load_context, method_tables, Resources
+from ..training.stages import Context, load_context, method_tables, Resources
 from ..training.presets import quick
 
 # %% ../../nbs/evaluation/770_bench_runs.ipynb #f84af7e0

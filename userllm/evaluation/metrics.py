@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['metrics', 'probability', 'auc', 'UserAUC', 'user_auc', 'log_loss', 'calibration_curve', 'expected_calibration_error',
-           'Interval', 'mean_over_users', 'ScoredRows', 'Metric', 'main_metrics', 'scored_rows', 'evaluate',
-           'paired_difference', 'seeded_difference', 'holm']
+           'Interval', 'mean_over_users', 'ScoredRows', 'Metric', 'main_metrics', 'checked_measure', 'bootstrap',
+           'interval_of', 'scored_rows', 'evaluate', 'paired_difference', 'seeded_difference', 'two_sided', 'holm']
 
 # %% ../../nbs/evaluation/500_metrics.ipynb #c003
 from collections.abc import Callable, Iterator
@@ -345,30 +345,32 @@ def main_metrics() -> list[Metric]:
     return [metric for metric in metrics.values() if metric.main]
 
 # %% ../../nbs/evaluation/500_metrics.ipynb #c030
-def _measure(metric: Metric, rows: ScoredRows) -> Callable:
-    "The metric's function of counts. `InputError` where it gives anything but a number for each resample."
-    measure = metric.measure(rows)
+def checked_measure(
+    name: str,  # the metric's, for the message
+    measure: Callable,  # what a metric made of scored rows or lists: counts (resamples, users) -> (resamples,)
+) -> Callable:
+    "The same function of counts. `InputError` where it gives anything but a number for each resample."
 
     def checked(counts: np.ndarray) -> np.ndarray:
         values = measure(counts)
         if np.shape(values) == (len(counts),) and np.issubdtype(np.asarray(values).dtype, np.number):
             return np.asarray(values, dtype=np.float64)
         raise InputError(
-            f"the metric {metric.name!r} gave {type(values).__name__} {values!r:.60} for {len(counts)} resamples",
+            f"the metric {name!r} gave {type(values).__name__} {values!r:.60} for {len(counts)} resamples",
             fix="give one number for each, NaN where there is none, as userllm.evaluation.metrics.mean_over_users does",
         )
 
     return checked
 
 
-def _bootstrap(
-    systems: list[ScoredRows],  # the same rows with the scores of one or more systems
+def bootstrap(
+    measures: list[list[Callable]],  # of each system, a function of counts for each metric
+    users: int,  # whom to draw from
+    rows: int,  # of one system, for the memory that a batch of resamples takes
     resamples: int,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:  # (systems, metrics) on all rows; (systems, metrics, resamples)
     "Every metric on all rows, and on resamples of users that all systems share."
-    measures = [[_measure(metric, rows) for metric in metrics.values()] for rows in systems]
-    users = systems[0].users.max() + 1
 
     def values(counts):  # (systems, metrics, resamples)
         return np.stack([[measure(counts) for measure in of_system] for of_system in measures])
@@ -376,11 +378,22 @@ def _bootstrap(
     on_all = values(np.ones((1, users)))[..., 0]
     if resamples < 1:
         return on_all, np.full((*on_all.shape, 1), np.nan)
-    drawn = [values(counts) for counts in _draws(users, len(systems[0].users), resamples, seed)]
+    drawn = [values(counts) for counts in _draws(users, rows, resamples, seed)]
     return on_all, np.concatenate(drawn, axis=-1)
 
 
-def _interval(value: float, resampled: np.ndarray) -> dict:
+def _bootstrap(systems: list[ScoredRows], resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    "`bootstrap` of all metrics, of one or more systems that scored the same rows."
+    measures = [
+        [checked_measure(metric.name, metric.measure(rows)) for metric in metrics.values()] for rows in systems
+    ]
+    return bootstrap(measures, systems[0].users.max() + 1, len(systems[0].users), resamples, seed)
+
+
+def interval_of(
+    value: float,  # on all rows
+    resampled: np.ndarray,  # (resamples,)
+) -> dict:  # value, low, high
     "Value and percentiles as plain numbers; None where there is no value."
     resampled = resampled[np.isfinite(resampled)]
     low, high = np.percentile(resampled, [2.5, 97.5]) if len(resampled) else (np.nan, np.nan)
@@ -436,7 +449,7 @@ def evaluate(
     areas, _ = rows.user_areas
     return {
         "rows": len(rows.labels),
-        **{name: _interval(value, drawn) for name, value, drawn in zip(metrics, values, resampled)},
+        **{name: interval_of(value, drawn) for name, value, drawn in zip(metrics, values, resampled)},
         "calibration_error": expected_calibration_error(rows.labels, probabilities),
         "users_counted": int(np.isfinite(areas).sum()),
         "users_total": len(areas),
@@ -485,7 +498,7 @@ def paired_difference(
     "95% intervals of the difference, joined on `row_id`. Other rows, labels or users raise `InputError`."
     values, resampled = _bootstrap(_on_the_same_rows([first, second]), resamples, seed)
     differences = zip(metrics, values[0] - values[1], resampled[0] - resampled[1])
-    return {name: _interval(value, drawn) for name, value, drawn in differences}
+    return {name: interval_of(value, drawn) for name, value, drawn in differences}
 
 # %% ../../nbs/evaluation/500_metrics.ipynb #26322dff
 def seeded_difference(
@@ -517,12 +530,12 @@ def seeded_difference(
     differences = values[: len(first)].mean(0) - values[len(first) :].mean(0)
     drawn = mean(of_first) - mean(len(first) + of_second)
     return {
-        name: _interval(value, of_metric) | {"p": _two_sided(of_metric)}
+        name: interval_of(value, of_metric) | {"p": two_sided(of_metric)}
         for name, value, of_metric in zip(metrics, differences, drawn)
     }
 
 
-def _two_sided(drawn: np.ndarray) -> float | None:
+def two_sided(drawn: np.ndarray) -> float | None:
     "Twice the share of resamples on the rarer side of zero, counting one more, so that it is never zero."
     drawn = drawn[np.isfinite(drawn)]
     if not len(drawn):

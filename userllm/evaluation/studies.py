@@ -20,7 +20,7 @@ from ..data.protocols import ProtocolSettings
 from ..core.devices import precision_suffix
 from ..model.settings import ModelSettings
 from ..training.methods import Method
-from ..training.pipeline import Context, Resources, load_context
+from ..training.stages import Context, load_context, Resources
 from ..training.runs import require_same_training
 from ..training.presets import Preset, quick
 

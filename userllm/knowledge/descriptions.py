@@ -24,7 +24,7 @@ from ..core.fingerprints import fingerprint
 from ..core.runs import StageCache
 from ..core.settings import require_numbers
 from .endpoints import Endpoint
-from ..data.dataset import MOVIE, ItemNoun
+from ..data.nouns import ItemNoun, MOVIE
 from .llms import LLM
 
 # %% ../../nbs/knowledge/210_descriptions.ipynb #c006

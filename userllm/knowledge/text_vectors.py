@@ -24,7 +24,8 @@ from ..core.files import read_tensors, read_tensors_metadata, write_tensors
 from ..core.fingerprints import fingerprint
 from ..core.runs import StageCache
 from ..core.settings import require_numbers
-from ..data.dataset import Dataset, ItemNoun
+from ..data.dataset import Dataset
+from ..data.nouns import ItemNoun
 from .answers import text_tokens
 from .descriptions import prompt_title
 from .llms import LLM, default_llm, llm_checksum, load_llm

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import torch
 from ..core.errors import InputError
-from ..data.dataset import MOVIE, Dataset, ItemNoun
+from ..data.dataset import Dataset
+from ..data.nouns import ItemNoun, MOVIE
 from ..data.histories import Rows
 from .mappers import AsOfTable, Features, FeatureTable, lookup, product
 from .histories import HistoryBatch, index_histories

@@ -19,7 +19,8 @@ from ..core.files import read_tensors, read_tensors_metadata, write_tensors
 from ..core.fingerprints import fingerprint
 from ..core.registry import Registry
 from ..core.settings import require_numbers
-from ..data.dataset import Dataset, ids_as_text
+from ..data.dataset import Dataset
+from ..data.ids import ids_as_text
 from ..data.histories import Rows
 from ..data.past_counts import PastCounts
 

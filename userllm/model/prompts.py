@@ -17,7 +17,7 @@ from ..core.fingerprints import fingerprint
 from ..core.registry import Registry
 from ..core.theme import PICTURES
 from ..core.settings import require_numbers
-from ..data.dataset import MOVIE, ItemNoun
+from ..data.nouns import ItemNoun, MOVIE
 from ..data.histories import padded
 from ..knowledge.answers import text_tokens
 

@@ -30,7 +30,8 @@ from ..core.plugins import import_plugins, Origin, require_origins
 from ..core.runs import versions
 from ..core.sealed_folders import read_sealed, record_kind, RECORD, seal_folder
 from ..core.settings import restore_settings
-from ..data.dataset import MOVIE, Dataset, protocol_noun
+from ..data.dataset import Dataset
+from ..data.nouns import MOVIE, protocol_noun
 from ..data.histories import HistorySettings, Rows
 from ..knowledge.answers import AnswerTokens, answer_tokens
 from ..knowledge.llms import LLM, llms, load_llm

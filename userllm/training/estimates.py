@@ -19,7 +19,8 @@ from ..model.prefix_cache import ByteBudget, store_prefixes
 from ..model.userllm import train_only
 from .loop import batch_loss, draw_validation
 from .methods import Method
-from .pipeline import Context, start_method, TrainState
+from .pipeline import start_method, TrainState
+from .stages import Context
 from .pretraining import start_pretraining
 from .schedule import plan_batches, StepSettings
 from .steps import one_step, step1, step1_with_slots, step2, TuningStep

@@ -139,7 +139,8 @@ class LightModel(nn.Module):
         if not self.model.wide:
             return logits
         with torch.no_grad():
-            return logits + self.linear(batch)
+            linear = self.linear(batch)
+        return logits + linear
 
 # %% ../../nbs/training/702_pretraining.ipynb #70200007
 def pretraining(light: LightModel, maker: BatchMaker) -> TuningStep:

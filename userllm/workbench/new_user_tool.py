@@ -10,7 +10,7 @@ import ipywidgets
 import pandas as pd
 from ..core.errors import InputError
 from ..core.theme import number_text
-from ..data.dataset import ItemNoun
+from ..data.nouns import ItemNoun
 from ..data.requests import liked_items, rated_items
 from ..model.recommender import Recommender
 from .html_parts import strip_html, table_html

@@ -19,7 +19,8 @@ from ..knowledge.llms import tiny_llm
 from ..training.methods import find_method
 from ..model.settings import ModelSettings
 from ..data.prepared import Stage, prepare
-from ..training.pipeline import Resources, load_context, train_method
+from ..training.pipeline import train_method
+from ..training.stages import load_context, Resources
 from ..training.presets import smoke
 from ..data.protocols import movie
 from ..model.recommender import Recommender

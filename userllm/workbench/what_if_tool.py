@@ -11,7 +11,7 @@ from html import escape
 import ipywidgets
 import pandas as pd
 from ..core.theme import number_text
-from ..data.dataset import ItemNoun
+from ..data.nouns import ItemNoun
 from ..model.userllm_recommender import UserLLMRecommender
 from userllm.workbench.history_effects import (
     leave_one_out,
