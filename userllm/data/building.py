@@ -43,7 +43,7 @@ def _most_rows(of_rows: np.ndarray, users: int | None) -> np.ndarray:  # the use
         return with_rows
     if len(with_rows) < users:
         raise InputError(
-            f"the protocol asks for {counted(users, 'user')}, but only {len(with_rows):,} have rows",
+            f"the protocol asks for {counted(users, 'user')}, and only {len(with_rows):,} have rows",
             fix="take all of them (users=None, or --users all), or fewer",
         )
     return with_rows[np.argsort(-counts[with_rows], kind="stable")[:users]]
