@@ -26,7 +26,13 @@ from ..evaluation.ablation_runs import AblationStudy, run_ablations
 from ..evaluation.ablations import ablations, find_ablation
 from ..evaluation.bench_runs import BenchTarget, missing, run_bench, speedups
 from ..evaluation.bench_ways import BenchSettings
-from ..evaluation.paper_tables import find_table, protocols
+from ..evaluation.paper_tables import find_table, protocols, Table
+from userllm.evaluation.same_inputs import (
+    compare_contrasts,
+    compare_same_inputs,
+    contrasts_as_table,
+    same_inputs_as_table,
+)
 from ..evaluation.systems import find_system
 from ..evaluation.table_results import as_table, lengths_as_table
 from ..evaluation.table_runs import reproduce, TableStudy
@@ -235,6 +241,20 @@ def _require_ready(options, settings: StudySettings) -> None:
         require_writable(folder, make=False)
 
 
+def _print_same_inputs(table: Table, settings: StudySettings) -> None:
+    "Each method beside baselines that read the same numbers, and what its parts are worth, as far as runs are there."
+    where = (settings.results, settings.seeds, settings.suffix)
+    beside = same_inputs_as_table(compare_same_inputs(table, *where))
+    if len(beside):
+        print(
+            "\nEach method beside baselines that read the same numbers, with 95% intervals of the differences in AUC"
+        )
+        print(format_table(beside))
+    if table.contrasts:
+        print("\nWhat parts are worth, with 95% intervals")
+        print(format_table(contrasts_as_table(compare_contrasts(table, *where))))
+
+
 def reproduce_verb(options) -> None:
     "`userllm reproduce`"
     if options.table in ("table2", "figure3") and options.data:
@@ -270,6 +290,7 @@ def reproduce_verb(options) -> None:
     _require_ready(options, settings)
     compared = reproduce(table.name, settings, study.only, study.on)
     print("\n" + format_table((lengths_as_table if table.lengths else as_table)(compared)))
+    _print_same_inputs(table.on(settings), settings)
 
 # %% ../../nbs/cli/935_study.ipynb #b7c0d6fa
 def _study_folder(options, changes: dict) -> str:

@@ -210,19 +210,19 @@ class FeatureBaseline(Baseline):
     kind: str  # `trees` or `logistic`
     learns_from_context: bool = False
     reading: str = ""  # of `READINGS`, with rates as of a row's time; none where left out
-    reads_content: bool = False  # items' texts and posters
+    content: tuple = ()  # of `content_cross_features`: each user's taste in items' texts and posters
 
     def settings(self, preset) -> dict[str, Any]:
         names = ["target_encoding", "mf", "item_cf"]
         names += ["trees"] * (self.kind == "trees")
-        names += ["content", "affinity"] * self.reads_content
+        names += ["content"] * ("content_affinity" in self.content) + ["affinity"] * bool(self.content)
         settings = {name: getattr(preset, name) for name in names}
         return settings | ({"as_of": preset.as_of, "reading": self.reading} if self.reading else {})
 
     def fit(self, stage: Stage) -> FeatureModel:
         dataset = stage.dataset
         names = cross_feature_names + (context_cross_features if self.learns_from_context else ())
-        names += content_cross_features if self.reads_content else ()
+        names += self.content
         encoding = target_encodings(
             dataset, stage.preset.target_encoding, stage.data_seed, histories=self.learns_from_context
         )
@@ -241,7 +241,7 @@ class FeatureBaseline(Baseline):
         return (
             fitted.kind == self.kind
             and bool(names & {*context_cross_features}) == self.learns_from_context
-            and bool(names & {*content_cross_features}) == self.reads_content
+            and names & {*content_cross_features} == {*self.content}
             and _readings(fitted) == ({self.reading} if self.reading else set())
         )
 
@@ -272,29 +272,32 @@ baselines.register(
         True,
     )
 )
-baselines.register(
-    FeatureBaseline(
-        "trees_content",
-        "trees that also read each user's taste in texts and posters",
-        "trees",
-        reads_content=True,
-    )
-)
-baselines.register(
-    FeatureBaseline(
-        "logistic_content",
-        "logistic regression that also reads each user's taste in texts and posters",
-        "logistic",
-        reads_content=True,
-    )
-)
-for _reading, _counted in READINGS.items():
-    for _kind, _about in (("trees", "trees"), ("logistic", "logistic regression")):
+
+_tastes = {
+    "content": ("texts and posters", content_cross_features),
+    "text": ("texts", ("content_affinity",)),
+    "posters": ("posters", ("poster_affinity",)),
+}
+for _kind, _about in (("trees", "trees"), ("logistic", "logistic regression")):
+    for _name, (_what, _content) in _tastes.items():
         baselines.register(
             FeatureBaseline(
-                f"{_kind}_{source_name(_reading)}",
-                f"{_about} with like rates and counts as of each row's time, too: {_counted}",
+                f"{_kind}_{_name}",
+                f"{_about} that also reads each user's taste in {_what}",
+                _kind,
+                content=_content,
+            )
+        )
+    for _reading, _counted in READINGS.items():
+        _name = f"{_kind}_{source_name(_reading)}"
+        _rates = f"like rates and counts as of each row's time, too: {_counted}"
+        baselines.register(FeatureBaseline(_name, f"{_about} with {_rates}", _kind, reading=_reading))
+        baselines.register(
+            FeatureBaseline(
+                f"{_name}_content",
+                f"{_about} with taste in texts and posters, and with {_rates}",
                 _kind,
                 reading=_reading,
+                content=content_cross_features,
             )
         )

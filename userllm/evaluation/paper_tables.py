@@ -52,6 +52,9 @@ class Table:
     rows: int = 0  # about how many its data have where the protocol takes all of them, to estimate hours
     against: str = "userllm"  # the system that the others are compared with
     paper: dict = field(default_factory=dict)  # (protocol, system) -> metric -> the paper's figure
+    # system -> baselines that read the same numbers, where they are others than `System.same_inputs`
+    same_inputs: dict = field(default_factory=dict)
+    contrasts: tuple = ()  # what a difference is about, and the two systems that are subtracted
     lengths: bool = False  # whether each run is scored with histories of three lengths
     # (protocol, system) -> the paper's AUC on its short and on its long histories
     paper_lengths: dict = field(default_factory=dict)
@@ -84,6 +87,11 @@ class Table:
         settings = protocols.find(protocol)()
         return settings.positives + settings.negatives if settings.positives else self.rows
 
+    def baselines_of(self, system: str) -> tuple[str, ...]:
+        "The baselines of this table that read the same numbers as one of its systems: a logistic regression, trees."
+        names = self.same_inputs.get(system, find_system(system).same_inputs)
+        return tuple(name for name in names if name in self.systems)
+
 
 def _figures(auc: float, uauc: float) -> dict:
     return {"auc": auc, "uauc": uauc}
@@ -109,6 +117,18 @@ _paper = {
 }
 
 # %% ../../nbs/evaluation/755_paper_tables.ipynb #51d0c918
+def _parts_of_content(whole: str, without_text: str, without_posters: str, without_both: str) -> tuple:
+    "What text and posters are worth to a system, as contrasts."
+    reduced = {"text": without_text, "posters": without_posters, "text and posters": without_both}
+    return tuple((part, whole, system) for part, system in reduced.items())
+
+
+def _with(kind: str) -> tuple:  # `logistic` or `trees`
+    "A baseline with text and posters, and without each and both."
+    return f"{kind}_content", f"{kind}_posters", f"{kind}_text", kind
+
+
+_without = [f"userllm_rated_genres_without_{part}" for part in ("text", "posters", "both")]
 tables = Registry("table")
 tables.register(
     Table(
@@ -155,10 +175,13 @@ tables.register(
             *("mf", "sasrec", "lightgcn", "tallrec", "collm", "userllm", "userllm_plus", "userllm_wide"),
             *("userllm_rated", "userllm_asof", "userllm_rated_asof", "bias", "mf_bias", "logistic", "trees"),
             *("bias_asof", "logistic_asof", "trees_asof"),
+            *("logistic_asof_content", "trees_asof_content"),
             *("bias_asof_frozen", "logistic_asof_frozen", "trees_asof_frozen"),
         ),
         ("movie",),
         "temporal",
+        # its histories hold all events before a row, and so does what they count
+        same_inputs={"userllm_rated": ("logistic_asof_content", "trees_asof_content")},
     )
 )
 tables.register(
@@ -166,7 +189,8 @@ tables.register(
         "random",
         "ours and the paper's on more rows, with the baselines that read the same numbers",
         (
-            *("userllm", "userllm_plus", "userllm_wide", "userllm_wide_context", "userllm_rated"),
+            *("userllm", "userllm_plus", "userllm_wide", "userllm_wide_context"),
+            *("userllm_rated", "userllm_rated_wide"),
             *("collm", "tallrec", "bias", "logistic", "trees", "logistic_context", "trees_context"),
             *("logistic_content", "trees_content"),
         ),
@@ -182,11 +206,16 @@ tables.register(
             *("userllm_rated", "userllm_rated_genres", "userllm_rated_genres_without_text"),
             *("userllm_rated_genres_without_posters", "userllm_rated_genres_without_both"),
             *("bias", "logistic", "trees", "logistic_content", "trees_content"),
+            *("logistic_text", "trees_text", "logistic_posters", "trees_posters"),
         ),
         ("movie_natural_4",),
         "cold_items",
         75_228,
         against="trees",
+        contrasts=(
+            *_parts_of_content("userllm_rated_genres", *_without),
+            *(contrast for kind in ("logistic", "trees") for contrast in _parts_of_content(*_with(kind))),
+        ),
     )
 )
 

@@ -37,6 +37,11 @@ class System:
     def is_baseline(self) -> bool:
         return self.of in baselines
 
+    @property
+    def kind(self) -> str:
+        "What it is made of: `logistic` or `trees`, where it reads features of rows; else empty."
+        return getattr(baselines.get(self.of), "kind", "")
+
     def method(self, changes: Mapping[str, Any] = {}) -> Method:
         "Its method with its settings, and with these ones on top. `InputError` for a baseline, which has none."
         return replace(find_method(self.of, {**self.changes, **changes}), name=self.name)
@@ -60,6 +65,7 @@ def find_system(name: str) -> System:
 # %% ../../nbs/evaluation/752_systems.ipynb #e7c905f9
 _same_inputs = {
     **dict.fromkeys(("userllm", "userllm_plus", "userllm_wide"), ("logistic", "trees")),
+    "userllm_rated_wide": ("logistic_content", "trees_content"),
     **dict.fromkeys(("userllm_mf_context", "userllm_wide_context"), ("logistic_context", "trees_context")),
     "userllm_rated": ("logistic_content", "trees_content"),
 }
@@ -67,8 +73,8 @@ for _name, _baselines in _same_inputs.items():
     systems.register(System(_name, _name, same_inputs=_baselines))
 for _reading in READINGS:
     _source = source_name(_reading)
-    _baselines = (f"logistic_{_source}", f"trees_{_source}")
-    for _method in (f"userllm_{_source}", f"userllm_rated_{_source}"):
+    for _method, _suffix in ((f"userllm_{_source}", ""), (f"userllm_rated_{_source}", "_content")):
+        _baselines = (f"logistic_{_source}{_suffix}", f"trees_{_source}{_suffix}")
         systems.register(System(_method, _method, same_inputs=_baselines))
 
 # %% ../../nbs/evaluation/752_systems.ipynb #9196b144
@@ -85,8 +91,8 @@ def _compared_by(*tables: str) -> dict:
 
 for _suffix, _tables, _baselines, _note in (
     ("", (PICTURES, "content", "genres"), ("logistic_content", "trees_content"), "genres, text and posters"),
-    ("_without_text", (PICTURES, "genres"), ("logistic_content", "trees_content"), "genres and posters"),
-    ("_without_posters", ("content", "genres"), ("logistic_content", "trees_content"), "genres and text"),
+    ("_without_text", (PICTURES, "genres"), ("logistic_posters", "trees_posters"), "genres and posters"),
+    ("_without_posters", ("content", "genres"), ("logistic_text", "trees_text"), "genres and text"),
     ("_without_both", ("genres",), ("logistic", "trees"), "genres alone"),
 ):
     systems.register(
