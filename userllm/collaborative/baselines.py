@@ -36,9 +36,12 @@ class FittedBaseline(Protocol):
     trained_rows: np.ndarray  # row_ids of the rows that it was trained on, for the audit
     # what its rates as of a row's time count, by side, for the audit; may be left out where it has none
     past: dict[str, PastCounts]
+    # as `Recommender.new_user_features`; may be left out, and then new users are taken to stay unknown
+    new_user_features: dict[str, bool]
 
     def logits(self, rows: Rows) -> np.ndarray:
-        "Logits (n,) of any rows: of users, items and histories of the dataset, and of new users (-1)."
+        """Logits (n,) of any rows: of users, items and histories of the dataset, and of new users (-1), of whom
+        `rows.rated` says what they liked and disliked."""
         ...
 
     def save(self, folder) -> None:
@@ -143,7 +146,7 @@ class EmbeddingBaseline(Baseline):
     def trained(self, stage: Stage, settings) -> CollaborativeModel | SASRecModel:
         "A model with these settings, from the cache where it is there."
         # `made` counts the changes of the files that a fitted model is kept in
-        key = {"model": self.name, "made": 2, "settings": settings, "run_seed": stage.run_seed}
+        key = {"model": self.name, "made": 3, "settings": settings, "run_seed": stage.run_seed}
         inputs = {"dataset": stage.dataset.fingerprint}
         folder = stage.cache.folder(
             "collaborative",

@@ -15,7 +15,7 @@ from ..core.errors import InputError
 from ..data.dataset import Dataset
 from ..data.nouns import ItemNoun, MOVIE
 from ..data.histories import Rows
-from .mappers import AsOfTable, Features, FeatureTable, lookup, product
+from .mappers import AsOfTable, Features, FeatureTable, lookup
 from .histories import HistoryBatch, index_histories
 from .target_encoder import EventBatch, index_events
 from userllm.model.prompts import (
@@ -86,7 +86,7 @@ class FeatureLookup:
             return self.slots[name].of_rows(rows)[0]
         users = self.cross[f"{name}_user"]
         items = self.cross[f"{name}_item"]
-        return product(users, items, rows.users, rows.items, rows.folds)[:, None]
+        return (users.of_rows(rows)[0] * items.of_rows(rows)[0]).sum(1, keepdim=True)
 
 # %% ../../nbs/model/385_batches.ipynb #c008
 @dataclass
