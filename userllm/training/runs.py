@@ -202,7 +202,7 @@ def require_same_training(
 def tested_rows(dataset: Dataset, limit: int | None) -> pd.DataFrame:  # about so many; None: all
     """The test rows that every system is measured on: all of them, or all those of some users.
 
-    Users are drawn by the data seed, until there are enough rows, with likes and dislikes among them: AUC needs both."""
+    Users are drawn by the data seed until there are enough rows, with likes and dislikes: AUC needs both."""
     rows = dataset.rows("test")
     if limit is None or len(rows) <= limit:
         return rows
