@@ -549,6 +549,7 @@ def test_options_of_a_source_need_one(say, arguments, words):
         (("ablations", "colour"), ("colour", "encoder")),
         (("ablations", "--preset", "huge"), ("huge", "quick")),
         (("bench", "--shape", "round"), ("round", "vicuna-7b")),
+        (("bench", "--method", "oracle"), ("oracle", "userllm_rated")),
     ],
 )
 def test_unknown_names_of_studies_are_refused(say, tmp_path, arguments, words):

@@ -462,6 +462,12 @@ def _ablations_verb(verb, names: dict) -> None:
 
 def _bench_verb(verb, names: dict) -> None:
     parser = verb("bench", "time the same work with and without compression and reuse", _device_options)
+    parser.add_argument(
+        "--method",
+        default="userllm",
+        metavar="METHOD",
+        help="whose work is timed, such as userllm_rated; default userllm",
+    )
     _llm_option(parser)
     parser.add_argument(
         "--histories",
@@ -595,8 +601,9 @@ def check_names(options: argparse.Namespace, names: dict) -> None:
     "`InputError` for a name that no registry has. Plugins are to be imported before."
     if options.verb in ("train", "config"):
         _require_name("method or baseline", options.method, names["methods"], names["baselines"])
-    if options.verb == "ablations":
+    if options.verb in ("ablations", "bench"):
         _require_name("method", options.method, names["methods"])
+    if options.verb == "ablations":
         for name in options.ablations:
             _require_name("ablation", name, names["ablations"])
     if options.verb == "reproduce":
