@@ -232,12 +232,12 @@ def recorded_value(
     return np.nan if value is None else value
 
 
-def interval_text(value: float, low: float, high: float, digits: int = 4) -> str:
-    "A difference with its 95% interval; empty where there is none."
+def interval_text(value: float, low: float, high: float, digits: int = 4, p: float | None = None) -> str:
+    "A difference with its 95% interval, and its p where it is given; empty where there is none."
     if pd.isna(value):
         return ""
     middle, lower, upper = (f"{number:+.{digits}f}" for number in (value, low, high))
-    return f"{middle} [{lower}, {upper}]"
+    return f"{middle} [{lower}, {upper}]" + ("" if p is None else f", p {p:.3f}")
 
 # %% ../../nbs/evaluation/505_reports.ipynb #93b8c5f6
 def language_share(
