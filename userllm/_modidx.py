@@ -1509,8 +1509,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                                              'userllm/evaluation/ablation_results.py'),
                                                      'userllm.evaluation.ablation_results._named': ( 'evaluation/ablation_results.html#_named',
                                                                                                      'userllm/evaluation/ablation_results.py'),
-                                                     'userllm.evaluation.ablation_results._with_interval': ( 'evaluation/ablation_results.html#_with_interval',
-                                                                                                             'userllm/evaluation/ablation_results.py'),
                                                      'userllm.evaluation.ablation_results.ablation_as_table': ( 'evaluation/ablation_results.html#ablation_as_table',
                                                                                                                 'userllm/evaluation/ablation_results.py'),
                                                      'userllm.evaluation.ablation_results.ablation_verdict': ( 'evaluation/ablation_results.html#ablation_verdict',
