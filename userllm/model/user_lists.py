@@ -117,26 +117,23 @@ class UserLists:
 
     def as_text(self, out: str | Path) -> str:
         "What was written, and who has no list, one line each."
-        lines = [
-            f"{counted(self.table['user_id'].nunique(), 'list')} with {counted(len(self.table), 'row')}, in {out}"
-        ]
+        lists = counted(self.table["user_id"].nunique(), "list")
+        lines = [f"{lists} with {counted(len(self.table), 'row')}, in {out}"]
         if self.resumed:
-            lines.append(
-                f"{counted(self.resumed, 'user')} of these had been ranked before, by the same request"
-            )
+            users = counted(self.resumed, "user")
+            lines.append(f"{users} of these had been ranked before, by the same request")
         if self.note:
             lines.append(self.note)
         if self.asked.repeated:
+            ids = counted(self.asked.repeated, "id")
+            lines.append(f"{ids} stood in the file again: each user has one list")
+        if unknown := self.asked.unknown:
             lines.append(
-                f"{counted(self.asked.repeated, 'id')} stood in the file again: each user has one list"
-            )
-        if self.asked.unknown:
-            lines.append(
-                f"No list for {counted(len(self.asked.unknown), 'unknown user', 'unknown users')}: {named(self.asked.unknown)}"
+                f"No list for {counted(len(unknown), 'unknown user', 'unknown users')}: {named(unknown)}"
             )
         if self.finished:
-            count = counted(len(self.finished), "user who has", "users who have")
-            lines.append(f"No list for {count} seen every candidate: {named(self.finished)}")
+            users = counted(len(self.finished), "user who has", "users who have")
+            lines.append(f"No list for {users} seen every candidate: {named(self.finished)}")
         return "\n".join(lines)
 
 
