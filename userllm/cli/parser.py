@@ -332,6 +332,27 @@ def _evaluate_verb(verb, names: dict) -> None:
     parser = verb("evaluate", "print the results of runs side by side, with paired differences")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders")
     parser.add_argument("--against", metavar="METHOD", help="which to subtract; default the first")
+    parser.add_argument(
+        "--ranking",
+        action="store_true",
+        help="compare lists instead of pairs: each recommender scores all candidates of all test users",
+    )
+    parser.add_argument(
+        "--k",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="positions of a list that count; several may be given; default 10",
+    )
+    parser.add_argument(
+        "--candidates",
+        choices=("full", "sampled", "rated"),
+        help="full (default): all that a user has not seen; sampled: 100 drawn, which can turn the order of systems"
+        " round; rated: the user's test rows",
+    )
+    parser.add_argument(
+        "--llm", help="for lists: where the LLM of the training is now; default: where it was"
+    )
     parser.epilog = _named("metrics", names["metrics"])
 
 
@@ -482,6 +503,12 @@ def _ablations_verb(verb, names: dict) -> None:
 
 def _bench_verb(verb, names: dict) -> None:
     parser = verb("bench", "time the same work with and without compression and reuse", _device_options)
+    parser.add_argument(
+        "--method",
+        default="userllm",
+        metavar="METHOD",
+        help="whose work is timed, such as userllm_rated; default userllm",
+    )
     _llm_option(parser)
     parser.add_argument(
         "--histories",
@@ -615,8 +642,9 @@ def check_names(options: argparse.Namespace, names: dict) -> None:
     "`InputError` for a name that no registry has. Plugins are to be imported before."
     if options.verb in ("train", "config"):
         _require_name("method or baseline", options.method, names["methods"], names["baselines"])
-    if options.verb == "ablations":
+    if options.verb in ("ablations", "bench"):
         _require_name("method", options.method, names["methods"])
+    if options.verb == "ablations":
         for name in options.ablations:
             _require_name("ablation", name, names["ablations"])
     if options.verb == "reproduce":

@@ -22,7 +22,7 @@ from userllm.collaborative.cross_features import (
 from .lightgcn import LightGCNSettings, train_lightgcn
 from .bias import BiasModel
 from .list_models import EASESettings, ItemKNNSettings, ItemWeights, Popularity
-from .mf import CollaborativeModel, train_mf
+from .mf import CollaborativeModel, train_mf, validation_is_blind
 from .sasrec import SASRecModel, train_sasrec
 from .target_encoding import target_encodings
 from .trees import FeatureModel, RowFeatures, train_logistic, train_trees
@@ -149,6 +149,8 @@ class EmbeddingBaseline(Baseline):
         "A model with these settings, from the cache where it is there."
         # `made` counts the changes of the files that a fitted model is kept in
         key = {"model": self.name, "made": 3, "settings": settings, "run_seed": stage.run_seed}
+        if validation_is_blind(stage.dataset):
+            key["stopped_by"] = "training rows that were held out"
         inputs = {"dataset": stage.dataset.fingerprint}
         folder = stage.cache.folder(
             "collaborative",

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MFSettings', 'MatrixFactorization', 'FactorFoldIn', 'CollaborativeModel', 'factor_fold_in', 'fold_in_scale',
-           'start_collaborative', 'train_mf']
+           'validation_is_blind', 'start_collaborative', 'train_mf']
 
 # %% ../../nbs/collaborative/550_mf.ipynb #667f9c77
 from dataclasses import asdict, dataclass, replace
@@ -325,19 +325,38 @@ def _optimizer(network: MatrixFactorization, settings: MFSettings) -> torch.opti
     return torch.optim.Adam(groups, lr=settings.learning_rate)
 
 # %% ../../nbs/collaborative/550_mf.ipynb #c037
+def validation_is_blind(dataset: Dataset) -> bool:
+    "Whether no validation row has both a user and an item of training rows, so that no product can be judged by it."
+    training = dataset.rows("train")
+    validation = dataset.rows("valid")
+    known = validation.user.isin(training.user) & validation.item.isin(training.item)
+    return not known.any()
+
+
+def _held_out(training: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    "The training rows without a tenth of them, and that tenth; all, twice, where a part would lack a class."
+    drawn = np.random.default_rng([seed, 550]).random(len(training)) < 0.1
+    parts = (training[~drawn], training[drawn])
+    return parts if all(part.label.nunique() == 2 for part in parts) else (training, training)
+
+
 def start_collaborative(
     dataset: Dataset, settings: MFSettings, run_seed: int
 ) -> tuple[CollaborativeModel, pd.DataFrame, pd.DataFrame]:
-    "An untrained model for the result, and the training and validation rows, checked."
+    """An untrained model for the result, and the training and validation rows, checked.
+
+    Where validation is blind, a tenth of the training rows takes its place."""
     users = len(dataset.users)
     items = len(dataset.items)
     training = training_rows(dataset.interactions, users, items)
-    validation = dataset.interactions[dataset.interactions.split == "valid"]
+    validation = dataset.rows("valid")
     if settings.patience and validation.label.nunique() < 2:
         raise InputError(
             f"the {len(validation)} validation rows do not hold both classes, so they cannot say when to stop",
             fix="take another split, or patience=0",
         )
+    if settings.patience and validation_is_blind(dataset):
+        training, validation = _held_out(training, dataset.protocol.get("data_seed", 0))
     network = MatrixFactorization(
         users, items, settings.dimensions, settings.bias, settings.initial_spread, run_seed
     )

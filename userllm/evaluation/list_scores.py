@@ -128,5 +128,5 @@ def lists_as_text(lists: CandidateLists, items: int, noun: str = "items") -> str
     return (
         f"{counted(counts['lists'], 'list')} of {mean:,.0f} candidates each on average ({lists.protocol.candidates}),"
         f" from {items:,} {noun}; relevant are {counts['liked']:,} liked rows of the {counts['rows']:,}"
-        f" {lists.protocol.split} rows; {counts['lists without a liked row']:,} lists have none and are not counted"
+        f" {lists.protocol.split} rows; {counted(counts['lists without a liked row'], 'list')} without one not counted"
     )
