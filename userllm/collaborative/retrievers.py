@@ -111,7 +111,7 @@ def _with_all_likes(rows: Rows) -> Rows:
     return replace(rows, histories=np.repeat(likes, len(rows), axis=0), history_labels=None)
 
 # %% ../../nbs/collaborative/577_retrievers.ipynb #bd465431
-RETRIEVERS = ("popularity", "popularity_recent", "itemknn", "ease", "bias", "mf", "mf_bias", "logistic")
+RETRIEVERS = ("popularity", "popularity_recent", "itemknn", "ease", "bias", "mf", "logistic")
 MOST_USERS = 500  # of validation, whose lists are measured
 
 
