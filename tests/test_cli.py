@@ -83,7 +83,7 @@ def test_rank_for_a_newcomer(runs, say):
     )
     code, out, _ = say("rank", runs / "userllm_plus", "--likes", *likes, "--top", 3, "--device", "cpu")
     assert code == 0 and len(out.splitlines()) == 4 + 3
-    assert "For a new user the user's own features are missing" in out.splitlines()[1]
+    assert out.splitlines()[1].startswith("Worked out from all ratings: ") and "Unknown" not in out
     code, out, _ = say(
         "rank",
         runs / "userllm_plus",
@@ -106,13 +106,17 @@ def test_rank_for_a_newcomer(runs, say):
     with pytest.raises(SystemExit):
         say("rank", runs / "userllm_plus", "--likes", likes[0], "--user", "1")
 
-    # what the newcomer disliked: left out of the list, and not read by a system of likes alone
+    # what the newcomer disliked: no part of a history of likes, but of the features
     told = ("rank", runs / "userllm_plus", "--likes", likes[0], "--dislikes", likes[1], "--most-liked", 5)
     code, out, _ = say(*told, "--top", 5, "--device", "cpu")
     assert code == 0 and out.splitlines()[1].startswith("Disliked: ")
-    assert "not read" in out.splitlines()[2]
+    assert "dislikes are not read there" in out.splitlines()[2] and "from all ratings" in out.splitlines()[3]
+    few = ("rank", runs / "userllm_plus", "--most-liked", 5, "--top", 5, "--device", "cpu")
+    probabilities = [say(*few, "--dislikes", item)[1].splitlines()[-1] for item in likes]
+    assert len({*probabilities}) == 2
     refused(say("rank", runs / "userllm_plus", "--likes", likes[0], "--dislikes", likes[0]), "among the likes too")
     refused(say("rank", runs / "userllm_plus", "--user", "1", "--dislikes", likes[0]), "is for a new user")
+    refused(say("rank", runs / "userllm_plus"), "nobody is named")
 
 
 def test_a_run_folder_loads_like_its_recommender(runs):
@@ -221,7 +225,7 @@ sys.exit(f"{sys.argv[1:]} imported {sorted(heavy)}" if heavy else status)
         ("train userlm", 2, "did you mean userllm"),
         ("train userllm --preset huge", 2, "use quick, paper, full, smoke"),
         ("train userllm --presett quick", 2, "unrecognized arguments"),
-        ("rank run", 2, "one of the arguments --user --likes is required"),
+        ("rank run --user 1 --likes Up", 2, "not allowed with argument"),
     ],
 )
 def test_help_and_wrong_words_wait_for_nothing(line, status, words):
@@ -545,6 +549,7 @@ def test_options_of_a_source_need_one(say, arguments, words):
         (("ablations", "colour"), ("colour", "encoder")),
         (("ablations", "--preset", "huge"), ("huge", "quick")),
         (("bench", "--shape", "round"), ("round", "vicuna-7b")),
+        (("bench", "--method", "oracle"), ("oracle", "userllm_rated")),
     ],
 )
 def test_unknown_names_of_studies_are_refused(say, tmp_path, arguments, words):

@@ -419,18 +419,18 @@ def test_movies_metadata(tmp_path, rows, order):
     )
 
 
-def slow_history(events, user, timestamp, candidate, allowed, likes_only, length):
-    "Walk through all events; the candidate and what is not strictly earlier are left out."
+def slow_history(events, row, allowed, likes_only, length):
+    "Walk through all events; the row's item and what is not strictly earlier are left out."
     found = [
         item
         for item, _ in sorted(
             (
                 (event.item, event.timestamp)
                 for event in events.itertuples()
-                if event.user == user
+                if event.user == row.user
                 and event.split in allowed
-                and event.item != candidate
-                and event.timestamp < timestamp
+                and event.item != row.item
+                and event.timestamp < row.timestamp
                 and (event.label == 1 or not likes_only)
             ),
             key=lambda pair: (pair[1], pair[0]),
@@ -455,9 +455,7 @@ def test_histories(seed, kind, events, likes_only, length):
         rows["user"], rows["timestamp"], rows["item"], length
     )
     for row, found, count in zip(rows.itertuples(), picked, lengths):
-        assert found[:count].tolist() == slow_history(
-            data.events, row.user, row.timestamp, row.item, allowed, likes_only, length
-        )
+        assert found[:count].tolist() == slow_history(data.events, row, allowed, likes_only, length)
 
 
 def slow_kind(rows, context_items):

@@ -10,10 +10,8 @@ from userllm.core.settings import override
 from userllm.cli.main import choose_verb, main
 from userllm.cli.messages import learning_notes
 from userllm.cli.train import chosen_settings, effective_changes
-from userllm.collaborative.baseline_recommender import BaselineSettings
-from userllm.cli.use import filled_columns, new_user_note
+from userllm.cli.use import filled_columns
 from userllm.model.recommender import Recommender
-from userllm.model.settings import ModelSettings
 from userllm.training.methods import find_method
 from userllm.training.presets import find_preset
 
@@ -93,14 +91,6 @@ def test_cold_rows_are_left_out_where_runs_scored_other_rows(runs, capsys):
 def test_smoke_says_first_that_it_shows_nothing():
     (note,) = learning_notes({"nothing_learnt": ["step 1"], "settings": {"preset": "smoke"}})
     assert note.startswith("smoke trains on a handful of rows") and "paper" not in note
-
-
-def test_what_nobody_knows_of_a_new_user_is_said():
-    assert "linear features count only the item" in new_user_note(ModelSettings(wide=("item", "user")))
-    assert "own features are missing" in new_user_note(ModelSettings(mappers=(("user", "collaborative"),)))
-    assert new_user_note(ModelSettings(mappers=())) == ""
-    assert "knows only the items" in new_user_note(BaselineSettings("bias", {}))
-    assert new_user_note(BaselineSettings("sasrec", {})) == ""
 
 
 def test_columns_that_are_empty_throughout_are_not_printed():

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['typed_command', 'user_option', 'missing_as_text', 'question_as_text', 'posters_missing', 'cold_rows_as_text',
-           'learning_notes', 'notes_on_runs']
+           'learning_notes', 'readings_as_text', 'notes_on_runs']
 
 # %% ../../nbs/cli/915_messages.ipynb #26079892
+from collections.abc import Iterable
 from pathlib import Path
 import shlex, shutil, sys
 import pandas as pd
@@ -19,7 +20,9 @@ from userllm.evaluation.reports import (
     share_as_text,
     without_llm_as_text,
 )
+from ..collaborative.as_of_time import source_name
 from ..core.theme import PICTURES
+from ..data.past_counts import READINGS
 
 # %% ../../nbs/cli/915_messages.ipynb #bdf9daa2
 def _program() -> str:
@@ -108,6 +111,17 @@ def learning_notes(metrics: dict) -> list[str]:
     return [*notes, note]
 
 # %% ../../nbs/cli/915_messages.ipynb #9075d7a9
+def readings_as_text(
+    names: Iterable[str],  # of methods or baselines
+) -> str:  # '' where none of them reads rates as of a row's time
+    "What rates as of a row's time know, as one sentence for the names that end in their reading."
+    endings = {f"_{source_name(reading)}": known for reading, known in READINGS.items()}
+    longest_first = sorted(endings, key=len, reverse=True)
+    of_names = [next((ending for ending in longest_first if ending in name), None) for name in names]
+    parts = [f"*{ending} counts {known}" for ending, known in endings.items() if ending in of_names]
+    return f"Rates as of a row's time: {', '.join(parts)}" if parts else ""
+
+
 def _cold_table(cold: dict[str, dict]) -> str:
     "AUC on warm and on cold rows, by the runs' names."
     rows = [
@@ -137,6 +151,8 @@ def notes_on_runs(
     for note, runs in names.items():
         of_all = len(runs) == len(metrics) > 1
         notes.append(f"{'all' if of_all else ', '.join(runs)}: {note}")
+    if rates := readings_as_text([str(values.get("method")) for values in metrics.values()]):
+        notes.append(rates)
 
     cold = {name: values.get("cold") or {} for name, values in metrics.items()}
     if len(metrics) == 1 or not any(scores.get("rows") for scores in cold.values()):

@@ -347,27 +347,26 @@ def _rank_verb(verb, names: dict) -> None:
         "rank items with what was trained, for a user of the data or for a new user",
         _recommender_options,
     )
-    whose = parser.add_mutually_exclusive_group(required=True)
+    whose = parser.add_mutually_exclusive_group()
     whose.add_argument("--user", metavar="ID", help="user id of the source")
     whose.add_argument(
         "--likes",
         nargs="+",
         metavar="ITEM",
-        help="what a new user liked: titles, or item ids of the source, oldest first; as many of the latest"
-        " are read as in training",
+        help="what a new user liked: titles, or item ids of the source, oldest first",
     )
     parser.add_argument(
         "--dislikes",
         nargs="+",
         default=[],
         metavar="ITEM",
-        help="what the new user of --likes disliked, as --likes; read behind the likes by methods of rated histories",
+        help="what a new user disliked, as --likes, with or without these; the later events of a rated history",
     )
     parser.add_argument("--top", type=_count, default=20, metavar="N", help="how many; default 20")
     parser.add_argument(
         "--include-seen",
         action="store_true",
-        help="also items that the user has an event with (held-out ones too), or the new user liked",
+        help="also items that the user has an event with (held-out ones too), or the new user rated",
     )
     parser.add_argument(
         "--most-liked",
@@ -463,6 +462,12 @@ def _ablations_verb(verb, names: dict) -> None:
 
 def _bench_verb(verb, names: dict) -> None:
     parser = verb("bench", "time the same work with and without compression and reuse", _device_options)
+    parser.add_argument(
+        "--method",
+        default="userllm",
+        metavar="METHOD",
+        help="whose work is timed, such as userllm_rated; default userllm",
+    )
     _llm_option(parser)
     parser.add_argument(
         "--histories",
@@ -596,8 +601,9 @@ def check_names(options: argparse.Namespace, names: dict) -> None:
     "`InputError` for a name that no registry has. Plugins are to be imported before."
     if options.verb in ("train", "config"):
         _require_name("method or baseline", options.method, names["methods"], names["baselines"])
-    if options.verb == "ablations":
+    if options.verb in ("ablations", "bench"):
         _require_name("method", options.method, names["methods"])
+    if options.verb == "ablations":
         for name in options.ablations:
             _require_name("ablation", name, names["ablations"])
     if options.verb == "reproduce":

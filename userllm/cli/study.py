@@ -11,7 +11,7 @@ from multiprocessing import get_context
 from pathlib import Path
 import tempfile
 import pandas as pd
-from .messages import learning_notes, posters_missing, typed_command, user_option
+from .messages import learning_notes, posters_missing, readings_as_text, typed_command, user_option
 from .prepare import open_dataset, require_device
 from .train import chosen_for_many, in_file_name, print_changes
 from ..core.devices import choose_device, choose_precision, precision_suffix
@@ -141,6 +141,9 @@ def _print_bench(measured: dict) -> None:
     print(format_table(speedups(pd.DataFrame(measured["records"])).reset_index()))
     print("\nUser states: milliseconds to read a history, to move its state on by one like, to score a pair")
     print(format_table(pd.DataFrame(measured["states"])))
+    if encoders := measured.get("encoders"):
+        print("\nBy encoder: milliseconds a row, and as a multiple of the shortest history's")
+        print(format_table(pd.DataFrame(encoders)))
     if measured["packing"]:
         print(
             "\nRows of one candidate: milliseconds a row with a copy of the prefix each, and packed behind one"
@@ -160,7 +163,9 @@ def bench_verb(options) -> None:
             return
     settings = BenchSettings(histories=tuple(options.histories), repeats=options.repeats, rows=options.rows)
     out = options.out or "bench.json"
-    target = BenchTarget(options.llm, options.device, options.precision, options.order, options.shape)
+    target = BenchTarget(
+        options.llm, options.device, options.precision, options.order, options.shape, method=options.method
+    )
     measured = run_bench(out, settings, target)
     _print_bench(measured)
     print(f"\nWritten: {out} and {Path(out).with_suffix('.png')}")
@@ -295,6 +300,8 @@ def reproduce_verb(options) -> None:
     compared = reproduce(table.name, settings, study.only, study.on)
     print("\n" + format_table((lengths_as_table if table.lengths else as_table)(compared)))
     _print_views(table.on(settings), settings)
+    if rates := readings_as_text([system.of for system in asked_for]):
+        print("\n" + rates)
 
 # %% ../../nbs/cli/935_study.ipynb #b7c0d6fa
 def _study_folder(options, changes: dict) -> str:

@@ -74,6 +74,8 @@ class BiasAsOf:
         trained_rows = dataset.rows("train")["row_id"].to_numpy(copy=True)
         return cls(tables, float(log_odds(tables["user"].prior)), trained_rows)
 
+    new_user_features = {"like rate as of time": True}  # see `Recommender.new_user_features`
+
     @property
     def past(self) -> dict[str, PastCounts]:
         "What it counts, for the audit."

@@ -109,6 +109,15 @@ class BaselineRecommender(Recommender):
     def settings(self) -> BaselineSettings:
         return BaselineSettings(self.baseline.name, self.depends_on)
 
+    @property
+    def new_user_features(self) -> dict[str, bool]:
+        unknown = {"whatever this baseline learns of users": False}
+        return dict(getattr(self.fitted, "new_user_features", unknown))
+
+    @property
+    def reads_histories(self) -> bool:
+        return self.baseline.reads_histories
+
     def logits(self, rows: Rows, progress: str = "") -> np.ndarray:
         return np.asarray(self.fitted.logits(rows), dtype=np.float32)
 

@@ -20,7 +20,7 @@ from userllm.collaborative.cross_features import (
 )
 from .lightgcn import LightGCNSettings, train_lightgcn
 from .bias import BiasModel
-from .mf import CollaborativeModel, train_mf
+from .mf import CollaborativeModel, train_mf, validation_is_blind
 from .sasrec import SASRecModel, train_sasrec
 from .target_encoding import target_encodings
 from .trees import FeatureModel, RowFeatures, train_logistic, train_trees
@@ -36,9 +36,12 @@ class FittedBaseline(Protocol):
     trained_rows: np.ndarray  # row_ids of the rows that it was trained on, for the audit
     # what its rates as of a row's time count, by side, for the audit; may be left out where it has none
     past: dict[str, PastCounts]
+    # as `Recommender.new_user_features`; may be left out, and then new users are taken to stay unknown
+    new_user_features: dict[str, bool]
 
     def logits(self, rows: Rows) -> np.ndarray:
-        "Logits (n,) of any rows: of users, items and histories of the dataset, and of new users (-1)."
+        """Logits (n,) of any rows: of users, items and histories of the dataset, and of new users (-1), of whom
+        `rows.rated` says what they liked and disliked."""
         ...
 
     def save(self, folder) -> None:
@@ -143,7 +146,9 @@ class EmbeddingBaseline(Baseline):
     def trained(self, stage: Stage, settings) -> CollaborativeModel | SASRecModel:
         "A model with these settings, from the cache where it is there."
         # `made` counts the changes of the files that a fitted model is kept in
-        key = {"model": self.name, "made": 2, "settings": settings, "run_seed": stage.run_seed}
+        key = {"model": self.name, "made": 3, "settings": settings, "run_seed": stage.run_seed}
+        if validation_is_blind(stage.dataset):
+            key["stopped_by"] = "training rows that were held out"
         inputs = {"dataset": stage.dataset.fingerprint}
         folder = stage.cache.folder(
             "collaborative",

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['cross_features', 'context_cross_features', 'content_cross_features', 'cross_feature_names', 'CrossFeatureTables',
-           'genre_matrix', 'genre_table', 'genre_affinity', 'mf_logit', 'ItemCFSettings', 'item_cf', 'AffinitySettings',
-           'affinity', 'text_content', 'poster_content', 'mf_logit_context', 'item_cf_context', 'CrossFeature']
+           'genre_matrix', 'genre_table', 'GenreFoldIn', 'genre_affinity', 'mf_logit', 'ItemCFSettings', 'ItemCFFoldIn',
+           'item_cf', 'AffinitySettings', 'RidgeFoldIn', 'affinity', 'text_content', 'poster_content',
+           'mf_logit_context', 'item_cf_context', 'CrossFeature']
 
 # %% ../../nbs/collaborative/555_cross_features.ipynb #1c13e655
 from collections.abc import Callable
@@ -19,14 +20,16 @@ from ..core.fingerprints import fingerprint
 from ..core.registry import Registry
 from ..core.files import read_tensors, write_tensors
 from ..core.settings import require_numbers
-from .bias import BiasModel
-from .mf import CollaborativeModel, MFSettings, train_mf
+from .bias import BiasModel, ResidualFoldIn
+from .mf import CollaborativeModel, MFSettings, factor_fold_in, train_mf
 from .target_encoding import TargetEncodingSettings, row_folds
 from ..data.leakage import context_as_training, context_interactions
 from ..data.dataset import Dataset
+from ..data.histories import RatedItems, Rows
 from ..data.prepared import Stage
 from ..evaluation.metrics import probability
 from ..knowledge.text_vectors import content_vectors, principal_components, trained_items
+from ..model.fold_in import FoldIn, fold_ins
 from ..model.mappers import FeatureTable, load_table, table_by_position, product, save_table
 
 # %% ../../nbs/collaborative/555_cross_features.ipynb #ae9dce43
@@ -47,6 +50,10 @@ class CrossFeatureTables:
     ) -> torch.Tensor:
         "The products (n,); 0 where user or item is -1."
         return product(self.user_table, self.item_table, users, items, folds)
+
+    def of_rows(self, rows: Rows) -> torch.Tensor:
+        "The products (n,) of rows, a new user's from what the rows say that it rated; 0 where one is unknown."
+        return (self.user_table.of_rows(rows)[0] * self.item_table.of_rows(rows)[0]).sum(1)
 
     @property
     def tables(self) -> dict:
@@ -99,6 +106,12 @@ def genre_table(
     )
 
 
+def _above_own_rate(likes, seen, own_rate, smoothing: float) -> np.ndarray:
+    "By how much the like rate in each genre (..., genres) is above the user's own (...,), smoothed."
+    own_rate = np.asarray(own_rate)[..., None]
+    return (likes + smoothing * own_rate) / (seen + smoothing) - own_rate
+
+
 def _genre_affinity(
     users,
     items,
@@ -116,7 +129,23 @@ def _genre_affinity(
     user_rates = (np.bincount(users, labels, size) + smoothing * overall) / (
         np.bincount(users, minlength=size) + smoothing
     )
-    return (likes + smoothing * user_rates[:, None]) / (seen + smoothing) - user_rates[:, None]
+    return _above_own_rate(likes, seen, user_rates, smoothing)
+
+
+@fold_ins.register
+@dataclass(frozen=True, eq=False)
+class GenreFoldIn(FoldIn):
+    "The genre affinities of a new user."
+
+    genres: np.ndarray  # (items, genres) flags
+    smoothing: float
+    overall: float  # like rate of all
+
+    def __call__(self, rated: RatedItems) -> np.ndarray:  # (genres,)
+        items, labels = rated.arrays
+        genres = self.genres[items]
+        own_rate = (labels.sum() + self.smoothing * self.overall) / (len(items) + self.smoothing)
+        return _above_own_rate(labels @ genres, genres.sum(0), own_rate, self.smoothing)
 
 
 def genre_affinity(
@@ -145,9 +174,11 @@ def genre_affinity(
             )
         )
     share = genres / np.maximum(1, genres.sum(1, keepdims=True))
+    users = table_by_position("genre_affinity", "user", np.stack(values, 1))
+    rule = GenreFoldIn(genres, settings.smoothing, float(label[training].mean()))
     return CrossFeatureTables(
         "genre_affinity",
-        table_by_position("genre_affinity", "user", np.stack(values, 1)),
+        replace(users, fold_in=rule),
         table_by_position("genre_affinity", "item", share),
         rows["row_id"].to_numpy()[training],
     )
@@ -164,6 +195,15 @@ def _with_biases(model: CollaborativeModel) -> dict[str, np.ndarray]:
             *((bias, torch.ones_like(bias)) if key == "user" else (torch.ones_like(bias), bias)),
         ]
     return {key: torch.cat(part, 1).detach().numpy() for key, part in parts.items()}
+
+
+def _tables_of_factors(name: str, values: dict, model: CollaborativeModel) -> list[FeatureTable]:
+    "The users' and the items' table, with the rule of a model for new users."
+    tables = [table_by_position(name, key, values[key]) for key in ("user", "item")]
+    if model.folding is not None:
+        rule = replace(factor_fold_in(model, *model.folding), ones=1)
+        tables[0] = replace(tables[0], fold_in=rule)
+    return tables
 
 
 def mf_logit(
@@ -195,9 +235,10 @@ def mf_logit(
         for key, vectors in _with_biases(model).items():
             values[key].append(vectors)
         read.append(model.trained_rows)
+    values = {key: np.stack(vectors, 1) for key, vectors in values.items()}
     return CrossFeatureTables(
         "mf_logit",
-        *(table_by_position("mf_logit", key, np.stack(values[key], 1)) for key in ("user", "item")),
+        *_tables_of_factors("mf_logit", values, model),
         np.unique(np.concatenate(read)),
     )
 
@@ -238,11 +279,24 @@ def _item_vectors(
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
 
 
+@fold_ins.register
+@dataclass(frozen=True, eq=False)
+class ItemCFFoldIn(ResidualFoldIn):
+    "The mean vector of what a new user rated, each weighted by its residual."
+
+    vectors: np.ndarray  # (items, d)
+    shrinkage: float
+
+    def __call__(self, rated: RatedItems) -> np.ndarray:  # (d,)
+        items, _ = rated.arrays
+        return self.residual(rated) @ self.vectors[items] / (len(items) + self.shrinkage)
+
+
 def _liked_near(
     seen: pd.DataFrame, past: pd.DataFrame, dataset: Dataset, smoothing: float, how: ItemCFSettings
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, ItemCFFoldIn]:
     """Vectors of users (users, d) and of items (items, d), from labelled rows `seen` and from `past` events,
-    whose labels are not read."""
+    whose labels are not read; and the rule for new users."""
     # items after the last one with an event have vectors of zero and change no other vector
     known = int(np.flatnonzero(dataset.rated)[-1]) + 1
     shape = (len(dataset.users), known)
@@ -252,12 +306,17 @@ def _liked_near(
     rated_items = np.append(past["item"], items)
     by_item = _item_vectors(raters, rated_items, shape, how.dimensions)
 
-    expected = probability(BiasModel.fit(seen, *shape, smoothing).pair_logits(users, items))
+    bias = BiasModel.fit(seen, *shape, smoothing)
+    expected = probability(bias.pair_logits(users, items))
     residual = seen["label"].to_numpy() - expected
     by_user = np.zeros((shape[0], by_item.shape[1]))
     np.add.at(by_user, users, residual[:, None] * by_item[items])
     by_user /= (np.bincount(users, minlength=shape[0]) + how.shrinkage)[:, None]
-    return by_user, np.pad(by_item, ((0, len(dataset.items) - known), (0, 0)))
+
+    without = len(dataset.items) - known
+    by_item = np.pad(by_item, ((0, without), (0, 0)))
+    effects = np.pad(bias.item_effects, (0, without))
+    return by_user, by_item, ItemCFFoldIn(effects, bias.overall, smoothing, by_item, how.shrinkage)
 
 
 def item_cf(
@@ -278,12 +337,12 @@ def item_cf(
         out = training & (folds == fold)
         known = past[~past["item"].isin(rows["item"][out])] if by_items else past
         by_fold.append(_liked_near(rows[training & ~out], known, dataset, settings.smoothing, how))
+    by_user, by_item, rules = zip(*by_fold)
+    users = table_by_position("item_cf", "user", np.stack(by_user, 1))
     return CrossFeatureTables(
         "item_cf",
-        *(
-            table_by_position("item_cf", key, np.stack(vectors, 1))
-            for key, vectors in zip(("user", "item"), zip(*by_fold))
-        ),
+        replace(users, fold_in=rules[-1]),
+        table_by_position("item_cf", "item", np.stack(by_item, 1)),
         rows["row_id"].to_numpy()[training],
     )
 
@@ -326,6 +385,20 @@ def _ridge(
     return weights
 
 
+@fold_ins.register
+@dataclass(frozen=True, eq=False)
+class RidgeFoldIn(ResidualFoldIn):
+    "The ridge regression of a new user."
+
+    content: np.ndarray  # (items, d)
+    penalty: float
+
+    def __call__(self, rated: RatedItems) -> np.ndarray:  # (d,)
+        items, _ = rated.arrays
+        own = np.zeros(len(items), dtype=np.int64)
+        return _ridge(own, self.content[items], self.residual(rated), 1, self.penalty)[0]
+
+
 def affinity(
     name: str,  # what the number is
     dataset: Dataset,
@@ -348,12 +421,16 @@ def affinity(
         seen = dataset.interactions[training & (folds != fold)]
         users = seen["user"].to_numpy()
         items = seen["item"].to_numpy()
-        expected = probability(BiasModel.fit(seen, *shape, settings.smoothing).pair_logits(users, items))
+        bias = BiasModel.fit(seen, *shape, settings.smoothing)
+        expected = probability(bias.pair_logits(users, items))
         residual = seen["label"].to_numpy() - expected
         weights.append(_ridge(users, content[items], residual, shape[0], penalty))
+    rule = RidgeFoldIn(
+        bias.item_effects, bias.overall, settings.smoothing, content, penalty
+    )  # of the last fold
     return CrossFeatureTables(
         name,
-        table_by_position(name, "user", np.stack(weights, 1)),
+        replace(table_by_position(name, "user", np.stack(weights, 1)), fold_in=rule),
         table_by_position(name, "item", content),
         dataset.interactions["row_id"].to_numpy()[training],
     )
@@ -388,10 +465,7 @@ def mf_logit_context(
         raise InputError("mf_logit_context needs a matrix factorisation with biases", fix="set bias=True")
     return CrossFeatureTables(
         "mf_logit_context",
-        *(
-            table_by_position("mf_logit_context", key, vectors)
-            for key, vectors in _with_biases(model).items()
-        ),
+        *_tables_of_factors("mf_logit_context", _with_biases(model), model),
         _no_rows,
     )
 
@@ -405,13 +479,11 @@ def item_cf_context(
 
     `InputError` as for `context_as_training`."""
     seen = context_as_training(dataset).rows("train")
-    by_side = _liked_near(seen, seen[:0], dataset, settings.smoothing, how)
+    by_user, by_item, rule = _liked_near(seen, seen[:0], dataset, settings.smoothing, how)
     return CrossFeatureTables(
         "item_cf_context",
-        *(
-            table_by_position("item_cf_context", key, vectors)
-            for key, vectors in zip(("user", "item"), by_side)
-        ),
+        replace(table_by_position("item_cf_context", "user", by_user), fold_in=rule),
+        table_by_position("item_cf_context", "item", by_item),
         _no_rows,
     )
 
@@ -430,7 +502,7 @@ class CrossFeature:
 
     def tables(self, stage: Stage) -> CrossFeatureTables:
         "Its tables, from the cache where they are there."
-        key = {"cross_feature": self.name, "made": 3}  # `made` counts the changes of how tables are made
+        key = {"cross_feature": self.name, "made": 4}  # `made` counts the changes of how tables are made
         key |= {name: getattr(stage.preset, name) for name in self.reads} | self.depends_on(stage)
         inputs = {"dataset": stage.dataset.fingerprint}
         folder = stage.cache.folder(

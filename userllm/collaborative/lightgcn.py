@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from ..core.settings import require_numbers
 from .epochs import Fit, fit_epochs
-from .mf import CollaborativeModel, start_collaborative
+from .mf import CollaborativeModel, fold_in_scale, start_collaborative
 from ..data.dataset import Dataset
 
 # %% ../../nbs/collaborative/560_lightgcn.ipynb #2386b943
@@ -132,4 +132,5 @@ def train_lightgcn(
     with torch.no_grad():
         model.network.user_vectors[torch.as_tensor(~model.user_known)] = 0.0
         model.network.item_vectors[torch.as_tensor(~model.item_known)] = 0.0
-    return replace(model, **fitted)
+    model = replace(model, **fitted)
+    return replace(model, folding=fold_in_scale(model, training))

@@ -20,7 +20,8 @@ from ..data.dataset import Dataset
 from ..data.histories import Rows
 from ..data.past_counts import PastCounts
 from ..evaluation.metrics import auc
-from ..model.mappers import AsOfTable, FeatureTable, lookup
+from ..model.fold_in import rule_of_parts, rule_parts
+from ..model.mappers import AsOfTable, FeatureTable
 
 # %% ../../nbs/collaborative/570_trees.ipynb #7745d74e
 @dataclass(frozen=True)
@@ -79,17 +80,14 @@ class RowFeatures:
     def __call__(self, rows: Rows) -> pd.DataFrame:
         "One row of features for each row (n, features)."
         columns = {}
-        for side, table, numbers in (
-            ("user", self.user_table, rows.users),
-            ("item", self.item_table, rows.items),
-        ):
-            values = lookup(table, numbers, rows.folds)[0].numpy()
+        for side, table in (("user", self.user_table), ("item", self.item_table)):
+            values = table.of_rows(rows)[0].numpy()
             columns |= {f"{side}_{name}": values[:, column] for column, name in enumerate(table.columns)}
         for side, table in self.as_of.items():
             values = table.of_rows(rows)[0].numpy()
             columns |= {f"{side}_{name}": values[:, column] for column, name in enumerate(table.columns)}
         for cross in self.cross_features:
-            columns[cross.name] = cross(rows.users, rows.items, rows.folds).numpy()
+            columns[cross.name] = cross.of_rows(rows).numpy()
         columns["year"] = self.year[rows.items]
         columns |= {f"genre_{name}": self.genres[name].to_numpy()[rows.items] for name in self.genres}
         return pd.DataFrame(columns)
@@ -176,8 +174,18 @@ class FeatureModel:
     trees: int = 0  # how many were grown
 
     def logits(self, rows: Rows) -> np.ndarray:
-        "Logits (n,) of rows; an unknown user has the features of none, which leaves the item's."
+        """Logits (n,) of rows. A new user has the features that follow from what the rows say that it rated; an unknown
+        one has none, which leaves the item's."""
         return self.predictor(self.features(rows))
+
+    @property
+    def new_user_features(self) -> dict[str, bool]:
+        "See `Recommender.new_user_features`."
+        features = self.features
+        tables = {"like rate": features.user_table}
+        tables |= {"like rate as of time": table for side, table in features.as_of.items() if side == "user"}
+        tables |= {cross.name: cross.user_table for cross in features.cross_features}
+        return {name: table.knows_new_users for name, table in tables.items()}
 
     @property
     def past(self) -> dict[str, PastCounts]:
@@ -194,6 +202,11 @@ class FeatureModel:
         for name, table in tables.items():
             tensors |= {f"{name}.values": table.values[:, -1:].clone(), f"{name}.missing": table.missing}
         tensors |= {f"predictor.{name}": value for name, value in _arrays(self.predictor).items()}
+        rules = {}
+        for name, table in tables.items():
+            if table.fold_in is not None:
+                parts, rules[name] = rule_parts(table.fold_in)
+                tensors |= {f"fold_in.{name}.{part}": value for part, value in parts.items()}
         counts, as_of = as_of_parts(features.as_of)
         tensors |= counts
         record = {
@@ -205,6 +218,7 @@ class FeatureModel:
             "validation_auc": self.validation_auc,
             "importance": self.importance.to_dict(),
             "trees": self.trees,
+            "fold_ins": rules,
         } | ({"as_of": as_of} if as_of else {})
         save_fitted(folder, tensors | {"trained_rows": self.trained_rows}, record)
 
@@ -213,12 +227,12 @@ class FeatureModel:
         "Read what `save` wrote; `InputError` where a part is missing, altered or of another model."
         tensors, record = load_fitted(folder, "model of features", ["year", "genres", "trained_rows"])
         encodings = record["encodings"]
-        user, item = (
-            _read_table(tensors, side, "target_encodings", side, encodings[side]) for side in encodings
-        )
+        rules = record.get("fold_ins", {})
+        read = lambda *names: _read_table(tensors, *names, rules.get(names[0]))
+        user, item = (read(side, "target_encodings", side, encodings[side]) for side in encodings)
         cross = []
         for name in record["cross_features"]:
-            sides = [_read_table(tensors, f"{name}_{side}", name, side) for side in ("user", "item")]
+            sides = [read(f"{name}_{side}", name, side, ()) for side in ("user", "item")]
             cross.append(CrossFeatureTables(name, *sides, np.array([], dtype=np.int64)))
         genres = pd.DataFrame(tensors["genres"].numpy(), columns=record["genres"])
         as_of = tables_of_parts(tensors, record.get("as_of", {}))
@@ -243,8 +257,18 @@ def _arrays(predictor: TreeSum | WeightedSum) -> dict[str, np.ndarray]:
     return {name: value for name, value in vars(predictor).items() if name != "columns"}
 
 
-def _read_table(tensors: Mapping, prefix: str, name: str, side: str, columns=()) -> FeatureTable:
-    return FeatureTable(name, side, tensors[f"{prefix}.values"], tensors[f"{prefix}.missing"], tuple(columns))
+def _read_table(
+    tensors: Mapping, prefix: str, name: str, side: str, columns, rule: dict | None
+) -> FeatureTable:
+    "A table of a saved model, with its rule for new users."
+    values, missing = (tensors[f"{prefix}.{part}"] for part in ("values", "missing"))
+    if rule is not None:
+        inside = f"fold_in.{prefix}."
+        parts = {
+            part.removeprefix(inside): value for part, value in tensors.items() if part.startswith(inside)
+        }
+        rule = rule_of_parts(parts, rule)
+    return FeatureTable(name, side, values, missing, tuple(columns), rule)
 
 # %% ../../nbs/collaborative/570_trees.ipynb #5e1f0b04
 def _split_rows(dataset: Dataset, row_fold: np.ndarray) -> dict[str, tuple[Rows, np.ndarray]]:

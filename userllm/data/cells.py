@@ -28,7 +28,8 @@ def typed_seconds(kind: pl.DataType, cells: pl.Expr) -> pl.Expr:
     "Dates and times as whole seconds since 1970, of any year."
     if kind == pl.Date:
         return _ticks(cells).cast(pl.Float64) * 86_400
-    return (_ticks(cells) // {"ms": 10**3, "us": 10**6, "ns": 10**9}[kind.time_unit]).cast(pl.Float64)
+    ticks_a_second = {"ms": 10**3, "us": 10**6, "ns": 10**9}[kind.time_unit]
+    return (_ticks(cells) // ticks_a_second).cast(pl.Float64)
 
 
 def as_shown(kind: pl.DataType, cells: pl.Expr) -> pl.Expr:
@@ -39,7 +40,8 @@ def as_shown(kind: pl.DataType, cells: pl.Expr) -> pl.Expr:
     if kind not in (pl.Date, pl.Datetime):
         return cells
     dated = typed_seconds(kind, cells).is_between(-62_135_596_800, YEAR_10000, closed="left")
-    number = pl.concat_str(_ticks(cells), pl.lit(" days" if kind == pl.Date else f" {kind.time_unit}"))
+    unit = "days" if kind == pl.Date else kind.time_unit
+    number = pl.concat_str(_ticks(cells), pl.lit(f" {unit}"))
     return pl.coalesce(pl.when(dated).then(cells).cast(pl.String), number)
 
 # %% ../../nbs/data/131_cells.ipynb #e88b5ff2
@@ -62,13 +64,11 @@ def _text_times(
         .then(cells + " 00:00:00")
         .otherwise(cells.str.replace(r"^(\d{4}-\d\d-\d\d)T", "$1 "))
     )
-    cells = cells.str.replace(r"^(\d{4}-\d\d-\d\d \d\d:\d\d)($|Z$|[+-]\d\d:?\d\d$)", "$1:00$2").str.replace(
-        r"Z$", "+00:00"
-    )
+    minutes = r"^(\d{4}-\d\d-\d\d \d\d:\d\d)($|Z$|[+-]\d\d:?\d\d$)"
+    cells = cells.str.replace(minutes, "$1:00$2").str.replace(r"Z$", "+00:00")
     cells = pl.when(cells.str.contains(r"[+-]\d\d:?\d\d$")).then(cells).otherwise(cells + "+00:00")
-    return (
-        cells.str.to_datetime("%Y-%m-%d %H:%M:%S%.f%z", time_unit="us", strict=False).dt.epoch("us") // 10**6
-    ).cast(pl.Float64)
+    moments = cells.str.to_datetime("%Y-%m-%d %H:%M:%S%.f%z", time_unit="us", strict=False)
+    return (moments.dt.epoch("us") // 10**6).cast(pl.Float64)
 
 
 def as_numbers(frame: pl.DataFrame, column: str) -> pl.Expr:
@@ -80,7 +80,8 @@ def as_numbers(frame: pl.DataFrame, column: str) -> pl.Expr:
         numbers = cells.cast(pl.Float64, strict=False)
         if column == "label":
             word = cells.str.to_lowercase()
-            numbers = pl.coalesce(numbers, pl.when(word == "true").then(1.0).when(word == "false").then(0.0))
+            truth = pl.when(word == "true").then(1.0).when(word == "false").then(0.0)
+            numbers = pl.coalesce(numbers, truth)
         # dates take many times the memory of numbers to read, so they are looked for only where needed
         has_dates = column == "timestamp" and frame.select(numbers.is_null().any()).item()
         return pl.coalesce(numbers, _text_times(cells)) if has_dates else numbers

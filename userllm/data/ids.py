@@ -38,11 +38,13 @@ def ids_as_text(
     "Ids of a pandas column as text: whole floating-point numbers without `.0`."
     if ids.dtype == object:
         is_float = ids.map(lambda each: isinstance(each, (float, np.floating))).astype(bool)
-        return ids.astype(str).mask(is_float, ids_as_text(ids.where(is_float, 0).astype(float)))
+        float_text = ids_as_text(ids.where(is_float, 0).astype(float))
+        return ids.astype(str).mask(is_float, float_text)
     if not pd.api.types.is_float_dtype(ids):
         return ids.astype(str)
     whole = ((ids.abs() < 2.0**53) & (ids == np.floor(ids))).fillna(False).astype(bool)
-    return ids.astype(str).mask(whole, ids.where(whole, 0).astype("int64").astype(str))
+    whole_text = ids.where(whole, 0).astype("int64").astype(str)
+    return ids.astype(str).mask(whole, whole_text)
 
 # %% ../../nbs/data/090_ids.ipynb #c011
 def nearest_ids(
@@ -60,9 +62,8 @@ def nearest_ids(
     near = [position for position, title in enumerate(titles) if holds(title)][:3]
     if titles and not near:
         positions = {title.casefold(): position for position, title in enumerate(titles)}
-        near = [
-            positions[title] for title in difflib.get_close_matches(folded, list(positions), n=2, cutoff=0.75)
-        ]
+        close = difflib.get_close_matches(folded, list(positions), n=2, cutoff=0.75)
+        near = [positions[title] for title in close]
 
     # by id; all e-mail addresses of one domain resemble each other: what stands before it tells them apart
     starts = {name.partition("@")[0]: position for position, name in reversed([*enumerate(ids)])}

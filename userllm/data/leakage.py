@@ -82,7 +82,8 @@ def _alike(rows: pd.DataFrame, others: pd.DataFrame, items: int) -> bool:
     keys = [_pair_keys(frame, items) for frame in (rows, others)]
     in_order = np.array_equal(*keys)
     first, second = (slice(None), slice(None)) if in_order else map(np.argsort, keys)
-    return all(np.array_equal(_codes(rows[name])[first], _codes(others[name])[second]) for name in rows)
+    pairs = ((_codes(rows[name])[first], _codes(others[name])[second]) for name in rows)
+    return all(np.array_equal(one, other) for one, other in pairs)
 
 
 def _table_leaks(dataset: Dataset) -> dict[str, int]:
@@ -92,7 +93,8 @@ def _table_leaks(dataset: Dataset) -> dict[str, int]:
     items = len(dataset.items)
     twice = _twice(rows, items) + _twice(events, items)
     columns = ["user", "item", "label", "timestamp", "split"]
-    row_events = events[(events["split"] != "context").to_numpy()]
+    is_context = (events["split"] == "context").to_numpy()
+    row_events = events[~is_context]
     if not twice and _alike(row_events[columns], rows[columns], items):
         return {"pair twice": 0, "event unlike its row": 0}
     as_events, as_rows = (
@@ -100,7 +102,7 @@ def _table_leaks(dataset: Dataset) -> dict[str, int]:
         for frame in [row_events, rows]
     )
     unlike = int(as_events.sub(as_rows, fill_value=0).abs().sum())
-    known = np.isin(_pair_keys(events[events["split"] == "context"], items), _pair_keys(rows, items))
+    known = np.isin(_pair_keys(events[is_context], items), _pair_keys(rows, items))
     return {"pair twice": twice, "event unlike its row": unlike + int(known.sum())}
 
 # %% ../../nbs/data/110_leakage.ipynb #c047
@@ -153,11 +155,12 @@ def _boundary_leaks(rows: pd.DataFrame, kind: str) -> int:
         return 0
     group = rows["user"].to_numpy() if kind == "temporal_user" else np.zeros(len(rows), np.int64)
     order = split_codes(rows["split"])
+    times = rows["timestamp"].to_numpy()
     late = np.zeros(len(rows), bool)
     for earlier in range(2):
         latest = np.full(group.max(initial=0) + 1, -1, np.int64)
-        np.maximum.at(latest, group[order == earlier], rows["timestamp"].to_numpy()[order == earlier])
-        late |= (order > earlier) & (rows["timestamp"].to_numpy() <= latest[group])
+        np.maximum.at(latest, group[order == earlier], times[order == earlier])
+        late |= (order > earlier) & (times <= latest[group])
     return int(late.sum())
 
 
@@ -170,7 +173,8 @@ def _item_leaks(dataset: Dataset) -> dict[str, int]:
     item = rows["item"].to_numpy()
     latest = np.zeros(len(dataset.items), np.int8)  # the latest split of each item
     np.maximum.at(latest, item, split)
-    context_items = dataset.events["item"].to_numpy()[(dataset.events["split"] == "context").to_numpy()]
+    is_context = (dataset.events["split"] == "context").to_numpy()
+    context_items = dataset.events["item"].to_numpy()[is_context]
     return {
         "item in two splits": int((split < latest[item]).sum()),
         "held-out item as context": int(dataset.held_out_items[context_items].sum()),
@@ -343,7 +347,8 @@ def context_interactions(dataset: Dataset) -> pd.DataFrame:  # user, item, label
         return past[~dataset.held_out_items[past["item"].to_numpy()]]
     if dataset.protocol["split"] == "temporal":
         return past[past["timestamp"] <= training["timestamp"].max()]
-    return past[past["timestamp"] <= past["user"].map(training.groupby("user")["timestamp"].max()).fillna(-1)]
+    last_times = training.groupby("user")["timestamp"].max()
+    return past[past["timestamp"] <= past["user"].map(last_times).fillna(-1)]
 
 
 def context_as_training(dataset: Dataset) -> Dataset:
@@ -376,9 +381,7 @@ def context_as_training(dataset: Dataset) -> Dataset:
         )
     held_out = rows[rows["split"] != "train"]
     learnt = past.assign(split="train", row_id=rows["row_id"].max() + 1 + np.arange(len(past)))
-    events = pd.concat(
-        [learnt[list(dataset.events)], dataset.events[dataset.events["split"].isin(held_out["split"])]]
-    )
-    return replace(
-        dataset, interactions=pd.concat([learnt[list(rows)], held_out], ignore_index=True), events=events
-    )
+    interactions = pd.concat([learnt[list(rows)], held_out], ignore_index=True)
+    held_out_events = dataset.events[dataset.events["split"].isin(held_out["split"])]
+    events = pd.concat([learnt[list(dataset.events)], held_out_events])
+    return replace(dataset, interactions=interactions, events=events)

@@ -101,7 +101,8 @@ def _dense_numbers(
     fix = "correct these ids, or remove their rows"
     if kind == "user":
         fix += "; for a new user, known by likes alone, there is userllm rank --likes"
-    return numbers, (f"{len(unknown)} unknown {kind} {ids_word} in {rows}: {', '.join(named)}{more}", fix)
+    what = f"{len(unknown)} unknown {kind} {ids_word} in {rows}: {', '.join(named)}{more}"
+    return numbers, (what, fix)
 
 # %% ../../nbs/data/150_requests.ipynb #be350d78
 def _require_columns(pairs) -> None:
@@ -192,7 +193,8 @@ def liked_items(
     if isinstance(likes, (str, bytes)) or not hasattr(likes, "__iter__"):
         raise InputError(f"{name} is {likes!r}", fix="give a list of item ids or titles, oldest first")
 
-    ids = [str(int(each)) if isinstance(each, float) and each.is_integer() else str(each) for each in likes]
+    is_whole = lambda each: isinstance(each, float) and each.is_integer()
+    ids = [str(int(each) if is_whole(each) else each) for each in likes]
     known = dataset.items["item_id"]
     numbers = pd.Index(known).get_indexer(pd.Index(ids, dtype=known.dtype)).tolist()
     titles = _by_title(dataset.items) if -1 in numbers else {}

@@ -123,8 +123,8 @@ def _shared_pairs(parts: list[pl.DataFrame], paths: list[Path]) -> list[Fault]:
             shared = part.join(earlier.select(columns), on=columns, how="semi")
             if not len(shared):
                 continue
-            shown = pl.concat_str((pl.col(column).cast(pl.String) for column in columns), separator=" ")
-            row, pair = shared.select("row", shown).row(0)
+            pairs = pl.concat_str(pl.col(columns).cast(pl.String), separator=" ")
+            row, pair = shared.select("row", pairs).row(0)
             what = f"the pair stands in {path.name} too"
             where = (paths[number].name, what, "keep one of the two", "user_id, item_id")
             faults.append(Fault(*where, row, pair, len(shared)))

@@ -6,6 +6,8 @@
 __all__ = ['split_rows', 'split_kind', 'with_validation']
 
 # %% ../../nbs/data/117_splits.ipynb #a732f0c3
+from itertools import combinations
+
 import numpy as np
 import pandas as pd
 
@@ -17,9 +19,8 @@ def _random_split(rows: int, settings: ProtocolSettings) -> np.ndarray:
     "The code of a split for each row; sizes are the fractions rounded down, and the rest is test."
     sizes = [int(fraction * rows + 1e-9) for fraction in settings.fractions[:2]]
     split = np.empty(rows, np.int8)
-    split[np.random.default_rng([settings.data_seed, 7]).permutation(rows)] = np.repeat(
-        np.arange(3, dtype=np.int8), [*sizes, rows - sum(sizes)]
-    )
+    order = np.random.default_rng([settings.data_seed, 7]).permutation(rows)
+    split[order] = np.repeat(np.arange(3, dtype=np.int8), [*sizes, rows - sum(sizes)])
     return split
 
 
@@ -29,10 +30,10 @@ def _cut_times(timestamps: np.ndarray, fractions: tuple) -> np.ndarray:
     Training gets some rows, the others may not."""
     times, counts = np.unique(timestamps, return_counts=True)
     ends = np.cumsum(counts)
-    rows = len(timestamps)
-    first = int(np.argmin(np.abs(ends - fractions[0] * rows)))  # the last time of training
-    # the last of validation
-    second = first + int(np.argmin(np.abs(ends[first:] - (fractions[0] + fractions[1]) * rows)))
+    training = fractions[0] * len(timestamps)
+    before_test = (fractions[0] + fractions[1]) * len(timestamps)
+    first = int(np.argmin(np.abs(ends - training)))  # the last time of training
+    second = first + int(np.argmin(np.abs(ends[first:] - before_test)))  # the last of validation
     return (timestamps > times[first]).astype(np.int8) + (timestamps > times[second])
 
 
@@ -63,7 +64,7 @@ def _in_one_split(rows: pd.DataFrame, context_items: np.ndarray) -> bool:
     "Whether no item has rows in two splits, and no item that is held out has a context interaction."
     order = split_codes(rows["split"])
     items = [np.unique(rows["item"].to_numpy()[order == code]) for code in range(3)]
-    shared = [np.intersect1d(items[a], items[b]) for a, b in ((0, 1), (0, 2), (1, 2))]
+    shared = [np.intersect1d(one, other) for one, other in combinations(items, 2)]
     known = np.intersect1d(context_items, np.concatenate(items[1:]))
     return not any(map(len, [*shared, known]))
 

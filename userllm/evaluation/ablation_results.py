@@ -13,7 +13,7 @@ import pandas as pd
 from ..core.files import read_json, read_parquet
 from ..core.theme import BLUE
 from .ablations import find_ablation
-from .metrics import main_metrics, metrics, seeded_difference
+from .metrics import main_metrics, Metric, metrics, seeded_difference
 from .reports import interval_text, recorded_value, system_differences
 
 # %% ../../nbs/evaluation/761_ablation_results.ipynb #1062696b
@@ -101,32 +101,20 @@ def ablation_as_table(compared: pd.DataFrame) -> pd.DataFrame:  # from `compare_
             lines.append({name: line[name], "runs": 0, metrics["auc"].label: "not run"})
             continue
         moved = line["history_moves"]
-        lines.append(
-            {
-                name: line[name],
-                "runs": line["runs"],
-                **{metric.label: f"{line[metric.name]:.{metric.digits}f}" for metric in main_metrics()},
-                **{
-                    f"{metric.label}, difference": _difference_cell(line, metric.name)
-                    for metric in main_metrics()
-                },
-                "AUC from own history": _with_interval(line, "history_value", "history"),
-                "logits moved": "" if np.isnan(moved) else f"{moved:.1%}",
-            }
-        )
+        own = (line["history_value"], line["history_low"], line["history_high"])
+        shown = {name: line[name], "runs": line["runs"]}
+        shown |= {metric.label: f"{line[metric.name]:.{metric.digits}f}" for metric in main_metrics()}
+        shown |= {f"{metric.label}, difference": _difference_cell(line, metric) for metric in main_metrics()}
+        shown["AUC from own history"] = interval_text(*own)
+        shown["logits moved"] = "" if np.isnan(moved) else f"{moved:.1%}"
+        lines.append(shown)
     return pd.DataFrame(lines).fillna("")
 
 
-def _difference_cell(line, metric: str) -> str:
+def _difference_cell(line, metric: Metric) -> str:
     "Difference [interval], p; empty for the base."
-    difference = _with_interval(line, f"{metric}_difference", metric)
-    return difference and f"{difference}, p {line[f'{metric}_p']:.3f}"
-
-
-def _with_interval(line, value: str, name: str) -> str:
-    "Value [low, high]; empty where there is no value."
-    digits = metrics[name].digits if name in metrics else 4
-    return interval_text(line[value], line[f"{name}_low"], line[f"{name}_high"], digits)
+    numbers = (line[f"{metric.name}_{end}"] for end in ("difference", "low", "high"))
+    return interval_text(*numbers, metric.digits, line[f"{metric.name}_p"])
 
 
 def ablation_verdict(compared: pd.DataFrame) -> str:  # from `compare_ablation`

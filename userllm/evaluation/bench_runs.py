@@ -24,6 +24,7 @@ from .bench_ways import BenchSettings, ways
 from userllm.evaluation.benchmarks import (
     bench,
     bench_compiled,
+    bench_encoders,
     bench_packing,
     bench_states,
     kinds,
@@ -85,7 +86,7 @@ def plot_cost(records: pd.DataFrame):
     return figure
 
 # %% ../../nbs/evaluation/770_bench_runs.ipynb #09c10dfe
-_PARTS = ("records", "states", "packing", "compiled")
+_PARTS = ("records", "states", "packing", "compiled", "encoders")
 
 
 def _measured_before(out, facts: dict) -> dict:  # `facts`: what must be equal for records to be compared
@@ -185,6 +186,18 @@ def _new_tokens(maker: BatchMaker, row: Rows) -> dict:
     return {work: maker.batch(row, plan.new).prompt.index.shape[1] for work, plan in plans.items()}
 
 
+def _encoder_costs(opened: _Opened, target: BenchTarget) -> list[dict]:
+    "What a short and a long history cost with the target's encoder, and with a GRU over words (`userllm`) beside it."
+    settings = BenchSettings(histories=(5, 200))
+    tables = []
+    for name in dict.fromkeys(["userllm", target.method]):
+        measured = opened if name == target.method else _open(replace(target, method=name))
+        rows = measured.train.take(np.arange(settings.batch_size))
+        pair = {name: (measured.model, measured.maker)}
+        tables.append(bench_encoders(pair, rows, settings))
+    return pd.concat(tables).to_dict("records")
+
+
 def run_bench(
     out="bench.json",  # the file to write
     settings: BenchSettings = BenchSettings(),
@@ -219,6 +232,8 @@ def run_bench(
     if not measured["compiled"] or any("failed" in record for record in measured["compiled"]):
         rows = sample_candidates(opened.train, settings.training_rows)
         measured["compiled"] = bench_compiled(model, maker, rows, settings)
+    if not measured["encoders"]:
+        measured["encoders"] = _encoder_costs(opened, target)
     measured["records"].sort(key=lambda record: (kinds.index(record["work"]), record["history"]))
     write_json(out, measured)
     plot_cost(records).savefig(Path(out).with_suffix(".png"), dpi=120)

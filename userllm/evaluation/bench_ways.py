@@ -142,8 +142,7 @@ class WholePromptEngine(ScoringEngine):
         "The soft tokens of each slot, where `features` says so those of another item."
         soft = {}
         for slot, table in self.maker.tables.items():
-            owners = rows.users if table.key == "user" else rows.items
-            read = lookup(table, [features[slot]]) if slot in features else lookup(table, owners, rows.folds)
+            read = lookup(table, [features[slot]]) if slot in features else table.of_rows(rows)
             soft[slot] = self.model.slots[slot](*(part.to(self.model.language.device) for part in read))[
                 :, None
             ]

@@ -232,12 +232,12 @@ def recorded_value(
     return np.nan if value is None else value
 
 
-def interval_text(value: float, low: float, high: float, digits: int = 4) -> str:
-    "A difference with its 95% interval; empty where there is none."
+def interval_text(value: float, low: float, high: float, digits: int = 4, p: float | None = None) -> str:
+    "A difference with its 95% interval, and its p where it is given; empty where there is none."
     if pd.isna(value):
         return ""
     middle, lower, upper = (f"{number:+.{digits}f}" for number in (value, low, high))
-    return f"{middle} [{lower}, {upper}]"
+    return f"{middle} [{lower}, {upper}]" + ("" if p is None else f", p {p:.3f}")
 
 # %% ../../nbs/evaluation/505_reports.ipynb #93b8c5f6
 def language_share(
@@ -288,7 +288,7 @@ def without_llm(
     seed: int = 0,  # of the resampling
 ) -> (
     dict | None
-    # auc and uauc of the net without the LLM; auc_difference and uauc_difference of the method to it; each with
+    # rows; auc and uauc of the net without the LLM; auc_difference and uauc_difference of the method to it; each with
     # value, low, high; None without `pretrained_logit`
 ):
     "What the same net reaches without the LLM, and the paired difference to it with 95% intervals."
@@ -307,10 +307,12 @@ def with_other_history(
 def _compared_with(predictions: pd.DataFrame, column: str, resamples: int, seed: int) -> dict | None:
     if column not in predictions:
         return None
+    predictions = predictions[predictions[column].notna()]  # the rows that were scored so
     alone = predictions.assign(logit=predictions[column])
     difference = paired_difference(predictions, alone, resamples, seed)
     figures = evaluate(alone, resamples, seed)
     return {
+        "rows": len(predictions),
         "auc": figures["auc"],
         "uauc": figures["uauc"],
         "auc_difference": difference["auc"],
@@ -327,8 +329,10 @@ def without_llm_as_text(compared: dict) -> str:  # from `without_llm`
 def other_history_as_text(compared: dict) -> str:  # from `with_other_history`
     "The same as a sentence."
     difference, _ = _difference_as_text(compared["auc_difference"])
+    rows = f" ({compared['rows']:,} test rows)" if "rows" in compared else ""  # runs of before scored all
     return (
-        f"with another user's history: AUC {compared['auc']['value']:.4f}; the own one is worth {difference}"
+        f"with another user's history{rows}: AUC {compared['auc']['value']:.4f}; the own one is worth"
+        f" {difference}"
     )
 
 # %% ../../nbs/evaluation/505_reports.ipynb #c018

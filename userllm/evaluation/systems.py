@@ -65,6 +65,7 @@ def find_system(name: str) -> System:
 # %% ../../nbs/evaluation/752_systems.ipynb #e7c905f9
 _same_inputs = {
     **dict.fromkeys(("userllm", "userllm_plus", "userllm_wide"), ("logistic", "trees")),
+    "userllm_rated_wide": ("logistic_content", "trees_content"),
     **dict.fromkeys(("userllm_mf_context", "userllm_wide_context"), ("logistic_context", "trees_context")),
     "userllm_rated": ("logistic_content", "trees_content"),
 }

@@ -97,28 +97,19 @@ def _of_runs(name: str, values: list[float]) -> dict:
 # %% ../../nbs/evaluation/756_table_results.ipynb #99472491
 def as_table(compared: pd.DataFrame) -> pd.DataFrame:  # from `compare`
     "The same with one cell a figure: mean [lowest, highest] (the paper's), and difference [interval] p."
-    return pd.DataFrame(
-        [
-            {
-                "protocol": line["protocol"],
-                "system": line["system"],
-                "runs": line["runs"],
-                **{metric.label: _mean_and_paper(line, metric) for metric in main_metrics()},
-                **{
-                    f"{metric.label}, difference": _difference_cell(line, metric) for metric in main_metrics()
-                },
-            }
-            for _, line in compared.iterrows()
-        ]
-    )
+    lines = []
+    for _, line in compared.iterrows():
+        shown = {name: line[name] for name in ("protocol", "system", "runs")}
+        shown |= {metric.label: _mean_and_paper(line, metric) for metric in main_metrics()}
+        shown |= {f"{metric.label}, difference": _difference_cell(line, metric) for metric in main_metrics()}
+        lines.append(shown)
+    return pd.DataFrame(lines)
 
 
 def _difference_cell(line, metric) -> str:
     "Difference [interval], p; empty where nothing was compared."
-    if pd.isna(line[f"{metric.name}_difference"]):
-        return ""
     numbers = (line[f"{metric.name}_difference{end}"] for end in ("", "_low", "_high"))
-    return f"{interval_text(*numbers, metric.digits)}, p {line[f'{metric.name}_p']:.3f}"
+    return interval_text(*numbers, metric.digits, line[f"{metric.name}_p"])
 
 # %% ../../nbs/evaluation/756_table_results.ipynb #fb0da148
 def plot_compared(compared: pd.DataFrame):  # the lines of one protocol, from `compare`

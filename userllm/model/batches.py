@@ -15,7 +15,7 @@ from ..core.errors import InputError
 from ..data.dataset import Dataset
 from ..data.nouns import ItemNoun, MOVIE
 from ..data.histories import Rows
-from .mappers import AsOfTable, Features, FeatureTable, lookup, product
+from .mappers import AsOfTable, Features, FeatureTable, lookup
 from .histories import HistoryBatch, index_histories
 from .target_encoder import EventBatch, index_events
 from userllm.model.prompts import (
@@ -86,7 +86,7 @@ class FeatureLookup:
             return self.slots[name].of_rows(rows)[0]
         users = self.cross[f"{name}_user"]
         items = self.cross[f"{name}_item"]
-        return product(users, items, rows.users, rows.items, rows.folds)[:, None]
+        return (users.of_rows(rows)[0] * items.of_rows(rows)[0]).sum(1, keepdim=True)
 
 # %% ../../nbs/model/385_batches.ipynb #c008
 @dataclass
@@ -208,7 +208,9 @@ class BatchMaker:
         "Rows (m,) with all the different prompts of step 1, and for each row (n,) which of these it has."
         if "titles" in self.settings.text_parts:
             labels = self.labels_of(rows)
-            read = np.column_stack([rows.items, rows.histories] + ([] if labels is None else [labels]))
+            columns = [rows.items, rows.histories]
+            columns += [] if labels is None else [labels]
+            read = np.column_stack(columns)
             axis = 0
         else:
             read = rows.items
@@ -227,7 +229,8 @@ class BatchMaker:
         begins = segments[:1] == self.segments[:1]
         answers = segments[-1:] == self.segments[-1:]
 
-        batch = ModelBatch(index_prompts(self.pieces(rows, segments), self.text.start if begins else ()))
+        start = self.text.start if begins else ()
+        batch = ModelBatch(index_prompts(self.pieces(rows, segments), start))
         batch.features = {s: t.of_rows(rows) for s, t in self.tables.items() if s in slots}
         if answers:
             batch.wide = self.features.of_logit(rows)
@@ -260,10 +263,10 @@ class BatchMaker:
             return self._counted(rows)
         # Only the candidate's texts differ, so one prompt a candidate is counted.
         known = self._item_lengths
-        new = np.array(
-            [item for item in dict.fromkeys(rows.items.tolist()) if item not in known], dtype=np.int64
-        )
-        counted = self._counted(Rows(np.full(len(new), -1), new, np.full((len(new), 1), -1)))
+        new = [item for item in dict.fromkeys(rows.items.tolist()) if item not in known]
+        new = np.array(new, dtype=np.int64)
+        nobody = np.full(len(new), -1)
+        counted = self._counted(Rows(nobody, new, nobody[:, None]))
         known |= zip(new.tolist(), counted.tolist())
         return np.array([known[item] for item in rows.items.tolist()], dtype=np.int64)
 
@@ -307,9 +310,9 @@ class BatchMaker:
         "About how many tokens (n,) each row's texts have: for batches of like length."
         titles = self.text.titles
         descriptions = self.text.descriptions
-        candidates = np.array([len(title) + len(text) for title, text in zip(titles, descriptions)])[
-            rows.items
-        ]
+        of_item = np.array([len(title) + len(text) for title, text in zip(titles, descriptions)])
+        candidates = of_item[rows.items]
         if not history or self.settings.candidate_aware:
             return candidates
-        return np.array([len(ids) + 1 for ids in descriptions] + [0])[rows.histories].sum(1) + candidates
+        in_history = np.array([len(ids) + 1 for ids in descriptions] + [0])  # the last one: where none stands
+        return in_history[rows.histories].sum(1) + candidates

@@ -76,7 +76,8 @@ class HistoryInput:
         of_position = by_item.gather(1, self.item_position.clamp(min=0))
 
         index = torch.where(stands | ~self.mask, -1, of_position * len(vectors) + self.index)
-        return replace(self, vectors=(labels[:, None] + vectors).flatten(0, 1), index=index, labels=0)
+        labelled = (labels[:, None] + vectors).flatten(0, 1)  # each vector with each label
+        return replace(self, vectors=labelled, index=index, labels=0)
 
 # %% ../../nbs/model/360_histories.ipynb #07e2ca30
 @dataclass
@@ -110,7 +111,8 @@ def index_histories(
     vectors_of = {}
     for number, item in enumerate(items.tolist()):
         first = len(ids) + number * tokens
-        vectors_of[item] = np.searchsorted(ids, texts[item]).tolist() + list(range(first, first + tokens))
+        soft = range(first, first + tokens)
+        vectors_of[item] = [*np.searchsorted(ids, texts[item]).tolist(), *soft]
 
     # What stands for an event: its item's vectors, and its label's, which comes last.
     rated = labels is not None

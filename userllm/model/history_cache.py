@@ -44,21 +44,14 @@ class _Projections:
         if not items:
             return
         texts = self.maker.history_texts
-        ids = [
-            token
-            for token in dict.fromkeys(token for item in items for token in texts[item])
-            if token not in self.token_row
-        ]
+        tokens = dict.fromkeys(token for item in items for token in texts[item])
+        ids = [token for token in tokens if token not in self.token_row]
         device = self.model.language.device
         start = 0 if self.vectors is None else len(self.vectors)
         _, features = self.maker.histories(np.array(items)[:, None])
         soft = self.model.item_tokens(features)  # (items, tables, d3)
-        new = torch.cat(
-            [
-                self.model.language.embedding(torch.tensor(ids, dtype=torch.long, device=device)).float(),
-                soft.flatten(0, 1),
-            ]
-        )
+        embedded = self.model.language.embedding(torch.tensor(ids, dtype=torch.long, device=device))
+        new = torch.cat([embedded.float(), soft.flatten(0, 1)])
         self.token_row |= {token: start + number for number, token in enumerate(ids)}
         for number, item in enumerate(items):
             rows = [self.token_row[token] for token in texts[item]]

@@ -21,8 +21,9 @@ from ..core.registry import Registry
 from ..core.settings import require_numbers
 from ..data.dataset import Dataset
 from ..data.ids import ids_as_text
-from ..data.histories import Rows
+from ..data.histories import RatedItems, Rows
 from ..data.past_counts import PastCounts
+from .fold_in import FoldIn, Rescaled, rule_of_parts, rule_parts
 
 # %% ../../nbs/model/355_mappers.ipynb #c006
 def _require_ids(ids: list[str], known: dict, name: str, key: str) -> None:
@@ -92,6 +93,11 @@ class FeatureTable:
     values: torch.Tensor  # float32 (rows, folds, d)
     missing: torch.Tensor  # bool (rows,): True where there is no feature
     columns: tuple = ()  # names of the d columns, where they have any
+    # how a user who is not in the data gets a row; without a rule such users are missing
+    fold_in: FoldIn | None = field(default=None, compare=False)
+    _folded: tuple | None = field(
+        default=None, init=False, repr=False, compare=False
+    )  # the latest rated items
 
     changes_with_time = False  # a row's features do not depend on its time
 
@@ -127,11 +133,38 @@ class FeatureTable:
             where = np.full(len(rows), -1) if rows.events is None else rows.events
         else:
             where = rows.users if self.key == "user" else rows.items
-        return lookup(self, where, rows.folds)
+        values, missing = lookup(self, where, rows.folds)
+        if self.key == "item" or not rows.rated:
+            return values, missing
+        own = self.of_new_user(rows.rated)
+        if own is None:
+            return values, missing
+        new = torch.as_tensor(np.asarray(rows.users) < 0)
+        return torch.where(new[:, None], own, values), missing & ~new
+
+    def of_new_user(self, rated: RatedItems) -> torch.Tensor | None:
+        "The features (d,) of a user who is not in the data; None where they stay unknown."
+        if self.fold_in is None or not rated:
+            return None
+        if self._folded is None or self._folded[0] != rated:
+            values = self.fold_in(rated)
+            if values is not None and np.shape(values) != (self.width,):
+                raise InputError(
+                    f"feature table {self.name!r}: its rule for new users gives the shape {np.shape(values)}",
+                    fix=f"give one number for each of the {self.width} columns",
+                )
+            own = None if values is None else torch.as_tensor(np.array(values), dtype=torch.float32)
+            self._folded = (rated, own)
+        return self._folded[1]
+
+    @property
+    def knows_new_users(self) -> bool:
+        "Whether likes and dislikes of a user who is not in the data say what the features are."
+        return self.key == "item" or self.fold_in is not None
 
     @property
     def fingerprint(self) -> str:
-        "16 hex characters that change with any value, flag, name or key."
+        "16 hex characters that change with any value, flag, name or key; the rule for new users is not read."
         return fingerprint(self.name, self.key, self.values, self.missing, list(self.columns))
 
     @classmethod
@@ -258,6 +291,7 @@ class AsOfTable:
     spread: float  # its standard deviation
 
     changes_with_time = True
+    knows_new_users = True  # likes and dislikes are counted
     columns = ("as_of_like_rate", "as_of_count")
     width = 2
 
@@ -284,9 +318,9 @@ class AsOfTable:
                 fix="give Rows.timestamps; -1 stands for the state that training left",
             )
         counts = self.past(rows.users if self.key == "user" else rows.items, rows.timestamps)
-        if self.key == "user" and rows.feedback is not None:
-            stated = np.stack([rows.feedback[:, 0], rows.feedback.sum(1)], 1)
-            counts = np.where((np.asarray(rows.users) < 0)[:, None], stated, counts)
+        if self.key == "user" and rows.rated:
+            own = [sum(rows.rated.labels), len(rows.rated)]
+            counts = np.where((np.asarray(rows.users) < 0)[:, None], own, counts)
         return counts
 
     def effects(self, rows: Rows) -> np.ndarray:
@@ -325,11 +359,16 @@ def save_table(table: FeatureTable | AsOfTable, path) -> None:
         tensors, record = table.parts()
         write_tensors(path, tensors, {"as_of": json.dumps(record)})
         return
-    write_tensors(
-        path,
-        {"values": table.values.contiguous(), "missing": table.missing.contiguous()},
-        {"name": table.name, "key": table.key, "columns": json.dumps(list(table.columns))},
-    )
+    tensors = {"values": table.values.contiguous(), "missing": table.missing.contiguous()}
+    header = {"name": table.name, "key": table.key, "columns": json.dumps(list(table.columns))}
+    if table.fold_in is not None:
+        parts, record = rule_parts(table.fold_in)
+        tensors |= {_rule + name: value for name, value in parts.items()}
+        header["fold_in"] = json.dumps(record)
+    write_tensors(path, tensors, header)
+
+
+_rule = "fold_in."  # begins the names of a rule's tensors
 
 
 def load_table(path) -> FeatureTable | AsOfTable:
@@ -338,13 +377,16 @@ def load_table(path) -> FeatureTable | AsOfTable:
     header = read_tensors_metadata(path)
     if "as_of" in header:
         return AsOfTable.of_parts(tensors, json.loads(header["as_of"]))
+    parts = {name.removeprefix(_rule): tensors.pop(name) for name in [*tensors] if name.startswith(_rule)}
     if set(tensors) != {"values", "missing"} or "name" not in header:
         raise InputError(
             f"{path} is not a feature table: it holds {', '.join(sorted(tensors))}",
             fix="name a file that save_table wrote",
         )
     columns = tuple(json.loads(header["columns"]))
-    return FeatureTable(header["name"], header["key"], tensors["values"].float(), tensors["missing"], columns)
+    rule = rule_of_parts(parts, json.loads(header["fold_in"])) if "fold_in" in header else None
+    values = tensors["values"].float()
+    return FeatureTable(header["name"], header["key"], values, tensors["missing"], columns, rule)
 
 # %% ../../nbs/model/355_mappers.ipynb #c017
 def standardise(
@@ -360,7 +402,8 @@ def standardise(
     mean = present.mean(0)
     spread = present.std(0).clamp(min=1e-6)
     values = ((table.values - mean) / spread).masked_fill(table.missing[:, None, None], 0.0)
-    return replace(table, values=values)
+    rule = table.fold_in and Rescaled(table.fold_in, mean.numpy(), spread.numpy())
+    return replace(table, values=values, fold_in=rule)
 
 # %% ../../nbs/model/355_mappers.ipynb #c020
 @dataclass(frozen=True)

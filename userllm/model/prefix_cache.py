@@ -85,7 +85,9 @@ class PrefixStore:
         histories = [history.tobytes() for history in rows.histories]
         labels = self.maker.labels_of(rows)
         labels = nothing if labels is None else [row.tobytes() for row in labels]
-        return list(zip(rows.users.tolist(), folds, events, histories, labels))
+        # So does what a user who is not in the data rated.
+        rated = [rows.rated if self.level.soft and user < 0 else None for user in rows.users.tolist()]
+        return list(zip(rows.users.tolist(), folds, events, histories, labels, rated))
 
     # Counts
 

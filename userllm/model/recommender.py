@@ -23,7 +23,7 @@ from ..core.registry import Registry
 from ..core.runs import StageCache
 from ..core.sealed_folders import SAFE
 from ..data.dataset import Dataset
-from ..data.histories import Histories, HistorySettings, Rows
+from ..data.histories import Histories, HistorySettings, RatedItems, Rows
 from ..data.requests import check_pairs, liked_items, rated_items
 from ..evaluation.metrics import probability
 
@@ -179,7 +179,7 @@ class Recommender:
     ) -> Rows:
         """Rows of an unknown user. The history is as long as the model reads, and never holds the
         candidate. The likes count as the older events and the dislikes as the latest; a mapping has an order
-        of its own. A model whose histories hold likes alone reads no dislike."""
+        of its own. A model whose histories hold likes alone has no dislike there; features are worked out from both."""
         items = np.asarray(items, dtype=np.int64)
         nobody = np.zeros(len(items), dtype=np.int64)
         rated = dict(likes) if isinstance(likes, Mapping) else dict.fromkeys(likes, 1)
@@ -196,15 +196,14 @@ class Recommender:
         likes_only = self.history.likes_only
         known = Histories(events, 1, ("context",), likes_only)
         histories, labels, _ = known.pick_events(nobody, None, items, self.history.length)
-        liked = sum(rated.values())
         return Rows(
             nobody - 1,
             items,
             histories,
             events=nobody - 1,
             timestamps=nobody - 1,
-            feedback=np.tile([liked, len(rated) - liked], (len(items), 1)),
             history_labels=None if likes_only else labels,
+            rated=RatedItems.of(rated),
         )
 
     def _last_events(self, users, times) -> np.ndarray:  # (n,) as in `rows_for`
@@ -215,6 +214,17 @@ class Recommender:
         latest = np.where(end > first, known, 0)
         start, stop = self.histories.ranges(users, np.where(times < 0, latest, times))
         return np.where(stop > start, stop - 1, -1)
+
+    @property
+    def new_user_features(self) -> dict[str, bool]:
+        """What it reads of users beside their histories: name -> whether likes and dislikes of a user who is not in
+        the data say what it is."""
+        return {}
+
+    @property
+    def reads_histories(self) -> bool:
+        "Whether its logits depend on the histories of rows."
+        return True
 
     # Questions
 
@@ -254,8 +264,8 @@ class Recommender:
     def rank_for_new_user(
         self,
         # Ids or titles of items, oldest first, may be empty; or a mapping of such a name -> whether it was liked, in
-        # the order of time. The latest are read, as `history` says.
-        likes,
+        # the order of time. The history is the latest of these, as `history` says.
+        likes=(),
         top: int = 20,
         include_seen: bool = False,  # the rated items themselves, too
         progress: str = "",
@@ -265,9 +275,9 @@ class Recommender:
         """The best items for a user who is not in the data and of whom only likes and dislikes are known, as
         `rank` gives them.
 
-        Likes count as the older events and dislikes as the latest, unless a mapping says their order. The
-        user's own features are missing: only the history is read, and dislikes only by models of rated
-        histories. `InputError` for unknown or repeated items."""
+        Likes count as the older events and dislikes as the latest, unless a mapping says their order. The user's
+        own features are worked out from all of them (`new_user_features`). `InputError` for unknown or repeated
+        items."""
         _require_top(top)
         rated = rated_items(likes, self.dataset, dislikes)
         items = self._candidates(among)

@@ -241,8 +241,8 @@ recommender = Recommender.load("this folder")
 recommender.rank({dataset.users["user_id"].iloc[0]!r}, top=20)
 recommender.score(pairs) # a table with user_id, item_id and perhaps timestamp
 ```
-For a new user, `recommender.rank_for_new_user(likes, dislikes=dislikes)`: the linear features, where there are any,
-count only the item, and the user's own features are missing; only the history is read, of {events_read}.
+For a new user, `recommender.rank_for_new_user(likes, dislikes=dislikes)`: the history is of {events_read}, and the
+user's features are worked out from both. `recommender.new_user_features` says which of them can be.
 
 `lora/` is an ordinary adapter of peft. On its own it is only a part of the model.
 
@@ -477,6 +477,15 @@ class UserLLMRecommender(Recommender):
     def tables(self) -> dict:
         "slot -> `FeatureTable`."
         return self.maker.tables
+
+    @property
+    def new_user_features(self) -> dict[str, bool]:
+        features = self.maker.features
+        tables = {slot: table for slot, table in features.slots.items() if table.key != "item"}
+        for name in features.linear:
+            if name not in features.slots:
+                tables[name] = features.cross[f"{name}_user"]
+        return {name: table.knows_new_users for name, table in tables.items()}
 
     @cached_property
     def engine(self) -> ScoringEngine:

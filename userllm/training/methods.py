@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['tunings', 'methods', 'Method', 'userllm', 'tallrec', 'collm', 'collm_va', 'without_uhem', 'without_knowledge',
            'without_poster', 'without_collaborative', 'one_step', 'userllm_plus', 'userllm_wide', 'userllm_asof',
-           'userllm_rated', 'userllm_rated_asof', 'userllm_mf_context', 'userllm_wide_context', 'find_method']
+           'userllm_rated', 'userllm_rated_wide', 'userllm_rated_asof', 'userllm_mf_context', 'userllm_wide_context',
+           'find_method']
 
 # %% ../../nbs/training/715_methods.ipynb #c003
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from ..core.settings import override
 from ..core.theme import PICTURES
 from ..model.history_encoders import UHEMSettings
 from ..model.mappers import FeatureTable
-from ..model.settings import ModelSettings, require_pairs
+from ..model.settings import ModelSettings, require_pairs, WIDE_HISTORY
 from .feature_sources import FeatureSource, feature_sources
 
 # %% ../../nbs/training/715_methods.ipynb #c006
@@ -261,13 +262,16 @@ def userllm_asof(
 
 # %% ../../nbs/training/715_methods.ipynb #57d46367
 def _rated(method: Method) -> Method:
-    "The method with rated histories, compared with the candidate by poster and text, and pre-trained."
+    """The method with rated histories, compared with the candidate by poster and text, and pre-trained.
+
+    The history's token adds to the logit itself as well."""
     model = replace(
         method.model,
         history_events="rated",
         history_length=200,
         history_tables=(PICTURES, "content"),
         uhem=UHEMSettings("target"),
+        wide=(*method.model.wide, WIDE_HISTORY),
     )
     return replace(method, tables=(*method.tables, ("content", "content")), model=model, pretraining=True)
 
@@ -278,6 +282,15 @@ def userllm_rated() -> Method:
         _rated(without_collaborative()),
         name="userllm_rated",
         about="likes and dislikes, compared with the candidate by text and poster; no ids",
+    )
+
+
+def userllm_rated_wide() -> Method:
+    "`userllm_wide` with the rated histories of `userllm_rated`."
+    return replace(
+        _rated(userllm_wide()),
+        name="userllm_rated_wide",
+        about="userllm_rated and userllm_wide together",
     )
 
 
@@ -322,6 +335,7 @@ for _method in (
     userllm_wide(),
     *map(userllm_asof, READINGS),
     userllm_rated(),
+    userllm_rated_wide(),
     *map(userllm_rated_asof, READINGS),
     userllm_mf_context(),
     userllm_wide_context(),

@@ -6,6 +6,7 @@
 __all__ = ['new_user_view', 'draw_recommended', 'NewUserTool']
 
 # %% ../../nbs/workbench/885_new_user_tool.ipynb #7da6de44
+import html
 import ipywidgets
 import pandas as pd
 from ..core.errors import InputError
@@ -15,7 +16,7 @@ from ..data.requests import liked_items, rated_items
 from ..model.recommender import Recommender
 from .html_parts import strip_html, table_html
 from .item_search import history_cards
-from .new_users import most_liked, recommend
+from .new_users import most_liked, new_user_notes, recommend
 from .prompt_tool import on_enter, show_found
 from .long_work import LongWork
 from .widgets import View
@@ -153,20 +154,14 @@ class NewUserTool:
             titles = titles.where(cards["liked"], titles + " (disliked)")
         self.view.set("place", options=[(title, place) for place, title in enumerate(titles)], value=None)
         shown = strip_html(cards, self.pictures) if numbers else "<i>no likes yet</i>"
-        self.view.show("likes", shown + self._what_is_read(labels))
+        self.view.show("likes", shown + self._what_is_read())
         self._forget()
         return [*self.rated]
 
-    def _what_is_read(self, labels: list | None) -> str:
-        "What the model leaves unread of the rated items, as HTML."
-        history = self.recommender.history
-        read = len(self.likes if history.likes_only else self.rated)
-        text = ""
-        if history.length and read > history.length:
-            text += f"<p>The latest {history.length} of these are read, as in training.</p>"
-        if labels and history.likes_only:
-            text += "<p>This model's histories hold likes alone: dislikes are left out of the list, and not read.</p>"
-        return text
+    def _what_is_read(self) -> str:
+        "What the recommender reads of the rated items, and what it cannot know, as HTML."
+        notes = new_user_notes(self.recommender, len(self.likes), len(self.rated) - len(self.likes))
+        return "".join(f"<p>{html.escape(note)}</p>" for note in notes)
 
     def _forget(self) -> None:
         "Stop the work and clear what is shown of another choice."

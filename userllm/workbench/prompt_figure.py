@@ -8,6 +8,7 @@ __all__ = ['plot_prompt']
 # %% ../../nbs/workbench/811_prompt_figure.ipynb #c26d8deb
 from matplotlib.figure import Figure
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from ..core.theme import BAND, ROW_TEXT, slot_colour, SLOT_COLOURS
 from .inspection import PromptExplanation
@@ -95,9 +96,10 @@ def plot_prompt(
     wide = 0.08 * width  # inches: what so many characters of 9 points take
     high = 0.19 * height
     full = (wide + 0.2, high + 1.9)
+    shares = lambda *inches: np.array(inches) / (*full, *full)  # of the figure: left, bottom, width, height
     figure = plt.figure(figsize=full)
 
-    page = figure.add_axes((0.1 / full[0], 1 - (high + 0.1) / full[1], wide / full[0], high / full[1]))
+    page = figure.add_axes(shares(0.1, 1.8, wide, high))
     _draw_page(page, lines, runs)
     page.set(xlim=(0, width), ylim=(0.6 - height, 0.6))
 
@@ -105,7 +107,7 @@ def plot_prompt(
     bars = {"as it goes in": counts}
     if written != counts.get("history", 0):
         bars["history written out"] = counts.where(counts.index != "history", written)
-    below = figure.add_axes((1.7 / full[0], 0.85 / full[1], (wide - 1.9) / full[0], 0.8 / full[1]))
+    below = figure.add_axes(shares(1.7, 0.85, wide - 1.9, 0.8))
     _draw_counts(below, bars)
     below.set_xlim(0, 1.1 * max(explanation.uncompressed, explanation.tokens))
     plt.close(figure)
