@@ -102,11 +102,11 @@ ATTACK = "<img src=x onerror=window.struck=1><script>window.struck=1</script>"
 HOSTILE = f"""
 import numpy as np, pandas as pd
 from userllm.workbench.error_analysis import Errors
-from userllm.data.dataset import made_up_dataset
+from userllm.data.dataset import planted_dataset
 from userllm.workbench.pickers import PointMap
 from userllm.workbench.rows_tool import RowsTool
 attack = {ATTACK!r}
-dataset = made_up_dataset()
+dataset = planted_dataset()
 dataset = dataset.with_items(title=[attack] * len(dataset.items), genres=[attack] * len(dataset.items))
 rows = dataset.rows("test")
 of = lambda table, name: getattr(dataset, table)[name + "_id"].to_numpy()[rows[name]]

@@ -459,10 +459,10 @@ def test_a_dry_run_says_what_training_costs_and_starts_nothing(shop, runs, say):
     prepared(shop, say, "--like-threshold", 3, "--out", shop / "data")
     where = ("--data", shop / "data", "--device", "cpu", "--out", shop / "none", "--dry-run")
     llm = ("--precision", "fp32", "--llm", runs.parent / "llm")
-    steps = ("--set", "pretraining=true", "--set", "tuning=two_steps_joint")
+    steps = ("--set", "pretrained=true", "--set", "tuning=two_steps_then_joint")
     code, out, error = say("train", "userllm_plus", "--preset", "full", *steps, *llm, *where)
     assert code == 0 and "at most about" in out and "Nothing was started" in out, error
-    assert all(step in out for step in ("pretraining", "step1", "step2", "step3", "test")), out
+    assert all(step in out for step in ("pretraining", "step1", "step2", "joint", "test")), out
     code, out, error = say("quickstart", "--preset", "smoke", *llm, *where)
     assert code == 0 and "userllm_wide" in out and out.count("step1") == 1, (out, error)
     code, out, error = say("train", "trees", *where)

@@ -201,19 +201,20 @@ def test_pretraining_and_a_joint_step(world):
         stage,
         preset=replace(
             stage.preset,
-            step0=replace(stage.preset.step0, rows=64, batch_size=16, evaluate_every=32),
-            step3=replace(stage.preset.step3, rows=8, evaluate_every=8),
+            pretraining=replace(stage.preset.pretraining, rows=64, batch_size=16, evaluate_every=32),
+            joint=replace(stage.preset.joint, rows=8, evaluate_every=8),
         ),
     )
     method = replace(
-        find_method("userllm_wide"), pretraining=True, step1_slots=True, tuning="two_steps_joint"
+        find_method("userllm_wide"), pretrained=True, step1_slots=True, tuning="two_steps_then_joint"
     )
     metrics = run_method(method, small, context, run)
     log = [json.loads(line)["step"] for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert list(dict.fromkeys(log)) == ["pretraining", "step1", "step2", "step3"]
+    assert list(dict.fromkeys(log)) == ["pretraining", "step1", "step2", "joint"]
     assert metrics["leaks"] == 0 and 0 <= metrics["pretraining_validation_auc"] <= 1
     assert set(metrics["token_lengths"]) == {"image", "item", "user", "history"}
-    assert metrics["settings"]["step0"]["rows"] == 64 and metrics["settings"]["tuning"] == "two_steps_joint"
+    assert metrics["settings"]["pretraining"]["rows"] == 64
+    assert metrics["settings"]["tuning"] == "two_steps_then_joint"
 
     saved = pd.read_parquet(run / "predictions.parquet")
     assert metrics["without_llm"]["auc"]["value"] == pytest.approx(auc(saved["label"], saved["pretrained_logit"]))

@@ -4,6 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from userllm.cli.main import main
+from userllm.core.files import read_parquet
+from userllm.evaluation.list_scores import scored_lists
 from userllm.evaluation.ranking import (
     ListMetric,
     average_precision,
@@ -21,6 +24,7 @@ from userllm.evaluation.ranking import (
     recall,
     reciprocal_rank,
 )
+from userllm.model.recommender import Recommender
 
 # ours -> trec_eval's, which has no cut for the reciprocal rank: it is given lists that end at k
 TREC_EVAL = {
@@ -114,3 +118,56 @@ def test_a_list_metric_of_ones_own_is_measured_compared_and_shown(toy):
 def test_without_it_nothing_is_left_of_it():
     known = ["ndcg", "recall", "precision", "hit", "mrr", "map", "coverage", "gini", "popularity", "novelty"]
     assert list(list_metrics) == known
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    "Runs of baselines on few ratings, as the command line leaves them."
+    home = tmp_path_factory.mktemp("lists")
+    for name in ("popularity", "popularity_recent", "itemknn", "ease"):
+        assert main(["train", name, "--preset", "smoke", "--out", str(home / name)]) == 0
+    return home
+
+
+def test_baselines_for_lists_are_scored_by_pairs_too(runs):
+    for name in ("popularity", "popularity_recent", "itemknn", "ease"):
+        predictions = read_parquet(runs / name / "predictions.parquet")
+        assert predictions["logit"].nunique() > 10 and np.isfinite(predictions["logit"]).all()
+
+
+def test_evaluate_compares_lists(runs, capsys):
+    arguments = ["evaluate", *(str(runs / name) for name in ("popularity", "ease", "itemknn")), "--ranking"]
+    assert main([*arguments, "--k", "5", "20"]) == 0
+    printed = capsys.readouterr().out
+    for words in ("nDCG@5", "recall@20", "coverage@20", "candidates each on average (full)", "p nDCG@5"):
+        assert words in printed
+    assert "Krichene" not in printed
+    recommenders = {name: Recommender.load(runs / name) for name in ("popularity", "ease")}
+    _, scored = scored_lists(recommenders)
+    value = evaluate_lists(scored["ease"], 5, 0)["ndcg@5"]["value"]
+    assert f"{value:.4f} [" in printed
+    kept = [*(runs / "ease" / "lists").iterdir()]
+    assert len(kept) == 1
+    before = kept[0].stat().st_mtime_ns
+    assert main([*arguments, "--candidates", "sampled"]) == 0
+    assert "Krichene and Rendle 2020" in capsys.readouterr().out
+    assert kept[0].stat().st_mtime_ns == before  # what is there is read
+
+
+def test_bad_input_is_one_line_each(runs, capsys):
+    run = str(runs / "ease")
+    assert main(["evaluate", run, "--ranking", "--k", "0"]) != 0
+    assert "k is 0" in capsys.readouterr().err
+    assert main(["evaluate", run, "--k", "5"]) != 0
+    assert "add --ranking" in capsys.readouterr().err
+
+
+def test_likes_of_a_new_user_fold_in(runs):
+    ease = Recommender.load(runs / "ease")
+    ids = ease.dataset.items["item_id"].tolist()
+    liked = ids[ease.dataset.events.query("label == 1 and split == 'train'")["item"].mode()[0]]
+    with_like = ease.rank_for_new_user([liked], top=5)
+    without = ease.rank_for_new_user([], top=5)
+    assert with_like["probability"].nunique() > 1 and without["probability"].nunique() == 1
+    user = ease.dataset.users["user_id"].iloc[0]
+    assert len(ease.rank(user, top=5)) == 5

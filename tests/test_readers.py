@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from userllm.core.errors import InputError
 from userllm.cli.main import main
 from userllm.data.columns import read_columns
-from userllm.data.dataset import Dataset, made_up_dataset, SPLIT_KINDS, SPLITS, TIMED_KINDS
+from userllm.data.dataset import Dataset, planted_dataset, SPLIT_KINDS, SPLITS, TIMED_KINDS
 from userllm.data.histories import Histories
 from userllm.data.leakage import audit
 from userllm.data.building import dataset_with_split
@@ -448,7 +448,7 @@ def slow_history(events, row, allowed, likes_only, length):
     length=st.sampled_from([0, 1, 3, None]),
 )
 def test_histories(seed, kind, events, likes_only, length):
-    data = made_up_dataset(users=4, items=12, events=events, seconds=9, split=kind, seed=seed)
+    data = planted_dataset(users=4, items=12, events=events, seconds=9, split=kind, seed=seed)
     rows = data.interactions
     allowed = ("context", *SPLITS) if kind in TIMED_KINDS else ("context", "train")
     picked, lengths = Histories.for_dataset(data, likes_only).pick(

@@ -326,6 +326,27 @@ def _evaluate_verb(verb, names: dict) -> None:
     parser = verb("evaluate", "print the results of runs side by side, with paired differences")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders")
     parser.add_argument("--against", metavar="METHOD", help="which to subtract; default the first")
+    parser.add_argument(
+        "--ranking",
+        action="store_true",
+        help="compare lists instead of pairs: each recommender scores all candidates of all test users",
+    )
+    parser.add_argument(
+        "--k",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="positions of a list that count; several may be given; default 10",
+    )
+    parser.add_argument(
+        "--candidates",
+        choices=("full", "sampled", "rated"),
+        help="full (default): all that a user has not seen; sampled: 100 drawn, which can turn the order of systems"
+        " round; rated: the user's test rows",
+    )
+    parser.add_argument(
+        "--llm", help="for lists: where the LLM of the training is now; default: where it was"
+    )
     parser.epilog = _named("metrics", names["metrics"])
 
 

@@ -8,6 +8,7 @@ __all__ = ['evaluate_verb', 'score_verb', 'filled_columns', 'rank_verb']
 # %% ../../nbs/cli/930_use.ipynb #32d171d8
 from collections.abc import Callable
 from pathlib import Path
+import warnings
 import numpy as np
 import pandas as pd
 from .messages import notes_on_runs
@@ -18,7 +19,17 @@ from ..core.runs import RunFolder
 from ..data.dataset import Dataset
 from ..data.requests import check_pairs, liked_items, rated_items
 from ..data.pair_tables import read_pairs
+from ..data.lists import SAMPLED_WARNING, ListProtocol
+from ..evaluation.list_scores import lists_as_text, scored_lists
 from ..evaluation.metrics import evaluate
+from userllm.evaluation.ranking import (
+    evaluate_lists,
+    list_difference_table,
+    list_differences,
+    list_table,
+    list_table_text,
+    require_cuts,
+)
 from ..evaluation.reports import difference_table, format_table, results_table
 from ..model.recommender import Recommender
 from ..workbench.new_users import most_liked, new_user_notes
@@ -89,6 +100,10 @@ def _read_predictions(folder) -> pd.DataFrame:
 
 def evaluate_verb(options) -> None:
     "`userllm evaluate`"
+    if options.ranking:
+        return _evaluate_ranking(options)
+    if options.k or options.candidates or options.llm:
+        raise InputError("--k, --candidates and --llm are about lists", fix="add --ranking")
     by_folder = {str(folder): _read_metrics(folder) for folder in options.runs}
     names = _names_of_runs(by_folder)
     runs = {name: _read_predictions(folder) for name, folder in zip(names, by_folder)}
@@ -113,6 +128,42 @@ def evaluate_verb(options) -> None:
             f"\nDifference to {against} on the same rows, with 95% interval (*: the interval excludes"
             f" zero)\n{format_table(differences)}"
         )
+
+# %% ../../nbs/cli/930_use.ipynb #1d94c6e7
+def _evaluate_ranking(options) -> None:
+    "`userllm evaluate --ranking`"
+    cuts = require_cuts(tuple(options.k or (10,)))
+    protocol = ListProtocol(options.candidates or "full")
+    names = _names_of_runs({str(folder): _read_metrics(folder) for folder in options.runs})
+    against = options.against or names[0]
+    if against not in names:
+        raise InputError(
+            f"--against {against}: none of the runs is called that", fix=f"use {', '.join(names)}"
+        )
+    folders = {name: Path(folder) / "lists" for name, folder in zip(names, options.runs)}
+    recommenders = {
+        name: Recommender.load(folder, options.llm, plugins=options.plugin)
+        for name, folder in zip(names, options.runs)
+    }
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the warning about samples is printed below
+        lists, scored = scored_lists(recommenders, protocol, folders, progress=True)
+    dataset = recommenders[names[0]].dataset
+    print(lists_as_text(lists, len(dataset.items), dataset.noun.many))
+    if protocol.candidates == "sampled":
+        print(f"Note: {SAMPLED_WARNING}")
+    evaluations = {name: evaluate_lists(each, cuts) for name, each in scored.items()}
+    for cut in cuts:
+        print(f"\n{list_table_text(list_table(evaluations, cut))}")
+    if len(scored) > 1:
+        print(
+            f"\nDifference to {against} on the same lists, with 95% interval (*: the interval excludes zero) and"
+            " p after Holm's correction"
+        )
+        for cut in cuts:
+            differences = list_differences(scored, against, cut)
+            print(f"{list_table_text(list_difference_table(differences, against))}\n")
 
 # %% ../../nbs/cli/930_use.ipynb #b8ca33d0
 def _open_recommender(options, check: Callable[[Dataset], None]) -> Recommender:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SPLITS', 'SPLIT_KINDS', 'TIMED_KINDS', 'SPLIT_TYPE', 'split_codes', 'split_names', 'in_time', 'Dataset',
-           'made_up_dataset']
+           'planted_dataset']
 
 # %% ../../nbs/data/100_dataset.ipynb #c003
 from dataclasses import dataclass, replace
@@ -96,7 +96,7 @@ def split_names(codes: np.ndarray) -> pd.Categorical:  # as `split_codes` gives 
 
 # %% ../../nbs/data/100_dataset.ipynb #c008
 def _check_numbers(name: str, frame: pd.DataFrame, users: int, items: int):
-    "InputError where rows or events speak of users, items, labels or times that cannot be."
+    "InputError where users, items, labels or times are out of range."
     for column, count in [("user", users), ("item", items), ("label", 2), ("timestamp", np.inf)]:
         if len(frame) and not (0 <= frame[column].min() and frame[column].max() < count):
             raise InputError(
@@ -106,7 +106,7 @@ def _check_numbers(name: str, frame: pd.DataFrame, users: int, items: int):
 
 
 def in_time(events: pd.DataFrame) -> pd.DataFrame:  # user, timestamp, item and others
-    "The same rows by user, timestamp and item, numbered from 0; as they are where they are in that order."
+    "The same rows by user, timestamp and item, numbered from 0; unchanged where they are in that order."
     user, timestamp, item = (events[column].to_numpy() for column in ["user", "timestamp", "item"])
     later = (user[1:] > user[:-1]) | (user[1:] == user[:-1]) & (
         (timestamp[1:] > timestamp[:-1]) | (timestamp[1:] == timestamp[:-1]) & (item[1:] >= item[:-1])
@@ -122,8 +122,8 @@ def in_time(events: pd.DataFrame) -> pd.DataFrame:  # user, timestamp, item and 
 def _check_tables(dataset: "Dataset"):
     "InputError where the four tables and the protocol do not fit together."
     for name in ["user", "item"]:
-        table = getattr(dataset, name + "s")
-        kinds = name + "s"
+        kinds = f"{name}s"
+        table = getattr(dataset, kinds)
         if not np.array_equal(table[name], np.arange(len(table))):
             raise InputError(
                 f"{kinds}: the column {name!r} does not count 0, 1, 2, ...", fix="number its rows from 0"
@@ -219,13 +219,13 @@ def _with_columns(items: pd.DataFrame, columns: dict) -> pd.DataFrame:
 # %% ../../nbs/data/100_dataset.ipynb #c017
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Rows to be predicted, all that is known to have happened, and who and what is meant.
+    """Rows to be predicted, all known events, the items and users, and the protocol that they come from.
 
     InputError for tables that do not fit."""
 
     # row_id int64, user and item int32, label int8, timestamp int64 (seconds), split (train, valid, test)
     interactions: pd.DataFrame
-    # user, item, label, timestamp, split (also `context`: known, but no row), by user, timestamp, item
+    # user, item, label, timestamp, split (also `context`), by user, timestamp, item
     events: pd.DataFrame
     # item, item_id, title, year Int64, genres, description ('' if none), poster (picture's hash, '' if none),
     # described_by (who wrote the description; '' where it is the data's own or missing)
@@ -233,7 +233,7 @@ class Dataset:
     users: pd.DataFrame  # user, user_id
     protocol: dict[
         str, Any
-        # how it came about, as plain values; `split` and `history_length` are needed; `noun` by
+        # how it was built, as plain values; `split` and `history_length` are needed; `noun` by
         # `with_noun`, else items are movies
     ]
 
@@ -330,7 +330,7 @@ class Dataset:
         return _read_dataset(Path(folder))
 
 # %% ../../nbs/data/100_dataset.ipynb #c019
-def made_up_dataset(
+def planted_dataset(
     users: int = 12,  # number of users
     items: int = 20,  # number of items
     events: int = 150,  # number of pairs of a user and an item, at most users * items
@@ -338,9 +338,9 @@ def made_up_dataset(
     seconds: int = 40,  # times are whole seconds below this, so that there are ties
     seed: int = 0,  # of all that is drawn
 ) -> Dataset:
-    """A small random dataset without leaks, for examples and tests.
+    """A small dataset without leaks, for examples and tests.
 
-    A fifth of the events are context interactions."""
+    Labels are drawn at random. A fifth of the events are context interactions."""
     random = np.random.default_rng(seed)
     pairs = random.choice(users * items, events, replace=False)
     frame = pd.DataFrame(
@@ -377,5 +377,5 @@ def made_up_dataset(
         }
     )
     people = pd.DataFrame({"user": range(users), "user_id": [f"u{100 + user}" for user in range(users)]})
-    protocol = {"name": "made up", "split": split, "history_length": 5, "data_seed": seed}
+    protocol = {"name": "planted", "split": split, "history_length": 5, "data_seed": seed}
     return Dataset(interactions=rows, events=frame, items=catalogue, users=people, protocol=protocol)

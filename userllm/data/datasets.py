@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 def source_protocol(
     source: str,  # the name of a registered source
-    **changes,  # fields of ProtocolSettings that shall differ
+    **changes,  # fields of ProtocolSettings to change
 ) -> ProtocolSettings:
     "The settings for a source. InputError for a source or fields that do not exist."
     return movie(**{"name": source} | sources.find(source).protocol | changes)
@@ -39,8 +39,8 @@ def source_protocol(
 def open_question(
     raw: RawData,  # from any source
     settings: ProtocolSettings,
-) -> str:  # '' where the source or a person has said it
-    "The question which ratings are likes, where only the default says it, which is MovieLens's."
+) -> str:  # '' where the source or an option answers it
+    "The question which ratings are likes, where nothing but the default of MovieLens answers it."
     is_default = settings.like_threshold == ProtocolSettings.like_threshold
     if raw.like_threshold is not None or raw.movielens_ids or not is_default:
         return ""
@@ -118,7 +118,7 @@ def _poster_file(poster: str, folder: Path) -> str:
 
 
 def poster_manifest(
-    items: pd.DataFrame,  # item_id, poster: '' or missing where nothing is said
+    items: pd.DataFrame,  # item_id, poster: '' or missing where there is none
     folder: str | Path = ".",  # what paths of files are relative to
     # item_id and those of url, poster_path, path that hold something; a note on cells that are none of these
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -173,21 +173,21 @@ def _require_both_classes(raw: RawData, like_threshold: float) -> None:
 
 
 def _require_threshold(raw: RawData, options: dict) -> None:
-    "InputError where nobody says what a like is, or two do."
+    "InputError where nothing says what a like is, or both labels and an option do."
     named = "like_threshold" in options
     if raw.like_threshold is not None and named:
         raise InputError(f"{raw.name} has labels, which say what a like is", fix="leave out --like-threshold")
     highest = raw.ratings["rating"].max()
     if raw.like_threshold is None and not named and highest > 5:
         raise InputError(
-            f"the ratings of {raw.name} go up to {highest:g}, and the default of what counts as a like is"
-            " meant for ratings up to 5",
+            f"the ratings of {raw.name} go up to {highest:g}, and the default like threshold is meant for"
+            " ratings up to 5",
             fix="name the lowest rating of a like with --like-threshold",
         )
 
 
 def _require_free_split(raw: RawData, options: dict, changes: dict) -> None:
-    "InputError for options that select or split rows, where the data come with a split."
+    "InputError for options that select or split rows of data with their own split."
     if "split" not in raw.ratings:
         return
     idle = [name for name in ("minimum_likes", "users", "natural") if name in options]
@@ -199,16 +199,18 @@ def _require_free_split(raw: RawData, options: dict, changes: dict) -> None:
         )
 
 # %% ../../nbs/data/300_datasets.ipynb #e551df29
-def _item_noun(options: dict, usual: ItemNoun) -> ItemNoun:  # what the source itself calls them
+def _item_noun(options: dict, usual: ItemNoun) -> ItemNoun:  # what the source calls them
     "What the items are called by the options, else by the source. InputError for what is no word."
-    one = options.get("item_noun", usual.one)
-    if one != usual.one:
-        usual = ItemNoun(one)
-    return ItemNoun(one, options.get("item_plural", usual.many), options.get("liking_verb", usual.liking))
+    singular = options.get("item_noun", usual.one)
+    if singular != usual.one:
+        usual = ItemNoun(singular)
+    return ItemNoun(
+        singular, options.get("item_plural", usual.many), options.get("liking_verb", usual.liking)
+    )
 
 
 def _chosen_protocol(source: str, options: dict, changes: dict) -> ProtocolSettings:
-    "The source's protocol with what a person chose."
+    "The source's protocol with the options."
     chosen = {name: options[name] for name in ("like_threshold", "minimum_likes") if name in options}
     if "natural" in options:
         chosen |= {"positives": None, "negatives": None}
@@ -231,11 +233,11 @@ def _left_out_notes(raw: RawData, dataset: Dataset) -> list[str]:
     users = raw.ratings["user_id"].nunique()
     users_left = users - len(dataset.users)
     if "split" not in raw.ratings and users_left > 0:
-        selected = ", or not among those with the most rows" if dataset.protocol["users"] else ""
+        selected = ", or are not among those with the most rows" if dataset.protocol["users"] else ""
         notes.append(
-            f"{users_left:,} of {users:,} users are left out: without a row (one needs"
+            f"{users_left:,} of {users:,} users are left out: they have no row (a row needs"
             f" {dataset.protocol['minimum_likes']} strictly earlier likes){selected};"
-            " rank --likes ranks for them as for anybody new"
+            " rank --likes ranks for them as for new users"
         )
     return notes
 
@@ -249,25 +251,25 @@ _TAKEN_FOR_VALIDATION = {
 
 
 def _split_notes(raw: RawData, dataset: Dataset) -> list[str]:
-    "What was taken from a split that the data came with."
+    "How a split that came with the data is read."
     if "split" not in raw.ratings:
         return []
     counts = dataset.events["split"].value_counts()
     kind = dataset.protocol["split"]
     shown_by = "items" if kind == "cold_items" else "times"
     notes = [
-        f"the split is the data's own, taken for {kind}, as its {shown_by} tell;"
-        f" {counts.get('context', 0):,} events are history and no rows"
+        f"the data's own split is kept, and read as {kind} by its {shown_by};"
+        f" {counts.get('context', 0):,} events are context interactions (not used as examples)"
     ]
     if left_out := len(raw.ratings) - len(dataset.events):
         notes.append(
-            f"{left_out:,} context interactions of items that became validation are left out: they would tell"
-            " about the items"
+            f"{left_out:,} context interactions of items that became validation are left out: they would say"
+            " something about the items"
         )
     if not raw.ratings["split"].eq("valid").any():
         how = _TAKEN_FOR_VALIDATION[kind]
         notes.append(
-            f"the split has no validation rows: {counts['valid']:,} training rows, {how}, are taken for them;"
+            f"the split has no validation rows: {counts['valid']:,} training rows, {how}, become validation rows;"
             " to choose them yourself, name rows valid in the column split (or give NAME.valid.inter)"
         )
     return notes
@@ -275,13 +277,13 @@ def _split_notes(raw: RawData, dataset: Dataset) -> list[str]:
 # %% ../../nbs/data/300_datasets.ipynb #19d14bb6
 def source_dataset(
     source: str,  # the name of a registered source
-    # its own options and those of every source, by name, also `natural`; None and False are as if left out
+    # its own options and those of every source, by name, also `natural`; None and False count as left out
     options: dict[str, Any],
     **changes,  # further fields of ProtocolSettings, such as split and data_seed
-) -> tuple[Dataset, RawData]:  # the notes of the second say what a person should know
+) -> tuple[Dataset, RawData]:  # and its source, whose notes say what a person should know
     "The dataset of a source and what it was made from. InputError for options or data that do not fit."
     options = {name: value for name, value in options.items() if value is not None and value is not False}
-    _item_noun(options, ItemNoun())  # refuses what is no word, before anything is read
+    _item_noun(options, ItemNoun())  # refuses a bad word before anything is read
     raw = read_source(source, options, changes.get("data_seed", 0))
     raw = replace(raw, noun=_item_noun(options, raw.noun))
     _require_threshold(raw, options)
@@ -299,11 +301,11 @@ def source_dataset(
 
 # %% ../../nbs/data/300_datasets.ipynb #b667391c
 def require_new_place(
-    folder: str | Path,  # nothing is made in it
+    folder: str | Path,  # is not created
 ) -> Path:  # the folder
     """Make sure that a dataset can be kept there.
 
-    InputError for a folder of something else."""
+    InputError for a folder that holds something else."""
     folder = Path(folder)
     is_dataset = (folder / "dataset.json").is_file()
     is_empty = folder.is_dir() and not any(folder.iterdir())
@@ -334,7 +336,7 @@ def save_dataset(
 ) -> Path:  # the folder
     """The dataset's folder; in it `posters.csv` and `notes.txt`, where the source says anything.
 
-    InputError for a folder of something else."""
+    InputError for a folder that holds something else."""
     folder = require_new_place(folder)
     require_same_dataset(folder, dataset)
     dataset.save(folder)
@@ -343,8 +345,8 @@ def save_dataset(
     notes = raw.notes
     if "poster" in raw.items:
         kept_items = raw.items[raw.items["item_id"].isin(dataset.items["item_id"])]
-        posters, more = poster_manifest(kept_items, raw.folder)
-        notes += tuple(note for note in more if note not in notes)
+        posters, poster_notes = poster_manifest(kept_items, raw.folder)
+        notes += tuple(note for note in poster_notes if note not in notes)
         if len(posters):
             with atomic_path(folder / "posters.csv") as path:
                 posters.to_csv(path, index=False)

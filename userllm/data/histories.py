@@ -46,8 +46,8 @@ def _pick_latest(
     stop: np.ndarray,  # (n,)
     candidates: np.ndarray,  # (n,)
     length: int | None,
-) -> tuple[np.ndarray, np.ndarray]:  # (n, length) positions in the events, (n,) how many they are
-    "Where the last `length` events of each range without the candidate stand, left-aligned, padded with -1."
+) -> tuple[np.ndarray, np.ndarray]:  # (n, length) positions in the events, (n,) their number
+    "Positions of the last `length` events of each range without the candidate, left-aligned, padded with -1."
     longest = int((stop - start).max(initial=0))
     wanted = longest if length is None else length
     width = wanted + 1
@@ -106,7 +106,7 @@ class Histories:
     ):
         events = in_time(events)
         self.splits = tuple(splits)
-        self.likes_only = bool(likes_only)  # how they were made, so that they can be made again
+        self.likes_only = bool(likes_only)  # kept, so that the same histories can be built again
         keep = events["split"].isin(splits).to_numpy()
         if likes_only:
             keep = keep & (events["label"].to_numpy() == 1)
@@ -123,7 +123,7 @@ class Histories:
 
     def ranges(
         self,
-        users,  # (n,) numbers of users; -1 is a user that nobody knows, with an empty history
+        users,  # (n,) numbers of users; -1 is an unknown user, with an empty history
         timestamps=None,  # (n,) seconds; events at or after are excluded; None, or -1 in places: no limit
     ) -> tuple[np.ndarray, np.ndarray]:  # start, stop, int64 (n,)
         """For each row the range of the user's events that are strictly earlier.
@@ -142,12 +142,10 @@ class Histories:
         users,  # (n,) numbers of users
         timestamps,  # (n,) seconds, as in `ranges`
         candidates,  # (n,) items that must not be picked (the one to be predicted), or one number for all
-        length: int
-        | None,  # at most so many, the latest; None: all, as wide as the longest, which may be large
-    ) -> tuple[
-        np.ndarray, np.ndarray
-    ]:  # items int32 (n, length), oldest first, -1 to the right; lengths int64 (n,)
-        "The items of the latest earlier events, never the candidate."
+        # at most so many, the latest; None: all, and as many columns as the longest history has events
+        length: int | None,
+    ) -> tuple[np.ndarray, np.ndarray]:  # items int32 (n, length), lengths int64 (n,)
+        "The items of the latest earlier events, oldest first, padded with -1; never the candidate."
         items, _, lengths = self.pick_events(users, timestamps, candidates, length)
         return items, lengths
 
@@ -158,7 +156,7 @@ class Histories:
         candidates,
         length: int | None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # items, labels int8 (n, length); lengths int64 (n,)
-        "The same with each event's label: 1 liked, 0 not, -1 to the right, where there is no event."
+        "The same with each event's label: 1 liked, 0 not, -1 for padding."
         start, stop = self.ranges(users, timestamps)
         candidates = _integers(candidates, len(start))
         picked, lengths = _pick_latest(self.items, start, stop, candidates, length)
@@ -168,11 +166,11 @@ class Histories:
 # %% ../../nbs/data/105_histories.ipynb #6aa7c632
 @dataclass(frozen=True)
 class HistorySettings:
-    "What a row's history is."
+    "Which events a row's history holds."
 
     length: int | None = 5  # the latest events; None for all
     likes_only: bool = True  # liked items only
-    # whose events it may hold; None: those that the kind of split allows
+    # the splits of its events; None: those that the kind of split allows
     splits: tuple | None = field(default=None, metadata={"later": True})
 
     @classmethod
@@ -188,10 +186,10 @@ class HistorySettings:
         usual = set(histories.splits) == set(history_splits(dataset.protocol["split"]))
         length = length or dataset.protocol["history_length"]
         settings = cls(length, histories.likes_only, None if usual else histories.splits)
-        again = settings.histories(dataset)
+        rebuilt = settings.histories(dataset)
         parts = ("items", "labels", "timestamps", "offsets")
-        same = all(np.array_equal(getattr(again, part), getattr(histories, part)) for part in parts)
-        if type(histories) is not Histories or not same:
+        equal = all(np.array_equal(getattr(rebuilt, part), getattr(histories, part)) for part in parts)
+        if type(histories) is not Histories or not equal:
             raise InputError(
                 "these histories cannot be rebuilt from the dataset's events, so a model trained on them"
                 " could not be saved",
@@ -200,7 +198,7 @@ class HistorySettings:
         return settings
 
     def reading(self, events: str, length: int | None) -> "HistorySettings":  # as in a model's settings
-        "The same for a model that reads such events, and so many of them; None for as many as here."
+        "The settings for a model that reads events of this kind and number; None keeps the length."
         return replace(self, length=length or self.length, likes_only=self.likes_only and events == "likes")
 
     def histories(self, dataset: Dataset, trained: bool = False) -> Histories:
@@ -257,7 +255,7 @@ class Rows:
         return Rows(*(value if whole(value) else value[index] for value in values))
 
     @property
-    def likes(self) -> np.ndarray:  # (n, h) dense items, -1 in place of what was not liked too
+    def likes(self) -> np.ndarray:  # (n, h) dense items, -1 also in place of what was not liked
         "The liked items of the histories."
         if self.history_labels is None:
             return self.histories
@@ -277,11 +275,11 @@ def padded(
 # %% ../../nbs/data/105_histories.ipynb #555458de
 def with_other_histories(
     rows: Rows,
-    seed: int = 0,  # decides among histories of one length
+    seed: int = 0,  # decides between histories of equal length
 ) -> Rows | None:  # None where a row finds no other history
     """The rows, each with the history of another user's row: the nearest in length that does not hold the candidate.
 
-    Users, candidates and all else stay; states after events of the row's own history are taken away."""
+    Users, candidates and the rest stay. Kept states of the row's own history are removed."""
     lengths = (rows.histories >= 0).sum(1)
     order = np.lexsort([np.random.default_rng(seed).random(len(rows)), lengths])
     other = np.full(len(rows), -1)

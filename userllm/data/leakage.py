@@ -26,7 +26,7 @@ LEAKS = {
     "candidate in history": "a row's history holds the very item to be predicted",
     "history not earlier": "a history event at or after the time of its row",
     "history held out": "after a split at random or by items: a history event of validation or test",
-    "history unheard of": "a history event that the user never had, or with another label",
+    "unknown history event": "a history event that the user never had, or with another label",
     "split not in time": "after a split by time: a row at or before the latest row of an earlier split",
     "item in two splits": "after a split by items: a row of an item that a later split holds",
     "held-out item as context": "after a split by items: a context interaction of an item that is held out",
@@ -120,7 +120,7 @@ def _history_leaks(
     splits = dataset.events["split"].isin(allowed).to_numpy()[order]
     del order
     counts = dict.fromkeys(
-        ["candidate in history", "history not earlier", "history held out", "history unheard of"], 0
+        ["candidate in history", "history not earlier", "history held out", "unknown history event"], 0
     )
     by_items = dataset.protocol["split"] == "cold_items"
     if by_items:
@@ -140,7 +140,7 @@ def _history_leaks(
         counts["candidate in history"] += int((shown == item).sum())
         if by_items:
             counts["held-out item in history"] += int(dataset.held_out_items[shown].sum())
-        counts["history unheard of"] += int((~known | unlike).sum())
+        counts["unknown history event"] += int((~known | unlike).sum())
         if known.any():
             counts["history not earlier"] += int((times[position] >= timestamp)[known].sum())
             counts["history held out"] += int((~splits[position])[known].sum())

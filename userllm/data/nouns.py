@@ -45,13 +45,13 @@ _IRREGULAR = {
     "hero": "heroes",
     "quiz": "quizzes",
 }
-_NO_MEN = ("human", "german", "roman", "shaman", "talisman", "ottoman", "caiman")  # whose plural takes an s
+_REGULAR = ("human", "german", "roman", "shaman", "talisman", "ottoman", "caiman")  # whose plural takes an s
 _SILENT_H = "hour|honou?r|honest|heir"  # which begin with a vowel's sound
 
 
 def _plural(noun: str) -> str:
     "The plural by the rules of English spelling, and the common exceptions."
-    if not noun.lower().endswith(_NO_MEN):
+    if not noun.lower().endswith(_REGULAR):
         for singular, plural in _IRREGULAR.items():
             if noun.lower().endswith(singular):
                 return noun[: -len(singular)] + plural
@@ -102,7 +102,7 @@ class ItemNoun:
         self,
         text: str,  # with {item}, {Item}, {items}, {like} and {picture} in it, and perhaps other braces
     ) -> str:
-        "The text with these words in the places that are kept for them."
+        "The text with these words in their places."
         words = {
             "item": self.one,
             "Item": self.one[0].upper() + self.one[1:],

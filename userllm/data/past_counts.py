@@ -21,7 +21,9 @@ READINGS = {
 }
 
 
-def _ends_of_training(dataset: Dataset) -> np.ndarray:  # (users,) seconds; -1 where nothing was trained
+def _ends_of_training(
+    dataset: Dataset,
+) -> np.ndarray:  # (users,) seconds; -1 for a user without training rows
     "The time of the last training row, for each user."
     events = dataset.events
     training = (events["split"] == "train").to_numpy()
@@ -130,7 +132,7 @@ class PastCounts:
     def __call__(
         self,
         numbers,  # (n,) users or items; -1 for an unknown one
-        timestamps,  # (n,) seconds; -1 for the state that training left
+        timestamps,  # (n,) seconds; -1 for everything that training knew
     ) -> np.ndarray:
         """Likes and events (n, 2), int64, strictly before the times.
 
@@ -139,7 +141,7 @@ class PastCounts:
         timestamps = np.asarray(timestamps)
         if len(numbers) and numbers.max() >= self.size:
             raise InputError(
-                f"{self.side} {numbers.max()} was asked for, and {self.size} were counted",
+                f"there is no {self.side} {numbers.max()} among the {self.size} that were counted",
                 fix="count the events of this dataset",
             )
         counts = np.zeros((len(numbers), 2), dtype=np.int64)

@@ -46,7 +46,7 @@ class ItemPictures:
     features: dict  # features (d1,) by hash
     settings: VisualSettings = VisualSettings()  # how the pictures were read
     faults: list = field(default_factory=list)  # messages about unreadable pictures and skipped files
-    own: bool = False  # whether some are not the library's
+    own: bool = False  # whether some are a person's own, not the library's
 
 # %% ../../nbs/data/450_prepared.ipynb #8a22f3cc
 @dataclass
@@ -93,7 +93,7 @@ class Prepared:
         events: str,  # `likes` for histories as they are, `rated` for events of either label
         length: int | None = None,  # of a row's history; None: as it is
     ) -> "Prepared":
-        "The same with the histories that a model's settings ask for."
+        "A copy with the histories that a model's settings ask for."
         histories = self.histories
         if events == "rated" and histories.likes_only:
             users = len(self.dataset.users)
@@ -103,12 +103,12 @@ class Prepared:
         return replace(self, histories=histories, history_length=length or self.history_length)
 
     def positions(self, row_ids) -> np.ndarray:
-        "Where rows stand in `dataset.interactions`."
+        "The positions of rows in `dataset.interactions`."
         return pd.Index(self.dataset.interactions["row_id"]).get_indexer(row_ids)
 
     @cached_property
     def with_context(self) -> "Prepared":
-        """The same with context interactions in place of the training rows, for models of their labels.
+        """A copy with context interactions as training rows, for models that learn from their labels.
 
         `InputError` as for `context_as_training`."""
         dataset = context_as_training(self.dataset)
@@ -171,7 +171,7 @@ class Prepared:
     def context_labels(self) -> str:
         """A sentence on the context interactions: how many, and the share of likes.
 
-        `InputError` as for `context_as_training`; call it before anything is begun that learns from them."""
+        `InputError` as for `context_as_training`: call it before training starts."""
         learned = self.with_context.dataset.rows("train")
         likes = learned["label"].mean()
         return f"learning also from {len(learned):,} context interactions, {likes:.0%} of them likes"
@@ -204,7 +204,7 @@ class Prepared:
 
 # %% ../../nbs/data/450_prepared.ipynb #f96c2206
 def _require_features(hashes: list[str], features: dict, faults: list[str]) -> None:
-    "Refuse items that have posters, none of which has features."
+    "`InputError` where items have posters, and none of these has features."
     posters = [poster for poster in hashes if poster]
     if not posters or any(poster in features for poster in posters):
         return
@@ -239,7 +239,7 @@ _kept_features = "posters.safetensors"  # in a dataset's folder
 def _read_pictures(
     dataset: Dataset, sources: ItemSources, device: str, cache: StageCache | None
 ) -> ItemPictures:
-    "The pictures that a person named, read unless they were read before."
+    "The pictures that were named, with their features; from the cache where they were read before."
     posters = find_posters(sources.posters, dataset.items["item_id"])
     features, faults = poster_features(posters, sources.vit, device, cache=cache)
     _require_features(posters["poster"].tolist(), features, faults)
@@ -290,7 +290,7 @@ def prepare(
 ) -> Prepared:
     """Ratings as a dataset: selection, split, histories, audit, descriptions, poster features.
 
-    `InputError` where the dataset leaks, and where it has posters and features of none of them."""
+    `InputError` where the dataset leaks, and where it has posters but features for none of them."""
     if sources.shipped is None:
         sources = replace(sources, shipped=dataset is None)
     if dataset is None:
@@ -312,7 +312,7 @@ def prepare(
     if leaks.total:
         raise InputError(
             f"the dataset leaks in {leaks.total} places:\n{leaks.table()}",
-            fix="mend the tables it was made from, or split it by userllm prepare",
+            fix="correct the tables it was made from, or split it by userllm prepare",
         )
     image = standardise(image_table(dataset.items, pictures.features), dataset.rated)
     histories = Histories.for_dataset(dataset)
@@ -320,7 +320,7 @@ def prepare(
 
 
 def keep_prepared(prepared: Prepared, folder) -> None:
-    "Keep beside a saved dataset what its tables do not hold: features of its own pictures, and how they were read."
+    "Save the features of a dataset's own pictures, and how they were read, beside the saved dataset."
     folder = Path(folder)
     pictures = prepared.pictures
     if pictures.own:
@@ -348,10 +348,10 @@ class Stage:
         return self.dataset.protocol["data_seed"]
 
     def with_histories(self, events: str, length: int | None) -> "Stage":  # as `Prepared.with_histories`
-        "The same with the histories that a model's settings ask for."
+        "A copy with the histories that a model's settings ask for."
         return replace(self, prepared=self.prepared.with_histories(events, length))
 
     @property
     def on_context(self) -> "Stage":
-        "The same with context interactions in place of the training rows."
+        "A copy with context interactions as training rows."
         return replace(self, prepared=self.prepared.with_context)

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['list_metrics', 'Catalogue', 'ScoredLists', 'lists_of', 'Heads', 'list_heads', 'ndcg', 'recall', 'precision',
            'hit_rate', 'reciprocal_rank', 'average_precision', 'exposure', 'mean_in_lists', 'popularity', 'novelty',
-           'coverage', 'gini', 'ListMetric', 'mean_over_lists', 'evaluate_lists', 'list_differences', 'list_table',
-           'list_difference_table', 'list_table_text']
+           'coverage', 'gini', 'ListMetric', 'mean_over_lists', 'require_cuts', 'evaluate_lists', 'list_differences',
+           'list_table', 'list_difference_table', 'list_table_text']
 
 # %% ../../nbs/evaluation/506_ranking.ipynb #e9ce2f7f
 from collections.abc import Callable, Iterator
@@ -405,7 +405,9 @@ def _measures(lists: ScoredLists, cuts: tuple[int, ...]) -> dict[str, Callable]:
     }
 
 
-def _cuts(k) -> tuple[int, ...]:
+def require_cuts(
+    k,  # a number of positions, or several
+) -> tuple[int, ...]:
     "One cut or several, as a tuple; `InputError` for what is none."
     cuts = tuple(np.atleast_1d(k).tolist())
     wrong = [cut for cut in cuts if not isinstance(cut, int) or cut < 1]
@@ -439,7 +441,7 @@ def evaluate_lists(
     seed: int = 0,  # of the resampling
 ) -> dict:  # value, low, high of each `name@k`; lists, lists_counted, users_counted, users_total, candidates, relevant
     "All metrics of lists with 95% intervals. `InputError`: k below 1, no list with a relevant candidate."
-    cuts = _cuts(k)
+    cuts = require_cuts(k)
     total = list_heads(lists, max(cuts)).total
     if not total.any():
         raise InputError(
@@ -485,7 +487,7 @@ def list_differences(
             fix="give two systems or more, and name one of them",
         )
     _require_same_lists(systems)
-    names, values, drawn = _resampled([*systems.values()], _cuts(k), resamples, seed)
+    names, values, drawn = _resampled([*systems.values()], require_cuts(k), resamples, seed)
     base = [*systems].index(against)
     differences = {}
     for place, system in enumerate(systems):
@@ -513,7 +515,7 @@ def list_table(
     lines = []
     for system, evaluation in evaluations.items():
         line = {"method": system}
-        for cut in _cuts(k):
+        for cut in require_cuts(k):
             for metric in sorted(list_metrics.values(), key=lambda metric: not metric.main):
                 figure = evaluation[f"{metric.name}@{cut}"]
                 heading = f"{metric.label}@{cut}"

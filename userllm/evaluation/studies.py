@@ -144,7 +144,7 @@ def _pretraining_tokens(preset: Preset, examples: int, model: ModelSettings, lik
     """What pre-training costs, as tokens: its rows cost a twentieth, for the LLM has no part in it. Without texts and
     with a linear head, as for a candidate-aware encoder, what else a row needs is a fifth."""
     others = 4 if model.candidate_aware else 20
-    return 3 * preset.step0.rows_seen(examples) * (others + _history_tokens(model, likes)) / 20
+    return 3 * preset.pretraining.rows_seen(examples) * (others + _history_tokens(model, likes)) / 20
 
 
 def estimate_tokens(
@@ -171,7 +171,7 @@ def estimate_tokens(
     first = preset.step1.rows_seen(examples)
     second = preset.step2.rows_seen(examples)
     encoder = _history_tokens(model, likes)
-    before = _pretraining_tokens(preset, examples, model, likes) if method.pretraining else 0
+    before = _pretraining_tokens(preset, examples, model, likes) if method.pretrained else 0
 
     if method.tuning == "text":
         return 3 * (first + second) * text + 2 * held_out * text
@@ -181,12 +181,12 @@ def estimate_tokens(
         text = candidate + new + encoder  # hardly two prompts are the same
     elif not with_titles:
         first /= examples / items  # all rows of an item share one pass
-    third = 0
-    if method.tuning == "two_steps_joint":
-        third = preset.step3.rows_seen(examples) * (candidate + new + encoder)
+    joint = 0
+    if method.tuning == "two_steps_then_joint":
+        joint = preset.joint.rows_seen(examples) * (candidate + new + encoder)
     between = preset.step2.rows_between(examples, round(held_out))
     evaluations = second / between * min(preset.step2.validation_rows or held_out, held_out)
-    trained = first * text + second * (new + encoder) + third
+    trained = first * text + second * (new + encoder) + joint
     return before + 3 * trained + items * candidate + (evaluations + 2 * held_out) * new
 
 # %% ../../nbs/evaluation/750_studies.ipynb #321d54ff

@@ -65,7 +65,7 @@ def estimate_step(
     plan = plan_batches(step.lengths(train), settings, seed, step.alike(train))
     seen = sum(map(len, plan))
     longest = sorted(plan, key=lambda batch: step.lengths(train)[batch].sum())
-    batch = train.take(longest[len(longest) * 3 // 4])  # a dear one
+    batch = train.take(longest[len(longest) * 3 // 4])  # a costly one
 
     def update():
         step.module.train()
@@ -74,17 +74,17 @@ def estimate_step(
             torch.cuda.synchronize()
 
     first = _seconds(update)
-    again = min(_seconds(update), first)
+    repeated = min(_seconds(update), first)
     sample = valid.take(np.arange(min(64, len(valid))))
-    step.score(sample)  # fills what is kept
+    step.score(sample)  # fills the kept prefixes
     scoring = _seconds(lambda: step.score(sample)) / _prompts(step, sample)
     train_only(step.module, ())
 
-    # what is kept is filled once for each candidate
-    filling = (first - again) / len(np.unique(batch.items))
+    # prefixes are computed once for each candidate
+    filling = (first - repeated) / len(np.unique(batch.items))
     filled = min(seen, len(np.unique(train.items)) + len(np.unique(valid.items)))
     evaluations = math.ceil(seen / settings.rows_between(len(train), len(valid)))
-    seconds = again * len(plan) + filling * filled + scoring * _prompts(step, valid) * evaluations
+    seconds = repeated * len(plan) + filling * filled + scoring * _prompts(step, valid) * evaluations
     return StepCost(step.name, seen, seen / len(train), evaluations, seconds)
 
 # %% ../../nbs/training/727_estimates.ipynb #72700004
@@ -94,8 +94,8 @@ def _steps_of(state: TrainState) -> dict[str, TuningStep]:
     model = state.model
     maker = state.maker
     steps = {}
-    if method.pretraining:
-        steps["step0"] = start_pretraining(model, maker, state.rows["train"]).step
+    if method.pretrained:
+        steps["pretraining"] = start_pretraining(model, maker, state.rows["train"]).step
     if method.tuning == "one_step":
         return steps | {"step2": one_step(model, maker)}
     steps["step1"] = step1_with_slots(model, maker) if method.step1_slots else step1(model.language, maker)
@@ -104,8 +104,8 @@ def _steps_of(state: TrainState) -> dict[str, TuningStep]:
     levels = maker.reuse_plan(training=True).levels
     text = store_prefixes(model.language, maker, levels, budget=ByteBudget(state.stage.preset.prefix_budget))
     steps["step2"] = step2(model, maker, text)
-    if method.tuning == "two_steps_joint":
-        steps["step3"] = one_step(model, maker, name="step3")
+    if method.tuning == "two_steps_then_joint":
+        steps["joint"] = one_step(model, maker, name="joint")
     return steps
 
 

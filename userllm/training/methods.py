@@ -29,7 +29,7 @@ tunings = {
     "two_steps": "LoRA on text, then UHEM and mappers",
     "text": "LoRA on text",
     "one_step": "LoRA, UHEM and mappers together",
-    "two_steps_joint": "LoRA on text, then UHEM and mappers, then all together",
+    "two_steps_then_joint": "LoRA on text, then UHEM and mappers, then all together",
 }
 
 
@@ -41,8 +41,8 @@ class Method:
     about: str  # one line for a person
     tables: tuple  # slot and the name of its feature source, or a `FeatureTable` itself
     model: ModelSettings
-    tuning: str = "two_steps"  # or `text`, `one_step` or `two_steps_joint`
-    pretraining: bool = False  # whether UHEM and the mappers are trained without the LLM before the steps
+    tuning: str = "two_steps"  # or `text`, `one_step` or `two_steps_then_joint`
+    pretrained: bool = False  # whether UHEM and the mappers are trained without the LLM before step 1
     step1_slots: bool = False  # whether the pre-trained soft tokens stand in the prompt of step 1
 
     @property
@@ -114,15 +114,15 @@ class Method:
                 f"{where}: tuning on text alone leaves its slots untrained",
                 fix="take the slots out, or use two_steps",
             )
-        if self.pretraining and not slots and self.model.history != "compressed":
+        if self.pretrained and not slots and self.model.history != "compressed":
             raise InputError(
                 f"{where}: without slots and a compressed history there is nothing to pre-train",
-                fix="set pretraining to false, or give the method a slot",
+                fix="set pretrained to false, or give the method a slot",
             )
-        if self.step1_slots and (not self.pretraining or self.tuning in ("text", "one_step")):
+        if self.step1_slots and (not self.pretrained or self.tuning in ("text", "one_step")):
             raise InputError(
                 f"{where}: step1_slots needs pre-trained slots and a step 1",
-                fix="set pretraining to true, and tuning to two_steps or two_steps_joint",
+                fix="set pretrained to true, and tuning to two_steps or two_steps_then_joint",
             )
 
 # %% ../../nbs/training/715_methods.ipynb #c008
@@ -273,7 +273,7 @@ def _rated(method: Method) -> Method:
         uhem=UHEMSettings("target"),
         wide=(*method.model.wide, WIDE_HISTORY),
     )
-    return replace(method, tables=(*method.tables, ("content", "content")), model=model, pretraining=True)
+    return replace(method, tables=(*method.tables, ("content", "content")), model=model, pretrained=True)
 
 
 def userllm_rated() -> Method:

@@ -61,7 +61,7 @@ from .steps import one_step, step1_with_slots, step2, TuningStep
 # %% ../../nbs/training/725_pipeline.ipynb #ef59b9e5
 @dataclass
 class TrainState:
-    "A method in training: what its steps read and what they leave behind."
+    "A method in training: what its steps read and what they give."
 
     method: Method
     stage: Stage
@@ -84,7 +84,7 @@ class TrainState:
         return step_settings(self.method, self.stage.preset)
 
     def say_if_nothing_learnt(self, name: str, step: str, progress: dict) -> None:
-        "Report a step that did not lift validation AUC above chance, and remember it for the metrics."
+        "Report a step that did not raise validation AUC above 0.5 by more than chance, and record it for the metrics."
         if message := nothing_learnt(step, progress):
             self.context.report(message)
             self.nothing_learnt.append(name)
@@ -103,25 +103,25 @@ def train_method(method: Method, stage: Stage, context: Context, folder) -> Trai
     # tables, prompts, rows, and a model with random mappers
     state = start_method(method, stage, context, run)
 
-    # does the engine answer as the plain LLM does? before anything is trained
+    # before any training: the engine must give the plain LLM's answers
     _check_engine(state)
 
-    # without the LLM: linear features, and where a method has it pre-training
+    # without the LLM: linear features, then pre-training
     start_wide(state.model, state.maker, state.rows["train"])
-    if method.pretraining:
+    if method.pretrained:
         _pretrain(state)
 
     # step 1: LoRA on text (equation 13)
     if method.tuning != "one_step":
         _train_lora(state)
 
-    # step 2: mappers and UHEM (equation 14), or all at once
+    # step 2: mappers and UHEM (equation 14); with `one_step`, LoRA as well
     if method.tuning != "text":
         _train_slots(state, _slot_step(state), "step2", fingerprint(settings))
 
-    # a last step: all at once, LoRA at a small rate
-    if method.tuning == "two_steps_joint":
-        _train_slots(state, _joint_step(state), "step3", fingerprint(settings))
+    # the joint step: LoRA, UHEM and mappers together, at a small learning rate
+    if method.tuning == "two_steps_then_joint":
+        _train_slots(state, _joint_step(state), "joint", fingerprint(settings))
     state.about["nothing_learnt"] = state.nothing_learnt
     state.lora = context.lora_fingerprint()
     return state
@@ -132,7 +132,7 @@ def _pretraining_key(state: "TrainState") -> tuple[dict, dict]:
     llm = state.context.llm
     maker = state.maker
     key = {
-        "settings": state.steps["step0"],
+        "settings": state.steps["pretraining"],
         "run_seed": state.stage.run_seed,
         # the LLM is not asked, and a history's tokens have the head's weights
         "model": replace(
@@ -158,7 +158,7 @@ def pretraining_stage(state: "TrainState") -> Pretrained:
     def make(folder):
         checkpoints = cache.partial("pretraining", key, inputs)
         run = TuningRun(state.stage.run_seed)
-        pretrain(pretrained, train, state.rows["valid"], state.steps["step0"], checkpoints, run)
+        pretrain(pretrained, train, state.rows["valid"], state.steps["pretraining"], checkpoints, run)
         write_tensors(folder / "weights.safetensors", pretrained.tensors())
         write_json(folder / "progress.json", pretrained.progress)
 
@@ -268,10 +268,10 @@ def _train_lora(state: TrainState) -> None:
     _record(state, "step 1", text)
 
 
-_in_words = {
+_step_titles = {
     "step2": ("step 2", "UHEM and mappers"),
     "one_step": ("its one step", "LoRA, UHEM and mappers"),
-    "step3": ("the joint step", "LoRA, UHEM and mappers"),
+    "joint": ("the joint step", "LoRA, UHEM and mappers"),
 }
 
 
@@ -282,7 +282,7 @@ def _train_slots(
     key: str,  # fingerprint of all that the result depends on
 ) -> None:
     "Step 2, the one step of a method that has one, or the joint step."
-    name, parts = _in_words[step.name]
+    name, parts = _step_titles[step.name]
     state.context.report(f"{state.method.name}: {name.removeprefix('its ').removeprefix('the ')}, {parts}")
     progress = tune(
         step,
@@ -296,7 +296,7 @@ def _train_slots(
     state.seconds[step.name] = progress.seconds
     state.about = {"step1_validation_auc": None} | state.about
     state.about |= {"validation_auc": progress.best, "history": progress.history}
-    if step.name != "step3":
+    if step.name != "joint":
         state.about["prefix_hit_rate"] = state.store and round(state.store.hit_rate, 4)
     _record(state, name, vars(progress))
 
@@ -316,7 +316,7 @@ def _joint_step(state: TrainState) -> TuningStep:
     "All at once, from where step 2 ended."
     state.about["step2_validation_auc"] = state.about["validation_auc"]
     state.store = None  # of the LoRA of step 1, which this step changes
-    return one_step(state.model, state.maker, name="step3")
+    return one_step(state.model, state.maker, name="joint")
 
 
 def _write_log(run: RunFolder, history: list) -> None:

@@ -34,8 +34,8 @@ class Preset:
     about: str  # one line for a person
     step1: StepSettings
     step2: StepSettings
-    # pre-training without the LLM, of methods that have it
-    step0: StepSettings = StepSettings(
+    # UHEM and mappers without the LLM, of methods that are pre-trained
+    pretraining: StepSettings = StepSettings(
         epochs=30,
         batch_size=256,
         learning_rate=5e-4,
@@ -44,8 +44,8 @@ class Preset:
         validation_rows=None,
         patience=12,
     )
-    # LoRA together with all the rest, after step 2, of methods that have it
-    step3: StepSettings = StepSettings(learning_rate=1e-4, final_learning_rate=1e-5)
+    # LoRA, UHEM and mappers together, after step 2, of methods that have a joint step
+    joint: StepSettings = StepSettings(learning_rate=1e-4, final_learning_rate=1e-5)
     protocol: ProtocolSettings = field(default_factory=movie)
     mf: MFSettings = MFSettings()  # as a recommender of its own, and in cross features
     mf_slots: MFSettings = MFSettings(weight_decay=1e-4)  # whose embeddings stand in slots
@@ -65,8 +65,8 @@ class Preset:
         require_numbers(self)
 
 
-_gentle = {"learning_rate": 3e-4, "final_learning_rate": 3e-5}  # of step 2
-_last = {"learning_rate": 1e-4, "final_learning_rate": 1e-5}  # of the joint step
+_gentle = {"learning_rate": 3e-4, "final_learning_rate": 3e-5}  # learning rates of step 2
+_joint = {"learning_rate": 1e-4, "final_learning_rate": 1e-5}  # learning rates of the joint step
 
 # %% ../../nbs/training/705_presets.ipynb #4c50e9dd
 def quick() -> Preset:
@@ -76,8 +76,8 @@ def quick() -> Preset:
         "few training rows, the full test split",
         StepSettings(rows=1_024, batch_size=8, evaluate_every=1_024, validation_rows=64),
         StepSettings(rows=2_240, evaluate_every=2_240, validation_rows=192, checkpoint_every=240, **_gentle),
-        step3=StepSettings(
-            rows=1_120, evaluate_every=560, validation_rows=192, checkpoint_every=240, **_last
+        joint=StepSettings(
+            rows=1_120, evaluate_every=560, validation_rows=192, checkpoint_every=240, **_joint
         ),
     )
 
@@ -92,13 +92,13 @@ def paper() -> Preset:
         "every training row once in each step",
         every,
         replace(every, **_gentle),
-        step3=replace(every, **_last),
+        joint=replace(every, **_joint),
         prefix_budget=5_000_000_000,
     )
 
 
 def full() -> Preset:
-    """Every training row, as often as validation on all of its rows asks for.
+    """Every training row, until validation on all of its rows gains no more.
 
     Hours on two cores: `--dry-run` says how many. Step 2 takes 32 rows an update: on a CPU a row then costs a
     fifth less than with 16, because few of its tokens are new."""
@@ -110,7 +110,7 @@ def full() -> Preset:
         "every training row, until validation gains no more",
         every,
         replace(every, batch_size=32, **_gentle),
-        step3=replace(every, epochs=3, **_last),
+        joint=replace(every, epochs=3, **_joint),
         prefix_budget=5_000_000_000,
     )
 
@@ -122,8 +122,8 @@ def smoke() -> Preset:
         "a handful of rows",
         StepSettings(rows=16, batch_size=8, evaluate_every=16, validation_rows=24),
         StepSettings(rows=32, batch_size=8, evaluate_every=16, validation_rows=24, checkpoint_every=8),
-        step0=StepSettings(rows=128, batch_size=32, evaluate_every=64, validation_rows=24),
-        step3=StepSettings(rows=16, batch_size=8, evaluate_every=16, validation_rows=24, checkpoint_every=8),
+        pretraining=StepSettings(rows=128, batch_size=32, evaluate_every=64, validation_rows=24),
+        joint=StepSettings(rows=16, batch_size=8, evaluate_every=16, validation_rows=24, checkpoint_every=8),
         mf=MFSettings(dimensions=8, epochs=3),
         mf_slots=MFSettings(dimensions=8, epochs=3),
         lightgcn=LightGCNSettings(dimensions=8, epochs=2),

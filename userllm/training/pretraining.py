@@ -144,7 +144,7 @@ class LightModel(nn.Module):
 
 # %% ../../nbs/training/702_pretraining.ipynb #70200007
 def pretraining(light: LightModel, maker: BatchMaker) -> TuningStep:
-    "The step before the two: soft tokens and the light head, without the LLM."
+    "The step before step 1: soft tokens and the light head are trained, without the LLM."
     device = light.model.language.device
     parts = ("model.slots.", "model.uhem.", "head.")
     trainable = [name for name, _ in light.named_parameters() if name.startswith(parts)]
@@ -174,21 +174,21 @@ def history_lengths(rows: Rows) -> np.ndarray:
 
 @dataclass
 class Pretrained:
-    "What pre-training leaves: a `UserLLM` whose soft tokens are trained, and the net without the LLM."
+    "The result of pre-training: a `UserLLM` whose soft tokens are trained, and the net without the LLM."
 
     light: LightModel
     step: TuningStep  # scores rows
     progress: dict  # `vars` of the `Progress`, with `token_lengths`
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        "All that was learnt, by name, on the CPU: for a file."
+        "All learnt tensors by name, on the CPU, to be written to a file."
         learnt = {name: value for name, value in self.light.named_parameters() if name in self.step.trainable}
         learnt |= dict(self.light.named_buffers(recurse=False))
         return {name: value.detach().cpu().contiguous() for name, value in learnt.items()}
 
     @torch.no_grad()
     def load(self, tensors: dict[str, torch.Tensor]) -> None:  # from `tensors`
-        "Set all that was learnt. `InputError` for tensors of another model."
+        "Set all learnt tensors. `InputError` for those of another model."
         current = dict(self.light.named_parameters()) | dict(self.light.named_buffers(recurse=False))
         if self.tensors().keys() != tensors.keys() or any(
             current[name].shape != value.shape for name, value in tensors.items()
@@ -219,7 +219,7 @@ def pretrain(
     folder,  # where checkpoints go
     run: TuningRun = TuningRun(),
 ) -> None:
-    "Train it until validation gains no more, or its rows are seen."
+    "Train until validation gains no more or all rows are seen."
     step = pretrained.step
     progress = tune(step, train, valid, settings, folder, run)
     pretrained.progress = vars(progress) | {"token_lengths": _token_lengths(pretrained.light, step, valid)}

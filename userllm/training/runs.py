@@ -35,16 +35,16 @@ from .schedule import StepSettings
 
 # %% ../../nbs/training/720_runs.ipynb #b0eaa6b0
 def step_settings(method: Method, preset: Preset) -> dict:
-    "The settings of a method's steps. A method of one step sees as many rows in it as the others see in two."
+    "The settings of a method's steps. A method with one step sees as many rows in it as others see in two."
     steps = {"step1": preset.step1, "step2": preset.step2}
     in_one = method.tuning in ("text", "one_step")
     if in_one and None not in (preset.step1.rows, preset.step2.rows):
         rows = preset.step1.rows + preset.step2.rows
         steps = {name: replace(step, rows=rows) for name, step in steps.items()}
-    if method.pretraining:
-        steps["step0"] = preset.step0
-    if method.tuning == "two_steps_joint":
-        steps["step3"] = preset.step3
+    if method.pretrained:
+        steps["pretraining"] = preset.pretraining
+    if method.tuning == "two_steps_then_joint":
+        steps["joint"] = preset.joint
     return steps
 
 
@@ -120,22 +120,21 @@ def plain_settings(value):
     )
 
 
-_steps = ("step0", "step1", "step2", "step3")
+_step_names = ("pretraining", "step1", "step2", "joint")
 
 
-def _younger(kind: type) -> dict:  # a dataclass
-    "The fields that are marked `later`, with their defaults."
+def _later_defaults(kind: type) -> dict:  # a dataclass
+    "The fields marked `later`, with their defaults."
     return {each.name: each.default for each in fields(kind) if each.metadata.get("later")}
 
 
 def _in_use(settings: dict) -> dict:
-    """Settings without those of a UHEM that the method does not have.
-
-    Settings of the steps, the model, its mappers and UHEM that are younger than the run have their defaults."""
+    """The settings that count, complete: without UHEM where the method has none, and with defaults where a
+    setting is younger than the run."""
     if "model" not in settings:
         return settings
-    steps = {name: _younger(StepSettings) | settings[name] for name in _steps if name in settings}
-    model = _younger(ModelSettings) | settings["model"]
+    steps = {name: _later_defaults(StepSettings) | settings[name] for name in _step_names if name in settings}
+    model = _later_defaults(ModelSettings) | settings["model"]
     model["mapper"] = asdict(restore_settings(MapperSettings, model["mapper"], "mapper"))
     if model["history"] == "compressed":
         model["uhem"] = asdict(restore_settings(UHEMSettings, model["uhem"], "uhem"))
@@ -179,7 +178,16 @@ def require_same_training(
 ) -> None:
     "`InputError` where a finished run has other settings than these."
     expected = plain_settings(expected)
-    further = ("test_rows", "history", "code", "feature_sources", "tuning", "step0", "step3", "step1_slots")
+    further = (
+        "test_rows",
+        "history",
+        "code",
+        "feature_sources",
+        "tuning",
+        "pretraining",
+        "joint",
+        "step1_slots",
+    )
     names = dict.fromkeys([*expected, *further])
     differing = _differing(settings, expected, names)
     if llm and settings["llm"]["name"] != find_llm(llm).name:
@@ -194,7 +202,7 @@ def require_same_training(
 def tested_rows(dataset: Dataset, limit: int | None) -> pd.DataFrame:  # about so many; None: all
     """The test rows that every system is measured on: all of them, or all those of some users.
 
-    The users are drawn by the data seed until there are likes and dislikes; without both there is no AUC."""
+    Users are drawn by the data seed until there are enough rows, with likes and dislikes: AUC needs both."""
     rows = dataset.rows("test")
     if limit is None or len(rows) <= limit:
         return rows
@@ -264,7 +272,7 @@ class Reads:
 
 @dataclass
 class RunResult:
-    "What a run has to record at its end."
+    "What a run records at its end."
 
     method: str  # the method's or baseline's name
     predictions: pd.DataFrame  # from `predictions_frame`

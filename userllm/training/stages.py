@@ -90,9 +90,9 @@ class MethodTables:
 def method_tables(
     method: Method,
     stage: Stage,
-    llm: LLM | None = None,  # which reads items' texts, for contextual item vectors
+    llm: LLM | None = None,  # that reads the items' texts, for contextual item vectors
 ) -> MethodTables:
-    """The feature tables of a method's slots and cross features, and of what its histories hold of texts.
+    """The feature tables of a method's slots and cross features, and its contextual item vectors.
 
     `InputError` where an LLM is needed and missing."""
     named = [(slot, source) for slot, source in method.tables]
@@ -104,20 +104,20 @@ def method_tables(
         if isinstance(source, FeatureTable):
             tables[slot] = source.require_rows(stage.dataset)
             continue
-        made = feature_sources.find(source).make(stage, slot)
-        tables[slot] = made.table
-        if made.trained_rows is not None:
-            kind = reads.trained if made.folds is None else reads.encoded
-            kind[source] = made.trained_rows
-        if made.past is not None:
-            reads.past[f"{source}, {made.past.side}"] = made.past
-        if made.folds is not None:
-            if folds is not None and not np.array_equal(folds, made.folds):
+        features = feature_sources.find(source).make(stage, slot)
+        tables[slot] = features.table
+        if features.trained_rows is not None:
+            rows_by_source = reads.trained if features.folds is None else reads.encoded
+            rows_by_source[source] = features.trained_rows
+        if features.past is not None:
+            reads.past[f"{source}, {features.past.side}"] = features.past
+        if features.folds is not None:
+            if folds is not None and not np.array_equal(folds, features.folds):
                 raise InputError(
                     f"the feature sources of {method.name} deal the rows into different folds",
                     fix="take folds from userllm.collaborative.target_encoding.row_folds in each",
                 )
-            folds = made.folds
+            folds = features.folds
     if method.model.contextual:
         if llm is None:
             raise InputError("contextual item vectors come from an LLM", fix="give the method's LLM")

@@ -105,8 +105,8 @@ def withheld(
     rows: pd.DataFrame,  # of `Errors.rows`
 ) -> pd.DataFrame:
     """P(Yes) of each row: `as it is`, and without parts of what is known of the person, as from
-    `withdraw`; also with `no latest like`, and with `another's likes`, as many of a user drawn at
-    random: NaN where no other user has so many, and where there are no likes."""
+    `withdraw`; also with `no latest event`, and with `another's history`, as long and of a user drawn
+    at random: NaN where no other user has one, and where the history is empty."""
     as_they_are = _recommender_rows(recommender, rows)
     latest = []
     others = []
@@ -116,7 +116,7 @@ def withheld(
         others.append(next(iter(other_histories(recommender, row, 1, seed=number)), None))
 
     probabilities = withdraw(recommender, as_they_are)
-    for name, histories in (("no latest like", latest), ("another's likes", others)):
+    for name, histories in (("no latest event", latest), ("another's history", others)):
         probabilities.insert(1, name, _with_histories(recommender, as_they_are, histories))
     return probabilities.set_axis(rows.index)
 
@@ -194,7 +194,7 @@ def _withheld_sentence(line) -> str:
         verdict = "more is broken than corrected"
     verb = "is" if line.left_out == 1 else "are"
     left_out = (
-        f" {counted(line.left_out, 'row')} without such likes {verb} left out." if line.left_out else ""
+        f" {counted(line.left_out, 'row')} without such a history {verb} left out." if line.left_out else ""
     )
     wrong = counted(line.wrong_rows, "wrong row", "wrong rows")
     right = counted(line.right_rows, "right row", "right rows")

@@ -164,7 +164,7 @@ def history_of(tokens: TokenMap, user_id) -> pd.DataFrame:
 
 
 def token_effects(tokens: TokenMap, user_id) -> pd.DataFrame:
-    """How far the user's token moves with each like left out, in reverse, and with the latest like
+    """How far the user's token moves with each event left out, in reverse, and with the latest event
     alone: history, moved (in units of the distance between two users' tokens). Empty where the
     history is."""
     items = tokens.recommender.dataset.items
@@ -201,13 +201,13 @@ def position_shares(
     users: int = 128,  # how many to draw among those with a full history
     seed: int = 0,
 ) -> pd.DataFrame:
-    """The share of a token that the like at each position decides: position (0 is the oldest), share.
+    """The share of a token that the item at each position decides: position (0 is the oldest), share.
 
     `InputError` where fewer than ten users have a full history."""
     full = np.flatnonzero((tokens.histories >= 0).all(1))
     if len(full) < 10:
         raise InputError(
-            f"only {len(full)} users have a full history of {tokens.histories.shape[1]} likes",
+            f"only {len(full)} users have a full history of {tokens.histories.shape[1]} events",
             fix="open a recommender with ten or more of them",
         )
     random = np.random.default_rng(seed)
