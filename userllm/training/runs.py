@@ -144,8 +144,8 @@ def _in_use(settings: dict) -> dict:
 
 
 def _differing(settings: dict, others: dict, names) -> list[str]:
-    settings = _in_use(settings)
-    others = _in_use(others)
+    settings = plain_settings(_in_use(settings))
+    others = plain_settings(_in_use(others))
     return [name for name in names if settings.get(name) != others.get(name)]
 
 
