@@ -11,6 +11,7 @@ from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import timm
@@ -74,7 +75,79 @@ def test_evaluate_prints_results_and_differences(runs, say):
 def test_rank_prints_titles(runs, say):
     user = pd.read_parquet(runs / "bias" / "predictions.parquet")["user_id"].iloc[0]
     code, out, _ = say("rank", runs / "userllm_plus", "--user", user, "--top", 3, "--device", "cpu")
+    assert code == 0 and len(out.splitlines()) == 1 + 2 + 3
+    assert re.fullmatch(READ_200, out.splitlines()[0]), out
+    code, out, _ = say(*few(runs, "--user", user, "--candidates", 7))
+    assert code == 0 and out.startswith("Read: the 7 best of ")
+    code, out, _ = say(*few(runs, "--user", user, "--most-liked", 30, "--candidates", "all"))
     assert code == 0 and len(out.splitlines()) == 2 + 3
+
+
+READ_200 = r"Read: the 200 best of 2,\d{3} movies by \w+, whose recall@200 on validation is \.\d\d\."
+
+
+def few(runs, *whose):
+    return ("rank", runs / "userllm_plus", *whose, "--top", 3, "--device", "cpu")
+
+
+def test_a_run_says_which_retriever_it_has(runs, say, tmp_path):
+    "Its recall is in the metrics; a folder without one reads everything, and says so."
+    recorded = read_json(runs / "userllm_plus" / "metrics.json")["retriever"]
+    assert recorded["tried"][recorded["name"]] == max(recorded["tried"].values()) == recorded["recall"]["200"]
+    assert {"popularity", "itemknn", "ease", "bias", "mf", "logistic"} <= {*recorded["tried"]}
+    assert "retriever" not in read_json(runs / "bias" / "metrics.json")
+
+    recommender = Recommender.load(runs / "userllm_plus", device="cpu")
+    assert recommender.retriever.record == recorded
+    old = replace(recommender, retriever=None).save(tmp_path / "old")
+    likes = recommender.dataset.items["item_id"].iloc[:2].tolist()
+    code, out, _ = say("rank", old, "--likes", *likes, "--top", 3, "--device", "cpu")
+    assert code == 0 and "This recommender holds no retriever, so all 2,323 movies were read." in out
+
+
+def test_a_reranked_list_is_the_full_one_without_what_was_not_picked(runs):
+    recommender = Recommender.load(runs / "userllm_plus", device="cpu")
+    user = recommender.dataset.users["user_id"].iloc[5]
+    whole, reranked = (
+        recommender.with_candidates(count).rank(user, top=9999 if count is None else 200)
+        for count in (None, 200)
+    )
+    events = recommender.dataset.events.query("user == 5")
+    items = np.setdiff1d(np.arange(len(recommender.dataset.items)), events["item"])
+    rows = recommender.rows_for(np.full(len(items), 5), items)
+    picked = recommender.dataset.items["item_id"].iloc[items[recommender.retriever.best(rows, 200)]]
+    expected = whole[whole["item_id"].isin(picked)].reset_index(drop=True)
+    assert len(whole) == len(items) and len(reranked) == 200
+    together = reranked.merge(expected, on="item_id", suffixes=("", "_whole"))
+    assert len(together) == 200
+    np.testing.assert_allclose(together["probability"], together["probability_whole"], atol=1e-5)
+    assert reranked["probability"].is_monotonic_decreasing
+
+
+def test_lists_of_a_file_of_users(runs, say, tmp_path):
+    known = pd.read_parquet(runs / "userllm_plus" / "recommender" / "users.parquet")["user_id"].iloc[:3].tolist()
+    file = tmp_path / "users.txt"
+    file.write_text("\n".join([*known, "nobody", known[0]]), encoding="utf-8")
+    lists = tmp_path / "lists.parquet"
+    many = ("--users", file, "--out", lists, "--candidates", 10)
+    code, out, _ = say(*few(runs, *many))
+    assert code == 0 and "3 lists with 9 rows" in out and "No list for 1 unknown user: nobody" in out
+    assert "Read for each user: the 10 best movies by" in out and "1 id stood in the file again" in out
+    table = pd.read_parquet(lists)
+    assert table["user_id"].tolist() == [name for name in known for _ in range(3)]
+    assert [path.name for path in tmp_path.iterdir() if "lists" in path.name] == ["lists.parquet"]
+
+    file.write_text("nobody\n", encoding="utf-8")
+    refused(say(*few(runs, *many)), "none of 1 user is in the data: nobody")
+    refused(say(*few(runs, "--users", tmp_path / "none.txt", "--out", lists)), "cannot read")
+    refused(say(*few(runs, "--users", file)), "--users and --out belong together")
+    refused(say(*few(runs, "--user", known[0], "--out", lists)), "--users and --out belong together")
+    refused(say(*few(runs, "--users", file, "--out", tmp_path / "lists.txt")), "neither .csv nor .parquet")
+    for wrong in ("0", "-3", "some"):
+        with pytest.raises(SystemExit):
+            say(*few(runs, "--user", known[0], "--candidates", wrong))
+    with pytest.raises(SystemExit):
+        say("rank", runs / "userllm_plus", "--user", known[0], "--top", "0")
 
 
 def test_rank_for_a_newcomer(runs, say):
@@ -82,7 +155,7 @@ def test_rank_for_a_newcomer(runs, say):
         pd.read_parquet(runs / "userllm_plus" / "recommender" / "items.parquet")["item_id"].iloc[:2].tolist()
     )
     code, out, _ = say("rank", runs / "userllm_plus", "--likes", *likes, "--top", 3, "--device", "cpu")
-    assert code == 0 and len(out.splitlines()) == 4 + 3
+    assert code == 0 and len(out.splitlines()) == 5 + 3 and re.fullmatch(READ_200, out.splitlines()[2])
     assert out.splitlines()[1].startswith("Worked out from all ratings: ") and "Unknown" not in out
     code, out, _ = say(
         "rank",
@@ -450,7 +523,7 @@ def test_quickstart_takes_own_data_and_settings(shop, runs, say):
     for method in ("userllm", "userllm_wide"):
         model = read_json(shop / "quick" / method / "settings.json")["model"]
         assert model["uhem"]["encoder"] == "mean", method
-    assert "scores all items" in out and "logistic" in out
+    assert "--candidates all" in out and "logistic" in out
     assert read_json(shop / "quick" / "userllm" / "settings.json")["step2"]["rows"] == 16
     assert read_json(shop / "quick" / "mf" / "settings.json")["mf"]["epochs"] == 1
 

@@ -59,9 +59,9 @@ def choose_verb(
 
 def _keeps_files(options: Namespace) -> bool:
     "Whether a verb leaves files: then its work is done, even where nobody can read what it prints."
-    if options.verb in ("doctor", "config", "evaluate", "rank"):
+    if options.verb in ("doctor", "config", "evaluate"):
         return False
-    if options.verb == "prepare":
+    if options.verb in ("prepare", "rank"):
         return bool(options.out)
     if options.verb == "reproduce" and options.table == "table2":
         return False

@@ -25,6 +25,11 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _count_or_all(text: str) -> int | str:
+    "A whole number from 1, or the word `all`."
+    return text if text == "all" else _count(text)
+
+
 def _shares(text: str) -> tuple[float, ...]:
     "Numbers with commas between them."
     return tuple(float(share) for share in text.split(","))
@@ -34,6 +39,7 @@ def _shares(text: str) -> tuple[float, ...]:
 _shares.__name__ = "list of shares such as 0.8,0.1,0.1,"
 _number_or_all.__name__ = "number, or all,"
 _count.__name__ = "number"
+_count_or_all.__name__ = "number, or all,"
 
 
 def _data_options(parser, names: dict) -> None:
@@ -371,6 +377,12 @@ def _rank_verb(verb, names: dict) -> None:
     whose = parser.add_mutually_exclusive_group()
     whose.add_argument("--user", metavar="ID", help="user id of the source")
     whose.add_argument(
+        "--users",
+        metavar="FILE",
+        help="lists for all users of a file, into --out: one id a line, or a table (CSV, TSV, Parquet) with the column"
+        " user_id; started again after it was killed, it goes on",
+    )
+    whose.add_argument(
         "--likes",
         nargs="+",
         metavar="ITEM",
@@ -383,7 +395,16 @@ def _rank_verb(verb, names: dict) -> None:
         metavar="ITEM",
         help="what a new user disliked, as --likes, with or without these; the later events of a rated history",
     )
+    parser.add_argument("--out", metavar="FILE", help="where the lists of --users go, .csv or .parquet")
     parser.add_argument("--top", type=_count, default=20, metavar="N", help="how many; default 20")
+    parser.add_argument(
+        "--candidates",
+        type=_count_or_all,
+        default=200,
+        metavar="N|all",
+        help="how many items the language model reads for a list, the best by the recommender's retriever, a cheap"
+        " baseline; all: every item, minutes on a CPU; default 200",
+    )
     parser.add_argument(
         "--include-seen",
         action="store_true",
@@ -393,8 +414,7 @@ def _rank_verb(verb, names: dict) -> None:
         "--most-liked",
         type=_count,
         metavar="N",
-        help="rank only the N items that most people liked, without those that the user has seen: with an LLM on"
-        " a CPU, seconds instead of minutes",
+        help="rank only the N items that most people liked, without those that the user has seen",
     )
     parser.add_argument("--genre", metavar="NAME", help="rank only items of this genre")
 

@@ -65,7 +65,7 @@ def _print_quickstart(results: dict[str, dict], folder: Path, noun: ItemNoun) ->
     user = predictions["userllm"]["user_id"].iloc[0]
     following = typed_command("rank", folder / "userllm_wide", *user_option(user), "--top", 10)
     print(f"\nSaved: {folder}/userllm/recommender and {folder}/userllm_wide/recommender")
-    print(f"Next:  {following}   (scores all {noun.many}: minutes on a CPU)")
+    print(f"Next:  {following}   (reads the best 200 {noun.many}; --candidates all reads every one)")
 
 
 def _print_quickstart_estimate(stage: Stage, resources: Resources, changes: dict) -> None:

@@ -32,6 +32,7 @@ from userllm.evaluation.ranking import (
 )
 from ..evaluation.reports import difference_table, format_table, results_table
 from ..model.recommender import Recommender
+from ..model.user_lists import AskedUsers, ListChoices, rank_users, read_user_ids
 from ..workbench.new_users import most_liked, new_user_notes
 
 # %% ../../nbs/cli/930_use.ipynb #af591fe4
@@ -242,39 +243,73 @@ def _candidates(options, dataset: Dataset):
     return most_liked(dataset, options.most_liked or len(dataset.items), options.genre or "")
 
 
-def rank_verb(options) -> None:
-    "`userllm rank`"
-
-    likes = options.likes or []
-    is_new = bool(likes or options.dislikes)
-    if is_new and options.user is not None:
+def _require_whom(options) -> None:
+    "`InputError` unless options name one user, a new user, or a file of users and where their lists go."
+    is_new = bool(options.likes or options.dislikes)
+    if options.dislikes and (options.user is not None or options.users):
         raise InputError(
-            "--dislikes is for a new user, and --user names one of the data",
-            fix="leave out --user, or --dislikes",
+            "--dislikes is for a new user, and --user and --users name those of the data",
+            fix="leave out one of the two",
         )
-    if not is_new and options.user is None:
+    if not is_new and options.user is None and not options.users:
         raise InputError(
             "nobody is named to rank items for",
-            fix="give --user, or --likes or --dislikes for a new user",
+            fix="give --user, --users with --out, or --likes or --dislikes for a new user",
+        )
+    if bool(options.users) != bool(options.out):
+        raise InputError(
+            "--users and --out belong together: many lists go into a file", fix="give both, or neither"
         )
 
-    def check(dataset: Dataset) -> None:
-        if is_new:
-            rated_items(likes, dataset, options.dislikes)
-        else:
-            _require_known_user(dataset, options.user)
-        _candidates(options, dataset)
 
-    recommender = _open_recommender(options, check)
-    how = (options.top, options.include_seen, "candidates", _candidates(options, recommender.dataset))
-    if is_new:
-        lines = _rated_as_text(options, recommender.dataset)
-        lines += new_user_notes(recommender, len(likes), len(options.dislikes))
-        print("\n".join(lines))
-        ranked = recommender.rank_for_new_user(likes, *how, options.dislikes)
+def _ready_to_rank(options, check: Callable[[Dataset], None]) -> tuple[Recommender, list | None]:
+    "The recommender with as many candidates as are asked for, and the ids that these may have."
+    recommender = _open_recommender(options, lambda dataset: (check(dataset), _candidates(options, dataset)))
+    count = None if options.candidates == "all" else options.candidates
+    return recommender.with_candidates(count), _candidates(options, recommender.dataset)
+
+
+def _rank_many(options) -> None:
+    "Lists for the users of a file."
+    ids = read_user_ids(options.users)
+    out = Path(options.out)
+    _require_output_file(out)
+    recommender, among = _ready_to_rank(options, lambda dataset: AskedUsers.of(ids, dataset))
+    choices = ListChoices(options.top, options.include_seen, among and tuple(among))
+    asked = AskedUsers.of(ids, recommender.dataset)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    print(rank_users(recommender, asked, out, choices, "users").as_text(out))
+
+
+def _rank_new_user(options) -> pd.DataFrame:
+    "The list of a new user; says first what is known of them."
+    likes = options.likes or []
+    recommender, among = _ready_to_rank(
+        options, lambda dataset: rated_items(likes, dataset, options.dislikes)
+    )
+    lines = _rated_as_text(options, recommender.dataset)
+    lines += new_user_notes(recommender, len(likes), len(options.dislikes))
+    print("\n".join(lines))
+    return recommender.rank_for_new_user(
+        likes, options.top, options.include_seen, "candidates", among, options.dislikes
+    )
+
+
+def rank_verb(options) -> None:
+    "`userllm rank`"
+    _require_whom(options)
+    if options.users:
+        return _rank_many(options)
+    if options.user is None:
+        ranked = _rank_new_user(options)
     else:
-        ranked = recommender.rank(options.user, *how)
+        recommender, among = _ready_to_rank(
+            options, lambda dataset: _require_known_user(dataset, options.user)
+        )
+        ranked = recommender.rank(options.user, options.top, options.include_seen, "candidates", among)
 
+    if ranked.attrs["note"]:
+        print(ranked.attrs["note"])
     shown = filled_columns(ranked)
     if "year" in shown:
         shown = shown.assign(year=shown["year"].astype("string").fillna(""))

@@ -88,6 +88,8 @@ class BaselineRecommender(Recommender):
     depends_on: dict = field(default_factory=dict)  # plain values
     data: str = ""  # fingerprint of the training data
 
+    cheap = True
+
     @classmethod
     def build(cls, baseline: Baseline, fitted: FittedBaseline, stage: Stage) -> "BaselineRecommender":
         "Put a fitted baseline together with the data that it was fitted on."

@@ -6,19 +6,21 @@
 __all__ = ['publish_weights', 'PublishedRecommender']
 
 # %% ../../nbs/model/635_published.ipynb #3ac2cd08
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
+from ..collaborative.retrievers import choose_retriever
 from ..core.errors import InputError
 from ..core.files import read_json, read_tensors, read_tensors_metadata, write_tensors
 from ..core.fingerprints import fingerprint
 from ..core.plugins import import_plugins
+from ..core.runs import StageCache
 from ..core.settings import restore_settings
 from ..core.theme import PICTURES
 from ..data.dataset import Dataset
-from ..data.prepared import Prepared, prepare
+from ..data.prepared import Prepared, Stage, prepare
 from ..data.protocols import movie
 from ..data.histories import HistorySettings
 from ..knowledge.llms import LLM, load_llm
@@ -38,7 +40,9 @@ def publish_weights(
 ) -> None:
     "Write in half precision what was learnt; `InputError` where there is no such folder."
     recommender = Path(recommender)
-    learnt = [path for path in recommender.rglob("*.safetensors") if path.stem != PICTURES]
+    parts = recommender.rglob("*.safetensors")
+    retriever = recommender / "retriever"  # chosen anew when the weights are opened
+    learnt = [path for path in parts if path.stem != PICTURES and retriever not in path.parents]
     if not learnt:
         raise InputError(f"{recommender} holds no weights of a recommender", fix="name its folder")
     for path in learnt:
@@ -65,6 +69,9 @@ def _require_same(folder: Path, metrics: dict, prepared: Prepared, llm: LLM) -> 
                 f"{folder} was trained with other {what} than are here ({then[:16]}; here {here[:16]})",
                 fix="train it again",
             )
+
+
+_RETRIEVERS = ("popularity", "itemknn", "ease", "bias")  # those whose fit depends on no preset
 
 
 @dataclass(kw_only=True)
@@ -108,7 +115,9 @@ class PublishedRecommender(UserLLMRecommender):
         history = None
         if "history" in settings:
             history = restore_settings(HistorySettings, settings["history"], f"{where}, history")
-        return cls.build(model, maker, dataset, settings["method"], {"published": True}, history)
+        recommender = cls.build(model, maker, dataset, settings["method"], {"published": True}, history)
+        stage = Stage(prepared, None, cache=options.cache or StageCache())
+        return replace(recommender, retriever=choose_retriever(stage, _RETRIEVERS))
 
 
 recommenders["published"] = PublishedRecommender

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..collaborative.retrievers import Retriever
 from ..core.devices import choose_device, choose_precision
 from ..core.errors import InputError
 from userllm.core.files import (
@@ -276,6 +277,8 @@ def _write_folder(recommender: "UserLLMRecommender", folder: Path) -> None:
     for name in ("items", "users", "events"):
         write_parquet(folder / f"{name}.parquet", getattr(dataset, name))
     tokenizer.save_pretrained(folder / "tokenizer")
+    if recommender.retriever is not None:
+        recommender.retriever.save(folder / "retriever")
 
     manifest = Manifest(
         format=format_version,
@@ -415,6 +418,7 @@ def _read_recommender(kind: type, folder: Path, options: LoadOptions) -> "UserLL
     load_weights(model, folder)
     maker = BatchMaker(dataset, tables, llm.tokenizer, manifest.settings)
     check_engine(model, maker, training=False)
+    has_retriever = (folder / "retriever").is_dir()  # folders of version 0.5 have none
     return kind(
         method=manifest.method,
         dataset=dataset,
@@ -424,6 +428,7 @@ def _read_recommender(kind: type, folder: Path, options: LoadOptions) -> "UserLL
         maker=maker,
         base=manifest.base,
         data=manifest.data,
+        retriever=Retriever.load(folder / "retriever") if has_retriever else None,
     )
 
 # %% ../../nbs/model/630_userllm_recommender.ipynb #3bc805b5

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from ..collaborative.baseline_recommender import BaselineRecommender
 from ..collaborative.baselines import baselines
+from ..collaborative.retrievers import choose_retriever
 from ..core.errors import InputError
 from userllm.core.files import (
     atomic_path,
@@ -396,6 +397,17 @@ def _other_history_logits(trained: list[TrainState], engines: list) -> list[np.n
     return logits
 
 
+def _add_retriever(state: TrainState, recommender: UserLLMRecommender) -> None:
+    "Let a cheap baseline pick the items of lists; what it reads goes to the audit, its recall to the metrics."
+    started = time.monotonic()
+    retriever = choose_retriever(state.stage)
+    state.about["retriever"] = retriever and retriever.record
+    state.seconds["retriever"] = time.monotonic() - started
+    if retriever:
+        recommender.retriever = retriever
+        state.reads.trained["retriever"] = retriever.fitted.trained_rows
+
+
 def _finish_method(
     state: TrainState,
     engine: ScoringEngine,
@@ -407,9 +419,11 @@ def _finish_method(
     stage = state.stage
     name = state.method.name
     provenance = {"run_seed": stage.run_seed, "preset": stage.preset.name}
-    UserLLMRecommender.build(
+    recommender = UserLLMRecommender.build(
         state.model, state.maker, stage.dataset, name, provenance, stage.prepared.history
-    ).save(state.run.recommender)
+    )
+    _add_retriever(state, recommender)
+    recommender.save(state.run.recommender)
 
     test = tested_rows(stage.dataset, stage.preset.test_rows)
     linear = _linear_logits(state, engine)
