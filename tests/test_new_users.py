@@ -8,20 +8,22 @@ import torch
 
 from userllm.collaborative.baseline_recommender import BaselineRecommender
 from userllm.collaborative.baselines import baselines
+from userllm.collaborative.cross_features import affinity
 from userllm.collaborative.lightgcn import LightGCNSettings
-from userllm.collaborative.mf import MFSettings
+from userllm.collaborative.mf import MFSettings, train_mf
+from userllm.collaborative.rates import made_up_tastes
 from userllm.collaborative.sasrec import SASRecSettings
 from userllm.core.runs import StageCache
 from userllm.data.histories import RatedItems, Rows
 from userllm.data.prepared import Stage, prepare
 from userllm.data.protocols import movie
+from userllm.evaluation.metrics import auc
 from userllm.model.fold_in import Rescaled
 from userllm.model.mappers import FeatureTable, load_table, save_table
 from userllm.model.recommender import Recommender
 from userllm.training.feature_sources import feature_sources
 from userllm.training.presets import find_preset
 
-EXACT = ("bias", "bias_asof", "bias_asof_frozen")
 SOLVED = ("mf", "mf_bias", "lightgcn")
 FEATURES = (
     "logistic",
@@ -173,3 +175,33 @@ def test_the_rule_of_a_plugin_that_is_not_here_leaves_new_users_unknown(tmp_path
     assert load_table(tmp_path / "own.safetensors").knows_new_users
     del fold_ins["Own"]
     assert not load_table(tmp_path / "own.safetensors").knows_new_users
+
+
+def planted_dislikes():
+    "Two kinds of items and of users: each likes its own kind, so whoever dislikes one kind likes the other."
+    made = made_up_tastes(rows=3_600)
+    draw = np.random.default_rng(0)
+
+    def planted(table):
+        same = (table["user"] % 2 == table["item"] % 2).to_numpy()
+        return table.assign(label=np.where(draw.random(len(table)) < 0.1, ~same, same).astype("int8"))
+
+    return replace(made, interactions=planted(made.interactions), events=planted(made.events))
+
+
+@pytest.mark.parametrize("kind", (0, 1))
+def test_where_only_dislikes_tell_the_other_kind_comes_first(kind):
+    dataset = planted_dislikes()
+    settings = MFSettings(dimensions=8, learning_rate=1e-2, batch_size=256, patience=5, bias=True)
+    factors = train_mf(dataset, settings, progress=False)
+    content = np.random.default_rng(1).normal(0, 0.3, (80, 4))
+    content[:, 0] += np.where(np.arange(80) % 2, 1, -1)
+    taste = affinity("content_affinity", dataset, content)
+    disliked = RatedItems.of(dict.fromkeys(range(kind, 10, 2), 0))
+    others = np.arange(10, 79)
+    rows = Rows(np.full(69, -1), others, np.zeros((69, 0)), rated=disliked)
+    wanted = others % 2 != kind
+    for name, scores in (("mf_bias", factors.logits(rows)), ("content", taste.of_rows(rows).numpy())):
+        assert auc(wanted, scores) > 0.9, name
+    nobody = replace(rows, rated=None)
+    assert 0.3 < auc(wanted, factors.logits(nobody)) < 0.7

@@ -80,5 +80,5 @@ def test_the_python_of_readme_runs(monkeypatch):
     monkeypatch.chdir(ROOT)
     (block,) = blocks((ROOT / "README.md").read_text(encoding="utf-8"), "python")
     names = {}
-    exec(compile(block.replace("recommender.rank", "table = recommender.rank"), "README.md", "exec"), names)
+    exec(compile(block.replace("few.rank", "table = few.rank"), "README.md", "exec"), names)
     assert list(names["table"]["rank"]) == [1, 2, 3, 4, 5]

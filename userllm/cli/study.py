@@ -26,6 +26,7 @@ from ..evaluation.ablation_runs import AblationStudy, run_ablations
 from ..evaluation.ablations import ablations, find_ablation
 from ..evaluation.bench_runs import BenchTarget, missing, run_bench, speedups
 from ..evaluation.bench_ways import BenchSettings
+from ..evaluation.learning_curve import compare_curve, curve_as_table
 from ..evaluation.paper_tables import find_table, protocols, Table
 from userllm.evaluation.same_inputs import (
     compare_contrasts,
@@ -246,9 +247,12 @@ def _require_ready(options, settings: StudySettings) -> None:
         require_writable(folder, make=False)
 
 
-def _print_same_inputs(table: Table, settings: StudySettings) -> None:
-    "Each method beside baselines that read the same numbers, and what its parts are worth, as far as runs are there."
+def _print_views(table: Table, settings: StudySettings) -> None:
+    "Shares of the rows; each method beside baselines that read the same numbers; what parts are worth: from the runs."
     where = (settings.results, settings.seeds, settings.suffix)
+    if len(table.shares) > 1 and len(curve := compare_curve(table, *where)):
+        print("\nLearning curve: AUC by training rows, with 95% intervals")
+        print(format_table(curve_as_table(curve)))
     beside = same_inputs_as_table(compare_same_inputs(table, *where))
     if len(beside):
         print(
@@ -295,7 +299,7 @@ def reproduce_verb(options) -> None:
     _require_ready(options, settings)
     compared = reproduce(table.name, settings, study.only, study.on)
     print("\n" + format_table((lengths_as_table if table.lengths else as_table)(compared)))
-    _print_same_inputs(table.on(settings), settings)
+    _print_views(table.on(settings), settings)
     if rates := readings_as_text([system.of for system in asked_for]):
         print("\n" + rates)
 

@@ -114,6 +114,33 @@ class Prepared:
         dataset = context_as_training(self.dataset)
         return replace(self, dataset=dataset, histories=Histories.for_dataset(dataset), audit=audit(dataset))
 
+    def with_training_share(self, share: float) -> "Prepared":
+        """The same with a share of the training rows, drawn by the data seed: a smaller share is part of a larger one.
+        The others become context interactions, as ratings are that were never drawn as rows.
+
+        `InputError` for a share that is not above 0 and at most 1, or that leaves no row."""
+        dataset = self.dataset
+        training = np.flatnonzero((dataset.interactions["split"] == "train").to_numpy())
+        count = int(len(training) * share)
+        if not 0 < share <= 1 or not count:
+            raise InputError(
+                f"a share of {share!r} of {len(training):,} training rows", fix="give one above 0, up to 1"
+            )
+        if share == 1:
+            return self
+        order = np.random.default_rng([dataset.protocol.get("data_seed", 0), 9]).permutation(training)
+        dropped = dataset.interactions.iloc[order[count:]]
+        key = ["user", "item", "timestamp"]
+        moved = pd.MultiIndex.from_frame(dataset.events[key]).isin(pd.MultiIndex.from_frame(dropped[key]))
+        split = dataset.events["split"].astype(str).mask(moved, "context")
+        dataset = replace(
+            dataset,
+            interactions=dataset.interactions.drop(dropped.index).reset_index(drop=True),
+            events=dataset.events.assign(split=split),
+            protocol=dataset.protocol | {"training_share": share},
+        )
+        return replace(self, dataset=dataset, histories=Histories.for_dataset(dataset), audit=audit(dataset))
+
     @property
     def history(self) -> HistorySettings:
         """The settings of the histories, so that scoring reads what training read.

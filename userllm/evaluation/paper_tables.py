@@ -55,6 +55,7 @@ class Table:
     # system -> baselines that read the same numbers, where they are others than `System.same_inputs`
     same_inputs: dict = field(default_factory=dict)
     contrasts: tuple = ()  # what a difference is about, and the two systems that are subtracted
+    shares: tuple = (1,)  # of the training rows: each system is trained on each
     lengths: bool = False  # whether each run is scored with histories of three lengths
     # (protocol, system) -> the paper's AUC on its short and on its long histories
     paper_lengths: dict = field(default_factory=dict)
@@ -200,6 +201,19 @@ tables.register(
 )
 tables.register(
     Table(
+        "curve",
+        "a learning curve: shares of the training rows",
+        (
+            *("userllm", "userllm_wide", "userllm_rated"),
+            *("bias", "logistic", "trees", "logistic_content", "trees_content"),
+        ),
+        ("movie",),
+        against="logistic",
+        shares=(1 / 8, 1 / 4, 1 / 2, 1),
+    )
+)
+tables.register(
+    Table(
         "cold_items",
         "items without a training row: what text and posters are worth",
         (
@@ -225,10 +239,11 @@ def find_table(name: str) -> Table:
     return tables.find(name)
 
 # %% ../../nbs/evaluation/755_paper_tables.ipynb #f073f797
-def run_path(protocol: str, split: str, system: str, seed: int, suffix: str = "") -> Path:
-    "Where a run lies. A system without an LLM has no precision."
+def run_path(protocol: str, split: str, system: str, seed: int, suffix: str = "", share: float = 1) -> Path:
+    "Where a run lies. A system without an LLM has no precision; a run on all training rows has no share."
     precision = "" if find_system(system).is_baseline else suffix
-    return Path(f"{protocol}-{split}{precision}") / system / f"seed{seed}"
+    rows = "" if share == 1 else f"-rows{share:g}"
+    return Path(f"{protocol}-{split}{rows}{precision}") / system / f"seed{seed}"
 
 
 def history_lengths(table: Table, protocol: str) -> tuple:

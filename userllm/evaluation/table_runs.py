@@ -51,8 +51,9 @@ class TableStudy(Study):
         _require_members(table, self.on, table.protocols, "protocol")
         left_out = self.left_out(settings)
         return [
-            self._planned(table, protocol, system, seed, settings)
+            self._planned(table, protocol, system, (seed, share), settings)
             for protocol in self.on or table.protocols
+            for share in table.shares
             for seed in range(settings.seeds)
             for system in table.systems
             if (not self.only or system in self.only)
@@ -71,20 +72,23 @@ class TableStudy(Study):
         return ()
 
     def _planned(
-        self, table: Table, protocol: str, system: str, seed: int, settings: StudySettings
+        self, table: Table, protocol: str, system: str, which: tuple, settings: StudySettings
     ) -> PlannedRun:
+        seed, share = which
         tokens = 0.0
         if not find_system(system).is_baseline:
             method = find_system(system).method(settings.changes)
             tokens = estimate_tokens(
-                method, settings.preset, table.history_length(protocol), table.rows_on(protocol)
+                method,
+                settings.preset,
+                table.history_length(protocol),
+                round(share * table.rows_on(protocol)),
             )
-        return PlannedRun(
-            run_path(protocol, table.split, system, seed, settings.suffix),
-            {"protocol": protocol, "split": table.split, "system": system, "seed": seed},
-            seed,
-            tokens,
-        )
+        columns = {"protocol": protocol, "split": table.split, "system": system, "seed": seed}
+        if len(table.shares) > 1:
+            columns["share"] = share
+        path = run_path(protocol, table.split, system, seed, settings.suffix, share)
+        return PlannedRun(path, columns, seed, tokens)
 
     def expected(self, run: PlannedRun, settings: StudySettings) -> tuple[dict, str]:
         system = find_system(run.columns["system"])
@@ -104,6 +108,7 @@ class TableStudy(Study):
         work = Path(settings.work) / run.path
         protocol = protocols.get(run.columns["protocol"], movie)()
         prepared = runner.prepared(replace(protocol, split=run.columns["split"]))
+        prepared = prepared.with_training_share(run.columns.get("share", 1))
         stage = Stage(prepared, settings.preset, run.seed, runner.cache)
         if system.is_baseline:
             run_baseline(system.of, stage, work)

@@ -16,7 +16,7 @@ from ..data.requests import liked_items, rated_items
 from ..model.recommender import Recommender
 from .html_parts import strip_html, table_html
 from .item_search import history_cards
-from .new_users import most_liked, new_user_notes, recommend
+from .new_users import candidates_for, new_user_notes, recommend
 from .prompt_tool import on_enter, show_found
 from .long_work import LongWork
 from .widgets import View
@@ -92,7 +92,11 @@ class NewUserTool:
         self.work = LongWork("candidates")
         self.without = {}  # see `recommend`
         self.view = new_user_view(self.work, recommender.dataset.noun)
-        self.view.controls["count"].max = max(20, len(recommender.dataset.items))
+        slider = self.view.controls["count"]
+        slider.max = max(20, len(recommender.dataset.items))
+        if recommender.retriever is not None:
+            slider.description = f"Best by {recommender.retriever.name}"
+            slider.value = min(recommender.candidates or slider.max, slider.max)
         handlers = {
             "search": lambda: self.search(self.view.values()["search"]),
             "add": lambda: self.add(self.view.values()["item"]),
@@ -174,7 +178,7 @@ class NewUserTool:
         "Begin to score; the bar shows how far it is."
         values = self.view.values()
         rated = dict(self.rated)
-        candidates = most_liked(self.recommender.dataset, values["count"], values["genre"])
+        candidates = candidates_for(self.recommender, rated, values["count"], values["genre"])
         return self.work.start(
             lambda report: recommend(self.recommender, rated, candidates, report, self.without),
             lambda found: draw_recommended(self.view, found, self.pictures),
