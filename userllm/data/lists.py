@@ -182,7 +182,7 @@ LIST_LEAKS = {
     "candidate twice": "an item more than once in a list",
     "relevant without a liked row": "a relevant candidate without a liked row in the split",
     "liked row lost": "a liked row of the split that is relevant in no list",
-    "row lost": "a row of the split that is not among the candidates; not counted for sampled lists and lists of one row",
+    "row lost": "a row of the split that is no candidate; not counted where lists are sampled or made for each row",
     "held-out item missing": "after a split by items: an item with rows of the split that a full list lacks",
 }
 
