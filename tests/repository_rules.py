@@ -165,6 +165,38 @@ def climbing_imports(root: Path) -> list[str]:
     return problems
 
 
+def defined_names(module: Path) -> set[str]:
+    "Names that a module defines or imports, at any depth."
+    names = set()
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names |= {alias.asname or alias.name for alias in node.names}
+    return names
+
+
+def missing_names(root: Path) -> list[str]:
+    "What a page or a test imports from a module of the library stands in that module."
+    pages = [(path, "\n".join(sources(path))) for path in notebooks(root)]
+    pages += [(path, path.read_text(encoding="utf-8")) for path in sorted((root / "tests").glob("*.py"))]
+    problems = []
+    for path, code in pages:
+        lines = (line for line in code.splitlines() if not line.lstrip().startswith(("%", "!")))
+        for node in ast.walk(ast.parse("\n".join(lines))):
+            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith(LIBRARY + "."):
+                continue
+            place = root / node.module.replace(".", "/")
+            module = place.with_suffix(".py")
+            known = defined_names(module) if module.exists() else set()
+            known |= {part.stem for part in place.glob("*") if part.stem != "__init__"}
+            for name in sorted({alias.name for alias in node.names} - known):
+                problems.append(f"{path.name}: imports {name} from {node.module}, which has no such name")
+    return problems
+
+
 def misplaced_modules(root: Path) -> list[str]:
     """One number and one module a notebook, named alike and in a folder of its package's name; other
     notebooks export nothing."""

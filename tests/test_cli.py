@@ -150,7 +150,7 @@ def test_lists_of_a_file_of_users(runs, say, tmp_path):
         say("rank", runs / "userllm_plus", "--user", known[0], "--top", "0")
 
 
-def test_rank_for_a_newcomer(runs, say):
+def test_rank_for_a_new_user(runs, say):
     likes = (
         pd.read_parquet(runs / "userllm_plus" / "recommender" / "items.parquet")["item_id"].iloc[:2].tolist()
     )
@@ -179,7 +179,7 @@ def test_rank_for_a_newcomer(runs, say):
     with pytest.raises(SystemExit):
         say("rank", runs / "userllm_plus", "--likes", likes[0], "--user", "1")
 
-    # what the newcomer disliked: no part of a history of likes, but of the features
+    # what the new user disliked: no part of a history of likes, but of the features
     told = ("rank", runs / "userllm_plus", "--likes", likes[0], "--dislikes", likes[1], "--most-liked", 5)
     code, out, _ = say(*told, "--top", 5, "--device", "cpu")
     assert code == 0 and out.splitlines()[1].startswith("Disliked: ")
@@ -322,17 +322,20 @@ def test_help_lists_what_a_plugin_registers(tmp_path):
     (tmp_path / "mine_for_help.py").write_text(
         "from dataclasses import replace\n"
         "from userllm.training.methods import find_method, methods\n"
-        "methods.register(replace(find_method('tallrec'), name='quiet', about='says little'))\n",
+        "methods.register(replace(find_method('tallrec'), name='quiet', about='says little'))\n"
+        "from userllm import ListMetric, list_metrics\n"
+        "list_metrics.register(ListMetric('depth', 'depth of lists', lambda lists, k: None))\n",
         encoding="utf-8",
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "userllm", "train", "--plugin", "mine_for_help", "--help"],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
-    )
-    assert done.returncode == 0 and "says little" in done.stdout, done.stderr
+    for verb, words in (("train", "says little"), ("evaluate", "depth of lists")):
+        done = subprocess.run(
+            [sys.executable, "-m", "userllm", verb, "--plugin", "mine_for_help", "--help"],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+        )
+        assert done.returncode == 0 and words in done.stdout, done.stderr
 
 
 def test_any_setting_is_changed_from_the_command_line(say, tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ import repository_rules as rules
 ROOT = Path(__file__).resolve().parents[1]
 RULES = [
     rules.climbing_imports,
+    rules.missing_names,
     rules.misplaced_modules,
     rules.unclean_notebooks,
     rules.swallowed_prose,
@@ -175,6 +176,13 @@ def test_planted_output_that_nobody_sees(small_repository, directive):
 def test_a_climbing_import_is_found(small_repository, line):
     write_notebook(small_repository / "nbs" / "00_ground.ipynb", "#| default_exp ground", line)
     assert len(rules.climbing_imports(small_repository)) == 1
+
+
+def test_a_name_that_its_module_lacks_is_found(small_repository):
+    path = small_repository / "nbs" / "20_second.ipynb"
+    write_notebook(path, "#| default_exp second", "from userllm.first import three, two", "from userllm import first")
+    problem = "20_second.ipynb: imports three from userllm.first, which has no such name"
+    assert rules.missing_names(small_repository) == [problem]
 
 
 def test_misplaced_modules_are_found(small_repository):

@@ -99,6 +99,8 @@ names = {
     "templates": "model.prompts",
     "metrics": "evaluation.metrics",
     "Metric": "evaluation.metrics",
+    "list_metrics": "evaluation.ranking",
+    "ListMetric": "evaluation.ranking",
     "feature_sources": "training.feature_sources",
     "FeatureSource": "training.feature_sources",
     "FeatureTable": "model.mappers",

@@ -20,6 +20,7 @@ _registries = {
     "protocols": "userllm.evaluation.paper_tables",
     "shapes": "userllm.evaluation.shapes",
     "metrics": "userllm.evaluation.metrics",
+    "list_metrics": "userllm.evaluation.ranking",
     "encoders": "userllm.model.history_encoders",
     "templates": "userllm.model.prompts",
     "mapper_kinds": "userllm.model.mappers",

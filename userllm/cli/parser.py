@@ -347,13 +347,18 @@ def _evaluate_verb(verb, names: dict) -> None:
     parser.add_argument(
         "--candidates",
         choices=("full", "sampled", "rated"),
-        help="full (default): all that a user has not seen; sampled: 100 drawn, which can turn the order of systems"
-        " round; rated: the user's test rows",
+        help="full (default): all that a user has not seen; sampled: 100 drawn, which can reverse the order of"
+        " systems; rated: the user's test rows",
     )
     parser.add_argument(
         "--llm", help="for lists: where the LLM of the training is now; default: where it was"
     )
-    parser.epilog = _named("metrics", names["metrics"])
+    parser.epilog = "\n\n".join(
+        (
+            _named("metrics", names["metrics"]),
+            _named("metrics of lists, for --ranking", names["list_metrics"]),
+        )
+    )
 
 
 def _score_verb(verb, names: dict) -> None:

@@ -221,8 +221,12 @@ class FeatureBaseline(Baseline):
 
     def settings(self, preset) -> dict[str, Any]:
         names = ["target_encoding", "mf", "item_cf"]
-        names += ["trees"] * (self.kind == "trees")
-        names += ["content"] * ("content_affinity" in self.content) + ["affinity"] * bool(self.content)
+        if self.kind == "trees":
+            names.append("trees")
+        if "content_affinity" in self.content:
+            names.append("content")
+        if self.content:
+            names.append("affinity")
         settings = {name: getattr(preset, name) for name in names}
         return settings | ({"as_of": preset.as_of, "reading": self.reading} if self.reading else {})
 

@@ -40,7 +40,7 @@ def fitted_scale(
     labels: np.ndarray,  # (n,) of them
     overall: float,  # log-odds of a like in training, for rows of one class
 ) -> Scale:
-    "Slope and base by logistic regression; a slope below a tenth a standard deviation is set to that."
+    "Slope and base by logistic regression; a slope below 0.1 a standard deviation is set to 0.1."
     from sklearn.linear_model import LogisticRegression
 
     spread = float(np.std(scores)) if len(scores) else 0.0
@@ -130,7 +130,7 @@ class ItemKNNSettings:
     numbers = {"neighbours": "count", "shrinkage": "amount"}
 
     neighbours: int = 100  # of each item
-    shrinkage: float = 10.0  # likes in common that count nothing, nearly
+    shrinkage: float = 10.0  # added to the denominator, so that a few likes in common count little
 
     def __post_init__(self):
         require_numbers(self, "item_knn")
@@ -253,10 +253,10 @@ class ItemWeights:
         distinct, first = np.unique(users[order], return_index=True)
         bounds = np.append(first, len(users))
         for begin in range(0, len(distinct), block):
-            some = distinct[begin : begin + block]
-            rows = order[bounds[begin] : bounds[begin + len(some)]]
-            of_some = (self.likes[some] @ self.weights).toarray()
-            scores[rows] = of_some[np.searchsorted(some, users[rows]), items[rows]]
+            of_block = distinct[begin : begin + block]
+            rows = order[bounds[begin] : bounds[begin + len(of_block)]]
+            block_scores = (self.likes[of_block] @ self.weights).toarray()
+            scores[rows] = block_scores[np.searchsorted(of_block, users[rows]), items[rows]]
         return scores
 
     def logits(self, rows: Rows) -> np.ndarray:
@@ -266,9 +266,9 @@ class ItemWeights:
         scores = np.zeros(len(rows))
         scores[known_user] = self.pair_scores(users[known_user], items[known_user])
         new = np.flatnonzero(~known_user)
-        row, place = np.nonzero(rows.likes[new] >= 0)
+        row, column = np.nonzero(rows.likes[new] >= 0)
         if len(row):
-            pairs = self.weights[rows.likes[new][row, place], items[new][row]]
+            pairs = self.weights[rows.likes[new][row, column], items[new][row]]
             scores[new] = np.bincount(row, np.asarray(pairs).ravel(), len(new))
         return self.scale(np.where(known_item, scores, 0.0))
 

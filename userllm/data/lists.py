@@ -20,7 +20,7 @@ from .leakage import Audit
 # %% ../../nbs/data/161_lists.ipynb #6583a777
 CANDIDATES = {
     "full": "every item that the user has not seen by then",
-    "sampled": "the relevant items and a few drawn at random, which can turn the order of systems round",
+    "sampled": "the relevant items and a few drawn at random, which can reverse the order of systems",
     "rated": "the user's own rows of the split",
 }
 TIMES = {
@@ -28,7 +28,7 @@ TIMES = {
     "row": "a list for each liked row, as of its time",
 }
 SAMPLED_WARNING = (
-    "sampled candidates: metrics over a sample can turn the order of two systems round (Krichene and Rendle 2020,"
+    "sampled candidates: metrics over a sample can reverse the order of two systems (Krichene and Rendle 2020,"
     " On sampled metrics for item recommendation); use full candidates to compare systems"
 )
 
@@ -81,7 +81,7 @@ def _user_sets(frame: pd.DataFrame, users: int) -> list[np.ndarray]:
 
 
 def _events_to_leave_out(dataset: Dataset, split: str) -> pd.DataFrame:
-    "Events whose items are no candidates: all but the rows of the split, and, for validation, of test."
+    "Events whose items are left out of lists: all but the rows of the split, and, for validation, of test."
     kept = ("test",) if split == "test" else ("valid", "test")
     return dataset.events[~dataset.events["split"].isin(kept)]
 
@@ -180,10 +180,10 @@ def _candidates_of(dataset: Dataset, protocol: ListProtocol, rows: pd.DataFrame,
 LIST_LEAKS = {
     "seen item among candidates": "a candidate that the user has in a training row or a context interaction",
     "candidate twice": "an item more than once in a list",
-    "relevant without a liked row": "a relevant candidate that is no liked row of the split",
+    "relevant without a liked row": "a relevant candidate without a liked row in the split",
     "liked row lost": "a liked row of the split that is relevant in no list",
-    "row lost": "a row of the split that is no candidate, where lists are not sampled or a row each",
-    "held-out item missing": "after a split by items: an item with rows of the split that lacks in a full list",
+    "row lost": "a row of the split that is no candidate; not counted where lists are sampled or made for each row",
+    "held-out item missing": "after a split by items: an item with rows of the split that a full list lacks",
 }
 
 
@@ -215,7 +215,7 @@ def audit_lists(
 
 
 def _missing_items(lists: CandidateLists, dataset: Dataset, rows: pd.DataFrame) -> int:
-    "Held-out items of the split that lack in full lists."
+    "Held-out items of the split that full lists lack."
     if lists.protocol.candidates != "full" or dataset.protocol["split"] != "cold_items":
         return 0
     held_out = np.zeros(len(dataset.items), bool)

@@ -62,7 +62,7 @@ def _plural(noun: str) -> str:
 
 @dataclass(frozen=True)
 class ItemNoun:
-    "What the items of a dataset are called in prompts, questions and output. InputError for what is no word."
+    "What the items of a dataset are called in prompts, questions and output. InputError for what is not a word."
 
     one: str = "item"  # the singular
     many: str = ""  # the plural; by the rules of English where left out
@@ -117,7 +117,7 @@ MOVIE = ItemNoun("movie")  # the paper's
 
 
 def protocol_noun(protocol: dict) -> ItemNoun:  # of a dataset or a recommender
-    "What the items are called by a protocol. InputError for what is no noun."
+    "What the items are called by a protocol. InputError for what is not a noun."
     if "noun" not in protocol:
         return MOVIE
     try:

@@ -42,7 +42,7 @@ class CandidateStore:
         self.positions += count
 
     def _blocks(self, histories: np.ndarray, labels: np.ndarray | None, candidates: np.ndarray):
-        "Blocks of rows: the projections of their distinct items, and an `EventInput` that names these by place."
+        "Blocks of rows: the projections of their distinct items, and an `EventInput` that names these by position."
         if self.items is None:
             self._project()
         device = self.model.language.device
