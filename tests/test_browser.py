@@ -17,7 +17,7 @@ from userllm.workbench.error_analysis import Errors, RowFilter, row_history, sel
 from userllm.workbench.html_parts import table_html
 from userllm.workbench.prompt_inspector import PromptInspector
 from userllm.workbench.item_search import find_items
-from userllm.workbench.new_users import candidates_for, recommend
+from userllm.workbench.new_users import most_liked, recommend
 from userllm.workbench.opened_runs import demo_run
 from userllm.workbench.token_map import TokenMap, history_of, neighbours, token_effects
 from userllm.workbench.user_errors import changed_users
@@ -604,7 +604,7 @@ def test_try_it_yourself(page, address, project):
     recommender = demo_run(recommender=True, project=project).recommender
     titles = ("Alien", "Blade Runner", "Star Trek: First Contact", "Notting Hill")
     likes = [find_items(run.dataset, title)["item_id"].iloc[0] for title in titles]
-    best = recommend(recommender, likes, candidates_for(recommender, likes, 60))
+    best = recommend(recommender, likes, most_liked(recommender.dataset, 60))
     assert run.dataset.items.set_index("item_id").loc[likes, "title"].tolist() == list(titles)
     expected = [
         f"{place} {row.probability:.2f} ({number_text(row.change, signed=True)})"
