@@ -12,7 +12,6 @@ import pytest
 
 from browser import CHROMIUM, lab, page_of, run_notebook
 from conftest import NO_CHROMIUM
-from userllm.core.theme import number_text
 from userllm.workbench.error_analysis import Errors, RowFilter, row_history, select_rows
 from userllm.workbench.html_parts import table_html
 from userllm.workbench.prompt_inspector import PromptInspector
