@@ -12,10 +12,12 @@ import pytest
 
 from browser import CHROMIUM, lab, page_of, run_notebook
 from conftest import NO_CHROMIUM
+from userllm.core.theme import number_text
 from userllm.workbench.error_analysis import Errors, RowFilter, row_history, select_rows
 from userllm.workbench.html_parts import table_html
 from userllm.workbench.prompt_inspector import PromptInspector
 from userllm.workbench.item_search import find_items
+from userllm.workbench.new_users import candidates_for, recommend
 from userllm.workbench.opened_runs import demo_run
 from userllm.workbench.token_map import TokenMap, history_of, neighbours, token_effects
 from userllm.workbench.user_errors import changed_users
@@ -599,11 +601,15 @@ def test_try_it_yourself(page, address, project):
     page.wait_for_function(
         "() => document.querySelectorAll('.userllm-shown-found figure').length === 12", timeout=240_000
     )
+    recommender = demo_run(recommender=True, project=project).recommender
     titles = ("Alien", "Blade Runner", "Star Trek: First Contact", "Notting Hill")
     likes = [find_items(run.dataset, title)["item_id"].iloc[0] for title in titles]
+    best = recommend(recommender, likes, candidates_for(recommender, likes, recommender.candidates))
     assert run.dataset.items.set_index("item_id").loc[likes, "title"].tolist() == list(titles)
-    captions = [text.split() for text in view.locator(".userllm-shown-found figcaption").all_inner_texts()]
-    assert [int(place) for place, _, _ in captions] == [*range(1, 13)]
-    shown_probabilities = [float(probability) for _, probability, _ in captions]
-    assert shown_probabilities == sorted(shown_probabilities, reverse=True)
-    assert all(change.startswith(("(+", "(-", "(\u2212")) for _, _, change in captions)
+    expected = [
+        f"{place} {row.probability:.2f} ({number_text(row.change, signed=True)})"
+        for place, row in enumerate(best[:12].itertuples(), 1)
+    ]
+    assert [
+        text.strip() for text in view.locator(".userllm-shown-found figcaption").all_inner_texts()
+    ] == expected

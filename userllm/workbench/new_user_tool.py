@@ -16,7 +16,7 @@ from ..data.requests import liked_items, rated_items
 from ..model.recommender import Recommender
 from .html_parts import strip_html, table_html
 from .item_search import history_cards
-from .new_users import most_liked, new_user_notes, recommend
+from .new_users import candidates_for, new_user_notes, recommend
 from .prompt_tool import on_enter, show_found
 from .long_work import LongWork
 from .widgets import View
@@ -178,7 +178,7 @@ class NewUserTool:
         "Begin to score; the bar shows how far it is."
         values = self.view.values()
         rated = dict(self.rated)
-        candidates = most_liked(self.recommender.dataset, values["count"], values["genre"])
+        candidates = candidates_for(self.recommender, rated, values["count"], values["genre"])
         return self.work.start(
             lambda report: recommend(self.recommender, rated, candidates, report, self.without),
             lambda found: draw_recommended(self.view, found, self.pictures),
