@@ -59,7 +59,9 @@ def score_lists(
     block: int = BLOCK,  # candidates
 ) -> np.ndarray:  # (n,) float32
     "Logits of all candidates."
-    path = Path(folder) / f"{_key(recommender, lists)}.safetensors" if folder else None
+    asked = [asdict(lists.protocol), lists.users, lists.timestamps, lists.offsets, lists.items]
+    key = fingerprint(asked, recommender.fingerprint)
+    path = Path(folder) / f"{key}.safetensors" if folder else None
     scores = np.full(len(lists.items), np.nan, np.float32)
     if path and path.exists():
         scores = read_tensors(path)["scores"].numpy().copy()
@@ -76,23 +78,6 @@ def score_lists(
             path.parent.mkdir(parents=True, exist_ok=True)
             write_tensors(path, {"scores": torch.from_numpy(scores)})
     return scores
-
-
-def _key(recommender: Recommender, lists: CandidateLists) -> str:
-    "What the scores depend on."
-    arrays = [lists.users, lists.timestamps, lists.offsets, lists.items]
-    trained = [
-        recommender.method,
-        recommender.settings,
-        recommender.provenance,
-        recommender.dataset.fingerprint,
-    ]
-    # a model that was trained again scores these candidates otherwise
-    probes = np.linspace(0, len(lists.items) - 1, 20).astype(int)
-    users = lists.users[lists.list_of[probes]]
-    times = lists.timestamps[lists.list_of[probes]]
-    logits = recommender.logits(recommender.rows_for(users, lists.items[probes], times)).round(2)
-    return fingerprint(asdict(lists.protocol), arrays, [str(part) for part in trained], logits.tolist())
 
 
 def scored_lists(

@@ -10,7 +10,7 @@ import re
 import tempfile
 from collections.abc import Mapping
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -21,6 +21,7 @@ import pandas as pd
 
 from ..collaborative.retrievers import CANDIDATES, Retriever
 from ..core.errors import InputError, shown_text
+from ..core.fingerprints import fingerprint
 from ..core.registry import Registry
 from ..core.runs import StageCache
 from ..core.sealed_folders import SAFE
@@ -137,6 +138,17 @@ class Recommender:
     def settings(self) -> Any:
         "What was trained: a dataclass of plain values."
         raise NotImplementedError
+
+    @property
+    def learnt(self) -> dict:
+        "The numbers that training left, by name; empty where data, settings and run seed say all."
+        return {}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        "16 hex characters that change with the training data, the settings and what was learnt: for scores that are kept."
+        made_by = [self.method, str(self.settings), str(self.provenance), asdict(self.history)]
+        return fingerprint(made_by, self.dataset.fingerprint, self.learnt)
 
     def save(self, folder) -> Path:
         "Write a folder that `load` opens, whole or not at all."

@@ -185,13 +185,8 @@ class _Ranker:
     def key(self, asked: AskedUsers) -> str:
         "What the lists depend on."
         recommender = self.recommender
-        user = recommender.dataset.user_of(asked.known[0])
-        some = self.items[:4]
-        probe = recommender.logits(recommender.rows_for(np.full(len(some), user), some)).round(2)
-        retriever = recommender.retriever and recommender.retriever.record
-        trained = [recommender.method, recommender.settings, recommender.provenance, retriever]
-        asks = [asdict(self.choices), recommender.candidates, asked.known, recommender.dataset.fingerprint]
-        return fingerprint(str(trained), str(asks), probe.tolist())
+        picked_by = [str(recommender.retriever and recommender.retriever.record), recommender.candidates]
+        return fingerprint(recommender.fingerprint, picked_by, asdict(self.choices), asked.known)
 
 
 def rank_users(

@@ -479,6 +479,11 @@ class UserLLMRecommender(Recommender):
         return self.model.settings
 
     @property
+    def learnt(self) -> dict:
+        learnt = self.model.language.lora_parameters() | self.model.alignment_parameters()
+        return {name: value.detach().float().cpu() for name, value in learnt.items()}
+
+    @property
     def tables(self) -> dict:
         "slot -> `FeatureTable`."
         return self.maker.tables

@@ -337,9 +337,10 @@ def _linear_logits(state: TrainState, engine: ScoringEngine) -> np.ndarray | Non
         return None
     test = state.rows["test"]
     features = state.maker.features.of_logit(test)
-    tokens = engine.history_tokens(test.histories, test.history_labels, test.items)
-    linear = model.add_wide(model.linear_features(features, {"history": tokens})) + model.wide_bias
-    return linear.float().cpu().numpy()
+    if model.settings.wide_history:
+        tokens = engine.history_tokens(test.histories, test.history_labels, test.items)
+        features = model.linear_features(features, {"history": tokens})
+    return (model.add_wide(features) + model.wide_bias).float().cpu().numpy()
 
 
 def _score_checkpoint(trained: list[TrainState]) -> ScoreCheckpoint:
