@@ -146,7 +146,7 @@ class Recommender:
 
     @cached_property
     def fingerprint(self) -> str:
-        "16 hex characters that change with the training data, the settings and what was learnt: for scores that are kept."
+        "16 hex characters that change with the data, the settings and what was learnt: a key for kept scores."
         made_by = [self.method, str(self.settings), str(self.provenance), asdict(self.history)]
         return fingerprint(made_by, self.dataset.fingerprint, self.learnt)
 
