@@ -18,11 +18,14 @@ from .table_results import runs_of
 Runs = list[pd.DataFrame]  # the predictions of each run of a system
 
 
-def _with_column(runs: Runs, column: str) -> Runs:
-    "The predictions with another column of logits; none where one of the runs lacks it."
+def _beside_column(runs: Runs, column: str) -> tuple[Runs, Runs]:
+    """The rows that have another column of logits, by their own logits and by these; none where a run lacks it.
+
+    Another user's history is tried on a sample of the test rows."""
     if not all(column in run for run in runs):
-        return []
-    return [run.assign(logit=run[column]) for run in runs]
+        return [], []
+    rows = [run[run[column].notna()] for run in runs]
+    return rows, [run.assign(logit=run[column]) for run in rows]
 
 
 def _mean_auc(runs: Runs) -> float:
@@ -40,7 +43,7 @@ def _difference(name: str, first: Runs, second: Runs, resamples: int, together: 
 
 def without_the_llm(runs: Runs) -> Runs:
     "The same runs by the same net without the LLM, or by the linear features alone; none where neither was kept."
-    return _with_column(runs, "pretrained_logit") or _with_column(runs, "linear")
+    return _beside_column(runs, "pretrained_logit")[1] or _beside_column(runs, "linear")[1]
 
 # %% ../../nbs/evaluation/758_same_inputs.ipynb #c9a5fbc5
 def compare_same_inputs(
@@ -75,8 +78,8 @@ def _line(runs: dict[str, Runs], system: str, baselines: tuple[str, ...], resamp
         line |= {kind: name, f"{kind}_auc": _mean_auc(runs[name])}
         line |= _difference(f"to_{kind}", own, runs[name], resamples)
 
-    others = _with_column(own, "other_history_logit")
-    line |= _difference("history", own, others, resamples, together=True)
+    tried, others = _beside_column(own, "other_history_logit")
+    line |= _difference("history", tried, others, resamples, together=True)
     alone = without_the_llm(own)
     return (
         line
