@@ -150,6 +150,25 @@ def test_lists_of_a_file_of_users(runs, say, tmp_path):
         say("rank", runs / "userllm_plus", "--user", known[0], "--top", "0")
 
 
+def test_lists_of_a_language_model_are_measured_reranked(runs, say, tmp_path):
+    "The best ten of each list are read; how much of nDCG is the retriever's is in a table, and a killed run resumes."
+    run = tmp_path / "run"
+    shutil.copytree(runs / "userllm_plus", run)
+    asked = ("evaluate", run, "--ranking", "--candidates", 10, "--list-users", 3)
+    code, out, err = say(*asked)
+    assert code == 0, err
+    assert re.search(r"3 lists \(a sample, fixed by the data seed: 3 of the \d+ users with a liked test row\)", out)
+    assert re.search(r"userllm_plus: 30 prompts, the 10 best by \w+ of each list; about \d+ seconds", out)
+    assert "recall@10, the ceiling" in out and "added by reranking" in out and "the retriever alone" in out
+    (kept,) = (run / "lists").iterdir()
+    before = kept.stat().st_mtime_ns
+    assert say(*asked)[1].splitlines()[2:] == out.splitlines()[2:] and kept.stat().st_mtime_ns == before
+    refused(say("evaluate", run, "--list-users", 3), "--list-users: these are about lists")
+    for wrong in (("--list-users", 0), ("--candidates", 0), ("--candidates", "few"), ("--lists", "none")):
+        with pytest.raises(SystemExit):
+            say("evaluate", run, "--ranking", *wrong)
+
+
 def test_rank_for_a_new_user(runs, say):
     likes = (
         pd.read_parquet(runs / "userllm_plus" / "recommender" / "items.parquet")["item_id"].iloc[:2].tolist()

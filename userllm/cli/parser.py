@@ -335,7 +335,8 @@ def _evaluate_verb(verb, names: dict) -> None:
     parser.add_argument(
         "--ranking",
         action="store_true",
-        help="compare lists instead of pairs: each recommender scores all candidates of all test users",
+        help="compare lists instead of pairs: baselines score all candidates of all test users, language models rerank"
+        " the best 200 of each list",
     )
     parser.add_argument(
         "--k",
@@ -345,10 +346,23 @@ def _evaluate_verb(verb, names: dict) -> None:
         help="positions of a list that count; several may be given; default 10",
     )
     parser.add_argument(
-        "--candidates",
+        "--lists",
         choices=("full", "sampled", "rated"),
-        help="full (default): all that a user has not seen; sampled: 100 drawn, which can reverse the order of"
-        " systems; rated: the user's test rows",
+        help="what lists are made from: full (default): all that a user has not seen; sampled: 100 drawn, which can"
+        " reverse the order of systems; rated: the user's test rows",
+    )
+    parser.add_argument(
+        "--candidates",
+        type=_count_or_all,
+        metavar="N|all",
+        help="how many items of each list a language model reads, the best by its retriever; the others keep the"
+        " retriever's order below them; all: every item, hours on a CPU; default 200",
+    )
+    parser.add_argument(
+        "--list-users",
+        type=_count,
+        metavar="N",
+        help="lists of N users alone, drawn by the data seed, where a language model would take too long for all",
     )
     parser.add_argument(
         "--llm", help="for lists: where the LLM of the training is now; default: where it was"
@@ -472,6 +486,18 @@ def _reproduce_verb(verb, names: dict) -> None:
         nargs="+",
         metavar="PROTOCOL",
         help=f"only these protocols, of {', '.join(names['protocols'])}",
+    )
+    parser.add_argument(
+        "--list-users",
+        type=_count_or_all,
+        metavar="N|all",
+        help="of a table of lists: whose lists a language model reranks, drawn by the data seed; default 100",
+    )
+    parser.add_argument(
+        "--candidates",
+        type=_count_or_all,
+        metavar="N|all",
+        help="of a table of lists: how many items of each list a language model reads; default 200",
     )
     _preset_option(parser, names)
     _llm_option(parser)

@@ -19,8 +19,9 @@ from ..core.runs import RunFolder
 from ..data.dataset import Dataset
 from ..data.requests import check_pairs, liked_items, rated_items
 from ..data.pair_tables import read_pairs
-from ..data.lists import SAMPLED_WARNING, ListProtocol
-from ..evaluation.list_scores import lists_as_text, scored_lists
+from ..collaborative.retrievers import CANDIDATES
+from ..data.lists import SAMPLED_WARNING, CandidateLists, ListProtocol
+from ..evaluation.list_scores import as_scored, lists_as_text, score_lists, shared_lists
 from ..evaluation.metrics import evaluate
 from userllm.evaluation.ranking import (
     evaluate_lists,
@@ -30,6 +31,7 @@ from userllm.evaluation.ranking import (
     list_table_text,
     require_cuts,
 )
+from ..evaluation.reranked_lists import Reranked, reranking_table, rerank_lists
 from ..evaluation.reports import difference_table, format_table, results_table
 from ..model.recommender import Recommender
 from ..model.user_lists import AskedUsers, ListChoices, rank_users, read_user_ids
@@ -103,8 +105,10 @@ def evaluate_verb(options) -> None:
     "`userllm evaluate`"
     if options.ranking:
         return _evaluate_ranking(options)
-    if options.k or options.candidates or options.llm:
-        raise InputError("--k, --candidates and --llm are about lists", fix="add --ranking")
+    about_lists = {"--k": options.k, "--lists": options.lists, "--candidates": options.candidates}
+    about_lists |= {"--list-users": options.list_users, "--llm": options.llm}
+    if named := [name for name, value in about_lists.items() if value]:
+        raise InputError(f"{', '.join(named)}: these are about lists", fix="add --ranking")
     by_folder = {str(folder): _read_metrics(folder) for folder in options.runs}
     names = _names_of_runs(by_folder)
     runs = {name: _read_predictions(folder) for name, folder in zip(names, by_folder)}
@@ -131,10 +135,42 @@ def evaluate_verb(options) -> None:
         )
 
 # %% ../../nbs/cli/930_use.ipynb #1d94c6e7
+def _list_systems(recommenders: dict[str, Recommender], lists: CandidateLists, folders: dict[str, Path]):
+    "Lists of each run, scored whole or reranked, with those of the retrievers; and what was reranked, by run."
+    scored = {}
+    reranked = {}
+    for name, recommender in recommenders.items():
+        if recommender.cheap or recommender.candidates is None:
+            scores = score_lists(recommender, lists, folders[name], name)
+            scored[name] = as_scored(lists, scores, recommender.dataset)
+            continue
+        reranked[name] = rerank_lists(recommender, lists, folders[name], name, print)
+        scored[name] = reranked[name].lists
+    alone = {f"{each.retriever}, the retriever alone": each.alone for each in reranked.values()}
+    return scored | alone, reranked
+
+
+def _print_reranked(reranked: dict[str, Reranked], cut: int) -> None:
+    "Whose the quality is, where a language model ordered what a retriever picked."
+    print(
+        f"\nWhat reranking adds to nDCG@{cut} of the retriever's own list, with 95% interval over users and p after Holm's"
+        f" correction\n{format_table(reranking_table(reranked, cut))}"
+    )
+
+
+def _open_for_lists(options, names: list[str]) -> dict[str, Recommender]:
+    "The recommenders of the runs, each with as many candidates as it is to read."
+    count = None if options.candidates == "all" else options.candidates or CANDIDATES
+    return {
+        name: Recommender.load(folder, options.llm, plugins=options.plugin).with_candidates(count)
+        for name, folder in zip(names, options.runs)
+    }
+
+
 def _evaluate_ranking(options) -> None:
     "`userllm evaluate --ranking`"
     cuts = require_cuts(tuple(options.k or (10,)))
-    protocol = ListProtocol(options.candidates or "full")
+    protocol = ListProtocol(options.lists or "full")
     names = _names_of_runs({str(folder): _read_metrics(folder) for folder in options.runs})
     against = options.against or names[0]
     if against not in names:
@@ -142,21 +178,22 @@ def _evaluate_ranking(options) -> None:
             f"--against {against}: none of the runs is called that", fix=f"use {', '.join(names)}"
         )
     folders = {name: Path(folder) / "lists" for name, folder in zip(names, options.runs)}
-    recommenders = {
-        name: Recommender.load(folder, options.llm, plugins=options.plugin)
-        for name, folder in zip(names, options.runs)
-    }
+    recommenders = _open_for_lists(options, names)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the warning about samples is printed below
-        lists, scored = scored_lists(recommenders, protocol, folders, progress=True)
+        lists = shared_lists(recommenders, protocol, options.list_users)
     dataset = recommenders[names[0]].dataset
     print(lists_as_text(lists, len(dataset.items), dataset.noun.many))
     if protocol.candidates == "sampled":
         print(f"Note: {SAMPLED_WARNING}")
+    scored, reranked = _list_systems(recommenders, lists, folders)
+
     evaluations = {name: evaluate_lists(each, cuts) for name, each in scored.items()}
     for cut in cuts:
         print(f"\n{list_table_text(list_table(evaluations, cut))}")
+        if reranked:
+            _print_reranked(reranked, cut)
     if len(scored) > 1:
         print(
             f"\nDifference to {against} on the same lists, with 95% interval (*: the interval excludes zero) and"

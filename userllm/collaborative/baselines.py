@@ -60,6 +60,7 @@ class Baseline(ABC):
 
     learns_from_context = False  # whether it also learns from the labels of context interactions
     reads_histories = False  # whether its logits depend on the histories of rows
+    counts_context_likes = False  # whether it counts likes of context interactions among those of training
 
     @abstractmethod
     def fit(self, stage: Stage) -> FittedBaseline:
@@ -322,6 +323,7 @@ class PopularityBaseline(Baseline):
     "Likes of an item."
 
     days: int = 0  # of the window; 0 for all that training knew
+    counts_context_likes = True
 
     def settings(self, preset) -> dict[str, Any]:
         return {"days": self.days}
@@ -343,11 +345,15 @@ class ItemWeightsBaseline(Baseline):
     of: ItemKNNSettings | EASESettings
     reads_histories: bool = True  # of new users
 
+    @property
+    def counts_context_likes(self) -> bool:
+        return not self.of.rows_only
+
     def settings(self, preset) -> dict[str, Any]:
         return {self.name: self.of}
 
     def fit(self, stage: Stage) -> ItemWeights:
-        train = ItemWeights.ease if self.name == "ease" else ItemWeights.knn
+        train = ItemWeights.ease if isinstance(self.of, EASESettings) else ItemWeights.knn
         return train(stage.dataset, self.of)
 
     def load(self, folder) -> ItemWeights:
@@ -371,3 +377,9 @@ baselines.register(
 baselines.register(
     ItemWeightsBaseline("ease", "each item regressed on all others in closed form (EASE)", EASESettings())
 )
+for _name, _about, _settings in (
+    ("itemknn", "neighbours of items", ItemKNNSettings(rows_only=True)),
+    ("ease", "EASE", EASESettings(rows_only=True)),
+):
+    _told = "from likes of training rows alone, without context interactions"
+    baselines.register(ItemWeightsBaseline(f"{_name}_rows", f"{_about}, {_told}", _settings))

@@ -7,7 +7,7 @@ __all__ = ['MOST_ITEMS', 'Scale', 'fitted_scale', 'Popularity', 'ItemKNNSettings
            'ease', 'ItemWeights']
 
 # %% ../../nbs/collaborative/572_list_models.ipynb #d5ff39e3
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -131,6 +131,8 @@ class ItemKNNSettings:
 
     neighbours: int = 100  # of each item
     shrinkage: float = 10.0  # added to the denominator, so that a few likes in common count little
+    # likes of training rows alone count, as most other baselines are told, and no context interactions
+    rows_only: bool = field(default=False, metadata={"later": True})
 
     def __post_init__(self):
         require_numbers(self, "item_knn")
@@ -149,6 +151,7 @@ class EASESettings:
         3000.0,
     )  # lambda; the best on validation lists is kept
     most_items: int = MOST_ITEMS
+    rows_only: bool = field(default=False, metadata={"later": True})  # as of `ItemKNNSettings`
 
     def __post_init__(self):
         object.__setattr__(self, "penalties", tuple(self.penalties))
@@ -156,9 +159,15 @@ class EASESettings:
             raise InputError(f"ease: penalties are {self.penalties}", fix="give one or more, all above 0")
 
 
-def like_matrix(dataset: Dataset) -> sp.csr_matrix:  # (users, items) float64
+def like_matrix(
+    dataset: Dataset,
+    rows_only: bool = False,  # whether likes of context interactions are left out
+) -> sp.csr_matrix:  # (users, items) float64
     "1 for each like of a training row, or of a context interaction that training knew."
-    known = dataset.events[countable(dataset, "frozen") & (dataset.events["label"] == 1).to_numpy()]
+    counted = countable(dataset, "frozen") & (dataset.events["label"] == 1).to_numpy()
+    if rows_only:
+        counted &= (dataset.events["split"] == "train").to_numpy()
+    known = dataset.events[counted]
     shape = len(dataset.users), len(dataset.items)
     return sp.csr_matrix((np.ones(len(known)), (known["user"], known["item"])), shape=shape)
 
@@ -198,7 +207,7 @@ def ease(
 class ItemWeights:
     "Scores by a matrix of item weights: make it with `ItemWeights.knn` or `ItemWeights.ease`."
 
-    name: str  # `itemknn` or `ease`
+    name: str  # `itemknn` or `ease`; with `_rows` behind it where context interactions were left out
     weights: sp.csr_matrix  # (items, items) float64; EASE's has no zeros but the diagonal
     likes: sp.csr_matrix  # (users, items)
     scale: Scale
@@ -209,8 +218,9 @@ class ItemWeights:
     @classmethod
     def knn(cls, dataset: Dataset, settings: ItemKNNSettings = ItemKNNSettings()) -> "ItemWeights":
         "ItemKNN. `InputError` for a dataset without training rows."
-        likes = like_matrix(dataset)
-        return cls._scaled("itemknn", dataset, item_knn(likes, settings), likes, (asdict(settings), {}))
+        likes = like_matrix(dataset, settings.rows_only)
+        name = _named("itemknn", settings)
+        return cls._scaled(name, dataset, item_knn(likes, settings), likes, (asdict(settings), {}))
 
     @classmethod
     def ease(cls, dataset: Dataset, settings: EASESettings = EASESettings()) -> "ItemWeights":
@@ -222,7 +232,7 @@ class ItemWeights:
                 f" most {settings.most_items:,} items",
                 fix="use itemknn, which is sparse, or keep fewer items when preparing the data",
             )
-        likes = like_matrix(dataset)
+        likes = like_matrix(dataset, settings.rows_only)
         gram = (likes.T @ likes).toarray()
         lists = _validation_lists(dataset)
         penalty = None
@@ -236,7 +246,8 @@ class ItemWeights:
                 best = quality
                 weights = tried
         chosen = {"penalty": penalty, "validation_ndcg@10": best if lists else None}
-        return cls._scaled("ease", dataset, sp.csr_matrix(weights), likes, (asdict(settings), chosen))
+        name = _named("ease", settings)
+        return cls._scaled(name, dataset, sp.csr_matrix(weights), likes, (asdict(settings), chosen))
 
     @classmethod
     def _scaled(cls, name: str, dataset: Dataset, weights, likes, record: tuple[dict, dict]) -> "ItemWeights":
@@ -297,6 +308,10 @@ class ItemWeights:
             return cls(
                 record["name"], **matrices, **rest, settings=record["settings"], chosen=record["chosen"]
             )
+
+
+def _named(name: str, settings: ItemKNNSettings | EASESettings) -> str:
+    return f"{name}_rows" if settings.rows_only else name
 
 
 def _validation_lists(dataset: Dataset) -> CandidateLists | None:

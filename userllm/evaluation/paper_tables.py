@@ -57,6 +57,7 @@ class Table:
     contrasts: tuple = ()  # what a difference is about, and the two systems that are subtracted
     shares: tuple = (1,)  # of the training rows: each system is trained on each
     lengths: bool = False  # whether each run is scored with histories of three lengths
+    lists: bool = False  # whether each run's lists of test users are measured
     # (protocol, system) -> the paper's AUC on its short and on its long histories
     paper_lengths: dict = field(default_factory=dict)
     # own data; the paper's where left out
@@ -230,6 +231,21 @@ tables.register(
             *_parts_of_content("userllm_rated_genres", *_without),
             *(contrast for kind in ("logistic", "trees") for contrast in _parts_of_content(*_with(kind))),
         ),
+    )
+)
+tables.register(
+    Table(
+        "ranking",
+        "lists of all items: baselines, and methods that rerank a retriever's best",
+        (
+            *("popularity", "popularity_recent", "itemknn", "ease", "itemknn_rows", "ease_rows"),
+            *("bias", "mf", "mf_bias", "lightgcn", "sasrec", "logistic", "trees"),
+            *("logistic_context", "trees_context", "logistic_content", "trees_content"),
+            *("userllm", "userllm_wide", "userllm_rated", "userllm_rated_wide"),
+        ),
+        ("movie",),
+        against="ease",
+        lists=True,
     )
 )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from ..collaborative.retrievers import choose_retriever
+from ..collaborative.retrievers import WITHOUT_PRESET, choose_retriever
 from ..core.errors import InputError
 from ..core.files import read_json, read_tensors, read_tensors_metadata, write_tensors
 from ..core.fingerprints import fingerprint
@@ -71,9 +71,6 @@ def _require_same(folder: Path, metrics: dict, prepared: Prepared, llm: LLM) -> 
             )
 
 
-_RETRIEVERS = ("popularity", "itemknn", "ease", "bias")  # those whose fit depends on no preset
-
-
 @dataclass(kw_only=True)
 class PublishedRecommender(UserLLMRecommender):
     "A recommender of published weights and the built-in ratings."
@@ -117,7 +114,7 @@ class PublishedRecommender(UserLLMRecommender):
             history = restore_settings(HistorySettings, settings["history"], f"{where}, history")
         recommender = cls.build(model, maker, dataset, settings["method"], {"published": True}, history)
         stage = Stage(prepared, None, cache=options.cache or StageCache())
-        return replace(recommender, retriever=choose_retriever(stage, _RETRIEVERS))
+        return replace(recommender, retriever=choose_retriever(stage, WITHOUT_PRESET))
 
 
 recommenders["published"] = PublishedRecommender
