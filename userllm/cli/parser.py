@@ -425,6 +425,13 @@ def _rank_verb(verb, names: dict) -> None:
         " baseline; all: every item, minutes on a CPU; default 200",
     )
     parser.add_argument(
+        "--warm",
+        type=_count,
+        metavar="N",
+        help="first read the texts of the N most liked items, once, and keep what the language model made of them on disk"
+        " (1 GB at most, in the cache): then lists take seconds; each list also keeps what it read",
+    )
+    parser.add_argument(
         "--include-seen",
         action="store_true",
         help="also items that the user has an event with (held-out ones too), or the new user rated",

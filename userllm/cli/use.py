@@ -303,7 +303,17 @@ def _ready_to_rank(options, check: Callable[[Dataset], None]) -> tuple[Recommend
     "The recommender with as many candidates as are asked for, and the ids that these may have."
     recommender = _open_recommender(options, lambda dataset: (check(dataset), _candidates(options, dataset)))
     count = None if options.candidates == "all" else options.candidates
+    if options.warm:
+        _warm(recommender, options.warm)
     return recommender.with_candidates(count), _candidates(options, recommender.dataset)
+
+
+def _warm(recommender: Recommender, items: int) -> None:
+    "Read items' texts ahead, and say for how many there was room."
+    ready = recommender.warm(items, "items read ahead")
+    wanted = min(items, len(recommender.dataset.items))
+    room = "" if ready == wanted else f"; for the other {wanted - ready:,} there is no room on disk"
+    print(f"Read ahead: {ready:,} {recommender.dataset.noun.many}{room}")
 
 
 def _rank_many(options) -> None:
@@ -318,8 +328,8 @@ def _rank_many(options) -> None:
     print(rank_users(recommender, asked, out, choices, "users").as_text(out))
 
 
-def _rank_new_user(options) -> pd.DataFrame:
-    "The list of a new user; says first what is known of them."
+def _rank_new_user(options) -> tuple[Recommender, pd.DataFrame]:
+    "The recommender, and the list of a new user; says first what is known of them."
     likes = options.likes or []
     recommender, among = _ready_to_rank(
         options, lambda dataset: rated_items(likes, dataset, options.dislikes)
@@ -327,9 +337,10 @@ def _rank_new_user(options) -> pd.DataFrame:
     lines = _rated_as_text(options, recommender.dataset)
     lines += new_user_notes(recommender, len(likes), len(options.dislikes))
     print("\n".join(lines))
-    return recommender.rank_for_new_user(
+    ranked = recommender.rank_for_new_user(
         likes, options.top, options.include_seen, "candidates", among, options.dislikes
     )
+    return recommender, ranked
 
 
 def rank_verb(options) -> None:
@@ -338,7 +349,7 @@ def rank_verb(options) -> None:
     if options.users:
         return _rank_many(options)
     if options.user is None:
-        ranked = _rank_new_user(options)
+        recommender, ranked = _rank_new_user(options)
     else:
         recommender, among = _ready_to_rank(
             options, lambda dataset: _require_known_user(dataset, options.user)
@@ -350,4 +361,5 @@ def rank_verb(options) -> None:
     shown = filled_columns(ranked)
     if "year" in shown:
         shown = shown.assign(year=shown["year"].astype("string").fillna(""))
-    print(format_table(shown))
+    print(format_table(shown), flush=True)
+    recommender.keep_prefixes()  # after the answer: the next process need not read these texts

@@ -344,17 +344,18 @@ class ItemWeightsBaseline(Baseline):
 
     of: ItemKNNSettings | EASESettings
     reads_histories: bool = True  # of new users
+    rows_only: bool = False  # whether it is told likes of training rows alone, as most other baselines
 
     @property
     def counts_context_likes(self) -> bool:
-        return not self.of.rows_only
+        return not self.rows_only
 
     def settings(self, preset) -> dict[str, Any]:
-        return {self.name: self.of}
+        return {self.name.removesuffix("_rows"): self.of}
 
     def fit(self, stage: Stage) -> ItemWeights:
         train = ItemWeights.ease if isinstance(self.of, EASESettings) else ItemWeights.knn
-        return train(stage.dataset, self.of)
+        return train(stage.dataset, self.of, self.rows_only)
 
     def load(self, folder) -> ItemWeights:
         return ItemWeights.load(folder)
@@ -378,8 +379,8 @@ baselines.register(
     ItemWeightsBaseline("ease", "each item regressed on all others in closed form (EASE)", EASESettings())
 )
 for _name, _about, _settings in (
-    ("itemknn", "neighbours of items", ItemKNNSettings(rows_only=True)),
-    ("ease", "EASE", EASESettings(rows_only=True)),
+    ("itemknn", "neighbours of items", ItemKNNSettings()),
+    ("ease", "EASE", EASESettings()),
 ):
     _told = "from likes of training rows alone, without context interactions"
-    baselines.register(ItemWeightsBaseline(f"{_name}_rows", f"{_about}, {_told}", _settings))
+    baselines.register(ItemWeightsBaseline(f"{_name}_rows", f"{_about}, {_told}", _settings, rows_only=True))

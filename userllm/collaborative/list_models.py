@@ -7,7 +7,7 @@ __all__ = ['MOST_ITEMS', 'Scale', 'fitted_scale', 'Popularity', 'ItemKNNSettings
            'ease', 'ItemWeights']
 
 # %% ../../nbs/collaborative/572_list_models.ipynb #d5ff39e3
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -131,8 +131,6 @@ class ItemKNNSettings:
 
     neighbours: int = 100  # of each item
     shrinkage: float = 10.0  # added to the denominator, so that a few likes in common count little
-    # likes of training rows alone count, as most other baselines are told, and no context interactions
-    rows_only: bool = field(default=False, metadata={"later": True})
 
     def __post_init__(self):
         require_numbers(self, "item_knn")
@@ -151,7 +149,6 @@ class EASESettings:
         3000.0,
     )  # lambda; the best on validation lists is kept
     most_items: int = MOST_ITEMS
-    rows_only: bool = field(default=False, metadata={"later": True})  # as of `ItemKNNSettings`
 
     def __post_init__(self):
         object.__setattr__(self, "penalties", tuple(self.penalties))
@@ -216,14 +213,24 @@ class ItemWeights:
     chosen: dict  # what was chosen on validation lists, and its nDCG@10; empty where nothing was
 
     @classmethod
-    def knn(cls, dataset: Dataset, settings: ItemKNNSettings = ItemKNNSettings()) -> "ItemWeights":
+    def knn(
+        cls,
+        dataset: Dataset,
+        settings: ItemKNNSettings = ItemKNNSettings(),
+        rows_only: bool = False,  # whether likes of context interactions are left out
+    ) -> "ItemWeights":
         "ItemKNN. `InputError` for a dataset without training rows."
-        likes = like_matrix(dataset, settings.rows_only)
-        name = _named("itemknn", settings)
+        likes = like_matrix(dataset, rows_only)
+        name = _named("itemknn", rows_only)
         return cls._scaled(name, dataset, item_knn(likes, settings), likes, (asdict(settings), {}))
 
     @classmethod
-    def ease(cls, dataset: Dataset, settings: EASESettings = EASESettings()) -> "ItemWeights":
+    def ease(
+        cls,
+        dataset: Dataset,
+        settings: EASESettings = EASESettings(),
+        rows_only: bool = False,  # whether likes of context interactions are left out
+    ) -> "ItemWeights":
         "EASE. `InputError` for more items than `most_items`, or a dataset without training rows."
         items = len(dataset.items)
         if items > settings.most_items:
@@ -232,7 +239,7 @@ class ItemWeights:
                 f" most {settings.most_items:,} items",
                 fix="use itemknn, which is sparse, or keep fewer items when preparing the data",
             )
-        likes = like_matrix(dataset, settings.rows_only)
+        likes = like_matrix(dataset, rows_only)
         gram = (likes.T @ likes).toarray()
         lists = _validation_lists(dataset)
         penalty = None
@@ -246,7 +253,7 @@ class ItemWeights:
                 best = quality
                 weights = tried
         chosen = {"penalty": penalty, "validation_ndcg@10": best if lists else None}
-        name = _named("ease", settings)
+        name = _named("ease", rows_only)
         return cls._scaled(name, dataset, sp.csr_matrix(weights), likes, (asdict(settings), chosen))
 
     @classmethod
@@ -310,8 +317,8 @@ class ItemWeights:
             )
 
 
-def _named(name: str, settings: ItemKNNSettings | EASESettings) -> str:
-    return f"{name}_rows" if settings.rows_only else name
+def _named(name: str, rows_only: bool) -> str:
+    return f"{name}_rows" if rows_only else name
 
 
 def _validation_lists(dataset: Dataset) -> CandidateLists | None:

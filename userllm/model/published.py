@@ -31,7 +31,7 @@ from .language_model import LanguageModel
 from .settings import ModelSettings
 from .batches import BatchMaker
 from .userllm import UserLLM
-from .userllm_recommender import UserLLMRecommender, load_weights, require_code
+from .userllm_recommender import UserLLMRecommender, load_weights, prefix_folder, require_code
 
 # %% ../../nbs/model/635_published.ipynb #59ac6f37
 def publish_weights(
@@ -114,7 +114,8 @@ class PublishedRecommender(UserLLMRecommender):
             history = restore_settings(HistorySettings, settings["history"], f"{where}, history")
         recommender = cls.build(model, maker, dataset, settings["method"], {"published": True}, history)
         stage = Stage(prepared, None, cache=options.cache or StageCache())
-        return replace(recommender, retriever=choose_retriever(stage, WITHOUT_PRESET))
+        retriever = choose_retriever(stage, WITHOUT_PRESET)
+        return replace(recommender, retriever=retriever, prefixes=prefix_folder(options))
 
 
 recommenders["published"] = PublishedRecommender

@@ -346,6 +346,22 @@ class Recommender:
         other.candidates = count
         return other
 
+    def warm(
+        self,
+        items: int,  # the most liked ones
+        progress: str = "",  # a name shows a bar
+    ) -> int:  # how many are on disk now; fewer where there is no room
+        """Read the texts of items ahead, and keep what was made of them on disk: lists of any user take it from there.
+
+        `InputError` for items < 1, and for a recommender that reads no texts."""
+        raise InputError(
+            f"{self.method} reads no texts, so there is nothing to read ahead", fix="leave out --warm"
+        )
+
+    def keep_prefixes(self) -> bool:
+        "Write to disk what was made of items' texts so far; False where there is nothing to keep, or no room."
+        return False
+
     def picked(
         self,
         rows: Rows,  # of one user
