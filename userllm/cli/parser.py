@@ -428,7 +428,7 @@ def _rank_verb(verb, names: dict) -> None:
         "--warm",
         type=_count,
         metavar="N",
-        help="first read the texts of the N most liked items, once, and keep what the language model made of them on disk"
+        help="first read the texts of the N most liked items, and keep what the language model made of them on disk"
         " (1 GB at most, in the cache): then lists take seconds; each list also keeps what it read",
     )
     parser.add_argument(

@@ -153,8 +153,8 @@ def _list_systems(recommenders: dict[str, Recommender], lists: CandidateLists, f
 def _print_reranked(reranked: dict[str, Reranked], cut: int) -> None:
     "Whose the quality is, where a language model ordered what a retriever picked."
     print(
-        f"\nWhat reranking adds to nDCG@{cut} of the retriever's own list, with 95% interval over users and p after Holm's"
-        f" correction\n{format_table(reranking_table(reranked, cut))}"
+        f"\nWhat reranking adds to nDCG@{cut} of the retriever's own list, with 95% interval over users and p after"
+        f" Holm's correction\n{format_table(reranking_table(reranked, cut))}"
     )
 
 

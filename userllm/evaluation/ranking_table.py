@@ -86,7 +86,8 @@ def measure_lists(
     relevant = list_heads(scored, settings.k).total
     table = pd.DataFrame({"user_id": names, "relevant": relevant} | _figures(scored, settings.k) | beside)
     once = np.ones(len(lists))
-    record |= {"coverage": coverage(scored, settings.k, once), "gini": gini(scored, settings.k, once)}
+    record["coverage"] = coverage(scored, settings.k, once)
+    record["gini"] = gini(scored, settings.k, once)
     return table, record
 
 
@@ -282,7 +283,7 @@ def reranked_as_table(compared: pd.DataFrame) -> pd.DataFrame:  # from `compare_
 
 
 def plot_lists(compared: pd.DataFrame):  # the lines of one protocol, from `compare_lists`
-    "nDCG of the systems that were run, with intervals; blue where all items were ordered, red where some were reranked."
+    "nDCG of the systems that were run, with intervals; blue where all items were ordered, red where 200 were."
     import matplotlib.pyplot as plt
 
     run = compared[compared["runs"] > 0].sort_values("ndcg")

@@ -136,6 +136,8 @@ def rerank_lists(
 ) -> Reranked:
     "Lists whose best candidates by the retriever, `recommender.candidates` of each, are in the recommender's order."
     recommender = with_retriever(recommender)
+    longest = int(np.diff(lists.offsets).max())
+    recommender = recommender.with_candidates(min(recommender.candidates, longest))
     retrieved = retriever_scores(recommender, lists)
     read = best_of_lists(lists, retrieved, recommender.candidates)
     chosen = lists_of_chosen(lists, read)

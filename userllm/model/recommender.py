@@ -369,9 +369,13 @@ class Recommender:
     ) -> tuple[Rows, str]:
         "The rows that a list is made from, and a sentence on them; '' where nothing is to be left out."
         count = len(rows)
-        if self.cheap or self.candidates is None or count <= max(self.candidates, top):
-            return rows, ""
         many = self.dataset.noun.many
+        if self.cheap or self.candidates is None:
+            return rows, ""
+        if self.candidates > max(CANDIDATES, len(self.dataset.items)):
+            return rows, f"There are no {self.candidates:,} {many} to read, so all {count:,} were read."
+        if count <= max(self.candidates, top):
+            return rows, ""
         if self.retriever is None:
             return rows, f"This recommender holds no retriever, so all {count:,} {many} were read."
         kept = max(self.candidates, top)
