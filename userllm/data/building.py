@@ -261,7 +261,9 @@ def _draw_remedy(settings: ProtocolSettings) -> dict[str, str]:
     "What to do where a split lacks drawn negatives."
     if not settings.implicit:
         return {}
-    return {"remedy": "negatives are drawn from items that a user has not: bring more items, or another kind of split"}
+    return {
+        "remedy": "negatives are drawn from items that a user has not: bring more items, or another kind of split"
+    }
 
 # %% ../../nbs/data/118_building.ipynb #2bae1d29
 def _renumbered(numbers: pd.Series) -> tuple[np.ndarray, np.ndarray]:

@@ -123,7 +123,9 @@ class _Draw:
     def _open_items(self, row: int) -> np.ndarray:  # (all_items,) bool
         "The items that are still possible for a row's group, whatever the time."
         known = self.pool.known
-        first, last = np.searchsorted(known, [self.users[row] * self.pool.all_items, (self.users[row] + 1) * self.pool.all_items])
+        first, last = np.searchsorted(
+            known, [self.users[row] * self.pool.all_items, (self.users[row] + 1) * self.pool.all_items]
+        )
         possible = np.ones(self.pool.all_items, bool)
         possible[known[first:last] % self.pool.all_items] = False
         of_group = self.drawn[self.groups == self.groups[row]]
@@ -188,7 +190,13 @@ def drawn_rows(
     users, times = (likes[name].to_numpy() for name in ("user", "timestamp"))
     drawn = draw_negatives(pool, users, times, dataset.implicit["negatives"], seed)
     row, place = np.nonzero(drawn >= 0)
-    columns = {"user": users[row], "item": drawn[row, place], "label": 0, "timestamp": times[row], "split": split}
+    columns = {
+        "user": users[row],
+        "item": drawn[row, place],
+        "label": 0,
+        "timestamp": times[row],
+        "split": split,
+    }
     return pd.DataFrame(columns)
 
 

@@ -225,7 +225,8 @@ def _draw_leaks(dataset: Dataset) -> dict[str, int]:
         counts["drawn twice"] += len(keys) - len(np.unique(keys))
         # times too: a negative of another time has another history
         as_drawn, by_seed = (
-            frame.groupby(["user", "item", "timestamp"]).size() for frame in (rows, drawn_rows(dataset, split))
+            frame.groupby(["user", "item", "timestamp"]).size()
+            for frame in (rows, drawn_rows(dataset, split))
         )
         counts["draw unlike its seed"] += int(as_drawn.sub(by_seed, fill_value=0).abs().sum())
     if dataset.protocol["split"] in TIMED_KINDS:
