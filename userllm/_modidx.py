@@ -72,6 +72,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                     'userllm.cli.parser.make_parser': ('cli/parser.html#make_parser', 'userllm/cli/parser.py')},
             'userllm.cli.prepare': { 'userllm.cli.prepare._description_quality_as_text': ( 'cli/prepare.html#_description_quality_as_text',
                                                                                            'userllm/cli/prepare.py'),
+                                     'userllm.cli.prepare._draws_as_text': ('cli/prepare.html#_draws_as_text', 'userllm/cli/prepare.py'),
                                      'userllm.cli.prepare._first_line': ('cli/prepare.html#_first_line', 'userllm/cli/prepare.py'),
                                      'userllm.cli.prepare._keep': ('cli/prepare.html#_keep', 'userllm/cli/prepare.py'),
                                      'userllm.cli.prepare._known_as_text': ('cli/prepare.html#_known_as_text', 'userllm/cli/prepare.py'),

@@ -316,7 +316,9 @@ def build_dataset(
     events = events[["label", "timestamp"]].assign(user=user, item=item, split=split_names(split))
     rows = events[split < 3]
 
-    protocol = protocol_record(settings) | {"steps": steps, "natural": natural}
+    protocol = protocol_record(settings) | {"steps": steps}
+    if not settings.implicit:
+        protocol["natural"] = natural
     if not settings.history_items:
         del protocol["history_items"]  # older datasets have no such field, and keep their fingerprints
     protocol = with_noun(protocol, settings.noun)
