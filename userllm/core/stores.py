@@ -124,7 +124,7 @@ class FileStore:
     def parquet_file(self, name: str) -> pq.ParquetFile:
         "An opened Parquet file. `InputError` for one that cannot be read."
         try:
-            return pq.ParquetFile(self.files.open(self.path(name), "rb"))
+            return pq.ParquetFile(self.files.open(self.path(name), mode="rb"))
         except (OSError, pa.ArrowException) as error:
             raise InputError(
                 f"cannot read {name} of {self.address} as Parquet: {str(error).splitlines()[0]}",

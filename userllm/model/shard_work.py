@@ -8,7 +8,7 @@ __all__ = ['Report', 'TOLERATED', 'LEAST_TOLERATED', 'AT_ONCE', 'Opening', 'Shar
 
 # %% ../../nbs/model/642_shard_work.ipynb #18f64c21
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from ..core.stores import FileStore
 from ..data.histories import Rows
 from ..evaluation.metrics import probability
 from .recommender import Recommender
-from .shards import WORK, ShardPlan, shard_rows
+from .shards import ShardPlan, shard_rows
 from .user_lists import AskedUsers, ListChoices, UserRanker
 
 # %% ../../nbs/model/642_shard_work.ipynb #ee491aa3
@@ -36,7 +36,7 @@ class Opening:
     )
     candidates: int | None | str = ""  # how many items a list is made from; '' leaves the recommender's own
 
-    def open(self) -> Recommender:
+    def load(self) -> Recommender:
         recommender = Recommender.load(self.run, self.llm, self.device, self.precision, plugins=self.plugins)
         recommender = recommender.with_engine(self.engine) if self.engine else recommender
         return recommender if self.candidates == "" else recommender.with_candidates(self.candidates)
@@ -114,7 +114,7 @@ class ScoreWorker:
     def __init__(self, task: ScorePairs):
         self.task = task
         self.store = FileStore(task.out)
-        self.recommender = task.opening.open()
+        self.recommender = task.opening.load()
 
     def do(self, shard: int, report: Report) -> ShardDone:
         "Score a shard and write its part."
@@ -203,7 +203,7 @@ class RankWorker:
     def __init__(self, task: RankUsers):
         self.task = task
         self.store = FileStore(task.out)
-        self.ranker = UserRanker(task.opening.open(), task.choices)
+        self.ranker = UserRanker(task.opening.load(), task.choices)
         self.users = self.store.parquet_file(f"{task.plan.work}/users.parquet").read().to_pandas()
 
     def do(self, shard: int, report: Report) -> ShardDone:

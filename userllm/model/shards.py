@@ -56,7 +56,7 @@ class PairFiles:
         "The name and the SHA-256 of each file."
         sums = []
         for name in self.names:
-            with self.store.files.open(self.store.path(name), "rb") as file:
+            with self.store.files.open(self.store.path(name), mode="rb") as file:
                 sums.append([name, hashlib.file_digest(file, "sha256").hexdigest()])
         return sums
 
@@ -159,8 +159,15 @@ def _ranks(keys: np.ndarray) -> np.ndarray:  # (n,)
     return ranks
 
 
-def _spill(files: PairFiles, dataset: Dataset, out: FileStore, plan: ShardPlan, next_place, per_shard, bar):
-    "Second pass: write each batch sorted by shard. `next_place` (items,) is where an item's next row goes."
+def _spill(
+    files: PairFiles,
+    dataset: Dataset,
+    out: FileStore,
+    plan: ShardPlan,
+    next_place: np.ndarray,  # (items,) where an item's next row goes; is moved on
+    bar,
+) -> None:
+    "Second pass: write each batch sorted by shard."
     for first, pairs in files.batches():
         coded = coded_pairs(pairs, dataset)
         good = (coded["fault"] == "").to_numpy()
@@ -169,7 +176,7 @@ def _spill(files: PairFiles, dataset: Dataset, out: FileStore, plan: ShardPlan, 
         if len(items):
             places = next_place[items] + _ranks(items)
             next_place += np.bincount(items, minlength=len(next_place))
-            rows = rows.assign(row=first + np.flatnonzero(good), shard=places // per_shard)
+            rows = rows.assign(row=first + np.flatnonzero(good), shard=places // plan.sizes[0])
             rows = rows.sort_values(["shard", "row"], kind="stable")
             out.put_parquet(f"{plan.work}/rows-{first:012d}.parquet", rows, group=20_000)
         bar.update(len(pairs))
@@ -202,7 +209,7 @@ def plan_pairs(
         sizes = [min(per_shard, good - start) for start in range(0, good, per_shard)]
         dated = any("timestamp" in files.store.parquet_file(name).schema_arrow.names for name in files.names)
         plan = ShardPlan(key, sizes, rows, dated)
-        _spill(files, dataset, out, plan, np.cumsum(counts) - counts, per_shard, bar)
+        _spill(files, dataset, out, plan, np.cumsum(counts) - counts, bar)
     return plan.keep(out)
 
 
