@@ -151,7 +151,24 @@ def _recommender_options(parser, names: dict) -> None:
         "--engine",
         metavar="NAME",
         help=f"how prompts are read: {', '.join(names['engines'])}, or one of a plugin; default the fastest that is"
-        " right for the LLM",
+        " right for the LLM. Of many rows also where they are read, alone or before a comma (see below)",
+    )
+
+
+def _many_options(parser, names: dict) -> None:
+    "Parts in a folder instead of one file."
+    group = parser.add_argument_group(
+        "many rows: --out names a folder, which gets Parquet parts; the same command after a crash makes those that"
+        " are missing"
+    )
+    where = "; ".join(f"{name}: {about}" for name, about in names["runners"].items())
+    group.add_argument(
+        "--workers", type=_count, metavar="N", help=f"workers of --engine ({where}); default by cores or GPUs"
+    )
+    group.add_argument("--gpus-per-worker", type=float, metavar="G", help="default 1 where there are GPUs")
+    group.add_argument("--address", metavar="ADDRESS", help="of a running cluster; default: one begins here")
+    group.add_argument(
+        "--shard-rows", type=_count, metavar="N", help="rows (or users) that a worker does at a time"
     )
 
 
@@ -362,15 +379,18 @@ def _evaluate_verb(verb, names: dict) -> None:
 
 
 def _score_verb(verb, names: dict) -> None:
-    parser = verb("score", "score pairs of users and items with what was trained", _recommender_options)
+    about = "score pairs of users and items with what was trained"
+    parser = verb("score", about, _recommender_options, _many_options)
     parser.add_argument(
         "--pairs",
         required=True,
         metavar="FILE",
         help="CSV, TSV or Parquet: user_id,item_id in the source's own ids, and perhaps timestamp (histories"
-        " end before it)",
+        " end before it); for parts, Parquet or a folder of it, here or at an address such as s3://bucket/pairs",
     )
-    parser.add_argument("--out", required=True, metavar="FILE", help="where scores go, .csv or .parquet")
+    parser.add_argument(
+        "--out", required=True, metavar="FILE", help="where scores go, .csv or .parquet, or a folder"
+    )
 
 
 def _rank_verb(verb, names: dict) -> None:
@@ -378,6 +398,7 @@ def _rank_verb(verb, names: dict) -> None:
         "rank",
         "rank items with what was trained, for a user of the data or for a new user",
         _recommender_options,
+        _many_options,
     )
     whose = parser.add_mutually_exclusive_group()
     whose.add_argument("--user", metavar="ID", help="user id of the source")
@@ -400,7 +421,9 @@ def _rank_verb(verb, names: dict) -> None:
         metavar="ITEM",
         help="what a new user disliked, as --likes, with or without these; the later events of a rated history",
     )
-    parser.add_argument("--out", metavar="FILE", help="where the lists of --users go, .csv or .parquet")
+    parser.add_argument(
+        "--out", metavar="FILE", help="where the lists of --users go, .csv or .parquet, or a folder"
+    )
     parser.add_argument("--top", type=_count, default=20, metavar="N", help="how many; default 20")
     parser.add_argument(
         "--candidates",
