@@ -151,7 +151,7 @@ def _require_implicit(raw: RawData, options: dict) -> None:
         idle = [name for name in ("negatives", "negative_sampling") if name in options]
         if idle:
             raise InputError(
-                f"--{idle[0].replace('_', '-')} says how negatives are drawn, and none are drawn from ratings or labels",
+                f"--{idle[0].replace('_', '-')} says how negatives are drawn, and with ratings or labels none are",
                 fix="leave it out, or give --implicit where every row is a like",
             )
         return

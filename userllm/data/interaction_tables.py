@@ -348,7 +348,7 @@ def first_of_pairs(
         return interactions, ()
     pairs = len(interactions.group_by(pair).len().filter(pl.col("len") > 1))
     note = (
-        f"{file}: {counted(repeats, 'row')} left out, {counted(pairs, 'pair')} of a user and an item repeated: the first of"
-        " each counts, as the user has the item from then on"
+        f"{file}: {counted(repeats, 'row')} left out, {counted(pairs, 'pair')} of a user and an item repeated: the"
+        " first of each counts, as the user has the item from then on"
     )
     return first, (note,)

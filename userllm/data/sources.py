@@ -106,8 +106,8 @@ def _read_recbole(options: dict):
 _INTERACTIONS = Option(
     "interactions",
     "CSV, TSV (packed as .gz or not) or Parquet with user_id,item_id,timestamp and label or rating"
-    " (neither with --implicit), perhaps split: train, test, perhaps valid (else a tenth of train), or context for what is known"
-    " and not predicted",
+    " (neither with --implicit), perhaps split: train, test, perhaps valid (else a tenth of train), or context"
+    " for what is known and not predicted",
     "FILE",
     required="a CSV, TSV or Parquet file",
 )
