@@ -352,7 +352,7 @@ def test_any_setting_is_changed_from_the_command_line(say, tmp_path, monkeypatch
 
 @pytest.mark.parametrize("key", ["model.uhem.encoder", "model.order", "model.mapper.kind"])
 def test_a_setting_that_names_nothing_is_refused(say, key):
-    refused(say("config", "userllm", "--set", f"{key}=nothing"), "'nothing' does not exist", "Fix: use")
+    refused(say("config", "userllm", "--set", f"{key}=nothing"), "'nothing' does not exist", "There are")
 
 
 def test_a_file_of_settings_is_read_and_the_command_line_wins(say, tmp_path):

@@ -9,7 +9,8 @@ __all__ = ['make_parser', 'check_names']
 import argparse
 from collections.abc import Callable
 from ..core.errors import InputError
-from ..core.registry import Registry
+from ..core.registry import Registry, no_such_name
+from ..core.settings import require_key
 from ..data.sources import add_source_options
 
 # %% ../../nbs/cli/910_parser.ipynb #8fc8ed17
@@ -585,6 +586,16 @@ _plugin_help = (
 )
 
 
+class _Parser(argparse.ArgumentParser):
+    "A parser whose error for a wrong choice names the closest ones."
+
+    def _check_value(self, action: argparse.Action, value) -> None:
+        choices = action.choices
+        if choices is not None and value not in choices:
+            kind = action.option_strings[0] if action.option_strings else action.dest
+            raise no_such_name(f"{kind} {value!r} does not exist", value, map(str, choices))
+
+
 def _adding_to(parser: argparse.ArgumentParser, names: dict) -> Callable:
     "A function that adds a verb to the parser."
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", help=argparse.SUPPRESS)
@@ -609,7 +620,7 @@ def make_parser(
     names: dict,  # what can be named, from `known_names`
 ) -> argparse.ArgumentParser:  # its options have `module` and `verb`
     "All verbs with their options."
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="userllm",
         usage="userllm VERB ...",
         description="Train, measure and use USER-LLM recommenders.",
@@ -635,12 +646,20 @@ def make_parser(
 
 # %% ../../nbs/cli/910_parser.ipynb #a5cb0874
 def _require_name(kind: str, name: str, *names: dict) -> None:
-    try:
-        Registry(kind, {known: known for each in names for known in each}).find(name)
-    except InputError as error:
-        raise InputError(
-            error.what, fix=f"{error.fix}; the module of your own is named with --plugin"
-        ) from error
+    known = [known for each in names for known in each]
+    if name in known:
+        return
+    error = no_such_name(f"{kind} {name!r} does not exist", name, known)
+    raise InputError(error.what, fix=f"{error.fix}; name a module of your own with --plugin")
+
+
+def _require_settings(options: argparse.Namespace, names: dict) -> None:
+    "`InputError` for a key of --set that no setting has, before anything slow is loaded."
+    known = names["settings"]["preset"]
+    if getattr(options, "method", "") not in names["baselines"]:
+        known = known + names["settings"]["method"]
+    for text in options.set:
+        require_key(text.partition("=")[0].strip(), known)
 
 
 def check_names(options: argparse.Namespace, names: dict) -> None:
@@ -656,5 +675,13 @@ def check_names(options: argparse.Namespace, names: dict) -> None:
         _require_name("table", options.table, {"table2": "", "figure3": ""}, names["tables"])
     if getattr(options, "shape", None):
         _require_name("shape", options.shape, names["shapes"])
+    if options.verb == "bench":
+        _require_name("prompt", options.order, names["templates"])
+    if getattr(options, "engine", None):
+        _require_name("engine", options.engine, names["engines"])
+    if getattr(options, "split", None):
+        Registry("split", names["splits"]).find(options.split)
     if getattr(options, "preset", None):
         _require_name("preset", options.preset, names["presets"])
+    if getattr(options, "set", None):
+        _require_settings(options, names)
