@@ -28,8 +28,8 @@ class LoRASettings:
         "dropout": "share",
     }
 
-    rank: int = 8
-    alpha: int = 16
+    rank: int = 8  # of the two matrices that stand for a change of weights
+    alpha: int = 16  # the change counts alpha / rank times
     dropout: float = 0.05  # in step 1 only: in step 2 it is frozen, and frozen means without dropout
     targets: tuple = ("q_proj", "v_proj")  # the last parts of the layers' names
 
