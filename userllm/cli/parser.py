@@ -566,7 +566,7 @@ def _doctor_verb(verb, names: dict) -> None:
     verb("doctor", "say what is installed, found and missing")
 
 # %% ../../nbs/cli/910_parser.ipynb #6609568b
-_groups = {  # what a person wants -> the verbs that do it, and the module of each
+_groups = {  # what a person wants -> the verbs that do it
     "look at data": {"prepare": _prepare_verb, "posters": _posters_verb},
     "train": {"train": _train_verb, "config": _config_verb},
     "use": {"evaluate": _evaluate_verb, "score": _score_verb, "rank": _rank_verb},
@@ -578,7 +578,13 @@ _groups = {  # what a person wants -> the verbs that do it, and the module of ea
     },
     "check the installation": {"doctor": _doctor_verb},
 }
-_modules = {"look at data": "prepare", "check the installation": "doctor"}  # others are named as their group
+_modules = {  # verb -> the module that does it, where the two have different names
+    "posters": "prepare",
+    "config": "train",
+    "evaluate": "use",
+    "score": "use",
+    "rank": "use",
+}
 
 _plugin_help = (
     "import this module first: it registers an encoder, mapper, prompt, method, baseline, metric, source of data or"
@@ -634,7 +640,7 @@ def make_parser(
             add(verb, names)
         for name in adders:
             added = parser._subparsers._group_actions[0].choices[name]
-            added.set_defaults(module=_modules.get(want, want))
+            added.set_defaults(module=_modules.get(name, name))
             listed.append(f"  {name:12} {added.get_default('about')}")
     listed += [
         "",
