@@ -158,7 +158,35 @@ def _recommender_options(parser, names: dict) -> None:
         "--engine",
         metavar="NAME",
         help=f"how prompts are read: {', '.join(names['engines'])}, or an engine of a plugin. Default:"
-        " the fastest that gives the LLM's own answers",
+        " the fastest that gives the LLM's own answers. For many rows also where they are read, alone or"
+        " before a comma (see below)",
+    )
+
+
+def _many_options(parser, names: dict) -> None:
+    "Parts in a folder instead of one file."
+    group = parser.add_argument_group(
+        "many rows: --out names a folder for Parquet parts; after a crash, the same command makes the parts that"
+        " are missing"
+    )
+    where = "; ".join(f"{name}: {about}" for name, about in names["runners"].items())
+    group.add_argument(
+        "--workers",
+        type=_count,
+        metavar="N",
+        help=f"workers of --engine ({where}). Default: by cores or GPUs",
+    )
+    group.add_argument(
+        "--gpus-per-worker",
+        type=float,
+        metavar="G",
+        help="GPUs of each worker. Default: 1 where there are any",
+    )
+    group.add_argument(
+        "--address", metavar="ADDRESS", help="a running cluster to use. Default: one is started here"
+    )
+    group.add_argument(
+        "--shard-rows", type=_count, metavar="N", help="rows, or users, that a worker scores at a time"
     )
 
 
@@ -375,15 +403,19 @@ def _evaluate_verb(verb, names: dict) -> None:
 
 
 def _score_verb(verb, names: dict) -> None:
-    parser = verb("score", "score pairs of users and items", _recommender_options)
+    about = "score pairs of users and items"
+    parser = verb("score", about, _recommender_options, _many_options)
     parser.add_argument(
         "--pairs",
         required=True,
         metavar="FILE",
         help="table (CSV, TSV or Parquet) with user_id,item_id as in your data, and optionally"
-        " timestamp, before which histories end",
+        " timestamp, before which histories end. For parts: Parquet, or a folder of it, here or at an"
+        " address such as s3://bucket/pairs",
     )
-    parser.add_argument("--out", required=True, metavar="FILE", help="file for the scores, .csv or .parquet")
+    parser.add_argument(
+        "--out", required=True, metavar="FILE", help="file for the scores, .csv or .parquet, or a folder"
+    )
 
 
 def _rank_verb(verb, names: dict) -> None:
@@ -391,6 +423,7 @@ def _rank_verb(verb, names: dict) -> None:
         "rank",
         "rank items for a user of the data, for many users, or for a new user",
         _recommender_options,
+        _many_options,
     )
     whose = parser.add_mutually_exclusive_group()
     whose.add_argument("--user", metavar="ID", help="rank for this user of the data")
@@ -414,7 +447,9 @@ def _rank_verb(verb, names: dict) -> None:
         help="what the new user disliked, with or without --likes. In a rated history dislikes come"
         " after likes",
     )
-    parser.add_argument("--out", metavar="FILE", help="file for the lists of --users, .csv or .parquet")
+    parser.add_argument(
+        "--out", metavar="FILE", help="file for the lists of --users, .csv or .parquet, or a folder"
+    )
     parser.add_argument("--top", type=_count, default=20, metavar="N", help="length of a list. Default: 20")
     parser.add_argument(
         "--candidates",
@@ -708,8 +743,9 @@ def check_names(options: argparse.Namespace, names: dict) -> None:
         _require_name("shape", options.shape, names["shapes"])
     if options.verb == "bench":
         _require_name("prompt", options.order, names["templates"])
-    if getattr(options, "engine", None):
-        _require_name("engine", options.engine, names["engines"])
+    for name in (getattr(options, "engine", None) or "").split(","):
+        if name:
+            _require_name("engine", name, names["engines"], names["runners"])
     if getattr(options, "split", None):
         Registry("split", names["splits"]).find(options.split)
     if getattr(options, "preset", None):
