@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from ..core.errors import InputError
+from ..core.registry import no_such_name
 from .dataset import SPLIT_KINDS, SPLITS
 from .drawn_negatives import NEGATIVE_SAMPLING
 from .nouns import ItemNoun, MOVIE
@@ -43,15 +44,10 @@ class ProtocolSettings:
     def __post_init__(self):
         object.__setattr__(self, "fractions", tuple(self.fractions))
         if self.split not in SPLIT_KINDS:
-            raise InputError(
-                f"no kind of split {self.split!r}",
-                fix=f"the kinds are {', '.join(SPLIT_KINDS)}",
-            )
+            raise no_such_name(f"split {self.split!r} does not exist", self.split, SPLIT_KINDS)
         if self.negative_sampling not in NEGATIVE_SAMPLING:
-            raise InputError(
-                f"no way {self.negative_sampling!r} of drawing negatives",
-                fix=f"use {' or '.join(NEGATIVE_SAMPLING)}",
-            )
+            what = f"no way {self.negative_sampling!r} of drawing negatives"
+            raise no_such_name(what, self.negative_sampling, NEGATIVE_SAMPLING)
         shares = all(fraction > 0 for fraction in self.fractions) and abs(sum(self.fractions) - 1) <= 1e-9
         if len(self.fractions) != 3 or not shares:
             raise InputError(

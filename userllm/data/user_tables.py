@@ -161,7 +161,8 @@ def raw_data(
     """The two tables of a source in pandas.
 
     Labels become ratings of 0 and 1, rows without label and rating likes of implicit feedback; a year in
-    brackets behind a title goes to the years, unless another one stands there. Text loses its control characters, and `notes` count them."""
+    brackets behind a title goes to the years, unless another one stands there.
+    Text loses its control characters, and `notes` count them."""
     items, character_notes = _without_control_characters(items, items_file)
     implicit = not {"label", "rating"} & set(interactions.columns)
     like_threshold = 0.5 if "label" in interactions.columns else None
