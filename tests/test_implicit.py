@@ -147,6 +147,16 @@ def test_each_loss_learns_whose_goods_are_whose(shop, loss, train, settings):
     assert train(data, chosen, progress=False).history == model.history
 
 
+def test_of_two_losses_the_one_with_better_validation_lists_is_kept(shop):
+    data = Dataset.load(shop / "data")
+    settings = MFSettings(dimensions=8, epochs=30, patience=30, learning_rate=3e-2, batch_size=256)
+    alone = {loss: train_mf(data, replace(settings, loss=loss), progress=False) for loss in ("bce", "bpr")}
+    tried = {loss: max(line["validation_ndcg@10"] for line in model.history) for loss, model in alone.items()}
+    model = train_mf(data, settings, progress=False)
+    assert model.tried == {loss: round(quality, 4) for loss, quality in tried.items()}
+    assert model.history == alone[max(tried, key=tried.get)].history
+
+
 def test_a_loss_of_lists_is_refused_for_labels(shop):
     data = Dataset.load(shop / "data")
     protocol = {name: value for name, value in data.protocol.items() if name != "implicit"}
@@ -171,6 +181,7 @@ def test_baselines_train_and_print_their_lists(shop, capsys, name):
     said = capsys.readouterr().out
     assert "Negatives are drawn (2 a like, uniform, data seed 0)" in said
     assert "nDCG@10" in said and "full" in said
+    assert ("chosen by nDCG@10 of validation lists: bce" in said) == (name in ("mf", "lightgcn"))
     assert read_json(folder / "metrics.json")["leaks"] == 0
     if name == "popularity":
         assert main(["evaluate", f"{folder}"]) == 0

@@ -272,8 +272,12 @@ def _print_trained(options, metrics: dict, folder: Path, user_id: str) -> None:
 _CHEAP = 3_000_000  # pairs of a user and an item that a baseline scores in about a minute
 
 
-def _print_lists(name: str, dataset: Dataset, folder: Path) -> None:
+def _print_lists(metrics: dict, dataset: Dataset, folder: Path) -> None:
     "What a baseline's lists are worth, where that takes no more than a minute: the measure of implicit feedback."
+    name = metrics["method"]
+    if tried := metrics.get("tried_losses"):
+        figures = ", ".join(f"{loss} {value:.4f}" for loss, value in tried.items())
+        print(f"Loss {max(tried, key=tried.get)}, chosen by nDCG@10 of validation lists: {figures}")
     if len(dataset.users) * len(dataset.items) > _CHEAP:
         print(f"Lists: {typed_command('evaluate', folder, '--ranking')}")
         return
@@ -331,4 +335,4 @@ def train_verb(options) -> None:
     if metrics:  # of several processes one measures
         _print_trained(options, metrics, folder, prepared.dataset.users["user_id"].iloc[0])
         if method is None and prepared.dataset.implicit:
-            _print_lists(options.method, prepared.dataset, folder)
+            _print_lists(metrics, prepared.dataset, folder)

@@ -14,9 +14,10 @@ from ..core.settings import require_numbers
 from .epochs import Fit, fit_epochs
 from userllm.collaborative.mf import (
     CollaborativeModel,
-    chosen_loss,
+    best_on_lists,
     fold_in_scale,
     list_quality,
+    losses_to_try,
     require_loss,
     start_collaborative,
     told_rows,
@@ -48,7 +49,7 @@ class LightGCNSettings:
     batch_size: int = 1024  # rows a step
     epochs: int = 150  # at most so many passes over the training rows
     patience: int = 20  # epochs without a better validation AUC before it stops
-    # of `LOSSES` in `550_mf`; `auto` is the one that does best on lists for implicit feedback, and bce for labels
+    # of `LOSSES` in `550_mf`; `auto`: for implicit feedback bce or bpr, whose validation lists are better; else bce
     loss: str = field(default="auto", metadata={"later": True})
 
     name = "lightgcn"
@@ -109,48 +110,50 @@ class LightGCN(nn.Module):
         return (by_user[users] * by_item[items]).sum(1)
 
 # %% ../../nbs/collaborative/560_lightgcn.ipynb #a7237482
-_BEST_LOSS = "bce"  # on validation lists of implicit feedback
-
-
 def train_lightgcn(
     dataset: Dataset,  # read: training rows, and validation labels for early stopping
     settings: LightGCNSettings = LightGCNSettings(),
     run_seed: int = 0,  # of the start and of the order of rows
     progress: bool = True,
 ) -> CollaborativeModel:
-    """Train LightGCN and keep the epoch with the best validation AUC, or for implicit feedback the best validation lists.
+    """Train LightGCN and keep the epoch with the best validation AUC, or for implicit feedback with the best
+    validation lists.
 
     No training or validation rows raise `InputError`."""
-    model, training, validation = start_collaborative(dataset, settings, run_seed)
-    likes = training[training.label == 1]
-    network = LightGCN(
-        like_graph(likes.user, likes.item, len(dataset.users), len(dataset.items)),
-        len(dataset.users),
-        settings,
-        run_seed,
-    )
 
-    def score():
+    def train(loss: str) -> CollaborativeModel:
+        model, training, validation = start_collaborative(dataset, settings, run_seed)
+        likes = training[training.label == 1]
+        network = LightGCN(
+            like_graph(likes.user, likes.item, len(dataset.users), len(dataset.items)),
+            len(dataset.users),
+            settings,
+            run_seed,
+        )
+
+        def score():
+            with torch.no_grad():
+                model.network.user_vectors[...], model.network.item_vectors[...] = network.averaged()
+            return model.pair_logits(validation.user, validation.item)
+
+        optimizer = torch.optim.Adam(
+            network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        quality = list_quality(dataset, model)
+        fit = Fit(
+            network,
+            optimizer,
+            score=score,
+            validation_labels=validation.label,
+            list_quality=quality and (lambda: (score(), quality())[1]),  # of the averaged embeddings
+            **training_of(dataset, training, loss, run_seed),
+        )
+        fitted = fit_epochs(fit, settings, run_seed, progress)
+        score()  # with the epoch that is kept
         with torch.no_grad():
-            model.network.user_vectors[...], model.network.item_vectors[...] = network.averaged()
-        return model.pair_logits(validation.user, validation.item)
+            model.network.user_vectors[torch.as_tensor(~model.user_known)] = 0.0
+            model.network.item_vectors[torch.as_tensor(~model.item_known)] = 0.0
+        model = replace(model, **fitted)
+        return replace(model, folding=fold_in_scale(model, told_rows(dataset, training)))
 
-    optimizer = torch.optim.Adam(
-        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
-    quality = list_quality(dataset, model)
-    fit = Fit(
-        network,
-        optimizer,
-        score=score,
-        validation_labels=validation.label,
-        list_quality=quality and (lambda: (score(), quality())[1]),  # of the averaged embeddings
-        **training_of(dataset, training, chosen_loss(settings, dataset, _BEST_LOSS), run_seed),
-    )
-    fitted = fit_epochs(fit, settings, run_seed, progress)
-    score()  # with the epoch that is kept
-    with torch.no_grad():
-        model.network.user_vectors[torch.as_tensor(~model.user_known)] = 0.0
-        model.network.item_vectors[torch.as_tensor(~model.item_known)] = 0.0
-    model = replace(model, **fitted)
-    return replace(model, folding=fold_in_scale(model, told_rows(dataset, training)))
+    return best_on_lists(train, losses_to_try(settings, dataset))

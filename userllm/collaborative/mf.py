@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['LOSSES', 'SAMPLED', 'require_loss', 'MFSettings', 'MatrixFactorization', 'FactorFoldIn', 'CollaborativeModel',
-           'factor_fold_in', 'fold_in_scale', 'validation_is_blind', 'start_collaborative', 'chosen_loss',
-           'list_quality', 'training_of', 'told_rows', 'train_mf']
+           'factor_fold_in', 'fold_in_scale', 'validation_is_blind', 'start_collaborative', 'losses_to_try',
+           'best_on_lists', 'list_quality', 'training_of', 'told_rows', 'train_mf']
 
 # %% ../../nbs/collaborative/550_mf.ipynb #667f9c77
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from ..model.mappers import FeatureTable, table_by_position
 
 # %% ../../nbs/collaborative/550_mf.ipynb #c022
 LOSSES = {
-    "auto": "what does best on validation lists for implicit feedback; bce where there are labels",
+    "auto": "for implicit feedback bce or bpr, whose validation lists are better; bce where there are labels",
     "bce": "binary cross-entropy on the labels of rows, drawn negatives among them",
     "bpr": "each like above one negative, which is drawn anew for each epoch",
     "softmax": "each like among SAMPLED negatives, which are drawn anew for each epoch",
@@ -69,7 +70,7 @@ class MFSettings:
     epochs: int = 150  # at most so many passes over the training rows
     # epochs without a better validation AUC before it stops; 0 trains all epochs and keeps the last
     patience: int = 20
-    # of `LOSSES`; `auto` is the one that does best on validation lists for implicit feedback, and bce for labels
+    # of `LOSSES`; `auto`: for implicit feedback bce or bpr, whose validation lists are better; for labels bce
     loss: str = field(default="auto", metadata={"later": True})
 
     def __post_init__(self):
@@ -198,6 +199,9 @@ class CollaborativeModel:
     history: tuple = ()  # one {epoch, training_loss, validation_auc} for each epoch
     # penalty and scale of a new user's factor, from `fold_in_scale`; None: new users stay unknown
     folding: tuple | None = None
+    tried: dict = field(
+        default_factory=dict
+    )  # loss -> nDCG@10 of validation lists, where these chose; the best was kept
 
     @property
     def name(self) -> str:
@@ -279,7 +283,16 @@ class CollaborativeModel:
         "Write the model as safetensors and JSON."
         names = ("user_known", "item_known", "trained_rows")
         tensors = dict(self.network.state_dict()) | {name: getattr(self, name) for name in names}
-        names = ("overall", "dataset", "run_seed", "validation_auc", "best_epoch", "history", "folding")
+        names = (
+            "overall",
+            "dataset",
+            "run_seed",
+            "validation_auc",
+            "best_epoch",
+            "history",
+            "folding",
+            "tried",
+        )
         record = {name: getattr(self, name) for name in names}
         save_fitted(folder, tensors, record | {"settings": asdict(self.settings)})
 
@@ -417,16 +430,29 @@ def start_collaborative(
     return model, training, validation
 
 # %% ../../nbs/collaborative/550_mf.ipynb #912262bb
-def chosen_loss(settings, dataset: Dataset, best: str) -> str:  # of `LOSSES`; `best` on lists of likes
-    "The loss of a fit. `InputError` for one of likes and negatives where there are labels."
+def losses_to_try(settings, dataset: Dataset) -> tuple[str, ...]:  # of `LOSSES`
+    "The losses that a fit has to choose from. `InputError` for one of likes and negatives where there are labels."
     if dataset.implicit is None and settings.loss in ("bpr", "softmax"):
         raise InputError(
             f"the loss {settings.loss} draws negatives, and these data have labels or ratings",
             fix="use the loss bce, or prepare the likes alone with --implicit",
         )
     if settings.loss != "auto":
-        return settings.loss
-    return best if dataset.implicit and not validation_is_blind(dataset) else "bce"
+        return (settings.loss,)
+    return ("bce", "bpr") if dataset.implicit and not validation_is_blind(dataset) else ("bce",)
+
+
+def best_on_lists(
+    train: Callable[[str], CollaborativeModel],  # with a loss
+    losses: tuple[str, ...],
+) -> CollaborativeModel:
+    "The model whose validation lists are best, of one for each loss."
+    models = {loss: train(loss) for loss in losses}
+    if len(models) == 1:
+        return models[losses[0]]
+    kept = {loss: model.history[model.best_epoch - 1] for loss, model in models.items()}
+    tried = {loss: round(record["validation_ndcg@10"], 4) for loss, record in kept.items()}
+    return replace(models[max(tried, key=tried.get)], tried=tried)
 
 
 def list_quality(
@@ -476,9 +502,6 @@ def told_rows(dataset: Dataset, training: pd.DataFrame) -> pd.DataFrame:
     return training[training.label == 1] if dataset.implicit else training
 
 # %% ../../nbs/collaborative/550_mf.ipynb #c039
-_BEST_LOSS = "bce"  # on validation lists of implicit feedback
-
-
 def train_mf(
     dataset: Dataset,  # read: training rows, and validation labels for early stopping
     settings: MFSettings = MFSettings(),  # shape and training
@@ -491,15 +514,19 @@ def train_mf(
 
     Runs on one CPU thread. No training rows, or validation rows of one class when they are to
     stop it, raise InputError."""
-    model, training, validation = start_collaborative(dataset, settings, run_seed)
-    fit = Fit(
-        model.network,
-        _optimizer(model.network, settings),
-        score=lambda: model.pair_logits(validation.user, validation.item),
-        validation_labels=validation.label,
-        label=label,
-        list_quality=list_quality(dataset, model),
-        **training_of(dataset, training, chosen_loss(settings, dataset, _BEST_LOSS), run_seed),
-    )
-    model = replace(model, **fit_epochs(fit, settings, run_seed, progress))
-    return replace(model, folding=fold_in_scale(model, told_rows(dataset, training)))
+
+    def train(loss: str) -> CollaborativeModel:
+        model, training, validation = start_collaborative(dataset, settings, run_seed)
+        fit = Fit(
+            model.network,
+            _optimizer(model.network, settings),
+            score=lambda: model.pair_logits(validation.user, validation.item),
+            validation_labels=validation.label,
+            label=label,
+            list_quality=list_quality(dataset, model),
+            **training_of(dataset, training, loss, run_seed),
+        )
+        model = replace(model, **fit_epochs(fit, settings, run_seed, progress))
+        return replace(model, folding=fold_in_scale(model, told_rows(dataset, training)))
+
+    return best_on_lists(train, losses_to_try(settings, dataset))

@@ -159,8 +159,9 @@ def row_folds(
 
 
 def _with_their_draws(rows: pd.DataFrame, folds: int, random: np.random.Generator) -> np.ndarray:
-    """A fold for each row (n,), one for a like and its drawn negatives, which have its user and time. Otherwise a fold with many
-    likes of a user would show by the user's count, which leaves them out."""
+    """A fold for each row (n,), one for a like and its drawn negatives, which have its user and time.
+
+    Otherwise a fold with many likes of a user would show by the user's count, which leaves them out."""
     together = rows.groupby(["user", "timestamp"]).ngroup().to_numpy()
     return (random.permutation(together.max() + 1) % folds)[together]
 
