@@ -18,6 +18,7 @@ from ..core.registry import no_such_name
 from ..core.files import atomic_path, read_json, read_parquet, require_writable
 from ..core.runs import RunFolder
 from ..data.dataset import Dataset
+from ..data.drawn_negatives import draw_as_text
 from ..data.requests import check_pairs, liked_items, rated_items
 from ..data.pair_tables import read_pairs
 from ..data.lists import SAMPLED_WARNING, ListProtocol
@@ -177,6 +178,9 @@ def _open_recommender(options, check: Callable[[Dataset], None]) -> Recommender:
     recommender = Recommender.load(
         options.run, options.llm, options.device, options.precision, plugins=options.plugin
     )
+    if recommender.dataset.implicit:
+        drawn = draw_as_text(recommender.dataset.implicit, recommender.dataset.protocol["data_seed"])
+        print(f"Note: {drawn}")
     return recommender.with_engine(options.engine) if options.engine else recommender
 
 # %% ../../nbs/cli/930_use.ipynb #9c40aa01
