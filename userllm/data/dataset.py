@@ -7,7 +7,7 @@ __all__ = ['SPLITS', 'SPLIT_KINDS', 'TIMED_KINDS', 'SPLIT_TYPE', 'split_codes', 
            'Dataset', 'planted_dataset']
 
 # %% ../../nbs/data/100_dataset.ipynb #c003
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 from ..core.errors import InputError, shown_text
+from ..core.registry import no_such_name
 from ..core.files import atomic_path, read_json, read_parquet, write_json, write_parquet
 from ..core.fingerprints import fingerprint
 from .ids import unknown_id
@@ -141,10 +142,8 @@ def _check_tables(dataset: "Dataset"):
             fix="number the rows anew",
         )
     if dataset.protocol.get("split") not in SPLIT_KINDS:
-        raise InputError(
-            f"protocol: no kind of split {dataset.protocol.get('split')!r}",
-            fix=f"the kinds are {', '.join(SPLIT_KINDS)}",
-        )
+        split = dataset.protocol.get("split")
+        raise no_such_name(f"protocol: split {split!r} does not exist", split, SPLIT_KINDS)
     protocol_noun(dataset.protocol)
     length = dataset.protocol.get("history_length")
     if length is not None and (not isinstance(length, int) or length < 0):
@@ -158,7 +157,9 @@ def _read_dataset(folder: Path) -> "Dataset":
     "The dataset in a folder; InputError where a part is missing or altered."
     about = read_json(folder / "dataset.json")
     dataset = Dataset(
-        **{name: read_parquet(folder / f"{name}.parquet") for name in _COLUMNS}, protocol=about["protocol"]
+        **{name: read_parquet(folder / f"{name}.parquet") for name in _COLUMNS},
+        protocol=about["protocol"],
+        read_from=about.get("read_from", {}),
     )
     if dataset.fingerprint != about["fingerprint"]:
         raise InputError(
@@ -175,9 +176,10 @@ def _write_dataset(dataset: "Dataset", folder: Path):
         temporary.mkdir()
         for name in _COLUMNS:
             write_parquet(temporary / f"{name}.parquet", getattr(dataset, name))
-        write_json(
-            temporary / "dataset.json", {"protocol": dataset.protocol, "fingerprint": dataset.fingerprint}
-        )
+        about = {"protocol": dataset.protocol, "fingerprint": dataset.fingerprint}
+        if dataset.read_from:
+            about["read_from"] = dataset.read_from
+        write_json(temporary / "dataset.json", about)
 
 # %% ../../nbs/data/100_dataset.ipynb #c016
 def require_users(
@@ -249,6 +251,8 @@ class Dataset:
         # how it was built, as plain values; `split` and `history_length` are needed; `noun` by
         # `with_noun`, else items are movies
     ]
+    # how a person's files were read, where not as usual, as plain values; the fingerprint does not cover it
+    read_from: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
         for name in _COLUMNS:
