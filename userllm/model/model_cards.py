@@ -151,8 +151,10 @@ from what is known of the user and of the {noun.one}.
             lines.append("recommender.score(pairs)  # a table with user_id, item_id and perhaps timestamp")
         lines.append("recommender.rank_for_new_user(likes, dislikes=dislikes)  # ids or titles")
         code = "\n".join(lines)
-        new_users = f"""For a new user, the history is of {self.reads}, and the user's features are worked out from likes and dislikes.
-`recommender.new_user_features` says which of them can be."""
+        new_users = (
+            f"For a new user, the history is of {self.reads}, and features are worked out from likes and dislikes.\n"
+            "`recommender.new_user_features` says which of them can be."
+        )
         adapter = ""
         if self.adapter:
             adapter = "\n\n`lora/` is an ordinary adapter of peft. On its own it is only a part of the model."
@@ -162,7 +164,7 @@ from what is known of the user and of the {noun.one}.
         noun = self.dataset.noun
         lines = [
             f"- It knows the {noun.many} of `items.parquet`, and no others.",
-            "- Its probabilities are of likes by the rule above. On other data, or another share of likes, they are off.",
+            "- Its probabilities are of likes by the rule above. On other data they are off.",
             "- The results are of one training, on rows that were split as stated; another split is another task.",
             "- What is popular is recommended more often. Whether it is fair to groups of users was not measured.",
         ]

@@ -222,9 +222,10 @@ def _model_card(manifest: Manifest, dataset: Dataset, metrics: dict | None = Non
     "README.md of a recommender."
     settings = manifest.settings
     categories = "; categories behind titles" if settings.category else ""
-    base_name = _base_on_hub(manifest.base) or Path(manifest.base.name).name
+    base = manifest.base
+    base_name = _base_on_hub(base) or Path(base.name).name
     facts = {
-        "Base LLM": f"{base_name} (not in this folder), checksum {manifest.base.checksum[:16]}, {manifest.base.precision}",
+        "Base LLM": f"{base_name} (not in this folder), checksum {base.checksum[:16]}, {base.precision}",
         "Prompt": f"order {settings.order}; parts {', '.join(settings.parts)}{categories}",
         "Trained": ", ".join(f"{name} {value}" for name, value in manifest.provenance.items())
         or "not recorded",
