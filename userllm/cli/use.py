@@ -231,7 +231,7 @@ def _opening(options, candidates="") -> Opening:
 def _require_output_file(out: Path) -> None:
     if out.suffix not in (".csv", ".parquet"):
         raise InputError(
-            f"--out {out} is neither .csv nor .parquet by its name",
+            f"--out {out} ends in neither .csv nor .parquet",
             fix="name one of these, or for parts a folder, with a / at its end",
         )
     if out.is_dir():
@@ -312,7 +312,7 @@ def _require_whom(options) -> None:
         )
     if not is_new and options.user is None and not options.users:
         raise InputError(
-            "nobody is named to rank items for",
+            "no user is given",
             fix="give --user, --users with --out, or --likes or --dislikes for a new user",
         )
     if bool(options.users) != bool(options.out):

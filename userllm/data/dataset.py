@@ -145,6 +145,12 @@ def _check_tables(dataset: "Dataset"):
         split = dataset.protocol.get("split")
         raise no_such_name(f"protocol: split {split!r} does not exist", split, SPLIT_KINDS)
     protocol_noun(dataset.protocol)
+    if dataset.implicit and not dataset.events["label"].all():
+        count = int((dataset.events["label"] == 0).sum())
+        raise InputError(
+            f"events: {count:,} of label 0 in implicit feedback, where every event is a like",
+            fix="keep drawn negatives among the interactions, without an event",
+        )
     length = dataset.protocol.get("history_length")
     if length is not None and (not isinstance(length, int) or length < 0):
         raise InputError(
@@ -278,6 +284,22 @@ class Dataset:
     def noun(self) -> ItemNoun:
         "What its items are called."
         return protocol_noun(self.protocol)
+
+    @property
+    def implicit(self) -> dict | None:
+        """How negatives are drawn (`negatives` a like, `sampling`) where every event is a like, such as a purchase;
+        None where there are ratings or labels."""
+        return self.protocol.get("implicit")
+
+    @cached_property
+    def drawn(self) -> np.ndarray:  # (interactions,) bool
+        "Which rows are drawn negatives of implicit feedback: examples of label 0, without an event."
+        return (self.interactions["label"] == 0).to_numpy() & (self.implicit is not None)
+
+    @property
+    def without_drawn(self) -> "Dataset":
+        "The same without drawn negatives: each row has an event."
+        return replace(self, interactions=self.interactions[~self.drawn]) if self.drawn.any() else self
 
     @cached_property
     def rated(self) -> np.ndarray:  # (items,) bool
