@@ -83,7 +83,7 @@ def chosen_dataset(options) -> tuple[Dataset | None, RawData | None]:
     idle = [name for name, value in given.items() if value]
     if idle and not source:
         raise InputError(
-            f"{_option(idle[0])} is for a source, and none is named",
+            f"{_option(idle[0])} needs a source of data",
             fix=f"userllm prepare {' or '.join(sources)}",
         )
     if options.data:
@@ -121,7 +121,7 @@ def prepare_data(options, preset, dataset: Dataset | None = None, raw: RawData |
     if not posters:
         posters, _ = _pictures_of_items(raw)
     if options.vit and posters is None:
-        raise InputError("--vit says how pictures are read, and no pictures are named", fix="add --posters")
+        raise InputError("--vit needs pictures to read", fix="add --posters")
 
     protocol = _protocol(options, preset)
     dataset = chosen_dataset(options)[0] if dataset is None else dataset
@@ -368,4 +368,4 @@ def posters_verb(options) -> None:
         built_in = "   (without --data where the items are the built-in ones)" if data == "FOLDER" else ""
         print(f"\nNext: {following}{built_in}")
     elif fetched.wanted:
-        raise InputError("no poster arrived", fix="see the reasons in the table above")
+        raise InputError("no poster was downloaded", fix="see the reasons in the table above")

@@ -14,6 +14,7 @@ import pandas as pd
 from .messages import notes_on_runs
 from .prepare import require_device
 from ..core.errors import InputError, shown_text
+from ..core.registry import no_such_name
 from ..core.files import atomic_path, read_json, read_parquet, require_writable
 from ..core.runs import RunFolder
 from ..data.dataset import Dataset
@@ -112,9 +113,7 @@ def evaluate_verb(options) -> None:
     runs = {name: _read_predictions(folder) for name, folder in zip(names, by_folder)}
     notes = notes_on_runs(dict(zip(names, by_folder.values())), runs)
     if options.against and options.against not in runs:
-        raise InputError(
-            f"--against {options.against}: none of the runs is called that", fix=f"use {', '.join(runs)}"
-        )
+        raise no_such_name(f"--against {options.against}: no run has that name", options.against, runs)
 
     against = options.against or names[0]
     runs, note = _shared_rows(runs, {metrics.get("dataset") for metrics in by_folder.values()})
@@ -140,9 +139,7 @@ def _evaluate_ranking(options) -> None:
     names = _names_of_runs({str(folder): _read_metrics(folder) for folder in options.runs})
     against = options.against or names[0]
     if against not in names:
-        raise InputError(
-            f"--against {against}: none of the runs is called that", fix=f"use {', '.join(names)}"
-        )
+        raise no_such_name(f"--against {against}: no run has that name", against, names)
     folders = {name: Path(folder) / "lists" for name, folder in zip(names, options.runs)}
     recommenders = {
         name: Recommender.load(folder, options.llm, plugins=options.plugin)
@@ -233,7 +230,7 @@ def _opening(options, candidates="") -> Opening:
 def _require_output_file(out: Path) -> None:
     if out.suffix not in (".csv", ".parquet"):
         raise InputError(
-            f"--out {out} is neither .csv nor .parquet by its name",
+            f"--out {out} ends in neither .csv nor .parquet",
             fix="name one of these, or for parts a folder, with a / at its end",
         )
     if out.is_dir():
@@ -314,7 +311,7 @@ def _require_whom(options) -> None:
         )
     if not is_new and options.user is None and not options.users:
         raise InputError(
-            "nobody is named to rank items for",
+            "no user is given",
             fix="give --user, --users with --out, or --likes or --dislikes for a new user",
         )
     if bool(options.users) != bool(options.out):
