@@ -33,8 +33,9 @@ from userllm.evaluation.ranking import (
     require_cuts,
 )
 from ..evaluation.reports import difference_table, format_table, results_table
+from ..model.ray_runner import runners
 from ..model.recommender import Recommender, share_folder, upload_recommender
-from ..model.runners import Runner, Workers, rank_files, runners, score_files
+from ..model.runners import Runner, Workers, rank_files, score_files
 from ..model.shard_work import Opening
 from ..model.user_lists import AskedUsers, ListChoices, rank_users, read_user_ids
 from ..workbench.new_users import most_liked, new_user_notes
