@@ -6,7 +6,7 @@
 __all__ = ['CONTROL_CHARACTERS', 'INVISIBLE_CHARACTERS', 'RawData', 'id_categories', 'in_one_line', 'control_note']
 
 # %% ../../nbs/data/120_raw_data.ipynb #629098b6
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +31,13 @@ class RawData:
     like_threshold: float | None = None  # the lowest rating that is a like, where the source says so itself
     notes: tuple[str, ...] = ()  # for a person: ignored columns, rows that were left out
     noun: ItemNoun = ItemNoun()  # what the items are called
+    # whether every row is a like, such as a purchase, of a file without labels and ratings
+    implicit: bool = False
     movielens_ids: bool = False  # whether item ids are MovieLens numbers, by which shipped posters are known
     folder: Path = Path()  # what paths of poster files are relative to
+    read_from: dict = field(
+        default_factory=dict
+    )  # how its files were read, where not as usual, as plain values
 
 # %% ../../nbs/data/120_raw_data.ipynb #cf6cc346
 def id_categories(

@@ -24,6 +24,7 @@ class Option:
     metavar: str = ""  # what its value is called in help, such as FILE or DIR; '' for a switch
     kind: Callable[[str], Any] = str  # makes the value from its text
     required: str = ""  # what a person has to name, where it cannot be left out
+    several: bool = False  # whether it may be given again; its value is a list then
 
     @property
     def flag(self) -> str:
@@ -56,7 +57,8 @@ class Source:
     name: str  # as the command line has it
     about: str  # what it is, in a few words
     # Gives a `RawData`. Its argument has a value (None where nothing is given) for each of the
-    # source's options, and `data_seed` and `cache` (a StageCache, or None for the usual one).
+    # source's options, and `data_seed`, `cache` (a StageCache, or None for the usual one) and `implicit`
+    # (whether every row of a file is a like, without label and rating).
     read: Callable[[dict[str, Any]], Any]
     options: tuple[Option, ...] = ()  # its own
     protocol: dict = field(default_factory=lambda: dict(EVERY_ROW))  # fields of ProtocolSettings
@@ -73,9 +75,12 @@ def _read_movielens(options: dict):
 
 
 def _read_table(options: dict):
-    from userllm.data.user_tables import read_table
+    from userllm.data.column_names import ColumnNames
+    from userllm.data.user_tables import TABLE_COLUMNS, read_table
 
-    return read_table(options["interactions"], options["items"])
+    names = ColumnNames.parse(options["column"] or (), TABLE_COLUMNS)
+    implicit = bool(options["implicit"])
+    return read_table(options["interactions"], options["items"], columns=names, implicit=implicit)
 
 
 def _read_movies(options: dict):
@@ -95,14 +100,14 @@ def _read_netflix(options: dict):
 def _read_recbole(options: dict):
     from userllm.data.sources_recbole import read_recbole
 
-    return read_recbole(options["folder"])
+    return read_recbole(options["folder"], implicit=bool(options["implicit"]))
 
 
 _INTERACTIONS = Option(
     "interactions",
-    "CSV, TSV (packed as .gz or not) or Parquet with user_id,item_id,timestamp and label or rating,"
-    " perhaps split: train, test, perhaps valid (else a tenth of train), or context for what is known"
-    " and not predicted",
+    "CSV, TSV (packed as .gz or not) or Parquet with user_id,item_id,timestamp and label or rating"
+    " (neither with --implicit), perhaps split: train, test, perhaps valid (else a tenth of train), or context"
+    " for what is known and not predicted",
     "FILE",
     required="a CSV, TSV or Parquet file",
 )
@@ -114,6 +119,13 @@ _ITEMS = Option(
     "FILE",
     required="a CSV, TSV or Parquet file",
 )
+_COLUMN = Option(
+    "column",
+    "what your files call one of these columns, such as --column user_id=customer; of one file alone:"
+    " items.item_id=sku; once for each column",
+    "OURS=YOURS",
+    several=True,
+)
 _FOLDER = Option("folder", "the folder as it comes", "DIR", required="the folder with its files")
 _PRIZE_FOLDER = replace(_FOLDER, about="one with combined_data_*.txt and movie_titles.csv")
 _OVERVIEWS = Option("overviews", "TMDB's overviews as descriptions")
@@ -121,7 +133,7 @@ _PRIZE_USERS = Option("users", "so many users, drawn by --data-seed, default 200
 _PRIZE = EVERY_USER | {"like_threshold": 4, "history_length": 10, "minimum_likes": 10}
 
 for _source in (
-    Source("table", "your own interactions and items", _read_table, (_INTERACTIONS, _ITEMS)),
+    Source("table", "your own interactions and items", _read_table, (_INTERACTIONS, _ITEMS, _COLUMN)),
     Source("movies", "The Movies Dataset", _read_movies, (_FOLDER, _OVERVIEWS), {"name": "movie"}),
     Source("netflix", "the Netflix Prize", _read_netflix, (_PRIZE_FOLDER, _PRIZE_USERS), _PRIZE),
     Source("recbole", "RecBole's atomic files", _read_recbole, (_FOLDER,)),
@@ -161,6 +173,23 @@ def dataset_options() -> tuple[Option, ...]:
             f"strictly earlier likes that a row's user must have; {_default('minimum_likes', 5)}",
             "N",
             int,
+        ),
+        Option(
+            "implicit",
+            "every row is a like, such as a purchase, a play or a click, and no column says so: negatives are drawn;"
+            " with --like-threshold also for data with ratings, of which lower ones are left out",
+        ),
+        Option(
+            "negatives",
+            "with --implicit: negatives that are drawn for each like; default 4",
+            "N",
+            int,
+        ),
+        Option(
+            "negative_sampling",
+            "with --implicit: how they are drawn, uniform (each item alike) or popularity (an item as often as it has"
+            " events); default uniform",
+            "uniform|popularity",
         ),
         Option(
             "item_noun",
@@ -212,7 +241,9 @@ def add_source_options(parser) -> None:  # an argparse parser
     )
     for option in command_options():
         if option.metavar:
-            group.add_argument(option.flag, metavar=option.metavar, type=option.kind, help=option.about)
+            action = "append" if option.several else "store"
+            how = {"metavar": option.metavar, "type": option.kind, "action": action}
+            group.add_argument(option.flag, **how, help=option.about)
         else:
             group.add_argument(option.flag, action="store_true", help=option.about)
 
@@ -242,6 +273,7 @@ def read_source(
     for option in own_options.values():
         if option.required and option.name not in given:
             raise InputError(f"prepare {name} needs {option.flag}", fix=f"name {option.required}")
-    return source.read(
-        {option: given.get(option) for option in own_options} | {"data_seed": data_seed, "cache": cache}
-    )
+    # with a threshold the file has ratings, and the protocol leaves the low ones out
+    implicit = "implicit" in given and "like_threshold" not in given
+    further = {"data_seed": data_seed, "cache": cache, "implicit": implicit}
+    return source.read({option: given.get(option) for option in own_options} | further)

@@ -11,11 +11,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm.auto import tqdm
 
 from ..core.errors import InputError, counted
-from ..core.files import read_tensors, write_tensors
 from ..core.fingerprints import fingerprint
 from ..data.dataset import Dataset
 from ..data.lists import CandidateLists, ListProtocol, audit_lists, candidate_lists
@@ -92,18 +90,24 @@ def lists_of_chosen(
     )
 
 # %% ../../nbs/evaluation/774_list_scores.ipynb #d0e97bcf
-BLOCK = 20_000  # candidates between two checkpoints of a language model
-CHEAP_BLOCK = 200_000  # of what scores all of them within seconds
+BLOCK = 20_000  # candidates that a language model scores in one call
+CHEAP_BLOCK = 200_000  # that anything else scores in one call
 
 
-def _logits(recommender: Recommender, rows: Rows, progress: str, path: Path | None) -> np.ndarray:
-    "Logits of a block; an engine keeps those that it has in a file beside `path`."
+def _logits(
+    recommender: Recommender, rows: Rows, progress: str, checkpoint: ScoreCheckpoint | None
+) -> np.ndarray:
+    "Logits of a block; an engine keeps those that it has in a file beside that of all blocks."
     engine = getattr(recommender, "engine", None)
-    if engine is None or path is None:
+    if engine is None or checkpoint is None:
         return recommender.logits(rows, progress)
-    key = fingerprint(recommender.fingerprint, rows.users, rows.items, rows.timestamps)
-    checkpoint = ScoreCheckpoint(path.with_suffix(".part.safetensors"), key)
-    return engine.logits(rows, progress=progress, checkpoint=checkpoint)
+    key = fingerprint(checkpoint.key, rows.users, rows.items, rows.timestamps)
+    return engine.logits(rows, progress=progress, checkpoint=ScoreCheckpoint(_part(checkpoint), key))
+
+
+def _part(checkpoint: ScoreCheckpoint) -> Path:
+    "The file of a block that is not finished."
+    return checkpoint.path.with_suffix(".part.safetensors")
 
 
 def score_lists(
@@ -116,28 +120,30 @@ def score_lists(
     "Logits of all candidates."
     asked = [asdict(lists.protocol), lists.users, lists.timestamps, lists.offsets, lists.items]
     key = fingerprint(asked, recommender.fingerprint)
-    path = Path(folder) / f"{key}.safetensors" if folder else None
+    checkpoint = ScoreCheckpoint(Path(folder) / f"{key}.safetensors", key) if folder else None
     scores = np.full(len(lists.items), np.nan, np.float32)
-    if path and path.exists():
-        scores = read_tensors(path)["scores"].numpy().copy()
+    if checkpoint:
+        scores = checkpoint.begin(1, len(scores))[0].copy()
     block = block or (CHEAP_BLOCK if recommender.cheap else BLOCK)
     users = lists.users[lists.list_of]
     times = lists.timestamps[lists.list_of]
     starts = [
         start for start in range(0, len(scores), block) if np.isnan(scores[start : start + block]).any()
     ]
-    if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    cheap = recommender.cheap  # a bar of its own for each block would flicker
+    cheap = recommender.cheap  # another has a bar of rows for each block
     bar = tqdm(starts, desc=progress, unit="block", disable=not (progress and cheap and starts), leave=False)
-    for number, start in enumerate(bar, 1):
-        part = slice(start, start + block)
-        rows = recommender.rows_for(users[part], lists.items[part], times[part])
-        name = f"{progress}, block {number} of {len(starts)}" if progress and not cheap else ""
-        scores[part] = _logits(recommender, rows, name, path)
-        if path:
-            write_tensors(path, {"scores": torch.from_numpy(scores)})
-            path.with_suffix(".part.safetensors").unlink(missing_ok=True)
+    try:
+        for number, start in enumerate(bar, 1):
+            part = slice(start, start + block)
+            rows = recommender.rows_for(users[part], lists.items[part], times[part])
+            name = f"{progress}, block {number} of {len(starts)}" if progress and not cheap else ""
+            scores[part] = _logits(recommender, rows, name, checkpoint)
+            if checkpoint:
+                checkpoint.keep(scores[None], last=not cheap)
+                _part(checkpoint).unlink(missing_ok=True)
+    finally:
+        if checkpoint and starts:
+            checkpoint.keep(scores[None], last=True)
     return scores
 
 

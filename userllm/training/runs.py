@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['step_settings', 'training_settings', 'baseline_settings', 'data_settings', 'run_settings', 'baseline_run_settings',
-           'plain_settings', 'open_run', 'require_same_training', 'tested_rows', 'predictions_frame', 'cold_scores',
-           'Reads', 'RunResult', 'finish_run']
+           'settings_read', 'plain_settings', 'open_run', 'require_same_training', 'tested_rows', 'predictions_frame',
+           'cold_scores', 'Reads', 'RunResult', 'finish_run']
 
 # %% ../../nbs/training/720_runs.ipynb #8a603339
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
@@ -13,13 +13,15 @@ import json, shutil
 import numpy as np
 import pandas as pd
 from ..collaborative.baselines import baselines
+from ..collaborative.lightgcn import LightGCNSettings
+from ..collaborative.mf import MFSettings
 from ..core.devices import peak_memory_bytes
 from ..core.errors import InputError
 from ..core.files import read_json, require_writable, write_json, write_parquet
 from ..core.fingerprints import fingerprint
 from ..core.plugins import origin_of
 from ..core.runs import RunFolder, versions
-from ..core.settings import restore_settings
+from ..core.settings import Setting, list_settings, restore_settings
 from ..data.dataset import Dataset
 from ..data.leakage import audit
 from ..data.prepared import Prepared, Stage
@@ -112,6 +114,66 @@ def baseline_run_settings(name: str, stage: Stage) -> dict:
     history = stage.prepared.unusual_history if baselines.find(name).reads_histories else {}
     return settings | baseline_settings(name, stage.preset) | history
 
+# %% ../../nbs/training/720_runs.ipynb #9457ddc3
+class _NotedPreset:
+    "A preset that notes which of its parts are read."
+
+    def __init__(self, preset: Preset):
+        self._preset = preset
+        self.parts = set()
+
+    def __getattr__(self, name: str):
+        value = getattr(self._preset, name)
+        self.parts.add(name)
+        return value
+
+
+def _baseline_reads(name: str, preset: Preset) -> dict[str, Setting]:
+    baseline = baselines.find(name)
+    noted = _NotedPreset(preset)
+    baseline.settings(noted)
+    parts = noted.parts | {"protocol", "test_rows"}
+    listed = list_settings(preset).items()
+    return {
+        key: each for key, each in listed if key.partition(".")[0] in parts and key not in baseline.decides
+    }
+
+
+def _unused_of_method(method: Method) -> tuple[str, ...]:
+    "Settings, and beginnings of their keys, that a method of this shape does not read."
+    model = method.model
+    unused = []
+    if model.history != "compressed":
+        unused += ["model.uhem.", "model.item_vectors"]
+        if not model.mappers:
+            unused += ["model.mapper.", "model.slot_drop"]
+    return tuple(unused)
+
+
+def _method_reads(method: Method, preset: Preset) -> dict[str, Setting]:
+    steps = {"text": ("step1",), "one_step": ("step2",)}.get(method.tuning, ("step1", "step2"))
+    parts = {*steps, *method.reads, "protocol", "test_rows", "prefix_budget"}
+    parts |= {"pretraining"} if method.pretrained else set()
+    parts |= {"joint"} if method.tuning == "two_steps_then_joint" else set()
+    rows = {"step1.rows", "step2.rows"}  # a method with one step takes the rows of both
+    of_preset = {
+        key: each
+        for key, each in list_settings(preset).items()
+        if key in rows or key.partition(".")[0] in parts
+    }
+    unused = _unused_of_method(method)
+    return of_preset | {
+        key: each for key, each in list_settings(method).items() if not key.startswith(unused or "-")
+    }
+
+
+def settings_read(
+    system: str | Method,  # the name of a baseline, or a method
+    preset: Preset,
+) -> dict[str, Setting]:
+    "Every setting that training of the system reads, by its key."
+    return _baseline_reads(system, preset) if isinstance(system, str) else _method_reads(system, preset)
+
 # %% ../../nbs/training/720_runs.ipynb #d7de9043
 def plain_settings(value):
     "Settings as JSON gives them back."
@@ -123,6 +185,9 @@ def plain_settings(value):
 _step_names = ("pretraining", "step1", "step2", "joint")
 
 
+_embedding_settings = {"mf": MFSettings, "mf_bias": MFSettings, "lightgcn": LightGCNSettings}
+
+
 def _later_defaults(kind: type) -> dict:  # a dataclass
     "The fields marked `later`, with their defaults."
     return {each.name: each.default for each in fields(kind) if each.metadata.get("later")}
@@ -131,6 +196,8 @@ def _later_defaults(kind: type) -> dict:  # a dataclass
 def _in_use(settings: dict) -> dict:
     """The settings that count, complete: without UHEM where the method has none, and with defaults where a
     setting is younger than the run."""
+    embeddings = {name: kind for name, kind in _embedding_settings.items() if name in settings}
+    settings = settings | {name: _later_defaults(kind) | settings[name] for name, kind in embeddings.items()}
     if "model" not in settings:
         return settings
     steps = {name: _later_defaults(StepSettings) | settings[name] for name in _step_names if name in settings}
@@ -251,7 +318,7 @@ def cold_scores(dataset: Dataset, predictions: pd.DataFrame) -> dict:
     """The AUC of cold rows, whose user or item has no training row, apart from that of the others.
 
     Gives `rows` (how many are cold), `warm` and `cold` (AUC, None where one class is missing)."""
-    training = dataset.rows("train")
+    training = dataset.without_drawn.rows("train")
     frame = _rows_of(dataset, predictions)
     cold = ~(frame["user"].isin(training["user"]) & frame["item"].isin(training["item"])).to_numpy()
 
