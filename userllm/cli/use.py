@@ -32,7 +32,7 @@ from userllm.evaluation.ranking import (
 )
 from ..evaluation.reports import difference_table, format_table, results_table
 from ..model.recommender import Recommender
-from ..model.user_lists import AskedUsers, ListChoices, rank_users, read_user_ids
+from ..model.user_lists import RequestedUsers, ListChoices, rank_users, read_user_ids
 from ..workbench.new_users import most_liked, new_user_notes
 
 # %% ../../nbs/cli/930_use.ipynb #af591fe4
@@ -274,9 +274,9 @@ def _rank_many(options) -> None:
     ids = read_user_ids(options.users)
     out = Path(options.out)
     _require_output_file(out)
-    recommender, among = _ready_to_rank(options, lambda dataset: AskedUsers.of(ids, dataset))
+    recommender, among = _ready_to_rank(options, lambda dataset: RequestedUsers.of(ids, dataset))
     choices = ListChoices(options.top, options.include_seen, among and tuple(among))
-    asked = AskedUsers.of(ids, recommender.dataset)
+    asked = RequestedUsers.of(ids, recommender.dataset)
     out.parent.mkdir(parents=True, exist_ok=True)
     print(rank_users(recommender, asked, out, choices, "users").as_text(out))
 

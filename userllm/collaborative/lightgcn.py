@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from ..core.settings import require_numbers
 from .epochs import Fit, fit_epochs
-from .mf import CollaborativeModel, fold_in_scale, start_collaborative
+from .mf import CollaborativeModel, fold_in_scale, init_collaborative
 from ..data.dataset import Dataset
 
 # %% ../../nbs/collaborative/560_lightgcn.ipynb #2386b943
@@ -32,12 +32,12 @@ class LightGCNSettings:
     }
 
     dimensions: int = 64  # d2
-    layers: int = 2  # L, how far likes are followed
-    initial_spread: float = 0.01  # standard deviation of the embeddings at the start
+    layers: int = 2  # L
+    initial_spread: float = 0.01  # standard deviation of the initial embeddings
     learning_rate: float = 1e-2  # of Adam
     weight_decay: float = 1e-5  # Adam's L2 penalty on the embeddings
     batch_size: int = 1024  # rows a step
-    epochs: int = 150  # at most so many passes over the training rows
+    epochs: int = 150  # passes over the training rows, at most
     patience: int = 20  # epochs without a better validation AUC before it stops
 
     name = "lightgcn"
@@ -69,7 +69,7 @@ class LightGCN(nn.Module):
     def __init__(
         self,
         graph: torch.Tensor,  # (n, n) from `like_graph`
-        users: int,  # how many of the first nodes are users
+        users: int,  # the first nodes are users
         settings: LightGCNSettings = LightGCNSettings(),
         seed: int = 0,  # of the embeddings
     ):
@@ -83,7 +83,7 @@ class LightGCN(nn.Module):
         )
 
     def averaged(self) -> tuple[torch.Tensor, torch.Tensor]:
-        "What users (u, d) and items (i, d) are represented by."
+        "The averaged embeddings of users (u, d) and items (i, d)."
         total = layer = self.embeddings
         for _ in range(self.layers):
             layer = torch.sparse.mm(self.graph, layer)
@@ -98,15 +98,15 @@ class LightGCN(nn.Module):
 
 # %% ../../nbs/collaborative/560_lightgcn.ipynb #a7237482
 def train_lightgcn(
-    dataset: Dataset,  # read: training rows, and validation labels for early stopping
+    dataset: Dataset,  # training rows, and validation labels for early stopping, are used
     settings: LightGCNSettings = LightGCNSettings(),
-    run_seed: int = 0,  # of the start and of the order of rows
+    run_seed: int = 0,  # of the initialisation and the order of rows
     progress: bool = True,
 ) -> CollaborativeModel:
     """Train LightGCN by BCE and keep the epoch with the best validation AUC.
 
     No training or validation rows raise `InputError`."""
-    model, training, validation = start_collaborative(dataset, settings, run_seed)
+    model, training, validation = init_collaborative(dataset, settings, run_seed)
     likes = training[training.label == 1]
     network = LightGCN(
         like_graph(likes.user, likes.item, len(dataset.users), len(dataset.items)),
@@ -128,7 +128,7 @@ def train_lightgcn(
     )
     fit = Fit(network, optimizer, pairs, training.label, score, validation.label)
     fitted = fit_epochs(fit, settings, run_seed, progress)
-    score()  # with the epoch that is kept
+    score()  # with the weights of the kept epoch
     with torch.no_grad():
         model.network.user_vectors[torch.as_tensor(~model.user_known)] = 0.0
         model.network.item_vectors[torch.as_tensor(~model.item_known)] = 0.0

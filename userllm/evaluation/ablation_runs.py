@@ -13,7 +13,7 @@ import pandas as pd
 import polars as pl
 from ..core.errors import InputError, shown_names
 from ..core.files import read_json, write_json, write_parquet
-from ..core.runs import only_one, versions
+from ..core.runs import folder_lock, versions
 from ..data.cells import as_text
 from ..data.columns import read_columns
 from ..data.dataset import Dataset
@@ -119,7 +119,7 @@ class AblationStudy(Study):
         dataset = _described(prepared.dataset, variant.descriptions, self.written)
         prepared = replace(prepared, dataset=dataset)
         work = Path(settings.work) / run.path
-        with only_one(work, "a variant is being trained in"):
+        with folder_lock(work, "a variant is being trained in"):
             stage = Stage(prepared, preset, run.seed, runner.cache)
             trained = train_method(method, stage, runner.context(method.model), work)
 

@@ -101,7 +101,8 @@ class ModelBatch:
     # Slot -> features (values (u, d), missing (u,)) of the histories' distinct items.
     history_features: dict = field(default_factory=dict)
     history_tokens: torch.Tensor | None = None  # (b, K, d3) where they are known already
-    wide: dict = field(default_factory=dict)  # slot or cross feature -> features (b, d) that add to the logit
+    # slot or cross feature -> features (b, d) that add to the logit
+    wide: dict = field(default_factory=dict)
 
     def to(self, device) -> "ModelBatch":
         "The same on another device."
@@ -128,8 +129,9 @@ def require_categories(items: pd.DataFrame) -> None:  # of a dataset
     )
 
 
-def _shaped(segment, settings: ModelSettings):
-    "A segment of a template as these settings have it: K tokens of history, or its items written out."
+def _fill_history_slot(segment, settings: ModelSettings):
+    """A segment of a template as these settings have it: K tokens of history, or its items written
+    out."""
     if isinstance(segment, Slot) and segment.name == "history":
         return replace(segment, tokens=settings.uhem.tokens)
     titles = isinstance(segment, RowText) and segment.field == "history_titles"
@@ -147,7 +149,8 @@ class BatchMaker:
         ],  # of slots; of cross features as `NAME_user` and `NAME_item`
         tokenizer,  # the LLM's
         settings: ModelSettings = ModelSettings(),
-        noun: ItemNoun | None = None,  # what the items are called; the dataset's, or movies without a dataset
+        # what the items are called; the dataset's, or movies without a dataset
+        noun: ItemNoun | None = None,
     ):
         if isinstance(items, Dataset):
             noun = noun or items.noun
@@ -166,10 +169,14 @@ class BatchMaker:
         template = find_template(settings.order, self.noun, settings.rated)
         further = {slot: table.key for slot, table in self.tables.items() if slot not in template.parts}
         template = template.extended(further)
-        self.segments = tuple(_shaped(segment, settings) for segment in template.active(settings.parts))
+        self.segments = tuple(
+            _fill_history_slot(segment, settings) for segment in template.active(settings.parts)
+        )
         self.text_segments = template.active(settings.text_parts)
-        self.reuse = True  # False for an LLM that has to read each prompt whole; `check_engine` finds out
-        self._item_lengths = {}  # candidate -> tokens of a prompt about it, where the history is compressed
+        # False for an LLM that has to read each prompt whole; `check_engine` finds out
+        self.reuse = True
+        # candidate -> tokens of a prompt about it, where the history is compressed
+        self._item_lengths = {}
 
     def reuse_plan(self, training: bool) -> ReusePlan:  # whether the slots are being trained
         "How prompts are cut into what is kept and what is new, in step 2 or in scoring."
@@ -205,7 +212,8 @@ class BatchMaker:
         return ModelBatch(index_prompts(self.pieces(rows, self.text_segments), self.text.start))
 
     def distinct_texts(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
-        "Rows (m,) with all the different prompts of step 1, and for each row (n,) which of these it has."
+        """Rows (m,) with all the different prompts of step 1, and for each row (n,) which of these
+        it has."""
         if "titles" in self.settings.text_parts:
             labels = self.labels_of(rows)
             columns = [rows.items, rows.histories]
@@ -247,8 +255,10 @@ class BatchMaker:
     def histories(
         self,
         histories: np.ndarray,  # (b, n) dense items
-        labels: np.ndarray | None = None,  # (b, n) 1 liked, 0 not; None for histories without labels
-        candidates: np.ndarray | None = None,  # (b,) dense items, for an encoder that knows the candidate
+        # (b, n) 1 liked, 0 not; None for histories without labels
+        labels: np.ndarray | None = None,
+        # (b,) dense items, for an encoder that knows the candidate
+        candidates: np.ndarray | None = None,
     ) -> tuple[HistoryBatch | EventBatch, dict[str, Features]]:
         "Histories as a batch, and the features of its distinct items, by slot."
         if self.settings.candidate_aware:
@@ -314,5 +324,6 @@ class BatchMaker:
         candidates = of_item[rows.items]
         if not history or self.settings.candidate_aware:
             return candidates
-        in_history = np.array([len(ids) + 1 for ids in descriptions] + [0])  # the last one: where none stands
+        # the last one: where none stands
+        in_history = np.array([len(ids) + 1 for ids in descriptions] + [0])
         return in_history[rows.histories].sum(1) + candidates

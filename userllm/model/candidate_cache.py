@@ -14,7 +14,9 @@ from .userllm import UserLLM
 
 # %% ../../nbs/model/613_candidate_cache.ipynb #38b84124
 class CandidateStore:
-    "The soft tokens of histories for their candidates, from projections of all items. Valid for a model as it stands."
+    """The soft tokens of histories for their candidates, from projections of all items.
+
+    Valid for a model as it stands."""
 
     def __init__(
         self,
@@ -42,7 +44,8 @@ class CandidateStore:
         self.positions += count
 
     def _blocks(self, histories: np.ndarray, labels: np.ndarray | None, candidates: np.ndarray):
-        "Blocks of rows: the projections of their distinct items, and an `EventInput` that names these by position."
+        """Blocks of rows: the projections of their distinct items, and an `EventInput` that names
+        these by position."""
         if self.items is None:
             self._project()
         device = self.model.language.device

@@ -23,7 +23,8 @@ class _Projections:
         self.maker = maker
         self.vectors = None  # (v, 3 d3)
         self.token_row = {}  # description token -> its row in the vectors
-        self.rows_of = {}  # event -> the rows of its item's tokens, the soft ones behind the text, its label's last
+        # event -> the rows of its item's tokens, the soft ones behind the text, its label's last
+        self.rows_of = {}
         self.rows_of_items = {}  # the same without labels
         self.rows_of_labels = [[], []]  # of not liked, of liked
 
@@ -109,7 +110,9 @@ class HistoryStore:
         self.keep = keep
         self.batch_size = batch_size
         self.look_back = look_back
-        self.kept = {}  # history, as `_events` gives it -> state (d3,) of a GRU; of other encoders the tokens (K, d3)
+        # history, as `_events` gives it -> state (d3,) of a GRU; of other encoders the tokens (K,
+        # d3)
+        self.kept = {}
         self.projections = _Projections(model, maker)
         self.positions = 0  # tokens that were read, to see what reuse saves
 
@@ -165,7 +168,8 @@ class HistoryStore:
         lengths = range(shortest - 1, max(0, shortest - 1 - self.look_back), -1)
         return next((history[:length] for length in lengths if history[:length] in self.kept), ())
 
-    def _read_batch(self, ends: list) -> None:  # (where to start, history, the beginnings that are wanted)
+    # (where to start, history, the beginnings that are wanted)
+    def _read_batch(self, ends: list) -> None:
         "One pass over a batch of histories, position by position."
         vectors = self.projections.vectors
         lines = [self.projections.line(history[len(begin) :]) for begin, history, _ in ends]

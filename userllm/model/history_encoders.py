@@ -48,7 +48,8 @@ class _Recurrence(torch.autograd.Function):
         states = inputs.new_empty(steps + 1, rows, width)
         gates = torch.empty_like(inputs)
         weights = weight.t().contiguous(), bias
-        products = inputs.new_empty(steps, rows, width)  # W_n h + b_n, which the gradient of r needs
+        # W_n h + b_n, which the gradient of r needs
+        products = inputs.new_empty(steps, rows, width)
         states[0] = state
         for t in range(steps):
             _step(inputs[t], states[t], weights, (gates[t], products[t], states[t + 1]))
@@ -64,7 +65,8 @@ class _Recurrence(torch.autograd.Function):
         flow = torch.zeros_like(states[0])  # the gradient of the state, on its way back
         faintest = float(gradient.abs().max()) * _Recurrence.negligible if gradient.numel() else 0.0
         with_gradient = gradient.flatten(1).any(1).nonzero().flatten().tolist()
-        first = with_gradient[0] if with_gradient else len(gates)  # of the steps at which some comes in
+        # of the steps at which some comes in
+        first = with_gradient[0] if with_gradient else len(gates)
 
         inputs = torch.zeros_like(gates)
         recurrent = torch.empty_like(gates)
@@ -158,7 +160,8 @@ class GRUEncoder(nn.Module):
         state = projected.new_zeros(len(older), self.gru.hidden_size)
         for begin in range(0, int(older.max()), self.reach):
             block = self.states(projected, history.index[:, begin : begin + self.reach], state)
-            inside = (older - begin).clamp(min=0, max=len(block))  # how many of each row are in this block
+            # how many of each row are in this block
+            inside = (older - begin).clamp(min=0, max=len(block))
             reached = block[inside.clamp(min=1) - 1, rows]
             state = torch.where((inside > 0)[:, None], reached, state)
 
@@ -375,7 +378,8 @@ class UHEMSettings:
 
 
 class UHEM(nn.Module):
-    "The user history encoding module: K soft tokens for each history, and a trained vector for an empty one."
+    """The user history encoding module: K soft tokens for each history, and a trained vector for an
+    empty one."""
 
     def __init__(
         self,
@@ -384,7 +388,8 @@ class UHEM(nn.Module):
         token_norm: float = 1.0,  # mean length of the LLM's token embeddings
         drop: float = 0.0,  # share of rows whose history is dropped in training
         rated: bool = False,  # whether histories say of each item whether it was liked
-        features: Mapping[str, int] | None = None,  # table -> width, for an encoder that knows the candidate
+        # table -> width, for an encoder that knows the candidate
+        features: Mapping[str, int] | None = None,
     ):
         super().__init__()
         self.drop = drop
@@ -398,7 +403,8 @@ class UHEM(nn.Module):
         self.missing = vector()
         self.base_token = vector()
         self.scale = nn.Parameter(torch.full((settings.tokens, width), float(settings.scale)))
-        # What stands behind an item that was not liked, and one that was; as far from zero as a word.
+        # What stands behind an item that was not liked, and one that was; as far from zero as a
+        # word.
         self.labels = nn.Parameter(torch.randn(2, width) * spread) if rated and not aware else None
 
     def project(self, tokens: torch.Tensor) -> torch.Tensor:  # (b, K, d3) from the encoder
@@ -406,7 +412,8 @@ class UHEM(nn.Module):
         return self.base_token + self.scale * tokens
 
     def encode(self, history: HistoryInput) -> torch.Tensor:
-        "What the encoder makes of histories (b, K, d3): the one place at which whole histories are read."
+        """What the encoder makes of histories (b, K, d3): the one place at which whole histories are
+        read."""
         return self.encoder(history)
 
     def forward(self, history: HistoryInput) -> torch.Tensor:

@@ -14,7 +14,12 @@ from ..core.errors import InputError
 from ..core.settings import require_numbers
 from ..knowledge.answers import answer_tokens
 from ..knowledge.llms import LLM, quiet_libraries
-from .attention import attend_in_parts, attends_in_parts, kept_cache, new_keys_values
+from userllm.model.attention import (
+    enable_split_attention,
+    uses_split_attention,
+    prefix_kv_cache,
+    new_keys_values,
+)
 
 # %% ../../nbs/model/375_language_model.ipynb #c006
 @dataclass(frozen=True)
@@ -29,7 +34,8 @@ class LoRASettings:
 
     rank: int = 8
     alpha: int = 16
-    dropout: float = 0.05  # in step 1 only: in step 2 it is frozen, and frozen means without dropout
+    # in step 1 only: in step 2 it is frozen, and frozen means without dropout
+    dropout: float = 0.05
     targets: tuple = ("q_proj", "v_proj")  # the last parts of the layers' names
 
     def __post_init__(self):
@@ -37,7 +43,9 @@ class LoRASettings:
 
 # %% ../../nbs/model/375_language_model.ipynb #fb5dc361
 def _target_layers(llm: LLM, targets) -> list[nn.Module]:  # the last parts of layers' names
-    "The layers that get LoRA. `InputError` where a name fits no layer, with those that peft would take."
+    """The layers that get LoRA.
+
+    `InputError` where a name fits no layer, with those that peft would take."""
     from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as usual
 
     layers_of = {
@@ -97,7 +105,8 @@ def _token_logits(
 # %% ../../nbs/model/375_language_model.ipynb #c013
 @dataclass
 class KeyValues:
-    "Keys and values of what stands ahead of a prompt's rest, one row a prompt, padded on the right."
+    """Keys and values of what stands ahead of a prompt's rest, one row a prompt, padded on the
+    right."""
 
     layers: list  # for each layer (keys, values), each (b, heads, length, width of a head)
     lengths: torch.Tensor  # (b,)
@@ -110,7 +119,8 @@ class LanguageModel(nn.Module):
         self,
         llm: LLM,  # a causal one
         lora: LoRASettings = LoRASettings(),
-        score: str = "difference",  # logit(Yes) - logit(No); `yes`: logit(Yes) alone, as CoLLM has it
+        # logit(Yes) - logit(No); `yes`: logit(Yes) alone, as CoLLM has it
+        score: str = "difference",
     ):
         super().__init__()
         if llm.seq2seq:
@@ -132,7 +142,7 @@ class LanguageModel(nn.Module):
         # What `check_engine` finds out about the LLM.
         self.pads = True  # whether rows of unequal length may share a batch
         self.checks = {}  # what was found, by the prompt's shape
-        attend_in_parts(llm.model)
+        enable_split_attention(llm.model)
         self.eval()
 
     @property
@@ -157,7 +167,7 @@ class LanguageModel(nn.Module):
     @property
     def in_parts(self) -> bool:
         "Whether it takes kept and new keys and values as two parts."
-        return attends_in_parts(self.base)
+        return uses_split_attention(self.base)
 
     @property
     def config(self):
@@ -171,7 +181,8 @@ class LanguageModel(nn.Module):
 
     @property
     def window(self) -> int | None:
-        "How many tokens the shortest attention of its layers spans; None where each token sees all ahead of it."
+        """How many tokens the shortest attention of its layers spans; None where each token sees all
+        ahead of it."""
         limits = [
             value
             for name, value in self.config.to_dict().items()
@@ -192,7 +203,9 @@ class LanguageModel(nn.Module):
                 value.copy_((torch.rand(value.shape, generator=generator) * 2 - 1) * bound)
 
     def load_lora(self, tensors: dict) -> None:
-        "Set the LoRA matrices. `InputError` where the names or shapes are not exactly those of this LLM."
+        """Set the LoRA matrices.
+
+        `InputError` where the names or shapes are not exactly those of this LLM."""
         current = self.lora_parameters()
         if current.keys() != tensors.keys() or any(
             current[name].shape != tensors[name].shape for name in current
@@ -227,7 +240,7 @@ class LanguageModel(nn.Module):
             inputs_embeds=embeddings,
             attention_mask=torch.cat([ahead, mask], 1).long(),
             position_ids=prefix.lengths[:, None] + steps,
-            past_key_values=kept_cache(prefix.layers, self.in_parts),
+            past_key_values=prefix_kv_cache(prefix.layers, self.in_parts),
             use_cache=True,
         )
 

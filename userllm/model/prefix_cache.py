@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from ..core.errors import InputError
 from ..data.histories import Rows
-from .attention import kept_cache
+from .attention import prefix_kv_cache
 from .prompts import Level, embed_prompts
 from .language_model import KeyValues, LanguageModel
 from .batches import BatchMaker
@@ -44,7 +44,8 @@ class PrefixStore:
 
     def __init__(
         self,
-        model: LanguageModel | UserLLM,  # the language model alone for text; with its mappers for soft slots
+        # the language model alone for text; with its mappers for soft slots
+        model: LanguageModel | UserLLM,
         maker: BatchMaker,  # lays the level out
         level: Level,
         parent: "PrefixStore|None" = None,  # the store of the level before this one
@@ -203,7 +204,8 @@ class PrefixStore:
 
     @torch.no_grad()
     def _compute(self, rows: Rows) -> dict:
-        "Key -> its keys and values (2 x layers, heads, length, width of a head), for rows of different keys."
+        """Key -> its keys and values (2 x layers, heads, length, width of a head), for rows of
+        different keys."""
         batch = self.maker.batch(rows, self.level.segments).to(self.language.device)
         if self.level.soft:
             embedded = self.model.embed(batch)
@@ -263,7 +265,7 @@ def score_packed(
         inputs_embeds=model.embed(batch).reshape(1, len(steps), -1),
         attention_mask=mask,
         position_ids=(before + steps % length)[None],
-        past_key_values=kept_cache(prefix.layers, model.language.in_parts),
+        past_key_values=prefix_kv_cache(prefix.layers, model.language.in_parts),
         use_cache=True,
     ).last_hidden_state
     return model.language.answer(hidden.view(count, length, -1)[:, -1])

@@ -26,7 +26,8 @@ from ..knowledge.answers import text_tokens
 class Text:
     "The same text in every prompt."
 
-    text: str  # in a template with {item}, {Item}, {items}, {like} and {picture} for the words of the dataset
+    # in a template with {item}, {Item}, {items}, {like} and {picture} for the words of the dataset
+    text: str
     needs: str = ""  # the part without which it is left out; of several with | between, any will do
 
 
@@ -79,7 +80,8 @@ class Template:
 
     def extended(
         self,
-        slots: dict,  # name of a further feature table -> what it is about: `item`, `user` or `event`
+        # name of a further feature table -> what it is about: `item`, `user` or `event`
+        slots: dict,
     ) -> "Template":
         "The same with further slots, each beside the collaborative one of its item or its user."
         beside = {
@@ -95,7 +97,7 @@ class Template:
 
     def rated(self) -> "Template":
         "The same for histories that say of each item whether it was liked."
-        words = lambda text: replace(text, text=_rated_words.get(text.text, text.text))
+        words = lambda text: replace(text, text=_RATED_INTRODUCTIONS.get(text.text, text.text))
         segments = (words(s) if isinstance(s, Text) else s for s in self.segments)
         return replace(self, segments=tuple(segments))
 
@@ -110,25 +112,25 @@ class Template:
         return fingerprint(self.name, [(type(s).__name__, str(s)) for s in self.segments])
 
 # %% ../../nbs/model/370_prompts.ipynb #c009
-_ask = "#Question: Will the user {like} the {item}? Answer Yes or No."
-_likes = " The user likes: "
-_high_ratings = "A user has given high ratings to the following {items}: "
+_QUESTION = "#Question: Will the user {like} the {item}? Answer Yes or No."
+_LIKES = " The user likes: "
+_HIGH_RATINGS = "A user has given high ratings to the following {items}: "
 # What introduces a history with dislikes in it instead.
-_rated_words = {
-    _likes: " The user's latest {items}: ",
-    _high_ratings: "A user has rated the following {items}: ",
+_RATED_INTRODUCTIONS = {
+    _LIKES: " The user's latest {items}: ",
+    _HIGH_RATINGS: "A user has rated the following {items}: ",
 }
-_answer = Text(" Answer:")
-_candidate = (
+_ANSWER = Text(" Answer:")
+_CANDIDATE = (
     Text(' {Item}: "'),
     RowText("title"),
     Text('"'),
     Text(", ", needs="description"),
     RowText("description", needs="description"),
 )
-_candidate_slots = (Slot(PICTURES), Slot("item"))
-_user = (
-    Text(_likes, needs="titles"),
+_CANDIDATE_SLOTS = (Slot(PICTURES), Slot("item"))
+_USER = (
+    Text(_LIKES, needs="titles"),
     RowText("history_titles", needs="titles"),
     Slot("history"),
     Slot("user"),
@@ -136,12 +138,13 @@ _user = (
 
 
 def paper_template() -> Template:
-    "The order of the paper's Figures 4 and 5, with description and poster of the candidate; reconstructed."
+    """The order of the paper's Figures 4 and 5, with description and poster of the candidate;
+    reconstructed."""
     return Template(
         "paper",
         (
             Text("#Question: "),
-            Text(_high_ratings, needs="titles|history"),
+            Text(_HIGH_RATINGS, needs="titles|history"),
             RowText("history_titles", needs="titles"),
             Slot("history"),
             Text(". ", needs="titles|history"),
@@ -169,13 +172,14 @@ def paper_template() -> Template:
 
 
 def item_first_template() -> Template:
-    "What is the same for all rows first, then the candidate, then the user; text before soft slots."
-    return Template("item_first", (Text(_ask), *_candidate, *_candidate_slots, *_user, _answer))
+    """What is the same for all rows first, then the candidate, then the user; text before soft
+    slots."""
+    return Template("item_first", (Text(_QUESTION), *_CANDIDATE, *_CANDIDATE_SLOTS, *_USER, _ANSWER))
 
 
 def user_first_template() -> Template:
     "What is the same for all rows first, then the user, then the candidate."
-    return Template("user_first", (Text(_ask), *_user, *_candidate, *_candidate_slots, _answer))
+    return Template("user_first", (Text(_QUESTION), *_USER, *_CANDIDATE, *_CANDIDATE_SLOTS, _ANSWER))
 
 
 templates = Registry(
@@ -221,7 +225,8 @@ class Piece:
     ids: tuple = ()  # token ids of a text
     shortened: int = 0  # how many tokens the budget cut off
     item: int = -1  # whose soft tokens stand here, where a history is written out
-    liked: bool | None = None  # whether the item of a rated history that is written out here was liked
+    # whether the item of a rated history that is written out here was liked
+    liked: bool | None = None
 
     @property
     def tokens(self) -> int:
@@ -291,7 +296,8 @@ class PromptText:
         return self._fixed[text]
 
     def _leads(self, history, labels) -> list[tuple[int, bool | None, list[int]]]:
-        "Each item of a history, whether it was liked, and the tokens that lead to it: a comma, and that in words."
+        """Each item of a history, whether it was liked, and the tokens that lead to it: a comma, and
+        that in words."""
         liked = [None] * len(history) if labels is None else labels
         known = [(item, label) for item, label in zip(history, liked) if item >= 0]
         leads = []
@@ -345,10 +351,12 @@ class PromptBatch:
     "Prompts of several rows, padded on the right."
 
     token_ids: torch.Tensor  # (t,) all text tokens of the batch, one row after the other
-    index: torch.Tensor  # (b, length) which vector stands there: of text tokens, then of slots; -1 is padding
+    # (b, length) which vector stands there: of text tokens, then of slots; -1 is padding
+    index: torch.Tensor
     lengths: torch.Tensor  # (b,) tokens of each row
     slots: tuple  # the Slots, in the order in which their soft tokens follow the text tokens
-    # (u,) the distinct items of written-out histories, whose soft tokens come last, as the slot `history_item`
+    # (u,) the distinct items of written-out histories, whose soft tokens come last, as the slot
+    # `history_item`
     items: torch.Tensor
 
     @property
@@ -371,7 +379,8 @@ def index_prompts(
     of_items = {piece.item: piece.segment for row in pieces for piece in row if piece.item >= 0}
     items = sorted(of_items)
 
-    # Where the vectors begin: text tokens, then each slot's, row by row, then those of the histories' items.
+    # Where the vectors begin: text tokens, then each slot's, row by row, then those of the
+    # histories' items.
     end = sum(len(start) + sum(len(piece.ids) for piece in row) for row in pieces)
     begins = []
     for slot in slots:
@@ -412,7 +421,8 @@ def embed_prompts(
     embedding: torch.nn.Module,  # the LLM's input embeddings
     soft: dict,  # for each slot of the batch (b, K, d3); for `history_item` (u, tokens, d3)
 ) -> torch.Tensor:
-    "The LLM's input (b, length, d3): embedded text tokens, soft tokens in their slots, zeros as padding."
+    """The LLM's input (b, length, d3): embedded text tokens, soft tokens in their slots, zeros as
+    padding."""
     texts = embedding(batch.token_ids)
     width = texts.shape[1]
     slots = [soft[slot.name].reshape(-1, width).to(texts.dtype) for slot in batch.slots]
@@ -429,7 +439,8 @@ class Level:
 
     @property
     def soft(self) -> bool:
-        "Whether it holds soft slots, so that it belongs to one model with its mappers as they stand."
+        """Whether it holds soft slots, so that it belongs to one model with its mappers as they
+        stand."""
         return any(isinstance(segment, Slot) for segment in self.segments)
 
 
@@ -456,10 +467,12 @@ def plan_reuse(
     slot_keys: dict,  # slot -> `item` or `user`: what it is about; `row`: both
     trainable: Sequence[str] = (),  # the slots that are being trained
 ) -> ReusePlan:
-    "Cut a prompt into what all rows share, what the rows of one item or one user share, and what is new."
+    """Cut a prompt into what all rows share, what the rows of one item or one user share, and what
+    is new."""
     levels = []
     shared = 0
-    for segment in segments[:-1]:  # the answer is read from the last segment: it is computed in every row
+    # the answer is read from the last segment: it is computed in every row
+    for segment in segments[:-1]:
         soft = isinstance(segment, Slot)
         if soft and segment.name in trainable:
             break

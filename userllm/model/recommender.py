@@ -31,7 +31,7 @@ from ..data.requests import check_pairs, liked_items, rated_items
 from ..evaluation.metrics import probability
 
 # %% ../../nbs/model/600_recommender.ipynb #e05084ab
-def _either(
+def _select_rows(
     which: np.ndarray,  # (n,) bool
     one: np.ndarray,  # (n, h)
     other: np.ndarray,  # (n, k)
@@ -119,7 +119,8 @@ class Recommender:
     dataset: Dataset  # items, users, events and protocol, without the examples
     history: HistorySettings  # which events are a row's history
     provenance: dict = field(default_factory=dict)  # plain values that the training run recorded
-    retriever: Retriever | None = None  # picks the items that a list is made from; None: all are read
+    # picks the items that a list is made from; None: all are read
+    retriever: Retriever | None = None
     candidates: int | None = CANDIDATES  # how many it picks; None for all
 
     cheap = False  # whether it scores all items within seconds, so that nothing has to be picked
@@ -146,7 +147,8 @@ class Recommender:
 
     @cached_property
     def fingerprint(self) -> str:
-        "16 hex characters that change with the data, the settings and what was learnt: a key for kept scores."
+        """16 hex characters that change with the data, the settings and what was learnt: a key for
+        kept scores."""
         made_by = [self.method, str(self.settings), str(self.provenance), asdict(self.history)]
         return fingerprint(made_by, self.dataset.fingerprint, self.learnt)
 
@@ -177,7 +179,8 @@ class Recommender:
 
     @cached_property
     def training_histories(self) -> Histories:
-        "The state that training knew: without events of validation and test, whatever the kind of split."
+        """The state that training knew: without events of validation and test, whatever the kind of
+        split."""
         return self.history.histories(self.dataset, trained=True)
 
     def rows_for(
@@ -194,13 +197,15 @@ class Recommender:
             kind.pick_events(users, times, items, self.history.length)[:2]
             for kind in (self.histories, self.training_histories)
         )
-        histories, labels = (_either(times < 0, *pair) for pair in zip(latest, dated))
+        histories, labels = (_select_rows(times < 0, *pair) for pair in zip(latest, dated))
         rows = Rows(users, items, histories, events=self._last_events(users, times), timestamps=times)
         return rows if self.history.likes_only else replace(rows, history_labels=labels)
 
     def rows_of_new_user(
         self,
-        likes,  # (h,) dense items, oldest first; or a mapping of items -> 1 liked, 0 not, in the order of time
+        # (h,) dense items, oldest first; or a mapping of items -> 1 liked, 0 not, in the order of
+        # time
+        likes,
         items,  # (n,) dense candidates
         dislikes=(),  # (k,) dense items, oldest first
     ) -> Rows:
@@ -237,7 +242,8 @@ class Recommender:
         "The last event before each row, by its place in the histories; -1 for none."
         first, end = self.training_histories.ranges(users)
         last_times = np.append(self.training_histories.timestamps, 0)
-        known = last_times[np.maximum(end - 1, 0)] + 1  # right after the latest one that training knew
+        # right after the latest one that training knew
+        known = last_times[np.maximum(end - 1, 0)] + 1
         latest = np.where(end > first, known, 0)
         start, stop = self.histories.ranges(users, np.where(times < 0, latest, times))
         return np.where(stop > start, stop - 1, -1)
@@ -293,7 +299,8 @@ class Recommender:
 
     def rank_for_new_user(
         self,
-        # Ids or titles of items, oldest first, may be empty; or a mapping of such a name -> whether it was liked, in
+        # Ids or titles of items, oldest first, may be empty; or a mapping of such a name ->
+        # whether it was liked, in
         # the order of time. The history is the latest of these, as `history` says.
         likes=(),
         top: int = 20,
@@ -339,7 +346,9 @@ class Recommender:
         self,
         count: int | None,  # items that a list is made from; None for all
     ) -> "Recommender":
-        "The same recommender, whose retriever picks so many items for a list. `InputError` for count < 1."
+        """The same recommender, whose retriever picks so many items for a list.
+
+        `InputError` for count < 1."""
         if count is not None:
             require_count("candidates", count)
         other = copy(self)  # it keeps what its engine has computed
@@ -351,7 +360,8 @@ class Recommender:
         rows: Rows,  # of one user
         top: int,  # length of the list, at least so many are picked
     ) -> tuple[Rows, str]:
-        "The rows that a list is made from, and a sentence on them; '' where nothing is to be left out."
+        """The rows that a list is made from, and a sentence on them; '' where nothing is to be left
+        out."""
         count = len(rows)
         if self.cheap or self.candidates is None or count <= max(self.candidates, top):
             return rows, ""
@@ -384,7 +394,8 @@ class Recommender:
         folder,  # of a recommender, of a run with one in it, or of a published run with `weights`
         llm: str | None = None,  # where the base LLM is; its recorded name where left out
         device: str = "auto",  # see `choose_device`
-        precision: str = "recorded",  # as in training; or `auto`, `fp32`, `bf16`, see `choose_precision`
+        # as in training; or `auto`, `fp32`, `bf16`, see `choose_precision`
+        precision: str = "recorded",
         cache: StageCache | None = None,  # where unpacked LLMs are kept
         plugins=(),  # names of modules with code of one's own, which are imported
     ) -> "Recommender":
@@ -397,7 +408,8 @@ class Recommender:
 
     @classmethod
     def dataset_of(cls, folder) -> Dataset:  # as `load` takes it
-        "Users, items and events of a recommender without loading a model, for checks before the work."
+        """Users, items and events of a recommender without loading a model, for checks before the
+        work."""
         kind, inner = recommender_kind(folder)
         return kind.read_dataset(inner)
 
@@ -405,7 +417,9 @@ class Recommender:
         self,
         name: str,  # of `userllm.model.engines.engines`
     ) -> "Recommender":
-        "The same recommender, asked through another scoring engine. `InputError` where it has none."
+        """The same recommender, asked through another scoring engine.
+
+        `InputError` where it has none."""
         raise InputError(f"{self.method} has no scoring engine", fix="leave out --engine")
 
     # Sharing
@@ -472,7 +486,7 @@ def _kind_of(folder: Path) -> type[Recommender] | None:
     return _kind_of(folder)
 
 # %% ../../nbs/model/600_recommender.ipynb #26e244e1
-def _what_to_do(folder: Path) -> str:
+def _load_fix(folder: Path) -> str:
     "What to do about a folder that holds no recommender, by what it holds instead."
     runs = sorted(inner.parent for name in ("recommender", "weights") for inner in folder.glob(f"*/{name}"))
     if runs:
@@ -497,4 +511,4 @@ def recommender_kind(
     inner = inner if inner.is_dir() else folder
     if kind := _kind_of(inner):
         return kind, inner
-    raise InputError(f"{inner} holds no recommender: it lacks recommender.json", fix=_what_to_do(folder))
+    raise InputError(f"{inner} holds no recommender: it lacks recommender.json", fix=_load_fix(folder))

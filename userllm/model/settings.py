@@ -39,7 +39,8 @@ def require_pairs(
     setting: str,  # the key of the setting that they come from, for messages
     second: str,  # what each slot should stand with, such as `mapper`
 ) -> None:
-    "`InputError` for an entry that is no pair of a slot and what it uses, and for a slot that comes twice."
+    """`InputError` for an entry that is no pair of a slot and what it uses, and for a slot that
+    comes twice."""
     for pair in pairs:
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise InputError(
@@ -65,7 +66,8 @@ class ModelSettings:
     mappers: tuple = ((PICTURES, PICTURES), ("item", "collaborative"), ("user", "collaborative"))
     # Knowledge enhancement: the candidate's and the history's texts are descriptions, not titles.
     description: bool = True
-    # `compressed`: by UHEM; `titles`: named by their titles; `items`: written out, as text and soft tokens each.
+    # `compressed`: by UHEM; `titles`: named by their titles; `items`: written out, as text and
+    # soft tokens each.
     history: str = "compressed"
     # whether step 1 names by titles a history that step 2 compresses or writes out
     step1_titles: bool = False
@@ -76,19 +78,23 @@ class ModelSettings:
     # share of slots dropped at random in training, which trains the vectors for missing
     slot_drop: float = 0.05
     score: str = "difference"  # logit(Yes) - logit(No); `yes`: logit(Yes) alone, as CoLLM has it
-    # Linear (wide) features, which add to the logit itself: slots, whose features do, cross features, and `history`:
+    # Linear (wide) features, which add to the logit itself: slots, whose features do, cross
+    # features, and `history`:
     # the tokens of the compressed history.
     wide: tuple = ()
     # Whether an item's categories (genres) stand behind its title, as in Heat (Crime, Drama).
     category: bool = field(default=False, metadata={"later": True})
-    # Slots of items whose tokens stand beside each item of a history too; the posters where the model has that slot.
+    # Slots of items whose tokens stand beside each item of a history too; the posters where the
+    # model has that slot.
     # For an encoder that knows the candidate: feature tables of items, which need not be slots.
     history_tables: tuple = field(default=(PICTURES,), metadata={"later": True})
-    # Which events a history holds: `likes`, or `rated`: the latest of either label, each item followed by its label.
+    # Which events a history holds: `likes`, or `rated`: the latest of either label, each item
+    # followed by its label.
     history_events: str = field(default="likes", metadata={"later": True})
     # How many events a history holds at most; None: as many as the dataset's protocol says.
     history_length: int | None = field(default=None, metadata={"later": True})
-    # What a compressed history holds of an item's text: the `embeddings` of its tokens, or one vector, `contextual`:
+    # What a compressed history holds of an item's text: the `embeddings` of its tokens, or one
+    # vector, `contextual`:
     # what the LLM makes of the text (userllm.knowledge.text_vectors).
     item_vectors: str = field(default="embeddings", metadata={"later": True})
 
@@ -173,7 +179,8 @@ class ModelSettings:
 
     @property
     def cross_features(self) -> tuple:
-        "Those of `wide` that are pairs of tables, of users and of items, whose product adds to the logit."
+        """Those of `wide` that are pairs of tables, of users and of items, whose product adds to the
+        logit."""
         return tuple(name for name in self.wide_tables if name not in dict(self.mappers))
 
     @property

@@ -17,7 +17,8 @@ from .history_encoders import encoders, recency
 # %% ../../nbs/model/367_target_encoder.ipynb #f31fdee9
 @dataclass
 class EventBatch:
-    "Which items stand where in the histories of a batch, and which are the candidates; made on the CPU."
+    """Which items stand where in the histories of a batch, and which are the candidates; made on the
+    CPU."""
 
     items: torch.Tensor  # (u,) the distinct items of histories and candidates
     index: torch.Tensor  # (b, n) place of each event's item among them, oldest first; -1 is padding
@@ -110,7 +111,8 @@ class TargetEncoder(nn.Module):
         self.drop = nn.Dropout(self.dropout)
         self.query, self.key, self.value = (nn.Linear(dimensions, dimensions) for _ in range(3))
         self.label = nn.Parameter(torch.randn(2, dimensions) * 0.5)  # u, of not liked and liked
-        self.label_scale = nn.Parameter(torch.randn(2, dimensions))  # w, which the item's value is scaled by
+        # w, which the item's value is scaled by
+        self.label_scale = nn.Parameter(torch.randn(2, dimensions))
         self.nothing = nn.Parameter(torch.zeros(heads))  # the score of "none of them"
         self.recency = nn.Embedding(64, heads)
         self.out = nn.Linear(dimensions, tokens * width)
@@ -120,7 +122,8 @@ class TargetEncoder(nn.Module):
         "What the attention needs to know of items."
         parts = []
         for name, (values, missing) in features.items():
-            # starts small: the norm below takes the size away, and the first updates count for more than the start
+            # starts small: the norm below takes the size away, and the first updates count for
+            # more than the start
             mapped = self.maps[name](values * 3 / values.shape[1] ** 0.5)
             parts.append(torch.where(missing[:, None], self.missing[name], mapped))
         items = self.drop(self.norm(sum(parts)))
@@ -134,7 +137,8 @@ class TargetEncoder(nn.Module):
         scores: torch.Tensor,  # (b, heads, n) from `scores`
         mask: torch.Tensor,  # (b, n) True where an event stands
     ) -> torch.Tensor:
-        "The weight of each event in each head (b, heads, n), which add up to less than 1 over events."
+        """The weight of each event in each head (b, heads, n), which add up to less than 1 over
+        events."""
         position = torch.arange(mask.shape[1], device=mask.device).expand(mask.shape)
         scores = scores + self.recency(recency(position, mask.sum(1))).permute(0, 2, 1)
         scores = scores.masked_fill(~mask[:, None], -1e9)

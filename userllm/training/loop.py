@@ -22,7 +22,7 @@ from ..core.fingerprints import fingerprint
 from ..data.histories import Rows
 from ..evaluation.metrics import auc
 from ..knowledge.llms import quiet_libraries
-from ..model.engines import PatientBar
+from ..model.engines import ScoringBar
 from ..model.userllm import train_only
 from .chance_level import chance_limit
 from .checkpoints import load_checkpoint, Progress, save_checkpoint
@@ -251,10 +251,10 @@ def _evaluate(training: _Training) -> dict:
     return record
 
 
-def _bar(training: _Training, evaluate_every: int) -> PatientBar:
+def _bar(training: _Training, evaluate_every: int) -> ScoringBar:
     step = training.step
     is_main = training.accelerator.is_main_process
-    return PatientBar(
+    return ScoringBar(
         total=len(training.plan),
         initial=training.progress.update,
         work=_work(step, training.plan, training.train, training.valid, evaluate_every),

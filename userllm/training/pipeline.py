@@ -27,7 +27,7 @@ from userllm.core.files import (
     write_tensors,
 )
 from ..core.fingerprints import fingerprint
-from ..core.runs import only_one, RunFolder, StageCache
+from ..core.runs import folder_lock, RunFolder, StageCache
 from ..data.histories import Rows, with_other_histories
 from ..data.prepared import prepare, Stage
 from ..evaluation.reports import language_share, with_other_history, without_llm
@@ -37,7 +37,7 @@ from ..model.engines import find_engine, score_systems, ScoreCheckpoint, Scoring
 from ..model.language_model import LoRASettings
 from ..model.prefix_cache import PrefixStore
 from ..model.settings import own_code
-from ..model.userllm import start_wide, UserLLM
+from ..model.userllm import init_linear_weights, UserLLM
 from ..model.userllm_recommender import require_restorable, UserLLMRecommender
 from .chance_level import nothing_learnt
 from .loop import tune, TuningRun
@@ -108,7 +108,7 @@ def train_method(method: Method, stage: Stage, context: Context, folder) -> Trai
     _check_engine(state)
 
     # without the LLM: linear features, then pre-training
-    start_wide(state.model, state.maker, state.rows["train"])
+    init_linear_weights(state.model, state.maker, state.rows["train"])
     if method.pretrained:
         _pretrain(state)
 
@@ -453,7 +453,7 @@ def run_method(method: Method, stage: Stage, context: Context, folder) -> dict:
     from accelerate import PartialState
 
     first = PartialState().is_main_process
-    with only_one(folder, "a run is being trained in") if first else nullcontext():
+    with folder_lock(folder, "a run is being trained in") if first else nullcontext():
         state = train_method(method, stage, context, folder)
         if state is None:
             return read_json(RunFolder(folder).metrics)
@@ -512,7 +512,7 @@ def quickstart(
     if chosen:
         report("loading the LLM")
         context = load_context(resources, chosen[0].model)
-        with only_one(folder, "a quickstart is at work in"):
+        with folder_lock(folder, "a quickstart is at work in"):
             states = [train_method(method, stage, context, folder / method.name) for method in chosen]
             if trained := [state for state in states if state is not None]:
                 measure(trained)
