@@ -7,7 +7,7 @@ __all__ = ['SPLITS', 'SPLIT_KINDS', 'TIMED_KINDS', 'SPLIT_TYPE', 'split_codes', 
            'planted_dataset']
 
 # %% ../../nbs/data/100_dataset.ipynb #c003
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -158,7 +158,9 @@ def _read_dataset(folder: Path) -> "Dataset":
     "The dataset in a folder; InputError where a part is missing or altered."
     about = read_json(folder / "dataset.json")
     dataset = Dataset(
-        **{name: read_parquet(folder / f"{name}.parquet") for name in _COLUMNS}, protocol=about["protocol"]
+        **{name: read_parquet(folder / f"{name}.parquet") for name in _COLUMNS},
+        protocol=about["protocol"],
+        read_from=about.get("read_from", {}),
     )
     if dataset.fingerprint != about["fingerprint"]:
         raise InputError(
@@ -175,9 +177,10 @@ def _write_dataset(dataset: "Dataset", folder: Path):
         temporary.mkdir()
         for name in _COLUMNS:
             write_parquet(temporary / f"{name}.parquet", getattr(dataset, name))
-        write_json(
-            temporary / "dataset.json", {"protocol": dataset.protocol, "fingerprint": dataset.fingerprint}
-        )
+        about = {"protocol": dataset.protocol, "fingerprint": dataset.fingerprint}
+        if dataset.read_from:
+            about["read_from"] = dataset.read_from
+        write_json(temporary / "dataset.json", about)
 
 # %% ../../nbs/data/100_dataset.ipynb #c016
 def _in_order(items: pd.DataFrame, name: str, values):
@@ -236,6 +239,8 @@ class Dataset:
         # how it was built, as plain values; `split` and `history_length` are needed; `noun` by
         # `with_noun`, else items are movies
     ]
+    # how a person's files were read, where not as usual, as plain values; the fingerprint does not cover it
+    read_from: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
         for name in _COLUMNS:

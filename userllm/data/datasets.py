@@ -56,7 +56,7 @@ def _shaped(raw: RawData, settings: ProtocolSettings, all_items: bool) -> Datase
     if raw.movielens_ids:
         items = items.assign(poster=posters_for(items))
     make = dataset_with_split if "split" in raw.ratings else build_dataset
-    dataset = make(raw.ratings, items, settings)
+    dataset = replace(make(raw.ratings, items, settings), read_from=raw.read_from)
     return with_further_items(dataset, items) if all_items else dataset
 
 

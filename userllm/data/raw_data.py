@@ -6,7 +6,7 @@
 __all__ = ['CONTROL_CHARACTERS', 'INVISIBLE_CHARACTERS', 'RawData', 'id_categories', 'in_one_line', 'control_note']
 
 # %% ../../nbs/data/120_raw_data.ipynb #629098b6
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,9 @@ class RawData:
     noun: ItemNoun = ItemNoun()  # what the items are called
     movielens_ids: bool = False  # whether item ids are MovieLens numbers, by which shipped posters are known
     folder: Path = Path()  # what paths of poster files are relative to
+    read_from: dict = field(
+        default_factory=dict
+    )  # how its files were read, where not as usual, as plain values
 
 # %% ../../nbs/data/120_raw_data.ipynb #cf6cc346
 def id_categories(

@@ -24,6 +24,7 @@ class Option:
     metavar: str = ""  # what its value is called in help, such as FILE or DIR; '' for a switch
     kind: Callable[[str], Any] = str  # makes the value from its text
     required: str = ""  # what a person has to name, where it cannot be left out
+    several: bool = False  # whether it may be given again; its value is a list then
 
     @property
     def flag(self) -> str:
@@ -73,9 +74,11 @@ def _read_movielens(options: dict):
 
 
 def _read_table(options: dict):
-    from userllm.data.user_tables import read_table
+    from userllm.data.column_names import ColumnNames
+    from userllm.data.user_tables import TABLE_COLUMNS, read_table
 
-    return read_table(options["interactions"], options["items"])
+    names = ColumnNames.parse(options["column"] or (), TABLE_COLUMNS)
+    return read_table(options["interactions"], options["items"], columns=names)
 
 
 def _read_movies(options: dict):
@@ -114,6 +117,13 @@ _ITEMS = Option(
     "FILE",
     required="a CSV, TSV or Parquet file",
 )
+_COLUMN = Option(
+    "column",
+    "what your files call one of these columns, such as --column user_id=customer; of one file alone:"
+    " items.item_id=sku; once for each column",
+    "OURS=YOURS",
+    several=True,
+)
 _FOLDER = Option("folder", "the folder as it comes", "DIR", required="the folder with its files")
 _PRIZE_FOLDER = replace(_FOLDER, about="one with combined_data_*.txt and movie_titles.csv")
 _OVERVIEWS = Option("overviews", "TMDB's overviews as descriptions")
@@ -121,7 +131,7 @@ _PRIZE_USERS = Option("users", "so many users, drawn by --data-seed, default 200
 _PRIZE = EVERY_USER | {"like_threshold": 4, "history_length": 10, "minimum_likes": 10}
 
 for _source in (
-    Source("table", "your own interactions and items", _read_table, (_INTERACTIONS, _ITEMS)),
+    Source("table", "your own interactions and items", _read_table, (_INTERACTIONS, _ITEMS, _COLUMN)),
     Source("movies", "The Movies Dataset", _read_movies, (_FOLDER, _OVERVIEWS), {"name": "movie"}),
     Source("netflix", "the Netflix Prize", _read_netflix, (_PRIZE_FOLDER, _PRIZE_USERS), _PRIZE),
     Source("recbole", "RecBole's atomic files", _read_recbole, (_FOLDER,)),
@@ -212,7 +222,9 @@ def add_source_options(parser) -> None:  # an argparse parser
     )
     for option in command_options():
         if option.metavar:
-            group.add_argument(option.flag, metavar=option.metavar, type=option.kind, help=option.about)
+            action = "append" if option.several else "store"
+            how = {"metavar": option.metavar, "type": option.kind, "action": action}
+            group.add_argument(option.flag, **how, help=option.about)
         else:
             group.add_argument(option.flag, action="store_true", help=option.about)
 

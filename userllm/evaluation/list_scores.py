@@ -10,16 +10,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm.auto import tqdm
 
 from ..core.errors import InputError, counted
-from ..core.files import read_tensors, write_tensors
 from ..core.fingerprints import fingerprint
 from ..data.dataset import Dataset
 from ..data.lists import CandidateLists, ListProtocol, audit_lists, candidate_lists
 from ..data.past_counts import countable
 from .ranking import Catalogue, ScoredLists
+from ..model.engines import ScoreCheckpoint
 from ..model.recommender import Recommender
 
 # %% ../../nbs/evaluation/774_list_scores.ipynb #569b1aea
@@ -48,7 +47,7 @@ def lists_of_data(dataset: Dataset, protocol: ListProtocol = ListProtocol()) -> 
     return lists
 
 # %% ../../nbs/evaluation/774_list_scores.ipynb #d0e97bcf
-BLOCK = 20_000  # candidates between two checkpoints
+BLOCK = 20_000  # candidates that are scored in one call
 
 
 def score_lists(
@@ -61,22 +60,26 @@ def score_lists(
     "Logits of all candidates."
     asked = [asdict(lists.protocol), lists.users, lists.timestamps, lists.offsets, lists.items]
     key = fingerprint(asked, recommender.fingerprint)
-    path = Path(folder) / f"{key}.safetensors" if folder else None
+    checkpoint = ScoreCheckpoint(Path(folder) / f"{key}.safetensors", key) if folder else None
     scores = np.full(len(lists.items), np.nan, np.float32)
-    if path and path.exists():
-        scores = read_tensors(path)["scores"].numpy().copy()
+    if checkpoint:
+        scores = checkpoint.begin(1, len(scores))[0].copy()
     users = lists.users[lists.list_of]
     times = lists.timestamps[lists.list_of]
     starts = [
         start for start in range(0, len(scores), block) if np.isnan(scores[start : start + block]).any()
     ]
     bar = tqdm(starts, desc=progress, unit="block", disable=not (progress and starts), leave=False)
-    for start in bar:
-        part = slice(start, start + block)
-        scores[part] = recommender.logits(recommender.rows_for(users[part], lists.items[part], times[part]))
-        if path:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_tensors(path, {"scores": torch.from_numpy(scores)})
+    try:
+        for start in bar:
+            part = slice(start, start + block)
+            rows = recommender.rows_for(users[part], lists.items[part], times[part])
+            scores[part] = recommender.logits(rows)
+            if checkpoint:
+                checkpoint.keep(scores[None])
+    finally:
+        if checkpoint and starts:
+            checkpoint.keep(scores[None], last=True)
     return scores
 
 

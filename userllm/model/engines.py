@@ -67,9 +67,13 @@ class ScoreCheckpoint:
                 return scores
         return np.full((engines, rows), np.nan, np.float32)
 
-    def keep(self, scores: np.ndarray) -> None:
+    def keep(
+        self,
+        scores: np.ndarray,
+        last: bool = False,  # whether to write them at once
+    ) -> None:
         "Write them, if the last time was long enough ago."
-        if time.monotonic() - self.written < self.seconds:
+        if not last and time.monotonic() - self.written < self.seconds:
             return
         write_tensors(self.path, {"scores": torch.from_numpy(scores)}, {"key": self.key})
         self.written = time.monotonic()
