@@ -138,8 +138,7 @@ _USER = (
 
 
 def paper_template() -> Template:
-    """The order of the paper's Figures 4 and 5, with description and poster of the candidate;
-    reconstructed."""
+    "The order of the paper's Figures 4 and 5 (reconstructed), with the candidate's description and poster."
     return Template(
         "paper",
         (
@@ -172,13 +171,12 @@ def paper_template() -> Template:
 
 
 def item_first_template() -> Template:
-    """What is the same for all rows first, then the candidate, then the user; text before soft
-    slots."""
+    "First the text shared by all rows, then the candidate, then the user; text before soft slots."
     return Template("item_first", (Text(_QUESTION), *_CANDIDATE, *_CANDIDATE_SLOTS, *_USER, _ANSWER))
 
 
 def user_first_template() -> Template:
-    "What is the same for all rows first, then the user, then the candidate."
+    "First the text shared by all rows, then the user, then the candidate."
     return Template("user_first", (Text(_QUESTION), *_USER, *_CANDIDATE, *_CANDIDATE_SLOTS, _ANSWER))
 
 
