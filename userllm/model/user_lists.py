@@ -32,7 +32,7 @@ def read_user_ids(
 ) -> list[str]:
     """Ids of users in the order of the file.
 
-    `InputError` for a file that cannot be read, or holds none."""
+    `InputError` for an unreadable or empty file."""
     path = Path(path)
     if path.suffix.lower() in TABLES:
         frame, others, faults, _, _ = read_columns(path, ("user_id",))
@@ -68,11 +68,11 @@ def _lines(path: Path) -> list[str]:
 # %% ../../nbs/model/640_user_lists.ipynb #18f87b03
 @dataclass(frozen=True)
 class ListChoices:
-    "How each list is made. `InputError` for top < 1."
+    "The choices for each list. `InputError` for top < 1."
 
     top: int = 20
-    include_seen: bool = False  # items that the user has an event with, too
-    among: tuple | None = None  # ids of the candidates; all items where left out
+    include_seen: bool = False  # also rank items that the user has an event with
+    among: tuple | None = None  # ids of the candidates; None: all items
 
     def __post_init__(self):
         require_count("top", self.top)
@@ -80,15 +80,15 @@ class ListChoices:
 
 @dataclass(frozen=True)
 class RequestedUsers:
-    "Ids of a file, parted by what is known of them."
+    "Ids of a file: known, unknown and repeated ones."
 
-    known: list[str]  # each once
-    unknown: list[str]  # each once
-    repeated: int  # ids that stand in the file again
+    known: list[str]  # distinct
+    unknown: list[str]  # distinct
+    repeated: int  # number of repetitions
 
     @classmethod
     def of(cls, ids, dataset: Dataset) -> "RequestedUsers":
-        "`InputError` where none is known."
+        "`InputError` without a known id."
         distinct = [*dict.fromkeys(map(str, ids))]
         codes = pd.Index(dataset.users["user_id"]).get_indexer(pd.Index(distinct, dtype=object))
         known = [name for name, code in zip(distinct, codes) if code >= 0]
@@ -109,16 +109,16 @@ def named(ids: list[str], most: int = 5) -> str:
 # %% ../../nbs/model/640_user_lists.ipynb #192790fc
 @dataclass(frozen=True, eq=False)
 class UserLists:
-    "The lists of many users, and who has none."
+    "The lists of many users, and the users without one."
 
     table: pd.DataFrame  # user_id, rank, item_id, title, year, probability
     asked: RequestedUsers
     finished: list[str] = field(default_factory=list)  # users who have seen every candidate
-    resumed: int = 0  # users whose lists an earlier attempt had left
-    note: str = ""  # what was read for each list
+    resumed: int = 0  # users whose lists come from an earlier attempt
+    note: str = ""  # the items that were scored for each list
 
     def as_text(self, out: str | Path) -> str:
-        "What was written, and who has no list, one line each."
+        "The written table, and the users without a list, one line each."
         lists = counted(self.table["user_id"].nunique(), "list")
         lines = [f"{lists} with {counted(len(self.table), 'row')}, in {out}"]
         if self.resumed:
@@ -150,13 +150,13 @@ class _Ranker:
         self.seen = {} if choices.include_seen else events.groupby("user")["item"].apply(np.array).to_dict()
 
     def picked(self, user: int) -> np.ndarray:
-        "The dense items that the user's list is made from."
+        "The dense items to score for a user's list."
         items = np.setdiff1d(self.items, self.seen.get(user, []))
         rows = self.recommender.rows_for(np.full(len(items), user), items)
         return self.recommender.picked(rows, self.choices.top)[0].items
 
     def lists(self, names: list[str]) -> pd.DataFrame:
-        "The lists of some users, one below the other."
+        "The lists of users, in one table."
         users = [self.recommender.dataset.user_of(name) for name in names]
         items = [self.picked(user) for user in users]
         ends = np.cumsum([len(part) for part in items])
@@ -172,7 +172,7 @@ class _Ranker:
         return pd.concat(parts, ignore_index=True)
 
     def note(self) -> str:
-        "What is read for each list."
+        "The items that are scored for each list."
         recommender = self.recommender
         if recommender.cheap or recommender.candidates is None:
             return ""
@@ -185,7 +185,7 @@ class _Ranker:
         return note + (f", whose {known}." if known else ".")
 
     def key(self, asked: RequestedUsers) -> str:
-        "What the lists depend on."
+        "Fingerprint of all that the lists depend on."
         recommender = self.recommender
         picked_by = [str(recommender.retriever and recommender.retriever.record), recommender.candidates]
         return fingerprint(recommender.fingerprint, picked_by, asdict(self.choices), asked.known)
@@ -194,14 +194,14 @@ class _Ranker:
 def rank_users(
     recommender: Recommender,
     asked: RequestedUsers,
-    out: str | Path,  # the table to be, .csv or .parquet
+    out: str | Path,  # the table to write, .csv or .parquet
     choices: ListChoices = ListChoices(),
     progress: str = "",  # a name shows a bar, with users a second
-    block: int = 16,  # users that are scored in one call
+    block: int = 16,  # users scored in one call
 ) -> UserLists:
-    """Make and write the lists of users. An attempt that was killed is resumed; `out` is written at the end, whole.
+    """Make and write the lists of users. A killed attempt is resumed; `out` is written atomically at the end.
 
-    `InputError` for unknown candidates, and for a folder of parts that is not of such lists."""
+    `InputError` for unknown candidates, and for a folder of parts with other content."""
     ranker = _Ranker(recommender, choices)
     out = Path(out)
     parts = out.with_name(out.name + ".parts")
@@ -228,7 +228,7 @@ def rank_users(
 
 
 def _open_parts(folder: Path, key: str) -> None:
-    "A folder for the parts of one request; those of another are removed."
+    "Prepare the folder for the parts of a request; parts of another request are removed."
     record = folder / "request.json"
     if folder.exists():
         if not record.is_file():

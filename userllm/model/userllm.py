@@ -51,7 +51,7 @@ class UserLLM(nn.Module):
         super().__init__()
         self.language = language
         self.settings = settings
-        self.origins = own_code(settings)  # as it is now: a name may stand for other code later
+        self.origins = own_code(settings)  # recorded now: a name may refer to other code later
         width = language.width
         norm = language.token_norm
         drop = settings.slot_drop
@@ -63,7 +63,7 @@ class UserLLM(nn.Module):
         read |= dict.fromkeys(settings.text_tables, width)
         self.uhem = UHEM(width, settings.uhem, norm, drop, settings.rated, read) if compressed else None
 
-        # Linear features: weights of zero, until `init_linear_weights` sets them.
+        # Linear features: zero weights, until `init_linear_weights` sets them.
         sizes = {
             name: 1 if name in settings.cross_features else widths[name] for name in settings.wide_tables
         }
@@ -76,25 +76,24 @@ class UserLLM(nn.Module):
         self.to(language.device)
 
     def train(self, mode: bool = True) -> "UserLLM":
-        """Train mappers and UHEM; the language model stays in eval mode, because frozen means
-        without dropout."""
+        """Train mappers and UHEM; the frozen language model stays in eval mode, without dropout."""
         super().train(mode)
         self.language.eval()
         return self
 
     def alignment_parameters(self) -> dict:
-        """What step 2 trains, by name: mappers, UHEM, the vectors for what is missing (the paper's
-        phi, omega, beta), and the weights of what adds to the logit."""
+        """The parameters of step 2, by name: mappers, UHEM, the vectors for missing features (the paper's phi,
+        omega, beta), and the weights of the linear features."""
         return {name: value for name, value in self.named_parameters() if not name.startswith("language.")}
 
     def item_tokens(
         self,
-        # slot -> values (u, d) and missing (u,), of the tables that stand beside history items
+        # slot -> values (u, d) and missing (u,), of the tables of history items
         features: dict,
     ) -> torch.Tensor:
-        """The soft tokens (u, tables, d3) of history items, one for each table; (0, 0, d3) where there are none.
+        """The soft tokens (u, tables, d3) of history items, one for each table; (0, 0, d3) without tables.
 
-        Contextual vectors of items' texts have the LLM's width already, and are taken as they are."""
+        Contextual vectors of items' texts have the LLM's width already, and are copied."""
         device = self.language.device
         if not features:
             return torch.zeros(0, 0, self.language.width, device=device)
@@ -109,7 +108,7 @@ class UserLLM(nn.Module):
         batch: HistoryBatch | EventBatch,
         features: dict,  # as in `item_tokens`, of the batch's distinct items
     ) -> HistoryInput | EventInput:
-        "What the history encoder reads."
+        "The input of the history encoder."
         if isinstance(batch, EventBatch):
             return EventInput(features, batch.index, batch.labels, batch.candidates)
         items = self.item_tokens(features)
@@ -130,16 +129,16 @@ class UserLLM(nn.Module):
     def embed(
         self,
         batch: ModelBatch,
-        soft: dict | None = None,  # `soft_tokens` of the batch, where they are known
+        soft: dict | None = None,  # `soft_tokens` of the batch; None: computed
     ) -> torch.Tensor:
-        "What the LLM reads (b, length, d3)."
+        "The LLM's input embeddings (b, length, d3)."
         soft = self.soft_tokens(batch) if soft is None else soft
         return embed_prompts(batch.prompt, self.language.embedding, soft)
 
     def forward(
         self,
         batch: ModelBatch,
-        prefix: KeyValues | None = None,  # where the batch is laid out without what stands ahead
+        prefix: KeyValues | None = None,  # for a batch of prompts without their prefix
     ) -> torch.Tensor:
         "Logits (b,)."
         soft = self.soft_tokens(batch)
@@ -151,19 +150,19 @@ class UserLLM(nn.Module):
         features: dict,  # name -> (n, d), from `FeatureLookup.of_logit`
         soft: dict,  # from `soft_tokens`; its history may add to the logit
     ) -> dict:
-        """All that adds to the logit, by name: features, and the history's tokens in mean lengths of
-        a word's embedding."""
+        """The linear features by name, and the history's tokens divided by the mean norm of a word's
+        embedding."""
         if not self.settings.wide_history:
             return features
         return features | {WIDE_HISTORY: soft["history"].flatten(1) / self.language.token_norm}
 
     # from `linear_features`
     def with_wide(self, logits: torch.Tensor, features: dict) -> torch.Tensor:
-        "The language model's logits (n,) scaled, and what the linear features add to them."
+        "The scaled logits (n,) of the language model plus the linear term."
         return self.language_weight * logits + self.wide_bias + self.add_wide(features)
 
     def add_wide(self, features: dict) -> torch.Tensor:  # name -> (n, d), from `linear_features`
-        "What the linear features add to the logits (n,)."
+        "The linear term of the logits (n,)."
         return sum(features[name].to(self.language.device) @ weights for name, weights in self.wide.items())
 
 # %% ../../nbs/model/605_userllm.ipynb #9fe88d68
@@ -172,8 +171,8 @@ def init_linear_weights(
     maker: BatchMaker,
     rows: Rows,  # with labels
 ) -> None:
-    """Set the weights of the features that add to the logit, and the bias, to their logistic regression on these
-    rows. The weights of a history's tokens, which know nothing yet, stay at zero.
+    """Initialise the weights of the linear features, and the bias, by a logistic regression on these rows.
+    The weights of a history's tokens, which are still untrained, stay at zero.
 
     `InputError` where all labels are the same."""
     from sklearn.linear_model import LogisticRegression
@@ -204,7 +203,7 @@ def init_linear_weights(
 # %% ../../nbs/model/605_userllm.ipynb #c026
 # names of the parameters to be trained
 def train_only(model: nn.Module, names) -> list[nn.Parameter]:
-    "Ask for gradients of these parameters and of no others; returns them in a fixed order."
+    "Require gradients of these parameters only; returns them in a fixed order."
     names = set(names)
     for name, value in model.named_parameters():
         value.requires_grad_(name in names)
