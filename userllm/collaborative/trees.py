@@ -38,9 +38,9 @@ class TreesSettings:
         "patience": "count",
     }
 
-    learning_rate: float = 0.05
+    learning_rate: float = 0.05  # factor of each tree's output
     trees: int = 500  # at most; validation log loss decides when to stop
-    leaves: int = 15
+    leaves: int = 15  # of a tree, at most
     least_rows: int = 40  # in a leaf
     penalty: float = 1.0  # L2, on the leaves' values
     patience: int = 30  # trees without a better validation log loss before it stops
