@@ -105,7 +105,7 @@ def _require_free_protocol(options, changes: dict) -> None:
     "`InputError` where settings of the protocol are changed for data that have their own."
     if getattr(options, "data", None) and any(key.startswith("protocol.") for key in changes):
         raise InputError(
-            "--data has its own protocol", fix="leave out settings of protocol, or prepare it anew"
+            "--data has its own protocol", fix="leave out settings of protocol, or prepare the data again"
         )
 
 
@@ -251,9 +251,7 @@ def _print_trained(options, metrics: dict, folder: Path, user_id: str) -> None:
             print(f"\n{note[0].upper()}{note[1:]}", end="")
     print()
     if options.preset == "smoke" and options.method not in baselines:
-        print(
-            "\nThese figures show that everything works, and nothing else: smoke trains on a handful of rows"
-        )
+        print("\nThese figures only show that everything works: smoke trains on a handful of rows")
     plugins = [word for module in options.plugin for word in ("--plugin", module)]
     following = typed_command("rank", folder, *user_option(user_id), "--top", 10, *plugins)
     print(f"\nThe run is in {folder}. Next: {following}")
