@@ -294,8 +294,9 @@ def _item_cf_vectors(
     shape = (len(dataset.users), known)
     users = labelled["user"].to_numpy()
     items = labelled["item"].to_numpy()
-    raters = np.append(past["user"], users)
-    rated_items = np.append(past["item"], items)
+    had = labelled[labelled["label"] == 1] if dataset.implicit else labelled  # a drawn negative was rated by nobody
+    raters = np.append(past["user"], had["user"])
+    rated_items = np.append(past["item"], had["item"])
     by_item = _item_vectors(raters, rated_items, shape, how.dimensions)
 
     bias = BiasModel.fit(labelled, *shape, smoothing)
@@ -516,7 +517,7 @@ def _genres(stage: Stage) -> dict:
 
 
 def _mf_with_biases(stage: Stage) -> MFSettings:
-    return replace(stage.preset.mf, bias=True)
+    return replace(stage.preset.mf, bias=True, loss="bce")
 
 
 def _text(stage: Stage) -> dict:

@@ -13,6 +13,8 @@ import json, shutil
 import numpy as np
 import pandas as pd
 from ..collaborative.baselines import baselines
+from ..collaborative.lightgcn import LightGCNSettings
+from ..collaborative.mf import MFSettings
 from ..core.devices import peak_memory_bytes
 from ..core.errors import InputError
 from ..core.files import read_json, require_writable, write_json, write_parquet
@@ -187,14 +189,19 @@ def plain_settings(value):
 _STEP_NAMES = ("pretraining", "step1", "step2", "joint")
 
 
+_embedding_settings = {"mf": MFSettings, "mf_bias": MFSettings, "lightgcn": LightGCNSettings}
+
+
 def _later_defaults(kind: type) -> dict:  # a dataclass
     "The fields marked `later`, with their defaults."
     return {each.name: each.default for each in fields(kind) if each.metadata.get("later")}
 
 
 def _completed(settings: dict) -> dict:
-    """The complete effective settings: without UHEM if the method has none, and with defaults for
-    settings that were added after the run."""
+    """The settings that count, complete: without UHEM where the method has none, and with defaults where a
+    setting is younger than the run."""
+    embeddings = {name: kind for name, kind in _embedding_settings.items() if name in settings}
+    settings = settings | {name: _later_defaults(kind) | settings[name] for name, kind in embeddings.items()}
     if "model" not in settings:
         return settings
     steps = {name: _later_defaults(StepSettings) | settings[name] for name in _STEP_NAMES if name in settings}
@@ -316,8 +323,8 @@ def _rows_of(dataset: Dataset, predictions: pd.DataFrame) -> pd.DataFrame:
 def cold_scores(dataset: Dataset, predictions: pd.DataFrame) -> dict:
     """The AUC of cold rows, whose user or item has no training row, and of warm rows.
 
-    Returns `rows` (the number of cold rows), `warm` and `cold` (AUC, None where a class is missing)."""
-    training = dataset.rows("train")
+    Gives `rows` (how many are cold), `warm` and `cold` (AUC, None where one class is missing)."""
+    training = dataset.without_drawn.rows("train")
     frame = _rows_of(dataset, predictions)
     cold = ~(frame["user"].isin(training["user"]) & frame["item"].isin(training["item"])).to_numpy()
 
