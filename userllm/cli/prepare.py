@@ -26,7 +26,7 @@ from ..data.sources import command_options, sources
 from ..data.dataset import Dataset
 from ..data.prepared import ItemSources, Prepared, keep_prepared, prepare
 from ..data.protocols import natural
-from ..data.statistics import period, table2
+from ..data.statistics import period, side_statistics, table2
 from ..data.raw_data import RawData
 from ..evaluation.reports import format_table
 from ..knowledge.descriptions import description_faults, description_quality
@@ -188,6 +188,8 @@ def _print_prepared(options, prepared: Prepared, raw: RawData | None) -> None:
     if "steps" in dataset.protocol:
         print(f"What each step left\n{format_table(pd.DataFrame(dataset.protocol['steps']))}\n")
     print(format_table(table2(dataset).rename_axis("statistic").reset_index()))
+    if dataset.sides:
+        print(f"\nFurther columns\n{format_table(side_statistics(dataset))}")
     print(f"\n{missing_as_text(prepared.missing, dataset.noun)}")
     print(_known_as_text(prepared))
     for fault in prepared.faults:

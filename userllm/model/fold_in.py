@@ -19,6 +19,8 @@ class FoldIn(ABC):
     """How the features of a user who is not in the data are made from likes and dislikes: a dataclass of arrays,
     plain values and other rules."""
 
+    informs = True  # whether likes and dislikes say anything of these features
+
     @abstractmethod
     def __call__(self, rated: RatedItems) -> np.ndarray | None:  # (d,) the columns of the table
         "The features of the person; None where these items say nothing."

@@ -140,7 +140,8 @@ class FeatureTable:
         if own is None:
             return values, missing
         new = torch.as_tensor(np.asarray(rows.users) < 0)
-        return torch.where(new[:, None], own, values), missing & ~new
+        values = torch.where(new[:, None], own, values)
+        return values, missing & ~new if self.fold_in.informs else missing
 
     def of_new_user(self, rated: RatedItems) -> torch.Tensor | None:
         "The features (d,) of a user who is not in the data; None where they stay unknown."
@@ -160,7 +161,7 @@ class FeatureTable:
     @property
     def knows_new_users(self) -> bool:
         "Whether likes and dislikes of a user who is not in the data say what the features are."
-        return self.key == "item" or self.fold_in is not None
+        return self.key == "item" or self.fold_in is not None and self.fold_in.informs
 
     @property
     def fingerprint(self) -> str:
