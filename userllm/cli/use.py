@@ -14,6 +14,7 @@ import pandas as pd
 from .messages import notes_on_runs
 from .prepare import require_device
 from ..core.errors import InputError, shown_text
+from ..core.registry import no_such_name
 from ..core.files import atomic_path, read_json, read_parquet, require_writable
 from ..core.runs import RunFolder
 from ..data.dataset import Dataset
@@ -32,6 +33,8 @@ from userllm.evaluation.ranking import (
 )
 from ..evaluation.reports import difference_table, format_table, results_table
 from ..model.recommender import Recommender
+from ..model.runners import Runner, Workers, rank_files, runners, score_files
+from ..model.shard_work import Opening
 from ..model.user_lists import AskedUsers, ListChoices, rank_users, read_user_ids
 from ..workbench.new_users import most_liked, new_user_notes
 
@@ -110,9 +113,7 @@ def evaluate_verb(options) -> None:
     runs = {name: _read_predictions(folder) for name, folder in zip(names, by_folder)}
     notes = notes_on_runs(dict(zip(names, by_folder.values())), runs)
     if options.against and options.against not in runs:
-        raise InputError(
-            f"--against {options.against}: none of the runs is called that", fix=f"use {', '.join(runs)}"
-        )
+        raise no_such_name(f"--against {options.against}: no run has that name", options.against, runs)
 
     against = options.against or names[0]
     runs, note = _shared_rows(runs, {metrics.get("dataset") for metrics in by_folder.values()})
@@ -138,9 +139,7 @@ def _evaluate_ranking(options) -> None:
     names = _names_of_runs({str(folder): _read_metrics(folder) for folder in options.runs})
     against = options.against or names[0]
     if against not in names:
-        raise InputError(
-            f"--against {against}: none of the runs is called that", fix=f"use {', '.join(names)}"
-        )
+        raise no_such_name(f"--against {against}: no run has that name", against, names)
     folders = {name: Path(folder) / "lists" for name, folder in zip(names, options.runs)}
     recommenders = {
         name: Recommender.load(folder, options.llm, plugins=options.plugin)
@@ -180,10 +179,60 @@ def _open_recommender(options, check: Callable[[Dataset], None]) -> Recommender:
     )
     return recommender.with_engine(options.engine) if options.engine else recommender
 
+# %% ../../nbs/cli/930_use.ipynb #9c40aa01
+def _is_folder(out: str) -> bool:
+    "Whether --out names a folder: an address, a / at the end, or a name without a dot."
+    return "://" in out or out.endswith("/") or not Path(out).suffix
+
+
+def _runner(options) -> Runner | None:
+    "Where many rows are done; None for one file. Leaves in --engine how prompts are read."
+    where = ""
+    reads = []
+    for name in (options.engine or "").split(",") if options.engine else ():
+        if name in runners:
+            where = name
+        else:
+            reads.append(name)
+    options.engine = ",".join(reads) or None
+
+    choices = {
+        "--engine " + where: bool(where),
+        "--workers": options.workers,
+        "--gpus-per-worker": options.gpus_per_worker is not None,
+        "--address": options.address,
+        "--shard-rows": options.shard_rows,
+    }
+    if options.out and _is_folder(options.out):
+        workers = Workers(
+            options.workers or 0, options.gpus_per_worker, options.address or "", options.shard_rows or 0
+        )
+        return runners.find(where or "local")(workers)
+    if given := [name for name, value in choices.items() if value]:
+        raise InputError(
+            f"{given[0]} is for many rows, which go into a folder of parts",
+            fix="name a folder for --out, without .csv or .parquet",
+        )
+    return None
+
+
+def _opening(options, candidates="") -> Opening:
+    "How each worker opens the recommender; what is wrong with it is found here first."
+    require_device(options)
+    if options.engine:
+        from userllm.model.engines import engines
+
+        engines.find(options.engine)
+    settings = (options.llm, options.device, options.precision, tuple(options.plugin))
+    return Opening(str(options.run), *settings, options.engine or "", candidates)
+
 # %% ../../nbs/cli/930_use.ipynb #70d4a181
 def _require_output_file(out: Path) -> None:
     if out.suffix not in (".csv", ".parquet"):
-        raise InputError(f"--out {out} is neither .csv nor .parquet by its name", fix="name one of these")
+        raise InputError(
+            f"--out {out} is neither .csv nor .parquet by its name",
+            fix="name one of these, or for parts a folder, with a / at its end",
+        )
     if out.is_dir():
         raise InputError(f"--out {out} is a folder", fix=f"name a file, for example {out}/scores.csv")
     require_writable(out.parent, 10_000_000, make=False)
@@ -191,6 +240,15 @@ def _require_output_file(out: Path) -> None:
 
 def score_verb(options) -> None:
     "`userllm score`"
+    if runner := _runner(options):
+        done = score_files(options.pairs, options.out, _opening(options), runner, "rows")
+        print(done.as_text(options.out))
+        return
+    if Path(options.pairs).is_dir():
+        raise InputError(
+            f"--pairs {options.pairs} is a folder, and --out {options.out} one file",
+            fix="name a folder for --out, which gets a part for each shard",
+        )
     pairs, count = read_pairs(options.pairs)
     out = Path(options.out)
     _require_output_file(out)
@@ -269,9 +327,20 @@ def _ready_to_rank(options, check: Callable[[Dataset], None]) -> tuple[Recommend
     return recommender.with_candidates(count), _candidates(options, recommender.dataset)
 
 
+def _rank_into_parts(options, runner: Runner, ids: list[str]) -> None:
+    "Lists for many users, a part for each shard."
+    among = _candidates(options, Recommender.dataset_of(options.run))
+    choices = ListChoices(options.top, options.include_seen, among and tuple(among))
+    count = None if options.candidates == "all" else options.candidates
+    done = rank_files(ids, options.out, _opening(options, count), runner, choices, "users")
+    print(done.as_text(options.out))
+
+
 def _rank_many(options) -> None:
     "Lists for the users of a file."
     ids = read_user_ids(options.users)
+    if runner := _runner(options):
+        return _rank_into_parts(options, runner, ids)
     out = Path(options.out)
     _require_output_file(out)
     recommender, among = _ready_to_rank(options, lambda dataset: AskedUsers.of(ids, dataset))
@@ -300,6 +369,7 @@ def rank_verb(options) -> None:
     _require_whom(options)
     if options.users:
         return _rank_many(options)
+    _runner(options)  # options of many rows are refused
     if options.user is None:
         ranked = _rank_new_user(options)
     else:

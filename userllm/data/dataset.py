@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 from ..core.errors import InputError
+from ..core.registry import no_such_name
 from ..core.files import atomic_path, read_json, read_parquet, write_json, write_parquet
 from ..core.fingerprints import fingerprint
 from .ids import unknown_id
@@ -162,10 +163,8 @@ def _check_tables(dataset: "Dataset"):
             fix="number the rows anew",
         )
     if dataset.protocol.get("split") not in SPLIT_KINDS:
-        raise InputError(
-            f"protocol: no kind of split {dataset.protocol.get('split')!r}",
-            fix=f"the kinds are {', '.join(SPLIT_KINDS)}",
-        )
+        split = dataset.protocol.get("split")
+        raise no_such_name(f"protocol: split {split!r} does not exist", split, SPLIT_KINDS)
     protocol_noun(dataset.protocol)
     length = dataset.protocol.get("history_length")
     if length is not None and (not isinstance(length, int) or length < 0):

@@ -9,6 +9,7 @@ __all__ = ['ProtocolSettings', 'movie', 'natural']
 from dataclasses import dataclass, fields, replace
 
 from ..core.errors import InputError
+from ..core.registry import no_such_name
 from .dataset import SPLIT_KINDS, SPLITS
 from .nouns import ItemNoun, MOVIE
 
@@ -37,10 +38,7 @@ class ProtocolSettings:
     def __post_init__(self):
         object.__setattr__(self, "fractions", tuple(self.fractions))
         if self.split not in SPLIT_KINDS:
-            raise InputError(
-                f"no kind of split {self.split!r}",
-                fix=f"the kinds are {', '.join(SPLIT_KINDS)}",
-            )
+            raise no_such_name(f"split {self.split!r} does not exist", self.split, SPLIT_KINDS)
         shares = all(fraction > 0 for fraction in self.fractions) and abs(sum(self.fractions) - 1) <= 1e-9
         if len(self.fractions) != 3 or not shares:
             raise InputError(
