@@ -99,7 +99,8 @@ def test_further_columns_are_kept_described_and_counted(priced, capsys):
     data = Dataset.load(priced / "sides")
     count = len(data.users)
     known = data.user_features["age"].notna().sum()
-    assert known < count and f"user features: {known} of {count} users have a row; {32 - known} further rows" in said, said
+    counted = f"user features: {known} of {count} users have a row; {32 - known} further rows"
+    assert known < count and counted in said, said
     goods = pd.read_csv(priced / "plain_goods.csv", dtype={"item_id": str}).set_index("item_id")
     kept = data.item_features.set_axis(data.items["item_id"])
     assert kept["price"].equals(goods["price"].reindex(kept.index))
