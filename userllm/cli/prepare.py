@@ -23,7 +23,7 @@ from userllm.data.datasets import (
     source_dataset,
 )
 from ..data.sources import command_options, sources
-from ..data.dataset import Dataset
+from ..data.dataset import Dataset, SIDES
 from ..data.prepared import ItemSources, Prepared, keep_prepared, prepare
 from ..data.protocols import natural
 from ..data.statistics import period, side_statistics, table2
@@ -239,6 +239,19 @@ _next_systems = {
     "userllm_wide": "the features of logistic and a language model; says the language model's own share",
 }
 
+_next_with_columns = {
+    "logistic_columns": "seconds; reads the further columns too",
+    "trees_columns": "seconds; a language model has to beat these two",
+    "userllm_wide --side-columns": "the same features and a language model; says the language model's own share",
+}
+
+
+def _systems(options, data) -> dict[str, str]:
+    "What to train next, with a line on each: where there are further columns, what reads them."
+    named = any(getattr(options, name, None) for name in SIDES)
+    has_columns = named or data and any((Path(data) / f"{name}.parquet").is_file() for name in SIDES)
+    return _next_with_columns if has_columns else _next_systems
+
 
 def _first_line(kept: Path | None, data, from_source: bool) -> str:
     if kept:
@@ -266,11 +279,13 @@ def _next_steps(
     if kept or not from_source:
         pictures = _picture_options(options, kept or options.data, kept=bool(kept))
 
-    commands = [typed_command("train", name, *named) + pictures for name in _next_systems]
+    systems = _systems(options, data)
+    commands = [typed_command("train", *name.split(), *named) + pictures for name in systems]
     width = max(map(len, commands))
-    lines = [f"  {command:{width}}   # {about}" for command, about in zip(commands, _next_systems.values())]
+    lines = [f"  {command:{width}}   # {about}" for command, about in zip(commands, systems.values())]
     if data:
-        runs = [f"runs/quick-{Path(data).name}-{name}-seed0" for name in _next_systems]
+        names = [name.replace(" --side-columns", "-columns") for name in systems]
+        runs = [f"runs/quick-{Path(data).name}-{name}-seed0" for name in names]
         lines.append("  " + typed_command("evaluate", *runs))
     if step := _poster_step(options, kept or options.data):
         lines.insert(0, f"  {step}")

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['cross_features', 'context_cross_features', 'content_cross_features', 'cross_feature_names', 'CrossFeatureTables',
            'genre_matrix', 'genre_table', 'GenreFoldIn', 'genre_affinity', 'mf_logit', 'ItemCFSettings', 'ItemCFFoldIn',
-           'item_cf', 'AffinitySettings', 'RidgeFoldIn', 'affinity', 'text_content', 'poster_content',
+           'item_cf', 'AffinitySettings', 'RidgeFoldIn', 'affinity', 'text_content', 'poster_content', 'column_content',
            'mf_logit_context', 'item_cf_context', 'CrossFeature']
 
 # %% ../../nbs/collaborative/555_cross_features.ipynb #1c13e655
@@ -31,6 +31,7 @@ from ..evaluation.metrics import probability
 from ..knowledge.text_vectors import content_vectors, principal_components, trained_items
 from ..model.fold_in import FoldIn, fold_ins
 from ..model.mappers import FeatureTable, load_table, table_by_position, product, save_table
+from ..model.side_features import side_content
 
 # %% ../../nbs/collaborative/555_cross_features.ipynb #ae9dce43
 @dataclass(frozen=True)
@@ -452,6 +453,11 @@ def poster_content(stage: Stage) -> np.ndarray:
     reduced = principal_components(image.values[:, -1], seen, stage.preset.affinity.poster_dimensions).numpy()
     return np.where(image.missing.numpy()[:, None], 0, reduced)
 
+
+def column_content(stage: Stage) -> np.ndarray:
+    "Each item's further columns (items, d), scaled by training items. InputError where the dataset has none."
+    return side_content(stage.dataset)
+
 # %% ../../nbs/collaborative/555_cross_features.ipynb #0ca2807f
 _no_rows = np.array([], dtype=np.int64)
 
@@ -531,6 +537,10 @@ def _posters(stage: Stage) -> dict:
     return {"posters": stage.prepared.image.fingerprint}
 
 
+def _columns(stage: Stage) -> dict:
+    return {"content": fingerprint(column_content(stage))}
+
+
 def _of_content(name: str, content: Callable[[Stage], np.ndarray]) -> Callable[[Stage], CrossFeatureTables]:
     "What makes the affinity to some content of items."
 
@@ -577,6 +587,13 @@ _features = (
         reads=("target_encoding", "affinity"),
         depends_on=_posters,
         of_content=True,
+    ),
+    CrossFeature(
+        "column_affinity",
+        "how much better than expected a user liked items with further columns like this one's",
+        _of_content("column_affinity", column_content),
+        reads=("target_encoding", "affinity"),
+        depends_on=_columns,
     ),
     CrossFeature(
         "mf_logit_context",
