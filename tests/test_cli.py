@@ -194,7 +194,7 @@ def test_rank_for_a_new_user(runs, say):
     assert np.diff(sorted(logits)).min() > 1e-7
     refused(say("rank", runs / "userllm_plus", "--likes", likes[0], "--dislikes", likes[0]), "among the likes too")
     refused(say("rank", runs / "userllm_plus", "--user", "1", "--dislikes", likes[0]), "is for a new user")
-    refused(say("rank", runs / "userllm_plus"), "nobody is named")
+    refused(say("rank", runs / "userllm_plus"), "no user is given")
 
 
 def test_a_run_folder_loads_like_its_recommender(runs):

@@ -479,6 +479,33 @@ def _rank_verb(verb, names: dict) -> None:
     )
     parser.add_argument("--genre", metavar="NAME", help="rank only items of this genre")
 
+
+def _share_verb(verb, names: dict) -> None:
+    parser = verb(
+        "share",
+        "upload what was trained to the Hugging Face Hub, or make a folder to give away, with a model card",
+    )
+    parser.add_argument("run", metavar="RUN", help="run folder or recommender folder")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--to", metavar="OWNER/NAME", help="a repository of the Hub, made where it is missing")
+    where.add_argument("--out", metavar="DIR", help="a new folder instead")
+    parser.add_argument(
+        "--without-users",
+        action="store_true",
+        help="leave out users' ids, events and features, which are personal; new users can still be asked about, by"
+        " likes and dislikes",
+    )
+    parser.add_argument(
+        "--public",
+        action="store_true",
+        help="make a new repository public, which needs --without-users; default private",
+    )
+    parser.epilog = """examples:
+  userllm share runs/quick-random-userllm-seed0 --to me/films --without-users --public
+  userllm share runs/quick-random-userllm-seed0 --out films --without-users
+
+Read again by Recommender.from_pretrained("me/films"). The Hub's login is that of the command hf auth login."""
+
 # %% ../../nbs/cli/910_parser.ipynb #cdbae843
 def _quickstart_verb(verb, names: dict) -> None:
     parser = verb(
@@ -636,7 +663,7 @@ def _doctor_verb(verb, names: dict) -> None:
 _groups = {  # what a person wants -> the verbs that do it
     "look at data": {"prepare": _prepare_verb, "posters": _posters_verb},
     "train": {"train": _train_verb, "config": _config_verb},
-    "use": {"evaluate": _evaluate_verb, "score": _score_verb, "rank": _rank_verb},
+    "use": {"evaluate": _evaluate_verb, "score": _score_verb, "rank": _rank_verb, "share": _share_verb},
     "study": {
         "quickstart": _quickstart_verb,
         "reproduce": _reproduce_verb,

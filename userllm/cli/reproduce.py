@@ -86,8 +86,8 @@ def reproduce_verb(options) -> None:
     "`userllm reproduce`"
     if options.table in ("table2", "figure3") and options.data:
         raise InputError(
-            f"{options.table} is about the built-in ratings",
-            fix="leave out --data; prepare prints statistics",
+            f"{options.table} uses the built-in ratings only",
+            fix="leave out --data; userllm prepare prints the statistics of your data",
         )
     if options.table in ("table2", "figure3") and (options.set or options.config):
         raise InputError(f"{options.table} trains nothing", fix="leave out --set and --config")

@@ -14,6 +14,7 @@ from typing import Any
 import json, re, textwrap
 from userllm.cli.messages import (
     cold_rows_as_text,
+    drawn_as_text,
     learning_notes,
     posters_missing,
     typed_command,
@@ -24,9 +25,13 @@ from ..core.errors import InputError, shown_names
 from ..core.files import read_json, require_writable
 from ..core.fingerprints import fingerprint
 from ..core.settings import changed_settings, override
+from ..data.dataset import Dataset
 from ..data.leakage import context_as_training
+from ..evaluation.list_scores import lists_as_text, scored_lists
+from ..evaluation.ranking import evaluate_lists, list_table, list_table_text
 from ..evaluation.reports import format_table, results_table
 from ..model.batches import require_categories
+from ..model.recommender import Recommender
 from ..model.settings import own_code
 from ..data.prepared import Stage
 from ..training.methods import Method, find_method
@@ -146,7 +151,7 @@ def _require_free_protocol(options, changes: dict) -> None:
     "`InputError` where settings of the protocol are changed for data that have their own."
     if getattr(options, "data", None) and any(key.startswith("protocol.") for key in changes):
         raise InputError(
-            "--data has its own protocol", fix="leave out settings of protocol, or prepare it anew"
+            "--data has its own protocol", fix="leave out settings of protocol, or prepare the data again"
         )
 
 
@@ -309,17 +314,38 @@ def _unread_columns(dataset, options, method: Method | None) -> str:
 def _print_trained(options, metrics: dict, folder: Path, user_id: str) -> None:
     "Results, notes, and what to type next."
     print(format_table(results_table({metrics.get("method", options.method): metrics})))
-    for note in [posters_missing(metrics), cold_rows_as_text(metrics), *learning_notes(metrics)]:
+    for note in [
+        drawn_as_text(metrics),
+        posters_missing(metrics),
+        cold_rows_as_text(metrics),
+        *learning_notes(metrics),
+    ]:
         if note:
             print(f"\n{note[0].upper()}{note[1:]}", end="")
     print()
     if options.preset == "smoke" and options.method not in baselines:
-        print(
-            "\nThese figures show that everything works, and nothing else: smoke trains on a handful of rows"
-        )
+        print("\nThese figures only show that everything works: smoke trains on a handful of rows")
     plugins = [word for module in options.plugin for word in ("--plugin", module)]
     following = typed_command("rank", folder, *user_option(user_id), "--top", 10, *plugins)
     print(f"\nThe run is in {folder}. Next: {following}")
+
+
+_CHEAP = 3_000_000  # pairs of a user and an item that a baseline scores in about a minute
+
+
+def _print_lists(metrics: dict, dataset: Dataset, folder: Path) -> None:
+    "What a baseline's lists are worth, where that takes no more than a minute: the measure of implicit feedback."
+    name = metrics["method"]
+    if tried := metrics.get("tried_losses"):
+        figures = ", ".join(f"{loss} {value:.4f}" for loss, value in tried.items())
+        print(f"Loss {max(tried, key=tried.get)}, chosen by nDCG@10 of validation lists: {figures}")
+    if len(dataset.users) * len(dataset.items) > _CHEAP:
+        print(f"Lists: {typed_command('evaluate', folder, '--ranking')}")
+        return
+    recommender = Recommender.load(folder)
+    lists, scored = scored_lists({name: recommender}, folders={name: folder / "lists"})
+    print(f"\n{lists_as_text(lists, len(dataset.items), dataset.noun.many)}")
+    print(list_table_text(list_table({name: evaluate_lists(scored[name])})))
 
 
 def _print_effective(options, changes: dict[str, Any]) -> dict[str, Any]:
@@ -371,3 +397,5 @@ def train_verb(options) -> None:
         metrics = run_method(method, stage, context, folder)
     if metrics:  # of several processes one measures
         _print_trained(options, metrics, folder, prepared.dataset.users["user_id"].iloc[0])
+        if method is None and prepared.dataset.implicit:
+            _print_lists(metrics, prepared.dataset, folder)

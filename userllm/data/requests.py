@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import InputError, shown_text
-from .dataset import Dataset
+from .dataset import Dataset, require_users
 from .ids import ids_as_text, nearest_ids
 from .sources_movielens import display_title
 from .pair_tables import in_seconds
@@ -89,6 +89,8 @@ def _dense_numbers(
     if not unknown:
         return numbers, ("", "")
 
+    if kind == "user":
+        require_users(dataset.protocol, unknown[0])
     titles = dataset.items["title"] if kind == "item" else ()
     named = []
     for name in unknown[:3]:

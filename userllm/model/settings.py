@@ -13,7 +13,7 @@ from ..core.registry import no_such_name
 from ..core.theme import PICTURES
 from ..core.plugins import Origin, origin_of
 from ..core.settings import require_numbers
-import userllm.model.target_encoder  # registers an encoder
+import userllm.model.similarity_encoder  # registers an encoder, as does what it imports
 from .history_encoders import UHEMSettings, encoders
 from .language_model import LoRASettings
 from .mappers import MapperSettings, mapper_kinds

@@ -21,7 +21,7 @@ from ..core.fingerprints import fingerprint
 from ..data.cells import as_ids, missing_columns
 from ..data.columns import read_columns
 from ..data.faults import raise_faults
-from ..data.dataset import Dataset
+from ..data.dataset import Dataset, require_users
 from .recommender import Recommender, require_count
 
 # %% ../../nbs/model/640_user_lists.ipynb #4fc0b210
@@ -93,6 +93,7 @@ class AskedUsers:
         known = [name for name, code in zip(distinct, codes) if code >= 0]
         unknown = [name for name, code in zip(distinct, codes) if code < 0]
         if not known:
+            require_users(dataset.protocol, distinct[0])
             raise InputError(
                 f"none of {counted(len(distinct), 'user')} is in the data: {named(unknown)}",
                 fix="give ids of the training data; for a new user there is userllm rank --likes",
