@@ -189,7 +189,12 @@ def plain_settings(value):
 _STEP_NAMES = ("pretraining", "step1", "step2", "joint")
 
 
-_embedding_settings = {"mf": MFSettings, "mf_bias": MFSettings, "lightgcn": LightGCNSettings}
+_embedding_settings = {
+    "mf": MFSettings,
+    "mf_bias": MFSettings,
+    "mf_slots": MFSettings,
+    "lightgcn": LightGCNSettings,
+}
 
 
 def _later_defaults(kind: type) -> dict:  # a dataclass
