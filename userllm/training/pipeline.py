@@ -33,7 +33,7 @@ from ..data.prepared import prepare, Stage
 from ..evaluation.reports import language_share, with_other_history, without_llm
 from ..model.batches import BatchMaker, require_categories
 from ..model.engine_check import check_engine
-from ..model.engines import find_engine, score_systems, ScoreCheckpoint, ScoringEngine
+from ..model.engines import find_engine, ScoreCheckpoint, ScoringEngine
 from ..model.language_model import LoRASettings
 from ..model.prefix_cache import PrefixStore
 from ..model.settings import own_code
@@ -43,6 +43,7 @@ from .chance_level import nothing_learnt
 from .loop import tune, TuningRun
 from .methods import find_method, Method
 from .presets import quick
+from .processes import Processes, score_by_all
 from .pretraining import pretrain, Pretrained, start_pretraining, start_wide_history
 from userllm.training.runs import (
     baseline_run_settings,
@@ -361,6 +362,7 @@ def _score_checkpoint(trained: list[TrainState]) -> ScoreCheckpoint:
 def measure(trained: list[TrainState]) -> list[dict]:
     """Score the test rows once, save recommenders, finish the runs; gives the metrics of each.
 
+    Of several processes each scores its share of the rows, and the first one finishes; the others get an empty list.
     `InputError` for methods that do not share step 1."""
     if any(state.store is not trained[0].store or state.lora != trained[0].lora for state in trained):
         raise InputError(
@@ -370,16 +372,24 @@ def measure(trained: list[TrainState]) -> list[dict]:
     started = time.monotonic()
     engines = [find_engine(state.model, state.maker, text=state.store) for state in trained]
     rows = [state.rows["test"] for state in trained]
-    scores = score_systems(engines, rows, progress="test", checkpoint=_score_checkpoint(trained))
+    processes = Processes.now(trained[0].model.language.device)
+    scores = score_by_all(engines, rows, processes, progress="test", checkpoint=_score_checkpoint(trained))
     seconds = (time.monotonic() - started) / len(trained)
-    others = _other_history_logits(trained, engines)
+    others = _other_history_logits(trained, engines, processes)
+    if not processes.is_first:
+        return []
+    if processes.count > 1:
+        for state in trained:
+            state.about["processes"] = processes.count
     return [
         _finish_method(state, engine, (logits, other), seconds)
         for state, engine, logits, other in zip(trained, engines, scores, others)
     ]
 
 
-def _other_history_logits(trained: list[TrainState], engines: list) -> list[np.ndarray | None]:
+def _other_history_logits(
+    trained: list[TrainState], engines: list, processes: Processes = Processes()
+) -> list[np.ndarray | None]:
     """Logits of test rows of some users, `OTHER_HISTORY_ROWS` or a few more, with another user's history.
 
     NaN where a row was not drawn, None where a model compresses no history."""
@@ -391,7 +401,7 @@ def _other_history_logits(trained: list[TrainState], engines: list) -> list[np.n
     if reading:
         places = [np.flatnonzero(np.isin(swapped[n].row_ids, drawn["row_id"])) for n in reading]
         rows = [swapped[n].take(some) for n, some in zip(reading, places)]
-        scores = score_systems([engines[n] for n in reading], rows, progress="other histories")
+        scores = score_by_all([engines[n] for n in reading], rows, processes, progress="other histories")
         for n, some, score in zip(reading, places, scores):
             logits[n] = np.full(len(swapped[n]), np.nan, np.float32)
             logits[n][some] = score
@@ -449,15 +459,14 @@ def _finish_method(
 def run_method(method: Method, stage: Stage, context: Context, folder) -> dict:
     """Train a method, measure it on test once, save its recommender; gives its metrics.
 
-    Of several processes that trained together one measures; the others give an empty dict."""
-    from accelerate import PartialState
-
-    first = PartialState().is_main_process
+    Several processes train together and score the test rows together. The first one finishes the run; the others
+    give an empty dict."""
+    first = Processes.now(context.language.device).is_first
     with only_one(folder, "a run is being trained in") if first else nullcontext():
         state = train_method(method, stage, context, folder)
         if state is None:
             return read_json(RunFolder(folder).metrics)
-        return measure([state])[0] if first else {}
+        return next(iter(measure([state])), {})
 
 # %% ../../nbs/training/725_pipeline.ipynb #2132bb38
 def run_baseline(name: str, stage: Stage, folder) -> dict:  # one of `baselines`
