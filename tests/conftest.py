@@ -14,7 +14,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 MEMORY = 4e9  # bytes that one process of the tests may need
 MOST_PROCESSES = 4
-TRAINED = {"test_cli", "test_edges", "test_runs"}  # files that use the fixture `runs`
+TRAINED = {"test_cli", "test_edges", "test_hub", "test_runs"}  # files that use the fixture `runs`
 ON_CI = os.environ.get("CI", "").lower() in ("true", "1", "yes")
 NO_CHROMIUM = "no Chromium here"  # how the reason of a browser test that is skipped for want of one begins
 

@@ -194,7 +194,7 @@ def test_rank_for_a_new_user(runs, say):
     assert np.diff(sorted(logits)).min() > 1e-7
     refused(say("rank", runs / "userllm_plus", "--likes", likes[0], "--dislikes", likes[0]), "among the likes too")
     refused(say("rank", runs / "userllm_plus", "--user", "1", "--dislikes", likes[0]), "is for a new user")
-    refused(say("rank", runs / "userllm_plus"), "nobody is named")
+    refused(say("rank", runs / "userllm_plus"), "no user is given")
 
 
 def test_a_run_folder_loads_like_its_recommender(runs):
@@ -350,9 +350,35 @@ def test_any_setting_is_changed_from_the_command_line(say, tmp_path, monkeypatch
     assert (settings["mf"]["epochs"], settings["mf"]["learning_rate"]) == (2, 0.01)
 
 
+@pytest.mark.parametrize(
+    "name, change, recorded",
+    [
+        ("ease", "ease.penalties=50,200", {"ease": {"penalties": [50.0, 200.0], "most_items": 20_000}}),
+        ("itemknn", "itemknn.neighbours=7", {"itemknn": {"neighbours": 7, "shrinkage": 10.0}}),
+        ("popularity_recent", "popularity_recent.days=30", {"days": 30}),
+    ],
+)
+def test_settings_of_list_baselines_are_changed_and_recorded(say, tmp_path, monkeypatch, name, change, recorded):
+    monkeypatch.chdir(tmp_path)
+    code, out, error = say("train", name, "--preset", "smoke", "--set", change)
+    assert code == 0 and f"changed settings: {name}." in out and "does not read" not in out, error
+    (run,) = (tmp_path / "runs").iterdir()
+    settings = read_json(run / "settings.json")
+    assert {key: settings[key] for key in recorded} == recorded
+
+
+def test_config_prints_what_a_system_reads_and_nothing_else(say):
+    code, out, _ = say("config", "ease")
+    parts = {line.partition(".")[0] for line in out.splitlines() if re.match(r"[a-z_0-9]+\.", line)}
+    assert code == 0 and parts == {"protocol", "ease"}
+    for name, wanted, other in (("logistic", "item_cf.", "ease."), ("tallrec", "step1.clip", "model.uhem")):
+        out = say("config", name)[1]
+        assert wanted in out and other not in out
+
+
 @pytest.mark.parametrize("key", ["model.uhem.encoder", "model.order", "model.mapper.kind"])
 def test_a_setting_that_names_nothing_is_refused(say, key):
-    refused(say("config", "userllm", "--set", f"{key}=nothing"), "'nothing' does not exist", "Fix: use")
+    refused(say("config", "userllm", "--set", f"{key}=xyz"), "'xyz' does not exist", "Fix: use")
 
 
 def test_a_file_of_settings_is_read_and_the_command_line_wins(say, tmp_path):

@@ -258,11 +258,12 @@ def test_odd_places_are_refused_in_a_line(act, line):
 def test_places_are_asked_before_any_work(act, monkeypatch, line):
     for work in (
         "cli.prepare.prepare",
-        "cli.study.quickstart",
-        "cli.study.run_bench",
-        "cli.study.reproduce",
-        "cli.study.run_ablations",
-        "cli.study.ProcessPoolExecutor",
+        "cli.quickstart.quickstart",
+        "cli.bench.run_bench",
+        "cli.reproduce.reproduce",
+        "cli.reproduce.run_bench",
+        "cli.ablations.run_ablations",
+        "cli.bench.ProcessPoolExecutor",
         "model.userllm_recommender.load_llm",
     ):
         monkeypatch.setattr(f"userllm.{work}", lambda *_, **__: pytest.fail("work was begun"))

@@ -26,6 +26,7 @@ _registries = {
     "mapper_kinds": "userllm.model.mappers",
     "feature_sources": "userllm.training.feature_sources",
     "engines": "userllm.model.engines",
+    "runners": "userllm.model.runners",
 }
 
 
@@ -41,6 +42,14 @@ def _line_on(thing) -> str:
     return about if isinstance(about, str) else ""
 
 
+def _setting_keys() -> dict[str, list[str]]:
+    "The keys of all settings: those of every preset, and those of every method."
+    list_settings = import_module("userllm.core.settings").list_settings
+    preset = import_module("userllm.training.presets").find_preset("quick")
+    method = import_module("userllm.training.methods").find_method("userllm")
+    return {"preset": [*list_settings(preset)], "method": [*list_settings(method)]}
+
+
 def registered_names() -> dict:
     "Kind -> name -> a line on it, from the registries themselves. Takes seconds."
     names = {
@@ -54,7 +63,8 @@ def registered_names() -> dict:
         "retries": settings.retries,
         "base": import_module("userllm.visual.posters").tmdb_pictures,
     }
-    return names
+    names["splits"] = dict.fromkeys(import_module("userllm.data.dataset").SPLIT_KINDS, "")
+    return names | {"settings": _setting_keys()}
 
 # %% ../../nbs/cli/900_names.ipynb #4946173e
 def known_names() -> dict:

@@ -9,7 +9,8 @@ __all__ = ['make_parser', 'check_names']
 import argparse
 from collections.abc import Callable
 from ..core.errors import InputError
-from ..core.registry import Registry
+from ..core.registry import Registry, no_such_name
+from ..core.settings import require_key
 from ..data.sources import add_source_options
 
 # %% ../../nbs/cli/910_parser.ipynb #8fc8ed17
@@ -49,26 +50,28 @@ def _data_options(parser, names: dict) -> None:
     group.add_argument(
         "--split",
         metavar="KIND",
-        help="random, temporal (one cut in time), temporal_user (each user's latest rows) or cold_items (whole items"
-        " held out); default random",
+        help="how rows are split: random, temporal (one cut in time), temporal_user (each user's"
+        " latest rows) or cold_items (whole items held out). Default: random",
     )
     group.add_argument(
         "--fractions",
         type=_shares,
         metavar="TRAIN,VALID,TEST",
-        help="shares of the rows in each split; default 0.8,0.1,0.1",
+        help="shares of training, validation and test rows. Default: 0.8,0.1,0.1",
     )
     group.add_argument(
-        "--natural", action="store_true", help="keep all rows instead of sampling to the paper's counts"
+        "--natural",
+        action="store_true",
+        help="keep all rows. Without it, rows are sampled to the paper's counts",
     )
     group.add_argument(
         "--history",
         type=_number_or_all,
         metavar="N|all",
-        help="likes in a row's history: the latest N, or all; default 5",
+        help="likes in the history of a row: the latest N, or all. Default: 5",
     )
     group.add_argument(
-        "--data-seed", type=int, default=0, metavar="N", help="seed of sampling and split; default 0"
+        "--data-seed", type=int, default=0, metavar="N", help="seed of sampling and split. Default: 0"
     )
     _item_options(parser)
 
@@ -77,7 +80,7 @@ def _given_data(parser, *_) -> None:
     parser.add_argument(
         "--data",
         metavar="DIR",
-        help="a dataset that userllm prepare kept with --out; default: the built-in ratings",
+        help="a dataset that userllm prepare wrote to --out. Default: the built-in ratings",
     )
 
 
@@ -87,8 +90,9 @@ def _item_options(parser) -> None:
     group.add_argument(
         "--posters",
         metavar="DIR",
-        help="folder of pictures named by item id, or a table item_id,path (CSV, TSV or Parquet); default: what"
-        " the items' column poster names, or --data was prepared with; for MovieLens the shipped features",
+        help="a folder of pictures named by item id, or a table with the columns item_id,path (CSV,"
+        " TSV or Parquet). Default: the items' column poster, or the pictures that --data was"
+        " prepared with; for MovieLens, the shipped features",
     )
     group.add_argument(
         "--vit",
@@ -99,37 +103,39 @@ def _item_options(parser) -> None:
     described.add_argument(
         "--describe-with",
         metavar="LLM",
-        help="describe titles with this LLM, or with an endpoint ADDRESS#MODEL; default: for MovieLens the"
-        " shipped descriptions",
+        help="write descriptions with this LLM, or with an endpoint ADDRESS#MODEL. Default: the"
+        " shipped descriptions, for MovieLens alone",
     )
     described.add_argument(
         "--shipped-descriptions",
         action="store_true",
-        help="give items without a description the shipped ones, made up for films of that title and year;"
-        " default: only MovieLens's",
+        help="give items without a description the shipped one of the film with that title and year",
     )
 
 # %% ../../nbs/cli/910_parser.ipynb #61e883c0
 def _device_options(parser, *_) -> None:
     "Where to compute."
     group = parser.add_argument_group("where to compute")
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default auto")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps. Default: auto")
     group.add_argument(
         "--precision",
         default="auto",
-        help="auto, fp32 or bf16 for the frozen LLM, or 8bit or 4bit by bitsandbytes; default auto",
+        help="of the frozen LLM: auto, fp32, bf16, 8bit or 4bit (the last two need bitsandbytes)."
+        " Default: auto",
     )
 
 
 def _llm_option(parser, *_) -> None:
     parser.add_argument(
-        "--llm", default="smollm2", help="smollm2, a Hub name, a folder or a .gguf file; default smollm2"
+        "--llm",
+        default="smollm2",
+        help="smollm2, a name on the Hugging Face Hub, a folder, or a .gguf file. Default: smollm2",
     )
 
 
 def _preset_option(parser, names: dict) -> None:
     presets = "; ".join(f"{name}: {about}" for name, about in names["presets"].items())
-    parser.add_argument("--preset", default="quick", metavar="NAME", help=f"{presets}; default quick")
+    parser.add_argument("--preset", default="quick", metavar="NAME", help=f"{presets}. Default: quick")
 
 
 def _recommender_options(parser, names: dict) -> None:
@@ -137,28 +143,57 @@ def _recommender_options(parser, names: dict) -> None:
     parser.add_argument(
         "run",
         metavar="RUN",
-        help="run folder or recommender folder, or a published run with its weights, results/quick/userllm",
+        help="folder of a run or of a recommender, or the published run results/quick/userllm",
     )
-    parser.add_argument("--llm", help="where the LLM of the training is now; default: where it was")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default auto")
+    parser.add_argument("--llm", help="where the LLM is now. Default: where it was in training")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps. Default: auto")
     parser.add_argument(
         "--precision",
         default="recorded",
-        help="recorded (that of the training), auto, fp32, bf16, 8bit or 4bit; default recorded. In bf16 an"
-        " answer's third digit depends on what is scored together, in fp32 it does not",
+        help="recorded (the precision of the training), auto, fp32, bf16, 8bit or 4bit. Default:"
+        " recorded. In bf16 the third digit of a probability depends on which rows are scored"
+        " together; in fp32 it does not",
     )
     parser.add_argument(
         "--engine",
         metavar="NAME",
-        help=f"how prompts are read: {', '.join(names['engines'])}, or one of a plugin; default the fastest that is"
-        " right for the LLM",
+        help=f"how prompts are read: {', '.join(names['engines'])}, or an engine of a plugin. Default:"
+        " the fastest that gives the LLM's own answers. For many rows also where they are read, alone or"
+        " before a comma (see below)",
+    )
+
+
+def _many_options(parser, names: dict) -> None:
+    "Parts in a folder instead of one file."
+    group = parser.add_argument_group(
+        "many rows: --out names a folder for Parquet parts; after a crash, the same command makes the parts that"
+        " are missing"
+    )
+    where = "; ".join(f"{name}: {about}" for name, about in names["runners"].items())
+    group.add_argument(
+        "--workers",
+        type=_count,
+        metavar="N",
+        help=f"workers of --engine ({where}). Default: by cores or GPUs",
+    )
+    group.add_argument(
+        "--gpus-per-worker",
+        type=float,
+        metavar="G",
+        help="GPUs of each worker. Default: 1 where there are any",
+    )
+    group.add_argument(
+        "--address", metavar="ADDRESS", help="a running cluster to use. Default: one is started here"
+    )
+    group.add_argument(
+        "--shard-rows", type=_count, metavar="N", help="rows, or users, that a worker scores at a time"
     )
 
 
 def _source_options(parser, *_) -> None:
     "Options of the sources of data, as these declare them."
     add_source_options(parser)
-    parser.add_argument("--out", metavar="DIR", help="keep the dataset in this folder, for --data")
+    parser.add_argument("--out", metavar="DIR", help="write the dataset to this folder, for --data")
 
 
 def _named(title: str, names: dict[str, str]) -> str:
@@ -171,7 +206,7 @@ def _dry_run_option(parser) -> None:
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="start nothing; print rows, epochs and hours at most, by a few batches of each step",
+        help="time a few batches of each step, print rows, epochs and hours, and train nothing",
     )
 
 # %% ../../nbs/cli/910_parser.ipynb #3207b065
@@ -190,7 +225,7 @@ ratings.csv                              books.csv
 def _prepare_verb(verb, names: dict) -> None:
     parser = verb(
         "prepare",
-        "build a dataset from built-in ratings or your own; print statistics and leaks",
+        "build a dataset from your ratings or the built-in ones, and check it for leaks",
         _source_options,
         _data_options,
         _device_options,
@@ -199,64 +234,62 @@ def _prepare_verb(verb, names: dict) -> None:
 
 
 def _posters_verb(verb, names: dict) -> None:
-    parser = verb(
-        "posters", "fetch pictures by URL or TMDB path; a second call fetches those that are missing"
-    )
+    parser = verb("posters", "download pictures of items; run it again to fetch those that are missing")
     defaults = names["fetching"]
     parser.add_argument(
         "--manifest",
         required=True,
         metavar="FILE",
-        help="CSV, TSV (packed as .gz or not) or Parquet: item_id with url, poster_path, or path of a file,"
-        " which is copied",
+        help="table (CSV, TSV, also as .gz, or Parquet) with item_id and one of: url, poster_path, or"
+        " path of a file to copy",
     )
     parser.add_argument(
-        "--out", required=True, metavar="DIR", help="folder of the pictures, named by item id"
+        "--out", required=True, metavar="DIR", help="folder for the pictures, which are named by item id"
     )
     parser.add_argument(
         "--concurrency",
         type=_count,
         default=defaults["concurrency"],
         metavar="N",
-        help=f"requests at once; default {defaults['concurrency']}",
+        help=f"requests at once. Default: {defaults['concurrency']}",
     )
     parser.add_argument(
         "--rate",
         type=float,
         default=defaults["rate"],
         metavar="N",
-        help=f"requests a second at most; default {defaults['rate']:g}",
+        help=f"most requests a second. Default: {defaults['rate']:g}",
     )
     parser.add_argument(
         "--retries",
         type=int,
         default=defaults["retries"],
         metavar="N",
-        help=f"further attempts after a fault that may pass; default {defaults['retries']}",
+        help=f"further attempts after a fault that may pass. Default: {defaults['retries']}",
     )
     parser.add_argument(
         "--base",
         default=defaults["base"],
         metavar="URL",
-        help=f"what goes before a poster_path; default {defaults['base']}",
+        help=f"address in front of a poster_path. Default: {defaults['base']}",
     )
 
 # %% ../../nbs/cli/910_parser.ipynb #3d1d7447
 def _settings_options(parser, *_) -> None:
     "Any field of the preset and the method, or of all methods that a verb trains."
     group = parser.add_argument_group(
-        "any setting (userllm config METHOD lists them; where several methods are trained, of each)"
+        "any setting (userllm config METHOD lists them; with several methods, it holds for each)"
     )
     group.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="change one setting, such as step2.learning_rate=1e-3 or model.uhem.encoder=transformer; may be"
-        " given again, and wins over --config",
+        help="change one setting, such as step2.learning_rate=1e-3 or model.uhem.encoder=transformer."
+        " Repeat it for more; it wins over --config",
     )
     group.add_argument(
-        "--config", metavar="FILE", help="JSON with settings, as userllm config --json prints them"
+        "--config", metavar="FILE", help="JSON file with settings, as userllm config METHOD --json prints it"
     )
 
 
@@ -266,44 +299,48 @@ def _slot_option(parser) -> None:
         action="append",
         default=[],
         metavar="SLOT[=SOURCE]",
-        help="give the method one more slot, with the features of a source (userllm config --help lists them), such"
-        " as genres, or one of a plugin; may be given again",
+        help="give the prompt one more slot, filled by a feature source such as genres, or one of a"
+        " plugin (userllm config --help lists them). Repeat it for more",
     )
 
 
 def _train_verb(verb, names: dict) -> None:
     parser = verb(
         "train",
-        "train one method or baseline, measure it on test rows, save it",
+        "train a method or a baseline, measure it on test rows, and save it",
         _data_options,
         _device_options,
     )
-    parser.add_argument("method", metavar="METHOD", help="a method or a baseline of the lists below")
+    parser.add_argument("method", metavar="METHOD", help="a method or a baseline; both are listed below")
     _preset_option(parser, names)
     _llm_option(parser)
     parser.add_argument(
         "--lora-targets",
         metavar="LAYER,...",
-        help="layers of the LLM that get LoRA, such as c_attn for GPT-2; default q_proj,v_proj",
+        help="layers of the LLM that get LoRA, such as c_attn for GPT-2. Default: q_proj,v_proj",
     )
     parser.add_argument(
         "--category",
         action="store_true",
-        help="write an item's categories (its genres) behind its title in the prompt, as in: Emma (Novel, Romance)",
+        help="write an item's genres behind its title in the prompt: Emma (Novel, Romance)",
     )
     _slot_option(parser)
     parser.add_argument(
         "--test-rows",
         type=_count,
         metavar="N",
-        help="measure on about N test rows: all those of randomly drawn users, the same for every method; for"
-        " large data; default all, of smoke 500",
+        help="measure on about N test rows, those of users drawn at random, the same for every"
+        " method. For large data. Default: all; 500 with the preset smoke",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="run seed: initialisation and order; default 0"
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="run seed, of initial weights and of the order of rows. Default: 0",
     )
     parser.add_argument(
-        "--out", metavar="RUN", help="run folder; default runs/PRESET-SPLIT-METHOD-CHANGES-seedN"
+        "--out", metavar="RUN", help="run folder. Default: runs/PRESET-SPLIT-METHOD-CHANGES-seedN"
     )
     _dry_run_option(parser)
     _settings_options(parser)
@@ -313,12 +350,14 @@ def _train_verb(verb, names: dict) -> None:
 
 
 def _config_verb(verb, names: dict) -> None:
-    parser = verb("config", "print every setting of a method, with its value and meaning")
-    parser.add_argument("method", metavar="METHOD", help="a method, or a baseline")
+    parser = verb("config", "print the settings of a method or a baseline, with values and meanings")
+    parser.add_argument(
+        "method", metavar="METHOD", help="a method or a baseline (userllm train --help lists them)"
+    )
     _preset_option(parser, names)
     _slot_option(parser)
     _settings_options(parser)
-    parser.add_argument("--json", action="store_true", help="print a file for --config")
+    parser.add_argument("--json", action="store_true", help="print JSON, for --config")
     kinds = {
         "history encoders, for model.uhem.encoder": "encoders",
         "prompts, for model.order": "templates",
@@ -329,29 +368,31 @@ def _config_verb(verb, names: dict) -> None:
 
 # %% ../../nbs/cli/910_parser.ipynb #6f5c0311
 def _evaluate_verb(verb, names: dict) -> None:
-    parser = verb("evaluate", "print the results of runs side by side, with paired differences")
+    parser = verb("evaluate", "compare runs: metrics with intervals, and paired differences")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders")
-    parser.add_argument("--against", metavar="METHOD", help="which to subtract; default the first")
+    parser.add_argument(
+        "--against", metavar="METHOD", help="the run that the others are compared with. Default: the first"
+    )
     parser.add_argument(
         "--ranking",
         action="store_true",
-        help="compare lists instead of pairs: each recommender scores all candidates of all test users",
+        help="compare ranked lists: each recommender scores all candidates of all test users",
     )
     parser.add_argument(
         "--k",
         type=int,
         nargs="+",
         metavar="N",
-        help="positions of a list that count; several may be given; default 10",
+        help="how many items at the top of a list count; several may be given. Default: 10",
     )
     parser.add_argument(
         "--candidates",
         choices=("full", "sampled", "rated"),
-        help="full (default): all that a user has not seen; sampled: 100 drawn, which can reverse the order of"
-        " systems; rated: the user's test rows",
+        help="full: all items that a user has not seen. sampled: 100 drawn items, which can reverse"
+        " the order of systems. rated: the user's test rows. Default: full",
     )
     parser.add_argument(
-        "--llm", help="for lists: where the LLM of the training is now; default: where it was"
+        "--llm", help="with --ranking: where the LLM is now. Default: where it was in training"
     )
     parser.epilog = "\n\n".join(
         (
@@ -362,116 +403,161 @@ def _evaluate_verb(verb, names: dict) -> None:
 
 
 def _score_verb(verb, names: dict) -> None:
-    parser = verb("score", "score pairs of users and items with what was trained", _recommender_options)
+    about = "score pairs of users and items"
+    parser = verb("score", about, _recommender_options, _many_options)
     parser.add_argument(
         "--pairs",
         required=True,
         metavar="FILE",
-        help="CSV, TSV or Parquet: user_id,item_id in the source's own ids, and perhaps timestamp (histories"
-        " end before it)",
+        help="table (CSV, TSV or Parquet) with user_id,item_id as in your data, and optionally"
+        " timestamp, before which histories end. For parts: Parquet, or a folder of it, here or at an"
+        " address such as s3://bucket/pairs",
     )
-    parser.add_argument("--out", required=True, metavar="FILE", help="where scores go, .csv or .parquet")
+    parser.add_argument(
+        "--out", required=True, metavar="FILE", help="file for the scores, .csv or .parquet, or a folder"
+    )
 
 
 def _rank_verb(verb, names: dict) -> None:
     parser = verb(
         "rank",
-        "rank items with what was trained, for a user of the data or for a new user",
+        "rank items for a user of the data, for many users, or for a new user",
         _recommender_options,
+        _many_options,
     )
     whose = parser.add_mutually_exclusive_group()
-    whose.add_argument("--user", metavar="ID", help="user id of the source")
+    whose.add_argument("--user", metavar="ID", help="rank for this user of the data")
     whose.add_argument(
         "--users",
         metavar="FILE",
-        help="lists for all users of a file, into --out: one id a line, or a table (CSV, TSV, Parquet) with the column"
-        " user_id; started again after it was killed, it goes on",
+        help="rank for all users of a file, into --out. The file has one id a line, or is a table"
+        " (CSV, TSV, Parquet) with the column user_id. To resume, run the same command again",
     )
     whose.add_argument(
         "--likes",
         nargs="+",
         metavar="ITEM",
-        help="what a new user liked: titles, or item ids of the source, oldest first",
+        help="rank for a new user, who liked these titles or item ids, oldest first",
     )
     parser.add_argument(
         "--dislikes",
         nargs="+",
         default=[],
         metavar="ITEM",
-        help="what a new user disliked, as --likes, with or without these; the later events of a rated history",
+        help="what the new user disliked, with or without --likes. In a rated history dislikes come"
+        " after likes",
     )
-    parser.add_argument("--out", metavar="FILE", help="where the lists of --users go, .csv or .parquet")
-    parser.add_argument("--top", type=_count, default=20, metavar="N", help="how many; default 20")
+    parser.add_argument(
+        "--out", metavar="FILE", help="file for the lists of --users, .csv or .parquet, or a folder"
+    )
+    parser.add_argument("--top", type=_count, default=20, metavar="N", help="length of a list. Default: 20")
     parser.add_argument(
         "--candidates",
         type=_count_or_all,
         default=200,
         metavar="N|all",
-        help="how many items the language model reads for a list, the best by the recommender's retriever, a cheap"
-        " baseline; all: every item, minutes on a CPU; default 200",
+        help="how many items the language model reads for a list. A cheap baseline, the retriever,"
+        " picks them. all: every item, which takes minutes on a CPU. Default: 200",
     )
     parser.add_argument(
         "--include-seen",
         action="store_true",
-        help="also items that the user has an event with (held-out ones too), or the new user rated",
+        help="also rank items that the user has seen, those of held-out rows included",
     )
     parser.add_argument(
         "--most-liked",
         type=_count,
         metavar="N",
-        help="rank only the N items that most people liked, without those that the user has seen",
+        help="rank only the N items with the most likes, without those that the user has seen",
     )
     parser.add_argument("--genre", metavar="NAME", help="rank only items of this genre")
+
+
+def _share_verb(verb, names: dict) -> None:
+    parser = verb(
+        "share",
+        "upload what was trained to the Hugging Face Hub, or make a folder to give away, with a model card",
+    )
+    parser.add_argument("run", metavar="RUN", help="run folder or recommender folder")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--to", metavar="OWNER/NAME", help="a repository of the Hub, made where it is missing")
+    where.add_argument("--out", metavar="DIR", help="a new folder instead")
+    parser.add_argument(
+        "--without-users",
+        action="store_true",
+        help="leave out users' ids, events and features, which are personal; new users can still be asked about, by"
+        " likes and dislikes",
+    )
+    parser.add_argument(
+        "--public",
+        action="store_true",
+        help="make a new repository public, which needs --without-users; default private",
+    )
+    parser.epilog = """examples:
+  userllm share runs/quick-random-userllm-seed0 --to me/films --without-users --public
+  userllm share runs/quick-random-userllm-seed0 --out films --without-users
+
+Read again by Recommender.from_pretrained("me/films"). The Hub's login is that of the command hf auth login."""
 
 # %% ../../nbs/cli/910_parser.ipynb #cdbae843
 def _quickstart_verb(verb, names: dict) -> None:
     parser = verb(
         "quickstart",
-        "baselines and two methods from start to end, and the table of results",
+        "train four baselines and two methods, and compare them",
         _given_data,
         _device_options,
         _settings_options,
     )
     _preset_option(parser, names)
     _llm_option(parser)
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="run seed; default 0")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="run seed. Default: 0")
     parser.add_argument(
-        "--out", metavar="DIR", help="where the runs go; default runs/quickstart-DATA-CHANGES"
+        "--out", metavar="DIR", help="folder for the runs. Default: runs/quickstart-DATA-CHANGES"
     )
     _dry_run_option(parser)
 
 
 def _folders_of_study(parser, kind: str) -> None:
     "Where finished runs and unfinished work are."
-    parser.add_argument("--dry-run", action="store_true", help="only list the runs and their state")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="list the runs and their state, and train nothing"
+    )
     parser.add_argument(
         "--results",
         default=f"results/{kind}",
         metavar="DIR",
-        help=f"where finished runs are kept; default results/{kind}",
+        help=f"folder of finished runs. Default: results/{kind}",
     )
     parser.add_argument(
-        "--out", default=f"runs/{kind}", metavar="DIR", help=f"where the work is done; default runs/{kind}"
+        "--out",
+        default=f"runs/{kind}",
+        metavar="DIR",
+        help=f"folder of unfinished work. Default: runs/{kind}",
     )
 
 
 def _reproduce_verb(verb, names: dict) -> None:
     parser = verb(
         "reproduce",
-        "do the missing runs of a table of the paper, and print it beside the paper's figures",
+        "train the missing runs of a table of the paper, and print it beside the paper's figures",
         _given_data,
         _device_options,
         _settings_options,
     )
-    tables = {"table2": "the data", "figure3": "times"} | names["tables"]
+    tables = {
+        "table2": "counts of the data",
+        "figure3": "times with and without compression and reuse",
+    } | names["tables"]
     parser.add_argument("table", metavar="TABLE", help="a table of the list below")
-    parser.add_argument("--seeds", type=_count, default=3, metavar="N", help="runs of each system; default 3")
-    parser.add_argument("--only", nargs="+", metavar="SYSTEM", help="only these systems")
+    parser.add_argument(
+        "--seeds", type=_count, default=3, metavar="N", help="runs of each system. Default: 3"
+    )
+    parser.add_argument("--only", nargs="+", metavar="SYSTEM", help="train and show only these systems")
     parser.add_argument(
         "--on",
         nargs="+",
         metavar="PROTOCOL",
-        help=f"only these protocols, of {', '.join(names['protocols'])}",
+        help=f"train and show only these protocols: {', '.join(names['protocols'])}",
     )
     _preset_option(parser, names)
     _llm_option(parser)
@@ -482,25 +568,27 @@ def _reproduce_verb(verb, names: dict) -> None:
 def _ablations_verb(verb, names: dict) -> None:
     parser = verb(
         "ablations",
-        "change one setting of a method at a time and judge it on validation rows",
+        "change one setting of a method at a time, and judge it on validation rows",
         _given_data,
         _device_options,
         _settings_options,
     )
-    parser.add_argument("ablations", nargs="*", metavar="ABLATION", help="of the list below; default all")
+    parser.add_argument(
+        "ablations", nargs="*", metavar="ABLATION", help="ablations of the list below. Default: all"
+    )
     parser.add_argument(
         "--method",
         default="userllm_plus",
         metavar="METHOD",
-        help="the method whose settings are changed; default userllm_plus",
+        help="the method whose settings are changed. Default: userllm_plus",
     )
-    parser.add_argument("--seeds", type=_count, default=1, metavar="N", help="runs of each value; default 1")
+    parser.add_argument("--seeds", type=_count, default=1, metavar="N", help="runs of each value. Default: 1")
     _preset_option(parser, names)
     _llm_option(parser)
     parser.add_argument(
         "--written",
         metavar="CSV",
-        help="item_id,description by people, as a further value of the ablation knowledge",
+        help="table with item_id,description written by people: one more value of the ablation knowledge",
     )
     _folders_of_study(parser, "ablations")
     parser.epilog = _named("ablations", names["ablations"])
@@ -512,7 +600,7 @@ def _bench_verb(verb, names: dict) -> None:
         "--method",
         default="userllm",
         metavar="METHOD",
-        help="whose work is timed, such as userllm_rated; default userllm",
+        help="the method that is timed, such as userllm_rated. Default: userllm",
     )
     _llm_option(parser)
     parser.add_argument(
@@ -521,31 +609,31 @@ def _bench_verb(verb, names: dict) -> None:
         nargs="+",
         default=[5, 10, 50, 200],
         metavar="N",
-        help="items in a history; default 5 10 50 200, which takes hours on a CPU",
+        help="items in a history; several may be given. Default: 5 10 50 200, which takes hours on a CPU",
     )
     parser.add_argument(
         "--rows",
         type=_count,
         default=32,
         metavar="N",
-        help="rows on which the slow ways are timed; default 32",
+        help="rows on which the slow ways are timed. Default: 32",
     )
     parser.add_argument(
         "--repeats",
         type=_count,
         default=3,
         metavar="N",
-        help="repeats, of which the median counts; default 3",
+        help="repeats; their median counts. Default: 3",
     )
     parser.add_argument(
         "--order",
         default="item_first",
-        help="the prompt's order: item_first, user_first or paper; default item_first",
+        help=f"order of the prompt: {', '.join(names['templates'])}. Default: item_first",
     )
     parser.add_argument(
         "--shape",
         metavar="SHAPE",
-        help=f"random weights of this shape instead of an LLM: {', '.join(names['shapes'])}; for a GPU",
+        help=f"for a GPU: random weights of the shape {', '.join(names['shapes'])} instead of an LLM",
     )
     instead = parser.add_mutually_exclusive_group()
     for name, what in (("table", "made-up tables"), ("netflix", "files in the Netflix Prize's format")):
@@ -554,21 +642,21 @@ def _bench_verb(verb, names: dict) -> None:
             type=_count,
             nargs="+",
             metavar="RATINGS",
-            help=f"time the preparation of {what} of so many ratings instead",
+            help=f"instead, time the preparation of {what} with this many ratings",
         )
     parser.add_argument(
-        "--out", metavar="JSON", help="where the figures go; default bench.json, table.json or netflix.json"
+        "--out", metavar="JSON", help="file for the figures. Default: bench.json, table.json or netflix.json"
     )
 
 
 def _doctor_verb(verb, names: dict) -> None:
-    verb("doctor", "say what is installed, found and missing")
+    verb("doctor", "show what is installed, what is missing, and how to get it")
 
 # %% ../../nbs/cli/910_parser.ipynb #6609568b
-_groups = {  # what a person wants -> the verbs that do it, and the module of each
+_groups = {  # what a person wants -> the verbs that do it
     "look at data": {"prepare": _prepare_verb, "posters": _posters_verb},
     "train": {"train": _train_verb, "config": _config_verb},
-    "use": {"evaluate": _evaluate_verb, "score": _score_verb, "rank": _rank_verb},
+    "use": {"evaluate": _evaluate_verb, "score": _score_verb, "rank": _rank_verb, "share": _share_verb},
     "study": {
         "quickstart": _quickstart_verb,
         "reproduce": _reproduce_verb,
@@ -577,12 +665,28 @@ _groups = {  # what a person wants -> the verbs that do it, and the module of ea
     },
     "check the installation": {"doctor": _doctor_verb},
 }
-_modules = {"look at data": "prepare", "check the installation": "doctor"}  # others are named as their group
+_modules = {  # verb -> the module that does it, where the two have different names
+    "posters": "prepare",
+    "config": "train",
+    "evaluate": "use",
+    "score": "use",
+    "rank": "use",
+}
 
 _plugin_help = (
-    "import this module first: it registers an encoder, mapper, prompt, method, baseline, metric, source of data or"
-    " of features, or engine of your own; may be given again"
+    "import your module first, which registers encoders, mappers, prompts, methods, baselines, metrics, engines, or"
+    " sources of data or features. Repeat it for more"
 )
+
+
+class _Parser(argparse.ArgumentParser):
+    "A parser whose error for a wrong choice names the closest ones."
+
+    def _check_value(self, action: argparse.Action, value) -> None:
+        choices = action.choices
+        if choices is not None and value not in choices:
+            kind = action.option_strings[0] if action.option_strings else action.dest
+            raise no_such_name(f"{kind} {value!r} does not exist", value, map(str, choices))
 
 
 def _adding_to(parser: argparse.ArgumentParser, names: dict) -> Callable:
@@ -609,7 +713,7 @@ def make_parser(
     names: dict,  # what can be named, from `known_names`
 ) -> argparse.ArgumentParser:  # its options have `module` and `verb`
     "All verbs with their options."
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="userllm",
         usage="userllm VERB ...",
         description="Train, measure and use USER-LLM recommenders.",
@@ -623,24 +727,32 @@ def make_parser(
             add(verb, names)
         for name in adders:
             added = parser._subparsers._group_actions[0].choices[name]
-            added.set_defaults(module=_modules.get(want, want))
+            added.set_defaults(module=_modules.get(name, name))
             listed.append(f"  {name:12} {added.get_default('about')}")
     listed += [
         "",
-        "userllm VERB --help says more. Start with: userllm doctor, then userllm quickstart.",
-        "To resume a stopped run, give the same command again.",
+        "Start with: userllm doctor, then userllm quickstart. userllm VERB --help has the options of a verb.",
+        "To resume a stopped run, run the same command again.",
     ]
     parser.epilog = "\n".join(listed)
     return parser
 
 # %% ../../nbs/cli/910_parser.ipynb #a5cb0874
 def _require_name(kind: str, name: str, *names: dict) -> None:
-    try:
-        Registry(kind, {known: known for each in names for known in each}).find(name)
-    except InputError as error:
-        raise InputError(
-            error.what, fix=f"{error.fix}; the module of your own is named with --plugin"
-        ) from error
+    known = [known for each in names for known in each]
+    if name in known:
+        return
+    error = no_such_name(f"{kind} {name!r} does not exist", name, known)
+    raise InputError(error.what, fix=f"{error.fix}; name a module of your own with --plugin")
+
+
+def _require_settings(options: argparse.Namespace, names: dict) -> None:
+    "`InputError` for a key of --set that no setting has, before anything slow is loaded."
+    known = names["settings"]["preset"]
+    if getattr(options, "method", "") not in names["baselines"]:
+        known = known + names["settings"]["method"]
+    for text in options.set:
+        require_key(text.partition("=")[0].strip(), known)
 
 
 def check_names(options: argparse.Namespace, names: dict) -> None:
@@ -656,5 +768,14 @@ def check_names(options: argparse.Namespace, names: dict) -> None:
         _require_name("table", options.table, {"table2": "", "figure3": ""}, names["tables"])
     if getattr(options, "shape", None):
         _require_name("shape", options.shape, names["shapes"])
+    if options.verb == "bench":
+        _require_name("prompt", options.order, names["templates"])
+    for name in (getattr(options, "engine", None) or "").split(","):
+        if name:
+            _require_name("engine", name, names["engines"], names["runners"])
+    if getattr(options, "split", None):
+        Registry("split", names["splits"]).find(options.split)
     if getattr(options, "preset", None):
         _require_name("preset", options.preset, names["presets"])
+    if getattr(options, "set", None):
+        _require_settings(options, names)

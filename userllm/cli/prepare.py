@@ -24,6 +24,7 @@ from userllm.data.datasets import (
 )
 from ..data.sources import command_options, sources
 from ..data.dataset import Dataset
+from ..data.drawn_negatives import draw_as_text, draw_counts
 from ..data.prepared import ItemSources, Prepared, keep_prepared, prepare
 from ..data.protocols import natural
 from ..data.statistics import period, table2
@@ -83,7 +84,7 @@ def chosen_dataset(options) -> tuple[Dataset | None, RawData | None]:
     idle = [name for name, value in given.items() if value]
     if idle and not source:
         raise InputError(
-            f"{_option(idle[0])} is for a source, and none is named",
+            f"{_option(idle[0])} needs a source of data",
             fix=f"userllm prepare {' or '.join(sources)}",
         )
     if options.data:
@@ -121,7 +122,7 @@ def prepare_data(options, preset, dataset: Dataset | None = None, raw: RawData |
     if not posters:
         posters, _ = _pictures_of_items(raw)
     if options.vit and posters is None:
-        raise InputError("--vit says how pictures are read, and no pictures are named", fix="add --posters")
+        raise InputError("--vit needs pictures to read", fix="add --posters")
 
     protocol = _protocol(options, preset)
     dataset = chosen_dataset(options)[0] if dataset is None else dataset
@@ -150,9 +151,26 @@ def _known_as_text(prepared: Prepared) -> str:
     )
 
 
+def _draws_as_text(dataset: Dataset) -> str:
+    "How many negatives are drawn for the likes of each split, and what depends on them."
+    counts = draw_counts(dataset)
+    drawn = draw_as_text(dataset.implicit, dataset.protocol["data_seed"])
+    lines = [f"Every event is a like; {drawn}", format_table(counts.reset_index())]
+    if missing := int((counts["wanted"] - counts["drawn"]).sum()):
+        lines.append(
+            f"{missing:,} negatives fewer than wanted: their users had too few other {dataset.noun.many} by then"
+        )
+    lines.append(
+        "held out: drawn although the user has it in a later split; a draw that spared these would give them away"
+    )
+    return "\n".join(lines)
+
+
 def _likes_as_text(prepared: Prepared, raw: RawData | None) -> str:
     "What a like is in these data, and how many of the events are likes."
     protocol = prepared.dataset.protocol
+    if prepared.dataset.implicit:
+        return _draws_as_text(prepared.dataset)
     labelled = raw is not None and raw.like_threshold is not None
     lines = []
     if raw is not None and not labelled:
@@ -236,6 +254,11 @@ _next_systems = {
     "trees": "seconds; a language model has to beat these two",
     "userllm_wide": "the features of logistic and a language model; says the language model's own share",
 }
+_next_systems_of_lists = {
+    "ease": "seconds; lists from purchases and the like alone",
+    "logistic": "seconds; a language model has to beat these two",
+    "userllm_wide": _next_systems["userllm_wide"],
+}
 
 
 def _first_line(kept: Path | None, data, from_source: bool) -> str:
@@ -247,8 +270,11 @@ def _first_line(kept: Path | None, data, from_source: bool) -> str:
 
 
 def _next_steps(
-    options, kept: Path | None, from_source: bool
-) -> str:  # `kept`: the dataset's folder, or None
+    options,
+    kept: Path | None,  # the dataset's folder
+    from_source: bool,
+    implicit: bool = False,  # whether lists are what to compare
+) -> str:
     "What to type after `prepare`."
     data = kept or options.data or ("FOLDER" if from_source else None)
     if not (data or options.posters or options.describe_with or options.shipped_descriptions):
@@ -264,12 +290,13 @@ def _next_steps(
     if kept or not from_source:
         pictures = _picture_options(options, kept or options.data, kept=bool(kept))
 
-    commands = [typed_command("train", name, *named) + pictures for name in _next_systems]
+    systems = _next_systems_of_lists if implicit else _next_systems
+    commands = [typed_command("train", name, *named) + pictures for name in systems]
     width = max(map(len, commands))
-    lines = [f"  {command:{width}}   # {about}" for command, about in zip(commands, _next_systems.values())]
+    lines = [f"  {command:{width}}   # {about}" for command, about in zip(commands, systems.values())]
     if data:
-        runs = [f"runs/quick-{Path(data).name}-{name}-seed0" for name in _next_systems]
-        lines.append("  " + typed_command("evaluate", *runs))
+        runs = [f"runs/quick-{Path(data).name}-{name}-seed0" for name in systems]
+        lines.append("  " + typed_command("evaluate", *runs, *(["--ranking"] if implicit else [])))
     if step := _poster_step(options, kept or options.data):
         lines.insert(0, f"  {step}")
     return "\n".join([_first_line(kept, data, from_source), *lines])
@@ -331,7 +358,7 @@ def prepare_verb(options) -> None:
     for note in _notes(kept, raw):
         print(note)
     _print_prepared(options, prepared, raw)
-    print(f"\n{_next_steps(options, kept, bool(raw))}")
+    print(f"\n{_next_steps(options, kept, bool(raw), prepared.dataset.implicit is not None)}")
 
 # %% ../../nbs/cli/920_prepare.ipynb #f95a257f
 def _print_missing(fetched, out) -> None:  # what `fetch_posters` gave
@@ -368,4 +395,4 @@ def posters_verb(options) -> None:
         built_in = "   (without --data where the items are the built-in ones)" if data == "FOLDER" else ""
         print(f"\nNext: {following}{built_in}")
     elif fetched.wanted:
-        raise InputError("no poster arrived", fix="see the reasons in the table above")
+        raise InputError("no poster was downloaded", fix="see the reasons in the table above")

@@ -22,7 +22,7 @@ from .prepare import chosen_dataset, prepare_data, require_device
 from ..core.errors import InputError
 from ..core.files import read_json, require_writable
 from ..core.fingerprints import fingerprint
-from ..core.settings import changed_settings, list_settings, override
+from ..core.settings import changed_settings, override
 from ..data.leakage import context_as_training
 from ..evaluation.reports import format_table, results_table
 from ..model.batches import require_categories
@@ -33,7 +33,7 @@ from ..collaborative.baselines import baselines
 from ..training.estimates import estimate_as_text, estimate_method
 from ..training.pipeline import run_baseline, run_method
 from ..training.stages import load_context, Resources
-from ..training.runs import baseline_settings, training_settings
+from ..training.runs import baseline_settings, settings_read, training_settings
 from ..training.presets import Preset, find_preset
 
 # %% ../../nbs/cli/925_train.ipynb #c067f4c8
@@ -105,7 +105,7 @@ def _require_free_protocol(options, changes: dict) -> None:
     "`InputError` where settings of the protocol are changed for data that have their own."
     if getattr(options, "data", None) and any(key.startswith("protocol.") for key in changes):
         raise InputError(
-            "--data has its own protocol", fix="leave out settings of protocol, or prepare it anew"
+            "--data has its own protocol", fix="leave out settings of protocol, or prepare the data again"
         )
 
 
@@ -220,7 +220,7 @@ def config_verb(options) -> None:
     preset, method, _ = chosen_settings(options)
     if method:
         own_code(method.model)  # a wrong name is said here, and not first by training
-    settings = list_settings(*([preset] if method is None else [preset, method]))
+    settings = settings_read(method or options.method, preset)
     print(_config_as_json(settings) if options.json else _config_as_text(settings))
 
 # %% ../../nbs/cli/925_train.ipynb #44dc69d4
@@ -251,9 +251,7 @@ def _print_trained(options, metrics: dict, folder: Path, user_id: str) -> None:
             print(f"\n{note[0].upper()}{note[1:]}", end="")
     print()
     if options.preset == "smoke" and options.method not in baselines:
-        print(
-            "\nThese figures show that everything works, and nothing else: smoke trains on a handful of rows"
-        )
+        print("\nThese figures only show that everything works: smoke trains on a handful of rows")
     plugins = [word for module in options.plugin for word in ("--plugin", module)]
     following = typed_command("rank", folder, *user_option(user_id), "--top", 10, *plugins)
     print(f"\nThe run is in {folder}. Next: {following}")

@@ -7,12 +7,14 @@ __all__ = ['format_version', 'BaselineSettings', 'BaselineManifest', 'BaselineRe
 
 # %% ../../nbs/collaborative/650_baseline_recommender.ipynb #eb229816
 import dataclasses
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np
 from .baselines import Baseline, FittedBaseline, baselines
+from .without_users import dataset_without_users, fitted_without_users
 from ..core.errors import InputError
-from ..core.files import atomic_path, read_parquet, write_parquet
+from ..core.files import atomic_path, read_parquet, write_json, write_parquet
 from ..core.plugins import Origin, import_plugins, origin_of, require_origins
 from ..core.runs import versions
 from ..core.sealed_folders import RECORD, read_sealed, record_kind, seal_folder
@@ -20,6 +22,7 @@ from ..core.settings import restore_settings
 from ..data.dataset import Dataset
 from ..data.prepared import Stage
 from ..data.histories import HistorySettings, Rows
+from ..model.model_cards import ModelCard
 from ..model.recommender import LoadOptions, Recommender, recommenders
 
 # %% ../../nbs/collaborative/650_baseline_recommender.ipynb #e397f544
@@ -77,6 +80,17 @@ def _require_replaceable(folder: Path) -> None:
 def _plain(value):
     "Settings as plain values."
     return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+
+
+def _write_card(folder: Path, manifest: BaselineManifest, dataset: Dataset, metrics: dict) -> None:
+    "README.md of a baseline's folder."
+    name = manifest.settings.baseline
+    facts = {"Baseline": f"{name}, {baselines.find(name).about}"}
+    if manifest.provenance:
+        facts["Trained"] = ", ".join(f"{key} {value}" for key, value in manifest.provenance.items())
+    reads = "likes alone" if manifest.history.likes_only else "likes and dislikes"
+    card = ModelCard(name, dataset, facts, manifest.data, metrics, reads=reads)
+    (folder / "README.md").write_text(card.as_text(), encoding="utf-8")
 
 
 @dataclass(kw_only=True)
@@ -144,8 +158,26 @@ class BaselineRecommender(Recommender):
                 parts={},
                 code=_origins(self.baseline),
             )
+            _write_card(temporary, manifest, self.dataset, {})
             seal_folder(temporary, manifest)
         return Path(folder)
+
+    @classmethod
+    def complete_copy(cls, folder: Path, metrics: dict, without_users: bool) -> None:
+        manifest = _read_manifest(folder)
+        dataset = _read_dataset(folder, manifest.protocol)
+        if without_users:
+            dataset = dataset_without_users(dataset)
+            manifest = dataclasses.replace(manifest, protocol=dataset.protocol)
+            for name in ("users", "events"):
+                write_parquet(folder / f"{name}.parquet", getattr(dataset, name))
+            fitted = fitted_without_users(baselines.find(manifest.settings.baseline).load(folder / "fitted"))
+            shutil.rmtree(folder / "fitted")
+            fitted.save(folder / "fitted")
+        if metrics:
+            write_json(folder / "metrics.json", metrics)
+        _write_card(folder, manifest, dataset, metrics)
+        seal_folder(folder, manifest)
 
     @classmethod
     def fits(cls, folder: Path) -> bool:

@@ -41,9 +41,9 @@ class SASRecSettings:
 
     dimensions: int = 64  # d2
     length: int = 25  # the latest likes that are read
-    blocks: int = 2
-    heads: int = 1
-    dropout: float = 0.2
+    blocks: int = 2  # of self-attention
+    heads: int = 1  # of each block
+    dropout: float = 0.2  # share of values set to 0 in training
     initial_spread: float = 0.02  # standard deviation of the embeddings at the start
     learning_rate: float = 1e-3  # of Adam
     weight_decay: float = 1e-3  # Adam's L2 penalty

@@ -37,9 +37,9 @@ class TreesSettings:
         "patience": "count",
     }
 
-    learning_rate: float = 0.05
+    learning_rate: float = 0.05  # how much of each tree counts
     trees: int = 500  # at most so many; validation log loss says when to stop
-    leaves: int = 15
+    leaves: int = 15  # of a tree, at most
     least_rows: int = 40  # in a leaf
     penalty: float = 1.0  # L2, on the leaves' values
     patience: int = 30  # trees without a better validation log loss before it stops

@@ -108,7 +108,9 @@ def _feed(hasher, value: Any):
             content = np.ascontiguousarray(value).data.cast("B") if value.size else b""
             _feed_array(hasher, "array", value.dtype.str, value.shape, content)
     elif torch is not None and isinstance(value, torch.Tensor):
-        content = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        flat = value.detach().cpu().contiguous().reshape(-1)
+        flat = flat.view(torch.uint8) if len(flat) else flat.new_zeros(0, dtype=torch.uint8)  # its stride may be 0
+        content = flat.numpy()
         _feed_array(hasher, "tensor", str(value.dtype), value.shape, content)
     else:
         raise TypeError(

@@ -6,16 +6,17 @@
 __all__ = ['build_dataset', 'dataset_with_split', 'with_further_items']
 
 # %% ../../nbs/data/118_building.ipynb #a9594587
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from ..core.errors import InputError, counted
 from .dataset import Dataset, split_codes, split_names, SPLITS
+from .drawn_negatives import with_drawn_negatives
 from .ids import ids_as_text
 from .nouns import with_noun
-from .protocols import ProtocolSettings, movie
+from .protocols import ProtocolSettings, movie, protocol_record
 from .ratings import check_ratings, events_of, ids_in_order, refuse_rows
 from .splits import split_kind, split_rows, with_validation
 
@@ -244,6 +245,26 @@ def _require_classes(
     if problems:
         raise InputError("; ".join(problems), fix=remedy)
 
+# %% ../../nbs/data/118_building.ipynb #3cb56d5d
+def _likes_alone(ratings: pd.DataFrame, settings: ProtocolSettings) -> pd.DataFrame:
+    "The ratings that are likes. InputError where none is."
+    liked = (ratings["rating"] >= settings.like_threshold).to_numpy()
+    if not liked.any():
+        raise InputError(
+            f"no rating is {settings.like_threshold:g} or more, so implicit feedback has no like",
+            fix="name the lowest rating of a like with --like-threshold",
+        )
+    return _keep(ratings, liked)
+
+
+def _draw_remedy(settings: ProtocolSettings) -> dict[str, str]:
+    "What to do where a split lacks drawn negatives."
+    if not settings.implicit:
+        return {}
+    return {
+        "remedy": "negatives are drawn from items that a user has not: bring more items, or another kind of split"
+    }
+
 # %% ../../nbs/data/118_building.ipynb #2bae1d29
 def _renumbered(numbers: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     "The numbers without gaps, int32, and which numbers occurred."
@@ -268,6 +289,9 @@ def build_dataset(
     "Steps 1 to 7. InputError for bad tables, counts that are not possible, and splits without both classes."
     # steps 1 to 5: labels and selection
     check_ratings(ratings)
+    if settings.implicit:
+        ratings = _likes_alone(ratings, settings)
+        settings = replace(settings, negatives=None)
     events, user_ids, item_ids = events_of(ratings, settings)
     items = _items_by_id(items, item_ids)
     events, steps = _select(events, settings)
@@ -291,19 +315,24 @@ def build_dataset(
     item, items_kept = _renumbered(events["item"])
     events = events[["label", "timestamp"]].assign(user=user, item=item, split=split_names(split))
     rows = events[split < 3]
-    _require_classes(rows)
 
-    protocol = asdict(settings) | {"fractions": list(settings.fractions), "steps": steps, "natural": natural}
+    protocol = protocol_record(settings) | {"steps": steps}
+    if not settings.implicit:
+        protocol["natural"] = natural
     if not settings.history_items:
         del protocol["history_items"]  # older datasets have no such field, and keep their fingerprints
     protocol = with_noun(protocol, settings.noun)
-    return Dataset(
+    dataset = Dataset(
         interactions=rows.assign(row_id=np.arange(len(rows))),
         events=events,
         protocol=protocol,
         items=items.iloc[items_kept].assign(item=np.arange(len(items_kept))),
         users=pd.DataFrame({"user": np.arange(len(users_kept)), "user_id": user_ids[users_kept]}),
     )
+    if settings.implicit:
+        dataset = with_drawn_negatives(dataset)
+    _require_classes(dataset.interactions, **_draw_remedy(settings))
+    return dataset
 
 # %% ../../nbs/data/118_building.ipynb #18861231
 def _given_class_remedy(ratings: pd.DataFrame, like_threshold: float) -> str:
@@ -331,6 +360,8 @@ def dataset_with_split(
 
     InputError for bad tables, unknown splits, and splits without both classes."""
     check_ratings(ratings)
+    if settings.implicit:
+        ratings = _likes_alone(ratings, settings)
     if "split" not in ratings:
         raise InputError(
             "ratings lack the column 'split'",
@@ -355,8 +386,6 @@ def dataset_with_split(
     events = events.assign(split=split_names(split))
     rows = events[given]
     kind = split_kind(rows, events["item"].to_numpy()[~given])
-    _require_classes(rows, _given_class_remedy(ratings, settings.like_threshold))
-
     protocol = {
         "name": settings.name,
         "like_threshold": settings.like_threshold,
@@ -366,13 +395,21 @@ def dataset_with_split(
         "data_seed": settings.data_seed,
     }
     protocol = with_noun(protocol, settings.noun)
-    return Dataset(
+    if settings.implicit:
+        protocol["implicit"] = protocol_record(settings)["implicit"]
+    dataset = Dataset(
         interactions=rows.assign(row_id=np.arange(len(rows))),
         events=events,
         protocol=protocol,
         items=items.assign(item=np.arange(len(items))),
         users=pd.DataFrame({"user": np.arange(len(user_ids)), "user_id": user_ids}),
     )
+    remedy = {"remedy": _given_class_remedy(ratings, settings.like_threshold)}
+    if settings.implicit:
+        dataset = with_drawn_negatives(dataset)
+        remedy = _draw_remedy(settings)
+    _require_classes(dataset.interactions, **remedy)
+    return dataset
 
 # %% ../../nbs/data/118_building.ipynb #4a47814c
 def with_further_items(

@@ -52,6 +52,8 @@ def _shaped(raw: RawData, settings: ProtocolSettings, all_items: bool) -> Datase
     settings = replace(settings, noun=raw.noun)
     if raw.like_threshold is not None:
         settings = replace(settings, like_threshold=raw.like_threshold)
+    if raw.implicit:
+        settings = replace(settings, implicit=True)
     items = raw.items.drop(columns="poster", errors="ignore")
     if raw.movielens_ids:
         items = items.assign(poster=posters_for(items))
@@ -143,6 +145,23 @@ def poster_manifest(
     return table[["item_id", *filled]], notes
 
 # %% ../../nbs/data/300_datasets.ipynb #805decfe
+def _require_implicit(raw: RawData, options: dict) -> None:
+    "InputError for options of drawn negatives where none are drawn, and for labels where every event is to be a like."
+    if "implicit" not in options:
+        idle = [name for name in ("negatives", "negative_sampling") if name in options]
+        if idle:
+            raise InputError(
+                f"--{idle[0].replace('_', '-')} says how negatives are drawn, and with ratings or labels none are",
+                fix="leave it out, or give --implicit where every row is a like",
+            )
+        return
+    if raw.like_threshold is not None and not raw.implicit:
+        raise InputError(
+            f"{raw.name} has labels, and with --implicit every row is a like",
+            fix="leave out --implicit, or take the column label out",
+        )
+
+
 def _require_both_classes(raw: RawData, like_threshold: float) -> None:
     "InputError where every rating or label of a row is a like, or none."
     ratings = raw.ratings["rating"]
@@ -214,6 +233,10 @@ def _chosen_protocol(source: str, options: dict, changes: dict) -> ProtocolSetti
     chosen = {name: options[name] for name in ("like_threshold", "minimum_likes") if name in options}
     if "natural" in options:
         chosen |= {"positives": None, "negatives": None}
+    if "implicit" in options:
+        chosen |= {"implicit": True, "positives": None, "negatives": None}
+        names = {"negatives": "drawn_negatives", "negative_sampling": "negative_sampling"}
+        chosen |= {field: options[name] for name, field in names.items() if name in options}
     draws_users = any(option.name == "users" for option in sources[source].options)
     if not draws_users and options.keys() & {"users", "natural"}:
         users = options.get("users", "all")
@@ -240,6 +263,16 @@ def _left_out_notes(raw: RawData, dataset: Dataset) -> list[str]:
             " rank --likes ranks for them as for new users"
         )
     return notes
+
+
+def _disliked_note(raw: RawData, settings: ProtocolSettings) -> list[str]:
+    "How many ratings are left out where likes alone count."
+    if not settings.implicit or raw.implicit:
+        return []
+    low = int((raw.ratings["rating"] < settings.like_threshold).sum())
+    return [
+        f"implicit feedback: {low:,} of {len(raw.ratings):,} ratings are below {settings.like_threshold:g} and left out"
+    ]
 
 
 _TAKEN_FOR_VALIDATION = {
@@ -286,17 +319,19 @@ def source_dataset(
     _item_noun(options, ItemNoun())  # refuses a bad word before anything is read
     raw = read_source(source, options, changes.get("data_seed", 0))
     raw = replace(raw, noun=_item_noun(options, raw.noun))
+    _require_implicit(raw, options)
     _require_threshold(raw, options)
     _require_free_split(raw, options, changes)
 
     settings = _chosen_protocol(source, options, changes)
     labelled = raw.like_threshold is not None
-    _require_both_classes(raw, raw.like_threshold if labelled else settings.like_threshold)
+    if not settings.implicit:
+        _require_both_classes(raw, raw.like_threshold if labelled else settings.like_threshold)
     dataset = _shaped(raw, settings, "all_items" in options)
 
     question = "" if "like_threshold" in options else open_question(raw, settings)
     notes = [question] if question else []
-    notes += _left_out_notes(raw, dataset) + _split_notes(raw, dataset)
+    notes += _disliked_note(raw, settings) + _left_out_notes(raw, dataset) + _split_notes(raw, dataset)
     return dataset, replace(raw, notes=(*raw.notes, *notes))
 
 # %% ../../nbs/data/300_datasets.ipynb #b667391c

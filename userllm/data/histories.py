@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import InputError
+from ..core.registry import no_such_name
 from .dataset import Dataset, in_time, SPLIT_KINDS, SPLITS, TIMED_KINDS
 
 # %% ../../nbs/data/105_histories.ipynb #c026
@@ -73,7 +74,7 @@ def history_splits(
 ) -> tuple[str, ...]:
     "The splits whose events a history may hold."
     if split_kind not in SPLIT_KINDS:
-        raise InputError(f"no kind of split {split_kind!r}", fix=f"use {', '.join(SPLIT_KINDS)}")
+        raise no_such_name(f"split {split_kind!r} does not exist", split_kind, SPLIT_KINDS)
     return ("context", *SPLITS) if split_kind in TIMED_KINDS else ("context", "train")
 
 # %% ../../nbs/data/105_histories.ipynb #c035

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import InputError
-from .dataset import Dataset, split_codes, SPLIT_TYPE, TIMED_KINDS
+from .dataset import Dataset, split_codes, SPLIT_TYPE, SPLITS, TIMED_KINDS
+from .drawn_negatives import drawn_rows
 from .histories import Histories, history_splits
 from .past_counts import PastCounts
 
@@ -37,6 +38,12 @@ LEAKS = {
     "rate held out": "after a random split: a rate as of a row's time that counts an event of validation or test",
     "rate after training": "a frozen rate that counts an event after the end of training",
     "rate unlike its events": "a rate as of a row's time that leaves out an event, or mistakes a label",
+    "drawn item of its user": (
+        "implicit feedback: a drawn negative that its user has in a training row, a context interaction, or the split"
+    ),
+    "drawn item not yet known": "implicit feedback split by time: a drawn negative without an event before its row",
+    "drawn twice": "implicit feedback: the same negative more than once for a user of a split",
+    "draw unlike its seed": "implicit feedback: a drawn negative that the data seed does not give, or one that lacks",
 }
 
 
@@ -88,7 +95,7 @@ def _alike(rows: pd.DataFrame, others: pd.DataFrame, items: int) -> bool:
 
 def _table_leaks(dataset: Dataset) -> dict[str, int]:
     "Leaks that the tables show by themselves: repeated pairs, and events that contradict rows."
-    rows = dataset.interactions
+    rows = dataset.without_drawn.interactions
     events = dataset.events
     items = len(dataset.items)
     twice = _twice(rows, items) + _twice(events, items)
@@ -197,6 +204,36 @@ def _held_out(rows: pd.DataFrame, users_of_rows: dict | None, what: str) -> dict
                 fix="audit the dataset that it was made from",
             )
         counts[f"held out in {what}: {name}"] = int((split.loc[ids] != "train").sum())
+    return counts
+
+# %% ../../nbs/data/110_leakage.ipynb #9032e5c8
+def _draw_leaks(dataset: Dataset) -> dict[str, int]:
+    "Drawn negatives that break a rule; nothing where the data have labels."
+    if dataset.implicit is None:
+        return {}
+    items = len(dataset.items)
+    events = dataset.events
+    drawn = dataset.interactions[dataset.drawn]
+    counts = dict.fromkeys(
+        ["drawn item of its user", "drawn item not yet known", "drawn twice", "draw unlike its seed"], 0
+    )
+    for number, split in enumerate(SPLITS):
+        rows = drawn[drawn["split"] == split]
+        keys = _pair_keys(rows, items)
+        had = events[events["split"].isin([*SPLITS[: number + 1], "context"])]
+        counts["drawn item of its user"] += int(np.isin(keys, _pair_keys(had, items)).sum())
+        counts["drawn twice"] += len(keys) - len(np.unique(keys))
+        # times too: a negative of another time has another history
+        as_drawn, by_seed = (
+            frame.groupby(["user", "item", "timestamp"]).size()
+            for frame in (rows, drawn_rows(dataset, split))
+        )
+        counts["draw unlike its seed"] += int(as_drawn.sub(by_seed, fill_value=0).abs().sum())
+    if dataset.protocol["split"] in TIMED_KINDS:
+        first = np.full(items, np.iinfo(np.int64).max)
+        np.minimum.at(first, events["item"].to_numpy(), events["timestamp"].to_numpy())
+        late = first[drawn["item"].to_numpy()] >= drawn["timestamp"].to_numpy()
+        counts["drawn item not yet known"] = int(late.sum())
     return counts
 
 # %% ../../nbs/data/110_leakage.ipynb #5dff4c83
@@ -326,7 +363,7 @@ def audit(
     kind = dataset.protocol["split"]
     histories = histories or Histories.for_dataset(dataset)
     length = length or dataset.protocol["history_length"]
-    counts = _table_leaks(dataset) | _history_leaks(dataset, histories, length)
+    counts = _table_leaks(dataset) | _history_leaks(dataset, histories, length) | _draw_leaks(dataset)
     counts |= {"split not in time": _boundary_leaks(dataset.interactions, kind)} | _item_leaks(dataset)
     counts |= _held_out(dataset.interactions, trained_rows, "training") | _held_out(
         dataset.interactions, statistics_rows, "statistics"

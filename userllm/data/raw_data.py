@@ -31,6 +31,8 @@ class RawData:
     like_threshold: float | None = None  # the lowest rating that is a like, where the source says so itself
     notes: tuple[str, ...] = ()  # for a person: ignored columns, rows that were left out
     noun: ItemNoun = ItemNoun()  # what the items are called
+    # whether every row is a like, such as a purchase, of a file without labels and ratings
+    implicit: bool = False
     movielens_ids: bool = False  # whether item ids are MovieLens numbers, by which shipped posters are known
     folder: Path = Path()  # what paths of poster files are relative to
     read_from: dict = field(

@@ -57,7 +57,8 @@ class Source:
     name: str  # as the command line has it
     about: str  # what it is, in a few words
     # Gives a `RawData`. Its argument has a value (None where nothing is given) for each of the
-    # source's options, and `data_seed` and `cache` (a StageCache, or None for the usual one).
+    # source's options, and `data_seed`, `cache` (a StageCache, or None for the usual one) and `implicit`
+    # (whether every row of a file is a like, without label and rating).
     read: Callable[[dict[str, Any]], Any]
     options: tuple[Option, ...] = ()  # its own
     protocol: dict = field(default_factory=lambda: dict(EVERY_ROW))  # fields of ProtocolSettings
@@ -78,7 +79,8 @@ def _read_table(options: dict):
     from userllm.data.user_tables import TABLE_COLUMNS, read_table
 
     names = ColumnNames.parse(options["column"] or (), TABLE_COLUMNS)
-    return read_table(options["interactions"], options["items"], columns=names)
+    implicit = bool(options["implicit"])
+    return read_table(options["interactions"], options["items"], columns=names, implicit=implicit)
 
 
 def _read_movies(options: dict):
@@ -98,14 +100,14 @@ def _read_netflix(options: dict):
 def _read_recbole(options: dict):
     from userllm.data.sources_recbole import read_recbole
 
-    return read_recbole(options["folder"])
+    return read_recbole(options["folder"], implicit=bool(options["implicit"]))
 
 
 _INTERACTIONS = Option(
     "interactions",
-    "CSV, TSV (packed as .gz or not) or Parquet with user_id,item_id,timestamp and label or rating,"
-    " perhaps split: train, test, perhaps valid (else a tenth of train), or context for what is known"
-    " and not predicted",
+    "CSV, TSV (packed as .gz or not) or Parquet with user_id,item_id,timestamp and label or rating"
+    " (neither with --implicit), perhaps split: train, test, perhaps valid (else a tenth of train), or context"
+    " for what is known and not predicted",
     "FILE",
     required="a CSV, TSV or Parquet file",
 )
@@ -171,6 +173,23 @@ def dataset_options() -> tuple[Option, ...]:
             f"strictly earlier likes that a row's user must have; {_default('minimum_likes', 5)}",
             "N",
             int,
+        ),
+        Option(
+            "implicit",
+            "every row is a like, such as a purchase, a play or a click, and no column says so: negatives are drawn;"
+            " with --like-threshold also for data with ratings, of which lower ones are left out",
+        ),
+        Option(
+            "negatives",
+            "with --implicit: negatives that are drawn for each like; default 4",
+            "N",
+            int,
+        ),
+        Option(
+            "negative_sampling",
+            "with --implicit: how they are drawn, uniform (each item alike) or popularity (an item as often as it has"
+            " events); default uniform",
+            "uniform|popularity",
         ),
         Option(
             "item_noun",
@@ -254,6 +273,7 @@ def read_source(
     for option in own_options.values():
         if option.required and option.name not in given:
             raise InputError(f"prepare {name} needs {option.flag}", fix=f"name {option.required}")
-    return source.read(
-        {option: given.get(option) for option in own_options} | {"data_seed": data_seed, "cache": cache}
-    )
+    # with a threshold the file has ratings, and the protocol leaves the low ones out
+    implicit = "implicit" in given and "like_threshold" not in given
+    further = {"data_seed": data_seed, "cache": cache, "implicit": implicit}
+    return source.read({option: given.get(option) for option in own_options} | further)

@@ -17,7 +17,7 @@ from .dataset import SPLIT_TYPE, SPLITS
 from .nouns import MOVIE
 from .raw_data import RawData
 from .sources_movielens import display_title
-from .interaction_tables import INTERACTION_COLUMNS, read_interactions
+from .interaction_tables import INTERACTION_COLUMNS, first_of_pairs, read_interactions
 from .item_tables import check_items, written_names
 from .user_tables import known_items, raw_data
 
@@ -139,6 +139,7 @@ class _Interactions:
     faults: list[Fault] = field(default_factory=list)
     counts: list[RowCount] = field(default_factory=list)
     ignored: dict[str, list[str]] = field(default_factory=dict)  # file -> its columns that are not read
+    implicit: bool = False  # every row is a like, without label and rating
 
     def read(
         self,
@@ -155,7 +156,9 @@ class _Interactions:
             headers["item_id"] = headers[item_column]
         columns = [column for column in INTERACTION_COLUMNS if column != "split" and column in headers]
         names = {column: headers[column] for column in columns}
-        rows, others, faults, cell_faults, count = read_interactions(path, names, "\t", None, now)
+        rows, others, faults, cell_faults, count = read_interactions(
+            path, names, "\t", None, now, self.implicit
+        )
 
         self.counts.append(count)
         self.ignored[path.name] = [name.rpartition(":")[0] or name for name in others]
@@ -179,6 +182,7 @@ def read_recbole(
     # NAME.inter, or NAME.train.inter, NAME.test.inter and perhaps NAME.valid.inter; and NAME.item
     folder: str | Path,
     now: float | None = None,  # seconds since 1970; times later than a day after it are refused
+    implicit: bool = False,  # every row is a like, such as a purchase, without label and rating
 ) -> RawData:
     """A dataset in atomic files.
 
@@ -199,11 +203,12 @@ def read_recbole(
     faults += [fault for fault in item_faults if fault not in unread_years]
 
     # interactions
-    interactions = _Interactions(ignored={items_path.name: others})
+    interactions = _Interactions(ignored={items_path.name: others}, implicit=implicit)
     for split, path in files.items():
         interactions.read(path, split, wanted["item_id"], items, items_path.name, now)
     parts = interactions.parts
-    raise_faults(faults + interactions.faults + _shared_pairs(parts, list(files.values())))
+    shared = [] if implicit else _shared_pairs(parts, list(files.values()))
+    raise_faults(faults + interactions.faults + shared)
     if len({("label" in part.columns) for part in parts}) > 1:
         raise InputError(
             f"{folder}: some splits have labels, others ratings", fix="give labels in all, or ratings in all"
@@ -216,6 +221,10 @@ def read_recbole(
     notes += _year_note(unread_years, items_path.name)
 
     items = items.with_columns(title=pl.col("title").map_elements(display_title, pl.String))
-    raw = raw_data(pl.concat(parts, how="diagonal"), items, name, notes, items_file=items_path.name)
+    rows = pl.concat(parts, how="diagonal")
+    if implicit:
+        rows, repeated = first_of_pairs(rows, f"{name}.inter")
+        notes += repeated
+    raw = raw_data(rows, items, name, notes, items_file=items_path.name)
     movie_names = [theirs for known in _NAMES.values() for theirs in known if theirs.startswith("movie_")]
     return replace(raw, noun=MOVIE) if set(movie_names) & set(kinds) else raw

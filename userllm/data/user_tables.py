@@ -9,6 +9,7 @@ __all__ = ['TABLE_COLUMNS', 'known_items', 'raw_data', 'read_table']
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import polars as pl
 
@@ -18,7 +19,7 @@ from .column_names import ColumnNames
 from .columns import header_names, readable_columns
 from .dataset import SPLIT_TYPE
 from .faults import CORRECT_ALL, Fault, error_lines, raise_faults, shown_value
-from .interaction_tables import INTERACTION_COLUMNS, read_interactions
+from .interaction_tables import INTERACTION_COLUMNS, first_of_pairs, read_interactions
 from .item_tables import ITEM_COLUMNS, check_items
 from userllm.data.raw_data import (
     CONTROL_CHARACTERS,
@@ -123,10 +124,10 @@ def _without_control_characters(items: pl.DataFrame, file: str) -> tuple[pl.Data
 
 # %% ../../nbs/data/135_user_tables.ipynb #04025620
 def _ratings_of(interactions: pl.DataFrame) -> pd.DataFrame:
-    "The interactions as a source's ratings; labels as ratings of 0 and 1."
-    rating = "label" if "label" in interactions.columns else "rating"
+    "The interactions as a source's ratings; labels as ratings of 0 and 1, rows without either as ratings of 1."
+    rating = next((column for column in ("label", "rating") if column in interactions.columns), None)
     columns = {column: id_categories(interactions[column]) for column in ("user_id", "item_id")}
-    columns["rating"] = interactions[rating].to_numpy(writable=True)
+    columns["rating"] = interactions[rating].to_numpy(writable=True) if rating else np.ones(len(interactions))
     columns["timestamp"] = interactions["timestamp"].cast(pl.Int64).to_numpy(writable=True)
     if "split" in interactions.columns:
         codes = interactions["split"].to_physical().to_numpy()
@@ -159,12 +160,15 @@ def raw_data(
 ) -> RawData:
     """The two tables of a source in pandas.
 
-    Labels become ratings of 0 and 1; a year in brackets behind a title goes to the years, unless
-    another one stands there. Text loses its control characters, and `notes` count them."""
+    Labels become ratings of 0 and 1, rows without label and rating likes of implicit feedback; a year in
+    brackets behind a title goes to the years, unless another one stands there.
+    Text loses its control characters, and `notes` count them."""
     items, character_notes = _without_control_characters(items, items_file)
+    implicit = not {"label", "rating"} & set(interactions.columns)
     like_threshold = 0.5 if "label" in interactions.columns else None
     ratings = _ratings_of(interactions)
-    return RawData(ratings, _items_of(items), name, licence, like_threshold, notes + character_notes)
+    raw = RawData(ratings, _items_of(items), name, licence, like_threshold, notes + character_notes)
+    return replace(raw, implicit=True, like_threshold=1.0) if implicit else raw
 
 # %% ../../nbs/data/135_user_tables.ipynb #28949c4f
 # the columns that each file can have, by what its option is called
@@ -241,6 +245,7 @@ def read_table(
     items: str | Path,
     now: float | None = None,  # seconds since 1970; times later than a day after it are refused
     columns: ColumnNames = ColumnNames(),  # what the files call these columns, where otherwise
+    implicit: bool = False,  # every row is a like, such as a purchase, without label and rating
 ) -> RawData:
     """Your own data from CSV or Parquet.
 
@@ -260,7 +265,7 @@ def read_table(
     item_faults = []
     try:
         rows, others, faults, cell_faults, count = read_interactions(
-            interactions, names["interactions"], now=now
+            interactions, names["interactions"], now=now, implicit=implicit
         )
         faults = faults + cell_faults
     except InputError as error:
@@ -283,6 +288,9 @@ def read_table(
     )
     notes += _named_notes({interactions.name: names["interactions"], items.name: names["items"]})
     notes += _point_note(rows["user_id"], interactions.name)
+    if implicit:
+        rows, repeated = first_of_pairs(rows, shown_text(interactions.name))
+        notes += repeated
 
     name = Path(interactions.name.removesuffix(".gz")).stem
     raw = raw_data(rows, films, name, notes, items_file=shown_text(items.name))

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import SHOWN, InputError, shown_text
+from ..core.registry import no_such_name
 from ..core.theme import run_colours
 from userllm.evaluation.metrics import (
     auc,
@@ -177,9 +178,7 @@ def difference_table(
 ) -> pd.DataFrame:
     "Paired differences with 95% intervals. An unknown method or methods on different rows raise `InputError`."
     if against not in predictions:
-        raise InputError(
-            f"no predictions of {against} to compare with", fix=f"choose among {', '.join(predictions)}"
-        )
+        raise no_such_name(f"no predictions of {against} to compare with", against, predictions)
     compared = [metric.name for metric in metrics.values() if metric.compared]
     lines = []
     for name, frame in predictions.items():
@@ -347,10 +346,7 @@ def slices(
     `InputError`: no such column, other rows."""
     if isinstance(by, str):
         if by not in predictions:
-            raise InputError(
-                f"the predictions have no column {by} to cut by",
-                fix=f"choose among {', '.join(predictions.columns)}",
-            )
+            raise no_such_name(f"the predictions have no column {by} to cut by", by, predictions.columns)
         by = predictions[by]
     elif not by.index.equals(predictions.index):
         raise InputError(

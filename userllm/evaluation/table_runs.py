@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from ..core.errors import InputError
+from ..core.registry import no_such_name
 from ..core.files import read_parquet, write_parquet
 from ..core.fingerprints import fingerprint
 from ..core.runs import RunFolder
@@ -33,7 +34,7 @@ NOT_RANDOM = ("bias",)  # systems in which nothing is random: one seed is enough
 
 def _require_members(table: Table, names: tuple, members: tuple, kind: str) -> None:
     if unknown := sorted(set(names) - set(members)):
-        raise InputError(f"{table.name} has no {kind} {unknown[0]!r}", fix=f"use {', '.join(members)}")
+        raise no_such_name(f"{table.name} has no {kind} {unknown[0]!r}", unknown[0], members)
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,8 @@ class CandidateStore:
         for start in range(0, count, block):
             features = self.maker.features.of_history(np.arange(start, min(start + block, count)))
             moved = {name: tuple(part.to(device) for part in pair) for name, pair in features.items()}
-            parts.append(vars(self.encoder.project(moved)))
-        self.items = ItemProjections(**{name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+            parts.append(self.encoder.project(moved))
+        self.items = ItemProjections.joined(parts)
         self.positions += count
 
     def _blocks(self, histories: np.ndarray, labels: np.ndarray | None, candidates: np.ndarray):

@@ -35,8 +35,9 @@ def _made_up_rows(
     generator = np.random.default_rng(0)
     histories = generator.integers(0, len(maker.text.titles), (len(items), history))
     histories[np.arange(history) >= np.arange(len(items))[:, None] % (history + 1)] = -1  # of unequal length
-    people = [table.size for table in maker.features.tables.values() if table.key == "user"]
-    users = np.arange(len(items)) % people[0] if people else np.full(len(items), -1)
+    sizes = [table.size for table in maker.features.tables.values() if table.key == "user"]
+    people = min(sizes, default=0)  # none where a recommender was shared without its users
+    users = np.arange(len(items)) % people if people else np.full(len(items), -1)
     nothing = np.full(len(items), -1)
     labels = np.where(histories < 0, -1, histories % 2)
     rows = Rows(users, items, histories, events=nothing, timestamps=nothing, history_labels=labels)

@@ -11,6 +11,7 @@ import math
 import torch
 from torch import nn
 from ..core.errors import InputError
+from ..core.registry import no_such_name
 from ..core.settings import require_numbers
 from ..knowledge.answers import answer_tokens
 from ..knowledge.llms import LLM, quiet_libraries
@@ -27,8 +28,8 @@ class LoRASettings:
         "dropout": "share",
     }
 
-    rank: int = 8
-    alpha: int = 16
+    rank: int = 8  # of the two matrices that stand for a change of weights
+    alpha: int = 16  # the change counts alpha / rank times
     dropout: float = 0.05  # in step 1 only: in step 2 it is frozen, and frozen means without dropout
     targets: tuple = ("q_proj", "v_proj")  # the last parts of the layers' names
 
@@ -119,7 +120,7 @@ class LanguageModel(nn.Module):
                 fix="name a causal LLM here, and use this one to write descriptions",
             )
         if score not in ("difference", "yes"):
-            raise InputError(f"score {score!r} does not exist", fix="use difference or yes")
+            raise no_such_name(f"score {score!r} does not exist", score, ("difference", "yes"))
 
         self.llm = llm
         self.peft = _with_lora(llm, lora)

@@ -87,6 +87,10 @@ class PublishedRecommender(UserLLMRecommender):
         return prepare(movie(), device="cpu").dataset
 
     @classmethod
+    def copy_folder(cls, folder: Path, copy: Path) -> Path:
+        return cls.read(folder, LoadOptions()).save(copy)
+
+    @classmethod
     def read(cls, folder: Path, options: LoadOptions) -> "PublishedRecommender":
         metrics = read_json(folder / "metrics.json")
         settings = metrics["settings"]

@@ -9,10 +9,11 @@ __all__ = ['HISTORIES', 'HISTORY_EVENTS', 'ITEM_VECTORS', 'ITEM_TEXT', 'WIDE_HIS
 # %% ../../nbs/model/380_settings.ipynb #29e1dc58
 from dataclasses import dataclass, field, replace
 from ..core.errors import InputError
+from ..core.registry import no_such_name
 from ..core.theme import PICTURES
 from ..core.plugins import Origin, origin_of
 from ..core.settings import require_numbers
-import userllm.model.target_encoder  # registers an encoder
+import userllm.model.similarity_encoder  # registers an encoder, as does what it imports
 from .history_encoders import UHEMSettings, encoders
 from .language_model import LoRASettings
 from .mappers import MapperSettings, mapper_kinds
@@ -96,17 +97,11 @@ class ModelSettings:
         require_numbers(self, "model")
         require_pairs(self.mappers, "model.mappers", "mapper")
         slots = dict(self.mappers)
-        if self.history not in HISTORIES:
-            raise InputError(f"history {self.history!r} does not exist", fix=f"use {', '.join(HISTORIES)}")
-        if self.history_events not in HISTORY_EVENTS:
-            raise InputError(
-                f"history_events {self.history_events!r} does not exist",
-                fix=f"use {', '.join(HISTORY_EVENTS)}",
-            )
-        if self.item_vectors not in ITEM_VECTORS:
-            raise InputError(
-                f"item_vectors {self.item_vectors!r} does not exist", fix=f"use {', '.join(ITEM_VECTORS)}"
-            )
+        choices = {"history": HISTORIES, "history_events": HISTORY_EVENTS, "item_vectors": ITEM_VECTORS}
+        for setting, names in choices.items():
+            value = getattr(self, setting)
+            if value not in names:
+                raise no_such_name(f"{setting} {value!r} does not exist", value, names)
         if ITEM_TEXT in slots:
             raise InputError(
                 f"a slot is called {ITEM_TEXT!r}, which is what histories hold of items' texts",

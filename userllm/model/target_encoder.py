@@ -74,7 +74,13 @@ class ItemProjections:
 
     def of(self, places: torch.Tensor) -> "ItemProjections":  # (v,)
         "Those of some items."
-        return ItemProjections(*(nn.functional.embedding(places, part) for part in vars(self).values()))
+        return type(self)(*(nn.functional.embedding(places, part) for part in vars(self).values()))
+
+    @classmethod
+    def joined(cls, blocks: list["ItemProjections"]) -> "ItemProjections":
+        "Those of several blocks of items, one after the other."
+        parts = zip(*(vars(block).values() for block in blocks))
+        return type(blocks[0])(*map(torch.cat, parts))
 
 
 class TargetEncoder(nn.Module):
@@ -131,7 +137,7 @@ class TargetEncoder(nn.Module):
 
     def weights(
         self,
-        scores: torch.Tensor,  # (b, heads, n) from `scores`
+        scores: torch.Tensor,  # (b, heads, n) of the events
         mask: torch.Tensor,  # (b, n) True where an event stands
     ) -> torch.Tensor:
         "The weight of each event in each head (b, heads, n), which add up to less than 1 over events."
@@ -141,25 +147,33 @@ class TargetEncoder(nn.Module):
         nothing = self.nothing[None, :, None].expand(len(scores), -1, 1)
         return torch.cat([scores, nothing], 2).softmax(2)[..., :-1]
 
+    def scores(
+        self,
+        items: ItemProjections,  # (u, d)
+        candidates: torch.Tensor,  # (b,) places among these items
+    ) -> torch.Tensor:
+        "How well each item fits each candidate in each head (b, heads, u)."
+        queries = nn.functional.embedding(candidates, items.query)
+        scores = torch.einsum("bhd,uhd->bhu", self._split(queries), self._split(items.key))
+        return scores / (queries.shape[1] / self.heads) ** 0.5
+
     def event_weights(
         self,
         items: ItemProjections,  # (u, d)
         history: EventInput,  # whose places are among these items
     ) -> torch.Tensor:
         "The weight of each event in each head (b, heads, n), as from `weights`."
-        queries = nn.functional.embedding(history.candidates, items.query)
-        scores = torch.einsum("bhd,uhd->bhu", self._split(queries), self._split(items.key))
-        scores = scores / (queries.shape[1] / self.heads) ** 0.5
-        places = history.index.clamp(min=0)[:, None].expand(-1, self.heads, -1)
+        scores = self.scores(items, history.candidates)
+        places = history.index.clamp(min=0)[:, None].expand(-1, scores.shape[1], -1)
         return self.weights(scores.gather(2, places), history.mask)
 
-    def attend(
+    def answers(
         self,
+        weights: torch.Tensor,  # (b, heads, n) from `event_weights`
         items: ItemProjections,  # (u, d)
         history: EventInput,  # whose places are among these items
     ) -> torch.Tensor:
-        "Tokens (b, K, d3); those of rows without any event are not to be used."
-        weights = self.event_weights(items, history)
+        "The weighted values of events (b, d), all heads side by side."
         liked = history.labels.clamp(min=0)
 
         # The weights of each item, apart by label, before any value is touched.
@@ -170,7 +184,15 @@ class TargetEncoder(nn.Module):
 
         values = torch.einsum("bhlu,uhd->blhd", by_item, self._split(items.value)).flatten(2)
         labels = torch.einsum("bhl,lhd->bhd", by_item.sum(3), self._split(self.label)).flatten(1)
-        answers = labels + (values * self.label_scale).sum(1)
+        return labels + (values * self.label_scale).sum(1)
+
+    def attend(
+        self,
+        items: ItemProjections,  # (u, d)
+        history: EventInput,  # whose places are among these items
+    ) -> torch.Tensor:
+        "Tokens (b, K, d3); those of rows without any event are not to be used."
+        answers = self.answers(self.event_weights(items, history), items, history)
         return self.out(answers).unflatten(1, (self.tokens, -1))
 
     def forward(self, history: EventInput) -> torch.Tensor:

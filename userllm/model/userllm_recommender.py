@@ -8,6 +8,7 @@ __all__ = ['format_version', 'BaseLLM', 'Manifest', 'read_manifest', 'load_weigh
 
 # %% ../../nbs/model/630_userllm_recommender.ipynb #0fc9c1e4
 import dataclasses
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +18,11 @@ import numpy as np
 import torch
 
 from ..collaborative.retrievers import Retriever
+from userllm.collaborative.without_users import (
+    dataset_without_users,
+    retriever_without_users,
+    table_without_users,
+)
 from ..core.devices import choose_device, choose_precision
 from ..core.errors import InputError
 from userllm.core.files import (
@@ -32,7 +38,7 @@ from ..core.runs import versions
 from ..core.sealed_folders import read_sealed, record_kind, RECORD, seal_folder
 from ..core.settings import restore_settings
 from ..data.dataset import Dataset
-from ..data.nouns import MOVIE, protocol_noun
+from ..data.nouns import protocol_noun
 from ..data.histories import HistorySettings, Rows
 from ..knowledge.answers import AnswerTokens, answer_tokens
 from ..knowledge.llms import LLM, llms, load_llm
@@ -41,6 +47,7 @@ from .engines import ScoringEngine, engines, find_engine
 from .histories import HistoryInput
 from .mappers import load_table, save_table
 from .prompts import find_template, PromptText
+from .model_cards import ModelCard
 from .recommender import LoadOptions, Recommender, recommenders
 from .language_model import LanguageModel
 from .settings import ModelSettings, own_code, registries
@@ -204,55 +211,36 @@ def require_restorable(
         )
 
 # %% ../../nbs/model/630_userllm_recommender.ipynb #c037
-_movielens_terms = (
-    "Where the ratings are MovieLens: research use, with acknowledgement of GroupLens; no commercial use"
-    " without permission; redistribution under the same terms only."
-)
+def _base_on_hub(base: BaseLLM) -> str:
+    "The LLM's name on the Hub; '' where it has none."
+    if base.name in llms:
+        return llms[base.name].hub
+    return base.name if base.kind == "hub" else ""
 
 
-def _model_card(manifest: Manifest, dataset: Dataset) -> str:
+def _model_card(manifest: Manifest, dataset: Dataset, metrics: dict | None = None) -> str:
     "README.md of a recommender."
-    noun = dataset.noun
-    categories = "; categories behind titles" if manifest.settings.category else ""
-    terms = f" {_movielens_terms}" if noun == MOVIE else ""  # other things are not MovieLens's
-    events_read = "likes alone" if manifest.history.likes_only else "likes and dislikes"
-    protocol = ", ".join(
-        f"{name} {value}" for name, value in manifest.protocol.items() if isinstance(value, (str, int, float))
+    settings = manifest.settings
+    categories = "; categories behind titles" if settings.category else ""
+    base = manifest.base
+    base_name = _base_on_hub(base) or Path(base.name).name
+    facts = {
+        "Base LLM": f"{base_name} (not in this folder), checksum {base.checksum[:16]}, {base.precision}",
+        "Prompt": f"order {settings.order}; parts {', '.join(settings.parts)}{categories}",
+        "Trained": ", ".join(f"{name} {value}" for name, value in manifest.provenance.items())
+        or "not recorded",
+    }
+    card = ModelCard(
+        manifest.method,
+        dataset,
+        facts,
+        manifest.data,
+        metrics or {},
+        _base_on_hub(manifest.base),
+        "likes alone" if manifest.history.likes_only else "likes and dislikes",
+        adapter=True,
     )
-    return f"""---
-library_name: userllm
-tags: [recommendation, lora]
----
-# A recommender by the method {manifest.method}
-
-Gives the probability that a user will {noun.liking} {noun.a_one},
-from the user's history, the {noun.one}'s text and whatever else its prompt holds.
-
-- **Base LLM** (not in this folder): {manifest.base.name}, checksum {manifest.base.checksum[:16]},
-  {manifest.base.precision}
-- **Prompt**: order {manifest.settings.order}; parts {", ".join(manifest.settings.parts)}{categories}
-- **Data**: {len(dataset.users):,} users, {len(dataset.items):,} {noun.many}, {len(dataset.events):,} events; {protocol}
-- **Fingerprint of the training data**: {manifest.data}
-
-## Use
-
-```python
-from userllm import Recommender
-recommender = Recommender.load("this folder")
-recommender.rank({dataset.users["user_id"].iloc[0]!r}, top=20)
-recommender.score(pairs) # a table with user_id, item_id and perhaps timestamp
-```
-For a new user, `recommender.rank_for_new_user(likes, dislikes=dislikes)`: the history is of {events_read}, and the
-user's features are worked out from both. `recommender.new_user_features` says which of them can be.
-
-`lora/` is an ordinary adapter of peft. On its own it is only a part of the model.
-
-## Licence
-
-`users.parquet`, `items.parquet`, `events.parquet`, `features/` and the weights are derived from the ratings,
-and their terms apply.{terms}
-The base LLM has its own licence.
-"""
+    return card.as_text()
 
 # %% ../../nbs/model/630_userllm_recommender.ipynb #c039
 def _write_tables(maker: BatchMaker, folder: Path) -> None:
@@ -297,6 +285,21 @@ def _write_folder(recommender: "UserLLMRecommender", folder: Path) -> None:
     )
     (folder / "README.md").write_text(_model_card(manifest, dataset), encoding="utf-8")
     seal_folder(folder, manifest)
+
+
+def _cut_users(folder: Path, manifest: Manifest) -> Manifest:
+    "Take users, events, their features and what the retriever knows of them out of a folder; gives its new record."
+    dataset = dataset_without_users(_read_dataset(folder, manifest))
+    for name in ("users", "events"):
+        write_parquet(folder / f"{name}.parquet", getattr(dataset, name))
+    for path in sorted((folder / "features").glob("*.safetensors")):
+        save_table(table_without_users(load_table(path)), path)
+    if (folder / "retriever").is_dir():
+        retriever = retriever_without_users(Retriever.load(folder / "retriever"))
+        shutil.rmtree(folder / "retriever")
+        if retriever is not None:
+            retriever.save(folder / "retriever")
+    return dataclasses.replace(manifest, protocol=dataset.protocol)
 
 # %% ../../nbs/model/630_userllm_recommender.ipynb #c044
 def _fitting_tables(
@@ -548,6 +551,17 @@ class UserLLMRecommender(Recommender):
     @classmethod
     def fits(cls, folder: Path) -> bool:
         return record_kind(folder) == ""
+
+    @classmethod
+    def complete_copy(cls, folder: Path, metrics: dict, without_users: bool) -> None:
+        manifest = read_manifest(folder)
+        if without_users:
+            manifest = _cut_users(folder, manifest)
+        if metrics:
+            write_json(folder / "metrics.json", metrics)
+        card = _model_card(manifest, _read_dataset(folder, manifest), metrics)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        seal_folder(folder, manifest)
 
     @classmethod
     def read(cls, folder: Path, options: LoadOptions) -> "UserLLMRecommender":

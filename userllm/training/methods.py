@@ -16,7 +16,7 @@ from ..collaborative.as_of_time import source_name
 from ..collaborative.cross_features import context_cross_features, cross_feature_names, cross_features
 from ..core.errors import InputError
 from ..data.past_counts import READINGS
-from ..core.registry import Registry
+from ..core.registry import Registry, no_such_name
 from ..core.settings import override
 from ..core.theme import PICTURES
 from ..model.history_encoders import UHEMSettings
@@ -105,9 +105,7 @@ class Method:
                 fix=f"the cross features are {', '.join(cross_features)}",
             )
         if self.tuning not in tunings:
-            raise InputError(
-                f"{where}: tuning {self.tuning!r} does not exist", fix=f"use {', '.join(tunings)}"
-            )
+            raise no_such_name(f"{where}: tuning {self.tuning!r} does not exist", self.tuning, tunings)
         untrained = slots or self.model.wide or self.model.history == "compressed"
         if self.tuning == "text" and untrained:
             raise InputError(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from ..collaborative.as_of_time import AsOfSettings
 from ..collaborative.cross_features import AffinitySettings, ItemCFSettings
 from ..collaborative.lightgcn import LightGCNSettings
+from ..collaborative.list_models import EASESettings, ItemKNNSettings, PopularitySettings
 from ..collaborative.mf import MFSettings
 from ..collaborative.sasrec import SASRecSettings
 from ..collaborative.target_encoding import TargetEncodingSettings
@@ -51,6 +52,9 @@ class Preset:
     mf_slots: MFSettings = MFSettings(weight_decay=1e-4)  # whose embeddings stand in slots
     lightgcn: LightGCNSettings = LightGCNSettings()
     sasrec: SASRecSettings = SASRecSettings()
+    popularity_recent: PopularitySettings = PopularitySettings()
+    itemknn: ItemKNNSettings = ItemKNNSettings()
+    ease: EASESettings = EASESettings()
     trees: TreesSettings = TreesSettings()
     target_encoding: TargetEncodingSettings = TargetEncodingSettings()
     as_of: AsOfSettings = AsOfSettings()  # rates as of a row's time

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['step_settings', 'training_settings', 'baseline_settings', 'data_settings', 'run_settings', 'baseline_run_settings',
-           'plain_settings', 'open_run', 'require_same_training', 'tested_rows', 'predictions_frame', 'cold_scores',
-           'Reads', 'RunResult', 'finish_run']
+           'settings_read', 'plain_settings', 'open_run', 'require_same_training', 'tested_rows', 'predictions_frame',
+           'cold_scores', 'Reads', 'RunResult', 'finish_run']
 
 # %% ../../nbs/training/720_runs.ipynb #8a603339
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
@@ -19,7 +19,7 @@ from ..core.files import read_json, require_writable, write_json, write_parquet
 from ..core.fingerprints import fingerprint
 from ..core.plugins import origin_of
 from ..core.runs import RunFolder, versions
-from ..core.settings import restore_settings
+from ..core.settings import Setting, list_settings, restore_settings
 from ..data.dataset import Dataset
 from ..data.leakage import audit
 from ..data.prepared import Prepared, Stage
@@ -111,6 +111,66 @@ def baseline_run_settings(name: str, stage: Stage) -> dict:
     settings = {"method": name, "run_seed": stage.run_seed} | data_settings(stage.prepared)
     history = stage.prepared.unusual_history if baselines.find(name).reads_histories else {}
     return settings | baseline_settings(name, stage.preset) | history
+
+# %% ../../nbs/training/720_runs.ipynb #9457ddc3
+class _NotedPreset:
+    "A preset that notes which of its parts are read."
+
+    def __init__(self, preset: Preset):
+        self._preset = preset
+        self.parts = set()
+
+    def __getattr__(self, name: str):
+        value = getattr(self._preset, name)
+        self.parts.add(name)
+        return value
+
+
+def _baseline_reads(name: str, preset: Preset) -> dict[str, Setting]:
+    baseline = baselines.find(name)
+    noted = _NotedPreset(preset)
+    baseline.settings(noted)
+    parts = noted.parts | {"protocol", "test_rows"}
+    listed = list_settings(preset).items()
+    return {
+        key: each for key, each in listed if key.partition(".")[0] in parts and key not in baseline.decides
+    }
+
+
+def _unused_of_method(method: Method) -> tuple[str, ...]:
+    "Settings, and beginnings of their keys, that a method of this shape does not read."
+    model = method.model
+    unused = []
+    if model.history != "compressed":
+        unused += ["model.uhem.", "model.item_vectors"]
+        if not model.mappers:
+            unused += ["model.mapper.", "model.slot_drop"]
+    return tuple(unused)
+
+
+def _method_reads(method: Method, preset: Preset) -> dict[str, Setting]:
+    steps = {"text": ("step1",), "one_step": ("step2",)}.get(method.tuning, ("step1", "step2"))
+    parts = {*steps, *method.reads, "protocol", "test_rows", "prefix_budget"}
+    parts |= {"pretraining"} if method.pretrained else set()
+    parts |= {"joint"} if method.tuning == "two_steps_then_joint" else set()
+    rows = {"step1.rows", "step2.rows"}  # a method with one step takes the rows of both
+    of_preset = {
+        key: each
+        for key, each in list_settings(preset).items()
+        if key in rows or key.partition(".")[0] in parts
+    }
+    unused = _unused_of_method(method)
+    return of_preset | {
+        key: each for key, each in list_settings(method).items() if not key.startswith(unused or "-")
+    }
+
+
+def settings_read(
+    system: str | Method,  # the name of a baseline, or a method
+    preset: Preset,
+) -> dict[str, Setting]:
+    "Every setting that training of the system reads, by its key."
+    return _baseline_reads(system, preset) if isinstance(system, str) else _method_reads(system, preset)
 
 # %% ../../nbs/training/720_runs.ipynb #d7de9043
 def plain_settings(value):

@@ -43,7 +43,7 @@ class StepSettings:
     learning_rate: float = 1e-3  # its peak, after the warm-up
     final_learning_rate: float = 8e-5  # where the cosine ends
     warmup: float = 0.1  # share of the updates in which the learning rate rises
-    weight_decay: float = 1e-3
+    weight_decay: float = 1e-3  # of AdamW
     clip: float = 1.0  # the largest norm of the gradient
     # training rows between two evaluations on validation rows; None: a quarter of an epoch, and at least twice
     # as many as there are validation rows, so that evaluating costs less than training
@@ -56,8 +56,8 @@ class StepSettings:
     epochs: int | None = field(default=None, metadata={"later": True})
     # the learning rates of LoRA, UHEM and the mappers, as multiples of `learning_rate`
     lora_rate: float = field(default=1.0, metadata={"later": True})
-    uhem_rate: float = field(default=1.0, metadata={"later": True})
-    mapper_rate: float = field(default=1.0, metadata={"later": True})
+    uhem_rate: float = field(default=1.0, metadata={"later": True})  # of UHEM
+    mapper_rate: float = field(default=1.0, metadata={"later": True})  # of the mappers
 
     def __post_init__(self):
         require_numbers(self, "step")

@@ -23,7 +23,7 @@ from ..core.files import read_tensors, read_tensors_metadata, write_tensors
 from ..core.fingerprints import file_sha256, fingerprint
 from ..core.runs import StageCache
 from ..core.devices import choose_device
-from ..core.registry import Registry
+from ..core.registry import Registry, no_such_name
 from ..knowledge.llms import installed_folder, quiet_hub
 from ..model.mappers import FeatureTable, table_by_position
 from ..core.theme import PICTURES
@@ -47,10 +47,9 @@ class VisualSettings:
     size: int = 224
 
     def __post_init__(self):
-        if self.pooling not in ("patch_mean", "class_token", "own"):
-            raise InputError(
-                f"pooling {self.pooling!r} does not exist", fix="use patch_mean, class_token or own"
-            )
+        poolings = ("patch_mean", "class_token", "own")
+        if self.pooling not in poolings:
+            raise no_such_name(f"pooling {self.pooling!r} does not exist", self.pooling, poolings)
         if self.pooling == "own" and self.layer:
             raise InputError(
                 f"pooling 'own' reads the final output, and layer is {self.layer}",

@@ -16,6 +16,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from ..core.errors import InputError, counted
+from ..core.registry import no_such_name
 from ..core.files import atomic_path
 from ..core.theme import run_colours
 from ..data.dataset import Dataset
@@ -154,7 +155,7 @@ class Errors:
     def require(self, run: str) -> str:
         "The run's name. `InputError` lists those that exist."
         if run not in self.predictions:
-            raise InputError(f"there are no predictions of {run!r}", fix=f"choose {', '.join(self.runs)}")
+            raise no_such_name(f"there are no predictions of {run!r}", run, self.runs)
         return run
 
 # %% ../../nbs/workbench/835_error_analysis.ipynb #318adf8a
@@ -209,7 +210,7 @@ class RowFilter:
 def _require_slice(by: str) -> str:
     "The slice's name. `InputError` lists those that exist."
     if by not in SLICES:
-        raise InputError(f"there is no slice by {by!r}", fix=f"choose {', '.join(SLICES)}")
+        raise no_such_name(f"there is no slice by {by!r}", by, SLICES)
     return by
 
 
@@ -230,9 +231,7 @@ def select_rows(
     `InputError` for unknown runs, slices and columns."""
     keep = chosen.mask(errors)
     if sort and sort not in errors.rows:
-        raise InputError(
-            f"there is no column {sort!r} to sort by", fix=f"choose {', '.join(errors.rows.columns)}"
-        )
+        raise no_such_name(f"there is no column {sort!r} to sort by", sort, errors.rows.columns)
     order = {"by": sort or f"loss {chosen.run}", "ascending": ascending, "key": _as_numbers}
     return errors.rows[keep].sort_values(kind="stable", ignore_index=True, **order)
 

@@ -21,6 +21,7 @@ from sklearn.model_selection import KFold, StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from ..core.errors import InputError
+from ..core.registry import no_such_name
 from ..core.theme import OTHER, PALETTE, UNKNOWN, number_text
 from ..data.histories import Rows
 from .history_effects import history_arrays, history_items, history_tokens, own_history
@@ -473,8 +474,6 @@ def plot_tokens(
     "The map, in colours for colour-blind eyes too. `InputError` for a column that `users` lacks."
     users = tokens.users
     if colour not in users:
-        raise InputError(
-            f"users have no column {colour!r} to colour by", fix=f"use {', '.join(users.columns)}"
-        )
+        raise no_such_name(f"users have no column {colour!r} to colour by", colour, users.columns)
     ringed = np.flatnonzero(users["user_id"].isin([str(user_id) for user_id in chosen]))
     return plot_points(users["x"], users["y"], PointLook.of(users[colour]), component_names(tokens), ringed)

@@ -138,6 +138,11 @@ class View:
             widget.add_class(f"userllm-{name}")  # so that a style sheet or a test finds it
         close_earlier(self.box)
 
+    @property
+    def closed(self) -> bool:
+        "Whether it is no longer on the page."
+        return self.box.comm is None
+
     def values(self) -> dict:
         "What the controls are set to, buttons left out."
         return {
