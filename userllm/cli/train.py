@@ -13,6 +13,7 @@ from typing import Any
 import json, re, textwrap
 from userllm.cli.messages import (
     cold_rows_as_text,
+    drawn_as_text,
     learning_notes,
     posters_missing,
     typed_command,
@@ -23,9 +24,13 @@ from ..core.errors import InputError
 from ..core.files import read_json, require_writable
 from ..core.fingerprints import fingerprint
 from ..core.settings import changed_settings, override
+from ..data.dataset import Dataset
 from ..data.leakage import context_as_training
+from ..evaluation.list_scores import lists_as_text, scored_lists
+from ..evaluation.ranking import evaluate_lists, list_table, list_table_text
 from ..evaluation.reports import format_table, results_table
 from ..model.batches import require_categories
+from ..model.recommender import Recommender
 from ..model.settings import own_code
 from ..data.prepared import Stage
 from ..training.methods import Method, find_method
@@ -246,7 +251,12 @@ def _check_data(dataset, options, method: Method | None) -> None:
 def _print_trained(options, metrics: dict, folder: Path, user_id: str) -> None:
     "Results, notes, and what to type next."
     print(format_table(results_table({metrics.get("method", options.method): metrics})))
-    for note in [posters_missing(metrics), cold_rows_as_text(metrics), *learning_notes(metrics)]:
+    for note in [
+        drawn_as_text(metrics),
+        posters_missing(metrics),
+        cold_rows_as_text(metrics),
+        *learning_notes(metrics),
+    ]:
         if note:
             print(f"\n{note[0].upper()}{note[1:]}", end="")
     print()
@@ -255,6 +265,24 @@ def _print_trained(options, metrics: dict, folder: Path, user_id: str) -> None:
     plugins = [word for module in options.plugin for word in ("--plugin", module)]
     following = typed_command("rank", folder, *user_option(user_id), "--top", 10, *plugins)
     print(f"\nThe run is in {folder}. Next: {following}")
+
+
+_CHEAP = 3_000_000  # pairs of a user and an item that a baseline scores in about a minute
+
+
+def _print_lists(metrics: dict, dataset: Dataset, folder: Path) -> None:
+    "What a baseline's lists are worth, where that takes no more than a minute: the measure of implicit feedback."
+    name = metrics["method"]
+    if tried := metrics.get("tried_losses"):
+        figures = ", ".join(f"{loss} {value:.4f}" for loss, value in tried.items())
+        print(f"Loss {max(tried, key=tried.get)}, chosen by nDCG@10 of validation lists: {figures}")
+    if len(dataset.users) * len(dataset.items) > _CHEAP:
+        print(f"Lists: {typed_command('evaluate', folder, '--ranking')}")
+        return
+    recommender = Recommender.load(folder)
+    lists, scored = scored_lists({name: recommender}, folders={name: folder / "lists"})
+    print(f"\n{lists_as_text(lists, len(dataset.items), dataset.noun.many)}")
+    print(list_table_text(list_table({name: evaluate_lists(scored[name])})))
 
 
 def _print_effective(options, changes: dict[str, Any]) -> dict[str, Any]:
@@ -304,3 +332,5 @@ def train_verb(options) -> None:
         metrics = run_method(method, stage, context, folder)
     if metrics:  # of several processes one measures
         _print_trained(options, metrics, folder, prepared.dataset.users["user_id"].iloc[0])
+        if method is None and prepared.dataset.implicit:
+            _print_lists(metrics, prepared.dataset, folder)

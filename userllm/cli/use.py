@@ -19,6 +19,7 @@ from ..core.registry import no_such_name
 from ..core.files import atomic_path, read_json, read_parquet, require_writable
 from ..core.runs import RunFolder
 from ..data.dataset import Dataset
+from ..data.drawn_negatives import draw_as_text
 from ..data.requests import check_pairs, liked_items, rated_items
 from ..data.pair_tables import read_pairs
 from ..data.lists import SAMPLED_WARNING, ListProtocol
@@ -33,8 +34,9 @@ from userllm.evaluation.ranking import (
     require_cuts,
 )
 from ..evaluation.reports import difference_table, format_table, results_table
+from ..model.ray_runner import runners
 from ..model.recommender import Recommender, share_folder, upload_recommender
-from ..model.runners import Runner, Workers, rank_files, runners, score_files
+from ..model.runners import Runner, Workers, rank_files, score_files
 from ..model.shard_work import Opening
 from ..model.user_lists import AskedUsers, ListChoices, rank_users, read_user_ids
 from ..workbench.new_users import most_liked, new_user_notes
@@ -178,6 +180,9 @@ def _open_recommender(options, check: Callable[[Dataset], None]) -> Recommender:
     recommender = Recommender.load(
         options.run, options.llm, options.device, options.precision, plugins=options.plugin
     )
+    if recommender.dataset.implicit:
+        drawn = draw_as_text(recommender.dataset.implicit, recommender.dataset.protocol["data_seed"])
+        print(f"Note: {drawn}")
     return recommender.with_engine(options.engine) if options.engine else recommender
 
 # %% ../../nbs/cli/930_use.ipynb #9c40aa01

@@ -159,6 +159,8 @@ class EmbeddingBaseline(Baseline):
         key = {"model": self.name, "made": 3, "settings": settings, "run_seed": stage.run_seed}
         if validation_is_blind(stage.dataset):
             key["stopped_by"] = "training rows that were held out"
+        elif stage.dataset.implicit:
+            key["stopped_by"] = "validation lists"
         inputs = {"dataset": stage.dataset.fingerprint}
         folder = stage.cache.folder(
             "collaborative",

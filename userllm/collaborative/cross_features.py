@@ -302,8 +302,9 @@ def _liked_near(
     shape = (len(dataset.users), known)
     users = seen["user"].to_numpy()
     items = seen["item"].to_numpy()
-    raters = np.append(past["user"], users)
-    rated_items = np.append(past["item"], items)
+    had = seen[seen["label"] == 1] if dataset.implicit else seen  # a drawn negative was rated by nobody
+    raters = np.append(past["user"], had["user"])
+    rated_items = np.append(past["item"], had["item"])
     by_item = _item_vectors(raters, rated_items, shape, how.dimensions)
 
     bias = BiasModel.fit(seen, *shape, smoothing)
@@ -520,7 +521,7 @@ def _genres(stage: Stage) -> dict:
 
 
 def _biased(stage: Stage) -> MFSettings:
-    return replace(stage.preset.mf, bias=True)
+    return replace(stage.preset.mf, bias=True, loss="bce")
 
 
 def _text(stage: Stage) -> dict:

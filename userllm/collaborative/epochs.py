@@ -48,6 +48,33 @@ def _train_epoch(
         total += loss.item() * len(rows)
     return total / len(labels)
 
+
+def _ranked_epoch(
+    network,
+    optimizer,
+    likes: tuple,  # users (n,), items (n,)
+    negatives: torch.Tensor,  # (n, k) items, -1 where there is none
+    batch_size: int,
+    generator,
+) -> float:
+    """One pass over likes in random order, each to score above its negatives; the mean loss.
+
+    The softmax of a like among its negatives: with one negative it is BPR (Rendle et al. 2009)."""
+    users, items = likes
+    total = 0.0
+    for rows in torch.randperm(len(users), generator=generator).split(batch_size):
+        optimizer.zero_grad()
+        candidates = torch.cat([items[rows, None], negatives[rows]], 1)
+        width = candidates.shape[1]
+        of_users = users[rows].repeat_interleave(width)
+        logits = network(of_users, candidates.clamp(min=0).flatten()).view(-1, width)
+        logits = logits.masked_fill(candidates < 0, -torch.inf)
+        loss = -torch.log_softmax(logits, 1)[:, 0].mean()
+        loss.backward()
+        optimizer.step()
+        total += loss.item() * len(rows)
+    return total / len(users)
+
 # %% ../../nbs/collaborative/545_epochs.ipynb #1040a56a
 @dataclass
 class Fit:
@@ -60,6 +87,26 @@ class Fit:
     score: Callable[[], np.ndarray]  # gives the logits of the validation rows
     validation_labels: Any  # the epoch with the best AUC on them is kept
     label: str = ""  # what the bar is called; the settings' name where left out
+    # epoch -> items (n, k) that each like is to score above, -1 where there is none; `inputs` are then the users and
+    # items of likes, and `labels` are not read. None: BCE on the labels
+    negatives: Callable[[int], np.ndarray] | None = None
+    # nDCG@10 of validation lists, by which the best epoch is kept; None: by the AUC
+    list_quality: Callable[[], float] | None = None
+
+    def train_epoch(self, epoch: int, labels: torch.Tensor, batch_size: int, generator) -> float:
+        "One pass; the mean loss."
+        if self.negatives is None:
+            return _train_epoch(self.network, self.optimizer, self.inputs, labels, batch_size, generator)
+        drawn = torch.as_tensor(self.negatives(epoch))
+        return _ranked_epoch(self.network, self.optimizer, self.inputs, drawn, batch_size, generator)
+
+    def measured(self, measurable: bool) -> tuple[dict, float | None]:
+        "What the validation rows say of an epoch, by name, and the number that decides."
+        area = auc(self.validation_labels, self.score()) if measurable else None
+        if self.list_quality is None:
+            return {"validation_auc": area}, area
+        quality = self.list_quality()
+        return {"validation_auc": area, "validation_ndcg@10": quality}, quality
 
 
 def fit_epochs(
@@ -68,7 +115,7 @@ def fit_epochs(
     run_seed: int = 0,  # of the order of rows
     progress: bool = True,  # show a bar of epochs
 ) -> dict:
-    """Train by BCE, one pass an epoch, on one CPU thread, and keep the epoch with the best validation AUC.
+    """Train one pass an epoch, on one CPU thread, and keep the epoch with the best validation AUC, or the best lists.
 
     Gives validation_auc, best_epoch and history, as `CollaborativeModel` has them."""
     network = fit.network
@@ -79,6 +126,7 @@ def fit_epochs(
     labels = torch.as_tensor(np.array(fit.labels, dtype=np.float32))
     history = []
     best = -1.0
+    best_area = None
     best_epoch = 0
     best_weights = None
     with (
@@ -87,15 +135,16 @@ def fit_epochs(
     ):
         for epoch in bar:
             network.train()
-            loss = _train_epoch(network, fit.optimizer, fit.inputs, labels, settings.batch_size, generator)
+            loss = fit.train_epoch(epoch, labels, settings.batch_size, generator)
             network.eval()
-            area = auc(validation_labels, fit.score()) if measurable else None
-            history.append({"epoch": epoch, "training_loss": loss, "validation_auc": area})
-            bar.set_postfix(
-                loss=f"{loss:.4f}", validation_auc="none" if area is None else f"{area:.4f}", refresh=False
-            )
-            if not settings.patience or area > best:
-                best = area
+            measured, deciding = fit.measured(measurable)
+            area = measured["validation_auc"]
+            history.append({"epoch": epoch, "training_loss": loss} | measured)
+            shown = {name: "none" if value is None else f"{value:.4f}" for name, value in measured.items()}
+            bar.set_postfix(loss=f"{loss:.4f}", **shown, refresh=False)
+            if not settings.patience or deciding > best:
+                best = deciding
+                best_area = area
                 best_epoch = epoch
                 best_weights = (
                     {name: value.detach().clone() for name, value in network.state_dict().items()}
@@ -107,4 +156,4 @@ def fit_epochs(
                 break
     if best_weights is not None:
         network.load_state_dict(best_weights)
-    return {"validation_auc": best, "best_epoch": best_epoch, "history": tuple(history)}
+    return {"validation_auc": best_area, "best_epoch": best_epoch, "history": tuple(history)}

@@ -59,7 +59,7 @@ class RateFoldIn(FoldIn):
 
 
 def _fold_encodings(
-    training: pd.DataFrame,
+    training: pd.DataFrame,  # `drawn` says which rows are drawn negatives: they have no event that counts
     folds: np.ndarray,
     key: str,
     size: int,
@@ -70,18 +70,19 @@ def _fold_encodings(
     leaves out nothing."""
     values = np.zeros((size, settings.folds + 1, 2))
     rows = training[key].to_numpy()
+    has_event = ~training["drawn"].to_numpy()
     labels = training.label.to_numpy()
     for row_fold in range(settings.folds + 1):
-        inside = folds != row_fold
+        inside = (folds != row_fold) & has_event
         rates, counts, overall = smoothed_rates(rows[inside], labels[inside], size, settings.smoothing)
         values[:, row_fold, 0] = log_odds(rates) - log_odds(overall)
-        values[:, row_fold, 1] = np.log1p(counts * len(rows) / inside.sum())
+        values[:, row_fold, 1] = np.log1p(counts * has_event.sum() / inside.sum())
     of_rows = values[rows, -1, 1]
     mean = float(of_rows.mean())
     spread = max(float(of_rows.std()), 1e-3)
     values[:, :, 1] = (values[:, :, 1] - mean) / spread
     priors = [overall]  # of the last fold, which leaves nothing out
-    missing = np.bincount(rows, minlength=size) == 0
+    missing = np.bincount(rows[has_event], minlength=size) == 0
     columns = ("like_rate", "count")
     if past is not None:
         rates, counts, overall = smoothed_rates(
@@ -137,7 +138,7 @@ def row_folds(
     dataset: Dataset, settings: TargetEncodingSettings = TargetEncodingSettings(), seed: int = 0
 ) -> np.ndarray:  # (n,) by position in `dataset.interactions`
     """The fold that each row may see: its own for a training row, the number of folds for others. After a split
-    by items all rows of an item are of one fold.
+    by items all rows of an item are of one fold. A drawn negative is of the fold of its like.
 
     `InputError` for fewer training rows than folds."""
     training = (dataset.interactions.split == "train").to_numpy()
@@ -150,9 +151,19 @@ def row_folds(
     random = np.random.default_rng(seed)
     if dataset.protocol["split"] == "cold_items":
         row_fold[training] = _whole_items(dataset.rows("train")["item"].to_numpy(), settings.folds, random)
+    elif dataset.implicit:
+        row_fold[training] = _with_their_draws(dataset.rows("train"), settings.folds, random)
     else:
         row_fold[training] = random.permutation(training.sum()) % settings.folds
     return row_fold
+
+
+def _with_their_draws(rows: pd.DataFrame, folds: int, random: np.random.Generator) -> np.ndarray:
+    """A fold for each row (n,), one for a like and its drawn negatives, which have its user and time.
+
+    Otherwise a fold with many likes of a user would show by the user's count, which leaves them out."""
+    together = rows.groupby(["user", "timestamp"]).ngroup().to_numpy()
+    return (random.permutation(together.max() + 1) % folds)[together]
 
 
 def _whole_items(items: np.ndarray, folds: int, random: np.random.Generator) -> np.ndarray:
@@ -187,6 +198,7 @@ def target_encodings(
     items = len(dataset.items)
     rows = dataset.interactions
     training = training_rows(rows, users, items)
+    training = training.assign(drawn=dataset.drawn[(rows.split == "train").to_numpy()])
     row_fold = row_folds(dataset, settings, seed)
     folds = row_fold[(rows.split == "train").to_numpy()]
     past = context_as_training(dataset).rows("train") if histories else None

@@ -82,7 +82,7 @@ def cold_rows(
     dataset: Dataset,
 ) -> pd.DataFrame:  # index: valid, test; columns: rows, user unseen, item unseen, either
     "How many rows of each held-out split are about users or items without a training row."
-    training = dataset.rows("train")
+    training = dataset.without_drawn.rows("train")
     lines = {}
     for split in SPLITS[1:]:
         rows = dataset.rows(split)

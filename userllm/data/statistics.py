@@ -99,7 +99,7 @@ def _occur(rows: pd.DataFrame, kind: str, count: int) -> np.ndarray:  # kind: us
 def _split_counts(dataset: Dataset, split: str) -> dict[str, int]:
     "Counts of rows, likes and users of one split, and of its rows that are about unseen users or items."
     rows = dataset.rows(split)
-    training = dataset.rows("train")
+    training = dataset.without_drawn.rows("train")
     users = len(dataset.users)
     with_like, with_dislike = (_occur(rows[rows["label"] == label], "user", users) for label in (1, 0))
     counts = {

@@ -486,6 +486,8 @@ def run_baseline(name: str, stage: Stage, folder) -> dict:  # one of `baselines`
 
     BaselineRecommender.build(baseline, fitted, stage).save(run.recommender)
     about = {"validation_auc": getattr(fitted, "validation_auc", None)}
+    if tried := getattr(fitted, "tried", None):
+        about["tried_losses"] = tried  # loss -> nDCG@10 of validation lists
     past = {f"{name}, {side}": counts for side, counts in getattr(fitted, "past", {}).items()}
     reads = Reads(trained={name: fitted.trained_rows}, past=past)
     return finish_run(run, stage, RunResult(name, predictions, reads, seconds, about))

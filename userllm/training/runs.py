@@ -13,6 +13,8 @@ import json, shutil
 import numpy as np
 import pandas as pd
 from ..collaborative.baselines import baselines
+from ..collaborative.lightgcn import LightGCNSettings
+from ..collaborative.mf import MFSettings
 from ..core.devices import peak_memory_bytes
 from ..core.errors import InputError
 from ..core.files import read_json, require_writable, write_json, write_parquet
@@ -183,6 +185,9 @@ def plain_settings(value):
 _step_names = ("pretraining", "step1", "step2", "joint")
 
 
+_embedding_settings = {"mf": MFSettings, "mf_bias": MFSettings, "lightgcn": LightGCNSettings}
+
+
 def _later_defaults(kind: type) -> dict:  # a dataclass
     "The fields marked `later`, with their defaults."
     return {each.name: each.default for each in fields(kind) if each.metadata.get("later")}
@@ -191,6 +196,8 @@ def _later_defaults(kind: type) -> dict:  # a dataclass
 def _in_use(settings: dict) -> dict:
     """The settings that count, complete: without UHEM where the method has none, and with defaults where a
     setting is younger than the run."""
+    embeddings = {name: kind for name, kind in _embedding_settings.items() if name in settings}
+    settings = settings | {name: _later_defaults(kind) | settings[name] for name, kind in embeddings.items()}
     if "model" not in settings:
         return settings
     steps = {name: _later_defaults(StepSettings) | settings[name] for name in _step_names if name in settings}
@@ -311,7 +318,7 @@ def cold_scores(dataset: Dataset, predictions: pd.DataFrame) -> dict:
     """The AUC of cold rows, whose user or item has no training row, apart from that of the others.
 
     Gives `rows` (how many are cold), `warm` and `cold` (AUC, None where one class is missing)."""
-    training = dataset.rows("train")
+    training = dataset.without_drawn.rows("train")
     frame = _rows_of(dataset, predictions)
     cold = ~(frame["user"].isin(training["user"]) & frame["item"].isin(training["item"])).to_numpy()
 
