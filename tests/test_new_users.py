@@ -11,7 +11,7 @@ from userllm.collaborative.baselines import baselines
 from userllm.collaborative.cross_features import affinity
 from userllm.collaborative.lightgcn import LightGCNSettings
 from userllm.collaborative.mf import MFSettings, train_mf
-from userllm.collaborative.rates import planted_tastes
+from userllm.collaborative.rates import planted_ratings
 from userllm.collaborative.sasrec import SASRecSettings
 from userllm.core.runs import StageCache
 from userllm.data.histories import RatedItems, Rows
@@ -182,7 +182,7 @@ def test_the_rule_of_a_plugin_that_is_not_here_leaves_new_users_unknown(tmp_path
 
 def planted_dislikes():
     "Two kinds of items and of users: each likes its own kind, so whoever dislikes one kind likes the other."
-    made = planted_tastes(rows=3_600)
+    made = planted_ratings(rows=3_600)
     draw = np.random.default_rng(0)
 
     def planted(table):

@@ -21,7 +21,7 @@ from contextlib import redirect_stdout
 from importlib import import_module
 from .names import known_names, registered_names
 from .parser import check_names, make_parser
-from ..core.command import finish_output, guarded, require_output
+from ..core.command import flush_output, run_command, require_output
 from ..core.errors import InputError
 
 # %% ../../nbs/cli/940_main.ipynb #08c6d2a4
@@ -92,13 +92,13 @@ def do_verb(verb: Callable[[Namespace], None], options: Namespace) -> None:
     if not keeps_files:
         require_output()
     verb(options)
-    finish_output(keeps_files)
+    flush_output(keeps_files)
 
 
 def main(
     arguments: list[str] | None = None,  # the command line; sys.argv where left out
-) -> int:  # see `guarded`
+) -> int:  # see `run_command`
     """The command line from Python.
 
     The installed command is `userllm.cli.entry.main`, which guards the imports too."""
-    return guarded(lambda: do_verb(*choose_verb(arguments)))
+    return run_command(lambda: do_verb(*choose_verb(arguments)))

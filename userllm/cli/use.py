@@ -38,7 +38,7 @@ from ..model.ray_runner import runners
 from ..model.recommender import Recommender, share_folder, upload_recommender
 from ..model.runners import Runner, Workers, rank_files, score_files
 from ..model.shard_work import Opening
-from ..model.user_lists import AskedUsers, ListChoices, rank_users, read_user_ids
+from ..model.user_lists import RequestedUsers, ListChoices, rank_users, read_user_ids
 from ..workbench.new_users import most_liked, new_user_notes
 
 # %% ../../nbs/cli/930_use.ipynb #af591fe4
@@ -349,9 +349,9 @@ def _rank_many(options) -> None:
         return _rank_into_parts(options, runner, ids)
     out = Path(options.out)
     _require_output_file(out)
-    recommender, among = _ready_to_rank(options, lambda dataset: AskedUsers.of(ids, dataset))
+    recommender, among = _ready_to_rank(options, lambda dataset: RequestedUsers.of(ids, dataset))
     choices = ListChoices(options.top, options.include_seen, among and tuple(among))
-    asked = AskedUsers.of(ids, recommender.dataset)
+    asked = RequestedUsers.of(ids, recommender.dataset)
     out.parent.mkdir(parents=True, exist_ok=True)
     print(rank_users(recommender, asked, out, choices, "users").as_text(out))
 

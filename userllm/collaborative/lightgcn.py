@@ -19,7 +19,7 @@ from userllm.collaborative.mf import (
     list_quality,
     losses_to_try,
     require_loss,
-    start_collaborative,
+    init_collaborative,
     told_rows,
     training_of,
 )
@@ -42,12 +42,12 @@ class LightGCNSettings:
     }
 
     dimensions: int = 64  # d2
-    layers: int = 2  # L, how far likes are followed
-    initial_spread: float = 0.01  # standard deviation of the embeddings at the start
+    layers: int = 2  # L
+    initial_spread: float = 0.01  # standard deviation of the initial embeddings
     learning_rate: float = 1e-2  # of Adam
     weight_decay: float = 1e-5  # Adam's L2 penalty on the embeddings
     batch_size: int = 1024  # rows a step
-    epochs: int = 150  # at most so many passes over the training rows
+    epochs: int = 150  # passes over the training rows, at most
     patience: int = 20  # epochs without a better validation AUC before it stops
     # of `LOSSES` in `550_mf`; `auto`: for implicit feedback bce or bpr, whose validation lists are better; else bce
     loss: str = field(default="auto", metadata={"later": True})
@@ -82,7 +82,7 @@ class LightGCN(nn.Module):
     def __init__(
         self,
         graph: torch.Tensor,  # (n, n) from `like_graph`
-        users: int,  # how many of the first nodes are users
+        users: int,  # the first nodes are users
         settings: LightGCNSettings = LightGCNSettings(),
         seed: int = 0,  # of the embeddings
     ):
@@ -96,7 +96,7 @@ class LightGCN(nn.Module):
         )
 
     def averaged(self) -> tuple[torch.Tensor, torch.Tensor]:
-        "What users (u, d) and items (i, d) are represented by."
+        "The averaged embeddings of users (u, d) and items (i, d)."
         total = layer = self.embeddings
         for _ in range(self.layers):
             layer = torch.sparse.mm(self.graph, layer)
@@ -111,9 +111,9 @@ class LightGCN(nn.Module):
 
 # %% ../../nbs/collaborative/560_lightgcn.ipynb #a7237482
 def train_lightgcn(
-    dataset: Dataset,  # read: training rows, and validation labels for early stopping
+    dataset: Dataset,  # training rows, and validation labels for early stopping, are used
     settings: LightGCNSettings = LightGCNSettings(),
-    run_seed: int = 0,  # of the start and of the order of rows
+    run_seed: int = 0,  # of the initialisation and the order of rows
     progress: bool = True,
 ) -> CollaborativeModel:
     """Train LightGCN and keep the epoch with the best validation AUC, or for implicit feedback with the best
@@ -122,7 +122,7 @@ def train_lightgcn(
     No training or validation rows raise `InputError`."""
 
     def train(loss: str) -> CollaborativeModel:
-        model, training, validation = start_collaborative(dataset, settings, run_seed)
+        model, training, validation = init_collaborative(dataset, settings, run_seed)
         likes = training[training.label == 1]
         network = LightGCN(
             like_graph(likes.user, likes.item, len(dataset.users), len(dataset.items)),

@@ -66,7 +66,9 @@ class BaseLLM:
 
     @classmethod
     def of(cls, llm: LLM) -> "BaseLLM":
-        "What to remember of a loaded LLM. A path is remembered whole, so that it is found from any folder."
+        """What to remember of a loaded LLM.
+
+        A path is remembered whole, so that it is found from any folder."""
         by_name = llm.reference.kind == "hub" or llm.reference.name in llms
         return cls(
             llm.reference.name if by_name else llm.reference.location,
@@ -176,7 +178,8 @@ def require_restorable(
     model: UserLLM,  # as it stands
     widths: Mapping[str, int],  # slot -> width of its feature table
 ) -> None:
-    "`InputError` where a model with a person's own code would answer otherwise after saving and loading."
+    """`InputError` where a model with a person's own code would answer otherwise after saving and
+    loading."""
     if not model.origins or own_code(model.settings) != model.origins:
         return  # without any, or with code that is gone
 
@@ -244,7 +247,8 @@ def _model_card(manifest: Manifest, dataset: Dataset, metrics: dict | None = Non
 
 # %% ../../nbs/model/630_userllm_recommender.ipynb #c039
 def _write_tables(maker: BatchMaker, folder: Path) -> None:
-    "The feature tables of slots and texts, and of cross features without the folds that only training reads."
+    """The feature tables of slots and texts, and of cross features without the folds that only
+    training reads."""
     for slot, table in (maker.tables | maker.features.beside | maker.features.text).items():
         save_table(table, folder / f"{slot}.safetensors")
     for name, table in maker.features.cross.items():
@@ -302,10 +306,11 @@ def _cut_users(folder: Path, manifest: Manifest) -> Manifest:
     return dataclasses.replace(manifest, protocol=dataset.protocol)
 
 # %% ../../nbs/model/630_userllm_recommender.ipynb #c044
-def _fitting_tables(
+def _checked_tables(
     tables: Mapping, settings: ModelSettings, dataset: Dataset, history: HistorySettings
 ) -> dict:
-    "The tables of the model's slots and cross features, each checked against the dataset and its histories."
+    """The tables of the model's slots and cross features, each checked against the dataset and its
+    histories."""
     names = [*dict(settings.mappers), *settings.tables_beside, *settings.cross_feature_tables]
     names += settings.text_tables
     for slot in names:
@@ -327,7 +332,7 @@ def _fitting_tables(
 def _read_tables(folder: Path, manifest: Manifest, dataset: Dataset) -> dict:
     "The feature tables of the model's slots, each checked against the dataset."
     tables = {path.stem: load_table(path) for path in sorted((folder / "features").glob("*.safetensors"))}
-    return _fitting_tables(tables, manifest.settings, dataset, manifest.history)
+    return _checked_tables(tables, manifest.settings, dataset, manifest.history)
 
 # %% ../../nbs/model/630_userllm_recommender.ipynb #c041
 def require_code(
@@ -336,7 +341,8 @@ def require_code(
     where: str,  # for messages
     plugins=(),  # modules that a person named
 ) -> None:
-    "`InputError` where a person's own code that a model was trained with is not here, or is other code here."
+    """`InputError` where a person's own code that a model was trained with is not here, or is other
+    code here."""
     wanted = [restore_settings(Origin, origin, f"{where}, code") for origin in origins]
     require_origins(wanted, registries, where, plugins)
     known = {(origin.kind, origin.name) for origin in wanted}
@@ -400,7 +406,8 @@ def _read_dataset(folder: Path, manifest: Manifest) -> Dataset:
 def _read_recommender(kind: type, folder: Path, options: LoadOptions) -> "UserLLMRecommender":
     "Check everything, then load everything."
     precision = "auto" if options.precision == "recorded" else options.precision
-    choose_precision(choose_device(options.device), precision)  # an error where one of them does not exist
+    # an error where one of them does not exist
+    choose_precision(choose_device(options.device), precision)
     import_plugins(options.plugins)
 
     # All that is cheap comes first.
@@ -410,7 +417,8 @@ def _read_recommender(kind: type, folder: Path, options: LoadOptions) -> "UserLL
     dataset = _read_dataset(folder, manifest)
     tables = _read_tables(folder, manifest, dataset)
 
-    # Then the LLM, and the weights on top of it. What is drawn here is overwritten, and nobody else's
+    # Then the LLM, and the weights on top of it. What is drawn here is overwritten, and nobody
+    # else's
     # draws should change.
     llm = _load_base(manifest, folder, options)
     widths = {slot: table.width for slot, table in tables.items()}
@@ -455,7 +463,7 @@ def _check_maker(maker: BatchMaker, settings: ModelSettings, dataset: Dataset) -
             )
 
 
-def _may_replace(folder: Path) -> None:
+def _require_replaceable(folder: Path) -> None:
     "A recommender replaces another one, or an empty folder, and nothing else."
     if not folder.exists():
         return
@@ -525,7 +533,7 @@ class UserLLMRecommender(Recommender):
         "Put the parts together. `InputError` for parts that do not fit each other."
         default = HistorySettings(length=dataset.protocol["history_length"])
         history = (history or default).reading(model.settings.history_events, model.settings.history_length)
-        _fitting_tables(maker.features.tables, model.settings, dataset, history)
+        _checked_tables(maker.features.tables, model.settings, dataset, history)
         _check_maker(maker, model.settings, dataset)
         check_engine(model, maker, training=False)
         return cls(
@@ -543,7 +551,7 @@ class UserLLMRecommender(Recommender):
         """Write the folder, whole or not at all.
 
         `InputError` where it cannot be written or holds something else."""
-        _may_replace(Path(folder))
+        _require_replaceable(Path(folder))
         with atomic_path(folder) as temporary:
             _write_folder(self, temporary)
         return Path(folder)
