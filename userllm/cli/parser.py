@@ -299,7 +299,8 @@ def _slot_option(parser) -> None:
         action="append",
         default=[],
         metavar="SLOT[=SOURCE]",
-        help="give the prompt one more slot, filled by a feature source such as genres, or one of a"
+        help="give the prompt one more slot, filled by a feature source such as genres, by a"
+        " further column of --data such as price, or by one of a"
         " plugin (userllm config --help lists them). Repeat it for more",
     )
 
@@ -325,6 +326,12 @@ def _train_verb(verb, names: dict) -> None:
         help="write an item's genres behind its title in the prompt: Emma (Novel, Romance)",
     )
     _slot_option(parser)
+    parser.add_argument(
+        "--side-columns",
+        action="store_true",
+        help="read the further columns of --data (prepare --item-features, --user-features), each side in a slot, and"
+        " in the logit where the method adds features to it",
+    )
     parser.add_argument(
         "--test-rows",
         type=_count,
