@@ -42,7 +42,7 @@ PARAMETERS = 6  # of one function; what travels together is one object
 WIDE_BY_PURPOSE = {
     "test_any_dialect_is_read_as_others_read_it_or_refused_with_its_line": "hypothesis draws each argument",
     "write_dialect": "one argument for each choice of a dialect",
-    "_attend": "Transformers calls attention with these",
+    "_split_attention": "Transformers calls attention with these",
 }
 ONE_PART_ERRORS = 0  # raises of `InputError` without `fix=` that are left: this may fall, and may not rise
 UNSAFE = CODE_OR_HIDDEN - {".py"}  # formats that can run code, or hide what they hold
