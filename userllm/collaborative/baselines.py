@@ -33,9 +33,12 @@ from .sasrec import SASRecModel, train_sasrec
 from .target_encoding import target_encodings
 from .trees import FeatureModel, RowFeatures, train_logistic, train_trees
 from ..core.registry import Registry
+from ..data.dataset import Dataset
 from ..data.prepared import Stage
 from ..data.histories import Rows
 from ..data.past_counts import READINGS, PastCounts
+from ..model.mappers import FeatureTable
+from ..model.side_features import require_sides, side_features
 
 # %% ../../nbs/collaborative/575_baselines.ipynb #b8d7d429
 class FittedBaseline(Protocol):
@@ -66,6 +69,7 @@ class Baseline(ABC):
 
     learns_from_context = False  # whether it also learns from the labels of context interactions
     reads_histories = False  # whether its logits depend on the histories of rows
+    counts_context_likes = False  # whether it counts likes of context interactions among those of training
     decides = ()  # keys of the preset's settings that it sets itself, such as mf.bias
 
     @abstractmethod
@@ -217,6 +221,10 @@ baselines.register(
 )
 
 # %% ../../nbs/collaborative/575_baselines.ipynb #19667823
+def _side(name: str) -> str:  # item_features or user_features
+    return name.removesuffix("_features")
+
+
 @dataclass(frozen=True)
 class FeatureBaseline(Baseline):
     "Trees or a logistic regression on features of rows."
@@ -226,6 +234,8 @@ class FeatureBaseline(Baseline):
     reading: str = ""  # of `READINGS`, for rates as of a row's time; '' for none
     # of `content_cross_features`: each user's taste in items' texts and posters
     content: tuple = ()
+    # whether it reads the dataset's further columns of items and users, and tastes in them
+    columns: bool = False
 
     decides = ("mf.bias",)  # the cross feature of matrix factorisation has biases
 
@@ -235,7 +245,7 @@ class FeatureBaseline(Baseline):
             names.append("trees")
         if "content_affinity" in self.content:
             names.append("content")
-        if self.content:
+        if self.content or self.columns:
             names.append("affinity")
         settings = {name: getattr(preset, name) for name in names}
         if self.reading:
@@ -247,15 +257,25 @@ class FeatureBaseline(Baseline):
         names = cross_feature_names + self.content
         if self.learns_from_context:
             names = cross_feature_names + context_cross_features + self.content
+        sides = self._sides(dataset)
+        if "item" in sides:
+            names += ("column_affinity",)
         encoding = target_encodings(
             dataset, stage.preset.target_encoding, stage.data_seed, histories=self.learns_from_context
         )
         cross = [cross_features[name].tables(stage) for name in names]
         as_of = as_of_tables(dataset, self.reading, stage.preset.as_of) if self.reading else {}
-        features = RowFeatures.of(dataset, encoding, cross, as_of)
+        features = RowFeatures.of(dataset, encoding, cross, as_of, sides)
         if self.kind == "trees":
             return train_trees(dataset, features, encoding.row_fold, stage.preset.trees, stage.run_seed)
         return train_logistic(dataset, features, encoding.row_fold, stage.run_seed)
+
+    def _sides(self, dataset: Dataset) -> dict[str, FeatureTable]:
+        "`user` and `item` -> further columns; none where it reads none. InputError where the dataset has none."
+        if not self.columns:
+            return {}
+        require_sides(dataset, self.name)
+        return {name: side_features(dataset, name).table for name in map(_side, dataset.sides)}
 
     def load(self, folder) -> FeatureModel:
         return FeatureModel.load(folder)
@@ -266,6 +286,7 @@ class FeatureBaseline(Baseline):
             fitted.kind == self.kind
             and bool(names & {*context_cross_features}) == self.learns_from_context
             and names & {*content_cross_features} == {*self.content}
+            and bool(fitted.features.sides) == self.columns
             and _readings(fitted) == ({self.reading} if self.reading else set())
         )
 
@@ -303,6 +324,14 @@ _tastes = {
     "posters": ("posters", ("poster_affinity",)),
 }
 for _kind, _about in (("trees", "trees"), ("logistic", "logistic regression")):
+    baselines.register(
+        FeatureBaseline(
+            f"{_kind}_columns",
+            f"{_about} that also reads the dataset's further columns (prepare --item-features, --user-features)",
+            _kind,
+            columns=True,
+        )
+    )
     for _name, (_what, _content) in _tastes.items():
         baselines.register(
             FeatureBaseline(
@@ -333,6 +362,8 @@ class PopularityBaseline(Baseline):
 
     of: PopularitySettings | None = None  # default; None: all events up to the end of training
 
+    counts_context_likes = True
+
     def settings(self, preset) -> dict[str, Any]:
         return {"days": getattr(preset, self.name, self.of).days if self.of else 0}
 
@@ -352,13 +383,20 @@ class ItemWeightsBaseline(Baseline):
 
     of: ItemKNNSettings | EASESettings  # where the preset has none
     reads_histories: bool = True  # of new users
+    rows_only: bool = False  # whether it is told likes of training rows alone, as most other baselines
+
+    @property
+    def counts_context_likes(self) -> bool:
+        return not self.rows_only
 
     def settings(self, preset) -> dict[str, Any]:
-        return {self.name: getattr(preset, self.name, self.of)}
+        name = self.name.removesuffix("_rows")
+        return {name: getattr(preset, name, self.of)}
 
     def fit(self, stage: Stage) -> ItemWeights:
-        train = ItemWeights.ease if self.name == "ease" else ItemWeights.knn
-        return train(stage.dataset, self.settings(stage.preset)[self.name])
+        train = ItemWeights.ease if isinstance(self.of, EASESettings) else ItemWeights.knn
+        (settings,) = self.settings(stage.preset).values()
+        return train(stage.dataset, settings, self.rows_only)
 
     def load(self, folder) -> ItemWeights:
         return ItemWeights.load(folder)
@@ -381,3 +419,9 @@ baselines.register(
 baselines.register(
     ItemWeightsBaseline("ease", "each item regressed on all others in closed form (EASE)", EASESettings())
 )
+for _name, _about, _settings in (
+    ("itemknn", "neighbours of items", ItemKNNSettings()),
+    ("ease", "EASE", EASESettings()),
+):
+    _told = "from likes of training rows alone, without context interactions"
+    baselines.register(ItemWeightsBaseline(f"{_name}_rows", f"{_about}, {_told}", _settings, rows_only=True))

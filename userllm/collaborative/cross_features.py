@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['cross_features', 'context_cross_features', 'content_cross_features', 'cross_feature_names', 'CrossFeatureTables',
            'genre_matrix', 'genre_table', 'GenreFoldIn', 'genre_affinity', 'mf_logit', 'ItemCFSettings', 'ItemCFFoldIn',
-           'item_cf', 'AffinitySettings', 'RidgeFoldIn', 'affinity', 'text_content', 'poster_content',
+           'item_cf', 'AffinitySettings', 'RidgeFoldIn', 'affinity', 'text_content', 'poster_content', 'column_content',
            'mf_logit_context', 'item_cf_context', 'CrossFeature']
 
 # %% ../../nbs/collaborative/555_cross_features.ipynb #1c13e655
@@ -31,6 +31,7 @@ from ..evaluation.metrics import probability
 from ..knowledge.text_vectors import content_vectors, principal_components, trained_items
 from ..model.fold_in import FoldIn, fold_ins
 from ..model.mappers import FeatureTable, load_table, table_by_position, product, save_table
+from ..model.side_features import side_content
 
 # %% ../../nbs/collaborative/555_cross_features.ipynb #ae9dce43
 @dataclass(frozen=True)
@@ -294,7 +295,9 @@ def _item_cf_vectors(
     shape = (len(dataset.users), known)
     users = labelled["user"].to_numpy()
     items = labelled["item"].to_numpy()
-    had = labelled[labelled["label"] == 1] if dataset.implicit else labelled  # a drawn negative was rated by nobody
+    had = (
+        labelled[labelled["label"] == 1] if dataset.implicit else labelled
+    )  # a drawn negative was rated by nobody
     raters = np.append(past["user"], had["user"])
     rated_items = np.append(past["item"], had["item"])
     by_item = _item_vectors(raters, rated_items, shape, how.dimensions)
@@ -448,6 +451,11 @@ def poster_content(stage: Stage) -> np.ndarray:
     reduced = principal_components(image.values[:, -1], usable, dimensions).numpy()
     return np.where(image.missing.numpy()[:, None], 0, reduced)
 
+
+def column_content(stage: Stage) -> np.ndarray:
+    "Each item's further columns (items, d), scaled by training items. InputError where the dataset has none."
+    return side_content(stage.dataset)
+
 # %% ../../nbs/collaborative/555_cross_features.ipynb #0ca2807f
 _NO_ROWS = np.array([], dtype=np.int64)
 
@@ -528,6 +536,10 @@ def _posters(stage: Stage) -> dict:
     return {"posters": stage.prepared.image.fingerprint}
 
 
+def _columns(stage: Stage) -> dict:
+    return {"content": fingerprint(column_content(stage))}
+
+
 def _of_content(name: str, content: Callable[[Stage], np.ndarray]) -> Callable[[Stage], CrossFeatureTables]:
     "A function that makes the affinity to this content of items."
 
@@ -576,6 +588,13 @@ _FEATURES = (
         reads=("target_encoding", "affinity"),
         depends_on=_posters,
         of_content=True,
+    ),
+    CrossFeature(
+        "column_affinity",
+        "how much better than expected a user liked items with further columns like this one's",
+        _of_content("column_affinity", column_content),
+        reads=("target_encoding", "affinity"),
+        depends_on=_columns,
     ),
     CrossFeature(
         "mf_logit_context",

@@ -67,6 +67,8 @@ class RowFeatures:
     genres: pd.DataFrame  # (items, genres) of 0 and 1
     # `user` and `item` -> rates as of a row's time
     as_of: dict[str, AsOfTable] = field(default_factory=dict)
+    # `user` and `item` -> further columns
+    sides: dict[str, FeatureTable] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -75,12 +77,18 @@ class RowFeatures:
         target_encoding: TargetEncoding,  # of its users and items, out of fold
         cross_features,  # `CrossFeatureTables` with the same folds
         as_of: Mapping[str, AsOfTable] = {},  # `user` and `item` -> rates as of a row's time
+        sides: Mapping[str, FeatureTable] = {},  # `user` and `item` -> further columns
     ) -> "RowFeatures":
         "The features of a dataset's users and items."
         year = dataset.items["year"].astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
         genres = genre_matrix(dataset.items).reset_index(drop=True)
         tables = (target_encoding.user_table, target_encoding.item_table)
-        return cls(*tables, tuple(cross_features), year, genres, dict(as_of))
+        return cls(*tables, tuple(cross_features), year, genres, dict(as_of), dict(sides))
+
+    @property
+    def side_names(self) -> list[str]:
+        "The names of the features that further columns became."
+        return [f"{side} {name}" for side, table in self.sides.items() for name in table.columns]
 
     def __call__(self, rows: Rows) -> pd.DataFrame:
         "One row of features for each row (n, features)."
@@ -89,6 +97,9 @@ class RowFeatures:
         for side, table in tables:
             values = table.of_rows(rows)[0].numpy()
             columns |= {f"{side}_{name}": values[:, column] for column, name in enumerate(table.columns)}
+        for side, table in self.sides.items():
+            values = table.of_rows(rows)[0].numpy()
+            columns |= {f"{side} {name}": values[:, column] for column, name in enumerate(table.columns)}
         for cross in self.cross_features:
             columns[cross.name] = cross.of_rows(rows).numpy()
         columns["year"] = self.year[rows.items]
@@ -189,6 +200,7 @@ class FeatureModel:
         tables = {"like rate": features.user_table}
         tables |= {"like rate as of time": table for side, table in features.as_of.items() if side == "user"}
         tables |= {cross.name: cross.user_table for cross in features.cross_features}
+        tables |= {table.name: table for side, table in features.sides.items() if side == "user"}
         return {name: table.knows_new_users for name, table in tables.items()}
 
     @property
@@ -203,6 +215,7 @@ class FeatureModel:
         tables = {"user": features.user_table, "item": features.item_table}
         for cross in features.cross_features:
             tables |= cross.tables
+        tables |= {f"{side}_features": table for side, table in features.sides.items()}
         tensors = {"year": features.year, "genres": features.genres.to_numpy(dtype=np.float64)}
         for name, table in tables.items():
             tensors |= {f"{name}.values": table.values[:, -1:].clone(), f"{name}.missing": table.missing}
@@ -225,6 +238,8 @@ class FeatureModel:
             "trees": self.trees,
             "fold_ins": rules,
         } | ({"as_of": as_of} if as_of else {})
+        if features.sides:
+            record["sides"] = {side: list(table.columns) for side, table in features.sides.items()}
         save_fitted(folder, tensors | {"trained_rows": self.trained_rows}, record)
 
     @classmethod
@@ -242,13 +257,16 @@ class FeatureModel:
         for name in record["cross_features"]:
             sides = [read(f"{name}_{side}", name, side, ()) for side in ("user", "item")]
             cross.append(CrossFeatureTables(name, *sides, np.array([], dtype=np.int64)))
+        sides = {}
+        for side, columns in record.get("sides", {}).items():
+            sides[side] = read(f"{side}_features", f"{side}_features", side, columns)
         genres = pd.DataFrame(tensors["genres"].numpy(), columns=record["genres"])
         as_of = unpack_as_of_tables(tensors, record.get("as_of", {}))
         prefix = "predictor."
         arrays = {name: value.numpy() for name, value in strip_prefix(tensors, prefix).items()}
         return cls(
             record["kind"],
-            RowFeatures(user, item, tuple(cross), tensors["year"].numpy(), genres, as_of),
+            RowFeatures(user, item, tuple(cross), tensors["year"].numpy(), genres, as_of, sides),
             _predictors[record["kind"]](**arrays, columns=tuple(record["columns"])),
             tensors["trained_rows"].numpy(),
             record["validation_auc"],
@@ -375,7 +393,7 @@ def train_logistic(
 
     rows = _split_rows(dataset, row_fold)
     _require_both_classes(rows["train"][1], "training")
-    cross = [feature.name for feature in features.cross_features]
+    cross = [*(feature.name for feature in features.cross_features), *features.side_names]
     training, validation = (features(part) for part, _ in rows.values())
     columns = [name for name in training if name in cross or name.endswith(("_like_rate", "_count"))]
     labels = rows["valid"][1]

@@ -24,7 +24,14 @@ shapes = Registry(
             "num_hidden_layers": 32,
             "num_attention_heads": 32,
             "num_key_value_heads": 32,
-        }
+        },
+        "llama-tiny": {  # to try a command
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 4,
+        },
     },
 )
 

@@ -20,6 +20,8 @@ class FoldIn(ABC):
     """Computes a new user's features from likes and dislikes: a dataclass of arrays, plain values and
     other rules."""
 
+    informs = True  # whether likes and dislikes say anything of these features
+
     @abstractmethod
     def __call__(self, rated: RatedItems) -> np.ndarray | None:  # (d,) the columns of the table
         "The features of the new user; None if these items determine nothing."

@@ -144,7 +144,8 @@ class FeatureTable:
         if folded_in is None:
             return values, missing
         new = torch.as_tensor(np.asarray(rows.users) < 0)
-        return torch.where(new[:, None], folded_in, values), missing & ~new
+        values = torch.where(new[:, None], folded_in, values)
+        return values, missing & ~new if self.fold_in.informs else missing
 
     def of_new_user(self, rated: RatedItems) -> torch.Tensor | None:
         "The features (d,) of a new user; None where they stay unknown."
@@ -165,7 +166,7 @@ class FeatureTable:
     @property
     def knows_new_users(self) -> bool:
         "Whether the features of new users can be computed from likes and dislikes."
-        return self.key == "item" or self.fold_in is not None
+        return self.key == "item" or self.fold_in is not None and self.fold_in.informs
 
     @property
     def fingerprint(self) -> str:

@@ -293,7 +293,9 @@ def _train_loop(training: _Training) -> None:
             evaluating = progress.update % evaluate_every == 0 or progress.update == updates
             saving = evaluating or progress.update % save_every == 0
             if saving:
-                progress.losses += torch.stack(pending).tolist()
+                # of each batch, not of this process's share of it
+                losses = training.accelerator.reduce(torch.stack(pending), reduction="mean")
+                progress.losses += losses.tolist()
                 pending = []
             if evaluating:
                 record = _evaluate(training)

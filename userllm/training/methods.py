@@ -82,6 +82,32 @@ class Method:
             model=replace(self.model, mappers=mappers),
         )
 
+    def with_side_columns(
+        self,
+        sides: Mapping[
+            str, Any
+        ],  # whose names are `item_features`, `user_features` or both, as `Dataset.sides`
+    ) -> "Method":
+        """The method that also reads the further columns of items and users, each side in a slot. Where features add to
+        its logit, these do too, with each user's taste in items' columns; an encoder that knows the candidate compares
+        items by them. `InputError` where there are none."""
+        if not sides:
+            raise InputError(
+                "the data have no further columns of items or users",
+                fix="prepare them with --item-features or --user-features",
+            )
+        method = self
+        for name in sides:
+            method = method.with_slot(name, name)
+        model = method.model
+        of_items = "item_features" in sides
+        if self.model.wide:
+            model = replace(model, wide=(*model.wide, *sides, *(("column_affinity",) if of_items else ())))
+        if self.model.candidate_aware and of_items:
+            model = replace(model, history_tables=(*model.history_tables, "item_features"))
+        about = f"{self.name} with further columns of items and users"
+        return replace(method, name=f"{self.name}_columns", about=about, model=model)
+
     def __post_init__(self):
         where = f"method {self.name!r}"
         require_pairs(self.tables, "tables", "feature source")

@@ -33,7 +33,7 @@ from ..data.prepared import prepare, Stage
 from ..evaluation.reports import language_share, with_other_history, without_llm
 from ..model.batches import BatchMaker, require_categories
 from ..model.engine_check import check_engine
-from ..model.engines import find_engine, score_systems, ScoreCheckpoint, ScoringEngine
+from ..model.engines import find_engine, ScoreCheckpoint, ScoringEngine
 from ..model.language_model import LoRASettings
 from ..model.prefix_cache import PrefixStore
 from ..model.settings import own_code
@@ -43,6 +43,7 @@ from .chance_level import nothing_learnt
 from .loop import tune, TuningRun
 from .methods import find_method, Method
 from .presets import quick
+from .processes import Processes, score_by_all
 from .pretraining import pretrain, Pretrained, start_pretraining, init_history_weights
 from userllm.training.runs import (
     baseline_run_settings,
@@ -361,7 +362,8 @@ def _score_checkpoint(trained: list[TrainState]) -> ScoreCheckpoint:
 def measure(trained: list[TrainState]) -> list[dict]:
     """Score the test rows once, save recommenders, finish the runs; returns the metrics of each.
 
-    `InputError` for methods that do not share step 1."""
+    Of several processes each scores its share of the rows, and the first one finishes; the others return an empty
+    list. `InputError` for methods that do not share step 1."""
     if any(state.store is not trained[0].store or state.lora != trained[0].lora for state in trained):
         raise InputError(
             "these methods do not share step 1, so they cannot be measured together",
@@ -370,16 +372,24 @@ def measure(trained: list[TrainState]) -> list[dict]:
     started = time.monotonic()
     engines = [find_engine(state.model, state.maker, text=state.store) for state in trained]
     rows = [state.rows["test"] for state in trained]
-    scores = score_systems(engines, rows, progress="test", checkpoint=_score_checkpoint(trained))
+    processes = Processes.now(trained[0].model.language.device)
+    scores = score_by_all(engines, rows, processes, progress="test", checkpoint=_score_checkpoint(trained))
     seconds = (time.monotonic() - started) / len(trained)
-    others = _other_history_logits(trained, engines)
+    others = _other_history_logits(trained, engines, processes)
+    if not processes.is_first:
+        return []
+    if processes.count > 1:
+        for state in trained:
+            state.about["processes"] = processes.count
     metrics = []
     for state, engine, logits, other in zip(trained, engines, scores, others):
         metrics.append(_finish_method(state, engine, (logits, other), seconds))
     return metrics
 
 
-def _other_history_logits(trained: list[TrainState], engines: list) -> list[np.ndarray | None]:
+def _other_history_logits(
+    trained: list[TrainState], engines: list, processes: Processes = Processes()
+) -> list[np.ndarray | None]:
     """Logits with another user's history, of `OTHER_HISTORY_ROWS` test rows or a few more.
 
     NaN where a row was not drawn, None where a model compresses no history."""
@@ -391,7 +401,7 @@ def _other_history_logits(trained: list[TrainState], engines: list) -> list[np.n
     if reading:
         positions = [np.flatnonzero(np.isin(swapped[n].row_ids, drawn["row_id"])) for n in reading]
         rows = [swapped[n].take(drawn_rows) for n, drawn_rows in zip(reading, positions)]
-        scores = score_systems([engines[n] for n in reading], rows, progress="other histories")
+        scores = score_by_all([engines[n] for n in reading], rows, processes, progress="other histories")
         for n, drawn_rows, score in zip(reading, positions, scores):
             logits[n] = np.full(len(swapped[n]), np.nan, np.float32)
             logits[n][drawn_rows] = score
@@ -450,15 +460,14 @@ def _finish_method(
 def run_method(method: Method, stage: Stage, context: Context, folder) -> dict:
     """Train a method, measure it on test once, save its recommender; returns its metrics.
 
-    With several processes, one measures; the others return an empty dict."""
-    from accelerate import PartialState
-
-    first = PartialState().is_main_process
+    Several processes train together and score the test rows together. The first one finishes the run; the others
+    return an empty dict."""
+    first = Processes.now(context.language.device).is_first
     with folder_lock(folder, "a run is being trained in") if first else nullcontext():
         state = train_method(method, stage, context, folder)
         if state is None:
             return read_json(RunFolder(folder).metrics)
-        return measure([state])[0] if first else {}
+        return next(iter(measure([state])), {})
 
 # %% ../../nbs/training/725_pipeline.ipynb #2132bb38
 def run_baseline(name: str, stage: Stage, folder) -> dict:  # one of `baselines`

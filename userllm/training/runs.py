@@ -89,11 +89,14 @@ def baseline_settings(name: str, preset: Preset) -> dict:  # one of `baselines`
 
 def data_settings(prepared: Prepared) -> dict:
     "The data of a run: a folder with a run on other ratings, texts or pictures is not continued."
-    return {
+    settings = {
         "protocol": prepared.dataset.protocol,
         "dataset": prepared.dataset.fingerprint,
         "items": fingerprint(prepared.dataset.items, prepared.image.fingerprint),
     }
+    if sides := prepared.dataset.sides:
+        settings["side_columns"] = {name: fingerprint(side) for name, side in sides.items()}
+    return settings
 
 
 def run_settings(method: Method, stage: Stage, llm: LLM) -> dict:
