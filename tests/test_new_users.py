@@ -154,7 +154,7 @@ def test_every_source_of_features_of_users_says_how_a_new_user_is_folded_in(stag
     torch.testing.assert_close(load_table(tmp_path / "table.safetensors").of_rows(rows)[0], values)
 
 
-READ_LIKES_ALONE = ("sasrec", "popularity", "popularity_recent", "itemknn", "ease")
+READ_LIKES_ALONE = ("sasrec", "popularity", "popularity_recent", "itemknn", "ease", "itemknn_rows", "ease_rows")
 
 
 @pytest.mark.parametrize("name", [*baselines])

@@ -69,6 +69,7 @@ class Baseline(ABC):
 
     learns_from_context = False  # whether it also learns from the labels of context interactions
     reads_histories = False  # whether its logits depend on the histories of rows
+    counts_context_likes = False  # whether it counts likes of context interactions among those of training
     decides = ()  # keys of the preset's settings that it sets itself, such as mf.bias
 
     @abstractmethod
@@ -361,6 +362,8 @@ class PopularityBaseline(Baseline):
 
     of: PopularitySettings | None = None  # default; None: all events up to the end of training
 
+    counts_context_likes = True
+
     def settings(self, preset) -> dict[str, Any]:
         return {"days": getattr(preset, self.name, self.of).days if self.of else 0}
 
@@ -380,13 +383,20 @@ class ItemWeightsBaseline(Baseline):
 
     of: ItemKNNSettings | EASESettings  # where the preset has none
     reads_histories: bool = True  # of new users
+    rows_only: bool = False  # whether it is told likes of training rows alone, as most other baselines
+
+    @property
+    def counts_context_likes(self) -> bool:
+        return not self.rows_only
 
     def settings(self, preset) -> dict[str, Any]:
-        return {self.name: getattr(preset, self.name, self.of)}
+        name = self.name.removesuffix("_rows")
+        return {name: getattr(preset, name, self.of)}
 
     def fit(self, stage: Stage) -> ItemWeights:
-        train = ItemWeights.ease if self.name == "ease" else ItemWeights.knn
-        return train(stage.dataset, self.settings(stage.preset)[self.name])
+        train = ItemWeights.ease if isinstance(self.of, EASESettings) else ItemWeights.knn
+        (settings,) = self.settings(stage.preset).values()
+        return train(stage.dataset, settings, self.rows_only)
 
     def load(self, folder) -> ItemWeights:
         return ItemWeights.load(folder)
@@ -409,3 +419,9 @@ baselines.register(
 baselines.register(
     ItemWeightsBaseline("ease", "each item regressed on all others in closed form (EASE)", EASESettings())
 )
+for _name, _about, _settings in (
+    ("itemknn", "neighbours of items", ItemKNNSettings()),
+    ("ease", "EASE", EASESettings()),
+):
+    _told = "from likes of training rows alone, without context interactions"
+    baselines.register(ItemWeightsBaseline(f"{_name}_rows", f"{_about}, {_told}", _settings, rows_only=True))

@@ -164,9 +164,15 @@ class EASESettings:
             raise InputError(f"ease: penalties are {self.penalties}", fix="give one or more, all above 0")
 
 
-def like_matrix(dataset: Dataset) -> sp.csr_matrix:  # (users, items) float64
+def like_matrix(
+    dataset: Dataset,
+    rows_only: bool = False,  # whether likes of context interactions are left out
+) -> sp.csr_matrix:  # (users, items) float64
     "1 for each like of a training row, or of a context interaction known in training."
-    known = dataset.events[countable(dataset, "frozen") & (dataset.events["label"] == 1).to_numpy()]
+    counted = countable(dataset, "frozen") & (dataset.events["label"] == 1).to_numpy()
+    if rows_only:
+        counted &= (dataset.events["split"] == "train").to_numpy()
+    known = dataset.events[counted]
     shape = len(dataset.users), len(dataset.items)
     return sp.csr_matrix((np.ones(len(known)), (known["user"], known["item"])), shape=shape)
 
@@ -207,7 +213,7 @@ def ease(
 class ItemWeights:
     "Scores by a matrix of item weights: make it with `ItemWeights.knn` or `ItemWeights.ease`."
 
-    name: str  # `itemknn` or `ease`
+    name: str  # `itemknn` or `ease`; with `_rows` behind it where context interactions were left out
     weights: sp.csr_matrix  # (items, items) float64; EASE's has no zeros but the diagonal
     likes: sp.csr_matrix  # (users, items)
     scale: Scale
@@ -216,13 +222,24 @@ class ItemWeights:
     chosen: dict  # the choice on validation lists and its nDCG@10; empty for ItemKNN
 
     @classmethod
-    def knn(cls, dataset: Dataset, settings: ItemKNNSettings = ItemKNNSettings()) -> "ItemWeights":
+    def knn(
+        cls,
+        dataset: Dataset,
+        settings: ItemKNNSettings = ItemKNNSettings(),
+        rows_only: bool = False,  # whether likes of context interactions are left out
+    ) -> "ItemWeights":
         "ItemKNN. `InputError` for a dataset without training rows."
-        likes = like_matrix(dataset)
-        return cls._scaled("itemknn", dataset, item_knn(likes, settings), likes, (asdict(settings), {}))
+        likes = like_matrix(dataset, rows_only)
+        name = _named("itemknn", rows_only)
+        return cls._scaled(name, dataset, item_knn(likes, settings), likes, (asdict(settings), {}))
 
     @classmethod
-    def ease(cls, dataset: Dataset, settings: EASESettings = EASESettings()) -> "ItemWeights":
+    def ease(
+        cls,
+        dataset: Dataset,
+        settings: EASESettings = EASESettings(),
+        rows_only: bool = False,  # whether likes of context interactions are left out
+    ) -> "ItemWeights":
         "EASE. `InputError` for more items than `most_items`, or a dataset without training rows."
         items = len(dataset.items)
         if items > settings.most_items:
@@ -231,7 +248,7 @@ class ItemWeights:
                 f" takes at most {settings.most_items:,} items",
                 fix="use itemknn, which is sparse, or keep fewer items when preparing the data",
             )
-        likes = like_matrix(dataset)
+        likes = like_matrix(dataset, rows_only)
         gram = (likes.T @ likes).toarray()
         lists = _validation_lists(dataset)
         best = -1.0
@@ -245,7 +262,8 @@ class ItemWeights:
                 best = quality
                 weights = candidate_weights
         chosen = {"penalty": penalty, "validation_ndcg@10": best if lists else None}
-        return cls._scaled("ease", dataset, sp.csr_matrix(weights), likes, (asdict(settings), chosen))
+        name = _named("ease", rows_only)
+        return cls._scaled(name, dataset, sp.csr_matrix(weights), likes, (asdict(settings), chosen))
 
     @classmethod
     def _scaled(cls, name: str, dataset: Dataset, weights, likes, record: tuple[dict, dict]) -> "ItemWeights":
@@ -311,6 +329,10 @@ class ItemWeights:
                 settings=record["settings"],
                 chosen=record["chosen"],
             )
+
+
+def _named(name: str, rows_only: bool) -> str:
+    return f"{name}_rows" if rows_only else name
 
 
 def _validation_lists(dataset: Dataset) -> CandidateLists | None:

@@ -58,6 +58,7 @@ class Table:
     contrasts: tuple = ()  # (part, system with it, system without it)
     shares: tuple = (1,)  # shares of the training rows; each system is trained on each
     lengths: bool = False  # score each run with histories of three lengths
+    lists: bool = False  # measure each run's lists of test users
     # (protocol, system) -> the paper's AUC on its short and on its long histories
     paper_lengths: dict = field(default_factory=dict)
     # your own data; None: the paper's
@@ -233,6 +234,21 @@ tables.register(
             *_parts_of_content("userllm_rated_genres", *_without),
             *(contrast for kind in ("logistic", "trees") for contrast in _parts_of_content(*_with(kind))),
         ),
+    )
+)
+tables.register(
+    Table(
+        "ranking",
+        "lists of all items: baselines, and methods that rerank a retriever's best",
+        (
+            *("popularity", "popularity_recent", "itemknn", "ease", "itemknn_rows", "ease_rows"),
+            *("bias", "mf", "mf_bias", "lightgcn", "sasrec", "logistic", "trees"),
+            *("logistic_context", "trees_context", "logistic_content", "trees_content"),
+            *("userllm", "userllm_wide", "userllm_rated", "userllm_rated_wide"),
+        ),
+        ("movie",),
+        against="ease",
+        lists=True,
     )
 )
 

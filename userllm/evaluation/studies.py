@@ -234,7 +234,10 @@ def state_as_text(state: pd.DataFrame) -> str:  # from `state_of`
     parts = [f"{done} of {len(state)} runs are done"]
     if scoring := (state["state"] == "to score").sum():
         parts.append(f"{scoring} to be scored with longer histories")
-    hours = state.loc[~state["state"].isin(["done", "to score"]), "hours"].sum()
+    if ranking := (state["state"] == "to rank").sum():
+        parts.append(f"{ranking} to be asked for lists")
+    trained = ["done", "to score", "to rank"]
+    hours = state.loc[~state["state"].isin(trained), "hours"].sum()
     return ", ".join(parts) + f"; about {hours:.1f} hours of training to go"
 
 # %% ../../nbs/evaluation/750_studies.ipynb #b1b3fcd3

@@ -23,6 +23,7 @@ from ..data.histories import Rows
 from .history_cache import history_store
 from .mappers import lookup
 from .prefix_cache import ByteBudget, PrefixStore, store_prefixes
+from .prefix_files import PrefixFiles
 from .prompts import index_prompts, RowText, text_tokens
 from .language_model import KeyValues
 from .batches import BatchMaker
@@ -214,6 +215,17 @@ class ScoringEngine:
         "The logit of the row with another item's features in these slots, and another description."
         return float(self._changed(row, features, description))
 
+    def read_from(self, files: PrefixFiles) -> None:
+        "Take from files what was kept of items, where the engine reuses that; the plain one reads everything anew."
+
+    def read_items(self, items: np.ndarray) -> bool:
+        "Compute what prompts of items begin with, and write it to the files; False where these are full, or none."
+        return False
+
+    def write_to_files(self) -> bool:
+        "Write to the files what was computed of items; False where there was no room for all, or no files."
+        return False
+
     def counts(self) -> dict[str, int]:
         """The amount of computation so far: tokens of histories, and prefixes of text and with soft
         slots."""
@@ -393,6 +405,24 @@ class PrefixEngine(ScoringEngine):
         self._store = store_prefixes(model, maker, plan.levels[len(hard) :], self.text, budget)
         self._new = plan.new
         self._described = {}  # (item, description) -> keys and values, of counterfactuals
+
+    def read_from(self, files: PrefixFiles) -> None:
+        if self._store:
+            self._store.read_from(files)
+
+    def read_items(self, items: np.ndarray) -> bool:
+        if not self._store or self._store.level.key != "item":
+            return False
+        nobody = np.full(len(items), -1)
+        rows = Rows(nobody, items, nobody[:, None], events=nobody, timestamps=nobody)
+        was_training = self.model.training
+        self.model.eval()
+        self._store(rows)
+        self.model.train(was_training)
+        return self.write_to_files()
+
+    def write_to_files(self) -> bool:
+        return bool(self._store) and self._store.files is not None and self._store.write_to_files()
 
     def counts(self) -> dict[str, int]:
         levels = self._store.levels if self._store else []

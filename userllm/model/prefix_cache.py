@@ -19,6 +19,7 @@ from .attention import prefix_kv_cache
 from .prompts import Level, embed_prompts
 from .language_model import KeyValues, LanguageModel
 from .batches import BatchMaker
+from .prefix_files import PrefixFiles
 from .userllm import UserLLM
 
 # %% ../../nbs/model/610_prefix_cache.ipynb #41135391
@@ -63,6 +64,7 @@ class PrefixStore:
         self.latest = {}  # key -> tensor, of the latest batch beyond the budget
         self.group_of = {}  # planned key -> the rows of its group
         self.uncached = set()  # planned keys beyond the budget
+        self.files = None  # `PrefixFiles` of this model, where there are any
         self.computed = 0
         self.asked = 0
         self.hits = 0
@@ -181,6 +183,7 @@ class PrefixStore:
         for row, key in enumerate(keys):
             first.setdefault(key, row)
         absent = [key for key in first if key not in self.kept and key not in self.latest]
+        absent = self._without_those_on_disk(absent)
 
         # Planned keys come with their group.
         planned = [key for key in absent if key in self.group_of]
@@ -201,6 +204,50 @@ class PrefixStore:
         if single:
             self.latest = {key: self.latest[key] for key in first if key in self.latest} | computed
         return [self.kept[key] if key in self.kept else self.latest[key] for key in keys]
+
+    # Files
+
+    @property
+    def place(self) -> int:
+        "Which level it is, from the front."
+        return len(self.levels)
+
+    def read_from(self, files: PrefixFiles) -> None:  # of this model as it stands
+        "Take from files what is there, in this level and those before it; what depends on users is not there."
+        for store in self.levels:
+            if store.level.key == "item":
+                store.files = files
+
+    def _without_those_on_disk(self, keys: list) -> list:
+        "The keys that no file holds; the tensors of the others are kept, and count as no memory."
+        if self.files is None:
+            return keys
+        for item, fold in keys:
+            tensor = self.files.find(self.place, item) if fold == -1 else None
+            if tensor is not None:
+                self.kept[item, fold] = tensor.to(self.language.device)
+        return [key for key in keys if key not in self.kept]
+
+    def write_to_files(self, most: int = 64) -> bool:  # tensors in a file
+        "Write what no file holds yet, of all levels; False where there was no room for all."
+        for store in self.levels:
+            if store.files is None:
+                continue
+            known = store.latest | store.kept
+            new = [key for key in known if key[1] == -1 and (store.place, key[0]) not in store.files]
+            for start in range(0, len(new), most):
+                some = new[start : start + most]
+                if not store.files.add({(store.place, key[0]): known[key] for key in some}):
+                    return False
+                store._release(some)
+        return True
+
+    def _release(self, keys: list) -> None:
+        "Keep the tensors of files in place of those in memory."
+        for key in keys:
+            if key in self.kept:
+                self.budget.used -= self.kept[key].nbytes
+                self.kept[key] = self.files.find(self.place, key[0]).to(self.language.device)
 
     @torch.no_grad()
     def _compute(self, rows: Rows) -> dict:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from ..collaborative.retrievers import choose_retriever
+from ..collaborative.retrievers import WITHOUT_PRESET, choose_retriever
 from ..core.errors import InputError
 from ..core.files import read_json, read_tensors, read_tensors_metadata, write_tensors
 from ..core.fingerprints import fingerprint
@@ -31,7 +31,7 @@ from .language_model import LanguageModel
 from .settings import ModelSettings
 from .batches import BatchMaker
 from .userllm import UserLLM
-from .userllm_recommender import UserLLMRecommender, load_weights, require_code
+from .userllm_recommender import UserLLMRecommender, load_weights, prefix_folder, require_code
 
 # %% ../../nbs/model/635_published.ipynb #59ac6f37
 def publish_weights(
@@ -69,9 +69,6 @@ def _require_same(folder: Path, metrics: dict, prepared: Prepared, llm: LLM) -> 
                 f"{folder} was trained with other {what} than are here ({then[:16]}; here {here[:16]})",
                 fix="train it again",
             )
-
-
-_RETRIEVERS = ("popularity", "itemknn", "ease", "bias")  # their fit does not depend on a preset
 
 
 @dataclass(kw_only=True)
@@ -121,7 +118,8 @@ class PublishedRecommender(UserLLMRecommender):
             history = restore_settings(HistorySettings, settings["history"], f"{where}, history")
         recommender = cls.build(model, maker, dataset, settings["method"], {"published": True}, history)
         stage = Stage(prepared, None, cache=options.cache or StageCache())
-        return replace(recommender, retriever=choose_retriever(stage, _RETRIEVERS))
+        retriever = choose_retriever(stage, WITHOUT_PRESET)
+        return replace(recommender, retriever=retriever, prefixes=prefix_folder(options))
 
 
 recommenders["published"] = PublishedRecommender

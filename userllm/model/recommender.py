@@ -393,6 +393,22 @@ class Recommender:
         other.candidates = count
         return other
 
+    def warm(
+        self,
+        items: int,  # the most liked ones
+        progress: str = "",  # a name shows a bar
+    ) -> int:  # how many are on disk now; fewer where there is no room
+        """Read the texts of items ahead, and keep what was made of them on disk: lists of any user take it from there.
+
+        `InputError` for items < 1, and for a recommender that reads no texts."""
+        raise InputError(
+            f"{self.method} reads no texts, so there is nothing to read ahead", fix="leave out --warm"
+        )
+
+    def keep_prefixes(self) -> bool:
+        "Write to disk what was made of items' texts so far; False where there is nothing to keep, or no room."
+        return False
+
     def picked(
         self,
         rows: Rows,  # of one user
@@ -400,9 +416,13 @@ class Recommender:
     ) -> tuple[Rows, str]:
         """The rows to score for a list, and a sentence on them; '' where all are scored."""
         count = len(rows)
-        if self.cheap or self.candidates is None or count <= max(self.candidates, top):
-            return rows, ""
         many = self.dataset.noun.many
+        if self.cheap or self.candidates is None:
+            return rows, ""
+        if self.candidates > max(CANDIDATES, len(self.dataset.items)):
+            return rows, f"There are no {self.candidates:,} {many} to read, so all {count:,} were read."
+        if count <= max(self.candidates, top):
+            return rows, ""
         if self.retriever is None:
             return rows, f"This recommender holds no retriever, so all {count:,} {many} were read."
         kept = max(self.candidates, top)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['format_version', 'BaseLLM', 'Manifest', 'read_manifest', 'load_weights', 'require_restorable', 'require_code',
-           'UserLLMRecommender']
+           'prefix_folder', 'UserLLMRecommender']
 
 # %% ../../nbs/model/630_userllm_recommender.ipynb #0fc9c1e4
 import dataclasses
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 from ..collaborative.retrievers import Retriever
 from userllm.collaborative.without_users import (
@@ -34,7 +35,8 @@ from userllm.core.files import (
     write_tensors,
 )
 from ..core.plugins import import_plugins, Origin, require_origins
-from ..core.runs import versions
+from ..core.fingerprints import fingerprint
+from ..core.runs import StageCache, versions
 from ..core.sealed_folders import read_sealed, record_kind, RECORD, seal_folder
 from ..core.settings import restore_settings
 from ..data.dataset import Dataset
@@ -46,9 +48,10 @@ from .engine_check import check_engine
 from .engines import ScoringEngine, engines, find_engine
 from .histories import HistoryInput
 from .mappers import load_table, save_table
+from .prefix_files import PREFIX_BYTES, PrefixFiles
 from .prompts import find_template, PromptText
 from .model_cards import ModelCard
-from .recommender import LoadOptions, Recommender, recommenders
+from .recommender import LoadOptions, Recommender, recommenders, require_count
 from .language_model import LanguageModel
 from .settings import ModelSettings, own_code, registries
 from .batches import BatchMaker
@@ -403,6 +406,11 @@ def _read_dataset(folder: Path, manifest: Manifest) -> Dataset:
     return Dataset(interactions=no_examples, protocol=manifest.protocol, **frames)
 
 
+def prefix_folder(options: LoadOptions) -> Path:
+    "Where keys and values of items' texts are kept, for all models."
+    return (options.cache or StageCache()).root / "prefixes"
+
+
 def _read_recommender(kind: type, folder: Path, options: LoadOptions) -> "UserLLMRecommender":
     "Check everything, then load everything."
     precision = "auto" if options.precision == "recorded" else options.precision
@@ -440,6 +448,7 @@ def _read_recommender(kind: type, folder: Path, options: LoadOptions) -> "UserLL
         base=manifest.base,
         data=manifest.data,
         retriever=Retriever.load(folder / "retriever") if has_retriever else None,
+        prefixes=prefix_folder(options),
     )
 
 # %% ../../nbs/model/630_userllm_recommender.ipynb #3bc805b5
@@ -483,6 +492,9 @@ class UserLLMRecommender(Recommender):
     base: BaseLLM  # the LLM beneath
     data: str  # fingerprint of the training data
     engine_name: str = ""  # of `engines`; the fastest that is right for the LLM where left out
+    # where keys and values of items' texts are kept for other processes; None: nowhere
+    prefixes: Path | None = None
+    prefix_bytes: int = PREFIX_BYTES  # on disk, of all models together
 
     @property
     def settings(self) -> ModelSettings:
@@ -511,7 +523,41 @@ class UserLLMRecommender(Recommender):
     @cached_property
     def engine(self) -> ScoringEngine:
         "What scores rows, and keeps what it computed for the next ones."
-        return find_engine(self.model, self.maker, self.engine_name)
+        engine = find_engine(self.model, self.maker, self.engine_name)
+        if self.prefixes is not None:
+            engine.read_from(PrefixFiles(Path(self.prefixes) / self._prefix_key, self.prefix_bytes))
+        return engine
+
+    @property
+    def _prefix_key(self) -> str:
+        "A fingerprint of all that keys and values of items depend on: model, LLM, precision, texts, features."
+        text = self.maker.text
+        of_items = [table.fingerprint for _, table in sorted(self.tables.items()) if table.key == "item"]
+        dtype = str(self.model.language.embedding.weight.dtype)
+        weights = [self.learnt, self.base.checksum, dtype]
+        return fingerprint(weights, self.settings, text.titles, text.descriptions, text.start, of_items)
+
+    def keep_prefixes(self) -> bool:
+        return self.prefixes is not None and self.engine.write_to_files()
+
+    def warm(self, items: int, progress: str = "") -> int:
+        require_count("the number of items to read ahead", items)
+        if self.prefixes is None:
+            raise InputError(
+                "this recommender has no folder for what it reads ahead", fix="set its `prefixes`"
+            )
+        liked = self.dataset.events.loc[self.dataset.events["label"] == 1, "item"]
+        order = np.argsort(-np.bincount(liked, minlength=len(self.dataset.items)), kind="stable")[:items]
+        bar = tqdm(total=len(order), desc=progress, unit="item", disable=not progress, leave=False)
+        done = 0
+        for start in range(0, len(order), 64):
+            some = order[start : start + 64]
+            if not self.engine.read_items(some):
+                break
+            done += len(some)
+            bar.update(len(some))
+        bar.close()
+        return done
 
     def with_engine(self, name: str) -> "UserLLMRecommender":
         return dataclasses.replace(self, engine_name=engines.find(name) and name)
