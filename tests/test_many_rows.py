@@ -178,6 +178,7 @@ def wait_for_parts(process, out, count: int, seconds: float = 120) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.ray
 @pytest.mark.timeout(600)
 def test_a_worker_is_killed_and_its_shard_is_done_again(place, expected, plugins, tmp_path):
     out = tmp_path / "scores"

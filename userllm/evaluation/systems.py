@@ -79,12 +79,12 @@ for _reading in READINGS:
 
 # %% ../../nbs/evaluation/752_systems.ipynb #9196b144
 def _compared_by(*tables: str) -> dict:
-    "Settings of `userllm_rated` that compare candidate and history by these tables of items."
-    slots = tuple((name, name) for name in tables if name == PICTURES)
+    "Settings of `userllm_rated` whose histories are compared with the candidate by these tables of items."
     changes = {
         "tables": tuple((name, name) for name in tables),
-        "model.mappers": slots,
+        "model.mappers": (),
         "model.history_tables": tables,
+        "model.uhem.encoder": "similarity",
     }
     return changes if "content" in tables else changes | {"model.description": False}
 

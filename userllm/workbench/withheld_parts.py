@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['ALL_PARTS', 'prompt_parts', 'withhold_parts', 'sum_verdict', 'plot_withheld']
 
-# %% ../../nbs/workbench/847_withheld_parts.ipynb #728c857d
+# %% ../../nbs/workbench/847_withheld_parts.ipynb #e8a090d6
 from dataclasses import dataclass, replace
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from ..core.theme import BAND, BLUE, number_text, VERMILION
+from ..core.theme import BAND, BLUE, number_text, OTHER, VERMILION
 from ..data.histories import Rows
 from ..evaluation.metrics import probability
 from ..model.mappers import lookup
@@ -139,7 +139,7 @@ def sum_verdict(withheld: pd.DataFrame) -> str:  # from `withhold_parts`
         return text + "Here they nearly add up."
     return text + "They do not add up: parts share what they say, or say it only together."
 
-# %% ../../nbs/workbench/847_withheld_parts.ipynb #83ef2469
+# %% ../../nbs/workbench/847_withheld_parts.ipynb #cdbc3ae3
 def plot_withheld(
     withheld: pd.DataFrame,  # from `withhold_parts`
     noise: Noise | None = None,  # changes of P(Yes) up to here are rounding and get no bar
@@ -157,7 +157,11 @@ def plot_withheld(
         if not hidden[row]:
             edge = "black" if part.part == ALL_PARTS else colour
             axis.barh(row, part.change, color=colour, height=0.62, edgecolor=edge, linewidth=0.8)
-        text = "no effect: rounding" if hidden[row] else f"{part.change:+.2f}   P(Yes) {part.probability:.2f}"
+        text = (
+            "no effect: rounding"
+            if hidden[row]
+            else f"{number_text(part.change, 2, signed=True)}   P(Yes) {part.probability:.2f}"
+        )
         axis.annotate(
             text,
             (max(part.change, 0), row),
@@ -166,11 +170,18 @@ def plot_withheld(
             va="center",
             fontsize=9,
         )
-    labels = [f"{part.part}\n{part.in_its_place}" for part in parts.itertuples()]
-    axis.set_yticks(range(len(parts)), labels, fontsize=8)
+        below = {
+            "xytext": (-6, -8),
+            "textcoords": "offset points",
+            "ha": "right",
+            "va": "center",
+            "fontsize": 8,
+        }
+        axis.annotate(part.in_its_place, (0, row), xycoords=("axes fraction", "data"), color=OTHER, **below)
+    axis.set_yticks(range(len(parts)), [f"{part}\n" for part in parts["part"]], fontsize=10)
     axis.axvline(0, color="black", linewidth=1)
     axis.set(
-        xlim=(-1.15 * furthest if parts["change"].min() < 0 else -0.1 * furthest, 1.75 * furthest),
+        xlim=(-1.15 * furthest if parts["change"].min() < 0 else -0.1 * furthest, 1.95 * furthest),
         ylim=(len(parts) - 0.4, -0.6),
         xlabel="change of the logit without the part (below 0: the part speaks for a Yes)",
         title=f"As it is: logit {start['logit']:.2f}, P(Yes) {start['probability']:.2f}",
