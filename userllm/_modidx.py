@@ -1637,6 +1637,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                  'userllm/data/side_columns.py'),
                                            'userllm.data.side_columns._number_faults': ( 'data/side_columns.html#_number_faults',
                                                                                          'userllm/data/side_columns.py'),
+                                           'userllm.data.side_columns._otherwise_faults': ( 'data/side_columns.html#_otherwise_faults',
+                                                                                            'userllm/data/side_columns.py'),
                                            'userllm.data.side_columns._typed_column': ( 'data/side_columns.html#_typed_column',
                                                                                         'userllm/data/side_columns.py'),
                                            'userllm.data.side_columns.parse_side_columns': ( 'data/side_columns.html#parse_side_columns',
