@@ -827,6 +827,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                       'userllm/core/fingerprints.py')},
             'userllm.core.plugins': { 'userllm.core.plugins.Origin': ('core/plugins.html#origin', 'userllm/core/plugins.py'),
                                       'userllm.core.plugins.Origin.module': ('core/plugins.html#origin.module', 'userllm/core/plugins.py'),
+                                      'userllm.core.plugins._correction': ('core/plugins.html#_correction', 'userllm/core/plugins.py'),
                                       'userllm.core.plugins._imported_by': ('core/plugins.html#_imported_by', 'userllm/core/plugins.py'),
                                       'userllm.core.plugins._imports_in': ('core/plugins.html#_imports_in', 'userllm/core/plugins.py'),
                                       'userllm.core.plugins._is_installed': ('core/plugins.html#_is_installed', 'userllm/core/plugins.py'),

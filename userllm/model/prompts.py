@@ -73,7 +73,7 @@ class Template:
         if unknown := sorted(set(parts) - set(self.parts)):
             raise InputError(
                 f"the prompt {self.name!r} has no part {', '.join(map(repr, unknown))}",
-                fix=f"its parts are {', '.join(self.parts)}",
+                fix=f"its parts are {', '.join(self.parts)}; a further slot is written as Slot(NAME)",
             )
         return tuple(s for s in self.segments if not s.needs or set(s.needs.split("|")) & set(parts))
 
@@ -81,7 +81,10 @@ class Template:
         self,
         slots: dict,  # name of a further feature table -> what it is about: `item`, `user` or `event`
     ) -> "Template":
-        "The same with further slots, each beside the collaborative one of its item or its user."
+        """The same with further slots, each beside the collaborative one of its item or its user; one that
+        has a place of its own in the template stays there."""
+        placed = {segment.name for segment in self.segments if isinstance(segment, Slot)}
+        slots = {name: key for name, key in slots.items() if name not in placed}
         beside = {
             "item": [Slot(name) for name, key in slots.items() if key == "item"],
             "user": [Slot(name) for name, key in slots.items() if key != "item"],
