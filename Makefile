@@ -15,8 +15,9 @@ help: ## what can be made
 quickstart: $(READY) ## train, measure, save and show a recommender on real data, on a CPU
 	$(BIN)/userllm quickstart
 
-test: $(READY) ## all tests but the slow ones, one process a core
-	$(BIN)/python -m pytest -m "not slow" -n auto
+test: $(READY) ## all tests but the slow ones, one process a core; those that start Ray have the machine to themselves
+	$(BIN)/python -m pytest -m "not slow and not ray" -n auto
+	$(BIN)/python -m pytest -m "not slow and ray"
 
 test-slow: $(READY) ## the slow tests alone
 	$(BIN)/python -m pytest -m slow || [ $$? -eq 5 ]  # 5: there are none

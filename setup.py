@@ -44,7 +44,7 @@ setup(
     include_package_data=False,
     python_requires=f">={settings['min_python']}",
     install_requires=settings["requirements"].split(),
-    extras_require={"dev": settings["dev_requirements"].split()},
+    extras_require={extra: settings[f"{extra}_requirements"].split() for extra in ("dev", "ray")},
     entry_points={"console_scripts": settings["console_scripts"].split()},
     zip_safe=False,
 )

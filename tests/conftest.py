@@ -93,7 +93,7 @@ def refuse_skip(report) -> None:
     "Make a failure of a skip: what is missing on a machine that is to prove everything must not pass unseen."
     report.longrepr = (
         f"skipped, which CI=true does not allow: {reason_of(report)}\n"
-        "Install what is missing. Only tests marked optional_data may be skipped."
+        "Install what is missing. Only tests marked optional_data or gpu may be skipped."
     )
     report.outcome = "failed"
 
@@ -101,7 +101,8 @@ def refuse_skip(report) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield
-    expected = hasattr(report, "wasxfail") or item.get_closest_marker("optional_data")
+    marked = any(item.get_closest_marker(name) for name in ("optional_data", "gpu"))
+    expected = marked or hasattr(report, "wasxfail")
     if ON_CI and report.skipped and not expected:
         refuse_skip(report)
     return report

@@ -57,7 +57,7 @@ def save_recommender(place: Path, data=None, title: int = 24) -> str:
     from userllm.model.mappers import table_by_position
     from userllm.model.prompts import TextBudget
     from userllm.model.settings import ModelSettings
-    from userllm.model.small_models import away_from_start
+    from userllm.model.small_models import perturbed
     from userllm.model.userllm import UserLLM
     from userllm.model.userllm_recommender import UserLLMRecommender
 
@@ -73,7 +73,7 @@ def save_recommender(place: Path, data=None, title: int = 24) -> str:
     torch.manual_seed(0)
     language = LanguageModel(llm, settings.lora, settings.score)
     model = UserLLM(language, {slot: table.width for slot, table in tables.items()}, settings)
-    away_from_start(model)
+    perturbed(model)
     language.load_lora(
         {name: torch.randn_like(value) * 0.3 for name, value in language.lora_parameters().items()}
     )

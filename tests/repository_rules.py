@@ -42,7 +42,7 @@ PARAMETERS = 6  # of one function; what travels together is one object
 WIDE_BY_PURPOSE = {
     "test_any_dialect_is_read_as_others_read_it_or_refused_with_its_line": "hypothesis draws each argument",
     "write_dialect": "one argument for each choice of a dialect",
-    "_attend": "Transformers calls attention with these",
+    "_split_attention": "Transformers calls attention with these",
 }
 ONE_PART_ERRORS = 0  # raises of `InputError` without `fix=` that are left: this may fall, and may not rise
 UNSAFE = CODE_OR_HIDDEN - {".py"}  # formats that can run code, or hide what they hold
@@ -531,13 +531,15 @@ def plain_name(requirement: str) -> str:
 
 
 def undeclared_imports(root: Path) -> list[str]:
-    """What is imported stands in `requirements` of settings.ini or in requirements-offline.txt; in
-    notebooks `dev_requirements` count too."""
+    """What is imported stands in `requirements` of settings.ini, in those of an extra such as `ray_requirements`, or
+    in requirements-offline.txt; in notebooks `dev_requirements` count too."""
     settings = (root / "settings.ini").read_text(encoding="utf-8")
     wanted = {
         kind: {plain_name(name) for name in names.split()}
-        for kind, names in re.findall(r"^(requirements|dev_requirements)\s*=(.*)$", settings, flags=re.M)
+        for kind, names in re.findall(r"^((?:\w+_)?requirements)\s*=(.*)$", settings, flags=re.M)
     }
+    for extra in wanted.keys() - {"requirements", "dev_requirements"}:
+        wanted["requirements"] |= wanted[extra]
     wheels = root / "requirements-offline.txt"
     offline = (
         re.findall(r"^([\w.-]+)==", wheels.read_text(encoding="utf-8"), flags=re.M) if wheels.exists() else []
@@ -570,7 +572,7 @@ def unpinned_requirements(root: Path) -> list[str]:
     )
     pins = {plain_name(name): version for name, version in pins.items()}
     problems = []
-    for wanted in " ".join(re.findall(r"^(?:dev_)?requirements\s*=(.*)$", settings, flags=re.M)).split():
+    for wanted in " ".join(re.findall(r"^(?:\w+_)?requirements\s*=(.*)$", settings, flags=re.M)).split():
         name, _, version = wanted.partition("==")
         pinned = pins.get(plain_name(name))
         if pinned is None:

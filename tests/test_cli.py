@@ -150,6 +150,41 @@ def test_lists_of_a_file_of_users(runs, say, tmp_path):
         say("rank", runs / "userllm_plus", "--user", known[0], "--top", "0")
 
 
+def test_texts_are_read_ahead_once(runs, say, monkeypatch, tmp_path):
+    "A second process reads nothing of what the first one kept; a baseline reads no texts."
+    monkeypatch.setenv("USERLLM_CACHE", str(tmp_path / "cache"))
+    user = pd.read_parquet(runs / "userllm_plus" / "recommender" / "users.parquet")["user_id"].iloc[3]
+    code, out, _ = say(*few(runs, "--user", user, "--candidates", 5, "--warm", 3))
+    assert code == 0 and out.startswith("Read ahead: 3 movies\n")
+    again = Recommender.load(runs / "userllm_plus", device="cpu").with_candidates(5)
+    listed = again.rank(user, top=3)
+    assert [int(id) for id in listed["item_id"]] and listed["title"].iloc[0] in out
+    computed = [store.computed for store in again.engine._store.levels if store.level.key == "item"]
+    assert computed and not any(computed)
+    refused(say("rank", runs / "bias", "--user", user, "--warm", 3), "bias reads no texts")
+    code, out, _ = say(*few(runs, "--user", user, "--most-liked", 9, "--candidates", 99_999))
+    assert code == 0 and out.startswith("There are no 99,999 movies to read, so all ")
+
+
+def test_lists_of_a_language_model_are_measured_reranked(runs, say, tmp_path):
+    "The best ten of each list are read; how much of nDCG is the retriever's is in a table, and a killed run resumes."
+    run = tmp_path / "run"
+    shutil.copytree(runs / "userllm_plus", run)
+    asked = ("evaluate", run, "--ranking", "--candidates", 10, "--list-users", 3)
+    code, out, err = say(*asked)
+    assert code == 0, err
+    assert re.search(r"3 lists \(a sample, fixed by the data seed: 3 of the \d+ users with a liked test row\)", out)
+    assert re.search(r"userllm_plus: 30 prompts, the 10 best by \w+ of each list; about \d+ seconds", out)
+    assert "recall@10, the ceiling" in out and "added by reranking" in out and "the retriever alone" in out
+    (kept,) = (run / "lists").iterdir()
+    before = kept.stat().st_mtime_ns
+    assert say(*asked)[1].splitlines()[2:] == out.splitlines()[2:] and kept.stat().st_mtime_ns == before
+    refused(say("evaluate", run, "--list-users", 3), "--list-users: these are about lists")
+    for wrong in (("--list-users", 0), ("--candidates", 0), ("--candidates", "few"), ("--lists", "none")):
+        with pytest.raises(SystemExit):
+            say("evaluate", run, "--ranking", *wrong)
+
+
 def test_rank_for_a_new_user(runs, say):
     likes = (
         pd.read_parquet(runs / "userllm_plus" / "recommender" / "items.parquet")["item_id"].iloc[:2].tolist()

@@ -66,3 +66,69 @@ def test_a_name_that_fits_nothing_is_refused(shop, capsys, names, words):
 def test_names_of_columns_are_for_tables_alone(capsys):
     assert main(["prepare", "movielens", "--column", "user_id=customer"]) == 2
     assert "--column is for prepare table" in capsys.readouterr().err
+
+
+@pytest.fixture
+def priced(shop):
+    "The shop's plain files with a price and a brand of each thing, and a file of people with an age."
+    random = np.random.default_rng(1)
+    goods = pd.read_csv(shop / "plain_goods.csv")
+    goods["price"] = random.gamma(2, 10, 40).round(2)
+    goods.loc[::7, "price"] = np.nan
+    goods["brand"] = random.choice(["Acme", "Zed", "Mira"], 40)
+    goods.to_csv(shop / "plain_goods.csv", index=False)
+    people = pd.DataFrame({"user_id": range(1, 33), "age": random.integers(18, 80, 32), "zip": "01"})
+    people.assign(zip=people["age"].mod(3)).to_csv(shop / "people.csv", index=False)
+    return shop
+
+
+SIDES = ("--item-features", "price,brand", "--user-features", "age,zip:category")
+
+
+def test_further_columns_are_kept_described_and_counted(priced, capsys):
+    people = ("--users-file", f"{priced}/people.csv")
+    assert prepare(priced, "plain", *SIDES, *people, "--out", f"{priced}/sides") == 0
+    said = capsys.readouterr().out
+    for words in (
+        "people.csv: 32 rows, 32 read",
+        "item features price (number, 6 empty), brand (category)",
+        "3 categories, most often",
+    ):
+        assert words in said, said
+    assert "ignored" not in said
+    data = Dataset.load(priced / "sides")
+    count = len(data.users)
+    known = data.user_features["age"].notna().sum()
+    counted = f"user features: {known} of {count} users have a row; {32 - known} further rows"
+    assert known < count and counted in said, said
+    goods = pd.read_csv(priced / "plain_goods.csv", dtype={"item_id": str}).set_index("item_id")
+    kept = data.item_features.set_axis(data.items["item_id"])
+    assert kept["price"].equals(goods["price"].reindex(kept.index))
+    assert data.read_from["user_features"] == {"age": "number", "zip": "category"}
+    assert prepare(priced, "plain", "--out", f"{priced}/bare") == 0
+    assert Dataset.load(priced / "bare").fingerprint == data.fingerprint  # the same rows
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("--item-features", "prise"), "did you mean price?"),
+        (("--item-features", "brand:number"), "row 1, column brand, value"),
+        (("--item-features", "price,price"), "names price twice"),
+        (("--item-features", "item_id"), "item_id names an item"),
+        (("--user-features", "age"), "no file of users is named"),
+        (("--users-file", "people.csv"), "none of its columns is named"),
+    ],
+)
+def test_a_further_column_that_fits_nothing_is_refused(priced, capsys, arguments, words):
+    assert prepare(priced, "plain", *arguments) == 2
+    said = capsys.readouterr().err
+    assert words in said and "Traceback" not in said, said
+
+
+def test_a_cell_that_is_no_number_is_named(priced, capsys):
+    goods = pd.read_csv(priced / "plain_goods.csv", dtype=str)
+    goods.loc[4, "price"] = "free"
+    goods.to_csv(priced / "plain_goods.csv", index=False)
+    assert prepare(priced, "plain", "--item-features", "price") == 2
+    assert "plain_goods.csv, row 5, column price, value 'free': not a number" in capsys.readouterr().err

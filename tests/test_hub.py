@@ -16,7 +16,7 @@ from userllm.cli.main import main
 from userllm.collaborative.baselines import baselines
 from userllm.collaborative.lightgcn import LightGCNSettings
 from userllm.collaborative.mf import MFSettings
-from userllm.collaborative.rates import planted_tastes
+from userllm.collaborative.rates import planted_ratings
 from userllm.collaborative.sasrec import SASRecSettings
 from userllm.core.errors import InputError
 from userllm.core.files import read_tensors
@@ -95,7 +95,7 @@ def test_a_language_model_goes_to_the_hub_and_comes_back_with_the_same_scores(ru
 def named_users(tmp_path_factory):
     "Every baseline, fitted on data whose users' ids are known by sight wherever they stand."
     place = tmp_path_factory.mktemp("named")
-    data = planted_tastes(users=40, items=30, rows=900)
+    data = planted_ratings(users=40, items=30, rows=900)
     ids = [f"person-{number}@private" for number in range(40)]
     data = replace(data, users=data.users.assign(user_id=ids))
     few = {"epochs": 2, "dimensions": 4}

@@ -22,6 +22,7 @@ from userllm.evaluation.reports import results_table
 from userllm.knowledge.llms import tiny_llm
 from userllm.model.mappers import FeatureTable, standardise
 from userllm.model.recommender import Recommender
+from userllm.model.side_features import planted_sides
 from userllm.training.feature_sources import FeatureSource, MadeTable, feature_sources
 from userllm.training.methods import find_method, methods
 from userllm.training.pipeline import quickstart, run_baseline, run_method
@@ -47,6 +48,7 @@ def world(tmp_path_factory):
     prepared = prepare(
         movie(users=40, minimum_item_ratings=25, positives=1_400, negatives=500), device="cpu", cache=cache
     )
+    prepared = replace(prepared, dataset=planted_sides(prepared.dataset))  # with further columns
     resources = Resources(str(place / "llm"), "cpu", "fp32", cache, report=lambda _: None)
     yield place, Stage(prepared, preset, cache=cache), load_context(resources)
     torch.set_num_threads(threads)

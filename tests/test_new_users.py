@@ -11,7 +11,7 @@ from userllm.collaborative.baselines import baselines
 from userllm.collaborative.cross_features import affinity
 from userllm.collaborative.lightgcn import LightGCNSettings
 from userllm.collaborative.mf import MFSettings, train_mf
-from userllm.collaborative.rates import planted_tastes
+from userllm.collaborative.rates import planted_ratings
 from userllm.collaborative.sasrec import SASRecSettings
 from userllm.core.runs import StageCache
 from userllm.data.histories import RatedItems, Rows
@@ -21,6 +21,7 @@ from userllm.evaluation.metrics import auc
 from userllm.model.fold_in import Rescaled
 from userllm.model.mappers import FeatureTable, load_table, save_table
 from userllm.model.recommender import Recommender
+from userllm.model.side_features import planted_sides
 from userllm.training.feature_sources import feature_sources
 from userllm.training.presets import find_preset
 
@@ -48,7 +49,9 @@ def stage(tmp_path_factory):
         lightgcn=LightGCNSettings(dimensions=8, patience=5),
         sasrec=SASRecSettings(dimensions=8, epochs=3),
     )
-    return Stage(prepare(data, device="cpu"), preset, cache=StageCache(tmp_path_factory.mktemp("cache")))
+    prepared = prepare(data, device="cpu")
+    prepared = replace(prepared, dataset=planted_sides(prepared.dataset))  # with further columns
+    return Stage(prepared, preset, cache=StageCache(tmp_path_factory.mktemp("cache")))
 
 
 def rated_by(stage, user):
@@ -132,7 +135,13 @@ def test_a_rate_as_of_time_counts_all_that_the_person_told(stage, name):
     assert torch.equal(known, new)
 
 
-@pytest.mark.parametrize("name", [name for name in feature_sources if name not in ("image", "genres", "content")])
+SAY_NOTHING_OF_USERS = ("image", "genres", "content", "item_features")
+NOT_TOLD_BY_LIKES = ("user_features",)  # an age; its test is in test_columns
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in feature_sources if name not in (*SAY_NOTHING_OF_USERS, *NOT_TOLD_BY_LIKES)]
+)
 def test_every_source_of_features_of_users_says_how_a_new_user_is_folded_in(stage, tmp_path, name):
     cross = [f"{name}_user"] if name in feature_sources and hasattr(feature_sources[name], "feature") else ["user"]
     table = feature_sources[name].make(stage, cross[0]).table
@@ -145,7 +154,7 @@ def test_every_source_of_features_of_users_says_how_a_new_user_is_folded_in(stag
     torch.testing.assert_close(load_table(tmp_path / "table.safetensors").of_rows(rows)[0], values)
 
 
-READ_LIKES_ALONE = ("sasrec", "popularity", "popularity_recent", "itemknn", "ease")
+READ_LIKES_ALONE = ("sasrec", "popularity", "popularity_recent", "itemknn", "ease", "itemknn_rows", "ease_rows")
 
 
 @pytest.mark.parametrize("name", [*baselines])
@@ -182,7 +191,7 @@ def test_the_rule_of_a_plugin_that_is_not_here_leaves_new_users_unknown(tmp_path
 
 def planted_dislikes():
     "Two kinds of items and of users: each likes its own kind, so whoever dislikes one kind likes the other."
-    made = planted_tastes(rows=3_600)
+    made = planted_ratings(rows=3_600)
     draw = np.random.default_rng(0)
 
     def planted(table):

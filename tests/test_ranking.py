@@ -149,7 +149,7 @@ def test_evaluate_compares_lists(runs, capsys):
     kept = [*(runs / "ease" / "lists").iterdir()]
     assert len(kept) == 1
     before = kept[0].stat().st_mtime_ns
-    assert main([*arguments, "--candidates", "sampled"]) == 0
+    assert main([*arguments, "--lists", "sampled"]) == 0
     assert "Krichene and Rendle 2020" in capsys.readouterr().out
     assert kept[0].stat().st_mtime_ns == before  # what is there is read
 

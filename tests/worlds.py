@@ -23,7 +23,7 @@ from userllm.data.histories import Rows
 from userllm.model.language_model import LanguageModel
 from userllm.model.settings import ModelSettings
 from userllm.model.batches import BatchMaker
-from userllm.model.userllm import start_wide, UserLLM
+from userllm.model.userllm import init_linear_weights, UserLLM
 from userllm.training.loop import tune, TuningRun
 from userllm.training.schedule import StepSettings
 from userllm.training.steps import step2
@@ -197,7 +197,7 @@ def trained(
     torch.manual_seed(seed)
     model = UserLLM(language, {slot: table.width for slot, table in world.tables.items()}, settings)
     train, valid = (rows_for(world, settings, split) for split in ("train", "valid"))
-    start_wide(model, maker, train)
+    init_linear_weights(model, maker, train)
     tune(step2(model, maker), train, valid, steps, folder, TuningRun(seed))
     return model, maker
 

@@ -70,8 +70,10 @@ function render({model, el}) {
     const text = element("div", "", {className: "text"}), chips = element("div", "", {className: "chips"});
     if (line.later) chips.append(chip(line.later === "liked later" ? "\u2605 liked later" : "\u2717 disliked later", line.later.split(" ")[0], "in the test rows, which no recommender has seen"));
     if (!line.among) chips.append(chip("not picked", "missed", "the retriever left it out; the rank is the one that it would take"));
-    if (column.other && line.other) chips.append(chip(`${column.other} ${line.other}`, "", `its rank in the list of ${column.other}`));
-    chips.append(chip(`${model.get("about").retriever} ${line.retrieved}`, "faint", "its rank among all unseen items by what picked the candidates"));
+    const {retriever} = model.get("about");
+    if (column.other && line.other) chips.append(chip(`#${line.other} in ${column.other}`, "", `its rank in the list of ${column.other}`));
+    if (![column.name, column.other].includes(retriever))
+      chips.append(chip(`retrieved #${line.retrieved}`, "faint", `its rank by ${retriever}, which picked the candidates, among all unseen items`));
     text.append(element("div", line.title, {className: "title", title: line.title}), element("div", line.about, {className: "about", title: line.about}), chips);
     return text;
   }

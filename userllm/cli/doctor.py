@@ -69,6 +69,14 @@ def _cache(cache: StageCache | None) -> Finding:
     )
 
 
+def _ray() -> Finding:
+    "Ray, which only those need who spread work over machines."
+    try:
+        return Finding("Ray", True, f"{importlib.metadata.version('ray')}, for score and rank --engine ray")
+    except importlib.metadata.PackageNotFoundError:
+        return Finding("Ray", True, "not installed; for --engine ray alone: pip install 'userllm[ray]'")
+
+
 def examine(
     cache: StageCache | None = None,  # the stage cache
     folder=".",  # where runs would go
@@ -116,6 +124,7 @@ def examine(
         _shipped("descriptions", "descriptions-smollm2.parquet"),
         _shipped("poster features", "posters-vit_s14_focus.safetensors"),
         _shipped("poster hashes", "posters.parquet"),
+        _ray(),
     ]
 
 

@@ -7,29 +7,29 @@ __all__ = ['main']
 
 # %% ../../nbs/cli/945_entry.ipynb #fcce9311
 import sys
-from ..core.command import ending_at_once, finish_output, guarded, patient_streams
+from ..core.command import exit_on_interrupt, flush_output, run_command, tolerant_streams
 
 # %% ../../nbs/cli/945_entry.ipynb #66ac0102
 def main(
     arguments: list[str] | None = None,  # the command line; sys.argv where left out
-) -> int:  # see `guarded`
+) -> int:  # see `run_command`
     """The command `userllm`, with streams that cannot end it, and and a word on whatever ends it
     but a fault of the program."""
 
     def load_and_do():
         try:
-            with ending_at_once("stopped while it was loading; nothing was done"):
+            with exit_on_interrupt("stopped while it was loading; nothing was done"):
                 from userllm.cli.main import choose_verb, do_verb
 
                 chosen = choose_verb(arguments)
             do_verb(*chosen)
         except SystemExit as stop:  # of the parser; its help may have been lost
             if not stop.code:
-                finish_output(saved=False)
+                flush_output(saved=False)
             raise
 
-    patient_streams()
-    return guarded(load_and_do)
+    tolerant_streams()
+    return run_command(load_and_do)
 
 # %% ../../nbs/cli/945_entry.ipynb #5a74a827
 if __name__ == "__main__" and "__file__" in globals():  # python -m userllm.cli.entry, and no notebook

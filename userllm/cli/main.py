@@ -11,14 +11,18 @@ import os, sys
 # %% ../../nbs/cli/940_main.ipynb #73592c8f
 if sys.stderr and not sys.stderr.isatty() and "ipykernel" not in sys.modules:
     os.environ.setdefault("TQDM_MININTERVAL", "30")
+if os.environ.get("RANK", "0") != "0":  # as `accelerate launch` and torchrun number their processes
+    os.environ.setdefault("TQDM_DISABLE", "1")
 
 # %% ../../nbs/cli/940_main.ipynb #ed912d87
 from argparse import Namespace
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from importlib import import_module
 from .names import known_names, registered_names
 from .parser import check_names, make_parser
-from ..core.command import finish_output, guarded, require_output
+from ..core.command import flush_output, run_command, require_output
+from ..core.errors import InputError
 
 # %% ../../nbs/cli/940_main.ipynb #08c6d2a4
 def _named_plugins(arguments: list[str]) -> list[str]:
@@ -68,19 +72,33 @@ def _keeps_files(options: Namespace) -> bool:
     return not getattr(options, "dry_run", False)
 
 
+def _require_one_process(options: Namespace) -> None:
+    "`InputError` for a verb that several processes would do once each, over each other's files."
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1 and options.verb != "train":
+        raise InputError(
+            f"userllm {options.verb} works in one process, and {processes} were started",
+            fix="give the command without accelerate launch, which is for userllm train",
+        )
+
+
 def do_verb(verb: Callable[[Namespace], None], options: Namespace) -> None:
     "Do what the verb says. `InputError` for what a person has to mend."
+    _require_one_process(options)
+    if os.environ.get("RANK", "0") != "0":
+        with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+            return verb(options)
     keeps_files = _keeps_files(options)
     if not keeps_files:
         require_output()
     verb(options)
-    finish_output(keeps_files)
+    flush_output(keeps_files)
 
 
 def main(
     arguments: list[str] | None = None,  # the command line; sys.argv where left out
-) -> int:  # see `guarded`
+) -> int:  # see `run_command`
     """The command line from Python.
 
     The installed command is `userllm.cli.entry.main`, which guards the imports too."""
-    return guarded(lambda: do_verb(*choose_verb(arguments)))
+    return run_command(lambda: do_verb(*choose_verb(arguments)))

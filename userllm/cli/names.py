@@ -26,7 +26,7 @@ _registries = {
     "mapper_kinds": "userllm.model.mappers",
     "feature_sources": "userllm.training.feature_sources",
     "engines": "userllm.model.engines",
-    "runners": "userllm.model.runners",
+    "runners": "userllm.model.ray_runner",
 }
 
 

@@ -299,7 +299,8 @@ def _slot_option(parser) -> None:
         action="append",
         default=[],
         metavar="SLOT[=SOURCE]",
-        help="give the prompt one more slot, filled by a feature source such as genres, or one of a"
+        help="give the prompt one more slot, filled by a feature source such as genres, by a"
+        " further column of --data such as price, or by one of a"
         " plugin (userllm config --help lists them). Repeat it for more",
     )
 
@@ -325,6 +326,12 @@ def _train_verb(verb, names: dict) -> None:
         help="write an item's genres behind its title in the prompt: Emma (Novel, Romance)",
     )
     _slot_option(parser)
+    parser.add_argument(
+        "--side-columns",
+        action="store_true",
+        help="read the further columns of --data (prepare --item-features, --user-features), each side in a slot, and"
+        " in the logit where the method adds features to it",
+    )
     parser.add_argument(
         "--test-rows",
         type=_count,
@@ -376,7 +383,8 @@ def _evaluate_verb(verb, names: dict) -> None:
     parser.add_argument(
         "--ranking",
         action="store_true",
-        help="compare ranked lists: each recommender scores all candidates of all test users",
+        help="compare ranked lists: baselines order all candidates of all test users, language models"
+        " rerank the best 200 of each list",
     )
     parser.add_argument(
         "--k",
@@ -386,10 +394,24 @@ def _evaluate_verb(verb, names: dict) -> None:
         help="how many items at the top of a list count; several may be given. Default: 10",
     )
     parser.add_argument(
-        "--candidates",
+        "--lists",
         choices=("full", "sampled", "rated"),
         help="full: all items that a user has not seen. sampled: 100 drawn items, which can reverse"
         " the order of systems. rated: the user's test rows. Default: full",
+    )
+    parser.add_argument(
+        "--candidates",
+        type=_count_or_all,
+        metavar="N|all",
+        help="with --ranking: how many items of each list a language model reads, the best by its"
+        " retriever. The others keep the retriever's order below them. all: every item, which takes"
+        " hours on a CPU. Default: 200",
+    )
+    parser.add_argument(
+        "--list-users",
+        type=_count,
+        metavar="N",
+        help="with --ranking: measure the lists of N users, drawn by the data seed. Default: all",
     )
     parser.add_argument(
         "--llm", help="with --ranking: where the LLM is now. Default: where it was in training"
@@ -458,6 +480,13 @@ def _rank_verb(verb, names: dict) -> None:
         metavar="N|all",
         help="how many items the language model reads for a list. A cheap baseline, the retriever,"
         " picks them. all: every item, which takes minutes on a CPU. Default: 200",
+    )
+    parser.add_argument(
+        "--warm",
+        type=_count,
+        metavar="N",
+        help="first read the texts of the N most liked items, and keep what the language model made of them on disk"
+        " (1 GB at most, in the cache): then lists take seconds; each list also keeps what it read",
     )
     parser.add_argument(
         "--include-seen",
@@ -558,6 +587,18 @@ def _reproduce_verb(verb, names: dict) -> None:
         nargs="+",
         metavar="PROTOCOL",
         help=f"train and show only these protocols: {', '.join(names['protocols'])}",
+    )
+    parser.add_argument(
+        "--list-users",
+        type=_count_or_all,
+        metavar="N|all",
+        help="of a table of lists: whose lists a language model reranks, drawn by the data seed; default 100",
+    )
+    parser.add_argument(
+        "--candidates",
+        type=_count_or_all,
+        metavar="N|all",
+        help="of a table of lists: how many items of each list a language model reads; default 200",
     )
     _preset_option(parser, names)
     _llm_option(parser)

@@ -23,11 +23,11 @@ from userllm.data.datasets import (
     source_dataset,
 )
 from ..data.sources import command_options, sources
-from ..data.dataset import Dataset
+from ..data.dataset import Dataset, SIDES
 from ..data.drawn_negatives import draw_as_text, draw_counts
 from ..data.prepared import ItemSources, Prepared, keep_prepared, prepare
 from ..data.protocols import natural
-from ..data.statistics import period, table2
+from ..data.statistics import period, side_statistics, table2
 from ..data.raw_data import RawData
 from ..evaluation.reports import format_table
 from ..knowledge.descriptions import description_faults, description_quality
@@ -206,6 +206,8 @@ def _print_prepared(options, prepared: Prepared, raw: RawData | None) -> None:
     if "steps" in dataset.protocol:
         print(f"What each step left\n{format_table(pd.DataFrame(dataset.protocol['steps']))}\n")
     print(format_table(table2(dataset).rename_axis("statistic").reset_index()))
+    if dataset.sides:
+        print(f"\nFurther columns\n{format_table(side_statistics(dataset))}")
     print(f"\n{missing_as_text(prepared.missing, dataset.noun)}")
     print(_known_as_text(prepared))
     for fault in prepared.faults:
@@ -260,6 +262,22 @@ _next_systems_of_lists = {
     "userllm_wide": _next_systems["userllm_wide"],
 }
 
+_next_with_columns = {
+    "logistic_columns": "seconds; reads the further columns too",
+    "trees_columns": "seconds; a language model has to beat these two",
+    "userllm_wide --side-columns": "the same features and a language model; says the language model's own share",
+}
+
+
+def _systems(options, data, implicit: bool) -> dict[str, str]:  # whether lists are what to compare
+    "What to train next, with a line on each: where there are further columns, what reads them."
+    named = any(getattr(options, name, None) for name in SIDES)
+    has_columns = named or data and any((Path(data) / f"{name}.parquet").is_file() for name in SIDES)
+    if not has_columns:
+        return _next_systems_of_lists if implicit else _next_systems
+    ease = {"ease": _next_systems_of_lists["ease"]} if implicit else {}
+    return ease | _next_with_columns
+
 
 def _first_line(kept: Path | None, data, from_source: bool) -> str:
     if kept:
@@ -290,12 +308,13 @@ def _next_steps(
     if kept or not from_source:
         pictures = _picture_options(options, kept or options.data, kept=bool(kept))
 
-    systems = _next_systems_of_lists if implicit else _next_systems
-    commands = [typed_command("train", name, *named) + pictures for name in systems]
+    systems = _systems(options, data, implicit)
+    commands = [typed_command("train", *name.split(), *named) + pictures for name in systems]
     width = max(map(len, commands))
     lines = [f"  {command:{width}}   # {about}" for command, about in zip(commands, systems.values())]
     if data:
-        runs = [f"runs/quick-{Path(data).name}-{name}-seed0" for name in systems]
+        names = [name.replace(" --side-columns", "-columns") for name in systems]
+        runs = [f"runs/quick-{Path(data).name}-{name}-seed0" for name in names]
         lines.append("  " + typed_command("evaluate", *runs, *(["--ranking"] if implicit else [])))
     if step := _poster_step(options, kept or options.data):
         lines.insert(0, f"  {step}")

@@ -21,6 +21,7 @@ from ..evaluation.bench_runs import BenchTarget, missing, run_bench
 from ..evaluation.bench_ways import BenchSettings
 from ..evaluation.learning_curve import compare_curve, curve_as_table
 from ..evaluation.paper_tables import find_table, protocols, Table
+from ..evaluation.ranking_table import ListSettings, lists_as_table, reproduce_lists, reranked_as_table
 from ..evaluation.reports import format_table
 from userllm.evaluation.same_inputs import (
     compare_contrasts,
@@ -82,6 +83,27 @@ def _print_views(table: Table, settings: StudySettings) -> None:
         print(format_table(contrasts_as_table(compare_contrasts(table, *where))))
 
 
+def _list_settings(options) -> ListSettings:
+    "How many users' lists a language model reranks, and how many items of each."
+    numbers = {"users": options.list_users or ListSettings.users}
+    numbers["candidates"] = options.candidates or ListSettings.candidates
+    return ListSettings(**{name: None if number == "all" else number for name, number in numbers.items()})
+
+
+def _print_lists(study: TableStudy, settings: StudySettings, lists: ListSettings) -> None:
+    "Do what is missing of a table of lists, and print it."
+    table = study.table
+    compared, reranked = reproduce_lists(table.name, settings, study.only, study.on, lists)
+    print(f"\n{format_table(lists_as_table(compared, table.against))}")
+    print(
+        "\n95% intervals over users; differences are on the users that both systems have, p after Holm's correction."
+        " Context likes: likes that are nobody's example are counted, or read as labels, or in histories, or not at all"
+    )
+    if len(reranked):
+        print("\nWhat reranking adds to the retriever's own list, on the same users")
+        print(format_table(reranked_as_table(reranked)))
+
+
 def reproduce_verb(options) -> None:
     "`userllm reproduce`"
     if options.table in ("table2", "figure3") and options.data:
@@ -99,6 +121,9 @@ def reproduce_verb(options) -> None:
         return
 
     table = find_table(options.table)
+    of_lists = {"--list-users": options.list_users, "--candidates": options.candidates}
+    if not table.lists and (named := [name for name, value in of_lists.items() if value]):
+        raise InputError(f"{table.name} has no lists, which {named[0]} is about", fix="leave it out")
     asked_for = [find_system(name) for name in options.only or table.systems]
     of = dict.fromkeys(system.of for system in asked_for if not system.is_baseline)
     preset, changes, of_methods = chosen_for_many(options, tuple(of))
@@ -115,6 +140,9 @@ def reproduce_verb(options) -> None:
         return
 
     require_ready(options, settings)
+    if table.lists:
+        _print_lists(study, settings, _list_settings(options))
+        return
     compared = reproduce(table.name, settings, study.only, study.on)
     print("\n" + format_table((lengths_as_table if table.lengths else as_table)(compared)))
     _print_views(table.on(settings), settings)

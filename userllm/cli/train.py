@@ -8,24 +8,30 @@ __all__ = ['chosen_for_many', 'print_changes', 'chosen_settings', 'effective_cha
 
 # %% ../../nbs/cli/925_train.ipynb #878f2fb8
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 import json, re, textwrap
 from userllm.cli.messages import (
     cold_rows_as_text,
+    drawn_as_text,
     learning_notes,
     posters_missing,
     typed_command,
     user_option,
 )
 from .prepare import chosen_dataset, prepare_data, require_device
-from ..core.errors import InputError
+from ..core.errors import InputError, shown_names
 from ..core.files import read_json, require_writable
 from ..core.fingerprints import fingerprint
 from ..core.settings import changed_settings, override
+from ..data.dataset import Dataset
 from ..data.leakage import context_as_training
+from ..evaluation.list_scores import lists_as_text, scored_lists
+from ..evaluation.ranking import evaluate_lists, list_table, list_table_text
 from ..evaluation.reports import format_table, results_table
 from ..model.batches import require_categories
+from ..model.recommender import Recommender
 from ..model.settings import own_code
 from ..data.prepared import Stage
 from ..training.methods import Method, find_method
@@ -35,6 +41,10 @@ from ..training.pipeline import run_baseline, run_method
 from ..training.stages import load_context, Resources
 from ..training.runs import baseline_settings, settings_read, training_settings
 from ..training.presets import Preset, find_preset
+from ..data.dataset import SIDES
+from ..model.side_features import require_sides
+from ..training.feature_sources import feature_sources
+import pyarrow.parquet as pq
 
 # %% ../../nbs/cli/925_train.ipynb #c067f4c8
 def _with_targets(method: Method, targets: str) -> Method:  # names of the LLM's layers, with commas
@@ -43,15 +53,43 @@ def _with_targets(method: Method, targets: str) -> Method:  # names of the LLM's
     return replace(method, model=replace(method.model, lora=lora))
 
 
-def _with_slots(method: Method, slots: list[str]) -> Method:  # each SLOT, or SLOT=SOURCE
-    "The method with further slots; a slot alone is named after its feature source."
+def _side_names(options) -> dict[str, list[str]]:
+    "The names of the further columns of --data, by `item_features` and `user_features`."
+    folder = Path(getattr(options, "data", None) or "")
+    files = {name: folder / f"{name}.parquet" for name in SIDES} if folder.name else {}
+    return {name: pq.read_schema(file).names for name, file in files.items() if file.is_file()}
+
+
+def _source_of_slot(slot: str, sides: dict[str, list[str]]) -> str:
+    "The feature source of a slot that is named alone: the one of its name, or the further column."
+    having = [name for name, columns in sides.items() if slot in columns]
+    if slot in feature_sources or not sides:
+        return slot
+    if len(having) > 1:
+        raise InputError(
+            f"--slot {slot}: items and users have a column of this name",
+            fix=" or ".join(f"write {slot}={name}.{slot}" for name in having),
+        )
+    if having:
+        return f"{having[0]}.{slot}"
+    columns = [column for names in sides.values() for column in names]
+    near = [*get_close_matches(slot, columns, n=2), *feature_sources.close_names(slot)]
+    question = f"did you mean {' or '.join(near)}? " if near else ""
+    raise InputError(
+        f"--slot {slot}: neither a column of the data nor a feature source",
+        fix=f"{question}Columns are {shown_names(columns)}; sources are {', '.join(feature_sources)}",
+    )
+
+
+def _with_slots(method: Method, slots: list[str], sides: dict[str, list[str]] = {}) -> Method:
+    "The method with further slots, each SLOT or SLOT=SOURCE; a slot alone is named after its feature source."
     for text in slots:
         slot, _, source = text.partition("=")
         if not slot.isidentifier():
             raise InputError(
                 f"--slot {text!r} has no name", fix="write SLOT or SLOT=SOURCE, such as --slot genres"
             )
-        method = method.with_slot(slot, source or slot)
+        method = method.with_slot(slot, source or _source_of_slot(slot, sides))
     return method
 
 
@@ -66,8 +104,16 @@ def _chosen_method(options) -> Method | None:  # None for a baseline
             raise InputError(f"{options.method} has no prompt", fix="leave out --category")
         if options.slot:
             raise InputError(f"{options.method} has no prompt", fix="leave out --slot")
+        if getattr(options, "side_columns", False):
+            raise InputError(
+                "--side-columns is for methods with a language model",
+                fix="train logistic_columns or trees_columns, which read these columns",
+            )
         return None
-    method = _with_slots(find_method(options.method), options.slot)
+    sides = _side_names(options)
+    method = _with_slots(find_method(options.method), options.slot, sides)
+    if getattr(options, "side_columns", False):
+        method = method.with_side_columns(sides)
     if targets:
         method = _with_targets(method, targets)
     if category:
@@ -228,6 +274,7 @@ def _run_folder(options, preset: Preset, changes: dict) -> Path:
     "Where the run goes: --out, or a folder named by what decides the result."
     data = Path(options.data).name if options.data else options.split or preset.protocol.split
     category = "-category" if options.category else ""
+    category += "-columns" if options.side_columns else ""
     slots = {"slot": "+".join(options.slot)} if options.slot else {}
     changed = in_file_name(slots | changes)
     default = f"runs/{preset.name}-{data}-{options.method}{category}{changed}-seed{options.seed}"
@@ -241,12 +288,38 @@ def _check_data(dataset, options, method: Method | None) -> None:
         context_as_training(dataset)
     if options.category:
         require_categories(dataset.items)
+    if method is None and getattr(baselines[options.method], "columns", False):
+        require_sides(dataset, options.method)
+
+
+def _unread_columns(dataset, options, method: Method | None) -> str:
+    "A sentence where the dataset has further columns and none of them is read; else empty."
+    if dataset is None or not dataset.sides:
+        return ""
+    if method is None:
+        baseline = baselines[options.method]
+        if getattr(
+            baseline, "columns", True
+        ):  # not a baseline that reads features of rows, or one that reads these
+            return ""
+        instead = f"{baseline.kind}_columns does"
+    else:
+        if any(source.name.partition(".")[0] in SIDES for source in method.sources):
+            return ""
+        instead = "with --side-columns, or --slot NAME, it does"
+    columns = [column for side in dataset.sides.values() for column in side]
+    return f"{options.method} does not read the further columns ({shown_names(columns)}); {instead}"
 
 
 def _print_trained(options, metrics: dict, folder: Path, user_id: str) -> None:
     "Results, notes, and what to type next."
     print(format_table(results_table({metrics.get("method", options.method): metrics})))
-    for note in [posters_missing(metrics), cold_rows_as_text(metrics), *learning_notes(metrics)]:
+    for note in [
+        drawn_as_text(metrics),
+        posters_missing(metrics),
+        cold_rows_as_text(metrics),
+        *learning_notes(metrics),
+    ]:
         if note:
             print(f"\n{note[0].upper()}{note[1:]}", end="")
     print()
@@ -255,6 +328,24 @@ def _print_trained(options, metrics: dict, folder: Path, user_id: str) -> None:
     plugins = [word for module in options.plugin for word in ("--plugin", module)]
     following = typed_command("rank", folder, *user_option(user_id), "--top", 10, *plugins)
     print(f"\nThe run is in {folder}. Next: {following}")
+
+
+_CHEAP = 3_000_000  # pairs of a user and an item that a baseline scores in about a minute
+
+
+def _print_lists(metrics: dict, dataset: Dataset, folder: Path) -> None:
+    "What a baseline's lists are worth, where that takes no more than a minute: the measure of implicit feedback."
+    name = metrics["method"]
+    if tried := metrics.get("tried_losses"):
+        figures = ", ".join(f"{loss} {value:.4f}" for loss, value in tried.items())
+        print(f"Loss {max(tried, key=tried.get)}, chosen by nDCG@10 of validation lists: {figures}")
+    if len(dataset.users) * len(dataset.items) > _CHEAP:
+        print(f"Lists: {typed_command('evaluate', folder, '--ranking')}")
+        return
+    recommender = Recommender.load(folder)
+    lists, scored = scored_lists({name: recommender}, folders={name: folder / "lists"})
+    print(f"\n{lists_as_text(lists, len(dataset.items), dataset.noun.many)}")
+    print(list_table_text(list_table({name: evaluate_lists(scored[name])})))
 
 
 def _print_effective(options, changes: dict[str, Any]) -> dict[str, Any]:
@@ -288,6 +379,8 @@ def train_verb(options) -> None:
     dataset = chosen_dataset(options)[0]
     if dataset is not None:
         _check_data(dataset, options, method)
+    if unread := _unread_columns(dataset, options, method):
+        print(unread)
 
     # an LLM that cannot be loaded is refused before pictures are read and descriptions are written
     resources = Resources(options.llm, options.device, options.precision)
@@ -304,3 +397,5 @@ def train_verb(options) -> None:
         metrics = run_method(method, stage, context, folder)
     if metrics:  # of several processes one measures
         _print_trained(options, metrics, folder, prepared.dataset.users["user_id"].iloc[0])
+        if method is None and prepared.dataset.implicit:
+            _print_lists(metrics, prepared.dataset, folder)

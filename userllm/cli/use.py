@@ -19,10 +19,12 @@ from ..core.registry import no_such_name
 from ..core.files import atomic_path, read_json, read_parquet, require_writable
 from ..core.runs import RunFolder
 from ..data.dataset import Dataset
+from ..data.drawn_negatives import draw_as_text
 from ..data.requests import check_pairs, liked_items, rated_items
 from ..data.pair_tables import read_pairs
-from ..data.lists import SAMPLED_WARNING, ListProtocol
-from ..evaluation.list_scores import lists_as_text, scored_lists
+from ..collaborative.retrievers import CANDIDATES
+from ..data.lists import SAMPLED_WARNING, CandidateLists, ListProtocol
+from ..evaluation.list_scores import as_scored, lists_as_text, score_lists, shared_lists
 from ..evaluation.metrics import evaluate
 from userllm.evaluation.ranking import (
     evaluate_lists,
@@ -32,11 +34,13 @@ from userllm.evaluation.ranking import (
     list_table_text,
     require_cuts,
 )
+from ..evaluation.reranked_lists import Reranked, reranking_table, rerank_lists
 from ..evaluation.reports import difference_table, format_table, results_table
+from ..model.ray_runner import runners
 from ..model.recommender import Recommender, share_folder, upload_recommender
-from ..model.runners import Runner, Workers, rank_files, runners, score_files
+from ..model.runners import Runner, Workers, rank_files, score_files
 from ..model.shard_work import Opening
-from ..model.user_lists import AskedUsers, ListChoices, rank_users, read_user_ids
+from ..model.user_lists import RequestedUsers, ListChoices, rank_users, read_user_ids
 from ..workbench.new_users import most_liked, new_user_notes
 
 # %% ../../nbs/cli/930_use.ipynb #af591fe4
@@ -107,8 +111,10 @@ def evaluate_verb(options) -> None:
     "`userllm evaluate`"
     if options.ranking:
         return _evaluate_ranking(options)
-    if options.k or options.candidates or options.llm:
-        raise InputError("--k, --candidates and --llm are about lists", fix="add --ranking")
+    about_lists = {"--k": options.k, "--lists": options.lists, "--candidates": options.candidates}
+    about_lists |= {"--list-users": options.list_users, "--llm": options.llm}
+    if named := [name for name, value in about_lists.items() if value]:
+        raise InputError(f"{', '.join(named)}: these are about lists", fix="add --ranking")
     by_folder = {str(folder): _read_metrics(folder) for folder in options.runs}
     names = _names_of_runs(by_folder)
     runs = {name: _read_predictions(folder) for name, folder in zip(names, by_folder)}
@@ -133,30 +139,63 @@ def evaluate_verb(options) -> None:
         )
 
 # %% ../../nbs/cli/930_use.ipynb #1d94c6e7
+def _list_systems(recommenders: dict[str, Recommender], lists: CandidateLists, folders: dict[str, Path]):
+    "Lists of each run, scored whole or reranked, with those of the retrievers; and what was reranked, by run."
+    scored = {}
+    reranked = {}
+    for name, recommender in recommenders.items():
+        if recommender.cheap or recommender.candidates is None:
+            scores = score_lists(recommender, lists, folders[name], name)
+            scored[name] = as_scored(lists, scores, recommender.dataset)
+            continue
+        reranked[name] = rerank_lists(recommender, lists, folders[name], name, print)
+        scored[name] = reranked[name].lists
+    alone = {f"{each.retriever}, the retriever alone": each.alone for each in reranked.values()}
+    return scored | alone, reranked
+
+
+def _print_reranked(reranked: dict[str, Reranked], cut: int) -> None:
+    "Whose the quality is, where a language model ordered what a retriever picked."
+    print(
+        f"\nWhat reranking adds to nDCG@{cut} of the retriever's own list, with 95% interval over users and p after"
+        f" Holm's correction\n{format_table(reranking_table(reranked, cut))}"
+    )
+
+
+def _open_for_lists(options, names: list[str]) -> dict[str, Recommender]:
+    "The recommenders of the runs, each with as many candidates as it is to read."
+    count = None if options.candidates == "all" else options.candidates or CANDIDATES
+    return {
+        name: Recommender.load(folder, options.llm, plugins=options.plugin).with_candidates(count)
+        for name, folder in zip(names, options.runs)
+    }
+
+
 def _evaluate_ranking(options) -> None:
     "`userllm evaluate --ranking`"
     cuts = require_cuts(tuple(options.k or (10,)))
-    protocol = ListProtocol(options.candidates or "full")
+    protocol = ListProtocol(options.lists or "full")
     names = _names_of_runs({str(folder): _read_metrics(folder) for folder in options.runs})
     against = options.against or names[0]
     if against not in names:
         raise no_such_name(f"--against {against}: no run has that name", against, names)
     folders = {name: Path(folder) / "lists" for name, folder in zip(names, options.runs)}
-    recommenders = {
-        name: Recommender.load(folder, options.llm, plugins=options.plugin)
-        for name, folder in zip(names, options.runs)
-    }
+    recommenders = _open_for_lists(options, names)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the warning about samples is printed below
-        lists, scored = scored_lists(recommenders, protocol, folders, progress=True)
+        lists = shared_lists(recommenders, protocol, options.list_users)
     dataset = recommenders[names[0]].dataset
     print(lists_as_text(lists, len(dataset.items), dataset.noun.many))
     if protocol.candidates == "sampled":
         print(f"Note: {SAMPLED_WARNING}")
+    scored, reranked = _list_systems(recommenders, lists, folders)
+
     evaluations = {name: evaluate_lists(each, cuts) for name, each in scored.items()}
     for cut in cuts:
         print(f"\n{list_table_text(list_table(evaluations, cut))}")
+        if reranked:
+            _print_reranked(reranked, cut)
     if len(scored) > 1:
         print(
             f"\nDifference to {against} on the same lists, with 95% interval (*: the interval excludes zero) and"
@@ -178,6 +217,9 @@ def _open_recommender(options, check: Callable[[Dataset], None]) -> Recommender:
     recommender = Recommender.load(
         options.run, options.llm, options.device, options.precision, plugins=options.plugin
     )
+    if recommender.dataset.implicit:
+        drawn = draw_as_text(recommender.dataset.implicit, recommender.dataset.protocol["data_seed"])
+        print(f"Note: {drawn}")
     return recommender.with_engine(options.engine) if options.engine else recommender
 
 # %% ../../nbs/cli/930_use.ipynb #9c40aa01
@@ -325,7 +367,17 @@ def _ready_to_rank(options, check: Callable[[Dataset], None]) -> tuple[Recommend
     "The recommender with as many candidates as are asked for, and the ids that these may have."
     recommender = _open_recommender(options, lambda dataset: (check(dataset), _candidates(options, dataset)))
     count = None if options.candidates == "all" else options.candidates
+    if options.warm:
+        _warm(recommender, options.warm)
     return recommender.with_candidates(count), _candidates(options, recommender.dataset)
+
+
+def _warm(recommender: Recommender, items: int) -> None:
+    "Read items' texts ahead, and say for how many there was room."
+    ready = recommender.warm(items, "items read ahead")
+    wanted = min(items, len(recommender.dataset.items))
+    room = "" if ready == wanted else f"; for the other {wanted - ready:,} there is no room on disk"
+    print(f"Read ahead: {ready:,} {recommender.dataset.noun.many}{room}")
 
 
 def _rank_into_parts(options, runner: Runner, ids: list[str]) -> None:
@@ -344,15 +396,15 @@ def _rank_many(options) -> None:
         return _rank_into_parts(options, runner, ids)
     out = Path(options.out)
     _require_output_file(out)
-    recommender, among = _ready_to_rank(options, lambda dataset: AskedUsers.of(ids, dataset))
+    recommender, among = _ready_to_rank(options, lambda dataset: RequestedUsers.of(ids, dataset))
     choices = ListChoices(options.top, options.include_seen, among and tuple(among))
-    asked = AskedUsers.of(ids, recommender.dataset)
+    asked = RequestedUsers.of(ids, recommender.dataset)
     out.parent.mkdir(parents=True, exist_ok=True)
     print(rank_users(recommender, asked, out, choices, "users").as_text(out))
 
 
-def _rank_new_user(options) -> pd.DataFrame:
-    "The list of a new user; says first what is known of them."
+def _rank_new_user(options) -> tuple[Recommender, pd.DataFrame]:
+    "The recommender, and the list of a new user; says first what is known of them."
     likes = options.likes or []
     recommender, among = _ready_to_rank(
         options, lambda dataset: rated_items(likes, dataset, options.dislikes)
@@ -360,9 +412,10 @@ def _rank_new_user(options) -> pd.DataFrame:
     lines = _rated_as_text(options, recommender.dataset)
     lines += new_user_notes(recommender, len(likes), len(options.dislikes))
     print("\n".join(lines))
-    return recommender.rank_for_new_user(
+    ranked = recommender.rank_for_new_user(
         likes, options.top, options.include_seen, "candidates", among, options.dislikes
     )
+    return recommender, ranked
 
 
 def rank_verb(options) -> None:
@@ -372,7 +425,7 @@ def rank_verb(options) -> None:
         return _rank_many(options)
     _runner(options)  # options of many rows are refused
     if options.user is None:
-        ranked = _rank_new_user(options)
+        recommender, ranked = _rank_new_user(options)
     else:
         recommender, among = _ready_to_rank(
             options, lambda dataset: _require_known_user(dataset, options.user)
@@ -384,7 +437,8 @@ def rank_verb(options) -> None:
     shown = filled_columns(ranked)
     if "year" in shown:
         shown = shown.assign(year=shown["year"].astype("string").fillna(""))
-    print(format_table(shown))
+    print(format_table(shown), flush=True)
+    recommender.keep_prefixes()  # after the answer: the next process need not read these texts
 
 # %% ../../nbs/cli/930_use.ipynb #40e7a8fc
 def _require_share(options) -> None:

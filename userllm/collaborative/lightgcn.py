@@ -6,13 +6,23 @@
 __all__ = ['LightGCNSettings', 'like_graph', 'LightGCN', 'train_lightgcn']
 
 # %% ../../nbs/collaborative/560_lightgcn.ipynb #1d336c1d
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 from torch import nn
 from ..core.settings import require_numbers
 from .epochs import Fit, fit_epochs
-from .mf import CollaborativeModel, fold_in_scale, start_collaborative
+from userllm.collaborative.mf import (
+    CollaborativeModel,
+    best_on_lists,
+    fold_in_scale,
+    list_quality,
+    losses_to_try,
+    require_loss,
+    init_collaborative,
+    told_rows,
+    training_of,
+)
 from ..data.dataset import Dataset
 
 # %% ../../nbs/collaborative/560_lightgcn.ipynb #2386b943
@@ -32,19 +42,22 @@ class LightGCNSettings:
     }
 
     dimensions: int = 64  # d2
-    layers: int = 2  # L, how far likes are followed
-    initial_spread: float = 0.01  # standard deviation of the embeddings at the start
+    layers: int = 2  # L
+    initial_spread: float = 0.01  # standard deviation of the initial embeddings
     learning_rate: float = 1e-2  # of Adam
     weight_decay: float = 1e-5  # Adam's L2 penalty on the embeddings
     batch_size: int = 1024  # rows a step
-    epochs: int = 150  # at most so many passes over the training rows
+    epochs: int = 150  # passes over the training rows, at most
     patience: int = 20  # epochs without a better validation AUC before it stops
+    # of `LOSSES` in `550_mf`; `auto`: for implicit feedback bce or bpr, whose validation lists are better; else bce
+    loss: str = field(default="auto", metadata={"later": True})
 
     name = "lightgcn"
     bias = False
 
     def __post_init__(self):
         require_numbers(self, "lightgcn")
+        require_loss(self.loss)
 
 # %% ../../nbs/collaborative/560_lightgcn.ipynb #7a5a072e
 def like_graph(
@@ -69,7 +82,7 @@ class LightGCN(nn.Module):
     def __init__(
         self,
         graph: torch.Tensor,  # (n, n) from `like_graph`
-        users: int,  # how many of the first nodes are users
+        users: int,  # the first nodes are users
         settings: LightGCNSettings = LightGCNSettings(),
         seed: int = 0,  # of the embeddings
     ):
@@ -83,7 +96,7 @@ class LightGCN(nn.Module):
         )
 
     def averaged(self) -> tuple[torch.Tensor, torch.Tensor]:
-        "What users (u, d) and items (i, d) are represented by."
+        "The averaged embeddings of users (u, d) and items (i, d)."
         total = layer = self.embeddings
         for _ in range(self.layers):
             layer = torch.sparse.mm(self.graph, layer)
@@ -98,39 +111,49 @@ class LightGCN(nn.Module):
 
 # %% ../../nbs/collaborative/560_lightgcn.ipynb #a7237482
 def train_lightgcn(
-    dataset: Dataset,  # read: training rows, and validation labels for early stopping
+    dataset: Dataset,  # training rows, and validation labels for early stopping, are used
     settings: LightGCNSettings = LightGCNSettings(),
-    run_seed: int = 0,  # of the start and of the order of rows
+    run_seed: int = 0,  # of the initialisation and the order of rows
     progress: bool = True,
 ) -> CollaborativeModel:
-    """Train LightGCN by BCE and keep the epoch with the best validation AUC.
+    """Train LightGCN and keep the epoch with the best validation AUC, or for implicit feedback with the best
+    validation lists.
 
     No training or validation rows raise `InputError`."""
-    model, training, validation = start_collaborative(dataset, settings, run_seed)
-    likes = training[training.label == 1]
-    network = LightGCN(
-        like_graph(likes.user, likes.item, len(dataset.users), len(dataset.items)),
-        len(dataset.users),
-        settings,
-        run_seed,
-    )
 
-    def score():
+    def train(loss: str) -> CollaborativeModel:
+        model, training, validation = init_collaborative(dataset, settings, run_seed)
+        likes = training[training.label == 1]
+        network = LightGCN(
+            like_graph(likes.user, likes.item, len(dataset.users), len(dataset.items)),
+            len(dataset.users),
+            settings,
+            run_seed,
+        )
+
+        def score():
+            with torch.no_grad():
+                model.network.user_vectors[...], model.network.item_vectors[...] = network.averaged()
+            return model.pair_logits(validation.user, validation.item)
+
+        optimizer = torch.optim.Adam(
+            network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        quality = list_quality(dataset, model)
+        fit = Fit(
+            network,
+            optimizer,
+            score=score,
+            validation_labels=validation.label,
+            list_quality=quality and (lambda: (score(), quality())[1]),  # of the averaged embeddings
+            **training_of(dataset, training, loss, run_seed),
+        )
+        fitted = fit_epochs(fit, settings, run_seed, progress)
+        score()  # with the epoch that is kept
         with torch.no_grad():
-            model.network.user_vectors[...], model.network.item_vectors[...] = network.averaged()
-        return model.pair_logits(validation.user, validation.item)
+            model.network.user_vectors[torch.as_tensor(~model.user_known)] = 0.0
+            model.network.item_vectors[torch.as_tensor(~model.item_known)] = 0.0
+        model = replace(model, **fitted)
+        return replace(model, folding=fold_in_scale(model, told_rows(dataset, training)))
 
-    pairs = tuple(
-        torch.as_tensor(training[key].to_numpy(dtype=np.int64, copy=True)) for key in ("user", "item")
-    )
-    optimizer = torch.optim.Adam(
-        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
-    fit = Fit(network, optimizer, pairs, training.label, score, validation.label)
-    fitted = fit_epochs(fit, settings, run_seed, progress)
-    score()  # with the epoch that is kept
-    with torch.no_grad():
-        model.network.user_vectors[torch.as_tensor(~model.user_known)] = 0.0
-        model.network.item_vectors[torch.as_tensor(~model.item_known)] = 0.0
-    model = replace(model, **fitted)
-    return replace(model, folding=fold_in_scale(model, training))
+    return best_on_lists(train, losses_to_try(settings, dataset))

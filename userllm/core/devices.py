@@ -17,10 +17,14 @@ from .errors import InputError
 def choose_device(name: str = "auto") -> torch.device:  # `auto`, `cpu`, `cuda`, `cuda:1`, `mps`
     """The device to compute on: the first GPU where there is one, else the CPU.
 
-    `InputError` for a device that is not there."""
+    `InputError` for a device that does not exist or is not available."""
     if name == "auto":
-        gpu = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"  # under `accelerate launch` each process has its own
-        name = gpu if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        # under `accelerate launch` each process has its own GPU
+        gpu = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+        if torch.cuda.is_available():
+            name = gpu
+        else:
+            name = "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -73,18 +77,18 @@ def choose_precision(
 
 
 def precision_suffix(
-    device: str = "auto",  # as the person named it
-    precision: str = "auto",  # as the person named it
+    device: str = "auto",  # as the user gave it
+    precision: str = "auto",  # as the user gave it
 ) -> str:  # '' for fp32, or such as `-bf16`
-    """The end of the name of a folder of results.
+    """The suffix of a results folder.
 
     Rounding changes the course of a training, so results of two precisions are kept apart."""
     dtype = "" if choose_precision(choose_device(device), precision) == torch.float32 else "-bf16"
     return f"-{precision}{dtype}" if precision in QUANTISED_BITS else dtype
 
 # %% ../../nbs/core/030_devices.ipynb #bf6c1fa0
-def peak_memory_bytes() -> int:  # 0 where the system does not tell
-    "The most memory that this process has held at once (resident set)."
+def peak_memory_bytes() -> int:  # 0 where the system does not report it
+    "The peak resident memory of this process."
     try:
         import resource
     except ImportError:
@@ -94,7 +98,7 @@ def peak_memory_bytes() -> int:  # 0 where the system does not tell
 
 
 def release_memory() -> None:
-    "Give back to the system what is free: glibc keeps it, for more blocks of the same sizes."
+    "Return freed memory to the system: glibc keeps it for later blocks of the same size."
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim:

@@ -16,7 +16,7 @@ from contextlib import contextmanager, nullcontext, suppress
 
 import psutil
 from .errors import InputError
-from .runs import only_one
+from .runs import folder_lock
 from .stores import FileStore
 
 # %% ../../nbs/core/027_driver_locks.ipynb #0bcf3486
@@ -81,7 +81,7 @@ def only_driver(store: FileStore) -> Iterator[None]:
         _refuse(store, holder)
     # On one machine, two that begin at the same moment are told apart by the operating system.
     doing = "another command writes"
-    with only_one(store.root, doing) if store.is_local else nullcontext():
+    with folder_lock(store.root, doing) if store.is_local else nullcontext():
         mine = _this_process()
         store.put_json(LOCK, mine)
         if not store.is_local:  # elsewhere the one who wrote last has it

@@ -28,7 +28,7 @@ def _feed_array(hasher, kind: str, dtype: str, shape: tuple, content):
 
 # %% ../../nbs/core/005_fingerprints.ipynb #c010
 def _kind_of(column: pd.Series) -> str:
-    "The type of a column. Text that is held as categories is text."
+    "The type of a column; text stored as categories counts as text."
     kind = column.dtype
     if isinstance(kind, pd.CategoricalDtype) and pd.api.types.is_string_dtype(kind.categories):
         kind = kind.categories.dtype
@@ -48,28 +48,28 @@ def _feed_column(hasher, column: pd.Series):
 
 
 def _feed_path(hasher, path: Path):
-    """A file counts by its content, a folder by the names and contents of what is in it; its own
+    """A file is hashed by its content, a folder by the names and contents of its files; its own
     name does not count."""
     if path.is_dir():
-        inside = sorted(p for p in path.rglob("*") if p.is_file())
-        return _feed(hasher, [[p.relative_to(path).as_posix(), p] for p in inside])
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return _feed(hasher, [[file.relative_to(path).as_posix(), file] for file in files])
     _feed_piece(hasher, "file", file_sha256(path).encode())
 
 # %% ../../nbs/core/005_fingerprints.ipynb #c011
-def _counting_fields(value) -> dict:  # a dataclass object
-    "Its fields, without those that are younger than keys in use (`later` in their metadata) and have their default."
-    fields = [(each, getattr(value, each.name)) for each in dataclasses.fields(value)]
-    return {
-        each.name: content
-        for each, content in fields
-        if not (
-            each.metadata.get("later") and isinstance(content, type(each.default)) and content == each.default
-        )
-    }
+def _fingerprinted_fields(value) -> dict:  # a dataclass object
+    """Its fields by name. A field marked `later` that has its default is left out, so that keys made
+    before the field existed stay valid."""
+    fields = {}
+    for field in dataclasses.fields(value):
+        content = getattr(value, field.name)
+        has_default = isinstance(content, type(field.default)) and content == field.default
+        if not (field.metadata.get("later") and has_default):
+            fields[field.name] = content
+    return fields
 
 
 def _feed(hasher, value: Any):
-    "Feed one value of any known kind; a kind that is not known is refused, never guessed at."
+    "Feed one value of a supported type; any other type raises `TypeError`."
     torch = sys.modules.get("torch")  # a tensor can only come from a torch that is already loaded
     if isinstance(value, np.generic):
         value = value.item()
@@ -93,7 +93,7 @@ def _feed(hasher, value: Any):
             _feed(hasher, [key, value[key]])
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         _feed_piece(hasher, "dataclass", type(value).__name__.encode())
-        _feed(hasher, _counting_fields(value))
+        _feed(hasher, _fingerprinted_fields(value))
     elif isinstance(value, pd.DataFrame):
         _feed_piece(hasher, "table", f"{value.shape}".encode())
         for column in [value.index.to_series(), *(value.iloc[:, i] for i in range(value.shape[1]))]:
@@ -120,7 +120,8 @@ def _feed(hasher, value: Any):
 
 # %% ../../nbs/core/005_fingerprints.ipynb #c012
 def fingerprint(
-    *parts,  # dataclasses, dicts, lists, plain values, Paths (by content), arrays, tables or tensors
+    # dataclasses, dicts, lists, plain values, Paths (by content), arrays, tables or tensors
+    *parts,
 ) -> str:  # 16 hexadecimal characters
     """Equal for equal values in any process; value, type, shape and order count (not of a dict's
     keys). InputError: a missing file."""

@@ -19,11 +19,11 @@ ORANGE = "#E69F00"
 SKY = "#56B4E9"
 PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 
-OTHER = "#767676"  # what has no colour of its own
+OTHER = "#767676"  # what has no fixed colour
 UNKNOWN = "#A0A0A0"  # a value that is not known
 BAND = "#DDDDDD"  # a range behind a figure's marks
 ROW_TEXT = "#EFEFEF"  # behind text that comes from the row, such as a title
-EDITED = "#FFF3B0"  # behind text that a person edited
+EDITED = "#FFF3B0"  # behind text that the user edited
 
 
 def run_colours(count: int) -> list[str]:
@@ -31,7 +31,7 @@ def run_colours(count: int) -> list[str]:
     return [PALETTE[number % len(PALETTE)] for number in range(count)]
 
 # %% ../../nbs/core/050_theme.ipynb #1a70a1b6
-PICTURES = "image"  # the slot of an item's picture, and the name of its feature table and of their source
+PICTURES = "image"  # the slot of an item's picture, its feature table and its feature source
 SLOT_COLOURS = {
     PICTURES: "#F5C66B",
     "history_item": "#F5C66B",
@@ -66,11 +66,15 @@ def genre_colour(genre: str) -> str:
 def number_text(
     value: float,
     digits: int = 3,  # decimals at most; fewer from 100 on, none from 1,000 on
-    signed: bool = False,  # with `+` before what is above zero
+    signed: bool = False,  # with `+` before positive numbers
 ) -> str:
-    "A number for a person, without a sign where it rounds to zero."
+    "A number as text, without a sign where it rounds to zero."
     size = abs(value)
-    decimals = 0 if size >= 1000 else min(digits, 1) if size >= 100 else digits
+    decimals = digits
+    if size >= 1000:
+        decimals = 0
+    elif size >= 100:
+        decimals = min(digits, 1)
     text = f"{value:{'+' if signed else ''}.{decimals}f}"
     return text if size == float("inf") or float(text) else text.lstrip("+-")
 

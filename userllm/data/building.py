@@ -433,4 +433,7 @@ def with_further_items(
         )
     new = items[~items["item_id"].isin(dataset.items["item_id"])]
     all_items = pd.concat([dataset.items, new], ignore_index=True)
-    return replace(dataset, items=all_items.assign(item=np.arange(len(all_items))))
+    side = dataset.item_features
+    if side is not None:  # of the new ones nothing is known
+        side = side.reindex(range(len(all_items)))
+    return replace(dataset, items=all_items.assign(item=np.arange(len(all_items))), item_features=side)

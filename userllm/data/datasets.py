@@ -15,7 +15,7 @@ import logging, os
 import pandas as pd
 from ..core.errors import InputError, shown_text
 from ..core.files import atomic_path, read_json, require_writable
-from .dataset import Dataset, SPLITS
+from .dataset import Dataset, SIDES, SPLITS
 from .nouns import ItemNoun
 from ..visual.posters import posters_for
 from .building import build_dataset, dataset_with_split, with_further_items
@@ -47,6 +47,11 @@ def open_question(
     return like_question(raw.ratings["rating"], settings.like_threshold)
 
 
+def _by_ids(side: pd.DataFrame | None, ids: pd.Series) -> pd.DataFrame | None:
+    "Further columns in the order of the ids; missing where there is no row."
+    return None if side is None else side.reindex(pd.Index(ids)).reset_index(drop=True)
+
+
 def _shaped(raw: RawData, settings: ProtocolSettings, all_items: bool) -> Dataset:
     "As `dataset_of`, without the open question."
     settings = replace(settings, noun=raw.noun)
@@ -59,7 +64,12 @@ def _shaped(raw: RawData, settings: ProtocolSettings, all_items: bool) -> Datase
         items = items.assign(poster=posters_for(items))
     make = dataset_with_split if "split" in raw.ratings else build_dataset
     dataset = replace(make(raw.ratings, items, settings), read_from=raw.read_from)
-    return with_further_items(dataset, items) if all_items else dataset
+    dataset = with_further_items(dataset, items) if all_items else dataset
+    return replace(
+        dataset,
+        item_features=_by_ids(raw.item_features, dataset.items["item_id"]),
+        user_features=_by_ids(raw.user_features, dataset.users["user_id"]),
+    )
 
 
 def dataset_of(
@@ -82,7 +92,7 @@ def cold_rows(
     dataset: Dataset,
 ) -> pd.DataFrame:  # index: valid, test; columns: rows, user unseen, item unseen, either
     "How many rows of each held-out split are about users or items without a training row."
-    training = dataset.rows("train")
+    training = dataset.without_drawn.rows("train")
     lines = {}
     for split in SPLITS[1:]:
         rows = dataset.rows(split)
@@ -283,6 +293,23 @@ _TAKEN_FOR_VALIDATION = {
 }
 
 
+def _side_notes(raw: RawData, dataset: Dataset) -> list[str]:
+    "How many items and users have further columns, and how many rows of these are of nobody in the data."
+    notes = []
+    for name, kinds in SIDES.items():
+        side = getattr(raw, name)
+        if side is None:
+            continue
+        ids = getattr(dataset, kinds)[f"{kinds[:-1]}_id"]
+        known = int(ids.isin(side.index).sum())
+        many = dataset.noun.many if kinds == "items" else kinds
+        note = f"{name.replace('_', ' ')}: {known:,} of {len(ids):,} {many} have a row"
+        if others := len(side) - known:
+            note += f"; {others:,} further rows are of {many} that the data do not keep, and are left out"
+        notes.append(note)
+    return notes
+
+
 def _split_notes(raw: RawData, dataset: Dataset) -> list[str]:
     "How a split that came with the data is read."
     if "split" not in raw.ratings:
@@ -332,6 +359,7 @@ def source_dataset(
     question = "" if "like_threshold" in options else open_question(raw, settings)
     notes = [question] if question else []
     notes += _disliked_note(raw, settings) + _left_out_notes(raw, dataset) + _split_notes(raw, dataset)
+    notes += _side_notes(raw, dataset)
     return dataset, replace(raw, notes=(*raw.notes, *notes))
 
 # %% ../../nbs/data/300_datasets.ipynb #b667391c

@@ -17,6 +17,7 @@ from ..core.runs import StageCache
 from .leakage import Audit, audit, context_as_training
 from .datasets import fill_descriptions
 from .dataset import Dataset
+from .drawn_negatives import with_drawn_negatives
 from .histories import Histories, HistorySettings, Rows
 from .building import build_dataset
 from .protocols import ProtocolSettings, movie
@@ -120,6 +121,8 @@ class Prepared:
 
         `InputError` for a share that is not above 0 and at most 1, or that leaves no row."""
         dataset = self.dataset
+        if dataset.implicit:
+            dataset = replace(dataset, interactions=dataset.interactions[~self._drawn_training])
         training = np.flatnonzero((dataset.interactions["split"] == "train").to_numpy())
         count = int(len(training) * share)
         if not 0 < share <= 1 or not count:
@@ -139,7 +142,13 @@ class Prepared:
             events=dataset.events.assign(split=split),
             protocol=dataset.protocol | {"training_share": share},
         )
+        if dataset.implicit:
+            dataset = with_drawn_negatives(dataset, ("train",))
         return replace(self, dataset=dataset, histories=Histories.for_dataset(dataset), audit=audit(dataset))
+
+    @property
+    def _drawn_training(self) -> np.ndarray:  # (interactions,) bool
+        return self.dataset.drawn & (self.dataset.interactions["split"] == "train").to_numpy()
 
     @property
     def history(self) -> HistorySettings:

@@ -35,6 +35,9 @@ class RawData:
     implicit: bool = False
     movielens_ids: bool = False  # whether item ids are MovieLens numbers, by which shipped posters are known
     folder: Path = Path()  # what paths of poster files are relative to
+    # further columns by id, where some were named: float64 (NaN where missing) or text ('' where missing)
+    item_features: pd.DataFrame | None = None
+    user_features: pd.DataFrame | None = None
     read_from: dict = field(
         default_factory=dict
     )  # how its files were read, where not as usual, as plain values

@@ -76,11 +76,13 @@ def _read_movielens(options: dict):
 
 def _read_table(options: dict):
     from userllm.data.column_names import ColumnNames
+    from userllm.data.side_columns import SideChoices
     from userllm.data.user_tables import TABLE_COLUMNS, read_table
 
     names = ColumnNames.parse(options["column"] or (), TABLE_COLUMNS)
-    implicit = bool(options["implicit"])
-    return read_table(options["interactions"], options["items"], columns=names, implicit=implicit)
+    side = SideChoices.parse(options["item_features"], options["user_features"], options["users_file"])
+    choices = {"columns": names, "side": side, "implicit": bool(options["implicit"])}
+    return read_table(options["interactions"], options["items"], **choices)
 
 
 def _read_movies(options: dict):
@@ -98,9 +100,11 @@ def _read_netflix(options: dict):
 
 
 def _read_recbole(options: dict):
+    from userllm.data.side_columns import SideChoices
     from userllm.data.sources_recbole import read_recbole
 
-    return read_recbole(options["folder"], implicit=bool(options["implicit"]))
+    side = SideChoices.parse(options["item_features"], options["user_features"])
+    return read_recbole(options["folder"], implicit=bool(options["implicit"]), side=side)
 
 
 _INTERACTIONS = Option(
@@ -126,17 +130,32 @@ _COLUMN = Option(
     "OURS=YOURS",
     several=True,
 )
+_SIDES = (
+    Option(
+        "item_features",
+        "further columns of the items that baselines and models may read, such as price,brand; numbers or"
+        " categories (several with | between them), as their cells say, or as you do: zip:category, price:number",
+        "NAME,...",
+    ),
+    Option(
+        "user_features", "the same of the users' file (of recbole: NAME.user), such as age,city", "NAME,..."
+    ),
+)
+_USERS_FILE = Option(
+    "users_file", "CSV, TSV or Parquet with user_id and the columns that --user-features names", "FILE"
+)
 _FOLDER = Option("folder", "the folder as it comes", "DIR", required="the folder with its files")
 _PRIZE_FOLDER = replace(_FOLDER, about="one with combined_data_*.txt and movie_titles.csv")
 _OVERVIEWS = Option("overviews", "TMDB's overviews as descriptions")
 _PRIZE_USERS = Option("users", "so many users, drawn by --data-seed, default 20000", "N|all", users_or_all)
 _PRIZE = EVERY_USER | {"like_threshold": 4, "history_length": 10, "minimum_likes": 10}
 
+_TABLE = (_INTERACTIONS, _ITEMS, _COLUMN, *_SIDES, _USERS_FILE)
 for _source in (
-    Source("table", "your own interactions and items", _read_table, (_INTERACTIONS, _ITEMS, _COLUMN)),
+    Source("table", "your own interactions and items", _read_table, _TABLE),
     Source("movies", "The Movies Dataset", _read_movies, (_FOLDER, _OVERVIEWS), {"name": "movie"}),
     Source("netflix", "the Netflix Prize", _read_netflix, (_PRIZE_FOLDER, _PRIZE_USERS), _PRIZE),
-    Source("recbole", "RecBole's atomic files", _read_recbole, (_FOLDER,)),
+    Source("recbole", "RecBole's atomic files", _read_recbole, (_FOLDER, *_SIDES)),
     Source("movielens", "MovieLens small, built in", _read_movielens, protocol={"name": "movie"}),
 ):
     sources.register(_source)

@@ -16,6 +16,7 @@ from .faults import Fault, raise_faults, shown_value
 from .dataset import SPLIT_TYPE, SPLITS
 from .nouns import MOVIE
 from .raw_data import RawData
+from .side_columns import SideChoices, SideColumn, SideTable, read_side_columns
 from .sources_movielens import display_title
 from .interaction_tables import INTERACTION_COLUMNS, first_of_pairs, read_interactions
 from .item_tables import check_items, written_names
@@ -178,11 +179,37 @@ def _year_note(unread: list[Fault], file: str) -> tuple[str, ...]:
     return (f"{file}: {count:,} years that are no numbers are taken for missing, {first}",)
 
 
+_SIDE_KINDS = {"float": "number", "token": "category", "token_seq": "category"}
+
+
+def _read_side(
+    path: Path, key: str, asked: tuple[SideColumn, ...]
+) -> SideTable | None:  # key: as the file has it
+    "Further columns of a file, by the types in its headers unless others were asked for; None where none are asked."
+    if not asked:
+        return None
+    if not path.is_file():
+        raise InputError(
+            f"{path.parent} holds no {path.name}, which --user-features names columns of", fix="add it"
+        )
+    headers, kinds, _ = _header(path)
+    columns = []
+    for column in asked:
+        kind = kinds.get(column.name, "")
+        parts = _sequence if kind == "token_seq" else None
+        found = column.kind or _SIDE_KINDS.get(kind, "")
+        columns.append(SideColumn(column.name, found, headers.get(column.name, ""), parts))
+    return read_side_columns(
+        path, "user_id" if key == "user_id" else "item_id", tuple(columns), headers.get(key, key), "\t", None
+    )
+
+
 def read_recbole(
     # NAME.inter, or NAME.train.inter, NAME.test.inter and perhaps NAME.valid.inter; and NAME.item
     folder: str | Path,
     now: float | None = None,  # seconds since 1970; times later than a day after it are refused
     implicit: bool = False,  # every row is a like, such as a purchase, without label and rating
+    side: SideChoices = SideChoices(),  # further columns that are read: of NAME.item, and of NAME.user
 ) -> RawData:
     """A dataset in atomic files.
 
@@ -208,17 +235,37 @@ def read_recbole(
         interactions.read(path, split, wanted["item_id"], items, items_path.name, now)
     parts = interactions.parts
     shared = [] if implicit else _shared_pairs(parts, list(files.values()))
-    raise_faults(faults + interactions.faults + shared)
+    faults += interactions.faults + shared
+
+    # further columns
+    users_path = items_path.with_suffix(".user")
+    sides = {
+        "item_features": _read_side(items_path, wanted["item_id"], side.items),
+        "user_features": _read_side(users_path, "user_id", side.users),
+    }
+    sides = {name: table for name, table in sides.items() if table is not None}
+    side_faults = [fault for table in sides.values() for fault in table.faults]
+    raise_faults(list(dict.fromkeys(faults + side_faults)))  # the items' file is read twice
     if len({("label" in part.columns) for part in parts}) > 1:
         raise InputError(
             f"{folder}: some splits have labels, others ratings", fix="give labels in all, or ratings in all"
         )
 
     # what a person should know
-    notes = tuple(map(str, [*interactions.counts, count]))
+    counts = [*interactions.counts, count]
+    taken = {column.name for column in side.items}
+    interactions.ignored[items_path.name] = [name for name in others if name not in taken]
+    if "user_features" in sides:
+        counts.append(sides["user_features"].count)
+        left = [header.rpartition(":")[0] or header for header in sides["user_features"].others]
+        interactions.ignored[users_path.name] = left
+    notes = tuple(map(str, counts))
     ignored = interactions.ignored.items()
     notes += tuple(f"{file}: ignored {shown_names(columns)}" for file, columns in ignored if columns)
     notes += _year_note(unread_years, items_path.name)
+    for name, table in sides.items():
+        file = items_path if name == "item_features" else users_path
+        notes += (table.about(file.name, name.replace("_", " ")),)
 
     items = items.with_columns(title=pl.col("title").map_elements(display_title, pl.String))
     rows = pl.concat(parts, how="diagonal")
@@ -226,5 +273,7 @@ def read_recbole(
         rows, repeated = first_of_pairs(rows, f"{name}.inter")
         notes += repeated
     raw = raw_data(rows, items, name, notes, items_file=items_path.name)
+    frames = {name: table.frame for name, table in sides.items()}
+    raw = replace(raw, read_from={name: table.kinds for name, table in sides.items()}, **frames)
     movie_names = [theirs for known in _NAMES.values() for theirs in known if theirs.startswith("movie_")]
     return replace(raw, noun=MOVIE) if set(movie_names) & set(kinds) else raw

@@ -21,6 +21,7 @@ from .dataset import SPLIT_TYPE
 from .faults import CORRECT_ALL, Fault, error_lines, raise_faults, shown_value
 from .interaction_tables import INTERACTION_COLUMNS, first_of_pairs, read_interactions
 from .item_tables import ITEM_COLUMNS, check_items
+from .side_columns import SideChoices, SideTable, read_side_columns
 from userllm.data.raw_data import (
     CONTROL_CHARACTERS,
     INVISIBLE_CHARACTERS,
@@ -172,7 +173,7 @@ def raw_data(
 
 # %% ../../nbs/data/135_user_tables.ipynb #28949c4f
 # the columns that each file can have, by what its option is called
-TABLE_COLUMNS = {"interactions": INTERACTION_COLUMNS, "items": ITEM_COLUMNS}
+TABLE_COLUMNS = {"interactions": INTERACTION_COLUMNS, "items": ITEM_COLUMNS, "users": ("user_id",)}
 
 
 def _names_in(files: dict[str, Path], columns: ColumnNames) -> dict[str, dict[str, str]]:
@@ -220,13 +221,41 @@ def _raise_unreadable(errors: list[InputError], faults: list[Fault]) -> None:
     raise InputError("\n".join(lines), fix=CORRECT_ALL)
 
 
-def _named_notes(names: dict[str, dict[str, str]]) -> tuple[str, ...]:  # file -> ours -> its own
-    "A note for each file whose columns have other names."
+def _named_notes(files: dict[str, Path], names: dict[str, dict[str, str]]) -> tuple[str, ...]:
+    "A note for each file whose columns have other names (`names`: ours to its own)."
     notes = ()
-    for file, columns in names.items():
-        pairs = [f"{shown_text(written)} as {column}" for column, written in columns.items()]
-        notes += (f"{shown_text(file)}: read {', '.join(pairs)}",) if pairs else ()
+    for file, path in files.items():
+        pairs = [f"{shown_text(written)} as {column}" for column, written in names[file].items()]
+        notes += (f"{shown_text(path.name)}: read {', '.join(pairs)}",) if pairs else ()
     return notes
+
+
+def _read_sides(
+    side: SideChoices, files: dict[str, Path], names: dict[str, dict[str, str]]
+) -> dict[str, SideTable]:  # by `items` and `users`
+    "Further columns of items and users; none of those that nobody named. InputError for users without a file."
+    if side.users and "users" not in files:
+        raise InputError(
+            "--user-features names columns of users, and no file of users is named",
+            fix="name it with --users-file: user_id and these columns",
+        )
+    tables = {}
+    for file, key, asked in (("items", "item_id", side.items), ("users", "user_id", side.users)):
+        if asked:
+            tables[file] = read_side_columns(files[file], key, asked, names[file].get(key, ""))
+    return tables
+
+
+def _known_users(interactions: pl.DataFrame, users: SideTable, files: dict[str, Path]) -> list[Fault]:
+    "A fault where no user of the interactions has a row in the file of users."
+    if "user_id" not in interactions.columns or not len(users.frame):
+        return []
+    ids = interactions["user_id"].unique().cast(pl.String).drop_nulls()
+    if not len(ids) or ids.is_in(users.frame.index.tolist()).any():
+        return []
+    what = f"has none of the users of {files['interactions'].name}, such as {shown_value(ids[0])}"
+    remedy = f"write ids alike in both; here they are such as {shown_value(users.frame.index[0])}"
+    return [Fault(files["users"].name, what, remedy)]
 
 
 def _point_note(users: pl.Series, file: str) -> tuple[str, ...]:
@@ -246,6 +275,7 @@ def read_table(
     now: float | None = None,  # seconds since 1970; times later than a day after it are refused
     columns: ColumnNames = ColumnNames(),  # what the files call these columns, where otherwise
     implicit: bool = False,  # every row is a like, such as a purchase, without label and rating
+    side: SideChoices = SideChoices(),  # further columns that are read
 ) -> RawData:
     """Your own data from CSV or Parquet.
 
@@ -253,11 +283,14 @@ def read_table(
     `notes`."""
     interactions = Path(interactions)
     items = Path(items)
-    if absent := [str(path) for path in (interactions, items) if not path.is_file()]:
+    files = {"interactions": interactions, "items": items}
+    if side.users_file:
+        files["users"] = side.users_file
+    if absent := [str(path) for path in files.values() if not path.is_file()]:
         are = "are no files" if len(absent) > 1 else "is no file"
         raise InputError(f"{' and '.join(absent)} {are}", fix="check the path")
 
-    names = _names_in({"interactions": interactions, "items": items}, columns)
+    names = _names_in(files, columns)
 
     # both files are read, even where the first cannot be
     errors = []
@@ -278,15 +311,26 @@ def read_table(
     unknown = []
     if all_items:
         unknown = known_items(rows, films, interactions.name, items.name, names["interactions"])
-    raise_faults(_how_to_name(faults + item_faults + unknown))
+    sides = _read_sides(side, files, names)
+    side_faults = [fault for table in sides.values() for fault in table.faults]
+    if "users" in sides:
+        side_faults += _known_users(rows, sides["users"], files)
+    faults = _how_to_name(faults + item_faults + unknown)
+    raise_faults(list(dict.fromkeys(faults + side_faults)))  # the items' file is read twice
 
     # what a person should know
-    ignored = [(interactions, others), (items, item_others)]
-    notes = (str(count), str(item_count))
+    asked = {column.name for column in side.items}
+    ignored = [(interactions, others), (items, tuple(name for name in item_others if name not in asked))]
+    counts = [count, item_count]
+    if "users" in sides:
+        ignored.append((files["users"], sides["users"].others))
+        counts.append(sides["users"].count)
+    notes = tuple(map(str, counts))
     notes += tuple(
         f"{shown_text(path.name)}: ignored {shown_names(names)}" for path, names in ignored if names
     )
-    notes += _named_notes({interactions.name: names["interactions"], items.name: names["items"]})
+    notes += _named_notes(files, names)
+    notes += tuple(table.about(files[file].name, f"{file[:-1]} features") for file, table in sides.items())
     notes += _point_note(rows["user_id"], interactions.name)
     if implicit:
         rows, repeated = first_of_pairs(rows, shown_text(interactions.name))
@@ -294,4 +338,8 @@ def read_table(
 
     name = Path(interactions.name.removesuffix(".gz")).stem
     raw = raw_data(rows, films, name, notes, items_file=shown_text(items.name))
-    return replace(raw, folder=items.parent, read_from={"columns": columns.plain()} if columns.named else {})
+    read_from = {"columns": columns.plain()} if columns.named else {}
+    features = {f"{file[:-1]}_features": table for file, table in sides.items()}
+    read_from |= {name: table.kinds for name, table in features.items()}
+    frames = {name: table.frame for name, table in features.items()}
+    return replace(raw, folder=items.parent, read_from=read_from, **frames)

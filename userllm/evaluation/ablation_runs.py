@@ -13,7 +13,7 @@ import pandas as pd
 import polars as pl
 from ..core.errors import InputError, shown_names
 from ..core.files import read_json, write_json, write_parquet
-from ..core.runs import only_one, versions
+from ..core.runs import folder_lock, versions
 from ..data.cells import as_text
 from ..data.columns import read_columns
 from ..data.dataset import Dataset
@@ -32,8 +32,8 @@ from ..training.runs import predictions_frame, training_settings
 def _written_descriptions(path: Path) -> pd.DataFrame:  # item_id, description
     """A table of descriptions by people.
 
-    `InputError` for one that cannot be read, lacks a column, or has ids that are empty, come
-    twice or hold control signs."""
+    `InputError` for a table that cannot be read, lacks a column, or has ids that are empty, repeated
+    or with control characters."""
     frame, others, faults, _, count = read_columns(path, ("item_id", "description"))
     if absent := [name for name in ("item_id", "description") if name not in frame.columns]:
         raise InputError(
@@ -52,7 +52,7 @@ def _written_descriptions(path: Path) -> pd.DataFrame:  # item_id, description
 
 
 def _described(dataset: Dataset, how: str, written=None) -> Dataset:
-    "The dataset with other descriptions. `InputError` for a file that cannot serve."
+    "The dataset with other descriptions. `InputError` for an unusable file."
     if how == "shuffled":
         return dataset.with_items(
             description=dataset.items["description"].sample(frac=1, random_state=0).tolist()
@@ -65,17 +65,14 @@ def _described(dataset: Dataset, how: str, written=None) -> Dataset:
             f"descriptions {written} are of none of the {len(dataset.items):,} items",
             fix="use the source's own ids in item_id",
         )
-    return dataset.with_items(
-        description=dataset.items["item_id"]
-        .map(dict(zip(table["item_id"], table["description"])))
-        .fillna("")
-        .tolist()
-    )
+    description_of = dict(zip(table["item_id"], table["description"]))
+    described = dataset.items["item_id"].map(description_of).fillna("")
+    return dataset.with_items(description=described.tolist())
 
 # %% ../../nbs/evaluation/762_ablation_runs.ipynb #d50c86b8
 @dataclass(frozen=True)
 class AblationStudy(Study):
-    "The runs of some ablations, for one method."
+    "The runs of ablations, for one method."
 
     names: tuple  # ablations
     method: Method
@@ -84,7 +81,8 @@ class AblationStudy(Study):
 
     @property
     def variants(self) -> dict[str, Variant]:
-        "Name -> variant, the base once. Without the file of descriptions its variant is left out."
+        """Name -> variant, with the base once; without the variant of written descriptions where
+        their file is missing."""
         return {
             variant.name: variant
             for name in self.names
@@ -119,7 +117,7 @@ class AblationStudy(Study):
         dataset = _described(prepared.dataset, variant.descriptions, self.written)
         prepared = replace(prepared, dataset=dataset)
         work = Path(settings.work) / run.path
-        with only_one(work, "a variant is being trained in"):
+        with folder_lock(work, "a variant is being trained in"):
             stage = Stage(prepared, preset, run.seed, runner.cache)
             trained = train_method(method, stage, runner.context(method.model), work)
 
@@ -143,13 +141,14 @@ class AblationStudy(Study):
             "seconds": {name: round(value, 1) for name, value in trained.seconds.items()},
             "versions": versions(),
         }
-        write_json(target / "metrics.json", result)  # the metrics last: a folder that has them is finished
+        # the metrics last: they mark a folder as finished
+        write_json(target / "metrics.json", result)
         shutil.rmtree(work)
-        values = ", ".join(
-            f"{metric.label} {'none' if (value := result[metric.name]['value']) is None else f'{value:.4f}'}"
-            for metric in main_metrics()
-        )
-        settings.report(f"validation {values}")
+        figures = []
+        for metric in main_metrics():
+            value = result[metric.name]["value"]
+            figures.append(f"{metric.label} {'none' if value is None else f'{value:.4f}'}")
+        settings.report(f"validation {', '.join(figures)}")
 
 # %% ../../nbs/evaluation/762_ablation_runs.ipynb #5fb0b971
 def run_ablations(
@@ -158,9 +157,9 @@ def run_ablations(
     method: str | Method = "userllm_plus",
     written=None,  # a CSV file item_id,description by people, for the ablation `knowledge`
 ) -> None:
-    """Do the runs of these ablations that are missing, on the built-in ratings or on own data.
+    """Perform the missing runs of these ablations, on the built-in ratings or your own data.
 
-    `InputError` where a kept run was made with other settings."""
+    `InputError` where a stored run has other settings."""
     if isinstance(method, str):
         method = find_method(method, settings.changes)
     run_study(AblationStudy(tuple(names), method, written), settings)

@@ -25,33 +25,34 @@ from ..model.userllm import train_only, UserLLM
 # %% ../../nbs/evaluation/763_bench_ways.ipynb #a9b851c9
 @dataclass(frozen=True)
 class BenchSettings:
-    "How much is measured."
+    "The sizes of a benchmark."
 
     # items in a history
     histories: tuple = (5, 10, 50, 200)
-    # the same for what stored user states save, which is quickly measured
+    # items in a history for the timing of stored user states, which is quick
     state_histories: tuple = (5, 10, 50, 200)
-    # the ways of doing the work; all where left out
+    # the ways of doing the work; empty: all
     ways: tuple = ()
-    # measurements, of which the median counts
+    # measurements; their median counts
     repeats: int = 3
-    # seconds after which no further repeat begins
+    # seconds after which no repeat begins
     patience: float = 100
-    # rows on which a way is timed that would take hours for all
+    # rows for the timing of a way that would take hours on all
     rows: int = 32
-    # or fewer rows, where so many have more prompt tokens than this with their history written out; never fewer than 2
+    # at most so many prompt tokens with histories written out: fewer rows where they are
+    # longer, at least 2
     tokens: int = 16_000
     batch_size: int = 16
-    # or fewer rows at once, where prompts with their history written out would not fit in memory
+    # at most so many tokens in a batch of prompts with histories written out, to fit in memory
     batch_tokens: int = 8_000
-    # about so many, all rows of some items
+    # approximate number of training rows: all rows of a sample of items
     training_rows: int = 480
-    # or fewer rows, where their histories hold more items than this
+    # at most so many history items in these rows
     training_events: int = 24_000
-    # for whom candidates are ranked
+    # users to rank candidates for
     users: int = 20
     candidates: int = 500
-    # bytes of keys and values
+    # bytes of stored keys and values
     budget: int = 1_500_000_000
 
 # %% ../../nbs/evaluation/763_bench_ways.ipynb #21571800
@@ -61,27 +62,30 @@ def split_rows(
     lengths: np.ndarray,  # tokens of each row
     bucketed: bool = True,
 ) -> list[Rows]:
-    "The rows in batches, of like length if `bucketed`."
+    "The rows in batches, of similar length if `bucketed`."
     order = np.argsort(lengths, kind="stable") if bucketed else np.arange(len(rows))
     return [rows.take(order[start : start + size]) for start in range(0, len(rows), size)]
 
 # %% ../../nbs/evaluation/763_bench_ways.ipynb #490fa60d
 class WholePromptEngine(ScoringEngine):
-    "Reads a prompt with its history written out, whole, for every row; the model compresses nothing."
+    """Reads the whole prompt, with its history written out, for every row; the model compresses
+    nothing."""
 
     def __init__(
         self,
         model: UserLLM,
         maker: BatchMaker,
-        text: PrefixStore | None = None,  # the next three as every engine takes them; this one keeps nothing
+        # the next three belong to the interface of engines; this one stores nothing
+        text: PrefixStore | None = None,
         soft: bool = True,
         budget: ByteBudget | None = None,
-        tuned: bool = False,  # whether batches are of like length and the head has two rows
+        tuned: bool = False,  # batches of similar length, and a head with two rows
     ):
         super().__init__(model, maker)
-        self._histories = None  # they stand in the prompt
+        self._histories = None  # the prompt contains them
         self.tuned = tuned
-        # Tables that only an encoder reads, such as what a candidate is compared by, have no token in a prompt.
+        # Tables that only an encoder reads, such as those of candidate and events, have no
+        # token in a prompt.
         self.beside = [slot for slot in maker.features.history if slot in model.slots]
 
     def pieces(self, item: int, history) -> list[Piece]:
@@ -105,7 +109,7 @@ class WholePromptEngine(ScoringEngine):
         return [self.pieces(*pair) for pair in zip(rows.items.tolist(), rows.histories.tolist())]
 
     def lengths(self, rows: Rows) -> np.ndarray:
-        "How many tokens each row has, of any number."
+        "The number of tokens of each row, without a limit."
         return np.array(
             [
                 sum(len(piece.ids) or piece.segment.tokens for piece in pieces)
@@ -125,7 +129,7 @@ class WholePromptEngine(ScoringEngine):
         return lengths
 
     def batches(self, rows: Rows, settings: "BenchSettings") -> list[Rows]:
-        "The rows in batches that fit in memory, of like length if tuned."
+        "The rows in batches that fit in memory, of similar length if tuned."
         lengths = self.lengths(rows)
         fitting = max(1, min(settings.batch_size, settings.batch_tokens // int(lengths.max())))
         return split_rows(rows, fitting, lengths, self.tuned)
@@ -134,12 +138,13 @@ class WholePromptEngine(ScoringEngine):
     def batch(self, rows: Rows) -> torch.Tensor:
         return self.logits_of(rows)
 
-    def logits_of(self, rows: Rows) -> torch.Tensor:  # all with the same number of items in their histories
+    # all with the same number of items in their histories
+    def logits_of(self, rows: Rows) -> torch.Tensor:
         "Logits (b,), with a gradient where that is on."
         return self._logits(rows, self.row_pieces(rows), self._soft(rows))
 
     def _soft(self, rows: Rows, features: Mapping[str, int] = {}) -> dict:
-        "The soft tokens of each slot, where `features` says so those of another item."
+        "The soft tokens of each slot; for slots in `features` those of another item."
         soft = {}
         for slot, table in self.maker.tables.items():
             read = lookup(table, [features[slot]]) if slot in features else table.of_rows(rows)
@@ -174,9 +179,10 @@ class WholePromptEngine(ScoringEngine):
 
 # %% ../../nbs/evaluation/763_bench_ways.ipynb #a30aa3fc
 class Way:
-    "The history compressed to one token, the whole prompt for every row; the other ways differ from it."
+    """The history compressed to one token, the whole prompt for every row; the other ways differ
+    from it."""
 
-    sampled = True  # whether it is timed on some of the rows, because all would take hours
+    sampled = True  # whether it is timed on a sample of the rows, because all would take hours
 
     def __init__(self, model: UserLLM, maker: BatchMaker, settings: BenchSettings):
         self.model = model
@@ -184,7 +190,7 @@ class Way:
         self.settings = settings
 
     def begin(self, rows: Rows) -> None:
-        "What is computed once before training on these rows, from nothing."
+        "Compute once, before training on these rows, with empty stores."
 
     def batches(self, rows: Rows) -> list[Rows]:
         "The rows in batches."
@@ -196,16 +202,16 @@ class Way:
 
     @torch.no_grad()
     def score(self, rows: Rows) -> None:
-        "Score rows from nothing."
+        "Score rows with empty stores."
         for batch in self.batches(rows):
             self.logits(batch)
 
     def trained(self) -> list[str]:
-        "Names of the parameters that are trained."
+        "Names of the trained parameters."
         return list(self.model.alignment_parameters())
 
     def prompt_tokens(self, rows: Rows) -> float:
-        "About how many tokens a written-out prompt has; 0 where none is written out."
+        "Approximate number of tokens of a written-out prompt; 0 where none is written out."
         return 0.0
 
 
@@ -217,7 +223,8 @@ class WrittenOut(Way):
         model: UserLLM,
         maker: BatchMaker,
         settings: BenchSettings,
-        # batches of like length, with the two answers' rows of the head at the last position only
+        # batches of similar length, with the two answers' rows of the head at the last position
+        # only
         tuned: bool = False,
     ):
         super().__init__(model, maker, settings)
@@ -237,9 +244,9 @@ class WrittenOut(Way):
 
 
 class Reuse(Way):
-    "One token, and all reuse: what is static is computed once, from an empty store."
+    "One token, and all reuse: static parts are computed once, with empty stores."
 
-    sampled = False  # what it saves depends on how often things come again
+    sampled = False  # its saving depends on how often parts repeat
 
     def begin(self, rows: Rows) -> None:
         self.plan = self.maker.reuse_plan(training=True)
@@ -266,7 +273,7 @@ def training_by(way: Way) -> Callable:  # rows -> None
     "A function that trains on rows in this way: forward, backward and the optimiser's step."
     optimiser = torch.optim.AdamW(train_only(way.model, way.trained()), lr=1e-5)
 
-    def work(rows):
+    def train(rows):
         way.begin(rows)
         for batch in way.batches(rows):
             logits = way.logits(batch)
@@ -275,4 +282,4 @@ def training_by(way: Way) -> Callable:  # rows -> None
             optimiser.step()
             optimiser.zero_grad()
 
-    return work
+    return train

@@ -17,14 +17,14 @@ from .reports import interval_text
 
 # %% ../../nbs/evaluation/759_learning_curve.ipynb #8a724db4
 def _training_rows(table: Table, protocol: str) -> int:
-    "How many training rows there are."
+    "The number of training rows."
     if table.data is not None:
         return len(table.data.rows("train"))
     return int(protocols.find(protocol)().fractions[0] * table.rows_on(protocol))
 
 
 def _auc(runs: list[pd.DataFrame], resamples: int) -> dict:
-    "Mean AUC of some runs with its interval: by how much they are above the constant answer, whose AUC is one half."
+    "Mean AUC of runs with its interval, as the difference to constant scores, whose AUC is 0.5."
     above = seeded_difference(runs, [runs[0].assign(logit=0.0)], resamples)["auc"]
     return {
         f"auc{end}": above[part] + 0.5 for end, part in (("", "value"), ("_low", "low"), ("_high", "high"))
@@ -42,7 +42,7 @@ def compare_curve(
     before (`gain`), each with `_low` and `_high`."""
     lines = []
     for protocol in table.protocols:
-        every = _training_rows(table, protocol)
+        training_rows = _training_rows(table, protocol)
         for system in table.systems:
             before = []
             for share in table.shares:
@@ -53,7 +53,12 @@ def compare_curve(
                 runs = [read_parquet(file) for file in files if (file.parent / "metrics.json").exists()]
                 if not runs:
                     continue
-                line = {"protocol": protocol, "system": system, "rows": int(every * share), "runs": len(runs)}
+                line = {
+                    "protocol": protocol,
+                    "system": system,
+                    "rows": int(training_rows * share),
+                    "runs": len(runs),
+                }
                 gain = seeded_difference(runs, before, resamples)["auc"] if before else {}
                 line |= _auc(runs, resamples)
                 for end, part in (("", "value"), ("_low", "low"), ("_high", "high")):
@@ -79,10 +84,9 @@ def plot_curve(compared: pd.DataFrame):  # the lines of one protocol, from `comp
     for number, (system, colour) in enumerate(zip(systems, run_colours(len(systems)))):
         lines = compared[compared["system"] == system]
         error = np.stack([lines["auc"] - lines["auc_low"], lines["auc_high"] - lines["auc"]])
-        beside = lines["rows"] * (
-            1 + 0.02 * (number - len(systems) / 2)
-        )  # so that bars do not cover each other
-        axis.errorbar(beside, lines["auc"], yerr=error, fmt="o-", color=colour, capsize=3, label=system)
+        # shifted, so that bars do not cover each other
+        shifted = lines["rows"] * (1 + 0.02 * (number - len(systems) / 2))
+        axis.errorbar(shifted, lines["auc"], yerr=error, fmt="o-", color=colour, capsize=3, label=system)
     axis.set_xscale("log", base=2)
     ticks = sorted(set(compared["rows"]))
     axis.set_xticks(ticks, [f"{rows:,}" for rows in ticks])

@@ -20,7 +20,8 @@ from ..core.registry import Registry
 
 # %% ../../nbs/evaluation/500_metrics.ipynb #c006
 def _checked(labels, scores, what: str = "scores") -> tuple[np.ndarray, np.ndarray]:
-    "Labels as bool and scores as float64, both (rows,), or an `InputError` that says what is wrong with them."
+    """Labels as bool and scores as float64, both (rows,), or an `InputError` that says what is wrong
+    with them."""
     labels = np.asarray(labels)
     scores = np.asarray(scores, dtype=np.float64)
     if labels.ndim != 1 or labels.shape != scores.shape:
@@ -59,7 +60,9 @@ def auc(
     labels,  # (rows,) of 0 and 1
     scores,  # (rows,) higher is more liked
 ) -> float:  # between 0 and 1; a random order has 0.5
-    "Area under the ROC curve, ties counting half. One class only, NaN or infinite scores raise `InputError`."
+    """Area under the ROC curve, ties counting half.
+
+    One class only, NaN or infinite scores raise `InputError`."""
     from sklearn.metrics import roc_auc_score
 
     labels, scores = _checked(labels, scores)
@@ -78,15 +81,15 @@ def _user_areas(labels: np.ndarray, scores: np.ndarray, users: np.ndarray) -> tu
     labels = labels[order]
     scores = scores[order]
     users = users[order]
-    total = users.max() + 1
+    users_total = users.max() + 1
     first, last = _tie_bounds(np.r_[True, (np.diff(scores) != 0) | (np.diff(users) != 0)])
     disliked_before = np.r_[0, np.cumsum(~labels)]
-    rows = np.bincount(users, minlength=total)
-    liked = np.bincount(users, labels, total)
-    begin = np.r_[0, np.cumsum(rows)[:-1]]  # each user's first row
-    beaten = (disliked_before[first] + disliked_before[last]) / 2 - disliked_before[begin[users]]
+    rows = np.bincount(users, minlength=users_total)
+    liked = np.bincount(users, labels, users_total)
+    starts = np.r_[0, np.cumsum(rows)[:-1]]  # each user's first row
+    beaten = (disliked_before[first] + disliked_before[last]) / 2 - disliked_before[starts[users]]
     with np.errstate(invalid="ignore"):
-        return np.bincount(users, beaten * labels, total) / (liked * (rows - liked)), rows
+        return np.bincount(users, beaten * labels, users_total) / (liked * (rows - liked)), rows
 
 
 def _tie_bounds(starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -125,11 +128,11 @@ def _mean_user_auc(areas: np.ndarray, rows: np.ndarray) -> UserAUC:
 def user_auc(
     labels,  # (rows,) of 0 and 1
     scores,  # (rows,) higher is more liked
-    users,  # (rows,) whose row it is: numbers or text
+    users,  # (rows,) the user of each row: numbers or text
 ) -> UserAUC:
     """UAUC: the mean of AUC within users.
 
-    Users with one class are left out and counted; none left raises `InputError`."""
+    Users with one class are left out and counted. `InputError` where no user is left."""
     labels, scores = _checked(labels, scores)
     return _mean_user_auc(*_user_areas(labels, scores, _user_codes(users, len(labels))))
 
@@ -153,8 +156,10 @@ def _row_losses(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
 def log_loss(
     labels,  # (rows,) of 0 and 1
     logits,  # (rows,) log-odds of label 1
-) -> float:  # nats per row; a model that knows nothing has 0.693 on balanced rows
-    "Mean binary cross-entropy, exact for logits of any size. NaN or infinite logits raise InputError."
+) -> float:  # nats per row; constant logits of zero have 0.693
+    """Mean binary cross-entropy, exact for logits of any size.
+
+    NaN or infinite logits raise InputError."""
     return float(_row_losses(*_checked(labels, logits, "logits")).mean())
 
 # %% ../../nbs/evaluation/500_metrics.ipynb #c020
@@ -163,7 +168,9 @@ def calibration_curve(
     probabilities,  # (rows,) between 0 and 1
     bins: int = 10,  # bins of equal width
 ) -> pd.DataFrame:  # predicted, observed, rows: one line for each bin that has rows
-    "Mean probability and share of likes, bin by bin. Probabilities outside 0 to 1 raise `InputError`."
+    """Mean probability and share of likes, bin by bin.
+
+    Probabilities outside 0 to 1 raise `InputError`."""
     labels, probabilities = _checked(labels, probabilities, "probabilities")
     if probabilities.min() < 0 or probabilities.max() > 1:
         raise InputError(
@@ -208,7 +215,8 @@ class Interval:
 
 # %% ../../nbs/evaluation/500_metrics.ipynb #c026
 def _draws(users: int, rows: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    "Counts of drawn users, a batch of resamples (batch, users) at a time, so that memory stays near 100 MB."
+    """Counts of drawn users, a batch of resamples (batch, users) at a time, so that memory stays
+    near 100 MB."""
     random = np.random.default_rng(seed)
     step = max(1, 5_000_000 // max(rows, users))
     for start in range(0, resamples, step):
@@ -241,17 +249,17 @@ class _RankSum:
 
 
 def mean_over_users(
-    sums: np.ndarray,  # (users,) what each user adds; NaN for a user who is not counted
+    sums: np.ndarray,  # (users,) each user's summand; NaN for a user who is not counted
     weights: np.ndarray | None = None,  # (users,) of each user; 1 where left out
 ) -> Callable:  # counts (resamples, users) -> (resamples,) of sum of `sums` / sum of weights
     "A metric that is a weighted mean over users, as a function of how often each user was drawn."
     counted = np.isfinite(sums)
-    everyone = counted.all()
+    all_counted = counted.all()
     sums = sums[counted]
     weights = None if weights is None else weights[counted]
 
     def value(counts):
-        drawn = counts if everyone else counts[:, counted]
+        drawn = counts if all_counted else counts[:, counted]
         with np.errstate(invalid="ignore"):
             return drawn @ sums / (drawn.sum(1) if weights is None else drawn @ weights)
 
@@ -265,7 +273,8 @@ class ScoredRows:
     labels: np.ndarray  # (rows,) bool
     logits: np.ndarray  # (rows,) float64
     users: np.ndarray  # (rows,) codes 0, 1, ... without gaps
-    predictions: pd.DataFrame | None = None  # all columns, in the same order, for metrics that need others
+    # all columns, in the same order, for metrics that need others
+    predictions: pd.DataFrame | None = None
 
     @cached_property
     def user_areas(self) -> tuple[np.ndarray, np.ndarray]:
@@ -281,7 +290,8 @@ class Metric:
     name: str
     # for people
     label: str
-    # ScoredRows -> a function of counts (resamples, users) that gives values (resamples,), NaN where there is none
+    # ScoredRows -> a function from counts (resamples, users) to values (resamples,), NaN
+    # without a value
     measure: Callable
     higher_is_better: bool = True
     digits: int = 4
@@ -347,9 +357,9 @@ def main_metrics() -> list[Metric]:
 # %% ../../nbs/evaluation/500_metrics.ipynb #c030
 def checked_measure(
     name: str,  # the metric's, for the message
-    measure: Callable,  # what a metric made of scored rows or lists: counts (resamples, users) -> (resamples,)
+    measure: Callable,  # a metric's function: counts (resamples, users) -> (resamples,)
 ) -> Callable:
-    "The same function of counts. `InputError` where it gives anything but a number for each resample."
+    "The same function. `InputError` where it does not return a number for each resample."
 
     def checked(counts: np.ndarray) -> np.ndarray:
         values = measure(counts)
@@ -365,12 +375,12 @@ def checked_measure(
 
 def bootstrap(
     measures: list[list[Callable]],  # of each system, a function of counts for each metric
-    users: int,  # whom to draw from
-    rows: int,  # of one system, for the memory that a batch of resamples takes
+    users: int,  # number of users to draw from
+    rows: int,  # of one system, to limit the memory of a batch of resamples
     resamples: int,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:  # (systems, metrics) on all rows; (systems, metrics, resamples)
-    "Every metric on all rows, and on resamples of users that all systems share."
+    "Every metric on all rows, and on the same resamples of users for all systems."
 
     def values(counts):  # (systems, metrics, resamples)
         return np.stack([[measure(counts) for measure in of_system] for of_system in measures])
@@ -385,7 +395,8 @@ def bootstrap(
 def _bootstrap(systems: list[ScoredRows], resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     "`bootstrap` of all metrics, of one or more systems that scored the same rows."
     measures = [
-        [checked_measure(metric.name, metric.measure(rows)) for metric in metrics.values()] for rows in systems
+        [checked_measure(metric.name, metric.measure(rows)) for metric in metrics.values()]
+        for rows in systems
     ]
     return bootstrap(measures, systems[0].users.max() + 1, len(systems[0].users), resamples, seed)
 
@@ -394,7 +405,7 @@ def interval_of(
     value: float,  # on all rows
     resampled: np.ndarray,  # (resamples,)
 ) -> dict:  # value, low, high
-    "Value and percentiles as plain numbers; None where there is no value."
+    "Value and percentiles as plain numbers; None without a value."
     resampled = resampled[np.isfinite(resampled)]
     low, high = np.percentile(resampled, [2.5, 97.5]) if len(resampled) else (np.nan, np.nan)
     numbers = asdict(Interval(value, low, high)).items()
@@ -402,9 +413,12 @@ def interval_of(
 
 # %% ../../nbs/evaluation/500_metrics.ipynb #c032
 def scored_rows(
-    predictions: pd.DataFrame,  # row_id, user_id, label, logit and what else the metrics need, of one split
+    # row_id, user_id, label, logit and further columns that metrics need, of one split
+    predictions: pd.DataFrame,
 ) -> ScoredRows:
-    "The rows of a predictions table. `InputError`: missing columns, repeated rows, several splits, gaps."
+    """The rows of a predictions table.
+
+    `InputError`: missing columns, repeated rows, several splits, gaps."""
     _require_columns(predictions)
     repeated = predictions.row_id.duplicated()
     if repeated.any():
@@ -432,7 +446,8 @@ def _require_columns(predictions: pd.DataFrame) -> None:
 
 
 def evaluate(
-    predictions: pd.DataFrame,  # row_id, user_id, label, logit (and item_id, timestamp, split) of one split
+    # row_id, user_id, label, logit (and item_id, timestamp, split) of one split
+    predictions: pd.DataFrame,
     resamples: int = 1000,  # bootstrap resamples over users; 0 for no intervals
     seed: int = 0,  # of the resampling
     one_class: bool = False,  # whether rows of one class are allowed, which have no AUC
@@ -443,7 +458,7 @@ def evaluate(
     `InputError`: one class, gaps, repeated rows."""
     rows = scored_rows(predictions)
     if not one_class:
-        auc(rows.labels, rows.logits)  # refuses one class
+        auc(rows.labels, rows.logits)  # raises for one class
     (values,), (resampled,) = _bootstrap([rows], resamples, seed)
     probabilities = probability(rows.logits)
     areas, _ = rows.user_areas
@@ -461,7 +476,7 @@ def _on_the_same_rows(systems: list[pd.DataFrame]) -> list[ScoredRows]:
 
     Other rows, labels or users raise `InputError`."""
     first = scored_rows(systems[0])
-    auc(first.labels, first.logits)  # refuses one class
+    auc(first.labels, first.logits)  # raises for one class
     row_ids = systems[0].row_id
     aligned = []
     for predictions in systems:
@@ -495,7 +510,9 @@ def paired_difference(
     resamples: int = 1000,  # bootstrap resamples over users
     seed: int = 0,  # of the resampling
 ) -> dict:  # of each of `metrics`: value, low, high of first - second
-    "95% intervals of the difference, joined on `row_id`. Other rows, labels or users raise `InputError`."
+    """95% intervals of the difference, joined on `row_id`.
+
+    Other rows, labels or users raise `InputError`."""
     values, resampled = _bootstrap(_on_the_same_rows([first, second]), resamples, seed)
     differences = zip(metrics, values[0] - values[1], resampled[0] - resampled[1])
     return {name: interval_of(value, drawn) for name, value, drawn in differences}
@@ -536,7 +553,8 @@ def seeded_difference(
 
 
 def two_sided(drawn: np.ndarray) -> float | None:
-    "Twice the share of resamples on the rarer side of zero, counting one more, so that it is never zero."
+    """Twice the share of resamples on the rarer side of zero, counting one more, so that it is never
+    zero."""
     drawn = drawn[np.isfinite(drawn)]
     if not len(drawn):
         return None

@@ -30,7 +30,7 @@ def netflix_rules() -> ProtocolSettings:
 
 
 def movie_natural_4() -> ProtocolSettings:
-    "The `movie` rules with likes from 4 and every possible row; 15% of the rows each are validation and test."
+    "The `movie` rules with likes from 4 and every possible row; 15% validation and 15% test rows."
     every = natural(movie(like_threshold=4, fractions=(0.7, 0.15, 0.15)))
     return replace(every, name="movie_natural_4")
 
@@ -49,21 +49,24 @@ class Table:
     systems: tuple  # names of `userllm.evaluation.systems`
     protocols: tuple = ("movie", "netflix_rules")
     split: str = "random"
-    rows: int = 0  # about how many its data have where the protocol takes all of them, to estimate hours
+    # approximate size of the data where the protocol takes all rows, to estimate hours
+    rows: int = 0
     against: str = "userllm"  # the system that the others are compared with
     paper: dict = field(default_factory=dict)  # (protocol, system) -> metric -> the paper's figure
-    # system -> baselines that read the same numbers, where they are others than `System.same_inputs`
+    # system -> baselines with the same features, where they differ from `System.same_inputs`
     same_inputs: dict = field(default_factory=dict)
-    contrasts: tuple = ()  # what a difference is about, and the two systems that are subtracted
-    shares: tuple = (1,)  # of the training rows: each system is trained on each
-    lengths: bool = False  # whether each run is scored with histories of three lengths
+    contrasts: tuple = ()  # (part, system with it, system without it)
+    shares: tuple = (1,)  # shares of the training rows; each system is trained on each
+    lengths: bool = False  # score each run with histories of three lengths
+    lists: bool = False  # measure each run's lists of test users
     # (protocol, system) -> the paper's AUC on its short and on its long histories
     paper_lengths: dict = field(default_factory=dict)
-    # own data; the paper's where left out
+    # your own data; None: the paper's
     data: Dataset | None = field(default=None, compare=False, repr=False)
 
     def on(self, settings: StudySettings) -> "Table":
-        "The table for the data of these settings; own data have one protocol, and no figures of the paper."
+        """The table for the data of these settings; your own data have one protocol, and no figures
+        of the paper."""
         if settings.dataset is None:
             return self
         return replace(
@@ -76,20 +79,21 @@ class Table:
         )
 
     def history_length(self, protocol: str) -> int | None:
-        "How many likes a history has in training; None for all."
+        "Likes in a history in training; None for all."
         if self.data is not None:
             return self.data.protocol["history_length"]
         return protocols.find(protocol)().history_length
 
     def rows_on(self, protocol: str) -> int:
-        "About how many rows the data have."
+        "Approximate number of rows of the data."
         if self.data is not None:
             return len(self.data.interactions)
         settings = protocols.find(protocol)()
         return settings.positives + settings.negatives if settings.positives else self.rows
 
     def baselines_of(self, system: str) -> tuple[str, ...]:
-        "The baselines of this table that read the same numbers as one of its systems: a logistic regression, trees."
+        """The baselines of this table with the same features as one of its systems: a logistic
+        regression, trees."""
         names = self.same_inputs.get(system, find_system(system).same_inputs)
         return tuple(name for name in names if name in self.systems)
 
@@ -119,7 +123,7 @@ _paper = {
 
 # %% ../../nbs/evaluation/755_paper_tables.ipynb #51d0c918
 def _parts_of_content(whole: str, without_text: str, without_posters: str, without_both: str) -> tuple:
-    "What text and posters are worth to a system, as contrasts."
+    "The contrasts of text and posters in a system."
     reduced = {"text": without_text, "posters": without_posters, "text and posters": without_both}
     return tuple((part, whole, system) for part, system in reduced.items())
 
@@ -181,7 +185,7 @@ tables.register(
         ),
         ("movie",),
         "temporal",
-        # its histories hold all events before a row, and so does what they count
+        # its histories have all events before a row, and so do the statistics of these baselines
         same_inputs={"userllm_rated": ("logistic_asof_content", "trees_asof_content")},
     )
 )
@@ -232,22 +236,41 @@ tables.register(
         ),
     )
 )
+tables.register(
+    Table(
+        "ranking",
+        "lists of all items: baselines, and methods that rerank a retriever's best",
+        (
+            *("popularity", "popularity_recent", "itemknn", "ease", "itemknn_rows", "ease_rows"),
+            *("bias", "mf", "mf_bias", "lightgcn", "sasrec", "logistic", "trees"),
+            *("logistic_context", "trees_context", "logistic_content", "trees_content"),
+            *("userllm", "userllm_wide", "userllm_rated", "userllm_rated_wide"),
+        ),
+        ("movie",),
+        against="ease",
+        lists=True,
+    )
+)
 
 
 def find_table(name: str) -> Table:
-    "The table of that name; `InputError` lists the names there are."
+    "The table of that name; `InputError` lists the known names."
     return tables.find(name)
 
 # %% ../../nbs/evaluation/755_paper_tables.ipynb #f073f797
 def run_path(protocol: str, split: str, system: str, seed: int, suffix: str = "", share: float = 1) -> Path:
-    "Where a run lies. A system without an LLM has no precision; a run on all training rows has no share."
+    """The folder of a run.
+
+    A system without an LLM has no precision in it, a run on all training rows no share."""
     precision = "" if find_system(system).is_baseline else suffix
     rows = "" if share == 1 else f"-rows{share:g}"
     return Path(f"{protocol}-{split}{rows}{precision}") / system / f"seed{seed}"
 
 
 def history_lengths(table: Table, protocol: str) -> tuple:
-    "The usual length, twice the usual, and None for all. `InputError` where training read whole histories."
+    """The usual length, twice that, and None for all.
+
+    `InputError` where training reads whole histories."""
     length = table.history_length(protocol)
     if length is None:
         raise InputError(

@@ -24,8 +24,8 @@ from ..data.user_tables import read_table
 
 # %% ../../nbs/evaluation/510_preparation.ipynb #b352053f
 def write_ratings(
-    folder,  # where combined_data_1.txt and so on go
-    ratings: int,  # how many, about
+    folder,  # for combined_data_1.txt and so on
+    ratings: int,  # approximate number
     seed: int = 0,
 ) -> list[Path]:
     """Random ratings in the Netflix Prize's format, as dense as the prize's: four files, some movies
@@ -56,16 +56,17 @@ def write_ratings(
 
 
 def _counts_of_movies(generator, movies: int, users: int, ratings: int) -> np.ndarray:
-    "How many ratings each movie has, (movies,): a third of the users at most."
+    "The number of ratings of each movie, (movies,): at most a third of the users."
     share = generator.lognormal(0, 1.5, movies)
     counts = share / share.sum() * ratings
-    for _ in range(20):  # what the most rated cannot take, the others do
+    for _ in range(20):  # the excess of the most rated movies goes to the others
         counts = np.minimum(counts * (ratings / counts.sum()), users // 3)
     return np.maximum(1, counts.round().astype(int))
 
 
 def _raters(generator, activity: np.ndarray, count: int) -> np.ndarray:
-    "So many different users, drawn by how active they are: `activity` is the cumulative share."
+    """Distinct users, (count,), drawn with their activity as the weight: `activity` is its
+    cumulative share."""
     users = np.zeros(0, dtype=np.int64)
     while len(users) < count:
         users = np.unique(np.append(users, np.searchsorted(activity, generator.random(count))))
@@ -73,8 +74,8 @@ def _raters(generator, activity: np.ndarray, count: int) -> np.ndarray:
 
 # %% ../../nbs/evaluation/510_preparation.ipynb #156cd2de
 def write_table(
-    folder,  # where interactions.csv and items.csv go
-    ratings: int,  # how many, about
+    folder,  # for interactions.csv and items.csv
+    ratings: int,  # approximate number
     seed: int = 0,
 ) -> list[Path]:
     "Random ratings, a hundred a user, as a table with ids as text, and its items."
@@ -104,7 +105,7 @@ def write_table(
 
 # %% ../../nbs/evaluation/510_preparation.ipynb #20454984
 def _netflix_files(ratings: int, folder: Path) -> Callable[[], RawData]:
-    "Write files in the Netflix Prize's format; gives what reads them."
+    "Write files in the Netflix Prize's format; returns their reader."
     write_ratings(folder, ratings)
     titles = "".join(f"{film},2000,Film {film}\n" for film in range(1, 17_771))
     (folder / "movie_titles.csv").write_text(titles, encoding="utf-8")
@@ -112,7 +113,7 @@ def _netflix_files(ratings: int, folder: Path) -> Callable[[], RawData]:
 
 
 def _table_files(ratings: int, folder: Path) -> Callable[[], RawData]:
-    "Write two CSV files; gives what reads them."
+    "Write two CSV files; returns their reader."
     files = write_table(folder, ratings)
     return lambda: read_table(*files)
 
@@ -135,10 +136,10 @@ class _Stopwatch:
 
 def bench_preparation(
     source: str,  # one of `synthetic`
-    ratings: int,  # how many, about
+    ratings: int,  # approximate number
     folder,  # scratch space: about 80 bytes a rating
 ) -> dict:  # source, ratings, users, items, rows, leaks, seconds of each stage, peak_memory_bytes
-    """Seconds of each stage and peak memory of preparing so many ratings.
+    """Seconds of each stage, and peak memory, of preparing ratings.
 
     Peak memory is that of the process, so call it in a fresh one."""
     folder = Path(folder)
@@ -147,7 +148,7 @@ def bench_preparation(
     protocol = source_protocol(source, split="temporal", like_threshold=4)
     dataset = stage("shape", dataset_of, raw, protocol)
     count = len(raw.ratings)
-    del raw  # the peak is that of the stages, not of what they leave behind
+    del raw  # the peak memory is to be that of the stages
     result = {
         "source": source,
         "ratings": count,
@@ -163,6 +164,6 @@ def bench_preparation(
 
 
 def _leaks(dataset: Dataset) -> int:
-    "How many leaks the audit finds, after the statistics that `userllm prepare` prints."
+    "The number of leaks that the audit finds, after the statistics that `userllm prepare` prints."
     statistics(dataset)
     return audit(dataset).total

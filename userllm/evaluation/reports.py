@@ -31,7 +31,7 @@ from userllm.evaluation.metrics import (
 )
 
 # %% ../../nbs/evaluation/505_reports.ipynb #c008
-_COUNTS = ("users_counted", "users_total", "rows")  # taken as they are
+_COUNTS = ("users_counted", "users_total", "rows")  # copied unchanged
 
 
 def _result(name: Hashable, evaluation: dict, key: str = "method") -> dict:
@@ -62,8 +62,9 @@ def _table(lines: list[dict]) -> pd.DataFrame:
 
 
 def results_table(
-    runs: dict[str, dict],  # method to evaluation, as `evaluate` gives it or as it stands in metrics.json
-    # method; value, _low and _high of the main metrics; the values of the others; users_counted, users_total, rows
+    runs: dict[str, dict],  # method -> evaluation, from `evaluate` or metrics.json
+    # method; value, _low and _high of the main metrics; the values of the others;
+    # users_counted, users_total, rows
 ) -> pd.DataFrame:
     """Results side by side, one line a method in the order given.
 
@@ -83,9 +84,9 @@ def _heading(name: str, most: int) -> str:
 def _text(
     value,
     form: str,  # of numbers with a fraction
-    most: int,  # signs; a longer text is cut
+    most: int,  # characters; a longer text is cut
 ) -> str:
-    "One cell. Titles are foreign text: what a terminal would obey is written out."
+    "One cell. Titles are foreign text: control characters of a terminal are escaped."
     if isinstance(value, (bool, np.bool_)):
         return "yes" if value else "no"
     if pd.api.types.is_scalar(value) and pd.isna(value):
@@ -98,7 +99,8 @@ def _text(
 
 
 def _interval_cells(frame: pd.DataFrame, name: str, cells: list[str], form: str) -> list[str]:
-    "Cells with the interval behind each, and a star where the interval of a difference excludes zero."
+    """Cells with the interval behind each, and a star where the interval of a difference excludes
+    zero."""
     intervals = [
         "" if pd.isna(low) else f" [{format(low, form)}, {format(high, form)}]"
         for low, high in zip(frame[f"{name}_low"], frame[f"{name}_high"])
@@ -115,11 +117,14 @@ def _strings(frame: pd.DataFrame, digits: int | None, most: int) -> tuple[dict[s
     parts = {f"{name}_{end}" for name in with_interval for end in ("low", "high", "differs")}
     columns = {}
     numeric = set()
-    for name in (name for name in frame if name not in parts):
-        places = digits
-        if places is None:
-            places = metrics[name].digits if name in metrics else 4
-        form = f"{'+' if f'{name}_differs' in frame else ''}.{places}f"
+    for name in frame:
+        if name in parts:
+            continue
+        decimals = digits
+        if decimals is None:
+            decimals = metrics[name].digits if name in metrics else 4
+        sign = "+" if f"{name}_differs" in frame else ""
+        form = f"{sign}.{decimals}f"
         cells = [_text(value, form, most) for value in frame[name]]
         if name in with_interval:
             cells = _interval_cells(frame, name, cells, form)
@@ -132,16 +137,19 @@ def _strings(frame: pd.DataFrame, digits: int | None, most: int) -> tuple[dict[s
 
 def _width(text: str) -> int:
     "Columns that a terminal uses."
-    return sum(
-        0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
-        for letter in text
-    )
+    return sum(map(_character_width, text))
+
+
+def _character_width(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 # %% ../../nbs/evaluation/505_reports.ipynb #c012
 def format_table(
     frame: pd.DataFrame,  # any table; x, x_low, x_high become one column, as does x_differs
-    digits: int | None = None,  # after the decimal point; where left out, as the metric has it, else 4
-    most: int = SHOWN,  # signs of a cell; a longer text is cut
+    digits: int | None = None,  # after the decimal point; None: those of the metric, else 4
+    most: int = SHOWN,  # characters of a cell; a longer text is cut
 ) -> str:  # lines of equal width, without a newline at the end
     "A table as plain text for a terminal: text to the left, numbers to the right."
     columns, numeric = _strings(frame, digits, most)
@@ -174,9 +182,12 @@ def difference_table(
     against: str,  # the method that is subtracted from each of the others
     resamples: int = 1000,  # bootstrap resamples over users
     seed: int = 0,  # of the resampling
-    # method, against; of each compared metric the difference, _low, _high, _differs (the interval excludes zero)
+    # method, against; of each compared metric the difference, _low, _high, _differs (the
+    # interval excludes zero)
 ) -> pd.DataFrame:
-    "Paired differences with 95% intervals. An unknown method or methods on different rows raise `InputError`."
+    """Paired differences with 95% intervals.
+
+    An unknown method or methods on different rows raise `InputError`."""
     if against not in predictions:
         raise no_such_name(f"no predictions of {against} to compare with", against, predictions)
     compared = [metric.name for metric in metrics.values() if metric.compared]
@@ -203,11 +214,12 @@ def difference_table(
 
 # %% ../../nbs/evaluation/505_reports.ipynb #a90b3f14
 def system_differences(
-    runs: dict[str, list[pd.DataFrame]],  # system -> the predictions of its runs, all of the same rows
+    # system -> the predictions of its runs, all of the same rows
+    runs: dict[str, list[pd.DataFrame]],
     against: str,  # the system that is subtracted from each of the others
     resamples: int = 1000,  # bootstrap resamples over users, and of runs within each
 ) -> dict[str, dict]:  # system -> main metric -> value, low, high, and p after Holm's correction
-    "Differences of means over runs, of every system that has runs; none where `against` has no run."
+    "Differences of means over runs, of every system with runs; empty where `against` has no run."
     differences = {
         system: seeded_difference(predictions, runs[against], resamples)
         for system, predictions in runs.items()
@@ -226,13 +238,14 @@ def recorded_value(
     predictions: pd.DataFrame,  # of the same run
     metric: str,
 ) -> float:
-    "A metric of a run, as it was recorded; computed where it is newer than the run; NaN where it has no value."
+    """A metric of a run, as it was recorded; computed where it is newer than the run; NaN where it
+    has no value."""
     value = (recorded.get(metric) or evaluate(predictions, 0)[metric])["value"]
     return np.nan if value is None else value
 
 
 def interval_text(value: float, low: float, high: float, digits: int = 4, p: float | None = None) -> str:
-    "A difference with its 95% interval, and its p where it is given; empty where there is none."
+    "A difference with its 95% interval, and its p where it is given; empty for NaN."
     if pd.isna(value):
         return ""
     middle, lower, upper = (f"{number:+.{digits}f}" for number in (value, low, high))
@@ -240,7 +253,8 @@ def interval_text(value: float, low: float, high: float, digits: int = 4, p: flo
 
 # %% ../../nbs/evaluation/505_reports.ipynb #93b8c5f6
 def language_share(
-    predictions: pd.DataFrame,  # with the column `linear`, the logit without the language model's summand
+    # with the column `linear`, the logit without the language model's term
+    predictions: pd.DataFrame,
     resamples: int = 1000,  # bootstrap resamples over users
     seed: int = 0,  # of the resampling
 ) -> (
@@ -248,7 +262,8 @@ def language_share(
     # auc and auc_linear; auc_difference (value, low, high) of the whole and of the linear features
     # alone; None without `linear`
 ):
-    "What the language model adds to the AUC of the linear features, with a paired 95% interval."
+    """The AUC that the language model adds to that of the linear features, with a paired 95%
+    interval."""
     if "linear" not in predictions:
         return None
     alone = predictions.assign(logit=predictions["linear"])
@@ -269,7 +284,7 @@ def share_as_text(share: dict) -> str:  # from `language_share`
 
 
 def _difference_as_text(difference: dict) -> tuple[str, str]:  # value, low and high
-    "A difference with its interval, and what it says of what is added."
+    "A difference with its interval, and its interpretation."
     low = difference["low"]
     high = difference["high"]
     if low > 0:
@@ -282,31 +297,35 @@ def _difference_as_text(difference: dict) -> tuple[str, str]:  # value, low and 
 
 # %% ../../nbs/evaluation/505_reports.ipynb #2d3b9eca
 def without_llm(
-    predictions: pd.DataFrame,  # with the column `pretrained_logit`, the logit of the same net without the LLM
+    # with the column `pretrained_logit`, the logit of the same net without the LLM
+    predictions: pd.DataFrame,
     resamples: int = 1000,  # bootstrap resamples over users
     seed: int = 0,  # of the resampling
 ) -> (
     dict | None
-    # rows; auc and uauc of the net without the LLM; auc_difference and uauc_difference of the method to it; each with
+    # rows; auc and uauc of the net without the LLM; auc_difference and uauc_difference of the
+    # method to it; each with
     # value, low, high; None without `pretrained_logit`
 ):
-    "What the same net reaches without the LLM, and the paired difference to it with 95% intervals."
+    """The metrics of the same net without the LLM, and the paired difference to it, with 95%
+    intervals."""
     return _compared_with(predictions, "pretrained_logit", resamples, seed)
 
 
 def with_other_history(
-    predictions: pd.DataFrame,  # with the column `other_history_logit`, the logit with another user's history
+    # with the column `other_history_logit`, the logit with another user's history
+    predictions: pd.DataFrame,
     resamples: int = 1000,  # bootstrap resamples over users
     seed: int = 0,  # of the resampling
 ) -> dict | None:  # as `without_llm`
-    "What the method reaches with another user's history in each row, and what its own is worth to it."
+    "The metrics with another user's history in each row, and the gain by the user's own."
     return _compared_with(predictions, "other_history_logit", resamples, seed)
 
 
 def _compared_with(predictions: pd.DataFrame, column: str, resamples: int, seed: int) -> dict | None:
     if column not in predictions:
         return None
-    predictions = predictions[predictions[column].notna()]  # the rows that were scored so
+    predictions = predictions[predictions[column].notna()]  # the rows that have these logits
     alone = predictions.assign(logit=predictions[column])
     difference = paired_difference(predictions, alone, resamples, seed)
     figures = evaluate(alone, resamples, seed)
@@ -328,7 +347,8 @@ def without_llm_as_text(compared: dict) -> str:  # from `without_llm`
 def other_history_as_text(compared: dict) -> str:  # from `with_other_history`
     "The same as a sentence."
     difference, _ = _difference_as_text(compared["auc_difference"])
-    rows = f" ({compared['rows']:,} test rows)" if "rows" in compared else ""  # runs of before scored all
+    # older runs scored all rows
+    rows = f" ({compared['rows']:,} test rows)" if "rows" in compared else ""
     return (
         f"with another user's history{rows}: AUC {compared['auc']['value']:.4f}; the own one is worth"
         f" {difference}"
@@ -340,8 +360,9 @@ def slices(
     by: str | pd.Series,  # a column of the predictions, or a Series with the same index
     resamples: int = 1000,  # bootstrap resamples over users, in each slice
     seed: int = 0,  # of the resampling
-) -> pd.DataFrame:  # the slice under the name of `by`, liked (share of label 1), then as `results_table`
-    """An evaluation of each part, in sorted order; rows without a value are one more.
+    # the slice under the name of `by`, liked (share of label 1), then as `results_table`
+) -> pd.DataFrame:
+    """An evaluation of each part, in sorted order; rows without a value are one further part.
 
     `InputError`: no such column, other rows."""
     if isinstance(by, str):
@@ -390,7 +411,7 @@ def plot_results(
         value, low, high = (
             table[name].to_numpy(np.float64) for name in [metric, f"{metric}_low", f"{metric}_high"]
         )
-        # a percentile interval need not hold the value, so it is drawn apart from the point
+        # a percentile interval need not contain the value, so it is drawn separately from the point
         axis.hlines(heights, low, high, color=colour, linewidth=2)
         axis.plot(value, heights, "o", color=colour)
         label = metrics[metric].axis if metric in metrics else metric
@@ -406,7 +427,8 @@ def plot_results(
 
 # %% ../../nbs/evaluation/505_reports.ipynb #c025
 def plot_calibration(
-    predictions: dict[str, pd.DataFrame] | pd.DataFrame,  # method to predictions, or the predictions of one
+    # method to predictions, or the predictions of one
+    predictions: dict[str, pd.DataFrame] | pd.DataFrame,
     bins: int = 10,  # bins of equal width between 0 and 1
 ):  # a Matplotlib figure, closed
     "Share of likes over P(Yes), with the expected calibration error in the legend."

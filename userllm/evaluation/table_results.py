@@ -96,7 +96,8 @@ def _of_runs(name: str, values: list[float]) -> dict:
 
 # %% ../../nbs/evaluation/756_table_results.ipynb #99472491
 def as_table(compared: pd.DataFrame) -> pd.DataFrame:  # from `compare`
-    "The same with one cell a figure: mean [lowest, highest] (the paper's), and difference [interval] p."
+    """The same with one cell a figure: mean [lowest, highest] (the paper's), and difference
+    [interval] p."""
     lines = []
     for _, line in compared.iterrows():
         shown = {name: line[name] for name in ("protocol", "system", "runs")}
@@ -164,9 +165,8 @@ def compare_lengths(
     lines = []
     for protocol in table.protocols:
         lengths = [length or 0 for length in history_lengths(table, protocol)]
-        scored = {(system, length): {} for system in table.systems for length in lengths} | _scored_lengths(
-            table, protocol, results, seeds, suffix
-        )
+        scored = {(system, length): {} for system in table.systems for length in lengths}
+        scored |= _scored_lengths(table, protocol, results, seeds, suffix)
         lines += [
             {"protocol": protocol}
             | _length_line(table, (system, length), scored, lengths[0], resamples)
@@ -209,7 +209,7 @@ def _length_line(table: Table, key: tuple, scored: dict, usual: int, resamples: 
 
 
 def _paper_at(table: Table, protocol: str, system: str, length: int, usual: int) -> float:
-    "The paper's AUC on histories of that length; NaN where it has none."
+    "The paper's AUC on histories of that length; NaN without one."
     short_and_long = table.paper_lengths.get((protocol, system), (np.nan, np.nan))
     return dict(zip((usual, 0), short_and_long)).get(length, np.nan)
 

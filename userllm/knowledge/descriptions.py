@@ -37,7 +37,7 @@ _QUESTION = (
 
 @dataclass(frozen=True)
 class KnowledgeSettings:
-    "How descriptions are asked for."
+    "How descriptions are generated."
 
     numbers = {
         "new_tokens": "count",
@@ -49,8 +49,8 @@ class KnowledgeSettings:
     # around the question, for a model without a chat template
     frame: str = "#Question: {question} \n#Answer:"
     new_tokens: int = 40  # the longest answer
-    words: int = 24  # what is kept of it: whole sentences up to so many words
-    batch_size: int = 64  # titles asked at once
+    words: int = 24  # whole sentences are kept, up to this many words
+    batch_size: int = 64  # titles in a batch
 
     def __post_init__(self):
         require_numbers(self, "knowledge")
@@ -62,7 +62,7 @@ class KnowledgeSettings:
 
 
 def knowledge_prompt(title: str, llm: LLM, settings: KnowledgeSettings = KnowledgeSettings()) -> str:
-    "The text that the LLM is given for one title."
+    "The prompt for one title."
     question = settings.question.format(title=title)
     if getattr(llm.tokenizer, "chat_template", None):
         return llm.tokenizer.apply_chat_template(
@@ -71,20 +71,22 @@ def knowledge_prompt(title: str, llm: LLM, settings: KnowledgeSettings = Knowled
     return question if llm.seq2seq else settings.frame.format(question=question)
 
 # %% ../../nbs/knowledge/210_descriptions.ipynb #c008
+_label = re.compile(r"^\W*(question|answer|title|description)\b\s*:?\s*", flags=re.IGNORECASE)
 _abbreviated = re.compile(
     r"(?:^|[\s(\"'.])(?:[A-Z]|Mr|Mrs|Ms|Dr|Jr|Sr|St|Mt|Prof|Lt|Col|Gen|Capt|Sgt|vs|No)\.$"
 )
 
 
 def _sentences(text: str) -> list[str]:
-    "Its sentences; a full stop behind a title, an initial or another usual abbreviation ends none."
+    """Its sentences.
+
+    A full stop after a common abbreviation, such as a title or an initial, ends none."""
     sentences = []
     for part in re.split(r"(?<=[.!?])\s+", text):
-        if (
-            sentences
-            and _abbreviated.search(sentences[-1])
-            and (part[:1].isdigit() or not sentences[-1].endswith("No."))
-        ):
+        before = sentences[-1] if sentences else ""
+        # `No. 5`, but not `No. It ...`
+        is_number = part[:1].isdigit() or not before.endswith("No.")
+        if _abbreviated.search(before) and is_number:
             sentences[-1] += " " + part
         else:
             sentences.append(part)
@@ -92,35 +94,29 @@ def _sentences(text: str) -> list[str]:
 
 
 def clean_description(
-    text: str,  # what the LLM said
-    title: str,  # what it was asked about
-    words: int = 24,  # of the longest description kept
+    text: str,  # the LLM's answer
+    title: str,  # the title in the question
+    words: int = 24,  # the longest description
 ) -> str:
     """One line without echoes of prompt or title, cut at the end of a sentence (or of a clause)
     within `words` words."""
-    lines = [
-        re.sub(r"^\W*(question|answer|title|description)\b\s*:?\s*", "", line.strip(), flags=re.IGNORECASE)
-        for line in text.split("\n")
-    ]
-    bare = re.sub(r"\s*\(\d{4}\)$", "", title)
-    lines = [
-        line
-        for line in lines
-        if line.strip(" .:\"'*#-").casefold() not in ("", title.casefold(), bare.casefold())
-    ]
+    lines = [_label.sub("", line.strip()) for line in text.split("\n")]
+    bare = re.sub(r"\s*\(\d{4}\)$", "", title)  # without the year
+    echoes = ("", title.casefold(), bare.casefold())
+    lines = [line for line in lines if line.strip(" .:\"'*#-").casefold() not in echoes]
     joined = re.sub(r"\s+", " ", " ".join(dict.fromkeys(lines))).strip(" \"'*#")
-    kept = []
+
+    # whole sentences up to the limit, each once
+    sentences = []
     for sentence in filter(None, _sentences(joined)):
-        if kept and len(" ".join(kept + [sentence]).split()) > words:
+        if sentences and len(" ".join(sentences + [sentence]).split()) > words:
             break
-        if sentence not in kept:
-            kept.append(sentence)
-    kept = [
-        sentence
-        for position, sentence in enumerate(kept)
-        if position == 0 or sentence.endswith((".", "!", "?"))
-    ]
-    result = " ".join(kept)
+        if sentence not in sentences:
+            sentences.append(sentence)
+    finished = [sentence for sentence in sentences[1:] if sentence.endswith((".", "!", "?"))]
+    result = " ".join(sentences[:1] + finished)
+
+    # a first sentence that is too long is cut, at a comma in its second half if it has one
     if len(result.split()) > words:
         result = " ".join(result.split()[:words])
         clause = result.rfind(",")
@@ -136,7 +132,7 @@ def generate(
     prompts: list[str],  # what to answer
     new_tokens: int = 40,
 ) -> list[str]:
-    "The LLM's greedy answers, prompts padded on the side that leaves the answer where it belongs."
+    "The LLM's greedy answers. Prompts are padded on the left for a causal LLM, else on the right."
     tokenizer = llm.tokenizer
     side = llm.tokenizer.padding_side
     tokenizer.padding_side = "right" if llm.seq2seq else "left"
@@ -150,10 +146,14 @@ def generate(
         ).to(llm.device)
     finally:
         tokenizer.padding_side = side
-    # half again as fast on a CPU
-    faster = {} if llm.seq2seq else {"cache_implementation": "static", "disable_compile": True}
+    # 1.5 times as fast on a CPU
+    cache_options = {} if llm.seq2seq else {"cache_implementation": "static", "disable_compile": True}
     ids = llm.model.generate(
-        **batch, max_new_tokens=new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id, **faster
+        **batch,
+        max_new_tokens=new_tokens,
+        do_sample=False,
+        pad_token_id=tokenizer.pad_token_id,
+        **cache_options,
     )
     return tokenizer.batch_decode(
         ids if llm.seq2seq else ids[:, batch["input_ids"].shape[1] :], skip_special_tokens=True
@@ -162,13 +162,13 @@ def generate(
 # %% ../../nbs/knowledge/210_descriptions.ipynb #c014
 def describe_titles(
     titles: list[str],  # as shown to the LLM, for example `Heat (1995)`
-    llm: LLM | Endpoint,  # who is asked
+    llm: LLM | Endpoint,  # the generator
     settings: KnowledgeSettings = KnowledgeSettings(),
     cache: StageCache | None = None,
 ) -> dict[str, str]:
     """A description for each title.
 
-    Answers are kept as they come: a killed run resumes with the titles that are left."""
+    Each answer is saved at once: a killed run resumes with the remaining titles."""
     cache = cache or StageCache()
     file = cache.root / "knowledge" / f"{knowledge_key(llm.checksum, settings)}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -185,10 +185,12 @@ def describe_titles(
 
 
 def _answers(titles: list[str], llm: LLM | Endpoint, settings: KnowledgeSettings) -> Iterable[str]:
-    "What the LLM says about each title, in order."
+    "The LLM's answer for each title, in order."
     if isinstance(llm, Endpoint):
-        return llm.answers([settings.question.format(title=title) for title in titles], settings.new_tokens)
-    return generate(llm, [knowledge_prompt(title, llm, settings) for title in titles], settings.new_tokens)
+        questions = [settings.question.format(title=title) for title in titles]
+        return llm.answers(questions, settings.new_tokens)
+    prompts = [knowledge_prompt(title, llm, settings) for title in titles]
+    return generate(llm, prompts, settings.new_tokens)
 
 
 def knowledge_key(
@@ -216,27 +218,30 @@ def shipped_provenance() -> dict:
 
 
 def prompt_title(title: str, year) -> str:
-    "A title as the LLM is asked about it: with its year, where that is known."
+    "A title as shown to the LLM: with its year, where that is known."
     return title if pd.isna(year) else f"{title} ({int(year)})"
 
 # %% ../../nbs/knowledge/210_descriptions.ipynb #c022
 def descriptions_for(
     items: pd.DataFrame,  # an items table: title and year
-    llm: LLM | Endpoint | None = None,  # who is asked; the shipped descriptions where left out
+    llm: LLM | Endpoint | None = None,  # the generator; None for the shipped descriptions
     settings: KnowledgeSettings = KnowledgeSettings(),
     cache: StageCache | None = None,
 ) -> list[str]:
-    "A description for each row of the items table, '' where there is none."
+    "A description for each row of the items table; '' if missing."
     titles = [prompt_title(title, year) for title, year in zip(items["title"], items["year"])]
-    known = shipped_descriptions() if llm is None else describe_titles(titles, llm, settings, cache)
-    return [known.get(title, "") for title in titles]
+    if llm is None:
+        descriptions = shipped_descriptions()
+    else:
+        descriptions = describe_titles(titles, llm, settings, cache)
+    return [descriptions.get(title, "") for title in titles]
 
 # %% ../../nbs/knowledge/210_descriptions.ipynb #3ff046d0
 shipped_source = "shipped with the library, made up by a language model for films"
 
 
 def source_of(llm: LLM | Endpoint | None) -> str:  # None: the shipped descriptions
-    "How a dataset calls who wrote its generated descriptions."
+    "The author of generated descriptions, as a dataset records it."
     if llm is None:
         return shipped_source
     name = llm.model if isinstance(llm, Endpoint) else llm.reference.name
@@ -244,7 +249,7 @@ def source_of(llm: LLM | Endpoint | None) -> str:  # None: the shipped descripti
 
 
 def description_sources(items: pd.DataFrame) -> list[str]:  # an items table
-    "Who made up each item's description; '' where the data brought it, a person wrote it, or there is none."
+    "The generator of each item's description; '' for a human's description, or none."
     shipped = shipped_descriptions()
     sources = []
     for item in items.to_dict("records"):
@@ -264,13 +269,13 @@ _shortest = 10  # words; a description of fewer is short
 
 
 def _words(text: str) -> list[str]:
-    "The words of a text in small letters, without punctuation; what a hyphen joins is one word."
+    "The words of a text in lower case, without punctuation; a hyphenated word is one word."
     return re.findall(r"\w+(?:['\u2019-]\w+)*", text.casefold())
 
 
 def _repeats(words: list[str]) -> tuple[int, int]:
-    """How often the most frequent word stands that is not a common one, and how many runs of three
-    words stand more than once."""
+    """The count of the most frequent word (common words excluded), and the number of three-word
+    sequences that occur more than once."""
     counts = Counter(word for word in words if word not in _common)
     runs = Counter(zip(words, words[1:], words[2:]))
     return max(counts.values(), default=0), sum(count > 1 for count in runs.values())
@@ -278,15 +283,14 @@ def _repeats(words: list[str]) -> tuple[int, int]:
 
 def description_faults(
     titles: list[str],  # as shown to the LLM, for example `Heat (1995)`
-    descriptions: list[str],  # one a title; '' or missing where there is none
+    descriptions: list[str],  # one a title; '' or missing values allowed
 ) -> pd.DataFrame:  # a row a title
-    """What can be counted of each description, without judging whether it is true.
+    """The countable faults of each description, without judging whether it is true.
 
-    `words` and `most_often` (the most frequent word's) are counts; `echo` is the share 0 to 1 of
-    words that stand in the title, its year left
-    out; `repeated_runs` counts different runs of three words that come again. `empty, short,
-    echoes, repeats` are truth values, an empty
-    description being nothing but empty. `InputError` where the two lists differ in length."""
+    `words` and `most_often` (of the most frequent word) are counts. `echo` is the share, 0 to 1, of
+    words that occur in the title without its year. `repeated_runs` counts distinct three-word
+    sequences that occur again. `empty`, `short`, `echoes` and `repeats` are bools; an empty
+    description has no other fault. `InputError` where the two lists differ in length."""
     titles = list(titles)
     descriptions = ["" if pd.isna(text) else str(text).strip() for text in descriptions]
     if len(titles) != len(descriptions):
@@ -297,16 +301,9 @@ def description_faults(
     rows = []
     for title, text in zip(titles, descriptions):
         words = _words(text)
-        known = set(_words(re.sub(r"\s*\(\d{4}\)$", "", title))) - _common
-        rows.append(
-            (
-                title,
-                text,
-                len(words),
-                sum(word in known for word in words) / max(len(words), 1),
-                *_repeats(words),
-            )
-        )
+        title_words = set(_words(re.sub(r"\s*\(\d{4}\)$", "", title))) - _common
+        echo = sum(word in title_words for word in words) / max(len(words), 1)
+        rows.append((title, text, len(words), echo, *_repeats(words)))
     table = pd.DataFrame(
         rows, columns=["title", "description", "words", "echo", "most_often", "repeated_runs"]
     )
@@ -323,12 +320,11 @@ _kinds = ["empty", "short", "echoes", "repeats"]
 
 
 def description_quality(faults: pd.DataFrame) -> pd.DataFrame:  # from `description_faults`
-    """How many descriptions have which fault: index by what is counted, columns `items` and
-    `share` (0 to 1, of all items).
+    """The number of descriptions with each fault: one row a fault, columns `items` and `share` (0 to 1,
+    of all items).
 
     The rows `words, median`, `words, shortest` and `words, longest` give words in `items` and no
-    share; they are missing where every
-    description is empty. `InputError` for a table without rows."""
+    share; they are missing where every description is empty. `InputError` for an empty table."""
     if not len(faults):
         raise InputError("there is no description to judge", fix="give at least one title")
     kinds = {
@@ -365,12 +361,8 @@ def worst_descriptions(
     if count < 1:
         raise InputError(f"count is {count}", fix="give at least 1")
     bad = faults.assign(kinds=faults[_kinds].sum(axis=1))
-    bad = (
-        bad[bad["kinds"] > 0]
-        .sort_values(["kinds", "echo", "repeated_runs", "most_often"], ascending=False, kind="stable")
-        .head(count)
-    )
-    named = [", ".join(kind for kind in _kinds if row[kind]) for _, row in bad.iterrows()]
-    return bad.assign(faults=named)[
-        ["title", "description", "faults", "words", "echo", "most_often", "repeated_runs"]
-    ].reset_index(drop=True)
+    order = ["kinds", "echo", "repeated_runs", "most_often"]
+    bad = bad[bad["kinds"] > 0].sort_values(order, ascending=False, kind="stable").head(count)
+    fault_names = [", ".join(kind for kind in _kinds if row[kind]) for _, row in bad.iterrows()]
+    columns = ["title", "description", "faults", "words", "echo", "most_often", "repeated_runs"]
+    return bad.assign(faults=fault_names)[columns].reset_index(drop=True)

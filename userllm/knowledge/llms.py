@@ -36,7 +36,7 @@ class NamedLLM:
 
     name: str
     hub: str  # its name on the Hub
-    package: str = ""  # a Python package that carries it, perhaps
+    package: str = ""  # a Python package that may contain it
     file: str = ""  # its GGUF file in that package
 
 
@@ -55,11 +55,12 @@ llms.register(
 def installed_folder(package: str) -> Path | None:
     "The folder of an installed package, found without importing it."
     spec = find_spec(package)
-    return Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None
+    locations = spec.submodule_search_locations if spec else None
+    return Path(locations[0]) if locations else None
 
 # %% ../../nbs/knowledge/200_llms.ipynb #82196735
-def _missing_llm(name: str, path: Path) -> InputError:  # as it was given; where it would be
-    "Nothing is at this path: what is there by a similar name, and what else can be given."
+def _missing_llm(name: str, path: Path) -> InputError:
+    "The error for a path that does not exist; its fix names a similar path and the other choices."
     neighbours = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     similar = difflib.get_close_matches(path.name, neighbours, 1)
     first = f"did you mean {path.parent / similar[0]}? Or " if similar else ""
@@ -68,8 +69,8 @@ def _missing_llm(name: str, path: Path) -> InputError:  # as it was given; where
     return InputError(f"LLM {name!r} was not found", fix=f"{first}{choices}, {example}")
 
 
-def _on_hub(name: str) -> bool:
-    "Whether the Hub could have a model of this name: an owner and a name, each in its letters."
+def _is_hub_name(name: str) -> bool:
+    "Whether this could be a model's name on the Hub: an owner and a name, in the letters allowed."
     from huggingface_hub.utils import HFValidationError, validate_repo_id
 
     try:
@@ -79,34 +80,34 @@ def _on_hub(name: str) -> bool:
     return name.count("/") == 1 and not name.endswith((".gguf", ".safetensors", ".bin"))
 
 
-def _find_named(known: NamedLLM) -> LLMReference:
+def _find_named(entry: NamedLLM) -> LLMReference:
     "The file of an installed package, else the model on the Hub."
-    folder = installed_folder(known.package) if known.package else None
-    if folder and (folder / known.file).exists():
-        return LLMReference(known.name, "gguf", str(folder / known.file))
-    return LLMReference(known.name, "hub", known.hub)
+    folder = installed_folder(entry.package) if entry.package else None
+    if folder and (folder / entry.file).exists():
+        return LLMReference(entry.name, "gguf", str(folder / entry.file))
+    return LLMReference(entry.name, "hub", entry.hub)
 
 
 def find_llm(
-    # a name in `llms`, a folder, a GGUF file, or a Hub name (`hub:` ahead of it leaves no doubt)
+    # a name in `llms`, a folder, a GGUF file, or a Hub name (`hub:OWNER/NAME` is unambiguous)
     name: str = default_llm,
 ) -> LLMReference:
     """Where the LLM of that name is.
 
-    Nothing is loaded or asked of a network. `InputError` for a path that does not exist."""
+    Loads nothing and uses no network. `InputError` for a path that does not exist."""
     if name in llms:
         return _find_named(llms[name])
 
     if name.startswith("hub:"):
         hub_name = name.removeprefix("hub:")
-        if not _on_hub(hub_name):
+        if not _is_hub_name(hub_name):
             raise InputError(
                 f"{hub_name!r} is not a name of the Hub",
                 fix="give its owner and its name, such as hub:lmsys/vicuna-7b-v1.5",
             )
         return LLMReference(name, "hub", hub_name)
 
-    path = Path(os.path.expanduser(name))  # which leaves a ~ that nobody knows as it is
+    path = Path(os.path.expanduser(name))  # leaves the ~ of an unknown user unchanged
     if name.endswith(".gguf") and path.is_file():
         return LLMReference(name, "gguf", str(path.resolve()))
     if (path / "config.json").is_file():
@@ -118,36 +119,36 @@ def find_llm(
             f"{name} is a file, and not a .gguf",
             fix="give the folder that it lies in, with config.json and the tokenizer's files",
         )
-    if path.parent != Path(".") and path.parent.is_dir() or not _on_hub(name):
+    if path.parent != Path(".") and path.parent.is_dir() or not _is_hub_name(name):
         raise _missing_llm(name, path)
     return LLMReference(name, "hub", name)
 
 # %% ../../nbs/knowledge/200_llms.ipynb #c015
-def _quiet():
-    "Hide the progress bars of libraries' inner steps; ours show the progress that matters."
+def _silence_transformers():
+    "Hide the libraries' own progress bars and warnings; ours show the progress that matters."
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
-    # nobody who recommends can act upon what these warn of
+    # the user cannot act on these warnings
     for library in ("torch", "peft", "transformers", "accelerate", "bitsandbytes"):
         warnings.filterwarnings("ignore", module=rf"{library}(\.|$)")
 
 
 @contextlib.contextmanager
 def quiet_libraries():
-    "Without warnings, also those that libraries pass on as their caller's; errors are errors still."
+    "Suppress warnings, also those attributed to the caller; errors are still raised."
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 @contextlib.contextmanager
-def _read_once():
-    """transformers reads a GGUF file anew for the config, the weights and the tokenizer, and
-    looks its names up anew for each module.
+def _cached_gguf_reader():
+    """Cache the GGUF reader and its name map.
 
-    Here each of the two is done once: a first start takes half the time."""
+    transformers reads the file again for the config, the weights and the tokenizer, and builds the
+    name map again for each module. With the cache, a first start takes half the time."""
     import gguf
 
     before = gguf.GGUFReader, gguf.get_tensor_name_map
@@ -164,8 +165,8 @@ def _unpack_gguf(path: Path, cache: StageCache | None) -> Path:
     def make(folder):
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        _quiet()
-        with contextlib.redirect_stderr(io.StringIO()), _read_once():
+        _silence_transformers()
+        with contextlib.redirect_stderr(io.StringIO()), _cached_gguf_reader():
             model = AutoModelForCausalLM.from_pretrained(
                 path.parent, gguf_file=path.name, dtype=torch.float32
             )
@@ -183,7 +184,7 @@ def _unpack_gguf(path: Path, cache: StageCache | None) -> Path:
 
 @contextlib.contextmanager
 def quiet_hub():
-    "Hide the Hub client's line for each attempt: one message says what came of them."
+    "Hide the Hub client's line for each attempt; one message reports the outcome."
     client = logging.getLogger("huggingface_hub")
     before = client.level
     client.setLevel(logging.ERROR)
@@ -194,8 +195,8 @@ def quiet_hub():
 
 
 def _download(name: str, weights: bool = True) -> Path:
-    """The folder of a Hub model, at first perhaps without weights: of these safetensors, and others
-    only where there are none."""
+    """The folder of a Hub model, with or without its weights: safetensors, or `.bin` files where it
+    has no safetensors."""
     from huggingface_hub import snapshot_download
 
     small = ["*.json", "*.model", "*.txt"]
@@ -205,14 +206,15 @@ def _download(name: str, weights: bool = True) -> Path:
             if weights and not list(folder.glob("*.safetensors")):
                 folder = Path(snapshot_download(name, allow_patterns=small + ["*.bin"]))
     except Exception as error:
-        if refused := disk_fault(error):
+        if fault := disk_fault(error):
             raise InputError(
-                f"LLM {name!r} cannot be kept on the disk ({refused})",
+                f"LLM {name!r} cannot be written to the disk ({fault})",
                 fix="free space, or name a folder on another disk in HF_HOME",
             ) from error
         raise InputError(
             f"LLM {name!r} could not be fetched from the Hub ({type(error).__name__})",
-            fix="check the name and the network, or give a folder or a .gguf file; `userllm doctor` shows what is here",
+            fix="check the name and the network, or give a folder or a .gguf file; `userllm doctor` lists what"
+            " is installed",
         ) from error
     return folder
 
@@ -234,7 +236,7 @@ class LLM:
     tokenizer: object  # its tokenizer
     reference: LLMReference  # where it came from
     checksum: str  # of its weights and tokenizer
-    bits: int = 0  # of a weight, 8 or 4, where they were quantised on loading
+    bits: int = 0  # 8 or 4 bits a weight, if quantised on loading
 
     @property
     def seq2seq(self) -> bool:
@@ -250,8 +252,10 @@ class LLM:
 
     @property
     def precision(self) -> str:
-        "What `choose_precision` is to be asked for to load it so again."
-        return f"{self.bits}bit" if self.bits else "bf16" if self.dtype == torch.bfloat16 else "fp32"
+        "The name for `choose_precision` that loads it in this precision again."
+        if self.bits:
+            return f"{self.bits}bit"
+        return "bf16" if self.dtype == torch.bfloat16 else "fp32"
 
     @property
     def width(self) -> int:
@@ -260,16 +264,14 @@ class LLM:
 
     @cached_property
     def token_norm(self) -> float:
-        "The mean length of the LLM's token embeddings: what a soft token should be about as long as."
+        "The mean norm of the LLM's token embeddings; soft tokens should have about the same norm."
         embedding = self.model.get_input_embeddings()
-        # Gemma 3 scales them
-        return (
-            float(getattr(embedding, "embed_scale", 1)) * embedding.weight.float().norm(dim=1).mean().item()
-        )
+        scale = float(getattr(embedding, "embed_scale", 1))  # Gemma 3 scales its embeddings
+        return scale * embedding.weight.float().norm(dim=1).mean().item()
 
 # %% ../../nbs/knowledge/200_llms.ipynb #c018
-def _quantisation(bits: int, dtype: torch.dtype):  # 8 or 4, and what is computed in
-    "How bitsandbytes is to keep the weights."
+def _quantisation(bits: int, dtype: torch.dtype):  # 8 or 4; the dtype of computation
+    "The bitsandbytes config for weights of 8 or 4 bits."
     from transformers import BitsAndBytesConfig
 
     if bits == 8:
@@ -278,28 +280,31 @@ def _quantisation(bits: int, dtype: torch.dtype):  # 8 or 4, and what is compute
 
 
 @contextlib.contextmanager
-def _loading(name: str, folder: Path, what: str):
-    "An `InputError` for whatever the libraries say of a folder that they cannot read."
+def _loading(name: str, folder: Path, part: str):  # part: `file`, `tokenizer` or `model`
+    "Turn a library's error about an unreadable folder into an `InputError`."
     try:
         yield
     except (InputError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        if refused := disk_fault(error):
+        if fault := disk_fault(error):
             raise InputError(
-                f"the disk, not the {what} of LLM {name!r}, is at fault ({refused})",
-                fix="free space, see to the rights of that file, or name another folder in USERLLM_CACHE",
+                f"the disk, not the {part} of LLM {name!r}, is at fault ({fault})",
+                fix="free space, check the permissions of that file, or name another folder in USERLLM_CACHE",
             ) from error
         reason = (str(error).strip().splitlines() or [""])[0][:200]
-        needs = "a folder needs config.json, the tokenizer's files and whole weights, as save_pretrained writes them; "
+        needs = (
+            "a folder needs config.json, the tokenizer's files and whole weights, as save_pretrained writes"
+            " them; "
+        )
         raise InputError(
-            f"the {what} of LLM {name!r} cannot be loaded from {folder} ({type(error).__name__}: {reason})",
-            fix=f"{'' if what == 'file' else needs}fetch or copy it again, or name another LLM",
+            f"the {part} of LLM {name!r} cannot be loaded from {folder} ({type(error).__name__}: {reason})",
+            fix=f"{'' if part == 'file' else needs}fetch or copy it again, or name another LLM",
         ) from error
 
 
-def _small_files(reference: LLMReference, cache: StageCache | None) -> Path:
-    "The folder of a model, of the Hub at first without the weights."
+def _download_without_weights(reference: LLMReference, cache: StageCache | None) -> Path:
+    "The folder of a model; a Hub model's small files only, without the weights."
     if reference.kind == "gguf":
         return _unpack_gguf(Path(reference.location), cache)
     if reference.kind == "hub":
@@ -308,18 +313,19 @@ def _small_files(reference: LLMReference, cache: StageCache | None) -> Path:
 
 
 def _load_model(folder: Path, device: torch.device, dtype: torch.dtype, bits: int) -> torch.nn.Module:
-    "A causal or seq2seq model, frozen, in eval mode; its weights in `bits` where that is not 0."
+    """A causal or seq2seq model, frozen, in eval mode; quantised to `bits` a weight unless that is
+    0."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
     seq2seq = AutoConfig.from_pretrained(folder).is_encoder_decoder
-    kind = AutoModelForSeq2SeqLM if seq2seq else AutoModelForCausalLM
+    model_class = AutoModelForSeq2SeqLM if seq2seq else AutoModelForCausalLM
     if bits:
         settings = _quantisation(bits, dtype)
-        model = kind.from_pretrained(
+        model = model_class.from_pretrained(
             folder, dtype=dtype, device_map={"": device}, quantization_config=settings
         )
     else:
-        model = kind.from_pretrained(folder, dtype=dtype).to(device)
+        model = model_class.from_pretrained(folder, dtype=dtype).to(device)
     return model.eval().requires_grad_(False)
 
 
@@ -330,7 +336,7 @@ def _reference_checksum(reference: LLMReference, folder: Path) -> str:
 def llm_checksum(
     name: str = default_llm,  # as for `load_llm`
 ) -> str:
-    """The checksum of the LLM of that name, which is not loaded.
+    """The checksum of the LLM of that name, without loading it.
 
     `InputError` where it cannot be found, fetched or read."""
     reference = find_llm(name)
@@ -349,16 +355,17 @@ def load_llm(
 ) -> LLM:
     """Load an LLM for inference: weights frozen, eval mode.
 
-    `InputError` where it cannot be found, fetched or read; the tokenizer is tried before large weights are."""
+    `InputError` where it cannot be found, fetched or read. The tokenizer is loaded before large
+    weights are fetched."""
     from transformers import AutoTokenizer
 
     device = choose_device(device)
     dtype = choose_precision(device, precision)
     reference = find_llm(name)
     with _loading(name, Path(reference.location), "file"):
-        folder = _small_files(reference, cache)
+        folder = _download_without_weights(reference, cache)
 
-    _quiet()
+    _silence_transformers()
     with _loading(name, folder, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(folder)
     if tokenizer.pad_token is None:
@@ -374,14 +381,14 @@ def load_llm(
 
 # %% ../../nbs/knowledge/200_llms.ipynb #c020
 def _tiny_tokenizer(words: str, seq2seq: bool):
-    """A byte-level tokenizer with ` Yes`, ` No` and some words as tokens; for a seq2seq model it
-    ends each text, as T5's does."""
+    """A byte-level tokenizer with ` Yes`, ` No` and some words as tokens. For a seq2seq model it
+    appends an end token to each text, as T5's does."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    marks = ["<pad>", "</s>"] if seq2seq else ["<|end|>"]
+    special = ["<pad>", "</s>"] if seq2seq else ["<|end|>"]
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: number for number, token in enumerate(marks + letters)}
+    vocabulary = {token: number for number, token in enumerate(special + letters)}
     merges = []
     for word in dict.fromkeys(f" Yes No {words}".split()):
         pieces = list("Ġ" + word)
@@ -394,15 +401,15 @@ def _tiny_tokenizer(words: str, seq2seq: bool):
     raw.decoder = decoders.ByteLevel()
     if seq2seq:
         raw.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    return PreTrainedTokenizerFast(tokenizer_object=raw, eos_token=marks[-1], pad_token=marks[0])
+    return PreTrainedTokenizerFast(tokenizer_object=raw, eos_token=special[-1], pad_token=special[0])
 
 
-def _tiny_llama(words: int, width: int, layers: int):
-    "A config of Transformers for a tiny Llama."
+def _tiny_llama(vocabulary: int, width: int, layers: int):
+    "The transformers config of a tiny Llama."
     from transformers import LlamaConfig
 
     return LlamaConfig(
-        vocab_size=words,
+        vocab_size=vocabulary,
         hidden_size=width,
         intermediate_size=2 * width,
         num_hidden_layers=layers,
@@ -417,12 +424,12 @@ def _tiny_llama(words: int, width: int, layers: int):
     )
 
 
-def _tiny_t5(words: int, width: int, layers: int):
-    "A config of Transformers for a tiny T5."
+def _tiny_t5(vocabulary: int, width: int, layers: int):
+    "The transformers config of a tiny T5."
     from transformers import T5Config
 
     return T5Config(
-        vocab_size=words,
+        vocab_size=vocabulary,
         d_model=width,
         d_kv=width // 4,
         d_ff=2 * width,
@@ -438,17 +445,18 @@ def _tiny_t5(words: int, width: int, layers: int):
 
 def tiny_llm(
     folder,  # where to save it
-    words: str = "",  # words that become tokens of their own
+    words: str = "",  # words that become single tokens
     width: int = 32,
     layers: int = 2,
     seed: int = 0,
-    # `llama`, `t5`, or for another family: size of the vocabulary -> a config of Transformers
+    # `llama`, `t5`, or for another family: size of the vocabulary -> transformers config
     family: str | Callable = "llama",
 ) -> LLM:
-    "A tiny random LLM with a byte-level tokenizer, in fp32 on the CPU: for tests and examples, not for recommending."
+    """A tiny random LLM with a byte-level tokenizer, in fp32 on the CPU: for tests and examples
+    only."""
     from transformers import AutoModelForCausalLM, LlamaForCausalLM, T5ForConditionalGeneration
 
-    _quiet()
+    _silence_transformers()
     tokenizer = _tiny_tokenizer(words, family == "t5")
     torch.manual_seed(seed)
     if family == "llama":

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 from ..core.errors import InputError
-from .attention import attend_joined
+from .attention import disable_split_attention
 from ..data.histories import Rows
 from .batches import BatchMaker
 from .userllm import UserLLM
@@ -23,7 +23,7 @@ from .engines import engines
 from .prefix_cache import score_packed, store_prefixes
 
 # %% ../../nbs/model/625_engine_check.ipynb #57eda214
-def _made_up_rows(
+def _probe_rows(
     maker: BatchMaker,
     context: int | None,  # tokens that the LLM reads at most; None for no limit
     count: int = 64,  # items that are tried
@@ -34,7 +34,8 @@ def _made_up_rows(
     items = np.unique(np.linspace(0, len(maker.text.titles) - 1, count).astype(np.int64))
     generator = np.random.default_rng(0)
     histories = generator.integers(0, len(maker.text.titles), (len(items), history))
-    histories[np.arange(history) >= np.arange(len(items))[:, None] % (history + 1)] = -1  # of unequal length
+    # of unequal length
+    histories[np.arange(history) >= np.arange(len(items))[:, None] % (history + 1)] = -1
     sizes = [table.size for table in maker.features.tables.values() if table.key == "user"]
     people = min(sizes, default=0)  # none where a recommender was shared without its users
     users = np.arange(len(items)) % people if people else np.full(len(items), -1)
@@ -53,8 +54,9 @@ def _made_up_rows(
     return rows
 
 # %% ../../nbs/model/625_engine_check.ipynb #832f8dd1
-def _kind_of(layer: nn.Module) -> tuple:
-    "What tells layers apart that compute in different ways: their classes and settings, not their weights."
+def _layer_kind(layer: nn.Module) -> tuple:
+    """What tells layers apart that compute in different ways: their classes and settings, not their
+    weights."""
 
     def settings(module):
         return tuple(
@@ -71,7 +73,7 @@ def _kind_of(layer: nn.Module) -> tuple:
 
 
 @contextmanager
-def _shallow(decoder: nn.Module):
+def _first_layers(decoder: nn.Module):
     "With the first layers only, as many as there are kinds of layer to be met, and two at least."
     lists = [
         (len(module), name) for name, module in decoder.named_children() if isinstance(module, nn.ModuleList)
@@ -81,7 +83,7 @@ def _shallow(decoder: nn.Module):
         return
     name = max(lists)[1]
     layers = getattr(decoder, name)
-    kinds = [_kind_of(layer) for layer in layers]
+    kinds = [_layer_kind(layer) for layer in layers]
     depth = max(2, *(kinds.index(kind) + 1 for kind in kinds))
     setattr(decoder, name, layers[:depth])
     try:
@@ -109,8 +111,9 @@ def _in_fp32(model: nn.Module):
 
 
 @contextmanager
-def _at_rest(model: UserLLM):
-    "Without dropout, with gradients of LoRA and alignment, and the logit the language model's alone."
+def _eval_with_gradients(model: UserLLM):
+    """Without dropout, with gradients of LoRA and alignment, and the logit the language model's
+    alone."""
     language = model.language
     wide = model.wide
     training = model.training
@@ -132,8 +135,9 @@ def _at_rest(model: UserLLM):
             module.training = before
 
 # %% ../../nbs/model/625_engine_check.ipynb #9d956d44
-def _from(reference: torch.Tensor, logits: torch.Tensor, scale: float) -> float:
-    "The largest distance of logits (b,), in units of the scale; infinite where one is not a number."
+def _distance(reference: torch.Tensor, logits: torch.Tensor, scale: float) -> float:
+    """The largest distance of logits (b,), in units of the scale; infinite where one is not a
+    number."""
     far = ((logits - reference).abs().max() / scale).item()
     return far if np.isfinite(far) else float("inf")
 
@@ -151,7 +155,7 @@ def _gradient(logits: torch.Tensor, parameters) -> torch.Tensor:  # (b,)
     )
 
 # %% ../../nbs/model/625_engine_check.ipynb #0a78fe60
-class _Examination:
+class _EngineTrial:
     "One LLM, with one prompt, read in every way."
 
     def __init__(self, model: UserLLM, maker: BatchMaker, training: bool):
@@ -159,7 +163,7 @@ class _Examination:
         self.maker = maker
         self.training = training
         self.language = model.language
-        self.rows = _made_up_rows(maker, self.language.context)
+        self.rows = _probe_rows(maker, self.language.context)
         self.name = self.language.name
         self.differences = {}
         self.failed = {}
@@ -168,7 +172,8 @@ class _Examination:
         self.soft = [value for value in parts if value.requires_grad]
 
     def tried(self, way: str, work: Callable) -> None:
-        "Note how far a way is from the reference; where it fails infinitely, and what it failed with."
+        """Note how far a way is from the reference; where it fails infinitely, and what it failed
+        with."""
         self.failed.pop(way, None)
         try:
             self.differences[way] = work()
@@ -233,15 +238,15 @@ class _Examination:
         )
         # The LLM's own logits may be of half precision.
         scale = max(self.spread, logits[answers.yes].abs().item() / 20)
-        self.differences["its own head"] = _from(head_logit[None], self.alone[:1].detach(), scale)
+        self.differences["its own head"] = _distance(head_logit[None], self.alone[:1].detach(), scale)
 
     @torch.no_grad()
     def padded(self) -> None:
         "Prompts of unequal length in one batch."
-        self.tried("one batch", lambda: _from(self.alone, self.plain(self.rows), self.spread))
+        self.tried("one batch", lambda: _distance(self.alone, self.plain(self.rows), self.spread))
         self.tried(
             "one batch of step 1",
-            lambda: _from(self.text_alone, self.text(self.rows), self.text_spread),
+            lambda: _distance(self.text_alone, self.text(self.rows), self.text_spread),
         )
 
     @torch.no_grad()
@@ -252,10 +257,10 @@ class _Examination:
         engine = engines.find("reuse")(self.model, self.maker)
 
         def prefixes():
-            return _from(self.alone, engine.batch(engine.ready(whole)), self.spread)
+            return _distance(self.alone, engine.batch(engine.ready(whole)), self.spread)
 
         def kept():
-            return _from(self.alone[1:2], engine.batch(engine.ready(whole.take([1]))), self.spread)
+            return _distance(self.alone[1:2], engine.batch(engine.ready(whole.take([1]))), self.spread)
 
         self.tried("kept prefixes", prefixes)
         self.tried("kept prefixes, again", kept)
@@ -264,7 +269,9 @@ class _Examination:
 
         def packed():
             store = store_prefixes(self.language, self.maker, plan.levels)
-            return _from(self.alone[[0, 3]], score_packed(self.model, self.maker, alike, store), self.spread)
+            return _distance(
+                self.alone[[0, 3]], score_packed(self.model, self.maker, alike, store), self.spread
+            )
 
         new = self.maker.batch(alike, plan.new).prompt
         if self.language.in_parts and plan.levels and bool(new.mask.all()):
@@ -274,7 +281,7 @@ class _Examination:
         "Step 2's way, its logits and its gradients, and those of prompts in one batch."
 
         def from_alone(logits):
-            far = _from(self.alone.detach(), logits.detach(), self.spread)
+            far = _distance(self.alone.detach(), logits.detach(), self.spread)
             if self.gradient is None:
                 return far
             turned = _gradient(logits, self.soft) - self.gradient
@@ -309,7 +316,8 @@ class EngineCheck:
     "What a few rows showed about an LLM. Goes into `metrics.json`."
 
     engine: str  # `reuse`, `plain`, or `plain without padding`
-    # way -> how far it is from one forward a prompt, in standard deviations of the logits; None where
+    # way -> how far it is from one forward a prompt, in standard deviations of the logits; None
+    # where
     # it failed
     differences: dict
     tolerance: float  # how far rounding may take it
@@ -319,41 +327,41 @@ class EngineCheck:
     failed: dict = field(default_factory=dict)  # way -> `type: message` of the error it failed with
 
 # %% ../../nbs/model/625_engine_check.ipynb #a89bc446
-_tolerances = {"fp32": 1e-3, "quantised": 0.25}  # in standard deviations of the logits
+_TOLERANCES = {"fp32": 1e-3, "quantised": 0.25}  # in standard deviations of the logits
 
 
-def _beyond(differences: dict, tolerance: float, *ways: str) -> bool:
+def _exceeds(differences: dict, tolerance: float, *ways: str) -> bool:
     "Whether one of these ways is further from the reference than rounding takes it."
     return any(differences.get(way, 0.0) > tolerance for way in ways)
 
 
-def _why(failed: dict, *ways: str) -> str:
+def _first_error(failed: dict, *ways: str) -> str:
     "The first error of these ways in brackets, '' where none failed."
     return next((f" ({failed[way]})" for way in ways if way in failed), "")
 
 
-_padded = ("one batch", "one batch of step 1")
-_reusing = ("kept prefixes", "kept prefixes, again", "packed rows", "step 2")
+_PADDED = ("one batch", "one batch of step 1")
+_REUSING = ("kept prefixes", "kept prefixes, again", "packed rows", "step 2")
 
 
-def _examine(exam: _Examination, tolerance: float, whole: bool) -> str:
+def _choose_engine(exam: _EngineTrial, tolerance: float, whole: bool) -> str:
     "The engine for an LLM; its settings follow. `InputError` where none is right."
     language = exam.language
     maker = exam.maker
     differences = exam.differences
     exam.reference()
-    if _beyond(differences, tolerance, "its own head"):
+    if _exceeds(differences, tolerance, "its own head"):
         exam.refuse("computes its logits in a way that userllm does not support (more than a linear head)")
     if exam.training:
         exam.adapted()
 
     exam.padded()
-    if _beyond(differences, tolerance, *_padded):
+    if _exceeds(differences, tolerance, *_PADDED):
         language.pads = False
         exam.padded()
-        if _beyond(differences, tolerance, *_padded):
+        if _exceeds(differences, tolerance, *_PADDED):
             exam.refuse(
-                f"gives other answers in a batch than alone, without padding too{_why(exam.failed, *_padded)}"
+                f"gives other answers in a batch than alone, without padding too{_first_error(exam.failed, *_PADDED)}"
             )
 
     maker.reuse = language.pads and not whole
@@ -363,16 +371,16 @@ def _examine(exam: _Examination, tolerance: float, whole: bool) -> str:
         reusing = dict(differences)
         failed = dict(exam.failed)
         exam.trained()
-        if _beyond(differences, tolerance, "step 2"):
+        if _exceeds(differences, tolerance, "step 2"):
             exam.refuse(
-                f"has gradients that differ between one batch and single rows{_why(exam.failed, 'step 2')}"
+                f"has gradients that differ between one batch and single rows{_first_error(exam.failed, 'step 2')}"
             )
         differences.update(reusing)
         exam.failed |= failed
     return "reuse" if maker.reuse else "plain" if language.pads else "plain without padding"
 
 
-def _try_reuse(exam: _Examination, tolerance: float) -> None:
+def _try_reuse(exam: _EngineTrial, tolerance: float) -> None:
     """Every way of reuse, with kept and new in parts and then joined, until all are right; else
     there is no reuse."""
 
@@ -380,12 +388,12 @@ def _try_reuse(exam: _Examination, tolerance: float) -> None:
         exam.reused()
         if exam.training:
             exam.trained()
-        return not _beyond(exam.differences, tolerance, *_reusing)
+        return not _exceeds(exam.differences, tolerance, *_REUSING)
 
     if right():
         return
     if exam.language.in_parts:
-        attend_joined(exam.language.peft.get_base_model())
+        disable_split_attention(exam.language.peft.get_base_model())
         exam.differences.pop("packed rows", None)  # which need the parts
         exam.failed.pop("packed rows", None)
         if right():
@@ -397,7 +405,7 @@ def _to_stderr(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def _sentence(exam: _Examination, engine: str, tolerance: float, window: int | None) -> str:
+def _message(exam: _EngineTrial, engine: str, tolerance: float, window: int | None) -> str:
     "One line for the user, '' for the usual engine."
     if engine == "reuse":
         return ""
@@ -406,10 +414,10 @@ def _sentence(exam: _Examination, engine: str, tolerance: float, window: int | N
             f"{exam.name}: its answers change with padding, so prompts are scored whole, one length at a"
             " time, which is slower"
         )
-    far = max(exam.differences.get(way, 0.0) for way in _reusing)
+    far = max(exam.differences.get(way, 0.0) for way in _REUSING)
     if far <= tolerance:
         why = f"prompts may be longer than half of its attention window of {window:,} tokens"
-    elif error := _why(exam.failed, *_reusing):
+    elif error := _first_error(exam.failed, *_REUSING):
         why = f"its layers keep no keys and values that could be used again{error}"
     elif np.isinf(far):
         why = "what is kept gives logits that are not numbers"
@@ -444,13 +452,17 @@ def check_engine(
     quantised = (
         getattr(base, "is_quantized", False) or getattr(base.config, "quantization_config", None) is not None
     )
-    tolerance = _tolerances["quantised" if quantised else "fp32"]
+    tolerance = _TOLERANCES["quantised" if quantised else "fp32"]
     maker.reuse = True
-    with _at_rest(model), _shallow(language.decoder), nullcontext() if quantised else _in_fp32(model):
-        exam = _Examination(model, maker, training)
-        engine = _examine(exam, tolerance, whole)
+    with (
+        _eval_with_gradients(model),
+        _first_layers(language.decoder),
+        nullcontext() if quantised else _in_fp32(model),
+    ):
+        exam = _EngineTrial(model, maker, training)
+        engine = _choose_engine(exam, tolerance, whole)
 
-    message = _sentence(exam, engine, tolerance, window)
+    message = _message(exam, engine, tolerance, window)
     differences = {way: far if np.isfinite(far) else None for way, far in exam.differences.items()}
     tokens = int(maker.prompt_lengths(exam.rows).max())
     check = EngineCheck(engine, differences, tolerance, exam.spread, tokens, message, exam.failed)

@@ -15,7 +15,12 @@ from ..core.registry import no_such_name
 from ..core.settings import require_numbers
 from ..knowledge.answers import answer_tokens
 from ..knowledge.llms import LLM, quiet_libraries
-from .attention import attend_in_parts, attends_in_parts, kept_cache, new_keys_values
+from userllm.model.attention import (
+    enable_split_attention,
+    uses_split_attention,
+    prefix_kv_cache,
+    new_keys_values,
+)
 
 # %% ../../nbs/model/375_language_model.ipynb #c006
 @dataclass(frozen=True)
@@ -28,9 +33,9 @@ class LoRASettings:
         "dropout": "share",
     }
 
-    rank: int = 8  # of the two matrices that stand for a change of weights
-    alpha: int = 16  # the change counts alpha / rank times
-    dropout: float = 0.05  # in step 1 only: in step 2 it is frozen, and frozen means without dropout
+    rank: int = 8  # of the two matrices of an update
+    alpha: int = 16  # the update is scaled by alpha / rank
+    dropout: float = 0.05  # in step 1 only: in step 2 LoRA is frozen, without dropout
     targets: tuple = ("q_proj", "v_proj")  # the last parts of the layers' names
 
     def __post_init__(self):
@@ -38,7 +43,9 @@ class LoRASettings:
 
 # %% ../../nbs/model/375_language_model.ipynb #fb5dc361
 def _target_layers(llm: LLM, targets) -> list[nn.Module]:  # the last parts of layers' names
-    "The layers that get LoRA. `InputError` where a name fits no layer, with those that peft would take."
+    """The layers that get LoRA.
+
+    `InputError` for a name without a layer, with peft's names for this LLM."""
     from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as usual
 
     layers_of = {
@@ -67,7 +74,7 @@ def _with_lora(llm: LLM, lora: LoRASettings) -> nn.Module:
         target_modules=list(lora.targets),
         fan_in_fan_out=any(
             type(layer).__name__ == "Conv1D" for layer in layers
-        ),  # as GPT-2 keeps its weights
+        ),  # the layout of GPT-2's weights
         bias="none",
         task_type="CAUSAL_LM",
     )
@@ -75,13 +82,13 @@ def _with_lora(llm: LLM, lora: LoRASettings) -> nn.Module:
         return get_peft_model(llm.model, config)
 
 # %% ../../nbs/model/375_language_model.ipynb #db681918
-# Settings of LLMs whose head does more than a product.
+# Settings of LLMs whose head is more than a product.
 _BENDS = ("logit_scale", "logits_scaling", "final_logit_softcapping")
 
 
 def _token_logits(
     head: nn.Module,  # the LLM's output embeddings
-    config,  # its settings
+    config,  # of the LLM
     last: torch.Tensor,  # (b, d3) the decoder's output at each row's last token
     token: int,
 ) -> torch.Tensor:
@@ -98,7 +105,7 @@ def _token_logits(
 # %% ../../nbs/model/375_language_model.ipynb #c013
 @dataclass
 class KeyValues:
-    "Keys and values of what stands ahead of a prompt's rest, one row a prompt, padded on the right."
+    """Keys and values of prefixes, one row a prompt, padded on the right."""
 
     layers: list  # for each layer (keys, values), each (b, heads, length, width of a head)
     lengths: torch.Tensor  # (b,)
@@ -111,7 +118,8 @@ class LanguageModel(nn.Module):
         self,
         llm: LLM,  # a causal one
         lora: LoRASettings = LoRASettings(),
-        score: str = "difference",  # logit(Yes) - logit(No); `yes`: logit(Yes) alone, as CoLLM has it
+        # logit(Yes) - logit(No); `yes`: logit(Yes) alone, as CoLLM has it
+        score: str = "difference",
     ):
         super().__init__()
         if llm.seq2seq:
@@ -130,10 +138,10 @@ class LanguageModel(nn.Module):
         self.score_kind = score
         self.answers = answer_tokens(llm.tokenizer)
 
-        # What `check_engine` finds out about the LLM.
+        # The results of `check_engine`.
         self.pads = True  # whether rows of unequal length may share a batch
-        self.checks = {}  # what was found, by the prompt's shape
-        attend_in_parts(llm.model)
+        self.checks = {}  # by the prompt's shape
+        enable_split_attention(llm.model)
         self.eval()
 
     @property
@@ -157,8 +165,8 @@ class LanguageModel(nn.Module):
 
     @property
     def in_parts(self) -> bool:
-        "Whether it takes kept and new keys and values as two parts."
-        return attends_in_parts(self.base)
+        "Whether it takes cached and new keys and values as two parts."
+        return uses_split_attention(self.base)
 
     @property
     def config(self):
@@ -167,12 +175,13 @@ class LanguageModel(nn.Module):
 
     @property
     def context(self) -> int | None:
-        "How many tokens the LLM was made to read; None where its positions have no end."
+        "Context length in tokens; None where positions are unlimited."
         return getattr(self.config, "max_position_embeddings", None)
 
     @property
     def window(self) -> int | None:
-        "How many tokens the shortest attention of its layers spans; None where each token sees all ahead of it."
+        """The shortest attention window of its layers in tokens; None where each token attends to all before
+        it."""
         limits = [
             value
             for name, value in self.config.to_dict().items()
@@ -181,11 +190,11 @@ class LanguageModel(nn.Module):
         return min((value for value in limits if value > 1), default=None)
 
     def lora_parameters(self) -> dict:
-        "The LoRA matrices by name; fp32 whatever the LLM's precision."
+        "The LoRA matrices by name; always fp32."
         return {name: value for name, value in self.peft.named_parameters() if "lora_" in name}
 
     def fresh_lora(self, seed: int) -> None:
-        "Start LoRA anew: A random by the seed, B zero, so that the LLM answers as it did without."
+        "Initialise LoRA: A random by the seed, B zero, so that the LLM's logits are unchanged."
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for name, value in sorted(self.lora_parameters().items()):
@@ -193,7 +202,9 @@ class LanguageModel(nn.Module):
                 value.copy_((torch.rand(value.shape, generator=generator) * 2 - 1) * bound)
 
     def load_lora(self, tensors: dict) -> None:
-        "Set the LoRA matrices. `InputError` where the names or shapes are not exactly those of this LLM."
+        """Set the LoRA matrices.
+
+        `InputError` where the names or shapes are not exactly those of this LLM."""
         current = self.lora_parameters()
         if current.keys() != tensors.keys() or any(
             current[name].shape != tensors[name].shape for name in current
@@ -209,8 +220,8 @@ class LanguageModel(nn.Module):
     def decode(
         self,
         embeddings: torch.Tensor,  # (b, length, d3)
-        mask: torch.Tensor,  # (b, length) True where there is a token
-        prefix: KeyValues | None = None,  # what stands ahead of each row
+        mask: torch.Tensor,  # (b, length) True for tokens
+        prefix: KeyValues | None = None,  # of each row
     ):
         "The decoder's output, with explicit positions, after an optional prefix."
         length = embeddings.shape[1]
@@ -228,15 +239,15 @@ class LanguageModel(nn.Module):
             inputs_embeds=embeddings,
             attention_mask=torch.cat([ahead, mask], 1).long(),
             position_ids=prefix.lengths[:, None] + steps,
-            past_key_values=kept_cache(prefix.layers, self.in_parts),
+            past_key_values=prefix_kv_cache(prefix.layers, self.in_parts),
             use_cache=True,
         )
 
     def forward(
         self,
         embeddings: torch.Tensor,  # (b, length, d3)
-        mask: torch.Tensor,  # (b, length) True where there is a token
-        prefix: KeyValues | None = None,  # what stands ahead of each row
+        mask: torch.Tensor,  # (b, length) True for tokens
+        prefix: KeyValues | None = None,  # of each row
     ) -> torch.Tensor:
         "Logits (b,) at each row's last token (equation 11)."
         lengths = mask.sum(1)
@@ -250,7 +261,7 @@ class LanguageModel(nn.Module):
         embeddings: torch.Tensor,  # (b, length, d3)
         lengths: torch.Tensor,  # (b,)
     ) -> torch.Tensor:
-        "Logits (b,), rows of one length at a time: for an LLM that reads padding."
+        "Logits (b,), rows of one length at a time, for an LLM whose logits depend on padding."
         rows = []
         logits = []
         for length in lengths.unique().tolist():
@@ -266,7 +277,7 @@ class LanguageModel(nn.Module):
         self,
         last: torch.Tensor,  # (b, d3) the decoder's output at each row's last token
     ) -> torch.Tensor:
-        "Logits (b,), by the two rows of the LM head that count, in fp32."
+        "Logits (b,), by the two rows of the LM head, in fp32."
         head = self.base.get_output_embeddings()
         difference = self.score_kind == "difference"
         biased = getattr(head, "bias", None) is not None
@@ -283,9 +294,9 @@ class LanguageModel(nn.Module):
     def keys_values(
         self,
         embeddings: torch.Tensor,  # (b, length, d3)
-        mask: torch.Tensor,  # (b, length) True where there is a token
-        prefix: KeyValues | None = None,  # what stands ahead of them: read, not repeated
+        mask: torch.Tensor,  # (b, length) True for tokens
+        prefix: KeyValues | None = None,  # read, but not in the result
     ) -> KeyValues:
-        "Keys and values of these positions alone."
+        "Keys and values of these positions only."
         prefix = prefix or KeyValues([], torch.zeros(len(mask), dtype=torch.long, device=mask.device))
         return KeyValues(new_keys_values(self.decode(embeddings, mask, prefix).past_key_values), mask.sum(1))

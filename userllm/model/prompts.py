@@ -26,8 +26,9 @@ from ..knowledge.answers import text_tokens
 class Text:
     "The same text in every prompt."
 
-    text: str  # in a template with {item}, {Item}, {items}, {like} and {picture} for the words of the dataset
-    needs: str = ""  # the part without which it is left out; of several with | between, any will do
+    # in a template with {item}, {Item}, {items}, {like} and {picture} for the words of the dataset
+    text: str
+    needs: str = ""  # the part that it needs; of several parts separated by |, one is enough
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,14 @@ class Slot:
     "Soft tokens: `image`, `item`, `history`, `user`, or any further feature table's name."
 
     name: str
-    tokens: int = 1  # K, how many soft tokens it holds
+    tokens: int = 1  # K, its number of soft tokens
 
     @property
     def needs(self) -> str:
         return self.name
 
 
-# the history written out: each item's text, then its soft tokens; as many tokens as that takes
+# the written-out history: each item's text, then its soft tokens; any number of tokens
 HISTORY_ITEMS = Slot("history", 0)
 
 # %% ../../nbs/model/370_prompts.ipynb #e610c042
@@ -63,7 +64,7 @@ class Template:
 
     @property
     def parts(self) -> tuple:
-        "The names of all that a prompt of this template may be with or without."
+        "The names of the optional parts of this template."
         return tuple(dict.fromkeys(name for s in self.segments if s.needs for name in s.needs.split("|")))
 
     def active(self, parts: Sequence[str]) -> tuple:
@@ -79,10 +80,11 @@ class Template:
 
     def extended(
         self,
-        slots: dict,  # name of a further feature table -> what it is about: `item`, `user` or `event`
+        # name of a further feature table -> its key: `item`, `user` or `event`
+        slots: dict,
     ) -> "Template":
-        """The same with further slots, each beside the collaborative one of its item or its user; one that
-        has a place of its own in the template stays there."""
+        """The same with further slots, each next to the collaborative one of its item or user; a slot that
+        the template already has stays where it is."""
         placed = {segment.name for segment in self.segments if isinstance(segment, Slot)}
         slots = {name: key for name, key in slots.items() if name not in placed}
         beside = {
@@ -97,13 +99,13 @@ class Template:
         return replace(self, segments=tuple(segments))
 
     def rated(self) -> "Template":
-        "The same for histories that say of each item whether it was liked."
-        words = lambda text: replace(text, text=_rated_words.get(text.text, text.text))
+        "The same for histories with labels."
+        words = lambda text: replace(text, text=_RATED_INTRODUCTIONS.get(text.text, text.text))
         segments = (words(s) if isinstance(s, Text) else s for s in self.segments)
         return replace(self, segments=tuple(segments))
 
-    def worded(self, noun: ItemNoun) -> "Template":  # what the dataset's items are called
-        "The same with those words in its fixed texts."
+    def worded(self, noun: ItemNoun) -> "Template":  # the dataset's noun for items
+        "The same with these words in its fixed texts."
         segments = (replace(s, text=noun.fill(s.text)) if isinstance(s, Text) else s for s in self.segments)
         return replace(self, segments=tuple(segments))
 
@@ -113,25 +115,25 @@ class Template:
         return fingerprint(self.name, [(type(s).__name__, str(s)) for s in self.segments])
 
 # %% ../../nbs/model/370_prompts.ipynb #c009
-_ask = "#Question: Will the user {like} the {item}? Answer Yes or No."
-_likes = " The user likes: "
-_high_ratings = "A user has given high ratings to the following {items}: "
-# What introduces a history with dislikes in it instead.
-_rated_words = {
-    _likes: " The user's latest {items}: ",
-    _high_ratings: "A user has rated the following {items}: ",
+_QUESTION = "#Question: Will the user {like} the {item}? Answer Yes or No."
+_LIKES = " The user likes: "
+_HIGH_RATINGS = "A user has given high ratings to the following {items}: "
+# Introductions of a history with dislikes.
+_RATED_INTRODUCTIONS = {
+    _LIKES: " The user's latest {items}: ",
+    _HIGH_RATINGS: "A user has rated the following {items}: ",
 }
-_answer = Text(" Answer:")
-_candidate = (
+_ANSWER = Text(" Answer:")
+_CANDIDATE = (
     Text(' {Item}: "'),
     RowText("title"),
     Text('"'),
     Text(", ", needs="description"),
     RowText("description", needs="description"),
 )
-_candidate_slots = (Slot(PICTURES), Slot("item"))
-_user = (
-    Text(_likes, needs="titles"),
+_CANDIDATE_SLOTS = (Slot(PICTURES), Slot("item"))
+_USER = (
+    Text(_LIKES, needs="titles"),
     RowText("history_titles", needs="titles"),
     Slot("history"),
     Slot("user"),
@@ -139,12 +141,12 @@ _user = (
 
 
 def paper_template() -> Template:
-    "The order of the paper's Figures 4 and 5, with description and poster of the candidate; reconstructed."
+    "The order of the paper's Figures 4 and 5 (reconstructed), with description and poster."
     return Template(
         "paper",
         (
             Text("#Question: "),
-            Text(_high_ratings, needs="titles|history"),
+            Text(_HIGH_RATINGS, needs="titles|history"),
             RowText("history_titles", needs="titles"),
             Slot("history"),
             Text(". ", needs="titles|history"),
@@ -172,13 +174,13 @@ def paper_template() -> Template:
 
 
 def item_first_template() -> Template:
-    "What is the same for all rows first, then the candidate, then the user; text before soft slots."
-    return Template("item_first", (Text(_ask), *_candidate, *_candidate_slots, *_user, _answer))
+    "First the text shared by all rows, then the candidate, then the user; text before soft slots."
+    return Template("item_first", (Text(_QUESTION), *_CANDIDATE, *_CANDIDATE_SLOTS, *_USER, _ANSWER))
 
 
 def user_first_template() -> Template:
-    "What is the same for all rows first, then the user, then the candidate."
-    return Template("user_first", (Text(_ask), *_user, *_candidate, *_candidate_slots, _answer))
+    "First the text shared by all rows, then the user, then the candidate."
+    return Template("user_first", (Text(_QUESTION), *_USER, *_CANDIDATE, *_CANDIDATE_SLOTS, _ANSWER))
 
 
 templates = Registry(
@@ -188,8 +190,8 @@ templates = Registry(
 
 def find_template(
     name: str,  # of `templates`
-    noun: ItemNoun = MOVIE,  # what the dataset's items are called
-    rated: bool = False,  # whether histories say of each item whether it was liked
+    noun: ItemNoun = MOVIE,  # the dataset's noun for items
+    rated: bool = False,  # histories with a label of each item
 ) -> Template:
     "The template of that name, in the words of the dataset; `InputError` lists the names."
     template = templates.find(name)()
@@ -210,7 +212,7 @@ class TextBudget:
     title: int = 24  # of the candidate's title
     description: int = 40  # of an item's description
     history_title: int = 16  # of each title in a history
-    history_titles: int = 10  # how many titles of a history are named, the latest ones
+    history_titles: int = 10  # number of titles of a history, the latest ones
 
     def __post_init__(self):
         require_numbers(self, "model.budget")
@@ -218,25 +220,26 @@ class TextBudget:
 
 @dataclass(frozen=True)
 class Piece:
-    "A segment of one row: its tokens, or the soft slot that stands there."
+    "A segment of one row: its text tokens, or its soft slot."
 
     segment: object  # a Text, RowText or Slot
     ids: tuple = ()  # token ids of a text
-    shortened: int = 0  # how many tokens the budget cut off
-    item: int = -1  # whose soft tokens stand here, where a history is written out
-    liked: bool | None = None  # whether the item of a rated history that is written out here was liked
+    shortened: int = 0  # number of truncated tokens
+    item: int = -1  # the item of these soft tokens in a written-out history
+    # the label of that item in a rated history
+    liked: bool | None = None
 
     @property
     def tokens(self) -> int:
-        "How many tokens it has."
+        "Its number of tokens."
         return self.segment.tokens if isinstance(self.segment, Slot) else len(self.ids)
 
 # %% ../../nbs/model/370_prompts.ipynb #e39f8bd0
-_CATEGORIES = 4  # of an item are written, the first ones
+_CATEGORIES = 4  # categories of an item in a prompt, the first ones
 
 
 def _in_brackets(genres: str) -> str:  # joined by |
-    "The categories as they stand behind a title; '' where there are none."
+    "The categories in the form after a title; '' without categories."
     named = [name for name in genres.split("|") if name][:_CATEGORIES]
     return f" ({', '.join(named)})" if named else ""
 
@@ -249,7 +252,7 @@ class PromptText:
         items: pd.DataFrame,  # title and description, one row an item
         tokenizer,  # the LLM's
         budget: TextBudget = TextBudget(),
-        category: bool = False,  # whether the categories (the column genres) stand behind titles
+        category: bool = False,  # append the categories (the column genres) to titles
     ):
         self.tokenizer = tokenizer
         self.budget = budget
@@ -261,25 +264,25 @@ class PromptText:
             "description": [text_tokens(tokenizer, text) for text in described],
         }
 
-        # Within the budget: of the candidate, and in a list of a history's titles.
+        # Truncated titles: of the candidate, and in a list of a history's titles.
         self.titles = [ids[: budget.title] for ids in self.full["title"]]
         self.descriptions = [ids[: budget.description] for ids in self.full["description"]]
         self.named = [ids[: budget.history_title] for ids in self.full["title"]]
-        # What stands for an item in a history that is compressed or written out.
+        # The texts of items in a history, compressed or written out.
         self.history_texts = {"title": self.titles, "description": self.descriptions}
         if category:
             self._add_categories([_in_brackets(genres) for genres in items["genres"].fillna("").astype(str)])
 
         first = tokenizer("a")["input_ids"]
         begins = tokenizer.bos_token_id is not None and first[:1] == [tokenizer.bos_token_id]
-        self.start = first[:1] if begins else []  # ahead of every prompt
+        self.start = first[:1] if begins else []  # before every prompt
         self._comma = text_tokens(tokenizer, ", ")
         self._nothing = text_tokens(tokenizer, "nothing yet")
         self._words = [text_tokens(tokenizer, word) for word in ("disliked: ", "liked: ")]
         self._fixed = {}
 
-    def _add_categories(self, texts: list[str]) -> None:  # one an item, '' where it has none
-        "Put the categories behind the titles, and in histories behind descriptions too."
+    def _add_categories(self, texts: list[str]) -> None:  # one an item, '' without categories
+        "Append the categories to titles, and in histories also to descriptions."
         known = {text: text_tokens(self.tokenizer, text) for text in dict.fromkeys(texts)}
         join = lambda lists: [ids + known[text] for ids, text in zip(lists, texts)]
         self.full["title"] = join(self.full["title"])
@@ -294,7 +297,8 @@ class PromptText:
         return self._fixed[text]
 
     def _leads(self, history, labels) -> list[tuple[int, bool | None, list[int]]]:
-        "Each item of a history, whether it was liked, and the tokens that lead to it: a comma, and that in words."
+        """Each item of a history, its label, and the tokens before it: a comma, and the label in
+        words."""
         liked = [None] * len(history) if labels is None else labels
         known = [(item, label) for item, label in zip(history, liked) if item >= 0]
         leads = []
@@ -308,7 +312,7 @@ class PromptText:
     def history_titles(
         self,
         history,  # dense items, -1 for none
-        labels=None,  # of each 1 liked, 0 not; None where nothing is to be said about that
+        labels=None,  # 1 liked, 0 not; None for a history without labels
     ) -> list[int]:
         "The titles of a history, latest last, with commas between them."
         known = [n for n, item in enumerate(history) if item >= 0][-self.budget.history_titles :]
@@ -320,10 +324,10 @@ class PromptText:
         self,
         history,  # dense items, -1 for none
         texts: Sequence,  # token ids of each item's text
-        tokens: int,  # soft tokens behind each item's text
+        tokens: int,  # soft tokens after each item's text
         labels=None,  # as in `history_titles`
     ) -> list[Piece]:
-        "The pieces of a history that is not compressed."
+        "The pieces of a written-out history."
         pieces = []
         for item, liked, lead in self._leads(history, labels):
             pieces.append(Piece(RowText("history_item"), tuple(lead + texts[item]), liked=liked))
@@ -347,16 +351,18 @@ class PromptText:
 class PromptBatch:
     "Prompts of several rows, padded on the right."
 
-    token_ids: torch.Tensor  # (t,) all text tokens of the batch, one row after the other
-    index: torch.Tensor  # (b, length) which vector stands there: of text tokens, then of slots; -1 is padding
+    token_ids: torch.Tensor  # (t,) all text tokens of the batch, row by row
+    # (b, length) index of the vector: of text tokens, then of slots; -1 is padding
+    index: torch.Tensor
     lengths: torch.Tensor  # (b,) tokens of each row
     slots: tuple  # the Slots, in the order in which their soft tokens follow the text tokens
-    # (u,) the distinct items of written-out histories, whose soft tokens come last, as the slot `history_item`
+    # (u,) the distinct items of written-out histories, whose soft tokens come last, as the slot
+    # `history_item`
     items: torch.Tensor
 
     @property
     def mask(self) -> torch.Tensor:
-        "(b, length) True where there is a token."
+        "(b, length) True for tokens, False for padding."
         return self.index >= 0
 
     def to(self, device) -> "PromptBatch":
@@ -367,14 +373,16 @@ class PromptBatch:
 # %% ../../nbs/model/370_prompts.ipynb #a8bb8d5a
 def index_prompts(
     pieces: list[list[Piece]],  # the pieces of each row, all rows with the same slots
-    start: Sequence[int] = (),  # tokens ahead of each row, such as BOS
+    start: Sequence[int] = (),  # tokens before each row, such as BOS
 ) -> PromptBatch:
-    "A batch of prompts: which vector stands where."
+    "A batch of prompts, as indices of vectors."
     slots = tuple(piece.segment for piece in pieces[0] if isinstance(piece.segment, Slot) and piece.item < 0)
     of_items = {piece.item: piece.segment for row in pieces for piece in row if piece.item >= 0}
     items = sorted(of_items)
 
-    # Where the vectors begin: text tokens, then each slot's, row by row, then those of the histories' items.
+    # The first index of each block of vectors: text tokens, then each slot's, row by row, then
+    # those
+    # of history items.
     end = sum(len(start) + sum(len(piece.ids) for piece in row) for row in pieces)
     begins = []
     for slot in slots:
@@ -415,11 +423,12 @@ def embed_prompts(
     embedding: torch.nn.Module,  # the LLM's input embeddings
     soft: dict,  # for each slot of the batch (b, K, d3); for `history_item` (u, tokens, d3)
 ) -> torch.Tensor:
-    "The LLM's input (b, length, d3): embedded text tokens, soft tokens in their slots, zeros as padding."
+    """The LLM's input (b, length, d3): embedded text tokens, soft tokens in their slots, zeros as
+    padding."""
     texts = embedding(batch.token_ids)
     width = texts.shape[1]
     slots = [soft[slot.name].reshape(-1, width).to(texts.dtype) for slot in batch.slots]
-    padding = texts.new_zeros(1, width)  # which -1 points to
+    padding = texts.new_zeros(1, width)  # at index -1
     return torch.cat([texts, *slots, padding])[batch.index]
 
 # %% ../../nbs/model/370_prompts.ipynb #c019
@@ -432,23 +441,23 @@ class Level:
 
     @property
     def soft(self) -> bool:
-        "Whether it holds soft slots, so that it belongs to one model with its mappers as they stand."
+        """Whether it has soft slots, so that it depends on the current weights of the mappers."""
         return any(isinstance(segment, Slot) for segment in self.segments)
 
 
 @dataclass(frozen=True)
 class ReusePlan:
-    "How a prompt is cut into what is kept and what is new."
+    "The split of a prompt into stored and new segments."
 
-    levels: tuple  # of Levels, from the front
-    new: tuple  # the segments that each row has for itself
+    levels: tuple  # of Levels, from the start
+    new: tuple  # the segments computed for each row
 
 
 _TEXT_KEYS = {"title": "item", "description": "item", "history_titles": "user"}
 
 
 def _key_of(segment, slot_keys: dict) -> str:
-    "What a segment depends on: `all`, `item` or `user`."
+    "The key of a segment: `all`, `item` or `user`."
     if isinstance(segment, Text):
         return "all"
     return slot_keys[segment.name] if isinstance(segment, Slot) else _TEXT_KEYS[segment.field]
@@ -456,13 +465,15 @@ def _key_of(segment, slot_keys: dict) -> str:
 
 def plan_reuse(
     segments: Sequence,  # the active segments of a template
-    slot_keys: dict,  # slot -> `item` or `user`: what it is about; `row`: both
-    trainable: Sequence[str] = (),  # the slots that are being trained
+    slot_keys: dict,  # slot -> `item`, `user`, or `row` for both
+    trainable: Sequence[str] = (),  # the slots in training
 ) -> ReusePlan:
-    "Cut a prompt into what all rows share, what the rows of one item or one user share, and what is new."
+    """Split a prompt into the part common to all rows, that common to the rows of an item or a user, and
+    the new part."""
     levels = []
     shared = 0
-    for segment in segments[:-1]:  # the answer is read from the last segment: it is computed in every row
+    # the logit is read from the last segment: it is computed in every row
+    for segment in segments[:-1]:
         soft = isinstance(segment, Slot)
         if soft and segment.name in trainable:
             break

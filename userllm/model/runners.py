@@ -19,11 +19,11 @@ from ..core.errors import InputError, counted
 from ..core.fingerprints import fingerprint
 from ..core.registry import Registry
 from ..core.stores import FileStore
-from .engines import PatientBar
+from .engines import ScoringBar
 from .recommender import Recommender, recommender_kind
 from .shard_work import Opening, RankUsers, Report, ScorePairs, ShardDone, plan_users
 from .shards import WORK, PairFiles, ShardPlan, plan_pairs
-from .user_lists import AskedUsers, ListChoices
+from .user_lists import RequestedUsers, ListChoices
 
 # %% ../../nbs/model/645_runners.ipynb #9ca291be
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class _Progress:
     "A bar over rows; a shard that is begun again counts once."
 
     def __init__(self, total: int, before: int, unit: str, name: str):
-        self.bar = PatientBar(
+        self.bar = ScoringBar(
             total=total, initial=before, unit=unit, unit_scale=True, desc=name, disable=not name
         )
         self.before = before
@@ -258,7 +258,7 @@ def rank_files(
     progress: str = "",
 ) -> Finished:
     "Make lists for users into parts, as `score_files`. `InputError` where no user is known."
-    asked = AskedUsers.of(ids, Recommender.dataset_of(opening.run))
+    asked = RequestedUsers.of(ids, Recommender.dataset_of(opening.run))
     store = FileStore(out)
     with only_driver(store):
         key = _key(opening, "rank", asdict(choices), asked.known, asked.unknown, runner.workers.rows)

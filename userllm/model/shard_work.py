@@ -19,7 +19,7 @@ from ..data.histories import Rows
 from ..evaluation.metrics import probability
 from .recommender import Recommender
 from .shards import ShardPlan, shard_rows
-from .user_lists import AskedUsers, ListChoices, UserRanker
+from .user_lists import RequestedUsers, ListChoices, UserRanker
 
 # %% ../../nbs/model/642_shard_work.ipynb #ee491aa3
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ class RankUsers:
 
 
 def plan_users(
-    asked: AskedUsers,
+    asked: RequestedUsers,
     out: FileStore,
     key: str,  # fingerprint of the request
     per_shard: int = 0,  # users; 0: 64

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['format_version', 'BaseLLM', 'Manifest', 'read_manifest', 'load_weights', 'require_restorable', 'require_code',
-           'UserLLMRecommender']
+           'prefix_folder', 'UserLLMRecommender']
 
 # %% ../../nbs/model/630_userllm_recommender.ipynb #0fc9c1e4
 import dataclasses
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 from ..collaborative.retrievers import Retriever
 from userllm.collaborative.without_users import (
@@ -34,7 +35,8 @@ from userllm.core.files import (
     write_tensors,
 )
 from ..core.plugins import import_plugins, Origin, require_origins
-from ..core.runs import versions
+from ..core.fingerprints import fingerprint
+from ..core.runs import StageCache, versions
 from ..core.sealed_folders import read_sealed, record_kind, RECORD, seal_folder
 from ..core.settings import restore_settings
 from ..data.dataset import Dataset
@@ -46,9 +48,10 @@ from .engine_check import check_engine
 from .engines import ScoringEngine, engines, find_engine
 from .histories import HistoryInput
 from .mappers import load_table, save_table
+from .prefix_files import PREFIX_BYTES, PrefixFiles
 from .prompts import find_template, PromptText
 from .model_cards import ModelCard
-from .recommender import LoadOptions, Recommender, recommenders
+from .recommender import LoadOptions, Recommender, recommenders, require_count
 from .language_model import LanguageModel
 from .settings import ModelSettings, own_code, registries
 from .batches import BatchMaker
@@ -66,7 +69,9 @@ class BaseLLM:
 
     @classmethod
     def of(cls, llm: LLM) -> "BaseLLM":
-        "What to remember of a loaded LLM. A path is remembered whole, so that it is found from any folder."
+        """What to remember of a loaded LLM.
+
+        A path is remembered whole, so that it is found from any folder."""
         by_name = llm.reference.kind == "hub" or llm.reference.name in llms
         return cls(
             llm.reference.name if by_name else llm.reference.location,
@@ -176,7 +181,8 @@ def require_restorable(
     model: UserLLM,  # as it stands
     widths: Mapping[str, int],  # slot -> width of its feature table
 ) -> None:
-    "`InputError` where a model with a person's own code would answer otherwise after saving and loading."
+    """`InputError` where a model with a person's own code would answer otherwise after saving and
+    loading."""
     if not model.origins or own_code(model.settings) != model.origins:
         return  # without any, or with code that is gone
 
@@ -244,7 +250,8 @@ def _model_card(manifest: Manifest, dataset: Dataset, metrics: dict | None = Non
 
 # %% ../../nbs/model/630_userllm_recommender.ipynb #c039
 def _write_tables(maker: BatchMaker, folder: Path) -> None:
-    "The feature tables of slots and texts, and of cross features without the folds that only training reads."
+    """The feature tables of slots and texts, and of cross features without the folds that only
+    training reads."""
     for slot, table in (maker.tables | maker.features.beside | maker.features.text).items():
         save_table(table, folder / f"{slot}.safetensors")
     for name, table in maker.features.cross.items():
@@ -302,10 +309,11 @@ def _cut_users(folder: Path, manifest: Manifest) -> Manifest:
     return dataclasses.replace(manifest, protocol=dataset.protocol)
 
 # %% ../../nbs/model/630_userllm_recommender.ipynb #c044
-def _fitting_tables(
+def _checked_tables(
     tables: Mapping, settings: ModelSettings, dataset: Dataset, history: HistorySettings
 ) -> dict:
-    "The tables of the model's slots and cross features, each checked against the dataset and its histories."
+    """The tables of the model's slots and cross features, each checked against the dataset and its
+    histories."""
     names = [*dict(settings.mappers), *settings.tables_beside, *settings.cross_feature_tables]
     names += settings.text_tables
     for slot in names:
@@ -327,7 +335,7 @@ def _fitting_tables(
 def _read_tables(folder: Path, manifest: Manifest, dataset: Dataset) -> dict:
     "The feature tables of the model's slots, each checked against the dataset."
     tables = {path.stem: load_table(path) for path in sorted((folder / "features").glob("*.safetensors"))}
-    return _fitting_tables(tables, manifest.settings, dataset, manifest.history)
+    return _checked_tables(tables, manifest.settings, dataset, manifest.history)
 
 # %% ../../nbs/model/630_userllm_recommender.ipynb #c041
 def require_code(
@@ -336,7 +344,8 @@ def require_code(
     where: str,  # for messages
     plugins=(),  # modules that a person named
 ) -> None:
-    "`InputError` where a person's own code that a model was trained with is not here, or is other code here."
+    """`InputError` where a person's own code that a model was trained with is not here, or is other
+    code here."""
     wanted = [restore_settings(Origin, origin, f"{where}, code") for origin in origins]
     require_origins(wanted, registries, where, plugins)
     known = {(origin.kind, origin.name) for origin in wanted}
@@ -397,10 +406,16 @@ def _read_dataset(folder: Path, manifest: Manifest) -> Dataset:
     return Dataset(interactions=no_examples, protocol=manifest.protocol, **frames)
 
 
+def prefix_folder(options: LoadOptions) -> Path:
+    "Where keys and values of items' texts are kept, for all models."
+    return (options.cache or StageCache()).root / "prefixes"
+
+
 def _read_recommender(kind: type, folder: Path, options: LoadOptions) -> "UserLLMRecommender":
     "Check everything, then load everything."
     precision = "auto" if options.precision == "recorded" else options.precision
-    choose_precision(choose_device(options.device), precision)  # an error where one of them does not exist
+    # an error where one of them does not exist
+    choose_precision(choose_device(options.device), precision)
     import_plugins(options.plugins)
 
     # All that is cheap comes first.
@@ -410,7 +425,8 @@ def _read_recommender(kind: type, folder: Path, options: LoadOptions) -> "UserLL
     dataset = _read_dataset(folder, manifest)
     tables = _read_tables(folder, manifest, dataset)
 
-    # Then the LLM, and the weights on top of it. What is drawn here is overwritten, and nobody else's
+    # Then the LLM, and the weights on top of it. What is drawn here is overwritten, and nobody
+    # else's
     # draws should change.
     llm = _load_base(manifest, folder, options)
     widths = {slot: table.width for slot, table in tables.items()}
@@ -432,6 +448,7 @@ def _read_recommender(kind: type, folder: Path, options: LoadOptions) -> "UserLL
         base=manifest.base,
         data=manifest.data,
         retriever=Retriever.load(folder / "retriever") if has_retriever else None,
+        prefixes=prefix_folder(options),
     )
 
 # %% ../../nbs/model/630_userllm_recommender.ipynb #3bc805b5
@@ -455,7 +472,7 @@ def _check_maker(maker: BatchMaker, settings: ModelSettings, dataset: Dataset) -
             )
 
 
-def _may_replace(folder: Path) -> None:
+def _require_replaceable(folder: Path) -> None:
     "A recommender replaces another one, or an empty folder, and nothing else."
     if not folder.exists():
         return
@@ -475,6 +492,9 @@ class UserLLMRecommender(Recommender):
     base: BaseLLM  # the LLM beneath
     data: str  # fingerprint of the training data
     engine_name: str = ""  # of `engines`; the fastest that is right for the LLM where left out
+    # where keys and values of items' texts are kept for other processes; None: nowhere
+    prefixes: Path | None = None
+    prefix_bytes: int = PREFIX_BYTES  # on disk, of all models together
 
     @property
     def settings(self) -> ModelSettings:
@@ -503,7 +523,41 @@ class UserLLMRecommender(Recommender):
     @cached_property
     def engine(self) -> ScoringEngine:
         "What scores rows, and keeps what it computed for the next ones."
-        return find_engine(self.model, self.maker, self.engine_name)
+        engine = find_engine(self.model, self.maker, self.engine_name)
+        if self.prefixes is not None:
+            engine.read_from(PrefixFiles(Path(self.prefixes) / self._prefix_key, self.prefix_bytes))
+        return engine
+
+    @property
+    def _prefix_key(self) -> str:
+        "A fingerprint of all that keys and values of items depend on: model, LLM, precision, texts, features."
+        text = self.maker.text
+        of_items = [table.fingerprint for _, table in sorted(self.tables.items()) if table.key == "item"]
+        dtype = str(self.model.language.embedding.weight.dtype)
+        weights = [self.learnt, self.base.checksum, dtype]
+        return fingerprint(weights, self.settings, text.titles, text.descriptions, text.start, of_items)
+
+    def keep_prefixes(self) -> bool:
+        return self.prefixes is not None and self.engine.write_to_files()
+
+    def warm(self, items: int, progress: str = "") -> int:
+        require_count("the number of items to read ahead", items)
+        if self.prefixes is None:
+            raise InputError(
+                "this recommender has no folder for what it reads ahead", fix="set its `prefixes`"
+            )
+        liked = self.dataset.events.loc[self.dataset.events["label"] == 1, "item"]
+        order = np.argsort(-np.bincount(liked, minlength=len(self.dataset.items)), kind="stable")[:items]
+        bar = tqdm(total=len(order), desc=progress, unit="item", disable=not progress, leave=False)
+        done = 0
+        for start in range(0, len(order), 64):
+            some = order[start : start + 64]
+            if not self.engine.read_items(some):
+                break
+            done += len(some)
+            bar.update(len(some))
+        bar.close()
+        return done
 
     def with_engine(self, name: str) -> "UserLLMRecommender":
         return dataclasses.replace(self, engine_name=engines.find(name) and name)
@@ -525,7 +579,7 @@ class UserLLMRecommender(Recommender):
         "Put the parts together. `InputError` for parts that do not fit each other."
         default = HistorySettings(length=dataset.protocol["history_length"])
         history = (history or default).reading(model.settings.history_events, model.settings.history_length)
-        _fitting_tables(maker.features.tables, model.settings, dataset, history)
+        _checked_tables(maker.features.tables, model.settings, dataset, history)
         _check_maker(maker, model.settings, dataset)
         check_engine(model, maker, training=False)
         return cls(
@@ -543,7 +597,7 @@ class UserLLMRecommender(Recommender):
         """Write the folder, whole or not at all.
 
         `InputError` where it cannot be written or holds something else."""
-        _may_replace(Path(folder))
+        _require_replaceable(Path(folder))
         with atomic_path(folder) as temporary:
             _write_folder(self, temporary)
         return Path(folder)

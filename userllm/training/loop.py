@@ -22,7 +22,7 @@ from ..core.fingerprints import fingerprint
 from ..data.histories import Rows
 from ..evaluation.metrics import auc
 from ..knowledge.llms import quiet_libraries
-from ..model.engines import PatientBar
+from ..model.engines import ScoringBar
 from ..model.userllm import train_only
 from .chance_level import chance_limit
 from .checkpoints import load_checkpoint, Progress, save_checkpoint
@@ -34,16 +34,17 @@ def batch_loss(step: TuningStep, module: nn.Module, rows: Rows, accelerator) -> 
     """The binary cross-entropy of a batch (equation 12), or this process's share of it; the shares'
     mean is the batch's mean."""
     prompts = step.alike(rows)
-    prompts = np.arange(len(rows)) if prompts is None else prompts  # rows of one prompt stay together
-    mine = rows.take(prompts % accelerator.num_processes == accelerator.process_index)
+    # rows of one prompt stay together
+    prompts = np.arange(len(rows)) if prompts is None else prompts
+    share = rows.take(prompts % accelerator.num_processes == accelerator.process_index)
     scale = accelerator.num_processes / len(rows)
-    if not len(mine):
+    if not len(share):
         raise InputError(
             "a batch has fewer prompts than there are processes",
             fix="make batch_size larger, or use fewer processes",
         )
-    logits = module(*step.batch(mine))
-    labels = torch.as_tensor(mine.labels, dtype=torch.float32, device=logits.device)
+    logits = module(*step.batch(share))
+    labels = torch.as_tensor(share.labels, dtype=torch.float32, device=logits.device)
     loss = F.binary_cross_entropy_with_logits(logits, labels, reduction="sum") * scale
     return loss if step.penalty is None else loss + step.penalty()
 
@@ -52,8 +53,8 @@ def _validate(step: TuningStep, rows: Rows, accelerator) -> float:
     "Validation AUC, each process scoring its share of the rows."
     from accelerate.utils import gather_object
 
-    mine = np.arange(len(rows))[accelerator.process_index :: accelerator.num_processes]
-    pairs = gather_object(list(zip(mine.tolist(), step.score(rows.take(mine)).tolist())))
+    share = np.arange(len(rows))[accelerator.process_index :: accelerator.num_processes]
+    pairs = gather_object(list(zip(share.tolist(), step.score(rows.take(share)).tolist())))
     logits = dict(pairs)
     return auc(rows.labels, np.array([logits[n] for n in range(len(rows))]))
 
@@ -75,8 +76,9 @@ def draw_validation(step: TuningStep, rows: Rows, limit: int | None) -> Rows:
     return rows.take(chosen)
 
 
-def _coming(plan: list, train: Rows, valid: Rows, settings: StepSettings) -> Rows:
-    "All candidates that will be asked for, as often as they will be: in training, and at each evaluation."
+def _planned_requests(plan: list, train: Rows, valid: Rows, settings: StepSettings) -> Rows:
+    """All candidates that will be used, as often as they will be: in training, and at each
+    evaluation."""
     between = settings.rows_between(len(train), len(valid))
     evaluations = math.ceil(sum(map(len, plan)) / between)
     items = np.concatenate([train.items[np.concatenate(plan)], np.tile(valid.items, evaluations)])
@@ -88,14 +90,14 @@ class TuningRun:
     "The run that a step is trained in."
 
     seed: int = 0  # the run seed
-    key: str = ""  # fingerprint of whatever else the result depends on
+    key: str = ""  # fingerprint of everything else that the result depends on
     report: Callable | None = None  # called at each evaluation with the history so far
-    accelerator: Any = None  # Accelerate's; made for the module's device where left out
+    accelerator: Any = None  # Accelerate's; None: made for the module's device
 
 
 @dataclass
 class _Training:
-    "A step in training: what its updates read and change."
+    "The state of a step in training."
 
     step: TuningStep
     settings: StepSettings
@@ -113,7 +115,7 @@ class _Training:
     key: str  # fingerprint of everything that the result depends on
 
     def updates(self, rows: int) -> int:
-        "How many updates see about so many rows; at least one."
+        "The number of updates for about so many rows; at least one."
         rows_an_update = sum(map(len, self.plan)) / len(self.plan)
         return max(1, round(rows / rows_an_update))
 
@@ -128,20 +130,20 @@ def _optimiser(weights: dict, settings: StepSettings) -> torch.optim.Optimizer: 
     groups = {}
     for name, value in weights.items():
         groups.setdefault(settings.rate_of(name), []).append(value)
-    named = [{"params": values, "rate": rate} for rate, values in groups.items()]
-    return torch.optim.AdamW(named, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    param_groups = [{"params": values, "rate": rate} for rate, values in groups.items()]
+    return torch.optim.AdamW(param_groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
 
 
 def _start_training(
     step, train: Rows, valid: Rows, settings: StepSettings, folder, run: TuningRun
 ) -> _Training:
-    "Plan the updates, and take up the checkpoint where there is one."
+    "Plan the updates, and load the checkpoint if there is one."
     from accelerate import Accelerator
 
     path = Path(folder) / f"{step.name}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     parameters = train_only(step.module, step.trainable)
-    # the LLM is where it should be
+    # the LLM is already on its device
     on_cpu = parameters[0].device.type == "cpu"
     accelerator = run.accelerator or Accelerator(cpu=on_cpu, device_placement=False)
     weights = dict(zip(sorted(step.trainable), parameters))
@@ -150,9 +152,12 @@ def _start_training(
     plan = plan_batches(step.lengths(train), settings, run.seed, step.alike(train))
     shapes = {name: list(value.shape) for name, value in weights.items()}
     key = fingerprint(run.key, step.name, settings, run.seed, [batch.tolist() for batch in plan], shapes)
-    step.plan(_coming(plan, train, valid, settings))
+    step.plan(_planned_requests(plan, train, valid, settings))
 
-    progress, best = load_checkpoint(path, key, weights, optimiser) if path.exists() else (Progress(), {})
+    progress = Progress()
+    best = {}
+    if path.exists():
+        progress, best = load_checkpoint(path, key, weights, optimiser)
     module, optimiser = accelerator.prepare(step.module, optimiser)
     return _Training(
         step=step,
@@ -177,11 +182,11 @@ def tune(
     train: Rows,
     valid: Rows,  # with labels
     settings: StepSettings,
-    folder,  # where checkpoints go
+    folder,  # of the checkpoints
     run: TuningRun = TuningRun(),
 ) -> Progress:
-    """Train one step, resuming from its checkpoint where there is one; ends with the weights that
-    were best on validation."""
+    """Train one step, resuming from its checkpoint if there is one; ends with the weights that were
+    best on validation."""
     valid = draw_validation(step, valid, settings.validation_rows)
     if settings.gradient_checkpointing:
         step.module.language.peft.get_base_model().gradient_checkpointing_enable({"use_reentrant": False})
@@ -198,17 +203,19 @@ def tune(
     return progress
 
 # %% ../../nbs/training/700_loop.ipynb #c020
-def _work(step: TuningStep, plan: list, train: Rows, valid: Rows, evaluate_every: int) -> np.ndarray:
-    """About what each update costs (updates,), with an evaluation after every so many: tokens, a third
-    of them where nothing is trained."""
+def _update_costs(step: TuningStep, plan: list, train: Rows, valid: Rows, evaluate_every: int) -> np.ndarray:
+    """The approximate cost of each update (updates,) in tokens, with the evaluations; a validation
+    token costs a third of a training token."""
     lengths = step.lengths(train)
-    work = np.array([lengths[batch].sum() for batch in plan], dtype=float)
-    work[evaluate_every - 1 :: evaluate_every] += step.lengths(valid).sum() / 3
-    return work
+    costs = np.array([lengths[batch].sum() for batch in plan], dtype=float)
+    costs[evaluate_every - 1 :: evaluate_every] += step.lengths(valid).sum() / 3
+    return costs
 
 
 def _update(training: _Training) -> torch.Tensor:
-    "One update; gives its loss. Run seed and update seed its random numbers, so a resumed run has the same."
+    """One update; returns its loss.
+
+    Its random numbers are seeded by run seed and update, so a resumed run has the same."""
     progress = training.progress
     accelerator = training.accelerator
     seed = fingerprint(training.run.seed, training.step.name, progress.update, accelerator.process_index)
@@ -229,12 +236,15 @@ def _update(training: _Training) -> torch.Tensor:
 
 
 def _evaluate(training: _Training) -> dict:
-    "Measure validation AUC and keep the weights where it is the best so far; gives the evaluation's record."
+    """Measure validation AUC, and keep the weights if it is the best so far; returns the
+    evaluation's record."""
     progress = training.progress
     value = _validate(training.step, training.valid, training.accelerator)
     progress.waited += 1
     if value > progress.best:
-        progress.best, progress.best_update, progress.waited = value, progress.update, 0
+        progress.best = value
+        progress.best_update = progress.update
+        progress.waited = 0
         for name, tensor in training.weights.items():
             training.best[name] = tensor.detach().cpu().clone()
     record = {
@@ -251,13 +261,13 @@ def _evaluate(training: _Training) -> dict:
     return record
 
 
-def _bar(training: _Training, evaluate_every: int) -> PatientBar:
+def _progress_bar(training: _Training, evaluate_every: int) -> ScoringBar:
     step = training.step
     is_main = training.accelerator.is_main_process
-    return PatientBar(
+    return ScoringBar(
         total=len(training.plan),
         initial=training.progress.update,
-        work=_work(step, training.plan, training.train, training.valid, evaluate_every),
+        work=_update_costs(step, training.plan, training.train, training.valid, evaluate_every),
         desc=step.name,
         unit="update",
         disable=not is_main,
@@ -275,7 +285,7 @@ def _train_loop(training: _Training) -> None:
     pending = []  # losses that are still on the device
     started = time.monotonic()
     before = progress.seconds
-    with _bar(training, evaluate_every) as bar, quiet_libraries():
+    with _progress_bar(training, evaluate_every) as bar, quiet_libraries():
         while progress.update < updates and progress.waited < settings.patience:
             pending.append(_update(training))
             bar.update(1)
@@ -283,7 +293,9 @@ def _train_loop(training: _Training) -> None:
             evaluating = progress.update % evaluate_every == 0 or progress.update == updates
             saving = evaluating or progress.update % save_every == 0
             if saving:
-                progress.losses += torch.stack(pending).tolist()
+                # of each batch, not of this process's share of it
+                losses = training.accelerator.reduce(torch.stack(pending), reduction="mean")
+                progress.losses += losses.tolist()
                 pending = []
             if evaluating:
                 record = _evaluate(training)

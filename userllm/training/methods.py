@@ -38,12 +38,13 @@ class Method:
     "A system that the pipeline can train."
 
     name: str
-    about: str  # one line for a person
+    about: str  # one line for the user
     tables: tuple  # slot and the name of its feature source, or a `FeatureTable` itself
     model: ModelSettings
     tuning: str = "two_steps"  # or `text`, `one_step` or `two_steps_then_joint`
-    pretrained: bool = False  # whether UHEM and the mappers are trained without the LLM before step 1
-    step1_slots: bool = False  # whether the pre-trained soft tokens stand in the prompt of step 1
+    # whether UHEM and the mappers are trained without the LLM before step 1
+    pretrained: bool = False
+    step1_slots: bool = False  # whether the prompt of step 1 contains the pre-trained soft tokens
 
     @property
     def sources(self) -> tuple[FeatureSource, ...]:
@@ -67,7 +68,7 @@ class Method:
         """The method with one more slot, named after it.
 
         `source` names a feature source or is a table; `mapper` names the mapper that the slot shares,
-        by default one of its own. `InputError` for a slot that is there, and an unknown source."""
+        by default its own. `InputError` for an existing slot, and for an unknown source."""
         if slot in dict(self.tables):
             raise InputError(
                 f"method {self.name!r} has a slot {slot!r} already", fix="give the slot another name"
@@ -80,6 +81,32 @@ class Method:
             tables=(*self.tables, (slot, source)),
             model=replace(self.model, mappers=mappers),
         )
+
+    def with_side_columns(
+        self,
+        sides: Mapping[
+            str, Any
+        ],  # whose names are `item_features`, `user_features` or both, as `Dataset.sides`
+    ) -> "Method":
+        """The method that also reads the further columns of items and users, each side in a slot. Where features add to
+        its logit, these do too, with each user's taste in items' columns; an encoder that knows the candidate compares
+        items by them. `InputError` where there are none."""
+        if not sides:
+            raise InputError(
+                "the data have no further columns of items or users",
+                fix="prepare them with --item-features or --user-features",
+            )
+        method = self
+        for name in sides:
+            method = method.with_slot(name, name)
+        model = method.model
+        of_items = "item_features" in sides
+        if self.model.wide:
+            model = replace(model, wide=(*model.wide, *sides, *(("column_affinity",) if of_items else ())))
+        if self.model.candidate_aware and of_items:
+            model = replace(model, history_tables=(*model.history_tables, "item_features"))
+        about = f"{self.name} with further columns of items and users"
+        return replace(method, name=f"{self.name}_columns", about=about, model=model)
 
     def __post_init__(self):
         where = f"method {self.name!r}"
@@ -124,8 +151,8 @@ class Method:
             )
 
 # %% ../../nbs/training/715_methods.ipynb #c008
-_pair = (("item", "collaborative"), ("user", "collaborative"))
-_poster = ((PICTURES, PICTURES),)  # a slot with its source, or with its mapper
+_COLLABORATIVE_MAPPERS = (("item", "collaborative"), ("user", "collaborative"))
+_POSTER = ((PICTURES, PICTURES),)  # a slot with its source, or with its mapper
 
 
 def _collaborative(source: str) -> tuple:
@@ -137,7 +164,7 @@ def userllm() -> Method:
     return Method(
         "userllm",
         "the paper's system, with MF embeddings",
-        (*_poster, *_collaborative("mf")),
+        (*_POSTER, *_collaborative("mf")),
         ModelSettings(),
     )
 
@@ -160,22 +187,22 @@ def collm(source: str = "mf") -> Method:  # or `lightgcn` or `sasrec`
         name,
         f"titles and {source} embeddings",
         _collaborative(source),
-        ModelSettings(mappers=_pair, history="titles", description=False),
+        ModelSettings(mappers=_COLLABORATIVE_MAPPERS, history="titles", description=False),
     )
 
 
 def collm_va() -> Method:
-    "CoLLM-VA: CoLLM with posters; titles and visual tokens of the history stand in the prompt."
+    "CoLLM-VA: CoLLM with posters; the prompt contains titles and visual tokens of the history."
     return Method(
         "collm_va",
         "titles, posters and MF embeddings, the history uncompressed",
-        (*_poster, *_collaborative("mf")),
+        (*_POSTER, *_collaborative("mf")),
         ModelSettings(history="items", description=False, step1_titles=True),
     )
 
 
 def without_uhem() -> Method:
-    "USER-LLM without UHEM: what it would have compressed stands in the prompt (table 4)."
+    "USER-LLM without UHEM: the prompt contains the uncompressed history (table 4)."
     return Method(
         "without_uhem",
         "userllm with its history uncompressed",
@@ -197,7 +224,10 @@ def without_knowledge() -> Method:
 def without_poster() -> Method:
     "USER-LLM without any poster."
     return Method(
-        "without_poster", "userllm without posters", _collaborative("mf"), ModelSettings(mappers=_pair)
+        "without_poster",
+        "userllm without posters",
+        _collaborative("mf"),
+        ModelSettings(mappers=_COLLABORATIVE_MAPPERS),
     )
 
 
@@ -206,8 +236,8 @@ def without_collaborative() -> Method:
     return Method(
         "without_collaborative",
         "userllm without collaborative slots",
-        _poster,
-        ModelSettings(mappers=_poster),
+        _POSTER,
+        ModelSettings(mappers=_POSTER),
     )
 
 
@@ -221,14 +251,14 @@ def userllm_plus() -> Method:
     return Method(
         "userllm_plus",
         "out-of-fold target encodings in place of MF embeddings",
-        (*_poster, *_collaborative("target_encoding")),
-        ModelSettings(mappers=(*_poster, ("item", "item_target_encoding"), ("user", "user_target_encoding"))),
+        (*_POSTER, *_collaborative("target_encoding")),
+        ModelSettings(mappers=(*_POSTER, ("item", "item_target_encoding"), ("user", "user_target_encoding"))),
     )
 
 
 def userllm_wide() -> Method:
-    """`userllm_plus` whose target encodings and cross features also add to the logit themselves (Cheng et
-    al. 2016): the language model only has to add what they do not know."""
+    """`userllm_plus` with target encodings and cross features also as linear features of the logit (Cheng
+    et al. 2016): the language model only learns the remaining part."""
     plus = userllm_plus()
     return replace(
         plus,
@@ -242,18 +272,18 @@ def userllm_asof(
     reading: str = "online",  # of `userllm.data.past_counts.READINGS`
 ) -> Method:
     """`userllm_plus` with like rates and counts as of each row's time in place of out-of-fold target encodings, added
-    to the logit as well. Nothing in it is out of fold: where ratings are split by time, such features say more of a
-    training row than of a later one."""
+    to the logit as well. It has no out-of-fold features: after a split by time, these are more informative on a
+    training row than on a later one."""
     plus = userllm_plus()
     source = source_name(reading)
     return replace(
         plus,
         name=f"userllm_{source}",
         about=f"rates as of each row's time in slots, and added to the logit as well: {READINGS[reading]}",
-        tables=(*_poster, *_collaborative(source)),
+        tables=(*_POSTER, *_collaborative(source)),
         model=replace(
             plus.model,
-            mappers=(*_poster, ("item", "item_asof"), ("user", "user_asof")),
+            mappers=(*_POSTER, ("item", "item_asof"), ("user", "user_asof")),
             wide=("item", "user"),
         ),
     )
@@ -275,7 +305,8 @@ def _rated(method: Method) -> Method:
 
 
 def userllm_rated() -> Method:
-    "Rated histories and an encoder that knows the candidate, without any table by user or item number."
+    """Rated histories and an encoder that knows the candidate, without any table by user or item
+    number."""
     return replace(
         _rated(without_collaborative()),
         name="userllm_rated",
@@ -305,12 +336,13 @@ def userllm_rated_asof(
 
 # %% ../../nbs/training/715_methods.ipynb #c009
 def userllm_mf_context() -> Method:
-    "USER-LLM whose MF embeddings are fitted to context interactions, and have seen no label of an example."
+    """USER-LLM whose MF embeddings are fitted to context interactions, and have seen no label of an
+    example."""
     return replace(
         userllm(),
         name="userllm_mf_context",
         about="userllm with MF embeddings from context interactions, not from examples",
-        tables=(*_poster, *_collaborative("mf_context")),
+        tables=(*_POSTER, *_collaborative("mf_context")),
     )
 
 
@@ -321,7 +353,7 @@ def userllm_wide_context() -> Method:
         wide,
         name="userllm_wide_context",
         about="userllm_wide that also learns from the labels of context interactions",
-        tables=(*_poster, *_collaborative("target_encoding_context")),
+        tables=(*_POSTER, *_collaborative("target_encoding_context")),
         model=replace(wide.model, wide=(*wide.model.wide, *context_cross_features)),
     )
 
@@ -355,6 +387,6 @@ def find_method(
     name: str,
     changes: Mapping[str, Any] = {},  # key -> value, such as `model.uhem.encoder`
 ) -> Method:
-    "The method of that name, with some settings changed; `InputError` lists the names there are."
+    "The method of that name, with some settings changed; `InputError` lists the known names."
     method = methods.find(name)
     return override((method,), changes)[0] if changes else method

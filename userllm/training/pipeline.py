@@ -27,23 +27,24 @@ from userllm.core.files import (
     write_tensors,
 )
 from ..core.fingerprints import fingerprint
-from ..core.runs import only_one, RunFolder, StageCache
+from ..core.runs import folder_lock, RunFolder, StageCache
 from ..data.histories import Rows, with_other_histories
 from ..data.prepared import prepare, Stage
 from ..evaluation.reports import language_share, with_other_history, without_llm
 from ..model.batches import BatchMaker, require_categories
 from ..model.engine_check import check_engine
-from ..model.engines import find_engine, score_systems, ScoreCheckpoint, ScoringEngine
+from ..model.engines import find_engine, ScoreCheckpoint, ScoringEngine
 from ..model.language_model import LoRASettings
 from ..model.prefix_cache import PrefixStore
 from ..model.settings import own_code
-from ..model.userllm import start_wide, UserLLM
+from ..model.userllm import init_linear_weights, UserLLM
 from ..model.userllm_recommender import require_restorable, UserLLMRecommender
 from .chance_level import nothing_learnt
 from .loop import tune, TuningRun
 from .methods import find_method, Method
 from .presets import quick
-from .pretraining import pretrain, Pretrained, start_pretraining, start_wide_history
+from .processes import Processes, score_by_all
+from .pretraining import pretrain, Pretrained, start_pretraining, init_history_weights
 from userllm.training.runs import (
     baseline_run_settings,
     finish_run,
@@ -62,30 +63,30 @@ from .steps import one_step, step1_with_slots, step2, TuningStep
 # %% ../../nbs/training/725_pipeline.ipynb #ef59b9e5
 @dataclass
 class TrainState:
-    "A method in training: what its steps read and what they give."
+    "A method in training: the inputs and results of its steps."
 
     method: Method
     stage: Stage
     context: Context
-    run: RunFolder | None  # None where nothing is to be kept
+    run: RunFolder | None  # None to save nothing
     maker: BatchMaker
-    rows: dict[str, Rows]  # split -> rows; of test, those that are measured
+    rows: dict[str, Rows]  # split -> rows; the test rows are those that are measured
     model: UserLLM
     reads: Reads
     store: PrefixStore | None = None
     lora: str = ""  # fingerprint of the LoRA that it was trained with
-    pretrained_logits: np.ndarray | None = None  # of the test rows, by the same net without the LLM
+    pretrained_logits: np.ndarray | None = None  # of the test rows, by the network without the LLM
     log: list = field(default_factory=list)  # records of the evaluations in all steps so far
     seconds: dict = field(default_factory=dict)  # of each part of the work
-    about: dict = field(default_factory=dict)  # what training records in metrics.json
+    about: dict = field(default_factory=dict)  # for metrics.json
     nothing_learnt: list = field(default_factory=list)  # steps that showed no gain
 
     @property
     def steps(self) -> dict[str, StepSettings]:
         return step_settings(self.method, self.stage.preset)
 
-    def say_if_nothing_learnt(self, name: str, step: str, progress: dict) -> None:
-        "Report a step that did not raise validation AUC above 0.5 by more than chance, and record it for the metrics."
+    def warn_if_at_chance(self, name: str, step: str, progress: dict) -> None:
+        "Report a step whose validation AUC is at chance level, and record it for the metrics."
         if message := nothing_learnt(step, progress):
             self.context.report(message)
             self.nothing_learnt.append(name)
@@ -108,7 +109,7 @@ def train_method(method: Method, stage: Stage, context: Context, folder) -> Trai
     _check_engine(state)
 
     # without the LLM: linear features, then pre-training
-    start_wide(state.model, state.maker, state.rows["train"])
+    init_linear_weights(state.model, state.maker, state.rows["train"])
     if method.pretrained:
         _pretrain(state)
 
@@ -129,13 +130,13 @@ def train_method(method: Method, stage: Stage, context: Context, folder) -> Trai
 
 # %% ../../nbs/training/725_pipeline.ipynb #72500702
 def _pretraining_key(state: "TrainState") -> tuple[dict, dict]:
-    "What pre-training depends on: settings, and fingerprints of what it reads."
+    "The key of pretraining: its settings, and fingerprints of its inputs."
     llm = state.context.llm
     maker = state.maker
     key = {
         "settings": state.steps["pretraining"],
         "run_seed": state.stage.run_seed,
-        # the LLM is not asked, and a history's tokens have the head's weights
+        # the LLM is not used, and the head weighs the history's tokens
         "model": replace(
             maker.settings, lora=LoRASettings(), score="difference", wide=maker.settings.wide_tables
         ),
@@ -149,7 +150,7 @@ def _pretraining_key(state: "TrainState") -> tuple[dict, dict]:
 
 
 def pretraining_stage(state: "TrainState") -> Pretrained:
-    "Set a model's UHEM and mappers to what they learn without the LLM, from the cache where it is there."
+    "Set a model's UHEM and mappers to the result of pretraining, from the cache if possible."
     key, inputs = _pretraining_key(state)
     cache = state.stage.cache
     train = state.rows["train"]
@@ -180,13 +181,14 @@ def _require_trainable(method: Method, stage: Stage, context: Context) -> None:
 
 @torch.no_grad()
 def _require_restorable_start(method: Method, context: Context, widths: dict[str, int]) -> None:
-    "`InputError` where what a method's own code learns could not be loaded again."
+    "`InputError` where the weights of user code could not be loaded again."
     if not own_code(method.model):
         return
     with torch.random.fork_rng(devices=[]):
         model = UserLLM(context.language, widths, method.model)
         for value in model.alignment_parameters().values():
-            value.add_(torch.randn_like(value) * 0.1)  # some start at zero, which would hide a difference
+            # some start at zero, which would hide a difference
+            value.add_(torch.randn_like(value) * 0.1)
     require_restorable(model, widths)
 
 
@@ -209,7 +211,8 @@ def start_method(method: Method, stage: Stage, context: Context, run: RunFolder 
 
 
 def _check_engine(state: TrainState) -> None:
-    "`InputError` for prompts longer than the LLM reads, and for an LLM that no engine answers right for."
+    """`InputError` for prompts beyond the LLM's context, and for an LLM that no engine scores
+    correctly."""
     limit = state.context.language.context
     lengths = [state.maker.require_context(rows, limit) for rows in state.rows.values()]
     longest = max(length.max(initial=0) for length in lengths)
@@ -218,20 +221,20 @@ def _check_engine(state: TrainState) -> None:
 
 # %% ../../nbs/training/725_pipeline.ipynb #c1f1e20e
 def _record(state: TrainState, name: str, progress: dict) -> None:  # a step, in words
-    "Keep what a step reports of its training."
+    "Log a step's training."
     state.log += progress["history"]
     _write_log(state.run, state.log)
-    state.say_if_nothing_learnt(name, progress["history"][-1]["step"], progress)
+    state.warn_if_at_chance(name, progress["history"][-1]["step"], progress)
 
 
 def _pretrain(state: TrainState) -> None:
-    "UHEM and the mappers without the LLM; then what the net alone makes of the test rows."
+    "Train UHEM and the mappers without the LLM; then score the test rows with that network."
     state.context.report(f"{state.method.name}: pre-training, UHEM and mappers without the LLM")
     pretrained = pretraining_stage(state)
     progress = pretrained.progress
     started = time.monotonic()
     state.pretrained_logits = pretrained.step.score(state.rows["test"])
-    start_wide_history(pretrained, state.rows["train"])
+    init_history_weights(pretrained, state.rows["train"])
     state.reads.trained["pretraining"] = state.rows["train"].row_ids
     state.seconds["pretraining"] = progress["seconds"] + time.monotonic() - started
     state.about |= {
@@ -269,7 +272,7 @@ def _train_lora(state: TrainState) -> None:
     _record(state, "step 1", text)
 
 
-_step_titles = {
+_STEP_TITLES = {
     "step2": ("step 2", "UHEM and mappers"),
     "one_step": ("its one step", "LoRA, UHEM and mappers"),
     "joint": ("the joint step", "LoRA, UHEM and mappers"),
@@ -283,7 +286,7 @@ def _train_slots(
     key: str,  # fingerprint of all that the result depends on
 ) -> None:
     "Step 2, the one step of a method that has one, or the joint step."
-    name, parts = _step_titles[step.name]
+    name, parts = _STEP_TITLES[step.name]
     state.context.report(f"{state.method.name}: {name.removeprefix('its ').removeprefix('the ')}, {parts}")
     progress = tune(
         step,
@@ -303,18 +306,19 @@ def _train_slots(
 
 
 def _slot_step(state: TrainState) -> TuningStep:
-    "What trains the slots: alone, with the prefixes of a frozen LLM, or together with LoRA."
+    """The step that trains the slots: alone, with the prefixes of a frozen LLM, or together with
+    LoRA."""
     if state.method.tuning == "one_step":
         state.context.language.fresh_lora(state.stage.run_seed)
         return one_step(state.model, state.maker)
     state.store = state.context.store_for(state.maker, state.stage.preset.prefix_budget)
     if state.store:
-        state.store.reset_counts()  # another method may have used it before
+        state.store.reset_counts()  # another method may have used it
     return step2(state.model, state.maker, state.store)
 
 
 def _joint_step(state: TrainState) -> TuningStep:
-    "All at once, from where step 2 ended."
+    "All parts together, from the result of step 2."
     state.about["step2_validation_auc"] = state.about["validation_auc"]
     state.store = None  # of the LoRA of step 1, which this step changes
     return one_step(state.model, state.maker, name="joint")
@@ -331,7 +335,8 @@ OTHER_HISTORY_ROWS = 2_000  # test rows that are scored again with another user'
 
 @torch.no_grad()
 def _linear_logits(state: TrainState, engine: ScoringEngine) -> np.ndarray | None:
-    "What linear features and the bias add to the test rows' logits (n,); None where there are none."
+    """The part of linear features and bias in the test rows' logits (n,); None without linear
+    features."""
     model = state.model
     if not model.wide:
         return None
@@ -344,24 +349,21 @@ def _linear_logits(state: TrainState, engine: ScoringEngine) -> np.ndarray | Non
 
 
 def _score_checkpoint(trained: list[TrainState]) -> ScoreCheckpoint:
-    "Where an attempt that is killed leaves its scores."
-    weights = [
-        {
-            name: value.detach().float().cpu()
-            for name, value in state.model.named_parameters()
-            if value.requires_grad
-        }
-        for state in trained
-    ]
+    "The file of a killed attempt's scores."
+    weights = []
+    for state in trained:
+        learnt = {name: value for name, value in state.model.named_parameters() if value.requires_grad}
+        weights.append({name: value.detach().float().cpu() for name, value in learnt.items()})
     names = [state.method.name for state in trained]
     key = fingerprint(names, weights, trained[0].stage.dataset.fingerprint)
     return ScoreCheckpoint(trained[0].run.checkpoints / "test.safetensors", key)
 
 
 def measure(trained: list[TrainState]) -> list[dict]:
-    """Score the test rows once, save recommenders, finish the runs; gives the metrics of each.
+    """Score the test rows once, save recommenders, finish the runs; returns the metrics of each.
 
-    `InputError` for methods that do not share step 1."""
+    Of several processes each scores its share of the rows, and the first one finishes; the others return an empty
+    list. `InputError` for methods that do not share step 1."""
     if any(state.store is not trained[0].store or state.lora != trained[0].lora for state in trained):
         raise InputError(
             "these methods do not share step 1, so they cannot be measured together",
@@ -370,17 +372,25 @@ def measure(trained: list[TrainState]) -> list[dict]:
     started = time.monotonic()
     engines = [find_engine(state.model, state.maker, text=state.store) for state in trained]
     rows = [state.rows["test"] for state in trained]
-    scores = score_systems(engines, rows, progress="test", checkpoint=_score_checkpoint(trained))
+    processes = Processes.now(trained[0].model.language.device)
+    scores = score_by_all(engines, rows, processes, progress="test", checkpoint=_score_checkpoint(trained))
     seconds = (time.monotonic() - started) / len(trained)
-    others = _other_history_logits(trained, engines)
-    return [
-        _finish_method(state, engine, (logits, other), seconds)
-        for state, engine, logits, other in zip(trained, engines, scores, others)
-    ]
+    others = _other_history_logits(trained, engines, processes)
+    if not processes.is_first:
+        return []
+    if processes.count > 1:
+        for state in trained:
+            state.about["processes"] = processes.count
+    metrics = []
+    for state, engine, logits, other in zip(trained, engines, scores, others):
+        metrics.append(_finish_method(state, engine, (logits, other), seconds))
+    return metrics
 
 
-def _other_history_logits(trained: list[TrainState], engines: list) -> list[np.ndarray | None]:
-    """Logits of test rows of some users, `OTHER_HISTORY_ROWS` or a few more, with another user's history.
+def _other_history_logits(
+    trained: list[TrainState], engines: list, processes: Processes = Processes()
+) -> list[np.ndarray | None]:
+    """Logits with another user's history, of `OTHER_HISTORY_ROWS` test rows or a few more.
 
     NaN where a row was not drawn, None where a model compresses no history."""
     logits = [None] * len(trained)
@@ -389,17 +399,17 @@ def _other_history_logits(trained: list[TrainState], engines: list) -> list[np.n
     swapped = [with_other_histories(state.rows["test"]) for state in trained]
     reading = [n for n, rows in enumerate(swapped) if rows is not None and engines[n].compresses]
     if reading:
-        places = [np.flatnonzero(np.isin(swapped[n].row_ids, drawn["row_id"])) for n in reading]
-        rows = [swapped[n].take(some) for n, some in zip(reading, places)]
-        scores = score_systems([engines[n] for n in reading], rows, progress="other histories")
-        for n, some, score in zip(reading, places, scores):
+        positions = [np.flatnonzero(np.isin(swapped[n].row_ids, drawn["row_id"])) for n in reading]
+        rows = [swapped[n].take(drawn_rows) for n, drawn_rows in zip(reading, positions)]
+        scores = score_by_all([engines[n] for n in reading], rows, processes, progress="other histories")
+        for n, drawn_rows, score in zip(reading, positions, scores):
             logits[n] = np.full(len(swapped[n]), np.nan, np.float32)
-            logits[n][some] = score
+            logits[n][drawn_rows] = score
     return logits
 
 
 def _add_retriever(state: TrainState, recommender: UserLLMRecommender) -> None:
-    "Let a cheap baseline pick the items of lists; what it reads goes to the audit, its recall to the metrics."
+    "Add the retriever for lists; its training rows go to the audit, its recall to the metrics."
     started = time.monotonic()
     retriever = choose_retriever(state.stage)
     state.about["retriever"] = retriever and retriever.record
@@ -412,7 +422,8 @@ def _add_retriever(state: TrainState, recommender: UserLLMRecommender) -> None:
 def _finish_method(
     state: TrainState,
     engine: ScoringEngine,
-    scored: tuple,  # logits of the test rows (n,), and the same with another user's history, or None
+    # logits of the test rows (n,), and the same with another user's history, or None
+    scored: tuple,
     seconds: float,
 ) -> dict:
     "Save a method's recommender, and finish its run."
@@ -447,24 +458,24 @@ def _finish_method(
 
 
 def run_method(method: Method, stage: Stage, context: Context, folder) -> dict:
-    """Train a method, measure it on test once, save its recommender; gives its metrics.
+    """Train a method, measure it on test once, save its recommender; returns its metrics.
 
-    Of several processes that trained together one measures; the others give an empty dict."""
-    from accelerate import PartialState
-
-    first = PartialState().is_main_process
-    with only_one(folder, "a run is being trained in") if first else nullcontext():
+    Several processes train together and score the test rows together. The first one finishes the run; the others
+    return an empty dict."""
+    first = Processes.now(context.language.device).is_first
+    with folder_lock(folder, "a run is being trained in") if first else nullcontext():
         state = train_method(method, stage, context, folder)
         if state is None:
             return read_json(RunFolder(folder).metrics)
-        return measure([state])[0] if first else {}
+        return next(iter(measure([state])), {})
 
 # %% ../../nbs/training/725_pipeline.ipynb #2132bb38
 def run_baseline(name: str, stage: Stage, folder) -> dict:  # one of `baselines`
-    "Fit a baseline on the training rows, measure it on test, save its recommender; gives its metrics."
+    """Fit a baseline on the training rows, measure it on test, save its recommender; returns its
+    metrics."""
     baseline = baselines.find(name)
     if baseline.learns_from_context:
-        stage.prepared.context_labels()  # an error where there are none
+        stage.prepared.context_labels()  # raises an error without context labels
     run = open_run(folder, baseline_run_settings(name, stage))
     if run.metrics.exists():
         return read_json(run.metrics)
@@ -477,6 +488,8 @@ def run_baseline(name: str, stage: Stage, folder) -> dict:  # one of `baselines`
 
     BaselineRecommender.build(baseline, fitted, stage).save(run.recommender)
     about = {"validation_auc": getattr(fitted, "validation_auc", None)}
+    if tried := getattr(fitted, "tried", None):
+        about["tried_losses"] = tried  # loss -> nDCG@10 of validation lists
     past = {f"{name}, {side}": counts for side, counts in getattr(fitted, "past", {}).items()}
     reads = Reads(trained={name: fitted.trained_rows}, past=past)
     return finish_run(run, stage, RunResult(name, predictions, reads, seconds, about))
@@ -486,13 +499,13 @@ quickstart_systems = ("bias", "mf", "mf_bias", "logistic", "userllm", "userllm_w
 
 
 def quickstart(
-    folder="runs/quickstart",  # a run folder for each system goes here
+    folder="runs/quickstart",  # gets a run folder for each system
     stage: Stage | None = None,  # None: the built-in ratings, and the preset `quick`
     systems: tuple[str, ...] = quickstart_systems,  # baselines, and methods that share step 1
     resources: Resources = Resources(),
     changes: dict = {},  # settings of every method that differ from its own, by key
 ) -> dict[str, dict]:
-    "Prepare, fit the baselines, train the methods; gives the metrics of each system."
+    "Prepare, fit the baselines, train the methods; returns the metrics of each system."
     folder = Path(folder)
     chosen = [find_method(name, changes) for name in systems if name not in baselines]
     require_writable(folder, 500_000_000)
@@ -512,7 +525,7 @@ def quickstart(
     if chosen:
         report("loading the LLM")
         context = load_context(resources, chosen[0].model)
-        with only_one(folder, "a quickstart is at work in"):
+        with folder_lock(folder, "a quickstart is at work in"):
             states = [train_method(method, stage, context, folder / method.name) for method in chosen]
             if trained := [state for state in states if state is not None]:
                 measure(trained)

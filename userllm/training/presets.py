@@ -32,7 +32,7 @@ class Preset:
     }
 
     name: str
-    about: str  # one line for a person
+    about: str  # one line for the user
     step1: StepSettings
     step2: StepSettings
     # UHEM and mappers without the LLM, of methods that are pre-trained
@@ -48,8 +48,8 @@ class Preset:
     # LoRA, UHEM and mappers together, after step 2, of methods that have a joint step
     joint: StepSettings = StepSettings(learning_rate=1e-4, final_learning_rate=1e-5)
     protocol: ProtocolSettings = field(default_factory=movie)
-    mf: MFSettings = MFSettings()  # as a recommender of its own, and in cross features
-    mf_slots: MFSettings = MFSettings(weight_decay=1e-4)  # whose embeddings stand in slots
+    mf: MFSettings = MFSettings()  # as a recommender, and in cross features
+    mf_slots: MFSettings = MFSettings(weight_decay=1e-4)  # for embeddings in slots
     lightgcn: LightGCNSettings = LightGCNSettings()
     sasrec: SASRecSettings = SASRecSettings()
     popularity_recent: PopularitySettings = PopularitySettings()
@@ -61,16 +61,17 @@ class Preset:
     item_cf: ItemCFSettings = ItemCFSettings()
     content: ContentSettings = ContentSettings()
     affinity: AffinitySettings = AffinitySettings()
-    prefix_budget: int = 1_500_000_000  # bytes of keys and values that are kept for reuse
-    # about so many test rows are scored, those of users drawn at random; None: all
+    prefix_budget: int = 1_500_000_000  # bytes of cached keys and values
+    # approximate number of test rows, those of randomly drawn users; None: all
     test_rows: int | None = None
 
     def __post_init__(self):
         require_numbers(self)
 
 
-_gentle = {"learning_rate": 3e-4, "final_learning_rate": 3e-5}  # learning rates of step 2
-_joint = {"learning_rate": 1e-4, "final_learning_rate": 1e-5}  # learning rates of the joint step
+_STEP2_RATES = {"learning_rate": 3e-4, "final_learning_rate": 3e-5}  # learning rates of step 2
+# learning rates of the joint step
+_JOINT_RATES = {"learning_rate": 1e-4, "final_learning_rate": 1e-5}
 
 # %% ../../nbs/training/705_presets.ipynb #4c50e9dd
 def quick() -> Preset:
@@ -79,9 +80,11 @@ def quick() -> Preset:
         "quick",
         "few training rows, the full test split",
         StepSettings(rows=1_024, batch_size=8, evaluate_every=1_024, validation_rows=64),
-        StepSettings(rows=2_240, evaluate_every=2_240, validation_rows=192, checkpoint_every=240, **_gentle),
+        StepSettings(
+            rows=2_240, evaluate_every=2_240, validation_rows=192, checkpoint_every=240, **_STEP2_RATES
+        ),
         joint=StepSettings(
-            rows=1_120, evaluate_every=560, validation_rows=192, checkpoint_every=240, **_joint
+            rows=1_120, evaluate_every=560, validation_rows=192, checkpoint_every=240, **_JOINT_RATES
         ),
     )
 
@@ -95,32 +98,32 @@ def paper() -> Preset:
         "paper",
         "every training row once in each step",
         every,
-        replace(every, **_gentle),
-        joint=replace(every, **_joint),
+        replace(every, **_STEP2_RATES),
+        joint=replace(every, **_JOINT_RATES),
         prefix_budget=5_000_000_000,
     )
 
 
 def full() -> Preset:
-    """Every training row, until validation on all of its rows gains no more.
+    """Every training row, until validation on all of its rows stops improving.
 
-    Hours on two cores: `--dry-run` says how many. Step 2 takes 32 rows an update: on a CPU a row then costs a
+    Hours on two cores; `--dry-run` estimates them. Step 2 takes 32 rows an update: on a CPU a row then costs a
     fifth less than with 16, because few of its tokens are new."""
     every = StepSettings(
         epochs=6, evaluate_every=None, validation_rows=None, patience=6, checkpoint_every=2_000
     )
     return Preset(
         "full",
-        "every training row, until validation gains no more",
+        "every training row, until validation stops improving",
         every,
-        replace(every, batch_size=32, **_gentle),
-        joint=replace(every, epochs=3, **_joint),
+        replace(every, batch_size=32, **_STEP2_RATES),
+        joint=replace(every, epochs=3, **_JOINT_RATES),
         prefix_budget=5_000_000_000,
     )
 
 
 def smoke() -> Preset:
-    "A handful of rows: shows that everything works, and nothing else."
+    "A handful of rows, only to show that everything works."
     return Preset(
         "smoke",
         "a handful of rows",
@@ -141,5 +144,5 @@ presets = Registry("preset", {make().name: make for make in (quick, paper, full,
 
 
 def find_preset(name: str) -> Preset:
-    "The preset of that name; `InputError` lists the names there are."
+    "The preset of that name; `InputError` lists the known names."
     return presets.find(name)()

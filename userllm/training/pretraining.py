@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LONGEST', 'LightHead', 'soft_batch', 'mean_embeddings', 'LightModel', 'pretraining', 'history_lengths', 'Pretrained',
-           'start_pretraining', 'pretrain', 'start_wide_history']
+           'start_pretraining', 'pretrain', 'init_history_weights']
 
 # %% ../../nbs/training/702_pretraining.ipynb #70200003
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class LightHead(nn.Module):
         self,
         fields: int,
         width: int,  # d3, of each field
-        dimensions: int = 32,  # into which each field is mapped; 0 for no products
+        dimensions: int = 32,  # of the mapped fields; 0 for no products
     ):
         super().__init__()
         maps = torch.randn(fields, width, dimensions) / math.sqrt(max(dimensions, 1))
@@ -50,7 +50,7 @@ class LightHead(nn.Module):
 
 # %% ../../nbs/training/702_pretraining.ipynb #70200005
 def soft_batch(maker: BatchMaker, rows: Rows) -> ModelBatch:
-    "What the soft tokens of some rows are made from, without any text of their prompts."
+    "A batch of the rows' soft slots, without any text of their prompts."
     slots = tuple(segment for segment in maker.segments if isinstance(segment, Slot))
     batch = maker.batch(rows, slots)
     batch.wide = maker.features.of_logit(rows)
@@ -70,7 +70,7 @@ def mean_embeddings(
     return sums / counts.clamp(min=1)[:, None]
 
 # %% ../../nbs/training/702_pretraining.ipynb #70200006
-LONGEST = 1.5  # soft token that is not penalised, in mean lengths of the LLM's token embeddings
+LONGEST = 1.5  # norm above which a soft token is penalised, in mean norms of token embeddings
 
 
 class LightModel(nn.Module):
@@ -80,7 +80,7 @@ class LightModel(nn.Module):
         self,
         model: UserLLM,
         maker: BatchMaker,
-        rows: Rows,  # some training rows: where tokens and texts are now counts as their zero
+        rows: Rows,  # a sample of training rows, for the centres of tokens and texts
     ):
         super().__init__()
         self.model = model
@@ -111,13 +111,14 @@ class LightModel(nn.Module):
         return torch.cat([tokens for slot, tokens in soft.items() if slot != "history_item"], 1)
 
     def linear(self, batch: ModelBatch) -> torch.Tensor:
-        "What linear features and the bias add (b,); the history's tokens have the head's weights instead."
+        """The part of linear features and bias in the logit (b,); the head weighs the history's
+        tokens instead."""
         names = self.model.settings.wide_tables
         added = sum(batch.wide[name].to(self.start.device) @ self.model.wide[name] for name in names)
         return self.model.wide_bias + added
 
     def lengths(self, tokens: torch.Tensor) -> torch.Tensor:  # (b, fields, d3)
-        "How long soft tokens are (b, fields), in mean lengths of the LLM's token embeddings."
+        "The norms of soft tokens (b, fields), in mean norms of the LLM's token embeddings."
         return tokens.norm(dim=2) / self.model.language.token_norm
 
     def forward(
@@ -168,13 +169,14 @@ def pretraining(light: LightModel, maker: BatchMaker) -> TuningStep:
 
 
 def history_lengths(rows: Rows) -> np.ndarray:
-    "How many items each row's history has (n,), and one for the candidate."
+    "The number of items in each row's history (n,), plus one for the candidate."
     return 1 + (rows.histories >= 0).sum(1)
 
 
 @dataclass
 class Pretrained:
-    "The result of pre-training: a `UserLLM` whose soft tokens are trained, and the net without the LLM."
+    """The result of pretraining: a `UserLLM` with trained soft tokens, and the network without the
+    LLM."""
 
     light: LightModel
     step: TuningStep  # scores rows
@@ -190,9 +192,8 @@ class Pretrained:
     def load(self, tensors: dict[str, torch.Tensor]) -> None:  # from `tensors`
         "Set all learnt tensors. `InputError` for those of another model."
         current = dict(self.light.named_parameters()) | dict(self.light.named_buffers(recurse=False))
-        if self.tensors().keys() != tensors.keys() or any(
-            current[name].shape != value.shape for name, value in tensors.items()
-        ):
+        same_names = self.tensors().keys() == tensors.keys()
+        if not same_names or any(current[name].shape != value.shape for name, value in tensors.items()):
             raise InputError(
                 "these weights were pre-trained for another model", fix="pre-train this one, or remove them"
             )
@@ -205,7 +206,7 @@ def start_pretraining(
     maker: BatchMaker,
     train: Rows,
 ) -> Pretrained:
-    "The net without the LLM, untrained."
+    "The network without the LLM, untrained."
     sample = train.take(np.random.default_rng(0).permutation(len(train))[:512])
     light = LightModel(model, maker, sample)
     return Pretrained(light, pretraining(light, maker), {})
@@ -219,7 +220,7 @@ def pretrain(
     folder,  # where checkpoints go
     run: TuningRun = TuningRun(),
 ) -> None:
-    "Train until validation gains no more or all rows are seen."
+    "Train until validation stops improving or all rows are seen."
     step = pretrained.step
     progress = tune(step, train, valid, settings, folder, run)
     pretrained.progress = vars(progress) | {"token_lengths": _token_lengths(pretrained.light, step, valid)}
@@ -227,7 +228,8 @@ def pretrain(
 
 @torch.no_grad()
 def _token_lengths(light: LightModel, step: TuningStep, rows: Rows) -> dict[str, float]:
-    "The mean length of each slot's tokens over some rows, in mean lengths of the LLM's token embeddings."
+    """The mean norm of each slot's tokens over a sample of rows, in mean norms of the LLM's token
+    embeddings."""
     batch, _ = step.batch(rows.take(np.arange(min(512, len(rows)))))
     soft = light.model.soft_tokens(batch)
     soft.pop("history_item", None)
@@ -235,11 +237,11 @@ def _token_lengths(light: LightModel, step: TuningStep, rows: Rows) -> dict[str,
 
 # %% ../../nbs/training/702_pretraining.ipynb #2e518b12
 @torch.no_grad()
-def start_wide_history(
+def init_history_weights(
     pretrained: Pretrained,
     rows: Rows,  # of training: over some of them the mean logit stays
 ) -> None:
-    "Give the history's tokens, where they add to the logit, the weights of the light head."
+    "Start the linear weights of the history's tokens at those of the light head."
     light = pretrained.light
     model = light.model
     if not model.settings.wide_history:
@@ -248,9 +250,8 @@ def start_wide_history(
     light.eval()
     soft = model.soft_tokens(batch)
     slots = [slot for slot, tokens in soft.items() if slot != "history_item" for _ in range(tokens.shape[1])]
-    of_history = torch.tensor(
-        [slot == WIDE_HISTORY for slot in slots] + [False]
-    )  # the text is the last field
+    # the text is the last field
+    of_history = torch.tensor([slot == WIDE_HISTORY for slot in slots] + [False])
     model.wide[WIDE_HISTORY].copy_(light.head.weights[of_history].flatten())
     features = model.linear_features(batch.wide, soft)
     model.wide_bias += (light(batch, items) - model.wide_bias - model.add_wide(features)).mean()

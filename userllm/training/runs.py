@@ -13,6 +13,8 @@ import json, shutil
 import numpy as np
 import pandas as pd
 from ..collaborative.baselines import baselines
+from ..collaborative.lightgcn import LightGCNSettings
+from ..collaborative.mf import MFSettings
 from ..core.devices import peak_memory_bytes
 from ..core.errors import InputError
 from ..core.files import read_json, require_writable, write_json, write_parquet
@@ -35,7 +37,9 @@ from .schedule import StepSettings
 
 # %% ../../nbs/training/720_runs.ipynb #b0eaa6b0
 def step_settings(method: Method, preset: Preset) -> dict:
-    "The settings of a method's steps. A method with one step sees as many rows in it as others see in two."
+    """The settings of a method's steps.
+
+    A method with one step sees as many rows in it as others see in two."""
     steps = {"step1": preset.step1, "step2": preset.step2}
     in_one = method.tuning in ("text", "one_step")
     if in_one and None not in (preset.step1.rows, preset.step2.rows):
@@ -52,7 +56,7 @@ def _test_limit(preset: Preset) -> dict:
     return {"test_rows": preset.test_rows} if preset.test_rows else {}
 
 
-def _own_sources(method: Method) -> list[dict]:
+def _user_sources(method: Method) -> list[dict]:
     "The origins of feature sources from outside this package."
     origins = [origin_of("feature source", source.name, type(source)) for source in method.sources]
     return [asdict(origin) for origin in origins if origin]
@@ -73,7 +77,7 @@ def training_settings(method: Method, preset: Preset) -> dict:
         settings["step1_slots"] = True
     if origins := own_code(method.model):
         settings["code"] = [asdict(origin) for origin in origins]
-    if origins := _own_sources(method):
+    if origins := _user_sources(method):
         settings["feature_sources"] = origins
     return settings
 
@@ -85,15 +89,18 @@ def baseline_settings(name: str, preset: Preset) -> dict:  # one of `baselines`
 
 def data_settings(prepared: Prepared) -> dict:
     "The data of a run: a folder with a run on other ratings, texts or pictures is not continued."
-    return {
+    settings = {
         "protocol": prepared.dataset.protocol,
         "dataset": prepared.dataset.fingerprint,
         "items": fingerprint(prepared.dataset.items, prepared.image.fingerprint),
     }
+    if sides := prepared.dataset.sides:
+        settings["side_columns"] = {name: fingerprint(side) for name, side in sides.items()}
+    return settings
 
 
 def run_settings(method: Method, stage: Stage, llm: LLM) -> dict:
-    "All that the result of a method's run depends on, as it stands in its settings.json."
+    "All that the result of a method's run depends on: the content of its settings.json."
     prompt = find_template(method.model.order, stage.dataset.noun)
     base = {
         "name": llm.reference.name,
@@ -174,13 +181,23 @@ def settings_read(
 
 # %% ../../nbs/training/720_runs.ipynb #d7de9043
 def plain_settings(value):
-    "Settings as JSON gives them back."
-    return json.loads(
-        json.dumps(value, default=lambda part: asdict(part) if is_dataclass(part) else str(part))
-    )
+    "Settings as they are after writing and reading JSON."
+
+    def as_plain(part):
+        return asdict(part) if is_dataclass(part) else str(part)
+
+    return json.loads(json.dumps(value, default=as_plain))
 
 
-_step_names = ("pretraining", "step1", "step2", "joint")
+_STEP_NAMES = ("pretraining", "step1", "step2", "joint")
+
+
+_embedding_settings = {
+    "mf": MFSettings,
+    "mf_bias": MFSettings,
+    "mf_slots": MFSettings,
+    "lightgcn": LightGCNSettings,
+}
 
 
 def _later_defaults(kind: type) -> dict:  # a dataclass
@@ -188,12 +205,14 @@ def _later_defaults(kind: type) -> dict:  # a dataclass
     return {each.name: each.default for each in fields(kind) if each.metadata.get("later")}
 
 
-def _in_use(settings: dict) -> dict:
+def _completed(settings: dict) -> dict:
     """The settings that count, complete: without UHEM where the method has none, and with defaults where a
     setting is younger than the run."""
+    embeddings = {name: kind for name, kind in _embedding_settings.items() if name in settings}
+    settings = settings | {name: _later_defaults(kind) | settings[name] for name, kind in embeddings.items()}
     if "model" not in settings:
         return settings
-    steps = {name: _later_defaults(StepSettings) | settings[name] for name in _step_names if name in settings}
+    steps = {name: _later_defaults(StepSettings) | settings[name] for name in _STEP_NAMES if name in settings}
     model = _later_defaults(ModelSettings) | settings["model"]
     model["mapper"] = asdict(restore_settings(MapperSettings, model["mapper"], "mapper"))
     if model["history"] == "compressed":
@@ -203,9 +222,9 @@ def _in_use(settings: dict) -> dict:
     return settings | steps | {"model": model}
 
 
-def _differing(settings: dict, others: dict, names) -> list[str]:
-    settings = plain_settings(_in_use(settings))
-    others = plain_settings(_in_use(others))
+def _differing_settings(settings: dict, others: dict, names) -> list[str]:
+    settings = plain_settings(_completed(settings))
+    others = plain_settings(_completed(others))
     return [name for name in names if settings.get(name) != others.get(name)]
 
 
@@ -213,16 +232,16 @@ def open_run(
     folder,  # the run's folder
     settings: dict,  # from `run_settings` or `baseline_run_settings`
 ) -> RunFolder:
-    """A run folder for these settings, new or to be continued.
+    """A run folder for these settings, new or to be resumed.
 
-    `InputError` where it holds another run or cannot be written."""
+    `InputError` where it contains another run or cannot be written."""
     run = RunFolder(require_writable(folder, 200_000_000))
     settings = plain_settings(settings)
     if not run.settings.exists():
         write_json(run.settings, settings)
         return run
     before = read_json(run.settings)
-    if differing := _differing(before, settings, sorted(before.keys() | settings.keys())):
+    if differing := _differing_settings(before, settings, sorted(before.keys() | settings.keys())):
         raise InputError(
             f"{folder} holds a run with other settings ({', '.join(differing)})",
             fix="name another folder with --out, or remove it",
@@ -238,7 +257,7 @@ def require_same_training(
 ) -> None:
     "`InputError` where a finished run has other settings than these."
     expected = plain_settings(expected)
-    further = (
+    optional = (
         "test_rows",
         "history",
         "code",
@@ -248,8 +267,8 @@ def require_same_training(
         "joint",
         "step1_slots",
     )
-    names = dict.fromkeys([*expected, *further])
-    differing = _differing(settings, expected, names)
+    names = dict.fromkeys([*expected, *optional])
+    differing = _differing_settings(settings, expected, names)
     if llm and settings["llm"]["name"] != find_llm(llm).name:
         differing.append("llm")
     if differing:
@@ -260,7 +279,7 @@ def require_same_training(
 
 # %% ../../nbs/training/720_runs.ipynb #ae6c5b14
 def tested_rows(dataset: Dataset, limit: int | None) -> pd.DataFrame:  # about so many; None: all
-    """The test rows that every system is measured on: all of them, or all those of some users.
+    """The test rows for every system: all of them, or all those of a sample of users.
 
     Users are drawn by the data seed until there are enough rows, with likes and dislikes: AUC needs both."""
     rows = dataset.rows("test")
@@ -281,8 +300,8 @@ def predictions_frame(
     dataset: Dataset,
     frame: pd.DataFrame,  # rows of `dataset.interactions`
     logits,  # (n,)
-    linear=None,  # (n,) what the linear features and the bias add to each logit, where a method has them
-    **further,  # name of a column -> more logits (n,) of other readings of the rows, or None
+    linear=None,  # (n,) the part of linear features and bias in each logit, if a method has them
+    **more_logits,  # name of a column -> logits (n,) under another condition, or None
 ) -> pd.DataFrame:
     "Predictions with the source's own ids."
     columns = {
@@ -297,7 +316,9 @@ def predictions_frame(
     if linear is not None:
         columns["linear"] = np.asarray(linear, dtype=np.float32)
     columns |= {
-        name: np.asarray(values, dtype=np.float32) for name, values in further.items() if values is not None
+        name: np.asarray(values, dtype=np.float32)
+        for name, values in more_logits.items()
+        if values is not None
     }
     return pd.DataFrame(columns).reset_index(drop=True)
 
@@ -308,10 +329,10 @@ def _rows_of(dataset: Dataset, predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def cold_scores(dataset: Dataset, predictions: pd.DataFrame) -> dict:
-    """The AUC of cold rows, whose user or item has no training row, apart from that of the others.
+    """The AUC of cold rows, whose user or item has no training row, and of warm rows.
 
     Gives `rows` (how many are cold), `warm` and `cold` (AUC, None where one class is missing)."""
-    training = dataset.rows("train")
+    training = dataset.without_drawn.rows("train")
     frame = _rows_of(dataset, predictions)
     cold = ~(frame["user"].isin(training["user"]) & frame["item"].isin(training["item"])).to_numpy()
 
@@ -323,16 +344,16 @@ def cold_scores(dataset: Dataset, predictions: pd.DataFrame) -> dict:
 # %% ../../nbs/training/720_runs.ipynb #056b411f
 @dataclass
 class Reads:
-    "The row_ids that were read, for the audit."
+    "The row_ids that training used, for the audit."
 
-    trained: dict = field(default_factory=dict)  # model -> row_ids of the rows that it was trained on
-    encoded: dict = field(default_factory=dict)  # features out of fold -> row_ids that they were made from
-    past: dict = field(default_factory=dict)  # features as of a row's time -> what they count (`PastCounts`)
+    trained: dict = field(default_factory=dict)  # model -> row_ids of its training rows
+    encoded: dict = field(default_factory=dict)  # out-of-fold features -> row_ids that they use
+    past: dict = field(default_factory=dict)  # features as of a row's time -> their `PastCounts`
 
 
 @dataclass
 class RunResult:
-    "What a run records at its end."
+    "The record of a run at its end."
 
     method: str  # the method's or baseline's name
     predictions: pd.DataFrame  # from `predictions_frame`

@@ -35,23 +35,25 @@ class StepSettings:
         "mapper_rate": "amount",
     }
 
-    # training rows seen in all, or a few more, over as many epochs as that takes; None: `epochs` of them
+    # training rows in total, or a few more, over as many epochs as needed; None: `epochs` of them
     rows: int | None = None
-    # different prompts an update; in step 1 a prompt comes with all of its rows. An incomplete last batch is
-    # left out
+    # distinct prompts an update; in step 1 a prompt comes with all of its rows. An incomplete last
+    # batch is dropped
     batch_size: int = 16
     learning_rate: float = 1e-3  # its peak, after the warm-up
     final_learning_rate: float = 8e-5  # where the cosine ends
     warmup: float = 0.1  # share of the updates in which the learning rate rises
     weight_decay: float = 1e-3  # of AdamW
     clip: float = 1.0  # the largest norm of the gradient
-    # training rows between two evaluations on validation rows; None: a quarter of an epoch, and at least twice
-    # as many as there are validation rows, so that evaluating costs less than training
+    # training rows between two evaluations; None: a quarter of an epoch, but at least twice the
+    # number
+    # of validation rows, so that evaluating costs less than training
     evaluate_every: int | None = 5_000
-    validation_rows: int | None = 2_000  # at most so many validation rows, the same ones each time; None: all
+    validation_rows: int | None = 2_000  # validation rows at most, always the same ones; None: all
     patience: int = 5  # evaluations without gain before it stops
     checkpoint_every: int = 500  # training rows between two checkpoints
-    gradient_checkpointing: bool = False  # recompute activations to save memory; for step 1 of a large LLM
+    # recompute activations to save memory; for step 1 of a large LLM
+    gradient_checkpointing: bool = False
     # epochs at most, where `rows` is None; None: one
     epochs: int | None = field(default=None, metadata={"later": True})
     # the learning rates of LoRA, UHEM and the mappers, as multiples of `learning_rate`
@@ -64,12 +66,12 @@ class StepSettings:
         if self.rows is not None and self.epochs is not None:
             raise InputError("StepSettings: rows and epochs are both given", fix="set one of them to none")
 
-    def rows_seen(self, rows: int) -> int:  # training rows there are
-        "How many training rows are seen at most."
+    def rows_seen(self, rows: int) -> int:  # rows: size of the training set
+        "The number of training rows seen, at most."
         return self.rows or rows * (self.epochs or 1)
 
-    def rows_between(self, rows: int, validation_rows: int) -> int:  # of training and of validation there are
-        "How many training rows are seen between two evaluations."
+    def rows_between(self, rows: int, validation_rows: int) -> int:  # sizes of both sets
+        "The number of training rows between two evaluations."
         return self.evaluate_every or max(1, rows // 4, 2 * validation_rows)
 
     def rate_of(self, name: str) -> float:  # of a parameter
@@ -86,7 +88,7 @@ def plan_batches(
     lengths: np.ndarray,  # (n,) tokens of each training row
     settings: StepSettings,
     seed: int,  # the run seed
-    alike: np.ndarray | None = None,  # (n,) the number of each row's prompt; each its own where left out
+    alike: np.ndarray | None = None,  # (n,) the number of each row's prompt; None: all differ
     window: int = 32,  # batches that are sorted together
 ) -> list[np.ndarray]:
     "The row positions of each update."
@@ -97,7 +99,7 @@ def plan_batches(
     order = np.arange(len(lengths)) if alike is None else np.argsort(alike, kind="stable")
     ends = np.cumsum(counts)
 
-    # the prompts in the order of the epochs, cut at the rows asked for and at a whole batch
+    # the prompts in the order of the epochs, cut at the number of rows and at a whole batch
     epochs = math.ceil(rows / len(lengths))
     stream = np.concatenate([generator.permutation(len(counts)) for _ in range(epochs)])
     stream = stream[: np.searchsorted(np.cumsum(counts[stream]), rows) + 1]
@@ -109,10 +111,8 @@ def plan_batches(
         prompts = prompts[np.argsort(lengths[order[ends[prompts] - 1]], kind="stable")]
         chunks = []
         for first in range(0, len(prompts), size):
-            rows_of = [
-                order[ends[prompt] - counts[prompt] : ends[prompt]]
-                for prompt in prompts[first : first + size]
-            ]
+            batch = prompts[first : first + size]
+            rows_of = [order[ends[prompt] - counts[prompt] : ends[prompt]] for prompt in batch]
             chunks.append(np.concatenate(rows_of))
         batches += [chunks[position] for position in generator.permutation(len(chunks))]
     return batches

@@ -20,7 +20,7 @@ from ..model.prompts import embed_prompts
 from ..model.userllm import UserLLM
 
 # %% ../../nbs/training/685_steps.ipynb #c013
-def _none(rows: Rows) -> None:
+def _nothing(rows: Rows) -> None:
     return None
 
 
@@ -29,16 +29,16 @@ class TuningStep:
     "One step of the tuning, for the loop."
 
     name: str
-    module: nn.Module  # what is trained; called on what `batch` returns, it gives logits
-    trainable: list  # names of the module's parameters that are trained
+    module: nn.Module  # maps the result of `batch` to logits
+    trainable: list  # names of the trained parameters
     batch: Callable  # rows -> the arguments of the module
     score: Callable  # rows -> logits, without gradient
-    lengths: Callable  # rows -> about how many tokens each has
-    # rows -> (n,) the number of each one's prompt, where equal prompts are computed once
-    alike: Callable = _none
-    # gets all rows that will be asked for, as often as they will be, before the first update
-    plan: Callable = _none
-    penalty: Callable | None = None  # () -> what is added to the loss of the latest batch
+    lengths: Callable  # rows -> approximate number of tokens of each
+    # rows -> (n,) the number of each row's prompt; None where equal prompts are not merged
+    alike: Callable = _nothing
+    # called before the first update with all rows that will be used, as often as they will be
+    plan: Callable = _nothing
+    penalty: Callable | None = None  # () -> a term of the loss of the latest batch
 
 
 class TextModel(nn.Module):
@@ -97,7 +97,8 @@ def step2(
     maker: BatchMaker,
     text: PrefixStore | None = None,  # a store of text prefixes, to use and fill
 ) -> TuningStep:
-    "Step 2: UHEM, mappers and the vectors for what is missing; the language model is frozen (equation 14)."
+    """Step 2: UHEM, mappers and the vectors for missing features; the language model is frozen
+    (equation 14)."""
     plan = maker.reuse_plan(training=True)
     text = text or store_prefixes(model.language, maker, plan.levels)
 
@@ -114,7 +115,7 @@ def step2(
         batch,
         score,
         maker.lengths,
-        plan=text.plan if text else _none,
+        plan=text.plan if text else _nothing,
     )
 
 # %% ../../nbs/training/685_steps.ipynb #7720b6ec
@@ -124,7 +125,7 @@ def _lora_names(model: UserLLM) -> list[str]:
 
 
 class JointModel(nn.Module):
-    "A model whose LoRA is trained with all the rest, and has its dropout meanwhile."
+    "A model whose LoRA is trained with all other parts, with LoRA's dropout."
 
     def __init__(self, model: UserLLM):
         super().__init__()
@@ -142,23 +143,24 @@ class JointModel(nn.Module):
         return self.model(batch)
 
 
-def one_step(model: UserLLM, maker: BatchMaker, name: str = "one_step") -> TuningStep:  # name of the step
+# name of the step
+def one_step(model: UserLLM, maker: BatchMaker, name: str = "one_step") -> TuningStep:
     """LoRA, UHEM and the mappers at once: the alternative to the paper's two steps, or a last step after them.
 
-    No prefix stands still, so none is kept between updates."""
+    Every update changes all prefixes, so none is cached."""
     slots = [f"model.{each}" for each in model.alignment_parameters()]
     return _on_whole_prompts(name, model, maker, slots + _lora_names(model))
 
 
 def step1_with_slots(model: UserLLM, maker: BatchMaker) -> TuningStep:
-    """Step 1 on the prompt of step 2: LoRA alone is trained, while the soft tokens stand in their slots as they are.
+    """Step 1 on the prompt of step 2: only LoRA is trained, with fixed soft tokens in their slots.
 
-    It costs as much as one step: hardly two prompts are the same."""
+    It costs as much as a single step, because few prompts are equal."""
     return _on_whole_prompts("step1", model, maker, _lora_names(model))
 
 
 def _on_whole_prompts(name: str, model: UserLLM, maker: BatchMaker, trainable: list[str]) -> TuningStep:
-    "A step that trains LoRA, and so computes each prompt whole in each update."
+    "A step that trains LoRA, and so computes whole prompts in each update."
 
     def score(rows):
         model.language.eval()

@@ -22,6 +22,7 @@ from ..core.theme import run_colours
 from ..data.dataset import Dataset
 from ..data.histories import Histories
 from .item_search import first_genre, item_cards, title_matches
+from .slices import Slice
 from ..evaluation.metrics import expected_calibration_error, main_metrics, metrics, probability
 from ..evaluation.reports import slices
 
@@ -152,6 +153,12 @@ class Errors:
         "The names of the runs."
         return list(self.predictions)
 
+    def within(self, kept: Slice) -> "Errors":
+        "The rows of a slice alone. `InputError` where there are none."
+        inside = kept.mask(self.rows)
+        predictions = {run: frame[inside].reset_index(drop=True) for run, frame in self.predictions.items()}
+        return Errors(self.dataset, predictions, self.rows[inside].reset_index(drop=True))
+
     def require(self, run: str) -> str:
         "The run's name. `InputError` lists those that exist."
         if run not in self.predictions:
@@ -187,6 +194,22 @@ class RowFilter:
     title: str = ""  # a part of the title
     by: str = ""  # a column of `SLICES`
     value: str = ""  # of that slice
+    kept: Slice | None = None  # rows of a kept slice only
+
+    @property
+    def text(self) -> str:
+        "The conditions in words."
+        parts = [f"{self.run} wrong by {self.sure:g} or more" if self.sure else f"all rows of {self.run}"]
+        for condition, words in (
+            (self.right_in, f"right in {self.right_in}"),
+            (str(self.user_id).strip(), f"user {str(self.user_id).strip()}"),
+            (self.title.strip(), f"title {self.title.strip()!r}"),
+            (self.by, f"{SLICES.get(self.by, self.by)}: {self.value}"),
+            (self.kept, f"in {self.kept.name if self.kept else ''}"),
+        ):
+            if condition:
+                parts.append(words)
+        return ", ".join(parts)
 
     def mask(self, errors: Errors) -> pd.Series:
         "Whether each row meets all conditions. `InputError` for unknown runs and slices."
@@ -204,6 +227,8 @@ class RowFilter:
             keep &= rows["title"].isin(titles[title_matches(titles, title) > 0])
         if self.by:
             keep &= rows[_require_slice(self.by)].astype(str) == str(self.value)
+        if self.kept is not None:
+            keep &= self.kept.mask(rows).to_numpy()
         return pd.Series(keep, rows.index)
 
 # %% ../../nbs/workbench/835_error_analysis.ipynb #d46e1330

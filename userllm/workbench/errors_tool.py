@@ -20,9 +20,15 @@ from userllm.workbench.user_errors import (
     shared_traits,
     worst_users,
 )
+from .selection import notebook_selection, Selection
+from .slice_controls import slice_controls, SliceControls
+from .slices import Slice
 from .widgets import View
 
 # %% ../../nbs/workbench/880_errors_tool.ipynb #1d89f567
+_USERS = [("the worst served", "worst"), ("those helped most", "helped"), ("those hurt most", "hurt")]
+
+
 def errors_view(
     runs: list,  # names of runs
 ) -> View:
@@ -42,8 +48,15 @@ def errors_view(
         "count": ipywidgets.IntSlider(description="Worst users", min=5, max=100, value=20),
         "of": ipywidgets.Dropdown(description="served by", options=runs, value=runs[-1]),
         "share": button("What they share"),
+        "found": ipywidgets.Dropdown(description="Users", options=_USERS),
+        **slice_controls(),
     }
-    rows = [["by", "runs", "cut"], ["first", "second", "compare"], ["count", "of", "share"]]
+    rows = [
+        ["by", "runs", "cut"],
+        ["first", "second", "compare"],
+        ["count", "of", "share"],
+        ["kept", "found", "slice_name", "keep"],
+    ]
     return View("Error analysis", controls, rows, ["picture", "slices", "overall", "users", "worst"])
 
 # %% ../../nbs/workbench/880_errors_tool.ipynb #e63b9d82
@@ -77,8 +90,11 @@ class ErrorsTool:
         errors: Errors,
         resamples: int = RESAMPLES,
         least_rows: int = 5,  # users with fewer rows are not compared
+        selection: Selection | None = None,  # what is chosen; the notebook's where left out
     ):
-        self.errors = errors
+        self.all_errors = errors
+        self.errors = errors  # of the kept slice, where one is chosen
+        self.selection = selection if selection is not None else notebook_selection()
         self.resamples = resamples
         self.least_rows = least_rows
         self.view = errors_view(errors.runs)
@@ -93,6 +109,33 @@ class ErrorsTool:
             self.view.connect(name, lambda: [self.view.show(panel, "") for panel in ("overall", "users")])
         for name in ("of", "count"):
             self.view.connect(name, lambda: self.view.show("worst", ""))
+        self.slices = SliceControls(self.view, self.selection, self._within, self._found_slice)
+        self.selection.follow(self.view, self._followed)
+
+    def _followed(self, changed: set) -> None:
+        self.slices.follow(changed)
+
+    def _within(self, kept: Slice | None) -> None:
+        "Analyse the rows of a slice alone, or all; what is shown of others is cleared."
+        for panel in self.view.shown:
+            self.view.show(panel, "")
+        self.errors = self.all_errors if kept is None else self.all_errors.within(kept)
+
+    def _found_slice(self, name: str) -> Slice:
+        "As many users as the slider says, of the kind that is chosen, as a slice."
+        values = self.view.values()
+        count = values["count"]
+        among = f", in {self.slices.slice.name}" if self.slices.slice else ""
+        if values["found"] == "worst":
+            users = worst_users(self.errors, values["of"], count)["user_id"]
+            return Slice(name, f"the {len(users)} worst served by {values['of']}{among}", users)
+        first = values["first"]
+        second = values["second"]
+        if first == second:
+            raise InputError(f"{first} would be compared with itself", fix="choose two runs")
+        changed = changed_users(self.errors, first, second, self.least_rows, self.resamples)
+        users = (changed if values["found"] == "helped" else changed[::-1])["user_id"].head(count)
+        return Slice(name, f"the {len(users)} {values['found']} most from {first} to {second}{among}", users)
 
     def _uncut(self) -> None:
         "Clear what is shown of other slices."

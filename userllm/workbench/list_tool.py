@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['list_view', 'ListTool']
 
-# %% ../../nbs/workbench/887_list_tool.ipynb #3877fd30
+# %% ../../nbs/workbench/887_list_tool.ipynb #f568763b
 from collections.abc import Mapping
 from html import escape
 import ipywidgets
@@ -21,9 +21,11 @@ from .long_work import LongWork
 from .person_lists import READS, PersonLists
 from .prompt_tool import on_enter, show_found
 from .selection import notebook_selection, Selection
+from .slice_controls import slice_controls, SliceControls
+from .slices import Slice
 from .widgets import View
 
-# %% ../../nbs/workbench/887_list_tool.ipynb #75febe26
+# %% ../../nbs/workbench/887_list_tool.ipynb #160936c5
 def list_view(
     user_ids: list,  # ids of users
     names: list,  # of the recommenders
@@ -48,9 +50,10 @@ def list_view(
         "item": ipywidgets.Dropdown(description="Found", options=[], layout={"width": "28em"}),
         "add": button("Add as a like", "the latest of the ratings"),
         "dislike": button("Add as a dislike", "the latest of the ratings"),
+        **slice_controls(),
     }
     rows = [
-        ["user", "random", "fold"],
+        ["user", "random", "fold", "kept"],
         ["place"],
         ["remove", "flip", "reset"],
         ["search", "item", "add", "dislike"],
@@ -58,7 +61,7 @@ def list_view(
     shows = [("work", work.box), "answer", ("board", board), "reasons"]
     return View(f"Lists of {' and '.join(names)}", controls, rows, shows)
 
-# %% ../../nbs/workbench/887_list_tool.ipynb #75e01d67
+# %% ../../nbs/workbench/887_list_tool.ipynb #62ca61be
 class ListTool:
     "The lists of one or two recommenders for one person, before and after changes of what the person rated."
 
@@ -100,9 +103,21 @@ class ListTool:
         for name, handler in handlers.items():
             self.view.connect(name, handler)
         on_enter(self.view, "search", lambda: self.add((self.search(values()["search"]) or [None])[0]))
+        self.slices = SliceControls(self.view, self.selection, self._among)
         self.selection.follow(self.view, self._followed)
 
     # Choosing a person
+
+    def _among(self, kept: Slice | None) -> None:
+        "Offer the users of a slice alone, or all. `InputError` where none of them is in the data."
+        known = self.dataset.users["user_id"].tolist()
+        users = known if kept is None else [user for user in known if user in {*kept.users}]
+        if not users:
+            raise InputError(
+                f"no user here is in the slice {kept.name!r}",
+                fix="it was kept with other data: choose another",
+            )
+        self.view.set("user", options=users)
 
     def _forget(self) -> None:
         "Stop the work and show nothing."
@@ -138,13 +153,14 @@ class ListTool:
         return self.start(user_id).get()
 
     def random(self) -> LongWork:
-        "Another user who has likes in the test rows, or any user where nobody has."
+        "Another user, of the slice where one is chosen, with likes in the test rows where somebody has some."
         events = self.dataset.events
         later = events.loc[(events["split"] == "test") & (events["label"] == 1), "user"].unique()
-        users = np.sort(later) if len(later) else np.arange(len(self.dataset.users))
+        with_likes = {*self.dataset.users["user_id"].iloc[later]}
+        offered = self.view.controls["user"].options
+        users = [user for user in offered if user in with_likes] or offered
         self.drawn += 1
-        user = users[np.random.default_rng(self.drawn).integers(len(users))]
-        return self.start(self.dataset.users["user_id"][user])
+        return self.start(users[np.random.default_rng(self.drawn).integers(len(users))])
 
     def _begin(self, lists: PersonLists) -> None:
         self.lists = lists
@@ -152,6 +168,7 @@ class ListTool:
 
     def _followed(self, changed: set) -> None:
         "Show the user or mark the item that was chosen in another tool."
+        self.slices.follow(changed)
         user = self.selection.user
         if "user" in changed and user and (self.lists is None or self.lists.user_id != user):
             self.start(user)
@@ -243,7 +260,7 @@ class ListTool:
             seconds = sum(lists.seconds.values())
             lines = [f"{counted(len(candidates.items), 'item')} scored again in {1000 * seconds:,.0f} ms."]
             lines += [f"{name}: {lists.largest_moves(name)}" for name in self.recommenders]
-        return "".join(f"<p>{escape(line)}</p>" for line in lines)
+        return f"<p>{'<br>'.join(map(escape, lines))}</p>"
 
     def pick(self, item_id) -> dict:  # recommender -> `PersonLists.reasons`
         "Mark an item in all lists, and show which ratings hold it where it is."

@@ -163,7 +163,7 @@ def changed_rows(
     new = recommender.rows_of_new_user(ratings, rows.items)
     return replace(rows, histories=new.histories, history_labels=new.history_labels, events=new.events)
 
-# %% ../../nbs/workbench/846_person_lists.ipynb #795db3c0
+# %% ../../nbs/workbench/846_person_lists.ipynb #232e4b00
 def _require_one_dataset(recommenders: Mapping[str, Recommender]) -> None:
     "`InputError` where there is no recommender, or where two were trained on different data."
     if not recommenders:
@@ -318,6 +318,14 @@ class PersonLists:
         self.ratings = self.ratings | {item: int(liked)}
         self._rescore()
 
+    def rate(
+        self,
+        ratings: Mapping,  # item id -> whether it is liked, oldest first; may be empty
+    ) -> None:
+        "Put other ratings in the place of all that the person rated."
+        self.ratings = {self.dataset.item_of(str(item_id)): int(liked) for item_id, liked in ratings.items()}
+        self._rescore()
+
     def reset(self) -> None:
         "Undo all changes."
         self.ratings = dict(self.known)
@@ -325,15 +333,26 @@ class PersonLists:
 
     # What is to be seen
 
+    def _reads_dislikes(self, name: str) -> bool:
+        "Whether dislikes among the ratings change what it says; of one that is given the ratings as a new user's."
+        recommender = self.recommenders[name]
+        likes = {item: label for item, label in self.ratings.items() if label}
+        given = [
+            _rows_of_ratings(recommender, ratings, self.candidates.items) for ratings in (self.ratings, likes)
+        ]
+        return not np.array_equal(*map(recommender.logits, given))
+
     def read_by(self, name: str) -> list[str]:
         "The ids of the rated items that a recommender reads now."
         reads = self.reads[name]
         if reads == "nothing":
             return []
-        items = [*self.ratings]
         if reads == "history":
             row = changed_rows(self.recommenders[name], self._rows[name].take([0]), self.ratings, reads)
             items = [item for item in row.histories[0].tolist() if item >= 0]
+        else:
+            dislikes = self._reads_dislikes(name)
+            items = [item for item, label in self.ratings.items() if label or dislikes]
         return self.dataset.items["item_id"].iloc[items].tolist()
 
     @property

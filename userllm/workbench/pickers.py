@@ -54,6 +54,30 @@ class PointMap(anywidget.AnyWidget):
             look=asdict(plain),
         )
 
+    def place(
+        self,
+        x,  # (n,) each
+        y,
+        ids,
+        axes: tuple,  # labels of the two axes
+        names=(),  # (n,) what each point is called; its id where left out
+        notes=(),  # (n,) what else is known of each point; lines of text
+    ) -> None:
+        "Show other points, or the same ones elsewhere. Colours and marks are to be given again, by `paint`."
+        self.ids = [str(name) for name in ids]
+        self.x = np.asarray(x, dtype=np.float32)
+        self.y = np.asarray(y, dtype=np.float32)
+        self._index = {name: number for number, name in enumerate(self.ids)}
+        plain = PointLook.of(pd.Series(["point"] * len(self.ids), name="", dtype=object))
+        with self.hold_sync():  # drawn once
+            self.chosen = []
+            self.near = []
+            self.names = [*names] or self.ids
+            self.notes = list(notes)
+            self.axes = list(axes)
+            self.look = asdict(plain)
+            self.places = np.column_stack([self.x, self.y]).tobytes()
+
     def paint(
         self,
         values: pd.Series,  # (n,) numbers or kinds; the series has a name

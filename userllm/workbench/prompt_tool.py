@@ -12,11 +12,20 @@ import ipywidgets
 import pandas as pd
 from ..core.errors import InputError
 from ..data.dataset import Dataset
-from .html_parts import poster_html, probability_bar, prompt_html, strip_html, table_html
+from userllm.workbench.html_parts import (
+    figure_html,
+    poster_html,
+    probability_bar,
+    prompt_html,
+    strip_html,
+    table_html,
+)
 from .inspection import edited_tokens
 from .prompt_inspector import Inspected, PromptInspector
 from .item_search import find_items
 from .what_if import Noise, numerical_noise
+from .withheld_parts import plot_withheld, sum_verdict, withhold_parts
+from .selection import notebook_selection, Selection
 from .widgets import View
 
 # %% ../../nbs/workbench/860_prompt_tool.ipynb #3ee45bfb
@@ -81,15 +90,16 @@ def prompt_view(
         "text": ipywidgets.Textarea(description="Text", **wide),
         "score": button("Score again"),
         "reset": button("Undo edits"),
+        "withhold": button("Withhold each part"),
     }
     rows = [
         ["user", "random", "likes", "genre"],
         ["search"],
         ["item"],
         ["segment"],
-        ["text", "score", "reset"],
+        ["text", "score", "reset", "withhold"],
     ]
-    return View("Prompt inspector", controls, rows, ["prompt", "answers", "slots", "history"])
+    return View("Prompt inspector", controls, rows, ["prompt", "answers", "withheld", "slots", "history"])
 
 # %% ../../nbs/workbench/860_prompt_tool.ipynb #52b30b5a
 @dataclass
@@ -142,6 +152,7 @@ def draw_prompt(
     segments = shown.explanation.segments
     _list_segments(view, segments)
     view.show("prompt", prompt_html(segments, edits.texts))
+    view.show("withheld", "")  # of another prompt
     view.show("answers", _answers_html(shown, edits))
     slots = segments[segments["kind"] == "slot"]
     view.show("slots", table_html(slots[["name", "tokens", "norm", "missing", "nearest", "source"]]))
@@ -158,7 +169,9 @@ class PromptTool:
         self,
         inspector: PromptInspector,
         pictures=None,  # a folder of posters named by item id
+        selection: Selection | None = None,  # what is chosen; the notebook's where left out
     ):
+        self.selection = selection if selection is not None else notebook_selection()
         self.inspector = inspector
         self.pictures = pictures
         self.edits = Edits()
@@ -173,10 +186,23 @@ class PromptTool:
             "segment": self._segment,
             "reset": self._chosen,
             "score": self._score,
+            "withhold": self.withhold,
         }
         for name, handler in handlers.items():
             self.view.connect(name, handler)
         on_enter(self.view, "search", self._first)
+        self.selection.follow(self.view, self._followed)
+
+    def _followed(self, changed: set) -> None:
+        "Show the prompt of the user and the item that were chosen in another tool, of which one may be its own."
+        if not changed & {"user", "item"}:
+            return
+        user_id = self.selection.user or self.view.values()["user"]
+        item_id = self.selection.item or (self.now and self.now.item_id)
+        if user_id and item_id:
+            self.choose(user_id, item_id)
+        else:
+            self.view.set("user", value=user_id)
 
     def search(self, text: str) -> list[str]:
         "The ids of the items found by title."
@@ -208,6 +234,7 @@ class PromptTool:
             listed = [(str(self.now.candidate["title"]), self.now.item_id)]
         self.view.set("item", options=listed, value=self.now.item_id)
         draw_prompt(self.view, self.now, self.pictures)
+        self.selection.choose(self.view, user=self.now.user_id, item=self.now.item_id)
         return self.now
 
     def _chosen(self) -> None:
@@ -222,7 +249,7 @@ class PromptTool:
             raise
 
     def _clear(self) -> None:
-        for name in ("prompt", "answers", "slots", "history"):
+        for name in ("prompt", "answers", "withheld", "slots", "history"):
             self.view.show(name, "")
         self.view.set("segment", options=[])
         self.view.set("text", value="")
@@ -243,6 +270,21 @@ class PromptTool:
         self.edits = Edits(texts, self.edits.unedited, noise)
         draw_prompt(self.view, self.now, self.pictures, self.edits)
         return self.now
+
+    def withhold(self) -> pd.DataFrame:
+        "Show what the answer would be without each part of the unedited prompt; returns `withhold_parts`."
+        if self.now is None:
+            raise InputError("no prompt is shown", fix="choose a user and a candidate first")
+        recommender = self.inspector.recommender
+        withheld = withhold_parts(recommender, self.now.user_id, self.now.item_id, self.now.timestamp)
+        alt = "; ".join(f"without {row.part}: {row.change:+.2f}" for row in withheld.iloc[1:].itertuples())
+        figure = figure_html(
+            plot_withheld(withheld, numerical_noise(recommender)), f"Change of the logit. {alt}"
+        )
+        edited = " The edits are not in it." if self.edits.texts else ""
+        head = f"<h4>Without each part of the prompt</h4><p>{sum_verdict(withheld)}{edited}</p>"
+        self.view.show("withheld", head + figure)
+        return withheld
 
     def _announce(
         self,

@@ -26,6 +26,9 @@ from userllm.workbench.error_analysis import (
 from .html_parts import poster_html, probability_bar, strip_html, table_html
 from .what_if_tool import WhatIfTool
 from .pickers import RowGrid
+from .selection import notebook_selection, Selection
+from .slice_controls import SLICE_ROW, slice_controls, SliceControls
+from .slices import Slice
 from .widgets import close_widgets, View
 
 # %% ../../nbs/workbench/875_rows_tool.ipynb #b57d75a7
@@ -86,8 +89,16 @@ def rows_view(
         "row": RowGrid(),
         "path": text("CSV", value="selection.csv"),
         "export": ipywidgets.Button(description="Export"),
+        **slice_controls(),
     }
-    rows = [["run", "right_in", "sure"], ["user_id", "title"], ["by", "value"], ["row"], ["path", "export"]]
+    rows = [
+        ["run", "right_in", "sure"],
+        ["user_id", "title"],
+        ["by", "value"],
+        SLICE_ROW,
+        ["row"],
+        ["path", "export"],
+    ]
     return View("Prediction browser", controls, rows, ["count", "row", "scores", "history"])
 
 # %% ../../nbs/workbench/875_rows_tool.ipynb #f4acde29
@@ -104,10 +115,12 @@ class RowsTool:
         # computes the opened row again, and answers its what-if
         recommender: Recommender | None = None,
         pictures=None,  # a folder of posters named by item id
+        selection: Selection | None = None,  # what is chosen; the notebook's where left out
     ):
         self.errors = errors
         self.recommender = recommender
         self.pictures = pictures
+        self.selection = selection if selection is not None else notebook_selection()
         self.what = None
         self.view = rows_view(errors.runs)
         if recommender is not None and recommender.method in errors.runs:
@@ -121,7 +134,23 @@ class RowsTool:
         self.what_place = ipywidgets.VBox()
         self.view.box.children += (self.what_place,)
         self.view.set("path", value=str(free_path()))
+        self.slices = SliceControls(self.view, self.selection, lambda kept: self.filter(), self._shown_slice)
+        self.selection.follow(self.view, self._followed)
         self.filter()
+
+    def _shown_slice(self, name: str) -> Slice:
+        "The rows that are listed, as a slice."
+        return Slice(name, self.chosen.text, self.found["user_id"].unique(), self.found["row_id"])
+
+    def _followed(self, changed: set) -> None:
+        "List the rows of the user, or mark the item, that was chosen in another tool."
+        self.slices.follow(changed)
+        if "user" in changed:
+            self.view.set("user_id", value=self.selection.user)
+            self.filter()
+        if "item" in changed:
+            of_item = self.found.loc[self.found["item_id"] == self.selection.item, "row_id"]
+            self.view.select("row", int(of_item.iloc[0]) if len(of_item) else None)
 
     def _slices(self) -> None:
         by = self.view.values()["by"]
@@ -140,8 +169,8 @@ class RowsTool:
             sort = ""
             ascending = False
         names = ("run", "sure", "right_in", "user_id", "title", "by", "value")
-        chosen = RowFilter(**{name: values[name] for name in names})
-        self.found = select_rows(self.errors, chosen, sort, ascending)
+        self.chosen = RowFilter(**{name: values[name] for name in names}, kept=self.slices.slice)
+        self.found = select_rows(self.errors, self.chosen, sort, ascending)
         self.view.set("row", order=[sort or loss, ascending])
         shown = self.found[["title", "user_id", "label", *[f"P {run}" for run in runs], loss, *_SHOWN]]
         grid.fill(
@@ -207,6 +236,7 @@ class RowsTool:
             self.what_place.children = (self.what.view.box,)
         bars = "".join(probability_bar(value, run) for run, value in scores.items())
         self.view.show("scores", bars + self._computed(row))
+        self.selection.choose(self.view, user=row["user_id"], item=row["item_id"])
         return scores
 
     def _computed(

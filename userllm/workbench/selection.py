@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['Selection', 'notebook_selection']
 
-# %% ../../nbs/workbench/833_selection.ipynb #81ab8fdd
+# %% ../../nbs/workbench/833_selection.ipynb #780afe86
 from collections.abc import Callable
 from weakref import ref, WeakMethod
 import traitlets
 from ..core.errors import InputError
+from .slices import KeptSlices, Slice
 from .widgets import View
 
-# %% ../../nbs/workbench/833_selection.ipynb #f34383d8
+# %% ../../nbs/workbench/833_selection.ipynb #cd79e36a
 class Selection(traitlets.HasTraits):
     "What is chosen now, in all tools that share it."
 
@@ -20,7 +21,12 @@ class Selection(traitlets.HasTraits):
     item = traitlets.Unicode("", help="the id of an item, '' for none")
     slice = traitlets.Unicode("", help="the name of a kept slice, '' for none")
 
-    def __init__(self, **values):
+    def __init__(
+        self,
+        slices: KeptSlices | None = None,  # those that are kept; kept in memory alone where left out
+        **values,
+    ):
+        self.slices = KeptSlices() if slices is None else slices
         self._followers = []  # (view, handler), held weakly
         self._chooser = None  # the view in which the choice is made
         self._changed = None  # names of what changed, while a choice is being written
@@ -54,6 +60,18 @@ class Selection(traitlets.HasTraits):
             self._changed = None
         self._call(changed)
         self._chooser = None
+
+    def keep(
+        self,
+        view: View | None,  # of the tool in which it was found
+        kept: Slice,
+    ) -> Slice:
+        "Keep a slice, and let the other tools list it. `InputError` for a name that another one has."
+        self.slices.keep(kept)
+        self._chooser = view
+        self._call({"slices"})
+        self._chooser = None
+        return kept
 
     def _note(self, change) -> None:
         if self._changed is not None:
