@@ -2778,6 +2778,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                                 'userllm/model/engine_check.py'),
                                             'userllm.model.engine_check._EngineTrial.reused': ( 'model/engine_check.html#_enginetrial.reused',
                                                                                                 'userllm/model/engine_check.py'),
+                                            'userllm.model.engine_check._EngineTrial.soft_tokens': ( 'model/engine_check.html#_enginetrial.soft_tokens',
+                                                                                                     'userllm/model/engine_check.py'),
                                             'userllm.model.engine_check._EngineTrial.text': ( 'model/engine_check.html#_enginetrial.text',
                                                                                               'userllm/model/engine_check.py'),
                                             'userllm.model.engine_check._EngineTrial.trained': ( 'model/engine_check.html#_enginetrial.trained',
