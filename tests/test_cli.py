@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from userllm.core.errors import InputError
 from userllm.core.files import read_json
 from userllm.cli.main import main
 from userllm.cli.names import registered_names
+from userllm.cli.parser import make_parser
 from userllm.data.dataset import Dataset
 from userllm.training.presets import smoke
 from userllm.model.recommender import Recommender
@@ -347,6 +349,14 @@ def test_help_and_wrong_words_wait_for_nothing(line, status, words):
         [sys.executable, "-c", AT_ONCE, *line.split()], capture_output=True, text=True, encoding="utf-8"
     )
     assert done.returncode == status and words in done.stdout + done.stderr, done.stderr
+
+
+def test_each_verb_has_a_function_that_does_it():
+    verbs = make_parser(registered_names())._subparsers._group_actions[0].choices
+    assert {"prepare", "train", "evaluate", "share", "doctor"} <= {*verbs}
+    for name, verb in verbs.items():
+        module = import_module(f"userllm.cli.{verb.get_default('module')}")
+        assert callable(getattr(module, f"{name}_verb")), name
 
 
 def test_help_lists_what_the_registries_hold():
