@@ -182,7 +182,8 @@ def test_lists_of_a_language_model_are_measured_reranked(runs, say, tmp_path):
     before = kept.stat().st_mtime_ns
     assert say(*asked)[1].splitlines()[2:] == out.splitlines()[2:] and kept.stat().st_mtime_ns == before
     refused(say("evaluate", run, "--list-users", 3), "--list-users: these are about lists")
-    for wrong in (("--list-users", 0), ("--candidates", 0), ("--candidates", "few"), ("--lists", "none")):
+    refused(say("evaluate", run, "--ranking", "--lists", "none"), "none", "full, sampled, rated")
+    for wrong in (("--list-users", 0), ("--candidates", 0), ("--candidates", "few")):
         with pytest.raises(SystemExit):
             say("evaluate", run, "--ranking", *wrong)
 
