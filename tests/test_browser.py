@@ -19,6 +19,7 @@ from userllm.workbench.prompt_inspector import PromptInspector
 from userllm.workbench.item_search import find_items
 from userllm.workbench.new_users import candidates_for, recommend
 from userllm.workbench.opened_runs import demo_run
+from userllm.workbench.person_lists import PersonLists
 from userllm.workbench.token_map import TokenMap, history_of, neighbours, token_effects
 from userllm.workbench.user_errors import changed_users
 from userllm.workbench.what_if import WhatIf
@@ -613,3 +614,101 @@ def test_try_it_yourself(page, address, project):
     assert [
         text.strip() for text in view.locator(".userllm-shown-found figcaption").all_inner_texts()
     ] == expected
+
+
+LISTS = """
+from userllm.collaborative.baseline_recommender import BaselineRecommender
+from userllm.collaborative.baselines import baselines
+from userllm.collaborative.list_models import ItemWeights
+from userllm.data.dataset import planted_dataset
+from userllm.data.histories import HistorySettings
+dataset = planted_dataset(users=60, items=60, events=1500)
+both = {name: BaselineRecommender(method=name, dataset=dataset, history=HistorySettings(), baseline=baselines[name],
+                                  fitted=getattr(ItemWeights, kind)(dataset))
+        for name, kind in (("ease", "ease"), ("itemknn", "knn"))}
+"""
+LIST_TOOL = """
+from userllm.workbench.list_tool import ListTool
+tool = ListTool(both, count=20)
+tool.compare("u104")
+tool
+"""
+FOLLOWER = """
+import ipywidgets
+from userllm.workbench.selection import notebook_selection
+from userllm.workbench.widgets import View
+class Follower:
+    def __init__(self):
+        self.view = View("Follower", {}, [], ["answer"])
+        notebook_selection().follow(self.view, self.followed)
+    def followed(self, changed):
+        chosen = notebook_selection()
+        self.view.show("answer", f"{chosen.user} {chosen.item}")
+follower = Follower()
+follower.view.box
+"""
+KEYS = (
+    "number => [...document.querySelectorAll('.userllm-lists .lines')[number].children].map(line =>"
+    " line.dataset.key)"
+)
+
+
+@pytest.mark.slow
+def test_two_lists_side_by_side(page, address, project):
+    """The lists are those of the plain object, before and after a what-if; keys go up, down and across;
+    what is picked is chosen in another tool; nothing is wider than a narrow window."""
+    write_notebook(project / "lists.ipynb", LISTS, LIST_TOOL, FOLLOWER)
+    assert run_notebook(page, address, "lists.ipynb") == []
+    page.wait_for_selector(".userllm-lists .line")
+    made = {}
+    exec(LISTS, made)
+    lists = PersonLists(made["both"], "u104", 20)
+    order = lambda name: lists.table(name)["item_id"].tolist()
+    for number, name in enumerate(made["both"]):
+        assert page.evaluate(KEYS, number) == order(name)
+        later = page.locator(".userllm-lists .later").nth(number).locator("button b").all_inner_texts()
+        liked = lists.table(name).query("held_out == 'liked'")
+        ranks = zip(liked["rank"], liked["among"])
+        assert later == [f"#{rank}" if among else f"(#{rank})" for rank, among in ranks]
+
+    taken = lists.cards.query("liked")["item_id"].iloc[0]
+    before = order("ease")
+    lists.remove(taken)
+    title = lists.dataset.items["title"][lists.dataset.item_of(taken)]
+    rated = page.locator(".userllm-place select")
+    rated.select_option(rated.locator("option", has_text=f"liked: {title} ").first.get_attribute("value"))
+    page.locator(".userllm-remove").first.click()
+    page.wait_for_function(
+        "words => document.querySelector('.userllm-shown-answer').innerText.includes(words)",
+        arg=lists.largest_moves("ease"),
+    )
+    assert before != page.evaluate(KEYS, 0) == order("ease")
+    moved = lists.table("ease").query("moved > 0")
+    assert page.locator(".userllm-lists .lines").first.locator(".up").all_inner_texts() == [
+        f"\u25b2{ranks}" for ranks in moved["moved"]
+    ]
+
+    page.locator(".userllm-lists .line").first.focus()
+    active = "() => [document.activeElement.dataset.key, document.activeElement.closest('section').ariaLabel]"
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate(active) == [order("ease")[1], "ease"]
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(active) == [order("ease")[1], "itemknn"]
+    page.keyboard.press("Enter")
+    page.wait_for_function(
+        "text => [...document.querySelectorAll('.userllm-shown-answer')].at(-1).innerText.trim() === text",
+        arg=f"u104 {order('ease')[1]}",
+    )
+    page.wait_for_function("() => document.querySelectorAll('.userllm-lists [aria-selected=true]').length === 2")
+    page.wait_for_function(
+        "() => document.querySelector('.userllm-shown-reasons').innerText.includes('What holds')"
+    )
+    page.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area')")
+    page.set_viewport_size({"width": 700, "height": 1400})
+    page.wait_for_timeout(300)
+    lines = page.locator(".userllm-lists .line").evaluate_all(
+        "lines => lines.every(line => line.scrollWidth <= line.clientWidth + 1)"
+    )
+    assert lines and page.locator(".userllm-view").first.evaluate(
+        "view => view.scrollWidth <= view.parentElement.clientWidth + 1"
+    )

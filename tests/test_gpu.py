@@ -19,11 +19,11 @@ def small(tmp_path):
     from userllm.knowledge.llms import load_llm
     from userllm.model.batches import BatchMaker
     from userllm.model.language_model import LanguageModel
-    from userllm.model.small_models import scores_alone, small_items, small_model, small_rows, small_tables
+    from userllm.model.small_models import reference_logits, small_items, small_model, small_rows, small_tables
     from userllm.model.userllm import UserLLM
 
     model, maker = small_model(tmp_path)
-    expected = scores_alone(model, maker, small_rows()).numpy()
+    expected = reference_logits(model, maker, small_rows()).numpy()
 
     def on(precision):
         llm = load_llm(str(tmp_path), WHERE, precision)
