@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from userllm.core.errors import InputError
 from userllm.core.files import read_json
 from userllm.cli.main import main
 from userllm.cli.names import registered_names
+from userllm.cli.parser import make_parser
 from userllm.data.dataset import Dataset
 from userllm.training.presets import smoke
 from userllm.model.recommender import Recommender
@@ -180,7 +182,8 @@ def test_lists_of_a_language_model_are_measured_reranked(runs, say, tmp_path):
     before = kept.stat().st_mtime_ns
     assert say(*asked)[1].splitlines()[2:] == out.splitlines()[2:] and kept.stat().st_mtime_ns == before
     refused(say("evaluate", run, "--list-users", 3), "--list-users: these are about lists")
-    for wrong in (("--list-users", 0), ("--candidates", 0), ("--candidates", "few"), ("--lists", "none")):
+    refused(say("evaluate", run, "--ranking", "--lists", "none"), "none", "full, sampled, rated")
+    for wrong in (("--list-users", 0), ("--candidates", 0), ("--candidates", "few")):
         with pytest.raises(SystemExit):
             say("evaluate", run, "--ranking", *wrong)
 
@@ -346,6 +349,14 @@ def test_help_and_wrong_words_wait_for_nothing(line, status, words):
         [sys.executable, "-c", AT_ONCE, *line.split()], capture_output=True, text=True, encoding="utf-8"
     )
     assert done.returncode == status and words in done.stdout + done.stderr, done.stderr
+
+
+def test_each_verb_has_a_function_that_does_it():
+    verbs = make_parser(registered_names())._subparsers._group_actions[0].choices
+    assert {"prepare", "train", "evaluate", "share", "doctor"} <= {*verbs}
+    for name, verb in verbs.items():
+        module = import_module(f"userllm.cli.{verb.get_default('module')}")
+        assert callable(getattr(module, f"{name}_verb")), name
 
 
 def test_help_lists_what_the_registries_hold():

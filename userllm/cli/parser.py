@@ -712,6 +712,7 @@ _modules = {  # verb -> the module that does it, where the two have different na
     "evaluate": "use",
     "score": "use",
     "rank": "use",
+    "share": "use",
 }
 
 _plugin_help = (

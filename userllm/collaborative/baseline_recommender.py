@@ -143,6 +143,7 @@ class BaselineRecommender(Recommender):
         `InputError` where it cannot be written, or contains something else."""
         _require_replaceable(Path(folder))
         with atomic_path(folder) as temporary:
+            (temporary / "fitted").mkdir(parents=True)
             self.fitted.save(temporary / "fitted")
             for name in ("items", "users", "events"):
                 write_parquet(temporary / f"{name}.parquet", getattr(self.dataset, name))
@@ -173,6 +174,7 @@ class BaselineRecommender(Recommender):
                 write_parquet(folder / f"{name}.parquet", getattr(dataset, name))
             fitted = fitted_without_users(baselines.find(manifest.settings.baseline).load(folder / "fitted"))
             shutil.rmtree(folder / "fitted")
+            (folder / "fitted").mkdir()
             fitted.save(folder / "fitted")
         if metrics:
             write_json(folder / "metrics.json", metrics)

@@ -56,7 +56,7 @@ class FittedBaseline(Protocol):
         ...
 
     def save(self, folder) -> None:
-        "Write it as safetensors and JSON; `Baseline.load` reads it."
+        "Write it into a folder that is there, as safetensors and JSON; `Baseline.load` reads it."
         ...
 
 

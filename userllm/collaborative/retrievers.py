@@ -89,7 +89,9 @@ class Retriever:
 
     def save(self, folder) -> None:
         "Write safetensors and JSON."
-        self.fitted.save(Path(folder) / "fitted")
+        fitted = Path(folder) / "fitted"
+        fitted.mkdir(parents=True, exist_ok=True)
+        self.fitted.save(fitted)
         write_json(Path(folder) / "retriever.json", self.record)
 
     @classmethod

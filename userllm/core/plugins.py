@@ -6,7 +6,7 @@
 __all__ = ['source_fingerprint', 'Origin', 'origin_of', 'import_plugins', 'require_origins']
 
 # %% ../../nbs/core/035_plugins.ipynb #808af76f
-import ast, dis, functools, importlib, importlib.util, inspect, re, sys, sysconfig, textwrap, types
+import ast, dis, functools, importlib, importlib.util, inspect, re, sys, sysconfig, textwrap, traceback, types
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -314,6 +314,17 @@ def origin_of(
     return Origin(kind, name, f"{definition.__module__}:{qualname}", source_fingerprint(code))
 
 # %% ../../nbs/core/035_plugins.ipynb #3e150c8b
+def _correction(name: str, error: Exception) -> str:
+    "What to do about a plugin whose import fails: the line in it, and where names of the library are listed."
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename).stem == name.rpartition(".")[2]]
+    if isinstance(error, SyntaxError):
+        lines.append(error.lineno)
+    correction = f"correct line {lines[-1]} of the module" if lines else "correct the module"
+    from_library = isinstance(error, ImportError) and error.name == _PACKAGE
+    return correction + "; dir(userllm) lists what userllm gives" * from_library
+
+
 def import_plugins(
     # such as `my_encoders`, or `lab.encoders`; from the working directory too
     modules: Iterable[str],
@@ -349,7 +360,7 @@ def import_plugins(
         except Exception as error:
             raise InputError(
                 f"plugin {name!r} cannot be imported: {type(error).__name__}: {error}",
-                fix="correct the module",
+                fix=_correction(name, error),
             ) from error
         finally:
             sys.path.remove(working_directory)

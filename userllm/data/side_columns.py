@@ -108,6 +108,24 @@ def _found_kind(cells: pl.DataFrame) -> str:  # `value` float64, `shown` text, o
     return "number" if cells["value"].is_not_null().mean() >= _MOSTLY else "category"
 
 
+_COMMA = r"[-+]?(\d+,\d+|\d{1,3}(,\d{3})+(\.\d+)?|\d{1,3}(\.\d{3})+,\d+)"  # 3,5 or 1,234.50 or 1.234,50
+_SIGN = r"[-+]?[\d.,]*\d[\d.,]*"  # beside a currency or a percent sign
+_NUMBER_OTHERWISE = rf"^\s*({_COMMA}|[€$£¥]\s*{_SIGN}|{_SIGN}\s*[€$£¥%])\s*$"
+
+
+def _otherwise_faults(
+    cells: pl.DataFrame, column: SideColumn, file: str
+) -> list[Fault]:  # as above, with `row`
+    "Faults for numbers that are written with a comma, a currency or a percent sign: they would be read as words."
+    plain = pl.col("value").is_not_null()
+    otherwise = pl.col("shown").str.contains(_NUMBER_OTHERWISE)
+    if not cells.select((plain | otherwise).mean() >= _MOSTLY).item():
+        return []
+    remedy = f"write numbers as 1234.5, or read words with {shown_text(column.name)}:category"
+    fault = Fault(file, "a number with a comma, a currency or a percent sign", remedy, column.written)
+    return find_faults(cells, otherwise & ~plain, fault, pl.col("shown"))
+
+
 def _number_faults(cells: pl.DataFrame, column: SideColumn, file: str) -> list[Fault]:  # as above, with `row`
     "Faults for cells that are no numbers."
     instead = f"leave it empty, or read words with {shown_text(column.name)}:category"
@@ -183,6 +201,8 @@ def _typed_column(
         values = cells.select(pl.when(~missing).then("value")).to_series()
         faults = _number_faults(given, column, file)
     else:
+        if not column.kind and len(given):
+            faults = _otherwise_faults(given, column, file)
         values = _categories(cells.select(pl.when(~missing).then("text")).to_series(), column)
     return values, faults or _empty_faults(values, column, file)
 

@@ -203,6 +203,28 @@ class _EngineTrial:
     def plain(self, rows: Rows) -> torch.Tensor:
         return self.model(self.batch(rows))
 
+    def soft_tokens(self) -> None:
+        "`InputError` where a mapper or the history encoder gives tokens or gradients that are not numbers."
+        modules = dict(self.model.slots.items())
+        if self.model.uhem:
+            modules["history"] = self.model.uhem
+        with torch.set_grad_enabled(self.training):
+            tokens = self.model.soft_tokens(self.batch(self.rows))
+        for slot in modules.keys() & tokens.keys():
+            numbers = [tokens[slot]]
+            weights = [value for value in modules[slot].parameters() if value.requires_grad]
+            if weights and tokens[slot].requires_grad:
+                total = tokens[slot].sum()
+                numbers += torch.autograd.grad(total, weights, retain_graph=True, allow_unused=True)
+            if any(part is not None and not part.isfinite().all() for part in numbers):
+                part = f"the mapper of the slot {slot!r}"
+                if slot == "history":
+                    part = f"the history encoder {type(self.model.uhem.encoder).__name__}"
+                raise InputError(
+                    f"{part} gives tokens or gradients that are not numbers",
+                    fix="give numbers where there is nothing to read, too, such as a history without items",
+                )
+
     def reference(self) -> None:
         "One forward a prompt, and whether the LLM itself gives the same logits."
         try:
@@ -349,6 +371,7 @@ def _choose_engine(exam: _EngineTrial, tolerance: float, whole: bool) -> str:
     language = exam.language
     maker = exam.maker
     differences = exam.differences
+    exam.soft_tokens()
     exam.reference()
     if _exceeds(differences, tolerance, "its own head"):
         exam.refuse("computes its logits in a way that userllm does not support (more than a linear head)")

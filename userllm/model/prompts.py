@@ -74,7 +74,7 @@ class Template:
         if unknown := sorted(set(parts) - set(self.parts)):
             raise InputError(
                 f"the prompt {self.name!r} has no part {', '.join(map(repr, unknown))}",
-                fix=f"its parts are {', '.join(self.parts)}",
+                fix=f"its parts are {', '.join(self.parts)}; a further slot is written as Slot(NAME)",
             )
         return tuple(s for s in self.segments if not s.needs or set(s.needs.split("|")) & set(parts))
 
@@ -83,7 +83,10 @@ class Template:
         # name of a further feature table -> its key: `item`, `user` or `event`
         slots: dict,
     ) -> "Template":
-        "The same with further slots, each next to the collaborative one of its item or user."
+        """The same with further slots, each next to the collaborative one of its item or user; a slot that
+        the template already has stays where it is."""
+        placed = {segment.name for segment in self.segments if isinstance(segment, Slot)}
+        slots = {name: key for name, key in slots.items() if name not in placed}
         beside = {
             "item": [Slot(name) for name, key in slots.items() if key == "item"],
             "user": [Slot(name) for name, key in slots.items() if key != "item"],

@@ -215,9 +215,22 @@ def run_task(
     return finished
 
 
-def _again(finished: dict) -> Finished:
-    "What an earlier command has finished."
+def _again(out: FileStore, key: str, finished: dict) -> Finished:
+    "What an earlier command has finished. `InputError` where its parts are not all there any more."
     known = Finished(**finished)
+    plan = ShardPlan(key, [0] * known.parts, known.rows)  # the sizes are not read
+    files = {*out.names(".parquet")}
+    expected = [plan.part(shard) for shard in range(known.parts)] + [FAULTS] * bool(known.faults)
+    fix = "bring it back, or remove the folder and give the command again"
+    if missing := [name for name in expected if name not in files]:
+        raise InputError(f"{out.address} was finished, and {missing[0]} is not there any more", fix=fix)
+
+    done = sum(_rows_in(out, plan, shard, known.unit) for shard in range(known.parts))
+    if done != known.done:
+        raise InputError(
+            f"{out.address} was finished with {counted(known.done, known.unit)}, and its parts hold {done:,}",
+            fix=fix,
+        )
     return replace(known, resumed=known.done, seconds=0.0)
 
 
@@ -244,7 +257,7 @@ def score_files(
     with only_driver(store):
         key = _key(opening, "score", files.sums(), runner.workers.rows)
         if finished := _open_request(store, key):
-            return _again(finished)
+            return _again(store, key, finished)
         plan = plan_pairs(files, dataset, store, key, runner.workers.rows, progress and "reading")
         return run_task(ScorePairs(opening, store.address, plan), runner, progress)
 
@@ -263,6 +276,6 @@ def rank_files(
     with only_driver(store):
         key = _key(opening, "rank", asdict(choices), asked.known, asked.unknown, runner.workers.rows)
         if finished := _open_request(store, key):
-            return _again(finished)
+            return _again(store, key, finished)
         plan = plan_users(asked, store, key, runner.workers.rows)
         return run_task(RankUsers(opening, store.address, plan, choices), runner, progress)
