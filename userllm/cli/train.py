@@ -8,7 +8,6 @@ __all__ = ['chosen_for_many', 'print_changes', 'chosen_settings', 'effective_cha
 
 # %% ../../nbs/cli/925_train.ipynb #878f2fb8
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 import json, re, textwrap
@@ -24,6 +23,7 @@ from .prepare import chosen_dataset, prepare_data, require_device
 from ..core.errors import InputError, shown_names
 from ..core.files import read_json, require_writable
 from ..core.fingerprints import fingerprint
+from ..core.registry import close_names
 from ..core.settings import changed_settings, override
 from ..data.dataset import Dataset
 from ..data.leakage import context_as_training
@@ -73,7 +73,7 @@ def _source_of_slot(slot: str, sides: dict[str, list[str]]) -> str:
     if having:
         return f"{having[0]}.{slot}"
     columns = [column for names in sides.values() for column in names]
-    near = [*get_close_matches(slot, columns, n=2), *feature_sources.close_names(slot)]
+    near = close_names(slot, [*columns, *feature_sources])
     question = f"did you mean {' or '.join(near)}? " if near else ""
     raise InputError(
         f"--slot {slot}: neither a column of the data nor a feature source",

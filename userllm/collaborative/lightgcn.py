@@ -20,7 +20,7 @@ from userllm.collaborative.mf import (
     losses_to_try,
     require_loss,
     init_collaborative,
-    told_rows,
+    rows_of_feedback,
     training_of,
 )
 from ..data.dataset import Dataset
@@ -154,6 +154,6 @@ def train_lightgcn(
             model.network.user_vectors[torch.as_tensor(~model.user_known)] = 0.0
             model.network.item_vectors[torch.as_tensor(~model.item_known)] = 0.0
         model = replace(model, **fitted)
-        return replace(model, folding=fold_in_scale(model, told_rows(dataset, training)))
+        return replace(model, folding=fold_in_scale(model, rows_of_feedback(dataset, training)))
 
     return best_on_lists(train, losses_to_try(settings, dataset))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LOSSES', 'SAMPLED', 'require_loss', 'MFSettings', 'MatrixFactorization', 'FactorFoldIn', 'CollaborativeModel',
            'factor_fold_in', 'fold_in_scale', 'validation_is_all_cold', 'init_collaborative', 'losses_to_try',
-           'best_on_lists', 'list_quality', 'training_of', 'told_rows', 'train_mf']
+           'best_on_lists', 'list_quality', 'training_of', 'rows_of_feedback', 'train_mf']
 
 # %% ../../nbs/collaborative/550_mf.ipynb #667f9c77
 from collections.abc import Callable
@@ -502,8 +502,8 @@ def training_of(
     return fit
 
 
-def told_rows(dataset: Dataset, training: pd.DataFrame) -> pd.DataFrame:
-    "The training rows that a new user could tell of: drawn negatives are not."
+def rows_of_feedback(dataset: Dataset, training: pd.DataFrame) -> pd.DataFrame:
+    "The training rows that users gave: likes and dislikes, without drawn negatives."
     return training[training.label == 1] if dataset.implicit else training
 
 # %% ../../nbs/collaborative/550_mf.ipynb #c039
@@ -532,6 +532,6 @@ def train_mf(
             **training_of(dataset, training, loss, run_seed),
         )
         model = replace(model, **fit_epochs(fit, settings, run_seed, progress))
-        return replace(model, folding=fold_in_scale(model, told_rows(dataset, training)))
+        return replace(model, folding=fold_in_scale(model, rows_of_feedback(dataset, training)))
 
     return best_on_lists(train, losses_to_try(settings, dataset))

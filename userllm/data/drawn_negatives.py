@@ -44,8 +44,8 @@ def _among(keys: np.ndarray, rising: np.ndarray) -> np.ndarray:
     "Whether each key is one of the others."
     if not len(rising):
         return np.zeros(len(keys), bool)
-    place = np.minimum(np.searchsorted(rising, keys), len(rising) - 1)
-    return rising[place] == keys
+    nearest = np.minimum(np.searchsorted(rising, keys), len(rising) - 1)
+    return rising[nearest] == keys
 
 # %% ../../nbs/data/108_drawn_negatives.ipynb #1b407b22
 @dataclass(frozen=True, eq=False)
@@ -189,12 +189,12 @@ def drawn_rows(
     pool = NegativePool.of(dataset, split)
     users, times = (likes[name].to_numpy() for name in ("user", "timestamp"))
     drawn = draw_negatives(pool, users, times, dataset.implicit["negatives"], seed)
-    row, place = np.nonzero(drawn >= 0)
+    like, column = np.nonzero(drawn >= 0)
     columns = {
-        "user": users[row],
-        "item": drawn[row, place],
+        "user": users[like],
+        "item": drawn[like, column],
         "label": 0,
-        "timestamp": times[row],
+        "timestamp": times[like],
         "split": split,
     }
     return pd.DataFrame(columns)

@@ -189,7 +189,7 @@ def reranking_table(
     k: int = 10,
     resamples: int = 1000,
 ) -> pd.DataFrame:  # method, retriever, read, ceiling, nDCG of both, difference as text
-    "Whose quality a list's is, one line a method."
+    "What the quality of lists is due to, one line a method."
     differences = reranking_differences(reranked, k, resamples)
     lines = []
     for method, each in reranked.items():

@@ -78,10 +78,10 @@ def project(
         )
     if report:
         report(0, 1)
-    found = _by_pca(vectors) if kind == "pca" else _tsne_projection(vectors, cache)
+    projection = _by_pca(vectors) if kind == "pca" else _tsne_projection(vectors, cache)
     if report:
         report(1, 1)
-    return found
+    return projection
 
 
 def _tsne_projection(vectors: np.ndarray, cache: StageCache | None) -> Projection:
