@@ -3283,6 +3283,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                        'userllm.model.prompts._in_brackets': ( 'model/prompts.html#_in_brackets',
                                                                                'userllm/model/prompts.py'),
                                        'userllm.model.prompts._key_of': ('model/prompts.html#_key_of', 'userllm/model/prompts.py'),
+                                       'userllm.model.prompts._segment_of': ('model/prompts.html#_segment_of', 'userllm/model/prompts.py'),
                                        'userllm.model.prompts.embed_prompts': ( 'model/prompts.html#embed_prompts',
                                                                                 'userllm/model/prompts.py'),
                                        'userllm.model.prompts.find_template': ( 'model/prompts.html#find_template',

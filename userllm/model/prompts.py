@@ -55,6 +55,12 @@ class Slot:
 HISTORY_ITEMS = Slot("history", 0)
 
 # %% ../../nbs/model/370_prompts.ipynb #e610c042
+def _segment_of(part: str) -> str:
+    "The segment that gives a template this part, as code."
+    fields = {"titles": "history_titles", "description": "description"}
+    return f'RowText("{fields[part]}", needs="{part}")' if part in fields else f'Slot("{part}")'
+
+
 @dataclass(frozen=True)
 class Template:
     "An ordered list of segments under a name."
@@ -74,7 +80,7 @@ class Template:
         if unknown := sorted(set(parts) - set(self.parts)):
             raise InputError(
                 f"the prompt {self.name!r} has no part {', '.join(map(repr, unknown))}",
-                fix=f"its parts are {', '.join(self.parts)}; a further slot is written as Slot(NAME)",
+                fix=f"add {', '.join(map(_segment_of, unknown))} to it; its parts are {', '.join(self.parts)}",
             )
         return tuple(s for s in self.segments if not s.needs or set(s.needs.split("|")) & set(parts))
 
