@@ -24,7 +24,7 @@ from userllm.workbench.what_if_tool import WhatIfTool
 
 FILM = re.compile("movie|film|cinema", re.IGNORECASE)
 NAMED = re.compile(
-    r"MovieLens('s)?|\bmovielens\b|made up for films of that title and year"
+    r"MovieLens('s)?|\bmovielens\b|the film with that title and year"
 )  # what is shipped, and for what, in a help text
 SOURCES = re.compile(
     r"The Movies Dataset|the-movies-dataset|movie_titles\.csv|data/movies|\bmovies\b"

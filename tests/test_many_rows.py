@@ -188,7 +188,7 @@ def test_a_worker_is_killed_and_its_shard_is_done_again(place, expected, plugins
     workers_of(process)[0].kill()
     output = ended(process)
     assert "1 worker died, and the shards were done again" in output
-    for noise in ("core_worker.cc", "local Ray instance", "usage", "Dataset"):
+    for noise in ("core_worker.cc", "local Ray instance", "usage statistics", "Dataset"):
         assert noise not in output, output
     counted("a worker killed", 1, out, expected)
 

@@ -406,9 +406,12 @@ def _read_dataset(folder: Path, manifest: Manifest) -> Dataset:
     return Dataset(interactions=no_examples, protocol=manifest.protocol, **frames)
 
 
-def prefix_folder(options: LoadOptions) -> Path:
-    "Where keys and values of items' texts are kept, for all models."
-    return (options.cache or StageCache()).root / "prefixes"
+def prefix_folder(options: LoadOptions) -> Path | None:
+    "Where keys and values of items' texts are kept, for all models; None without a stage cache."
+    try:
+        return (options.cache or StageCache()).root / "prefixes"
+    except InputError:  # no home folder is known: nothing is kept, and ranking works all the same
+        return None
 
 
 def _read_recommender(kind: type, folder: Path, options: LoadOptions) -> "UserLLMRecommender":
