@@ -1871,6 +1871,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                          'userllm/evaluation/bench_runs.py'),
                                                'userllm.evaluation.bench_runs._load_inputs': ( 'evaluation/bench_runs.html#_load_inputs',
                                                                                                'userllm/evaluation/bench_runs.py'),
+                                               'userllm.evaluation.bench_runs._measure_ways': ( 'evaluation/bench_runs.html#_measure_ways',
+                                                                                                'userllm/evaluation/bench_runs.py'),
                                                'userllm.evaluation.bench_runs._measured_before': ( 'evaluation/bench_runs.html#_measured_before',
                                                                                                    'userllm/evaluation/bench_runs.py'),
                                                'userllm.evaluation.bench_runs._new_tokens': ( 'evaluation/bench_runs.html#_new_tokens',

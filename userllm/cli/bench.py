@@ -14,7 +14,7 @@ import pandas as pd
 from .prepare import require_device
 from ..core.errors import InputError
 from ..core.files import require_writable, write_json
-from ..evaluation.bench_runs import BenchTarget, run_bench, speedups
+from ..evaluation.bench_runs import BenchTarget, PARTS, run_bench, speedups
 from ..evaluation.bench_ways import BenchSettings
 from ..evaluation.preparation import bench_preparation
 from ..evaluation.reports import format_table
@@ -25,10 +25,12 @@ def print_bench(
     measured: dict,  # from `run_bench`
 ) -> None:
     "Every table of a bench: speedups, user states, encoders, packed rows."
-    print("\nRows a second by reuse, as a multiple of the other ways")
-    print(format_table(speedups(pd.DataFrame(measured["records"])).reset_index()))
-    print("\nUser states: milliseconds to read a history, to move its state on by one like, to score a pair")
-    print(format_table(pd.DataFrame(measured["states"])))
+    if records := measured["records"]:
+        print("\nRows a second by reuse, as a multiple of the other ways")
+        print(format_table(speedups(pd.DataFrame(records)).reset_index()))
+    if states := measured["states"]:
+        print("\nUser states: milliseconds to read a history, to move its state on by one like, to score a pair")
+        print(format_table(pd.DataFrame(states)))
     if encoders := measured.get("encoders"):
         print("\nBy encoder: milliseconds a row, and as a multiple of the shortest history's")
         print(format_table(pd.DataFrame(encoders)))
@@ -88,6 +90,7 @@ def bench_verb(options) -> None:
     target = BenchTarget(
         options.llm, options.device, options.precision, options.order, options.shape, method=options.method
     )
-    measured = run_bench(out, settings, target)
-    print_bench(measured)
-    print(f"\nWritten: {out} and {Path(out).with_suffix('.png')}")
+    parts = options.only or tuple(PARTS)
+    print_bench(run_bench(out, settings, target, parts=parts))
+    plot = f" and {Path(out).with_suffix('.png')}" if "records" in parts else ""
+    print(f"\nWritten: {out}{plot}")

@@ -667,6 +667,14 @@ def _bench_verb(verb, names: dict) -> None:
         help="repeats; their median counts. Default: 3",
     )
     parser.add_argument(
+        "--only",
+        choices=("records", "states", "packing", "compiled", "encoders"),
+        nargs="+",
+        metavar="PART",
+        help="time only these parts: records (each way of working), states (of users), packing (rows of one candidate),"
+        " compiled (the LLM), encoders (short and long histories). Default: all",
+    )
+    parser.add_argument(
         "--order",
         default="item_first",
         help=f"order of the prompt: {', '.join(names['templates'])}. Default: item_first",
