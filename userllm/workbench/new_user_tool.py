@@ -17,7 +17,8 @@ from ..model.recommender import Recommender
 from .html_parts import strip_html, table_html
 from .item_search import history_cards
 from .new_users import candidates_for, new_user_notes, recommend
-from .prompt_tool import on_enter, show_found
+from .prompt_tool import item_options, on_enter, show_found
+from .selection import notebook_selection, Selection
 from .long_work import LongWork
 from .widgets import View
 
@@ -85,8 +86,10 @@ class NewUserTool:
         recommender: Recommender,
         likes=(),  # ids or titles, oldest first; or a mapping of these -> whether it was liked
         pictures=None,  # a folder of posters named by item id
+        selection: Selection | None = None,  # what is chosen; the notebook's where left out
     ):
         self.recommender = recommender
+        self.selection = selection if selection is not None else notebook_selection()
         self.pictures = pictures
         self.rated = {}  # item id -> whether it was liked, oldest first
         self.work = LongWork("candidates")
@@ -109,7 +112,15 @@ class NewUserTool:
         for name, handler in handlers.items():
             self.view.connect(name, handler)
         on_enter(self.view, "search", self._add_first)
+        self.selection.follow(self.view, self._followed)
         self._set(likes)
+
+    def _followed(self, changed: set) -> None:
+        "An item that is chosen elsewhere stands ready to be rated. `InputError` for one that is unknown here."
+        if "item" in changed and self.selection.item:
+            item = self.recommender.dataset.item_of(self.selection.item)
+            cards = self.recommender.dataset.items.iloc[[item]]
+            self.view.set("item", options=item_options(cards), value=self.selection.item)
 
     def search(self, text: str) -> list[str]:
         "The ids of the items found by title."
@@ -131,7 +142,9 @@ class NewUserTool:
         if item_id is None:
             raise InputError("no item is chosen", fix="type a part of a title to find one")
         liked_items([*self.rated, item_id], self.recommender.dataset)  # an error for a repetition
-        return self._set(self.rated | {item_id: liked})
+        rated = self._set(self.rated | {item_id: liked})
+        self.selection.choose(self.view, item=rated[-1])
+        return rated
 
     def remove(
         self,

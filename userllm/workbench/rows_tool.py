@@ -174,7 +174,7 @@ class RowsTool:
         self.view.set("row", order=[sort or loss, ascending])
         shown = self.found[["title", "user_id", "label", *[f"P {run}" for run in runs], loss, *_SHOWN]]
         grid.fill(
-            shown.assign(label=shown["label"].map({0: "not liked", 1: "liked"})),
+            shown.assign(label=shown["label"].map({0: self._negative, 1: "liked"})),
             self.found["row_id"].tolist(),
             [f"P {run}" for run in runs],
             SLICES
@@ -189,6 +189,12 @@ class RowsTool:
             self.view.show(name, "")
         self._close_what_if()
         return self.found
+
+    @property
+    def _negative(self) -> str:
+        "What a row of label 0 is: of implicit feedback nobody said that it was not liked."
+        implicit = self.recommender is not None and self.recommender.dataset.implicit
+        return "drawn, not chosen" if implicit else "not liked"
 
     def _close_what_if(self) -> None:
         "Close the what-if of the row that was open: ipywidgets would keep it for ever."
@@ -224,14 +230,16 @@ class RowsTool:
         about = pd.DataFrame({"what": list(SLICES.values()), "here": [str(row[name]) for name in SLICES]})
         listed = self.view.select("row", row_id)
         note = "" if listed else "<p>This row is not among those listed above.</p>"
-        liked = "liked" if row["label"] else "did not like"
-        head = f"<h4>User {escape(str(row['user_id']))}, who {liked} it</h4>{note}"
+        who = "who liked it" if row["label"] else f"for whom it was {self._negative}"
+        head = f"<h4>User {escape(str(row['user_id']))}, {who}</h4>{note}"
         self.view.show("row", f"{head}{poster_html(candidate.to_dict(), self.pictures)}{table_html(about)}")
         strip = strip_html(history, self.pictures)
         self.view.show("history", f"<h4>The latest {len(history)} liked before, oldest first</h4>{strip}")
         if isinstance(self.recommender, UserLLMRecommender):
+            moment = int(row["timestamp"])
+            alone = Selection()  # the row decides what it shows, at the row's time
             self.what = WhatIfTool(
-                self.recommender, row["user_id"], row["item_id"], int(row["timestamp"]), self.pictures
+                self.recommender, row["user_id"], row["item_id"], moment, self.pictures, alone
             )
             self.what_place.children = (self.what.view.box,)
         bars = "".join(probability_bar(value, run) for run, value in scores.items())

@@ -23,6 +23,7 @@ from userllm.workbench.history_effects import (
 from .html_parts import poster_html, probability_bar, strip_html, table_html
 from .inspection import GENERATED, generated_descriptions
 from .prompt_tool import on_enter, show_found
+from .selection import notebook_selection, Selection
 from userllm.workbench.what_if import (
     NO_CONTROL,
     Noise,
@@ -77,14 +78,13 @@ class WhatIfTool:
         item_id,
         timestamp: int = -1,  # the history ends before it; -1 for the latest state
         pictures=None,  # a folder of posters named by item id
+        selection: Selection | None = None,  # what is chosen; the notebook's where left out
     ):
         self.what = WhatIf(recommender, user_id, item_id, timestamp)
+        self.pair = (str(user_id), str(item_id))
         self.pictures = pictures
-        self.view = what_if_view(
-            f"What if, answered by {recommender.method}: user {user_id} and"
-            f" {recommender.dataset.items['title'][self.what.item]}",
-            recommender.dataset.noun,
-        )
+        self.selection = selection if selection is not None else notebook_selection()
+        self.view = what_if_view(f"What if, answered by {recommender.method}", recommender.dataset.noun)
         if not self.what.rated:  # of histories that hold likes alone nothing can be turned
             self.view.controls["flip"].layout.display = "none"
         for name in ("remove", "flip", "earlier", "later", "add", "poster", "no_poster", "describe", "reset"):
@@ -92,7 +92,25 @@ class WhatIfTool:
         self.view.connect("search", lambda: self.search(self.view.values()["search"]))
         self.view.connect("control", self.compare)
         on_enter(self.view, "search", self._add_first)
+        self.selection.follow(self.view, self._followed)
         self.do("begin")
+
+    def open(
+        self,
+        user_id,
+        item_id,
+        timestamp: int = -1,  # as in the constructor
+    ) -> float:
+        "Begin anew with another pair; returns P(Yes). `InputError` for an unknown user or item."
+        self.what = WhatIf(self.what.recommender, user_id, item_id, timestamp)
+        self.pair = (str(user_id), str(item_id))
+        return self.do("begin")
+
+    def _followed(self, changed: set) -> None:
+        "Show the user and the item that are chosen elsewhere."
+        pair = (self.selection.user or self.pair[0], self.selection.item or self.pair[1])
+        if changed & {"user", "item"} and pair != self.pair:
+            self.open(*pair)
 
     @property
     def noise(self) -> Noise:
@@ -215,7 +233,9 @@ class WhatIfTool:
         if name not in ("reset", "begin") and self.noise.hides(change):
             message = "no effect: the change is no larger than rounding"
         self.view.show("control", "")
-        self.view.show("answer", f"{bars}<p>{message}, answered in {1000 * self.seconds:.0f} ms</p>")
+        title = what.recommender.dataset.items["title"][what.item]
+        about = f"<p>For user {escape(self.pair[0])} and {escape(title)}:</p>"
+        self.view.show("answer", f"{about}{bars}<p>{message}, answered in {1000 * self.seconds:.0f} ms</p>")
         return probability
 
     def _draw(
