@@ -329,8 +329,9 @@ def _train_verb(verb, names: dict) -> None:
     parser.add_argument(
         "--side-columns",
         action="store_true",
-        help="read the further columns of --data (prepare --item-features, --user-features), each side in a slot, and"
-        " in the logit where the method adds features to it",
+        help="read the further columns of --data as well (prepare --item-features, --user-features): those of items"
+        " as one soft token of the prompt, those of users as another. A method that adds features to the language"
+        " model's logit adds these, too",
     )
     parser.add_argument(
         "--test-rows",

@@ -33,7 +33,7 @@ from ..model.mappers import FeatureTable, table_by_position
 
 # %% ../../nbs/collaborative/550_mf.ipynb #c022
 LOSSES = {
-    "auto": "for implicit feedback bce or bpr, whose validation lists are better; bce where there are labels",
+    "auto": "for implicit feedback the one of these three with the best validation lists; for labels bce",
     "bce": "binary cross-entropy on the labels of rows, drawn negatives among them",
     "bpr": "each like above one negative, which is drawn anew for each epoch",
     "softmax": "each like among SAMPLED negatives, which are drawn anew for each epoch",
@@ -71,7 +71,7 @@ class MFSettings:
     epochs: int = 150  # passes over the training rows, at most
     # epochs without a better validation AUC before it stops; 0 trains all epochs and keeps the last
     patience: int = 20
-    # of `LOSSES`; `auto`: for implicit feedback bce or bpr, whose validation lists are better; for labels bce
+    # of `LOSSES`; `auto`: for implicit feedback the one with the best validation lists; for labels bce
     loss: str = field(default="auto", metadata={"later": True})
 
     def __post_init__(self):
@@ -444,7 +444,8 @@ def losses_to_try(settings, dataset: Dataset) -> tuple[str, ...]:  # of `LOSSES`
         )
     if settings.loss != "auto":
         return (settings.loss,)
-    return ("bce", "bpr") if dataset.implicit and not validation_is_all_cold(dataset) else ("bce",)
+    judged = dataset.implicit and not validation_is_all_cold(dataset)
+    return tuple(loss for loss in LOSSES if loss != "auto") if judged else ("bce",)
 
 
 def best_on_lists(

@@ -192,8 +192,10 @@ class PrefixStore:
             if key not in self.kept:
                 self.kept |= self._compute(self.group_of[key])
 
-        # Others are computed together, and stored where the budget allows.
+        # Others are computed together, those of like length first, and stored where the budget allows.
         single = [key for key in absent if key not in self.group_of]
+        if len(single) > self.group_size:
+            single.sort(key=lambda key: self._tokens(rows, first[key]))
         computed = {}
         for start in range(0, len(single), self.group_size):
             group = [first[key] for key in single[start : start + self.group_size]]
