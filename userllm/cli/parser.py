@@ -14,11 +14,6 @@ from ..core.settings import require_key
 from ..data.sources import add_source_options
 
 # %% ../../nbs/cli/910_parser.ipynb #8fc8ed17
-def _number_or_all(text: str) -> int | str:
-    "A whole number, or the word `all`."
-    return text if text == "all" else int(text)
-
-
 def _count(text: str) -> int:
     "A whole number from 1."
     if int(text) < 1:
@@ -38,7 +33,6 @@ def _shares(text: str) -> tuple[float, ...]:
 
 # as the parser names them where it refuses a value
 _shares.__name__ = "list of shares such as 0.8,0.1,0.1,"
-_number_or_all.__name__ = "number, or all,"
 _count.__name__ = "number"
 _count_or_all.__name__ = "number, or all,"
 
@@ -66,7 +60,7 @@ def _data_options(parser, names: dict) -> None:
     )
     group.add_argument(
         "--history",
-        type=_number_or_all,
+        type=_count_or_all,
         metavar="N|all",
         help="likes in the history of a row: the latest N, or all. Default: 5",
     )
@@ -796,13 +790,26 @@ def _require_name(kind: str, name: str, *names: dict) -> None:
     raise InputError(error.what, fix=f"{error.fix}; name a module of your own with --plugin")
 
 
+def _require_value(key: str, value: str, names: dict) -> None:
+    "`InputError` for a value that must be one of some names, such as an encoder's, and is none of them."
+    registry = names["settings"]["registered"].get(key)
+    if registry:
+        _require_name(key, value, names[registry])
+    choices = names["settings"]["fixed"].get(key, [value])
+    if value not in choices:
+        raise no_such_name(f"{key} {value!r} does not exist", value, choices)
+
+
 def _require_settings(options: argparse.Namespace, names: dict) -> None:
-    "`InputError` for a key of --set that no setting has, before anything slow is loaded."
-    known = names["settings"]["preset"]
+    "`InputError` for a key of --set that no setting has, and for a wrong name as a value, before slow imports."
+    keys = names["settings"]["preset"]
     if getattr(options, "method", "") not in names["baselines"]:
-        known = known + names["settings"]["method"]
+        keys = keys + names["settings"]["method"]
     for text in options.set:
-        require_key(text.partition("=")[0].strip(), known)
+        key, equals, value = text.partition("=")
+        require_key(key.strip(), keys)
+        if equals:
+            _require_value(key.strip(), value.strip(), names)
 
 
 def check_names(options: argparse.Namespace, names: dict) -> None:

@@ -90,7 +90,7 @@ def _alike(rows: pd.DataFrame, others: pd.DataFrame, items: int) -> bool:
     in_order = np.array_equal(*keys)
     first, second = (slice(None), slice(None)) if in_order else map(np.argsort, keys)
     pairs = ((_codes(rows[name])[first], _codes(others[name])[second]) for name in rows)
-    return all(np.array_equal(one, other) for one, other in pairs)
+    return all(np.array_equal(values, other_values) for values, other_values in pairs)
 
 
 def _table_leaks(dataset: Dataset) -> dict[str, int]:
@@ -109,8 +109,8 @@ def _table_leaks(dataset: Dataset) -> dict[str, int]:
         for frame in [row_events, rows]
     )
     unlike = int(as_events.sub(as_rows, fill_value=0).abs().sum())
-    known = np.isin(_pair_keys(events[is_context], items), _pair_keys(rows, items))
-    return {"pair twice": twice, "event unlike its row": unlike + int(known.sum())}
+    also_row = np.isin(_pair_keys(events[is_context], items), _pair_keys(rows, items))
+    return {"pair twice": twice, "event unlike its row": unlike + int(also_row.sum())}
 
 # %% ../../nbs/data/110_leakage.ipynb #c047
 def _history_leaks(
@@ -142,15 +142,15 @@ def _history_leaks(
         )
         wanted = user * items + shown
         position = np.minimum(np.searchsorted(keys, wanted), max(len(keys) - 1, 0))
-        known = keys[position] == wanted if len(keys) else np.zeros(len(wanted), bool)
-        unlike = known & (labels[position] != liked[present]) if len(keys) else known
+        is_event = keys[position] == wanted if len(keys) else np.zeros(len(wanted), bool)
+        unlike = is_event & (labels[position] != liked[present]) if len(keys) else is_event
         counts["candidate in history"] += int((shown == item).sum())
         if by_items:
             counts["held-out item in history"] += int(dataset.held_out_items[shown].sum())
-        counts["unknown history event"] += int((~known | unlike).sum())
-        if known.any():
-            counts["history not earlier"] += int((times[position] >= timestamp)[known].sum())
-            counts["history held out"] += int((~splits[position])[known].sum())
+        counts["unknown history event"] += int((~is_event | unlike).sum())
+        if is_event.any():
+            counts["history not earlier"] += int((times[position] >= timestamp)[is_event].sum())
+            counts["history held out"] += int((~splits[position])[is_event].sum())
     return counts
 
 # %% ../../nbs/data/110_leakage.ipynb #c049
@@ -247,12 +247,12 @@ def _event_bits(dataset: Dataset, reading: str) -> np.ndarray:  # (events,) int8
     "For each event whether it is a like, may be shown, and is known by a reading."
     events = dataset.events
     permitted = events["split"].isin(history_splits(dataset.protocol["split"])).to_numpy()
-    known = permitted
+    may_be_read = permitted
     if reading == "frozen":
-        known = np.array(events["split"] == "train")
-        known[context_interactions(dataset).index] = True
+        may_be_read = np.array(events["split"] == "train")
+        may_be_read[context_interactions(dataset).index] = True
     bits = events["label"].to_numpy() * np.int8(_LIKED) + np.int8(_EVENT)
-    return bits + permitted * np.int8(_PERMITTED) + known * np.int8(_KNOWN)
+    return bits + permitted * np.int8(_PERMITTED) + may_be_read * np.int8(_KNOWN)
 
 
 def _portions(sizes: np.ndarray, portion: int) -> list[tuple[int, int]]:
