@@ -183,16 +183,18 @@ def missing_names(root: Path) -> list[str]:
     pages = [(path, "\n".join(sources(path))) for path in notebooks(root)]
     pages += [(path, path.read_text(encoding="utf-8")) for path in sorted((root / "tests").glob("*.py"))]
     problems = []
+    known_names = {}  # by module
     for path, code in pages:
         lines = (line for line in code.splitlines() if not line.lstrip().startswith(("%", "!")))
         for node in ast.walk(ast.parse("\n".join(lines))):
             if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith(LIBRARY + "."):
                 continue
             place = root / node.module.replace(".", "/")
-            module = place.with_suffix(".py")
-            known = defined_names(module) if module.exists() else set()
-            known |= {part.stem for part in place.glob("*") if part.stem != "__init__"}
-            for name in sorted({alias.name for alias in node.names} - known):
+            if place not in known_names:
+                module = place.with_suffix(".py")
+                known_names[place] = defined_names(module) if module.exists() else set()
+                known_names[place] |= {part.stem for part in place.glob("*") if part.stem != "__init__"}
+            for name in sorted({alias.name for alias in node.names} - known_names[place]):
                 problems.append(f"{path.name}: imports {name} from {node.module}, which has no such name")
     return problems
 

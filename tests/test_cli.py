@@ -341,6 +341,10 @@ sys.exit(f"{sys.argv[1:]} imported {sorted(heavy)}" if heavy else status)
         ("train userlm", 2, "did you mean userllm"),
         ("train userllm --preset huge", 2, "use quick, paper, full, smoke"),
         ("train userllm --presett quick", 2, "unrecognized arguments"),
+        ("train userllm --set step2.learning_rte=1", 2, "did you mean step2.learning_rate"),
+        ("train userllm --set model.uhem.encoder=similarty", 2, "did you mean similarity"),
+        ("train userllm --set model.order=papr", 2, "did you mean paper"),
+        ("train userllm --set model.mapper.kind=x", 2, "two_layers"),
         ("rank run --user 1 --likes Up", 2, "not allowed with argument"),
     ],
 )

@@ -347,6 +347,49 @@ def _given_class_remedy(ratings: pd.DataFrame, like_threshold: float) -> str:
     return remedy
 
 
+def _require_splits(ratings: pd.DataFrame) -> None:
+    "`InputError` for ratings without a split, or with one that does not exist."
+    if "split" not in ratings:
+        raise InputError(
+            "ratings lack the column 'split'",
+            fix="add it, or use build_dataset, which makes one",
+        )
+    known = ratings["split"].isin([*SPLITS, "context"])
+    what = f"no split {ratings['split'][~known].iloc[:1].tolist()}"
+    refuse_rows(ratings, ~known.to_numpy(), what, f"the splits are {', '.join(SPLITS)} and context")
+
+
+def _with_validation_rows(events: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, np.ndarray]:
+    "Events with a validation split, which some training rows become where there is none; and which ones are rows."
+    split = split_codes(events["split"]).copy()
+    given = split < 3
+    context_items = events["item"].to_numpy()[~given]
+    by_items = split_kind(events[given], context_items) == "cold_items"
+    split[given] = with_validation(events[given], seed, context_items)
+    if by_items:  # items that became validation have no context interactions any more
+        keep = ~_held_out_context(events["item"].to_numpy(), split)
+        events = _keep(events, keep)
+        split = split[keep]
+        given = given[keep]
+    return events.assign(split=split_names(split)), given
+
+
+def _protocol_of_given(kind: str, settings: ProtocolSettings) -> dict:
+    "The record of a protocol whose split came with the ratings."
+    protocol = {
+        "name": settings.name,
+        "like_threshold": settings.like_threshold,
+        "history_length": settings.history_length,
+        "split": kind,
+        "given_split": True,
+        "data_seed": settings.data_seed,
+    }
+    protocol = with_noun(protocol, settings.noun)
+    if settings.implicit:
+        protocol["implicit"] = protocol_record(settings)["implicit"]
+    return protocol
+
+
 def dataset_with_split(
     # user_id, item_id, rating, timestamp (whole seconds), split (train, test, perhaps valid, or
     # context for context interactions)
@@ -362,45 +405,16 @@ def dataset_with_split(
     check_ratings(ratings)
     if settings.implicit:
         ratings = _likes_alone(ratings, settings)
-    if "split" not in ratings:
-        raise InputError(
-            "ratings lack the column 'split'",
-            fix="add it, or use build_dataset, which makes one",
-        )
-    known = ratings["split"].isin([*SPLITS, "context"])
-    what = f"no split {ratings['split'][~known].iloc[:1].tolist()}"
-    refuse_rows(ratings, ~known.to_numpy(), what, f"the splits are {', '.join(SPLITS)} and context")
-
+    _require_splits(ratings)
     events, user_ids, item_ids = events_of(ratings, settings)
     items = _items_by_id(items, item_ids)
-    split = split_codes(events["split"]).copy()
-    given = split < 3
-    context_items = events["item"].to_numpy()[~given]
-    by_items = split_kind(events[given], context_items) == "cold_items"
-    split[given] = with_validation(events[given], settings.data_seed, context_items)
-    if by_items:  # items that became validation have no context interactions any more
-        keep = ~_held_out_context(events["item"].to_numpy(), split)
-        events = _keep(events, keep)
-        split = split[keep]
-        given = given[keep]
-    events = events.assign(split=split_names(split))
+    events, given = _with_validation_rows(events, settings.data_seed)
     rows = events[given]
     kind = split_kind(rows, events["item"].to_numpy()[~given])
-    protocol = {
-        "name": settings.name,
-        "like_threshold": settings.like_threshold,
-        "history_length": settings.history_length,
-        "split": kind,
-        "given_split": True,
-        "data_seed": settings.data_seed,
-    }
-    protocol = with_noun(protocol, settings.noun)
-    if settings.implicit:
-        protocol["implicit"] = protocol_record(settings)["implicit"]
     dataset = Dataset(
         interactions=rows.assign(row_id=np.arange(len(rows))),
         events=events,
-        protocol=protocol,
+        protocol=_protocol_of_given(kind, settings),
         items=items.assign(item=np.arange(len(items))),
         users=pd.DataFrame({"user": np.arange(len(user_ids)), "user_id": user_ids}),
     )

@@ -96,6 +96,52 @@ def _drawn(
     return np.union1d(relevant, negatives)
 
 
+def _require_protocol(dataset: Dataset, protocol: ListProtocol) -> None:
+    "`InputError` where the data cannot be measured in this way; a warning where lists are samples."
+    if protocol.at == "row" and dataset.protocol["split"] not in TIMED_KINDS:
+        raise InputError(
+            f"a list for each row as of its time needs a split by time, and this one is {dataset.protocol['split']}",
+            fix='use at="cut"',
+        )
+    if protocol.candidates == "sampled":
+        warnings.warn(SAMPLED_WARNING, stacklevel=3)
+    if protocol.candidates == "rated" and dataset.implicit:
+        raise InputError(
+            "implicit feedback has no rated items that are not liked, so lists of a user's own rows say nothing",
+            fix='use candidates="full"',
+        )
+
+
+def _graded_rows(dataset: Dataset, split: str, grades: np.ndarray | None) -> pd.DataFrame:
+    "The rows of a split by user and time, with their relevance: 0 of rows that are not liked."
+    rows = dataset.interactions.assign(relevance=1.0 if grades is None else np.asarray(grades, np.float64))
+    rows["relevance"] *= rows["label"]
+    rows = rows[rows["split"] == split].sort_values(["user", "timestamp", "item"])
+    liked = rows[rows["label"] == 1]
+    if not len(liked):
+        raise InputError(f"no {split} row is liked, so no list has a relevant item", fix="take another split")
+    if not (liked["relevance"] > 0).all():
+        raise InputError("a liked row has a grade of 0 or less", fix="give grades above 0 to likes")
+    return rows
+
+
+def _counts_of(dataset: Dataset, lists: CandidateLists, rows: pd.DataFrame) -> dict[str, int]:
+    "What became of the rows of the split, and how much there is to rank."
+    candidates = pd.unique(_keys(dataset, lists.users[lists.list_of], lists.items))
+    shown = np.isin(_keys(dataset, rows["user"], rows["item"]), candidates)
+    with_like = np.unique(lists.list_of[lists.relevance > 0])
+    return {
+        "rows": len(rows),
+        "liked": int((rows["label"] == 1).sum()),
+        "rows that are candidates": int(shown.sum()),
+        "rows that are not drawn or have no list": int((~shown).sum()),
+        "lists": len(lists),
+        "lists without a liked row": len(lists) - len(with_like),
+        "candidates": len(lists.items),
+        "users without a row": len(dataset.users) - rows["user"].nunique(),
+    }
+
+
 def candidate_lists(
     dataset: Dataset,
     protocol: ListProtocol = ListProtocol(),
@@ -104,31 +150,12 @@ def candidate_lists(
     """Candidates and relevance by a protocol.
 
     `InputError`: no rows in the split, none liked, lists a row without a split by time."""
-    if protocol.at == "row" and dataset.protocol["split"] not in TIMED_KINDS:
-        raise InputError(
-            f"a list for each row as of its time needs a split by time, and this one is {dataset.protocol['split']}",
-            fix='use at="cut"',
-        )
-    if protocol.candidates == "sampled":
-        warnings.warn(SAMPLED_WARNING, stacklevel=2)
-    if protocol.candidates == "rated" and dataset.implicit:
-        raise InputError(
-            "implicit feedback has no rated items that are not liked, so lists of a user's own rows say nothing",
-            fix='use candidates="full"',
-        )
+    _require_protocol(dataset, protocol)
     if grades is not None:
         grades = np.asarray(grades)[~dataset.drawn]
     dataset = dataset.without_drawn  # drawn negatives are examples, and full lists hold all items
-    rows = dataset.interactions.assign(relevance=1.0 if grades is None else np.asarray(grades, np.float64))
-    rows["relevance"] *= rows["label"]
-    rows = rows[rows["split"] == protocol.split].sort_values(["user", "timestamp", "item"])
+    rows = _graded_rows(dataset, protocol.split, grades)
     liked = rows[rows["label"] == 1]
-    if not len(liked):
-        raise InputError(
-            f"no {protocol.split} row is liked, so no list has a relevant item", fix="take another split"
-        )
-    if not (liked["relevance"] > 0).all():
-        raise InputError("a liked row has a grade of 0 or less", fix="give grades above 0 to likes")
 
     asked = liked if protocol.at == "row" else rows.drop_duplicates("user")
     parts = [*_candidates_of(dataset, protocol, rows, asked)]
@@ -142,19 +169,8 @@ def candidate_lists(
     relevance = of_pair.reindex(_keys(dataset, users[lists.list_of], items)).fillna(0).to_numpy(np.float32)
     if protocol.at == "row":  # of the liked rows of a user, the list's own alone
         relevance = relevance * (items == asked["item"].to_numpy()[lists.list_of])
-    candidates = pd.unique(_keys(dataset, users[lists.list_of], items))
-    shown = np.isin(_keys(dataset, rows["user"], rows["item"]), candidates)
-    counts = {
-        "rows": len(rows),
-        "liked": len(liked),
-        "rows that are candidates": int(shown.sum()),
-        "rows that are not drawn or have no list": int((~shown).sum()),
-        "lists": len(lists),
-        "lists without a liked row": len(lists) - len(np.unique(lists.list_of[relevance > 0])),
-        "candidates": len(items),
-        "users without a row": len(dataset.users) - rows["user"].nunique(),
-    }
-    return replace(lists, relevance=relevance, counts=counts)
+    lists = replace(lists, relevance=relevance)
+    return replace(lists, counts=_counts_of(dataset, lists, rows))
 
 
 def _keys(dataset: Dataset, users, items) -> np.ndarray:

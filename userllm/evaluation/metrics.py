@@ -14,6 +14,7 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import csr_matrix
 
 from ..core.errors import InputError, counted
 from ..core.registry import Registry
@@ -226,26 +227,30 @@ def _draws(users: int, rows: int, resamples: int, seed: int) -> Iterator[np.ndar
 
 # %% ../../nbs/evaluation/500_metrics.ipynb #c027
 class _RankSum:
-    "AUC of weighted rows by one sort: the weights change, the order does not."
+    """AUC of weighted rows by one sort: the weights change, the order does not.
+
+    Disliked rows stand in the order of their scores. Each liked row counts half at the first place of its tie among
+    them and half behind the last one; the number of disliked rows below a place does the rest."""
 
     def __init__(self, labels: np.ndarray, scores: np.ndarray, users: np.ndarray):
-        order = np.argsort(scores, kind="stable")
-        self.users = users[order]
-        self.labels = labels[order]
-        first, last = _tie_bounds(np.r_[True, np.diff(scores[order]) != 0])
-        self.first, self.last = first[self.labels], last[self.labels]
+        order = np.argsort(scores[~labels], kind="stable")
+        disliked = scores[~labels][order]
+        self.disliked_users = users[~labels][order]
+        ends = [np.searchsorted(disliked, scores[labels], side) for side in ("left", "right")]
+        places = (np.concatenate(ends), np.tile(users[labels], 2))
+        halves = np.full(len(places[0]), 0.5)
+        self.liked = csr_matrix((halves, places), (len(disliked) + 1, users.max() + 1))  # (places, users)
 
     def __call__(
         self,
         counts: np.ndarray,  # (resamples, users) how often each user was drawn
     ) -> np.ndarray:  # (resamples,) AUC, NaN where one class is absent
-        weights = counts[:, self.users]
-        liked = weights[:, self.labels]
-        disliked = np.zeros((len(counts), len(self.users) + 1))
-        np.cumsum(weights * ~self.labels, axis=1, out=disliked[:, 1:])
-        beaten = (disliked[:, self.first] + disliked[:, self.last]) / 2
+        drawn = np.ascontiguousarray(counts[:, : self.liked.shape[1]].T)
+        liked = self.liked @ drawn  # (places, resamples)
+        below = np.zeros_like(liked)
+        np.cumsum(drawn[self.disliked_users], axis=0, out=below[1:])
         with np.errstate(invalid="ignore"):
-            return (liked * beaten).sum(1) / (liked.sum(1) * disliked[:, -1])
+            return np.einsum("pr,pr->r", liked, below) / (liked.sum(0) * below[-1])
 
 
 def mean_over_users(
