@@ -161,8 +161,15 @@ class Histories:
         start, stop = self.ranges(users, timestamps)
         candidates = _integers(candidates, len(start))
         picked, lengths = _pick_latest(self.items, start, stop, candidates, length)
-        items, labels = (np.append(values, -1).astype(values.dtype) for values in (self.items, self.labels))
-        return items[picked], labels[picked], lengths
+        if not len(self.items):
+            empty = picked.astype(np.int32), picked.astype(np.int8)
+            return *empty, lengths
+        items = self.items[picked]
+        labels = self.labels[picked]  # -1 takes the last event, for now
+        padding = picked < 0
+        items[padding] = -1
+        labels[padding] = -1
+        return items, labels, lengths
 
 # %% ../../nbs/data/105_histories.ipynb #6aa7c632
 @dataclass(frozen=True)
