@@ -235,13 +235,13 @@ class PrefixStore:
         for store in self.levels:
             if store.files is None:
                 continue
-            known = store.latest | store.kept
-            new = [key for key in known if key[1] == -1 and (store.place, key[0]) not in store.files]
+            stored = store.latest | store.kept
+            new = [key for key in stored if key[1] == -1 and (store.place, key[0]) not in store.files]
             for start in range(0, len(new), most):
-                some = new[start : start + most]
-                if not store.files.add({(store.place, key[0]): known[key] for key in some}):
+                portion = new[start : start + most]
+                if not store.files.add({(store.place, key[0]): stored[key] for key in portion}):
                     return False
-                store._release(some)
+                store._release(portion)
         return True
 
     def _release(self, keys: list) -> None:
