@@ -85,11 +85,11 @@ def _integers(values, count: int) -> np.ndarray:
 
 def _whole_ranges(offsets: np.ndarray, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "All events of each user; an empty range for -1, who is unknown. InputError for users out of range."
-    known = len(offsets) - 1
-    if len(users) and not (-1 <= users.min() and users.max() < known):
+    count = len(offsets) - 1
+    if len(users) and not (-1 <= users.min() and users.max() < count):
         raise InputError(
             f"users reach from {users.min()} to {users.max()}",
-            fix=f"{known} are known, and -1 stands for unknown",
+            fix=f"{count} are known, and -1 stands for unknown",
         )
     return tuple(np.where(users < 0, 0, offsets[np.maximum(users, 0) + shift]) for shift in [0, 1])
 

@@ -196,16 +196,16 @@ def side_statistics(dataset: Dataset) -> pd.DataFrame:
     for name, side in dataset.sides.items():
         for column, cells in side.items():
             is_number = cells.dtype == "float64"
-            known = cells[cells.notna() if is_number else cells != ""]
+            given = cells[cells.notna() if is_number else cells != ""]
             as_text = _number_as_text if is_number else _categories_as_text
             lines.append(
                 {
                     "column": column,
                     "of": name.removesuffix("_features"),
                     "kind": "number" if is_number else "category",
-                    "known": len(known),
-                    "missing": len(cells) - len(known),
-                    "holds": as_text(known) if len(known) else "nothing",
+                    "known": len(given),
+                    "missing": len(cells) - len(given),
+                    "holds": as_text(given) if len(given) else "nothing",
                 }
             )
     return pd.DataFrame(lines, columns=["column", "of", "kind", "known", "missing", "holds"])
