@@ -169,6 +169,16 @@ def workers_of(process) -> list:
     return found
 
 
+def any_worker_of(process, moments: random.Random, seconds: float = 120):
+    "One of the workers, when there is one: a worker that was killed takes a while to be started again."
+    end = time.monotonic() + seconds
+    while not (workers := workers_of(process)):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < end, "no worker"
+        time.sleep(0.05)
+    return moments.choice(workers)
+
+
 def wait_for_parts(process, out, count: int, seconds: float = 120) -> None:
     "Return when so many parts are there."
     end = time.monotonic() + seconds
@@ -212,7 +222,7 @@ def test_workers_are_killed_three_times_at_random(place, expected, plugins, tmp_
     for kill in range(3):
         wait_for_parts(process, out, 2 + 4 * kill)
         time.sleep(moments.uniform(0, 2))
-        moments.choice(workers_of(process)).kill()
+        any_worker_of(process, moments).kill()
     assert "workers died, and the shards were done again" in ended(process)
     counted("workers killed at random moments", 3, out, expected)
 
@@ -229,7 +239,7 @@ def test_the_driver_is_killed_and_the_command_given_again(place, expected, plugi
         left = psutil.Process(process.pid).children(recursive=True)
         process.kill()
         process.communicate()
-        psutil.wait_procs(left, timeout=30)
+        psutil.wait_procs(left, timeout=120)  # Ray's own agents notice it late on a busy machine
         assert not [child for child in left if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
     assert not list(out.glob("*.parquet.tmp"))
     output = ended(score(place, out, *words, **plugins))

@@ -124,10 +124,12 @@ def readings_as_text(
     names: Iterable[str],  # of methods or baselines
 ) -> str:  # '' where none of them reads rates as of a row's time
     "What rates as of a row's time know, as one sentence for the names that end in their reading."
-    endings = {f"_{source_name(reading)}": known for reading, known in READINGS.items()}
+    endings = {f"_{source_name(reading)}": what_counts for reading, what_counts in READINGS.items()}
     longest_first = sorted(endings, key=len, reverse=True)
     of_names = [next((ending for ending in longest_first if ending in name), None) for name in names]
-    parts = [f"*{ending} counts {known}" for ending, known in endings.items() if ending in of_names]
+    parts = [
+        f"*{ending} counts {what_counts}" for ending, what_counts in endings.items() if ending in of_names
+    ]
     return f"Rates as of a row's time: {', '.join(parts)}" if parts else ""
 
 

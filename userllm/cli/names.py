@@ -42,12 +42,35 @@ def _line_on(thing) -> str:
     return about if isinstance(about, str) else ""
 
 
-def _setting_keys() -> dict[str, list[str]]:
-    "The keys of all settings: those of every preset, and those of every method."
+_registered_values = {  # key of a setting -> the registry that has its values; a plugin may add to it
+    "model.uhem.encoder": "encoders",
+    "model.order": "templates",
+    "model.mapper.kind": "mapper_kinds",
+}
+_fixed_values = {  # the last part of a setting's key -> where all of its values are listed
+    "loss": ("userllm.collaborative.mf", "LOSSES"),
+    "split": ("userllm.data.dataset", "SPLIT_KINDS"),
+    "negative_sampling": ("userllm.data.drawn_negatives", "NEGATIVE_SAMPLING"),
+    "history": ("userllm.model.settings", "HISTORIES"),
+    "history_events": ("userllm.model.settings", "HISTORY_EVENTS"),
+    "item_vectors": ("userllm.model.settings", "ITEM_VECTORS"),
+    "score": ("userllm.model.language_model", "SCORES"),
+    "tuning": ("userllm.training.methods", "tunings"),
+}
+
+
+def _settings() -> dict:
+    "The keys of all settings (of every preset, of every method), and where a value must be one of some names: which."
     list_settings = import_module("userllm.core.settings").list_settings
-    preset = import_module("userllm.training.presets").find_preset("quick")
-    method = import_module("userllm.training.methods").find_method("userllm")
-    return {"preset": [*list_settings(preset)], "method": [*list_settings(method)]}
+    preset = [*list_settings(import_module("userllm.training.presets").find_preset("quick"))]
+    method = [*list_settings(import_module("userllm.training.methods").find_method("userllm"))]
+    fixed = {}
+    for key in preset + method:
+        last_part = key.rpartition(".")[2]
+        if last_part in _fixed_values:
+            module, names = _fixed_values[last_part]
+            fixed[key] = [*getattr(import_module(module), names)]
+    return {"preset": preset, "method": method, "registered": _registered_values, "fixed": fixed}
 
 
 def registered_names() -> dict:
@@ -64,7 +87,7 @@ def registered_names() -> dict:
         "base": import_module("userllm.visual.posters").tmdb_pictures,
     }
     names["splits"] = dict.fromkeys(import_module("userllm.data.dataset").SPLIT_KINDS, "")
-    return names | {"settings": _setting_keys()}
+    return names | {"settings": _settings()}
 
 # %% ../../nbs/cli/900_names.ipynb #4946173e
 def known_names() -> dict:

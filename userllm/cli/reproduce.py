@@ -104,41 +104,58 @@ def _print_lists(study: TableStudy, settings: StudySettings, lists: ListSettings
         print(format_table(reranked_as_table(reranked)))
 
 
-def reproduce_verb(options) -> None:
-    "`userllm reproduce`"
-    if options.table in ("table2", "figure3") and options.data:
+def _reproduce_untrained(options) -> None:
+    "Table 2 (counts) and figure 3 (times), for which nothing is trained."
+    if options.data:
         raise InputError(
             f"{options.table} uses the built-in ratings only",
             fix="leave out --data; userllm prepare prints the statistics of your data",
         )
-    if options.table in ("table2", "figure3") and (options.set or options.config):
+    if options.set or options.config:
         raise InputError(f"{options.table} trains nothing", fix="leave out --set and --config")
     if options.table == "table2":
         _print_table2()
-        return
-    if options.table == "figure3":
+    else:
         _reproduce_figure3(options)
-        return
 
-    table = find_table(options.table)
+
+def _require_lists(options, table: Table) -> None:
+    "`InputError` for options about lists where the table has none."
     of_lists = {"--list-users": options.list_users, "--candidates": options.candidates}
     if not table.lists and (named := [name for name, value in of_lists.items() if value]):
         raise InputError(f"{table.name} has no lists, which {named[0]} is about", fix="leave it out")
-    asked_for = [find_system(name) for name in options.only or table.systems]
-    of = dict.fromkeys(system.of for system in asked_for if not system.is_baseline)
-    preset, changes, of_methods = chosen_for_many(options, tuple(of))
+
+
+def _settings_of_table(options, methods: tuple[str, ...]) -> StudySettings:
+    "The settings of all runs of a table, whose changes are printed. `InputError` for changes of its protocols."
+    preset, changes, of_methods = chosen_for_many(options, methods)
     if of_protocol := [key for key in changes if key.startswith("protocol.")]:
         raise InputError(
             f"{options.table} has its own protocols, which {of_protocol[0]} would change",
             fix="leave it out; --on names the protocols",
         )
     print_changes(changes)
-    settings = study_settings(options, preset, preset.name + in_file_name(changes), of_methods)
+    return study_settings(options, preset, preset.name + in_file_name(changes), of_methods)
+
+
+def reproduce_verb(options) -> None:
+    "`userllm reproduce`"
+    if options.table in ("table2", "figure3"):
+        _reproduce_untrained(options)
+        return
+
+    # what is asked for
+    table = find_table(options.table)
+    _require_lists(options, table)
+    asked_for = [find_system(name) for name in options.only or table.systems]
+    methods = dict.fromkeys(system.of for system in asked_for if not system.is_baseline)
+    settings = _settings_of_table(options, tuple(methods))
     study = TableStudy(table, tuple(options.only or ()), tuple(options.on or ()))
     print_state(state_of(study, settings), settings.results)
     if options.dry_run:
         return
 
+    # the runs that are missing, and what all of them show
     require_ready(options, settings)
     if table.lists:
         _print_lists(study, settings, _list_settings(options))

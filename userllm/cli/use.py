@@ -315,10 +315,10 @@ def _require_known_user(dataset: Dataset, user_id: str) -> None:
 
 def _titles(dataset: Dataset, items: list[int]) -> list[str]:  # dense items
     "Their titles, each with its year where it is known."
-    known = dataset.items.iloc[items]
+    chosen = dataset.items.iloc[items]
     return [
         shown_text(f"{title} ({year})" if pd.notna(year) else title)
-        for title, year in zip(known["title"], known["year"])
+        for title, year in zip(chosen["title"], chosen["year"])
     ]
 
 

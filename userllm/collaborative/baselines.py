@@ -28,7 +28,7 @@ from userllm.collaborative.list_models import (
     Popularity,
     PopularitySettings,
 )
-from .mf import CollaborativeModel, train_mf, validation_is_all_cold
+from .mf import CollaborativeModel, losses_to_try, train_mf, validation_is_all_cold
 from .sasrec import SASRecModel, train_sasrec
 from .target_encoding import target_encodings
 from .trees import FeatureModel, RowFeatures, train_logistic, train_trees
@@ -165,6 +165,8 @@ class EmbeddingBaseline(Baseline):
             key["stopped_by"] = "training rows that were held out"
         elif stage.dataset.implicit:
             key["stopped_by"] = "validation lists"
+            if getattr(settings, "loss", "") == "auto":
+                key["losses"] = losses_to_try(settings, stage.dataset)
         inputs = {"dataset": stage.dataset.fingerprint}
         make = lambda folder: self.train(stage.dataset, settings, stage.run_seed).save(folder)
         return self.load(stage.cache.folder("collaborative", key, inputs, make))

@@ -291,8 +291,8 @@ def _item_cf_vectors(
 ) -> tuple[np.ndarray, np.ndarray, ItemCFFoldIn]:
     "Vectors of users (users, d) and of items (items, d), and the rule for new users."
     # items after the last one with an event have zero vectors and do not change other vectors
-    known = int(np.flatnonzero(dataset.rated)[-1]) + 1
-    shape = (len(dataset.users), known)
+    last_rated = int(np.flatnonzero(dataset.rated)[-1]) + 1
+    shape = (len(dataset.users), last_rated)
     users = labelled["user"].to_numpy()
     items = labelled["item"].to_numpy()
     had = (
@@ -309,7 +309,7 @@ def _item_cf_vectors(
     np.add.at(by_user, users, residual[:, None] * by_item[items])
     by_user /= (np.bincount(users, minlength=shape[0]) + how.shrinkage)[:, None]
 
-    unrated = len(dataset.items) - known
+    unrated = len(dataset.items) - last_rated
     by_item = np.pad(by_item, ((0, unrated), (0, 0)))
     effects = np.pad(bias.item_effects, (0, unrated))
     return by_user, by_item, ItemCFFoldIn(effects, bias.overall, smoothing, by_item, how.shrinkage)
@@ -372,8 +372,8 @@ def _ridge(
     "The weights (size, d) of each user's ridge regression; zero for a user without rows."
     weights = np.zeros((size, rows.shape[1]))
     order = np.argsort(users, kind="stable")
-    known, start = np.unique(np.asarray(users)[order], return_index=True)
-    for user, positions in zip(known.tolist(), np.split(order, start[1:])):
+    distinct, start = np.unique(np.asarray(users)[order], return_index=True)
+    for user, positions in zip(distinct.tolist(), np.split(order, start[1:])):
         content = rows[positions]
         if len(positions) < rows.shape[1]:  # the dual system is smaller, with the same weights
             dual = content @ content.T + penalty * np.eye(len(positions))
@@ -411,9 +411,9 @@ def affinity(
     `InputError` for fewer training rows than folds."""
     folds = row_folds(dataset, settings, dataset.protocol["data_seed"])
     training = (dataset.interactions["split"] == "train").to_numpy()
-    known = trained_items(dataset) & content.any(axis=1)
-    if known.any():
-        content = content / np.sqrt(max(np.square(content[known]).sum(1).mean(), 1e-12))
+    described = trained_items(dataset) & content.any(axis=1)
+    if described.any():
+        content = content / np.sqrt(max(np.square(content[described]).sum(1).mean(), 1e-12))
     shape = (len(dataset.users), len(dataset.items))
     weights = []
     for fold in range(settings.folds + 1):

@@ -49,7 +49,7 @@ class LightGCNSettings:
     batch_size: int = 1024  # rows a step
     epochs: int = 150  # passes over the training rows, at most
     patience: int = 20  # epochs without a better validation AUC before it stops
-    # of `LOSSES` in `550_mf`; `auto`: for implicit feedback bce or bpr, whose validation lists are better; else bce
+    # of `LOSSES` in `550_mf`; `auto`: for implicit feedback the one with the best validation lists; else bce
     loss: str = field(default="auto", metadata={"later": True})
 
     name = "lightgcn"

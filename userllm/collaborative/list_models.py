@@ -172,9 +172,9 @@ def like_matrix(
     counted = countable(dataset, "frozen") & (dataset.events["label"] == 1).to_numpy()
     if rows_only:
         counted &= (dataset.events["split"] == "train").to_numpy()
-    known = dataset.events[counted]
+    likes = dataset.events[counted]
     shape = len(dataset.users), len(dataset.items)
-    return sp.csr_matrix((np.ones(len(known)), (known["user"], known["item"])), shape=shape)
+    return sp.csr_matrix((np.ones(len(likes)), (likes["user"], likes["item"])), shape=shape)
 
 
 def item_knn(

@@ -33,7 +33,7 @@ from ..model.mappers import FeatureTable, table_by_position
 
 # %% ../../nbs/collaborative/550_mf.ipynb #c022
 LOSSES = {
-    "auto": "for implicit feedback bce or bpr, whose validation lists are better; bce where there are labels",
+    "auto": "for implicit feedback the one of these three with the best validation lists; for labels bce",
     "bce": "binary cross-entropy on the labels of rows, drawn negatives among them",
     "bpr": "each like above one negative, which is drawn anew for each epoch",
     "softmax": "each like among SAMPLED negatives, which are drawn anew for each epoch",
@@ -71,7 +71,7 @@ class MFSettings:
     epochs: int = 150  # passes over the training rows, at most
     # epochs without a better validation AUC before it stops; 0 trains all epochs and keeps the last
     patience: int = 20
-    # of `LOSSES`; `auto`: for implicit feedback bce or bpr, whose validation lists are better; for labels bce
+    # of `LOSSES`; `auto`: for implicit feedback the one with the best validation lists; for labels bce
     loss: str = field(default="auto", metadata={"later": True})
 
     def __post_init__(self):
@@ -155,10 +155,10 @@ class FactorFoldIn(FoldIn):
 
     def __call__(self, rated: RatedItems) -> np.ndarray | None:  # (d + ones,)
         items, labels = rated.arrays
-        known = self.known[items]
-        if not known.any():
+        has_factor = self.known[items]
+        if not has_factor.any():
             return None
-        factor = self.solve(items[known][-self.longest :], labels[known][-self.longest :])
+        factor = self.solve(items[has_factor][-self.longest :], labels[has_factor][-self.longest :])
         return np.append(factor, np.ones(self.ones))
 
     def solve(self, items, labels) -> np.ndarray:  # (n,) each
@@ -251,8 +251,8 @@ class CollaborativeModel:
         factor = rule and rule(rows.rated)
         if factor is not None:
             items, item_known = checked_indices(rows.items, self.item_known, "item")
-            known = item_known | self.settings.bias
-            return np.where(new & known, rule.item_logits(factor)[items], logits)
+            can_be_scored = item_known | self.settings.bias
+            return np.where(new & can_be_scored, rule.item_logits(factor)[items], logits)
         if self.settings.bias or not new.any():
             return logits
         items, item_known = checked_indices(rows.items, self.item_known, "item")
@@ -343,8 +343,8 @@ def fold_in_scale(
     """Penalty and scale at which solved factors agree best with the trained ones, by the correlation of
     logits; None where no penalty gives a positive one."""
     random = np.random.default_rng(0)
-    known = np.flatnonzero(model.user_known)
-    sample = np.sort(random.permutation(known)[:users])
+    trained_users = np.flatnonzero(model.user_known)
+    sample = np.sort(random.permutation(trained_users)[:users])
     rows = training[training["user"].isin(sample)]
     rated = [(part["item"].to_numpy(), part["label"].to_numpy()) for _, part in rows.groupby("user")]
     items = np.sort(random.permutation(np.flatnonzero(model.item_known))[:1000])
@@ -379,8 +379,8 @@ def validation_is_all_cold(dataset: Dataset) -> bool:
     judge a product."""
     training = dataset.rows("train")
     validation = dataset.rows("valid")
-    known = validation.user.isin(training.user) & validation.item.isin(training.item)
-    return not known.any()
+    warm = validation.user.isin(training.user) & validation.item.isin(training.item)
+    return not warm.any()
 
 
 def _hold_out_tenth(training: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -412,21 +412,21 @@ def init_collaborative(
     network = MatrixFactorization(
         users, items, settings.dimensions, settings.bias, settings.initial_spread, run_seed
     )
-    known = {
+    in_training = {
         key: np.bincount(training[key], minlength=size) > 0
         for key, size in (("user", users), ("item", items))
     }
     overall = float(log_odds((training.label.sum() + 1) / (len(training) + 2)))
     with torch.no_grad():
-        for key in known:
-            getattr(network, f"{key}_vectors")[torch.as_tensor(~known[key])] = 0.0
+        for key in in_training:
+            getattr(network, f"{key}_vectors")[torch.as_tensor(~in_training[key])] = 0.0
         if settings.bias:
             network.global_bias[...] = overall
     model = CollaborativeModel(
         settings,
         network,
-        known["user"],
-        known["item"],
+        in_training["user"],
+        in_training["item"],
         overall,
         training.row_id.to_numpy(copy=True),
         dataset.fingerprint,
@@ -444,7 +444,8 @@ def losses_to_try(settings, dataset: Dataset) -> tuple[str, ...]:  # of `LOSSES`
         )
     if settings.loss != "auto":
         return (settings.loss,)
-    return ("bce", "bpr") if dataset.implicit and not validation_is_all_cold(dataset) else ("bce",)
+    judged = dataset.implicit and not validation_is_all_cold(dataset)
+    return tuple(loss for loss in LOSSES if loss != "auto") if judged else ("bce",)
 
 
 def best_on_lists(

@@ -138,8 +138,8 @@ class SASRecModel:
         length = self.settings.length
         compacted = torch.zeros(len(numbers), length, dtype=torch.long)
         for row, line in enumerate(numbers.tolist()):
-            known = [number for number in line if number][-length:]
-            compacted[row, : len(known)] = torch.tensor(known, dtype=torch.long)
+            present = [number for number in line if number][-length:]
+            compacted[row, : len(present)] = torch.tensor(present, dtype=torch.long)
         return compacted
 
     @torch.no_grad()

@@ -375,8 +375,8 @@ def train_trees(
 
 def _with_known_year(frame: pd.DataFrame, features: RowFeatures, training: Rows) -> pd.DataFrame:
     "The features, without the year if no training row has one."
-    known = np.isfinite(features.year[training.items]).any()
-    return frame if known else frame.drop(columns="year")
+    any_year = np.isfinite(features.year[training.items]).any()
+    return frame if any_year else frame.drop(columns="year")
 
 # %% ../../nbs/collaborative/570_trees.ipynb #93cba4b5
 def train_logistic(

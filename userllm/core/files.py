@@ -221,12 +221,12 @@ def read_parquet(
 
     A missing or unreadable file, or a missing column, raises InputError that names it."""
     try:
-        known = pq.read_schema(_require_file(path)).names
-        missing = [name for name in columns or [] if name not in known]
+        columns_there = pq.read_schema(_require_file(path)).names
+        missing = [name for name in columns or [] if name not in columns_there]
         if missing:
             raise InputError(
                 f"{path} has no column {', '.join(missing)}",
-                fix=f"name some of its columns: {', '.join(known)}",
+                fix=f"name some of its columns: {', '.join(columns_there)}",
             )
         return pd.read_parquet(path, engine="pyarrow", columns=columns)
     except InputError:

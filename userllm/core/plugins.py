@@ -325,6 +325,28 @@ def _correction(name: str, error: Exception) -> str:
     return correction + "; dir(userllm) lists what userllm gives" * from_library
 
 
+def _import_error(name: str, error: BaseException) -> InputError:
+    "Why a plugin cannot be imported, and what to do."
+    if isinstance(error, SystemExit):
+        return InputError(
+            f"plugin {name!r} ends Python while it is imported (exit {error.code!r})",
+            fix='move its script part under `if __name__ == "__main__":`',
+        )
+    if not isinstance(error, ModuleNotFoundError):
+        return InputError(
+            f"plugin {name!r} cannot be imported: {type(error).__name__}: {error}",
+            fix=_correction(name, error),
+        )
+    if error.name is None or not (name + ".").startswith(error.name + "."):
+        return InputError(
+            f"plugin {name!r} needs the module {error.name!r}, which is not installed", fix="install it"
+        )
+    return InputError(
+        f"there is no module {name!r} for a plugin",
+        fix="start in its folder, install it, or put its folder into PYTHONPATH",
+    )
+
+
 def import_plugins(
     # such as `my_encoders`, or `lab.encoders`; from the working directory too
     modules: Iterable[str],
@@ -340,28 +362,10 @@ def import_plugins(
         sys.path.insert(0, working_directory)
         try:
             importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name is None or not (name + ".").startswith(error.name + "."):
-                raise InputError(
-                    f"plugin {name!r} needs the module {error.name!r}, which is not installed",
-                    fix="install it",
-                ) from error
-            raise InputError(
-                f"there is no module {name!r} for a plugin",
-                fix="start in its folder, install it, or put its folder into PYTHONPATH",
-            ) from error
         except InputError:
             raise
-        except SystemExit as error:
-            raise InputError(
-                f"plugin {name!r} ends Python while it is imported (exit {error.code!r})",
-                fix='move its script part under `if __name__ == "__main__":`',
-            ) from error
-        except Exception as error:
-            raise InputError(
-                f"plugin {name!r} cannot be imported: {type(error).__name__}: {error}",
-                fix=_correction(name, error),
-            ) from error
+        except (Exception, SystemExit) as error:
+            raise _import_error(name, error) from error
         finally:
             sys.path.remove(working_directory)
         if working_directory not in sys.path:

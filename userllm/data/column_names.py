@@ -87,8 +87,8 @@ class ColumnNames:
         "What this file calls our columns, where it calls them otherwise."
         present = set(present)
         general = {each.column: each.written for each in self.named if not each.file}
-        own = {each.column: each.written for each in self.named if each.file == file}
-        return {column: written for column, written in (general | own).items() if written in present}
+        of_this_file = {each.column: each.written for each in self.named if each.file == file}
+        return {column: written for column, written in (general | of_this_file).items() if written in present}
 
     def require_found(self, present: Mapping[str, list[str]]) -> None:  # file -> the names of its columns
         "InputError for a column that none of the files has that may have it, with the nearest names."

@@ -142,15 +142,15 @@ def poster_manifest(
     tmdb = poster.where(poster.str.fullmatch(_TMDB_PATH) & (path == ""), "")
     table = pd.DataFrame({"item_id": named["item_id"], "url": url, "poster_path": tmdb, "path": path})
 
-    known = (table[["url", "poster_path", "path"]] != "").any(axis=1)
+    has_picture = (table[["url", "poster_path", "path"]] != "").any(axis=1)
     notes = ()
-    if not known.all():
-        first = shown_text(repr(poster[~known].iloc[0]))
+    if not has_picture.all():
+        first = shown_text(repr(poster[~has_picture].iloc[0]))
         notes = (
-            f"poster: left out {(~known).sum():,} cells that are neither an address, nor a TMDB path, nor a"
+            f"poster: left out {(~has_picture).sum():,} cells that are neither an address, nor a TMDB path, nor a"
             f" file that exists, first {first}",
         )
-    table = table[known].reset_index(drop=True)
+    table = table[has_picture].reset_index(drop=True)
     filled = [name for name in ("url", "poster_path", "path") if (table[name] != "").any()]
     return table[["item_id", *filled]], notes
 
@@ -301,10 +301,10 @@ def _side_notes(raw: RawData, dataset: Dataset) -> list[str]:
         if side is None:
             continue
         ids = getattr(dataset, kinds)[f"{kinds[:-1]}_id"]
-        known = int(ids.isin(side.index).sum())
+        present = int(ids.isin(side.index).sum())
         many = dataset.noun.many if kinds == "items" else kinds
-        note = f"{name.replace('_', ' ')}: {known:,} of {len(ids):,} {many} have a row"
-        if others := len(side) - known:
+        note = f"{name.replace('_', ' ')}: {present:,} of {len(ids):,} {many} have a row"
+        if others := len(side) - present:
             note += f"; {others:,} further rows are of {many} that the data do not keep, and are left out"
         notes.append(note)
     return notes

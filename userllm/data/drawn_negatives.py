@@ -35,8 +35,8 @@ def _drawable(dataset: Dataset, split: str) -> pd.DataFrame:  # events
 
 def _known_pairs(dataset: Dataset, split: str) -> np.ndarray:
     "A number for each pair of a user and an item that is known when rows of this split are predicted, rising."
-    known = ["context", *SPLITS[: SPLITS.index(split) + 1]]
-    events = dataset.events[dataset.events["split"].isin(known)]
+    splits_so_far = ["context", *SPLITS[: SPLITS.index(split) + 1]]
+    events = dataset.events[dataset.events["split"].isin(splits_so_far)]
     return np.sort(events["user"].to_numpy(np.int64) * len(dataset.items) + events["item"].to_numpy(np.int64))
 
 

@@ -85,11 +85,11 @@ def _integers(values, count: int) -> np.ndarray:
 
 def _whole_ranges(offsets: np.ndarray, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "All events of each user; an empty range for -1, who is unknown. InputError for users out of range."
-    known = len(offsets) - 1
-    if len(users) and not (-1 <= users.min() and users.max() < known):
+    count = len(offsets) - 1
+    if len(users) and not (-1 <= users.min() and users.max() < count):
         raise InputError(
             f"users reach from {users.min()} to {users.max()}",
-            fix=f"{known} are known, and -1 stands for unknown",
+            fix=f"{count} are known, and -1 stands for unknown",
         )
     return tuple(np.where(users < 0, 0, offsets[np.maximum(users, 0) + shift]) for shift in [0, 1])
 
@@ -161,8 +161,15 @@ class Histories:
         start, stop = self.ranges(users, timestamps)
         candidates = _integers(candidates, len(start))
         picked, lengths = _pick_latest(self.items, start, stop, candidates, length)
-        items, labels = (np.append(values, -1).astype(values.dtype) for values in (self.items, self.labels))
-        return items[picked], labels[picked], lengths
+        if not len(self.items):
+            empty = picked.astype(np.int32), picked.astype(np.int8)
+            return *empty, lengths
+        items = self.items[picked]
+        labels = self.labels[picked]  # -1 takes the last event, for now
+        padding = picked < 0
+        items[padding] = -1
+        labels[padding] = -1
+        return items, labels, lengths
 
 # %% ../../nbs/data/105_histories.ipynb #6aa7c632
 @dataclass(frozen=True)

@@ -93,11 +93,8 @@ def _alike(rows: pd.DataFrame, others: pd.DataFrame, items: int) -> bool:
     return all(np.array_equal(one, other) for one, other in pairs)
 
 
-def _table_leaks(dataset: Dataset) -> dict[str, int]:
-    "Leaks that the tables show by themselves: repeated pairs, and events that contradict rows."
-    rows = dataset.without_drawn.interactions
-    events = dataset.events
-    items = len(dataset.items)
+def _table_leaks(rows: pd.DataFrame, events: pd.DataFrame, items: int) -> dict[str, int]:
+    "Leaks that some users' tables show by themselves: repeated pairs, and events that contradict rows."
     twice = _twice(rows, items) + _twice(events, items)
     columns = ["user", "item", "label", "timestamp", "split"]
     is_context = (events["split"] == "context").to_numpy()
@@ -113,62 +110,138 @@ def _table_leaks(dataset: Dataset) -> dict[str, int]:
     return {"pair twice": twice, "event unlike its row": unlike + int(known.sum())}
 
 # %% ../../nbs/data/110_leakage.ipynb #c047
-def _history_leaks(
-    dataset: Dataset, histories: Histories, length: int, block: int = 500_000
-) -> dict[str, int]:
-    "Leaks in the histories of all rows, each history event looked up among all events of the dataset."
-    items = len(dataset.items)
-    allowed = history_splits(dataset.protocol["split"])
-    keys = _pair_keys(dataset.events, items)
-    order = np.argsort(keys, kind="stable")
-    keys = keys[order]
-    times = dataset.events["timestamp"].to_numpy()[order]
-    labels = dataset.events["label"].to_numpy()[order]
-    splits = dataset.events["split"].isin(allowed).to_numpy()[order]
-    del order
-    counts = dict.fromkeys(
-        ["candidate in history", "history not earlier", "history held out", "unknown history event"], 0
-    )
-    by_items = dataset.protocol["split"] == "cold_items"
-    if by_items:
-        counts["held-out item in history"] = 0
-    for first in range(0, len(dataset.interactions), block):
-        rows = dataset.interactions.iloc[first : first + block]
-        picked, liked, lengths = histories.pick_events(rows["user"], rows["timestamp"], rows["item"], length)
+def _portions(sizes: np.ndarray, portion: int) -> list[tuple[int, int]]:
+    "Ranges of numbers that have about so many rows and events each."
+    borders = np.flatnonzero(np.diff(np.cumsum(sizes) // portion)) + 1
+    return list(zip([0, *borders], [*borders, len(sizes)]))
+
+
+def _by_user(table: pd.DataFrame, users: int) -> tuple[np.ndarray | None, np.ndarray]:
+    "The order of a table by user, None where it has it, and where each user's rows begin, (users + 1,)."
+    user = table["user"].to_numpy()
+    if (user[1:] >= user[:-1]).all():
+        return None, np.searchsorted(user, np.arange(users + 1, dtype=user.dtype))
+    order = np.argsort(user, kind="stable")
+    return order, np.searchsorted(user, np.arange(users + 1, dtype=user.dtype), sorter=order)
+
+
+def _blocks_of_users(
+    dataset: Dataset,
+    block: int,  # rows and events at once, or those of one user where they are more
+):
+    "All rows and all events of some users at a time, as two tables."
+    tables = (dataset.interactions, dataset.events)
+    orders, begins = zip(*(_by_user(table, len(dataset.users)) for table in tables))
+    for first, last in _portions(sum(np.diff(begin) for begin in begins), block):
+        ranges = [slice(begin[first], begin[last]) for begin in begins]
+        yield tuple(
+            table.iloc[part if order is None else order[part]]
+            for table, order, part in zip(tables, orders, ranges)
+        )
+
+
+class _HistoryAudit:
+    "Counts leaks in the histories of rows, each history event looked up among all events of its user."
+
+    def __init__(self, dataset: Dataset, histories: Histories, length: int):
+        self.histories = histories
+        self.length = length
+        self.items = len(dataset.items)
+        self.allowed = history_splits(dataset.protocol["split"])
+        # after a split by items also which of them are held out
+        self.held_out = dataset.held_out_items if dataset.protocol["split"] == "cold_items" else None
+
+    def leaks(self, rows: pd.DataFrame, events: pd.DataFrame) -> dict[str, int]:
+        "Leaks in the histories of these rows; `events` are all events of their users."
+        picked, liked, lengths = self.histories.pick_events(
+            rows["user"], rows["timestamp"], rows["item"], self.length
+        )
         present = np.arange(picked.shape[1]) < lengths[:, None]
         shown = picked[present].astype(np.int64)
         user, item, timestamp = (
             np.repeat(rows[column].to_numpy(np.int64), lengths) for column in ["user", "item", "timestamp"]
         )
-        wanted = user * items + shown
-        position = np.minimum(np.searchsorted(keys, wanted), max(len(keys) - 1, 0))
-        known = keys[position] == wanted if len(keys) else np.zeros(len(wanted), bool)
-        unlike = known & (labels[position] != liked[present]) if len(keys) else known
-        counts["candidate in history"] += int((shown == item).sum())
-        if by_items:
-            counts["held-out item in history"] += int(dataset.held_out_items[shown].sum())
-        counts["unknown history event"] += int((~known | unlike).sum())
-        if known.any():
-            counts["history not earlier"] += int((times[position] >= timestamp)[known].sum())
-            counts["history held out"] += int((~splits[position])[known].sum())
-    return counts
+        known, event = self._look_up(user * self.items + shown, events)
+        times, labels = (events[column].to_numpy()[event] for column in ["timestamp", "label"])
+        allowed = events["split"].isin(self.allowed).to_numpy()[event]
+        known_at = np.flatnonzero(known)
+
+        counts = {
+            "candidate in history": shown == item,
+            "history not earlier": times >= timestamp[known_at],
+            "history held out": ~allowed,
+            "unknown history event": ~known,
+        }
+        if self.held_out is not None:
+            counts["held-out item in history"] = self.held_out[shown]
+        counts = {leak: int(found.sum()) for leak, found in counts.items()}
+        counts["unknown history event"] += int((labels != liked[present][known_at]).sum())
+        return counts
+
+    def _look_up(
+        self,
+        wanted: np.ndarray,  # (n,) pairs of user and item
+        events: pd.DataFrame,
+    ) -> tuple[np.ndarray, np.ndarray]:  # (n,) bool; position of the event of each known one
+        "Which pairs have an event, and which event."
+        keys = _pair_keys(events, self.items)
+        if not len(keys):
+            return np.zeros(len(wanted), bool), np.zeros(0, np.int64)
+        order = np.argsort(keys, kind="stable")
+        keys = keys[order]
+        place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        known = keys[place] == wanted
+        return known, order[place[known]]
+
+
+def _user_leaks(
+    dataset: Dataset,
+    histories: Histories,
+    length: int,
+    block: int = 400_000,  # so few rows and events that a sort of them stays quick
+) -> dict[str, int]:
+    "Leaks that one user's rows, events and histories show: counted for some users at a time."
+    history_audit = _HistoryAudit(dataset, histories, length)
+    totals = {}
+    for rows, events in _blocks_of_users(dataset, block):
+        leaks = history_audit.leaks(rows, events)
+        with_event = (
+            rows if dataset.implicit is None else rows[rows["label"] == 1]
+        )  # a drawn negative has none
+        leaks = _table_leaks(with_event, events, len(dataset.items)) | leaks
+        for leak, count in leaks.items():
+            totals[leak] = totals.get(leak, 0) + count
+    return totals
 
 # %% ../../nbs/data/110_leakage.ipynb #c049
-def _boundary_leaks(rows: pd.DataFrame, kind: str) -> int:
+def _boundary_leaks(rows: pd.DataFrame, kind: str, block: int = 1_000_000) -> int:
     """The number of rows at or before the latest row of an earlier split, in all or by user.
 
     0 by definition where rows are not split by time."""
     if kind not in TIMED_KINDS:
         return 0
-    group = rows["user"].to_numpy() if kind == "temporal_user" else np.zeros(len(rows), np.int64)
-    order = split_codes(rows["split"])
+    users = rows["user"].to_numpy()
+    splits = split_codes(rows["split"])
     times = rows["timestamp"].to_numpy()
-    late = np.zeros(len(rows), bool)
-    for earlier in range(2):
-        latest = np.full(group.max(initial=0) + 1, -1, np.int64)
-        np.maximum.at(latest, group[order == earlier], times[order == earlier])
-        late |= (order > earlier) & (times <= latest[group])
-    return int(late.sum())
+    groups = int(users.max(initial=0)) + 1 if kind == "temporal_user" else 1
+    blocks = [slice(first, first + block) for first in range(0, len(rows), block)]
+    group_of = lambda part: users[part] if groups > 1 else np.zeros(len(users[part]), np.int64)
+
+    # the latest row of each group, in training and in validation
+    latest = np.full((2, groups), -1, np.int64)
+    for part in blocks:
+        for earlier in range(2):
+            inside = splits[part] == earlier
+            np.maximum.at(latest[earlier], group_of(part)[inside], times[part][inside])
+
+    late = 0
+    for part in blocks:
+        before_one = [
+            (splits[part] > earlier) & (times[part] <= latest[earlier][group_of(part)])
+            for earlier in range(2)
+        ]
+        late += int((before_one[0] | before_one[1]).sum())
+    return late
 
 
 def _item_leaks(dataset: Dataset) -> dict[str, int]:
@@ -253,12 +326,6 @@ def _event_bits(dataset: Dataset, reading: str) -> np.ndarray:  # (events,) int8
         known[context_interactions(dataset).index] = True
     bits = events["label"].to_numpy() * np.int8(_LIKED) + np.int8(_EVENT)
     return bits + permitted * np.int8(_PERMITTED) + known * np.int8(_KNOWN)
-
-
-def _portions(sizes: np.ndarray, portion: int) -> list[tuple[int, int]]:
-    "Ranges of numbers that have about so many rows and events each."
-    borders = np.flatnonzero(np.diff(np.cumsum(sizes) // portion)) + 1
-    return list(zip([0, *borders], [*borders, len(sizes)]))
 
 
 def _line_up(
@@ -363,7 +430,7 @@ def audit(
     kind = dataset.protocol["split"]
     histories = histories or Histories.for_dataset(dataset)
     length = length or dataset.protocol["history_length"]
-    counts = _table_leaks(dataset) | _history_leaks(dataset, histories, length) | _draw_leaks(dataset)
+    counts = _user_leaks(dataset, histories, length) | _draw_leaks(dataset)
     counts |= {"split not in time": _boundary_leaks(dataset.interactions, kind)} | _item_leaks(dataset)
     counts |= _held_out(dataset.interactions, trained_rows, "training") | _held_out(
         dataset.interactions, statistics_rows, "statistics"

@@ -180,20 +180,20 @@ def _keys(dataset: Dataset, users, items) -> np.ndarray:
 
 def _candidates_of(dataset: Dataset, protocol: ListProtocol, rows: pd.DataFrame, asked: pd.DataFrame):
     "The candidates of each list, rising."
-    own = _user_sets(rows, len(dataset.users))
+    rated = _user_sets(rows, len(dataset.users))
     relevant = _user_sets(rows[rows["label"] == 1], len(dataset.users))
     left_out = _user_sets(_events_to_leave_out(dataset, protocol.split), len(dataset.users))
     every = np.arange(len(dataset.items))
     names = dataset.users["user_id"]
     for user, item in zip(asked["user"], asked["item"]):
         if protocol.candidates == "rated":
-            yield own[user]
+            yield rated[user]
             continue
         target = relevant[user]
         candidates = np.setdiff1d(every, left_out[user], assume_unique=True)
         if protocol.at == "row":
             target = np.array([item])
-            candidates = np.union1d(np.setdiff1d(candidates, own[user]), target)
+            candidates = np.union1d(np.setdiff1d(candidates, rated[user]), target)
         if protocol.candidates == "sampled":
             name = np.frombuffer(names.iloc[user].encode(), np.uint8).tolist()
             seed = [dataset.protocol["data_seed"], *name, int(item) if protocol.at == "row" else 0]
@@ -212,8 +212,8 @@ def validation_lists(dataset: Dataset, users: int = MOST_USERS) -> CandidateList
         return None
     draw = np.random.default_rng(dataset.protocol["data_seed"])
     chosen = draw.choice(liked, min(users, len(liked)), replace=False)
-    some = dataset.interactions[dataset.interactions["user"].isin(chosen)]
-    return candidate_lists(replace(dataset, interactions=some), ListProtocol(split="valid"))
+    their_rows = dataset.interactions[dataset.interactions["user"].isin(chosen)]
+    return candidate_lists(replace(dataset, interactions=their_rows), ListProtocol(split="valid"))
 
 # %% ../../nbs/data/161_lists.ipynb #68cfa192
 LIST_LEAKS = {

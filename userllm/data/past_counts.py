@@ -105,9 +105,9 @@ class PastCounts:
         size = len(getattr(dataset, f"{side}s"))
 
         # what training knew
-        known = countable(dataset, "frozen")
-        latest = [np.bincount(numbers[known & (labels == 1)], minlength=size)]
-        latest.append(np.bincount(numbers[known], minlength=size))
+        in_training = countable(dataset, "frozen")
+        latest = [np.bincount(numbers[in_training & (labels == 1)], minlength=size)]
+        latest.append(np.bincount(numbers[in_training], minlength=size))
 
         # what a row may count
         allowed = countable(dataset, reading)
@@ -155,9 +155,9 @@ class PastCounts:
     def _before(self, numbers: np.ndarray, timestamps: np.ndarray) -> np.ndarray:  # (n, 2)
         "The counts of some rows."
         order = np.argsort(numbers)  # what lies together is read together
-        known = np.maximum(numbers[order], 0)
-        start = self.offsets[known]
-        stop = first_not_before(self.times, start, self.offsets[known + 1], timestamps[order])
+        places = np.maximum(numbers[order], 0)
+        start = self.offsets[places]
+        stop = first_not_before(self.times, start, self.offsets[places + 1], timestamps[order])
         counts = np.empty((len(numbers), 2), dtype=np.int64)
         counts[order] = np.stack([self.likes[stop] - self.likes[start], stop - start], 1)
         untimed = (timestamps < 0) & (numbers >= 0)

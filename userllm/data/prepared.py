@@ -333,10 +333,10 @@ def keep_prepared(prepared: Prepared, folder) -> None:
     folder = Path(folder)
     pictures = prepared.pictures
     if pictures.own:
-        known = {
+        features = {
             poster: pictures.features[poster] for poster in pictures.hashes if poster in pictures.features
         }
-        save_features(folder / _kept_features, known, pictures.settings)
+        save_features(folder / _kept_features, features, pictures.settings)
 
 # %% ../../nbs/data/450_prepared.ipynb #f243c7bc
 @dataclass(frozen=True)

@@ -152,24 +152,24 @@ def _categories(cells: pl.Series, column: SideColumn) -> pl.Series:
 
 def _empty_faults(values: pl.Series, column: SideColumn, file: str) -> list[Fault]:  # from `_typed_column`
     "A fault for a column that says nothing: nothing at all, the same of every row, or another word of each."
-    known = values.drop_nulls()
+    given = values.drop_nulls()
     is_text = values.dtype == pl.String
     if is_text:
-        known = known.filter(known != "")
+        given = given.filter(given != "")
     out = "leave it out"
-    if not len(known):
+    if not len(given):
         return [Fault(file, "all its cells are empty", out, column.written)]
-    distinct = known.n_unique()
-    if distinct == 1 and len(known) == len(values) > 1:
+    distinct = given.n_unique()
+    if distinct == 1 and len(given) == len(values) > 1:
         return [
             Fault(
                 file,
-                f"every row has {shown_text(str(known[0]))}, which tells nothing apart",
+                f"every row has {shown_text(str(given[0]))}, which tells nothing apart",
                 out,
                 column.written,
             )
         ]
-    words = known.str.split("|").explode() if is_text else known
+    words = given.str.split("|").explode() if is_text else given
     if is_text and words.n_unique() == len(words) >= 20:
         what = f"each of its {len(words):,} words occurs once, so they are no categories"
         return [Fault(file, what, out, column.written)]

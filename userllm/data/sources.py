@@ -133,12 +133,15 @@ _COLUMN = Option(
 _SIDES = (
     Option(
         "item_features",
-        "further columns of the items that baselines and models may read, such as price,brand; numbers or"
-        " categories (several with | between them), as their cells say, or as you do: zip:category, price:number",
+        "further columns of the items, such as price,brand, for baselines and models to read. A column of numbers is"
+        " read as numbers, any other as categories (several in a cell with | between them); price:number and"
+        " zip:category say which",
         "NAME,...",
     ),
     Option(
-        "user_features", "the same of the users' file (of recbole: NAME.user), such as age,city", "NAME,..."
+        "user_features",
+        "further columns of the users, such as age,city, from --users-file (of recbole: NAME.user)",
+        "NAME,...",
     ),
 )
 _USERS_FILE = Option(

@@ -197,8 +197,8 @@ def _read_side(
     for column in asked:
         kind = kinds.get(column.name, "")
         parts = _sequence if kind == "token_seq" else None
-        found = column.kind or _SIDE_KINDS.get(kind, "")
-        columns.append(SideColumn(column.name, found, headers.get(column.name, ""), parts))
+        column_kind = column.kind or _SIDE_KINDS.get(kind, "")
+        columns.append(SideColumn(column.name, column_kind, headers.get(column.name, ""), parts))
     return read_side_columns(
         path, "user_id" if key == "user_id" else "item_id", tuple(columns), headers.get(key, key), "\t", None
     )

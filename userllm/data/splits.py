@@ -64,9 +64,9 @@ def _in_one_split(rows: pd.DataFrame, context_items: np.ndarray) -> bool:
     "Whether no item has rows in two splits, and no item that is held out has a context interaction."
     order = split_codes(rows["split"])
     items = [np.unique(rows["item"].to_numpy()[order == code]) for code in range(3)]
-    shared = [np.intersect1d(one, other) for one, other in combinations(items, 2)]
-    known = np.intersect1d(context_items, np.concatenate(items[1:]))
-    return not any(map(len, [*shared, known]))
+    shared = [np.intersect1d(*two_splits) for two_splits in combinations(items, 2)]
+    held_out_in_context = np.intersect1d(context_items, np.concatenate(items[1:]))
+    return not any(map(len, [*shared, held_out_in_context]))
 
 
 def split_kind(

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import shown_text
-from .dataset import Dataset, SPLITS
+from .dataset import Dataset, split_codes, SPLITS
 from .histories import Histories
 
 # %% ../../nbs/data/119_statistics.ipynb #c037
@@ -92,49 +92,85 @@ def _available_likes(dataset: Dataset) -> np.ndarray:
     return stop - start
 
 
-def _occur(rows: pd.DataFrame, kind: str, count: int) -> np.ndarray:  # kind: user or item; (count,) bool
-    "Which users or items occur in those rows."
-    return np.bincount(rows[kind], minlength=count) > 0
+def _occur(numbers: np.ndarray, count: int, block: int = 1_000_000) -> np.ndarray:  # (count,) bool
+    "Which users or items occur."
+    occur = np.zeros(count, bool)
+    for first in range(0, len(numbers), block):  # an index is copied as int64: a part at a time
+        occur[numbers[first : first + block]] = True
+    return occur
 
 
-def _split_counts(dataset: Dataset, split: str) -> dict[str, int]:
+def _count_unseen(numbers: np.ndarray, trained: np.ndarray, block: int = 1_000_000) -> int:
+    "How many numbers are of users or items without a training row."
+    parts = (numbers[first : first + block] for first in range(0, len(numbers), block))
+    return sum(int((~trained[part]).sum()) for part in parts)
+
+
+def _history_counts(dataset: Dataset, block: int = 1_000_000) -> dict[str, int]:
+    "How many rows have a full history, and how many an empty one."
+    rows = dataset.interactions
+    length = dataset.protocol["history_length"] or 1
+    histories = Histories.for_dataset(dataset)
+    full = 0
+    empty = 0
+    for first in range(0, len(rows), block):
+        some = rows.iloc[first : first + block]
+        start, stop = histories.ranges(some["user"], some["timestamp"])
+        full += int((stop - start >= length).sum())
+        empty += int((stop == start).sum())
+    return {"full_histories": full, "empty_histories": empty}
+
+
+def _trained(dataset: Dataset) -> dict[str, np.ndarray]:  # user and item -> bool
+    "Which users and items occur in training rows; a drawn negative is no event of theirs."
+    rows = dataset.interactions
+    training = split_codes(rows["split"]) == 0
+    if dataset.implicit is not None:
+        training &= ~dataset.drawn
+    return {
+        kind: _occur(rows[kind].to_numpy()[training], len(getattr(dataset, f"{kind}s")))
+        for kind in ("user", "item")
+    }
+
+
+def _split_counts(dataset: Dataset, split: str, trained: dict[str, np.ndarray]) -> dict[str, int]:
     "Counts of rows, likes and users of one split, and of its rows that are about unseen users or items."
-    rows = dataset.rows(split)
-    training = dataset.without_drawn.rows("train")
+    rows = dataset.interactions
+    inside = split_codes(rows["split"]) == SPLITS.index(split)
+    liked = rows["label"].to_numpy()[inside] == 1
+    of_rows = {kind: rows[kind].to_numpy()[inside] for kind in trained}
     users = len(dataset.users)
-    with_like, with_dislike = (_occur(rows[rows["label"] == label], "user", users) for label in (1, 0))
+    with_like, with_dislike = (_occur(of_rows["user"][which], users) for which in (liked, ~liked))
     counts = {
-        "rows": len(rows),
-        "positives": int(rows["label"].sum()),
-        "users": int(_occur(rows, "user", users).sum()),
+        "rows": len(liked),
+        "positives": int(liked.sum()),
+        "users": int((with_like | with_dislike).sum()),
         "users_with_both_classes": int((with_like & with_dislike).sum()),
     }
-    for kind in ("user", "item"):
-        trained = _occur(training, kind, len(getattr(dataset, f"{kind}s")))
-        counts[f"rows_of_untrained_{kind}s"] = int((~trained[rows[kind]]).sum())
+    for kind, numbers in of_rows.items():
+        counts[f"rows_of_untrained_{kind}s"] = _count_unseen(numbers, trained[kind])
     return counts
 
 
 def statistics(dataset: Dataset) -> dict[str, Any]:  # plain numbers
     "Counts of rows, events, histories and cold rows by split."
     rows = dataset.interactions
-    length = dataset.protocol["history_length"]
-    available = _available_likes(dataset)
+    positives = int(rows["label"].sum())
     counts = {
         "users": len(dataset.users),
         "items": len(dataset.items),
         "rows": len(rows),
         "events": len(dataset.events),
-        "positives": int(rows["label"].sum()),
-        "negatives": int((rows["label"] == 0).sum()),
+        "positives": positives,
+        "negatives": len(rows) - positives,
         "natural": dataset.protocol.get("natural"),
         "posters": int((dataset.items["poster"] != "").sum()),
         "descriptions": int((dataset.items["description"] != "").sum()),
         "items_without_event": int((~dataset.rated).sum()),
-        "full_histories": int((available >= (length or 1)).sum()),
-        "empty_histories": int((available == 0).sum()),
     }
-    return counts | {split: _split_counts(dataset, split) for split in SPLITS}
+    trained = _trained(dataset)
+    counts |= _history_counts(dataset)
+    return counts | {split: _split_counts(dataset, split, trained) for split in SPLITS}
 
 # %% ../../nbs/data/119_statistics.ipynb #7e7b890f
 def _number_as_text(values: pd.Series) -> str:
@@ -160,16 +196,16 @@ def side_statistics(dataset: Dataset) -> pd.DataFrame:
     for name, side in dataset.sides.items():
         for column, cells in side.items():
             is_number = cells.dtype == "float64"
-            known = cells[cells.notna() if is_number else cells != ""]
+            given = cells[cells.notna() if is_number else cells != ""]
             as_text = _number_as_text if is_number else _categories_as_text
             lines.append(
                 {
                     "column": column,
                     "of": name.removesuffix("_features"),
                     "kind": "number" if is_number else "category",
-                    "known": len(known),
-                    "missing": len(cells) - len(known),
-                    "holds": as_text(known) if len(known) else "nothing",
+                    "known": len(given),
+                    "missing": len(cells) - len(given),
+                    "holds": as_text(given) if len(given) else "nothing",
                 }
             )
     return pd.DataFrame(lines, columns=["column", "of", "kind", "known", "missing", "holds"])

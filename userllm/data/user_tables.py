@@ -47,9 +47,9 @@ def _unknown_ids(interactions: pl.DataFrame, items: pl.DataFrame, items_file: st
     )
     # what is not UTF-8 has been reported already
     rows = rows.filter(~pl.col("item_id").str.contains("\ufffd", literal=True))
-    known = items.select(as_ids(items, "item_id")).to_series().drop_nulls()
-    rows = rows.filter(~pl.col("item_id").is_in(known.implode()))
-    by_simple_id = dict(zip(_simple_id(known), known))
+    item_ids = items.select(as_ids(items, "item_id")).to_series().drop_nulls()
+    rows = rows.filter(~pl.col("item_id").is_in(item_ids.implode()))
+    by_simple_id = dict(zip(_simple_id(item_ids), item_ids))
     alike = [by_simple_id.get(simple) for simple in _simple_id(rows["item_id"])]
     return rows.with_columns(alike=pl.Series(alike, dtype=pl.String))
 

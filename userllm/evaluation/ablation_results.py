@@ -102,11 +102,11 @@ def ablation_as_table(compared: pd.DataFrame) -> pd.DataFrame:  # from `compare_
             lines.append({name: line[name], "runs": 0, metrics["auc"].label: "not run"})
             continue
         moved = line["history_moves"]
-        own = (line["history_value"], line["history_low"], line["history_high"])
+        own_history = (line["history_value"], line["history_low"], line["history_high"])
         shown = {name: line[name], "runs": line["runs"]}
         shown |= {metric.label: f"{line[metric.name]:.{metric.digits}f}" for metric in main_metrics()}
         shown |= {f"{metric.label}, difference": _difference_cell(line, metric) for metric in main_metrics()}
-        shown["AUC from own history"] = interval_text(*own)
+        shown["AUC from own history"] = interval_text(*own_history)
         shown["logits moved"] = "" if np.isnan(moved) else f"{moved:.1%}"
         lines.append(shown)
     return pd.DataFrame(lines).fillna("")

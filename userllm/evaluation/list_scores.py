@@ -34,8 +34,8 @@ def with_rows(
 
 def catalogue_of(dataset: Dataset) -> Catalogue:
     "How often training liked each item, and how many users did."
-    known = dataset.events[countable(dataset, "frozen") & (dataset.events["label"] == 1).to_numpy()]
-    return Catalogue(np.bincount(known["item"], minlength=len(dataset.items)), known["user"].nunique())
+    likes = dataset.events[countable(dataset, "frozen") & (dataset.events["label"] == 1).to_numpy()]
+    return Catalogue(np.bincount(likes["item"], minlength=len(dataset.items)), likes["user"].nunique())
 
 
 def lists_of_data(dataset: Dataset, protocol: ListProtocol = ListProtocol()) -> CandidateLists:
@@ -59,16 +59,16 @@ def lists_of_some(
     liked = np.unique(lists.users[lists.list_of[lists.relevance > 0]])
     drawn = np.random.default_rng([seed, 774]).permutation(liked)[:users]
     kept = np.isin(lists.users, drawn)
-    some = lists_of_chosen(lists, kept[lists.list_of], kept)
-    relevant = int((some.relevance > 0).sum())
+    sample = lists_of_chosen(lists, kept[lists.list_of], kept)
+    relevant = int((sample.relevance > 0).sum())
     counts = {
-        "lists": len(some),
-        "candidates": len(some.items),
+        "lists": len(sample),
+        "candidates": len(sample.items),
         "liked": relevant,
         "lists without a liked row": 0,
     }
     return replace(
-        some, counts=lists.counts | counts | {"users drawn": len(drawn), "users with a like": len(liked)}
+        sample, counts=lists.counts | counts | {"users drawn": len(drawn), "users with a like": len(liked)}
     )
 
 

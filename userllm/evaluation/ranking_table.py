@@ -93,8 +93,8 @@ def measure_lists(
 
 def _of_retriever(reranked: Reranked, k: int) -> dict[str, np.ndarray]:
     "What the retriever alone gives each list: its figures, and its recall among what was read."
-    own = {f"retriever_{name}": values for name, values in _figures(reranked.alone, k).items()}
-    return own | {"ceiling": recall(reranked.alone, reranked.count)}
+    figures = {f"retriever_{name}": values for name, values in _figures(reranked.alone, k).items()}
+    return figures | {"ceiling": recall(reranked.alone, reranked.count)}
 
 # %% ../../nbs/evaluation/777_ranking_table.ipynb #3ad13282
 def kept_lists(folder: str | Path) -> tuple[pd.DataFrame, dict] | None:  # of a finished run
@@ -127,9 +127,9 @@ def measure_run(run: PlannedRun, settings: StudySettings, lists: ListSettings = 
 # %% ../../nbs/evaluation/777_ranking_table.ipynb #4cff4a3d
 def context_likes(system: str) -> str:
     "How a system reads likes of context interactions: `counted`, `labels`, `histories` or `none`."
-    found = find_system(system)
-    baseline = baselines.get(found.of)
-    if found.learns_from_context:
+    chosen = find_system(system)
+    baseline = baselines.get(chosen.of)
+    if chosen.learns_from_context:
         return "labels"
     if getattr(baseline, "counts_context_likes", False):
         return "counted"

@@ -396,9 +396,9 @@ def plot_results(
     panels = panels or tuple(metric.name for metric in main_metrics())
     missing = [metric for metric in panels if f"{metric}_low" not in table]
     if missing:
-        known = ", ".join(name[:-4] for name in table if str(name).endswith("_low"))
+        with_interval = ", ".join(name[:-4] for name in table if str(name).endswith("_low"))
         raise InputError(
-            f"the table has no interval of {', '.join(missing)} to plot", fix=f"choose among {known}"
+            f"the table has no interval of {', '.join(missing)} to plot", fix=f"choose among {with_interval}"
         )
     names = table.iloc[:, 0].astype(str)
     heights = np.arange(len(table))

@@ -94,15 +94,15 @@ def estimated_seconds(
     probe: int = PROBE,  # rows that are scored to see how long that takes
 ) -> float:
     "About how long it will take to score rows: so much a row, and so much an item whose texts are read first."
-    some = rows.take(np.linspace(0, len(rows) - 1, min(probe, len(rows))).astype(int))
+    sample = rows.take(np.linspace(0, len(rows) - 1, min(probe, len(rows))).astype(int))
     seconds = []
     for _ in range(2):
         started = time.monotonic()
-        recommender.logits(some)
+        recommender.logits(sample)
         seconds.append(time.monotonic() - started)
     first, again = seconds
-    items_share = len(np.unique(rows.items)) / len(np.unique(some.items))
-    return again * len(rows) / len(some) + max(0.0, first - again) * items_share
+    items_share = len(np.unique(rows.items)) / len(np.unique(sample.items))
+    return again * len(rows) / len(sample) + max(0.0, first - again) * items_share
 
 
 def seconds_as_text(seconds: float) -> str:
@@ -169,9 +169,9 @@ def reranking_differences(
     resamples: int = 1000,
 ) -> dict[str, dict]:  # method -> value, low, high and p of the difference in nDCG@k to the retriever's list
     "What reranking adds to nDCG@k of the retriever; Holm's correction is over the methods with one retriever."
-    found = {}
+    differences_of = {}
     for method, each in reranked.items():
-        if method in found:
+        if method in differences_of:
             continue
         same = {
             name: other.lists
@@ -180,8 +180,8 @@ def reranking_differences(
         }
         alone = "the retriever alone"
         differences = list_differences({alone: each.alone} | same, alone, k, resamples)
-        found |= {name: difference[f"ndcg@{k}"] for name, difference in differences.items()}
-    return {method: found[method] for method in reranked}
+        differences_of |= {name: difference[f"ndcg@{k}"] for name, difference in differences.items()}
+    return {method: differences_of[method] for method in reranked}
 
 
 def reranking_table(

@@ -73,20 +73,20 @@ def compare_same_inputs(
 
 def _line(runs: dict[str, Runs], system: str, baselines: tuple[str, ...], resamples: int) -> dict:
     "The figures of one method."
-    own = runs[system]
-    line = {"runs": len(own), "auc": _mean_auc(own)}
+    of_method = runs[system]
+    line = {"runs": len(of_method), "auc": _mean_auc(of_method)}
     for name in baselines:
         kind = find_system(name).kind
         line |= {kind: name, f"{kind}_auc": _mean_auc(runs[name])}
-        line |= _difference(f"to_{kind}", own, runs[name], resamples)
+        line |= _difference(f"to_{kind}", of_method, runs[name], resamples)
 
-    with_own, others = _beside_column(own, "other_history_logit")
+    with_own, others = _beside_column(of_method, "other_history_logit")
     line |= _difference("history", with_own, others, resamples, together=True)
-    alone = without_the_llm(own)
+    alone = without_the_llm(of_method)
     return (
         line
         | {"without_llm_auc": _mean_auc(alone)}
-        | _difference("llm", own, alone, resamples, together=True)
+        | _difference("llm", of_method, alone, resamples, together=True)
     )
 
 # %% ../../nbs/evaluation/758_same_inputs.ipynb #17836855

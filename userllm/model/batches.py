@@ -271,13 +271,13 @@ class BatchMaker:
         if self.settings.history != "compressed":
             return self._counted(rows)
         # Prompts differ only in the candidate's texts, so one prompt a candidate is counted.
-        known = self._item_lengths
-        new = [item for item in dict.fromkeys(rows.items.tolist()) if item not in known]
+        lengths = self._item_lengths
+        new = [item for item in dict.fromkeys(rows.items.tolist()) if item not in lengths]
         new = np.array(new, dtype=np.int64)
         nobody = np.full(len(new), -1)
         counted = self._counted(Rows(nobody, new, nobody[:, None]))
-        known |= zip(new.tolist(), counted.tolist())
-        return np.array([known[item] for item in rows.items.tolist()], dtype=np.int64)
+        lengths |= zip(new.tolist(), counted.tolist())
+        return np.array([lengths[item] for item in rows.items.tolist()], dtype=np.int64)
 
     def _counted(self, rows: Rows) -> np.ndarray:
         start = len(self.text.start)

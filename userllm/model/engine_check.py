@@ -466,10 +466,10 @@ def check_engine(
     whole = window is not None and 2 * longest > window
     prompt = str((maker.segments, maker.text_segments, sorted(maker.tables), whole))
     # What holds for training holds for scoring.
-    known = language.checks.get((prompt, True)) or language.checks.get((prompt, training))
-    if known is not None:
-        maker.reuse = known.engine == "reuse"
-        return known
+    earlier = language.checks.get((prompt, True)) or language.checks.get((prompt, training))
+    if earlier is not None:
+        maker.reuse = earlier.engine == "reuse"
+        return earlier
 
     base = language.peft.get_base_model()
     quantised = (

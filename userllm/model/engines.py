@@ -281,8 +281,8 @@ class ScoringEngine:
             batch.features[slot] = lookup(self.maker.tables[slot], [item])
             # the encoder compares by the changed features
             if compared and slot in batch.history_features:
-                for known, other in zip(batch.history_features[slot], batch.features[slot]):
-                    known[batch.history.candidates] = other
+                for values, new_values in zip(batch.history_features[slot], batch.features[slot]):
+                    values[batch.history.candidates] = new_values
         return batch.to(self.model.language.device)
 
     # of one row; None changes nothing
@@ -399,9 +399,9 @@ class PrefixEngine(ScoringEngine):
         super().__init__(model, maker)
         plan = maker.reuse_plan(training=not soft)
         text = text if plan.levels else None  # an LLM that reads whole prompts stores nothing
-        known = len(text.levels) if text else 0
+        kept_levels = len(text.levels) if text else 0
         hard = [level for level in plan.levels if not level.soft]
-        self.text = store_prefixes(model.language, maker, hard[known:], text, budget)
+        self.text = store_prefixes(model.language, maker, hard[kept_levels:], text, budget)
         self._store = store_prefixes(model, maker, plan.levels[len(hard) :], self.text, budget)
         self._new = plan.new
         self._described = {}  # (item, description) -> keys and values, of counterfactuals

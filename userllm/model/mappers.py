@@ -274,9 +274,9 @@ def lookup(
     unknown = rows < 0
     if len(table.missing) == 0:
         return torch.zeros(len(rows), table.width), unknown
-    known = rows.clamp(min=0)
-    missing = table.missing[known] | unknown
-    return table.values[known, folds].masked_fill(missing[:, None], 0.0), missing
+    positions = rows.clamp(min=0)
+    missing = table.missing[positions] | unknown
+    return table.values[positions, folds].masked_fill(missing[:, None], 0.0), missing
 
 
 def product(

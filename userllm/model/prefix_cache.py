@@ -192,8 +192,10 @@ class PrefixStore:
             if key not in self.kept:
                 self.kept |= self._compute(self.group_of[key])
 
-        # Others are computed together, and stored where the budget allows.
+        # Others are computed together, those of like length first, and stored where the budget allows.
         single = [key for key in absent if key not in self.group_of]
+        if len(single) > self.group_size:
+            single.sort(key=lambda key: self._tokens(rows, first[key]))
         computed = {}
         for start in range(0, len(single), self.group_size):
             group = [first[key] for key in single[start : start + self.group_size]]
@@ -233,13 +235,13 @@ class PrefixStore:
         for store in self.levels:
             if store.files is None:
                 continue
-            known = store.latest | store.kept
-            new = [key for key in known if key[1] == -1 and (store.place, key[0]) not in store.files]
+            stored = store.latest | store.kept
+            new = [key for key in stored if key[1] == -1 and (store.place, key[0]) not in store.files]
             for start in range(0, len(new), most):
-                some = new[start : start + most]
-                if not store.files.add({(store.place, key[0]): known[key] for key in some}):
+                portion = new[start : start + most]
+                if not store.files.add({(store.place, key[0]): stored[key] for key in portion}):
                     return False
-                store._release(some)
+                store._release(portion)
         return True
 
     def _release(self, keys: list) -> None:

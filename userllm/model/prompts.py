@@ -306,9 +306,9 @@ class PromptText:
         """Each item of a history, its label, and the tokens before it: a comma, and the label in
         words."""
         liked = [None] * len(history) if labels is None else labels
-        known = [(item, label) for item, label in zip(history, liked) if item >= 0]
+        events = [(item, label) for item, label in zip(history, liked) if item >= 0]
         leads = []
-        for number, (item, label) in enumerate(known):
+        for number, (item, label) in enumerate(events):
             words = [] if label is None else self._words[label]
             leads.append(
                 (item, None if label is None else label == 1, (self._comma if number else []) + words)
@@ -321,8 +321,8 @@ class PromptText:
         labels=None,  # 1 liked, 0 not; None for a history without labels
     ) -> list[int]:
         "The titles of a history, latest last, with commas between them."
-        known = [n for n, item in enumerate(history) if item >= 0][-self.budget.history_titles :]
-        latest = slice(known[0] if known else 0, None)
+        places = [n for n, item in enumerate(history) if item >= 0][-self.budget.history_titles :]
+        latest = slice(places[0] if places else 0, None)
         leads = self._leads(history[latest], None if labels is None else labels[latest])
         return [token for item, _, lead in leads for token in lead + self.named[item]] or self._nothing
 

@@ -265,8 +265,8 @@ class Recommender:
             }
         )
         likes_only = self.history.likes_only
-        known = Histories(events, 1, ("context",), likes_only)
-        histories, labels, _ = known.pick_events(nobody, None, items, self.history.length)
+        their_histories = Histories(events, 1, ("context",), likes_only)
+        histories, labels, _ = their_histories.pick_events(nobody, None, items, self.history.length)
         return Rows(
             nobody - 1,
             items,
@@ -282,8 +282,8 @@ class Recommender:
         first, end = self.training_histories.ranges(users)
         last_times = np.append(self.training_histories.timestamps, 0)
         # right after the latest training event
-        known = last_times[np.maximum(end - 1, 0)] + 1
-        latest = np.where(end > first, known, 0)
+        after_latest = last_times[np.maximum(end - 1, 0)] + 1
+        latest = np.where(end > first, after_latest, 0)
         start, stop = self.histories.ranges(users, np.where(times < 0, latest, times))
         return np.where(stop > start, stop - 1, -1)
 
@@ -427,8 +427,8 @@ class Recommender:
             return rows, f"This recommender holds no retriever, so all {count:,} {many} were read."
         kept = max(self.candidates, top)
         note = f"Read: the {kept:,} best of {count:,} {many} by {self.retriever.name}"
-        known = self.retriever.recall_as_text(kept)
-        return rows.take(self.retriever.best(rows, kept)), note + (f", whose {known}." if known else ".")
+        recall = self.retriever.recall_as_text(kept)
+        return rows.take(self.retriever.best(rows, kept)), note + (f", whose {recall}." if recall else ".")
 
     def best_of(
         self,

@@ -217,21 +217,21 @@ def run_task(
 
 def _again(out: FileStore, key: str, finished: dict) -> Finished:
     "What an earlier command has finished. `InputError` where its parts are not all there any more."
-    known = Finished(**finished)
-    plan = ShardPlan(key, [0] * known.parts, known.rows)  # the sizes are not read
+    before = Finished(**finished)
+    plan = ShardPlan(key, [0] * before.parts, before.rows)  # the sizes are not read
     files = {*out.names(".parquet")}
-    expected = [plan.part(shard) for shard in range(known.parts)] + [FAULTS] * bool(known.faults)
+    expected = [plan.part(shard) for shard in range(before.parts)] + [FAULTS] * bool(before.faults)
     fix = "bring it back, or remove the folder and give the command again"
     if missing := [name for name in expected if name not in files]:
         raise InputError(f"{out.address} was finished, and {missing[0]} is not there any more", fix=fix)
 
-    done = sum(_rows_in(out, plan, shard, known.unit) for shard in range(known.parts))
-    if done != known.done:
+    done = sum(_rows_in(out, plan, shard, before.unit) for shard in range(before.parts))
+    if done != before.done:
         raise InputError(
-            f"{out.address} was finished with {counted(known.done, known.unit)}, and its parts hold {done:,}",
+            f"{out.address} was finished with {counted(before.done, before.unit)}, and its parts hold {done:,}",
             fix=fix,
         )
-    return replace(known, resumed=known.done, seconds=0.0)
+    return replace(before, resumed=before.done, seconds=0.0)
 
 
 def _key(opening: Opening, *parts: Any) -> str:

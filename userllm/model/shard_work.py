@@ -125,10 +125,10 @@ class ScoreWorker:
         tolerance = _Tolerance(len(rows))
         for start in range(0, len(rows), AT_ONCE):
             places = order[start : start + AT_ONCE]
-            some = self.recommender.rows_for(
+            portion = self.recommender.rows_for(
                 *(rows[name].to_numpy()[places] for name in ("user", "item", "time"))
             )
-            logits[places], failed = tolerant_logits(self.recommender, some, tolerance)
+            logits[places], failed = tolerant_logits(self.recommender, portion, tolerance)
             faults |= {int(places[place]): fault for place, fault in failed.items()}
             report(shard, start + len(places))
         return _put_part(self.store, self.task.plan, shard, self._table(rows, logits), faults)
@@ -143,8 +143,8 @@ class ScoreWorker:
         }
         if self.task.plan.dated:
             table["timestamp"] = rows["time"].astype("Int64").where(rows["time"] >= 0)
-        known = np.nan_to_num(logits)  # rows that failed are taken out later
-        return pd.DataFrame(table | {"logit": logits, "probability": probability(known)})
+        finite = np.nan_to_num(logits)  # rows that failed are taken out later
+        return pd.DataFrame(table | {"logit": logits, "probability": probability(finite)})
 
 
 def _put_part(

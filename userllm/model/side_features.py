@@ -43,11 +43,11 @@ class _Block:
 def _number_block(name: str, cells: np.ndarray, seen: np.ndarray) -> _Block:
     "A number, scaled by training, and whether it is missing."
     missing = np.isnan(cells)
-    known = cells[seen & ~missing]
-    if not len(known):
-        known = np.zeros(1)
-    cut = np.clip(np.where(missing, known.mean(), cells), known.min(), known.max())
-    scaled = np.where(missing, 0.0, (cut - known.mean()) / max(known.std(), 1e-12))
+    given = cells[seen & ~missing]
+    if not len(given):
+        given = np.zeros(1)
+    cut = np.clip(np.where(missing, given.mean(), cells), given.min(), given.max())
+    scaled = np.where(missing, 0.0, (cut - given.mean()) / max(given.std(), 1e-12))
     has_gaps = missing[seen].any()
     values = np.column_stack([scaled, missing])
     return _Block([name, f"{name} (missing)"], values, missing & ~has_gaps, np.array([0.0, float(has_gaps)]))
@@ -72,8 +72,8 @@ def _category_block(name: str, cells: pd.Series, seen: np.ndarray) -> _Block:
     names = [f"{name}={word}" for word in kept] + [f"{name} (other)", f"{name} (missing)"]
 
     has_others, has_gaps = flags[seen][:, -2:].any(0)
-    own = flags[:, : len(kept)].any(1)
-    unknown = missing & ~has_gaps | ~missing & ~own & ~has_others
+    has_flag = flags[:, : len(kept)].any(1)
+    unknown = missing & ~has_gaps | ~missing & ~has_flag & ~has_others
     nothing = np.zeros(len(names))
     nothing[-1] = float(has_gaps)
     return _Block(names, flags, unknown, nothing)

@@ -167,8 +167,8 @@ class UserRanker:
         )
         logits = self.recommender.logits(rows) if len(rows) else np.empty(0, np.float32)
         parts = []
-        for name, part, own in zip(names, items, np.split(logits, ends[:-1])):
-            ranking = self.recommender.best_of(part, own, self.choices.top)
+        for name, part, their_logits in zip(names, items, np.split(logits, ends[:-1])):
+            ranking = self.recommender.best_of(part, their_logits, self.choices.top)
             ranking.insert(0, "user_id", name)
             parts.append(ranking)
         return pd.concat(parts, ignore_index=True)

@@ -554,11 +554,11 @@ class UserLLMRecommender(Recommender):
         bar = tqdm(total=len(order), desc=progress, unit="item", disable=not progress, leave=False)
         done = 0
         for start in range(0, len(order), 64):
-            some = order[start : start + 64]
-            if not self.engine.read_items(some):
+            portion = order[start : start + 64]
+            if not self.engine.read_items(portion):
                 break
-            done += len(some)
-            bar.update(len(some))
+            done += len(portion)
+            bar.update(len(portion))
         bar.close()
         return done
 

@@ -44,8 +44,8 @@ def put_together(
     engines = len(parts[0][1])
     together = [np.empty(rows, np.float32) for _ in range(engines)]
     for places, logits in parts:
-        for whole, own in zip(together, logits):
-            whole[places] = own
+        for whole, of_process in zip(together, logits):
+            whole[places] = of_process
     return together
 
 # %% ../../nbs/training/723_processes.ipynb #b87e5243

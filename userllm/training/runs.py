@@ -228,11 +228,20 @@ def _differing_settings(settings: dict, others: dict, names) -> list[str]:
     return [name for name in names if settings.get(name) != others.get(name)]
 
 
+_OF_CODE = {"code", "feature_sources"}  # settings that change when a person's own code does
+
+
+def _nothing_trained(run: RunFolder) -> bool:
+    "Whether the run ended before its training began."
+    begun = any(part.exists() for part in (run.log, run.predictions, run.metrics, run.recommender))
+    return not begun and not (run.checkpoints.is_dir() and any(run.checkpoints.iterdir()))
+
+
 def open_run(
     folder,  # the run's folder
     settings: dict,  # from `run_settings` or `baseline_run_settings`
 ) -> RunFolder:
-    """A run folder for these settings, new or to be resumed.
+    """A run folder for these settings, new or to be resumed; own code may change while nothing was trained.
 
     `InputError` where it contains another run or cannot be written."""
     run = RunFolder(require_writable(folder, 200_000_000))
@@ -241,7 +250,11 @@ def open_run(
         write_json(run.settings, settings)
         return run
     before = read_json(run.settings)
-    if differing := _differing_settings(before, settings, sorted(before.keys() | settings.keys())):
+    differing = _differing_settings(before, settings, sorted(before.keys() | settings.keys()))
+    if differing and _OF_CODE.issuperset(differing) and _nothing_trained(run):
+        write_json(run.settings, settings)
+        return run
+    if differing:
         raise InputError(
             f"{folder} holds a run with other settings ({', '.join(differing)})",
             fix="name another folder with --out, or remove it",
