@@ -531,10 +531,12 @@ def test_histories_may_be_whole(runs, say, tmp_path):
     assert recommender["history"]["length"] is None
 
 
-def test_history_length_is_checked(say):
+def test_history_length_is_checked(say, capsys):
     code, out, _ = say("prepare", "--history", "all")
     assert code == 0 and "Leaks counted: 0" in out
-    refused(say("prepare", "--history", 0), "history_length is 0")
+    with pytest.raises(SystemExit, match="2"):
+        say("prepare", "--history", 0)
+    assert "argument --history: 0 is not 1 or more" in capsys.readouterr().err
 
 
 def test_bench_times_preparation(say, tmp_path):

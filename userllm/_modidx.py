@@ -537,6 +537,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                                  'userllm/collaborative/list_models.py'),
                                                    'userllm.collaborative.list_models._overall': ( 'collaborative/list_models.html#_overall',
                                                                                                    'userllm/collaborative/list_models.py'),
+                                                   'userllm.collaborative.list_models._ridge_inverse': ( 'collaborative/list_models.html#_ridge_inverse',
+                                                                                                         'userllm/collaborative/list_models.py'),
                                                    'userllm.collaborative.list_models._validation_lists': ( 'collaborative/list_models.html#_validation_lists',
                                                                                                             'userllm/collaborative/list_models.py'),
                                                    'userllm.collaborative.list_models.ease': ( 'collaborative/list_models.html#ease',

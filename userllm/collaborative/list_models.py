@@ -198,12 +198,21 @@ def item_knn(
     return sp.csr_matrix((cosine[nearest], positions), shape=together.shape)
 
 
+def _ridge_inverse(likes: sp.csr_matrix, penalty: float) -> np.ndarray:  # (items, items)
+    "(X^T X + penalty I)^-1, from the inverse of the smaller side (Woodbury's identity)."
+    users, items = likes.shape
+    if items <= users:
+        return np.linalg.inv((likes.T @ likes).toarray() + penalty * np.eye(items))
+    of_users = np.linalg.inv((likes @ likes.T).toarray() + penalty * np.eye(users))
+    return (np.eye(items) - likes.T @ (likes.T @ of_users).T) / penalty
+
+
 def ease(
-    gram: np.ndarray,  # (items, items) X^T X
+    likes: sp.csr_matrix,  # (users, items) X
     penalty: float,  # lambda
 ) -> np.ndarray:  # (items, items) float64 with a zero diagonal
     "Equation 8 of Steck (2019)."
-    inverse = np.linalg.inv(gram + penalty * np.eye(len(gram)))
+    inverse = _ridge_inverse(likes, penalty)
     weights = inverse / -np.diag(inverse)
     np.fill_diagonal(weights, 0)
     return weights
@@ -249,11 +258,10 @@ class ItemWeights:
                 fix="use itemknn, which is sparse, or keep fewer items when preparing the data",
             )
         likes = like_matrix(dataset, rows_only)
-        gram = (likes.T @ likes).toarray()
         lists = _validation_lists(dataset)
         best = -1.0
         for candidate in settings.penalties:
-            candidate_weights = ease(gram, candidate)
+            candidate_weights = ease(likes, candidate)
             quality = 0.0
             if lists:
                 quality = _list_quality(lists, likes, candidate_weights, items)
