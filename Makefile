@@ -17,7 +17,7 @@ quickstart: $(READY) ## train, measure, save and show a recommender on real data
 
 test: $(READY) ## all tests but the slow ones, one process a core; those that start Ray have the machine to themselves
 	$(BIN)/python -m pytest -m "not slow and not ray" -n auto
-	$(BIN)/python -m pytest -m "not slow and ray"
+	$(BIN)/python -m pytest -m "not slow and ray" $$(grep -l 'mark\.ray' tests/test_*.py)
 
 test-slow: $(READY) ## the slow tests alone
 	$(BIN)/python -m pytest -m slow || [ $$? -eq 5 ]  # 5: there are none
