@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MOST_ITEMS', 'Scale', 'fitted_scale', 'PopularitySettings', 'Popularity', 'ItemKNNSettings', 'EASESettings',
-           'like_matrix', 'item_knn', 'ease', 'ItemWeights']
+           'like_matrix', 'item_knn', 'smaller_gram', 'ease', 'ItemWeights']
 
 # %% ../../nbs/collaborative/572_list_models.ipynb #d5ff39e3
 from dataclasses import asdict, dataclass, replace
@@ -198,21 +198,26 @@ def item_knn(
     return sp.csr_matrix((cosine[nearest], positions), shape=together.shape)
 
 
-def _ridge_inverse(likes: sp.csr_matrix, penalty: float) -> np.ndarray:  # (items, items)
+def smaller_gram(likes: sp.csr_matrix) -> np.ndarray:
+    "X^T X (items, items), or X X^T (users, users) where there are fewer users than items."
+    users, items = likes.shape
+    return (likes.T @ likes if items <= users else likes @ likes.T).toarray()
+
+
+def _ridge_inverse(likes: sp.csr_matrix, gram: np.ndarray, penalty: float) -> np.ndarray:  # (items, items)
     "(X^T X + penalty I)^-1, from the inverse of the smaller side (Woodbury's identity)."
     users, items = likes.shape
-    if items <= users:
-        return np.linalg.inv((likes.T @ likes).toarray() + penalty * np.eye(items))
-    of_users = np.linalg.inv((likes @ likes.T).toarray() + penalty * np.eye(users))
-    return (np.eye(items) - likes.T @ (likes.T @ of_users).T) / penalty
+    inverse = np.linalg.inv(gram + penalty * np.eye(len(gram)))
+    return inverse if items <= users else (np.eye(items) - likes.T @ (likes.T @ inverse).T) / penalty
 
 
 def ease(
     likes: sp.csr_matrix,  # (users, items) X
+    gram: np.ndarray,  # from `smaller_gram`
     penalty: float,  # lambda
 ) -> np.ndarray:  # (items, items) float64 with a zero diagonal
     "Equation 8 of Steck (2019)."
-    inverse = _ridge_inverse(likes, penalty)
+    inverse = _ridge_inverse(likes, gram, penalty)
     weights = inverse / -np.diag(inverse)
     np.fill_diagonal(weights, 0)
     return weights
@@ -258,10 +263,11 @@ class ItemWeights:
                 fix="use itemknn, which is sparse, or keep fewer items when preparing the data",
             )
         likes = like_matrix(dataset, rows_only)
+        gram = smaller_gram(likes)
         lists = _validation_lists(dataset)
         best = -1.0
         for candidate in settings.penalties:
-            candidate_weights = ease(likes, candidate)
+            candidate_weights = ease(likes, gram, candidate)
             quality = 0.0
             if lists:
                 quality = _list_quality(lists, likes, candidate_weights, items)
